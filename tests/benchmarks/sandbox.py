@@ -39,7 +39,7 @@ from remit.guardrails.sanitizer import Sanitizer
 from remit.journal.run_log import Record
 from remit.runtime import runner as run
 from remit.runtime.live import LivePorts
-from remit.runtime.models import ScriptModel
+from remit.runtime.one_call import OneCall
 from remit.sandbox import Output, Profile, Sandbox, find_bwrap
 from remit.sandbox.one_shot import perform_once
 from remit.sandbox.profile import runtime
@@ -273,12 +273,9 @@ class Brokered:
 
     async def run_one(self) -> None:
         """A whole run of one sandboxed call: started, decided, confined, recorded and finished, in a process that ran the tool before."""
-        script = self.session.root / "agent" / "triage" / "one.yaml"
-        if not script.exists():
-            call = {"files__read": {"path": self.path}}
-            script.write_text(json.dumps({"turns": [{"say": "read", "calls": [call]}, {"say": "done"}]}))
+        model = OneCall("files.read", json.dumps({"path": self.path}))
         request = run.RunRequest(
-            agent="triage", task="read", subject="user:operator", account="bench", model=ScriptModel(script, name="script:one.yaml")
+            agent="triage", task="read", subject="user:operator", account="bench", model=model
         )  # fmt: skip
         result = await run.start_run(self.session, request)
         assert result.finished is not None

@@ -14,7 +14,7 @@ from remit.broker import holds as hold
 from remit.broker.approvals import requests as approval
 from remit.broker.attempts import LiveExecutor
 from remit.core.calls import Call, Confinement
-from remit.core.errors import Refusal, RunEnded, UsageError
+from remit.core.errors import Refusal, UsageError
 from remit.core.events import AttemptBegun, AttemptEnded, CallDecided
 from remit.journal.run_lock import lock_run
 from remit.policy.engine import Policy
@@ -268,15 +268,13 @@ def test_a_run_on_hold_pauses_before_its_next_turn_and_continues_afterwards(play
     assert held.ended.finished is None or held.error(0)["code"] == "held"
 
 
-def test_a_run_with_broken_checkpoints_reports_them_and_continues_without_them(play: Play) -> None:
-    """The record is authoritative; a checkpoint only saves time."""
+def test_a_run_stores_no_checkpoint_and_continues_from_its_record_alone(play: Play) -> None:
+    """A file that a graph is restored from could be forged, and could build objects (CVE-2026-28277)."""
     played = play(LARGE)
-    checkpoints = played.folder / "traces" / "checkpoints.db"
-    checkpoints.write_text("not a database")
+    traces = played.folder / "traces"
+    stored = {path.name for path in traces.iterdir()} - {"journal.db", "journal.db-wal", "journal.db-shm", "objects"}
+    assert all(name.startswith((played.ended.run, f".{played.ended.run}")) for name in stored), stored
     grant(played, "user:lea")
-    with pytest.raises(RunEnded, match=r"delete traces/checkpoints\.db; then resume the run"):
-        resumed(played)
-    checkpoints.unlink()
     after = resumed(played)
     assert after.ended.finished is not None
     assert len(after.effects) == 1

@@ -205,7 +205,7 @@ def test_a_secret_of_a_sandboxed_tool_appears_in_no_output(
     assert [one.code for one in outputs] == [0] * len(outputs)
     sinks = {
         "what the model is sent": model.sent,
-        "journal, log, checkpoints, trace, objects": everything(session),
+        "journal, log, trace, objects": everything(session),
         "what is exported to a backend": b"".join(collector).decode("utf-8", "replace"),
         "the terminal and the log": "".join(one.out + one.err for one in outputs) + caplog.text,
         "the page and the portable file": "".join(path.read_text() for path in shown.iterdir()),

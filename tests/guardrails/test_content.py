@@ -76,7 +76,7 @@ def canary(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_secret_appears_in_no_output_wherever_it_came_from(
     clerk: Callable[..., Path], command: Command, canary: None
 ) -> None:
-    """In arguments, results, errors and names, in each encoding, and in two halves: journal, trace, checkpoints, terminal."""
+    """In arguments, results, errors and names, in each encoding, and in two halves: journal, trace, terminal."""
     looks = [{"ledger__look": {"name": "ann", "text": f"see {written}"}} for written in ENCODINGS.values()]
     fails = [{"ledger__look": {"name": "gone", "text": f"no {written}"}} for written in ENCODINGS.values()]
     halves = [{"ledger__look": {"name": "ann", "text": half}} for half in (CANARY[:15], CANARY[15:])]

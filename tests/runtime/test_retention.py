@@ -56,7 +56,7 @@ def test_old_runs_are_deleted_completely_and_others_stay_complete(play: Play, co
         os.utime(path, (0, 0))
     rows = [row for row in prunable(opened, 0) if row.run == old]
     assert {row.run for row in prunable(opened, 0)} == {old, kept}  # a run that waits has not finished
-    done = asyncio.run(prune(opened, rows, account="op"))
+    done = prune(opened, rows, account="op")
 
     assert done.runs == (old,)
     assert done.objects == 2  # the index and the rules that only this run used
@@ -85,7 +85,7 @@ def test_a_command_on_a_deleted_run_says_when_it_was_deleted_and_by_whom(play: P
     """Every command that names a deleted run reports it. A name that never was a run is reported as such."""
     played = play([LOOK, DONE])
     first, second = played.ended.run, another(played, [LOOK, DONE])
-    asyncio.run(prune(played.opened, [row for row in prunable(played.opened, 0) if row.run == first], account="op"))
+    prune(played.opened, [row for row in prunable(played.opened, 0) if row.run == first], account="op")
     pruned = played.opened.journal.get(WORKSPACE_RUN, f"run.pruned/{first}")
     assert pruned is not None
     for arguments in (["trace", "show", first[:12]], ["replay", first]):
@@ -186,9 +186,9 @@ def test_an_interrupted_deletion_is_completed_by_the_next_one(play: Play, monkey
     with monkeypatch.context() as killed:
         killed.setattr(opened.journal, "delete_run", lambda run: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            asyncio.run(prune(opened, prunable(opened, 0), account="op"))
+            prune(opened, prunable(opened, 0), account="op")
     assert opened.journal.chain(old).head == head  # the journal is deleted last
-    assert asyncio.run(prune(opened, prunable(opened, 0), account="op")).runs == (old,)
+    assert prune(opened, prunable(opened, 0), account="op").runs == (old,)
     assert opened.journal.runs() == []
     assert len(opened.journal.every("run.pruned")) == 1
 

@@ -36,6 +36,6 @@ def leaks(text: str) -> list[str]:
 
 
 def everything(folder: Path) -> str:
-    """The contents of all files that a run writes, with journal and checkpoints."""
+    """The contents of all files that a run writes, with the journal."""
     kept = [*(folder / "traces").rglob("*")]
     return "\n".join(path.read_bytes().decode("utf-8", "replace") for path in kept if path.is_file())

@@ -1,6 +1,6 @@
 """The messages of a run, as its model reads them, computed from its events.
 
-The graph's checkpoints hold keys of events and no messages: a process that resumes the run reads the journal and computes
+The graph's state holds numbers and no messages: a process that resumes the run reads the journal and computes
 the conversation again.
 """
 

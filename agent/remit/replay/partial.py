@@ -18,7 +18,7 @@ from remit.core.events import AnyEvent, AttemptEnded, ModelResponded, Recorded, 
 from remit.journal import Chain, ChainLink, Record, link
 from remit.policy import Policy
 from remit.replay.recorded import RecordEnds, ReplayLog, WhatIf, recorded_agent, recorded_approvals
-from remit.runtime import drive, memory_checkpoints
+from remit.runtime import drive
 from remit.workspace import Bundle
 
 RunPart: TypeAlias = tuple[int, int]  # a call by step and index; index -1 is a turn that called nothing
@@ -62,7 +62,7 @@ async def replay_partially(
     agent = recorded_agent(log, record, started, bundles, WhatIf(policy=policy))
     record.append(started)
     with suppress(RecordEnds):
-        await drive(agent, memory_checkpoints(), recorded_approvals(log, record, agent.broker), durability="exit")
+        await drive(agent, recorded_approvals(log, record, agent.broker))
     return log.events(run)
 
 

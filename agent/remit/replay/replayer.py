@@ -24,7 +24,7 @@ from remit.replay.divergence import (
     tampering_divergence,
 )
 from remit.replay.recorded import RecordEnds, WhatIf, recorded_agent, recorded_approvals
-from remit.runtime import AgentGraph, drive, memory_checkpoints
+from remit.runtime import AgentGraph, drive
 from remit.workspace import Bundle, tool_specs
 
 NO_CHANGE: Final = WhatIf()
@@ -91,7 +91,7 @@ async def replay(
     try:
         record.append(started)
         _finish_unstarted(log, record)
-        await drive(agent, memory_checkpoints(), recorded_approvals(log, record, agent.broker), durability="exit")
+        await drive(agent, recorded_approvals(log, record, agent.broker))
         log.check_unreached()
     except Diverged:
         pass

@@ -1,9 +1,9 @@
 from .approvals_wait import ApprovalWaiter
 from .assembly import new_run_id, open_model_of
-from .graph import AgentGraph, drive, memory_checkpoints
+from .graph import AgentGraph, drive
 from .lifecycle import RunResult
 from .live import LivePorts
-from .one_call import OneCall, decide_call
+from .one_call import OneCall, decide_call, explain_call
 from .retention import prunable, prune, retention_seconds
 from .runner import RunRequest, acting_subject, resume_run, start_run
 
@@ -17,7 +17,7 @@ __all__ = [
     "acting_subject",
     "decide_call",
     "drive",
-    "memory_checkpoints",
+    "explain_call",
     "new_run_id",
     "open_model_of",
     "prunable",

@@ -1,30 +1,24 @@
 """The agent as a LangGraph loop: think → decide → act × n → think.
 
-The graph's state holds numbers only. Each node reads everything else from the record of the run, so a checkpoint stays small,
-and a node that runs a second time finds the results of the first time.
+The graph's state holds numbers only. Each node reads everything else from the record of the run, and a node that runs a second
+time finds the results of the first time. So a process that resumes a run needs no checkpoint: LangGraph's checkpoints are
+in memory and end with the process.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, TypedDict
 
-import aiosqlite
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import END, START, StateGraph
-from langgraph.types import Command, Durability, Send, interrupt
+from langgraph.types import Command, Send, interrupt
 
 from remit.broker import ApprovalPending, Broker, check_turn, wall_end
-from remit.core import COMPLETE_FINISHES, Decision, Model, ModelError, ModelTurn, Refusal, RunEnded, ToolSpec, in_thread
+from remit.core import COMPLETE_FINISHES, Decision, Model, ModelError, ModelTurn, Refusal, ToolSpec, in_thread
 from remit.core.events import (
     AnswerRejected,
     CallAnswered,
@@ -244,8 +238,8 @@ class AgentGraph:
         assert isinstance(response, ModelResponded)  # recorded by `turn`
         return response
 
-    def compile(self, saver: BaseCheckpointSaver[str]) -> Any:
-        """The LangGraph graph, with its checkpoints in `saver`."""
+    def compile(self) -> Any:
+        """The LangGraph graph. Its checkpoints are in memory and serve interrupts only."""
         graph: Any = StateGraph(GraphState)  # its overloads are only partly typed
         graph.add_node("think", self.think)
         graph.add_node("decide", self.decide)
@@ -254,59 +248,23 @@ class AgentGraph:
         graph.add_conditional_edges("think", self.after_think, ["decide", END])
         graph.add_conditional_edges("decide", self.after_decide, ["act", "think"])
         graph.add_edge("act", "think")
-        return graph.compile(checkpointer=saver)
+        return graph.compile(checkpointer=InMemorySaver())
 
 
-def plain_serializer() -> JsonPlusSerializer:
-    """A serializer for plain data: a forged checkpoint cannot make it build an object of any class (CVE-2026-28277)."""
-    return JsonPlusSerializer(pickle_fallback=False, allowed_json_modules=None, allowed_msgpack_modules=None)
-
-
-def memory_checkpoints() -> BaseCheckpointSaver[str]:
-    """Checkpoints in memory, for replays, which nobody resumes."""
-    return InMemorySaver(serde=plain_serializer())
-
-
-@asynccontextmanager
-async def checkpoints(path: Path) -> AsyncGenerator[BaseCheckpointSaver[str]]:
-    """The checkpoints of all runs, in one SQLite file.
-
-    Raises RunEnded if the file cannot be written. A run can be resumed without the file, from its record alone.
-    """
-    path.touch(mode=0o600)  # noqa: ASYNC240 - once, before anything runs
-    try:
-        async with aiosqlite.connect(path) as connection:
-            saver = AsyncSqliteSaver(connection, serde=plain_serializer())
-            await saver.setup()  # deleting a thread from a new file does not create the tables
-            yield saver
-    except sqlite3.Error as error:
-        fix = (
-            f"free disk space or delete {path.parent.name}/{path.name}; then resume the run, which needs no checkpoint"
-        )
-        raise RunEnded("unrecorded", f"the checkpoints cannot be saved: {error}", fix=fix) from error
-
-
-async def drive(
-    agent_graph: AgentGraph,
-    saver: BaseCheckpointSaver[str],
-    wait_for_change: WaitForChange,
-    *,
-    durability: Durability = "sync",
-) -> bool:
+async def drive(agent_graph: AgentGraph, wait_for_change: WaitForChange) -> bool:
     """Continue the run to its end. False if it waits and `wait_for_change` gave up.
 
-    A run without a checkpoint starts at the first node. That is always safe, because every node first looks in the record
-    for what it did before.
+    The graph always starts at its first node. That is safe, because every node first looks in the record for what it did
+    before.
     """
-    graph = agent_graph.compile(saver)
+    graph = agent_graph.compile()
     config: RunnableConfig = {
         "configurable": {"thread_id": agent_graph.record.run},
         "recursion_limit": NODES_PER_STEP * (agent_graph.broker.agent.budget.steps + 2),
     }
-    snapshot = await graph.aget_state(config)
-    given: GraphState | Command[Any] | None = None if snapshot.next else {"step": -1}
+    given: GraphState | Command[Any] = {"step": -1}
     while True:
-        await graph.ainvoke(given, config, durability=durability)
+        await graph.ainvoke(given, config, durability="exit")
         if agent_graph.record.state.finished:
             return True
         pending = (await graph.aget_state(config)).interrupts

@@ -9,11 +9,11 @@ from typing import Protocol
 
 from remit.broker import Broker, LiveExecutor
 from remit.core import Call, Confinement, Json, Model, Result, RunEnded, UsageError
-from remit.core.events import ApprovalRequested, CallAnswered, RunFinished, RunStarted
+from remit.core.events import ApprovalRequested, CallAnswered, Outcome, RunFinished, RunStarted
 from remit.journal import RUN_LOCKED, AlreadyRecorded
 from remit.runtime.approvals_wait import ApprovalWaiter
 from remit.runtime.assembly import Recording, sanitizer_of
-from remit.runtime.graph import AgentGraph, checkpoints, drive
+from remit.runtime.graph import AgentGraph, drive
 from remit.runtime.live import LivePorts
 from remit.sandbox import Sandbox
 from remit.workspace import Agent, WorkspaceSession, tool_specs
@@ -56,6 +56,16 @@ class RunResult:
     first: Result | None = None
     unsent: int = 0
 
+    @property
+    def outcome(self) -> Outcome | None:
+        """`completed` if the model gave a valid answer; None if the run is paused."""
+        return None if self.finished is None else self.finished.outcome
+
+    @property
+    def answer(self) -> str:
+        """The answer of the model; "" if the run has none."""
+        return "" if self.finished is None else self.finished.answer
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunContext:
@@ -90,8 +100,7 @@ async def drive_run(context: RunContext) -> RunResult:
         if context.external_graph is not None:
             await context.external_graph.drive(agent_graph)
         else:
-            async with checkpoints(context.session.traces / "checkpoints.db") as saver:
-                await drive(agent_graph, saver, waiter.wait_for_change)
+            await drive(agent_graph, waiter.wait_for_change)
         if not record.state.finished and not context.session.workspace.settings.content:
             message = "no approver answered in time, and a run without content cannot be resumed"
             record.append(RunFinished(outcome="stopped", code="cancelled", message=message), durable=True)

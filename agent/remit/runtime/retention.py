@@ -1,6 +1,6 @@
 """Deletes runs that are older than the retention period. Golden runs and runs with an unreviewed emergency approval are kept.
 
-A run is deleted completely: its events, its trace file, its checkpoints, and the policy bundles that no other run uses. The
+A run is deleted completely: its events, its trace file, and the policy bundles that no other run uses. The
 workspace's record keeps the fact of the deletion and the head of the run's hash chain, so that an exported copy can still be
 verified.
 """
@@ -18,7 +18,6 @@ from remit.broker.approvals import emergencies
 from remit.core import UsageError
 from remit.core.events import NANO, PolicyChanged, RunPruned, RunResumed, RunStarted
 from remit.journal import WORKSPACE_RUN, RunSummary, is_run_locked
-from remit.runtime.graph import checkpoints
 from remit.tracing import ObjectStore, read_index, read_trace, trace_path
 from remit.workspace import WorkspaceSession
 
@@ -71,7 +70,7 @@ def prunable(session: WorkspaceSession, older_s: int) -> list[RunSummary]:
     ]
 
 
-async def prune(
+def prune(
     session: WorkspaceSession,
     rows: Sequence[RunSummary],
     *,
@@ -83,19 +82,17 @@ async def prune(
     `on_progress` gets the number of deleted runs and the total, after each run.
     """
     freed = 0
-    async with checkpoints(session.traces / "checkpoints.db") as saver:
-        for done, row in enumerate(rows, 1):
-            head = session.journal.chain(row.run).head
-            pruned = RunPruned(run=row.run, head="" if head is None else f"{head[0]}:{head[1]}", account=account)
-            if session.journal.get(WORKSPACE_RUN, pruned.key) is None:
-                session.journal.append(WORKSPACE_RUN, pruned, durable=True)
-            path = trace_path(session.traces, row.run)
-            freed += path.stat().st_size if path.exists() else 0
-            path.unlink(missing_ok=True)
-            await saver.adelete_thread(row.run)
-            # INVARIANT: last. While the journal has the run, the next call finds it and deletes the rest.
-            session.journal.delete_run(row.run)
-            on_progress(done, len(rows))
+    for done, row in enumerate(rows, 1):
+        head = session.journal.chain(row.run).head
+        pruned = RunPruned(run=row.run, head="" if head is None else f"{head[0]}:{head[1]}", account=account)
+        if session.journal.get(WORKSPACE_RUN, pruned.key) is None:
+            session.journal.append(WORKSPACE_RUN, pruned, durable=True)
+        path = trace_path(session.traces, row.run)
+        freed += path.stat().st_size if path.exists() else 0
+        path.unlink(missing_ok=True)
+        # INVARIANT: last. While the journal has the run, the next call finds it and deletes the rest.
+        session.journal.delete_run(row.run)
+        on_progress(done, len(rows))
     session.journal.vacuum()
     removed = _unused(session)
     freed += sum(size for _, size in removed)

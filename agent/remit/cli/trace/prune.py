@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Sequence
 
@@ -25,7 +24,7 @@ def prune_command(older_than: str | None, dry_run: bool, yes: bool, as_json: boo
 
     This cannot be undone. A run to review has an emergency approval that nobody has reviewed.
 
-    It deletes the events, the file, the checkpoints, and the policy bundles that no other run uses. The journal keeps the id
+    It deletes the events, the file, and the policy bundles that no other run uses. The journal keeps the id
     of the run and the last hash of its chain.
 
     \b
@@ -55,7 +54,7 @@ def prune_command(older_than: str | None, dry_run: bool, yes: bool, as_json: boo
         if not sys.stdin.isatty():
             raise click.UsageError("no terminal to ask for confirmation: add --yes, or check first with --dry-run")
         click.confirm(f"delete {_counted(rows)} that ended more than {age} ago?", abort=True)
-    done = asyncio.run(prune(opened, rows, account=os_account(), on_progress=_progress))
+    done = prune(opened, rows, account=os_account(), on_progress=_progress)
     if as_json:
         echo(json_text({"ok": True, "dry_run": False, **vars(done)}))
     else:
