@@ -62,14 +62,14 @@ def _sections() -> Iterator[str]:
 
 
 def _fields(model: type[BaseModel], schema: Any) -> str:
-    said = comments_of(model)
+    comments = comments_of(model)
     rows: list[tuple[str, str, str, str]] = []
     for name, field in model.model_fields.items():
         if issubclass(model, Event) and (name == "type" or (name in Event.model_fields and not field.is_required())):
             continue
         kind = "an event" if name == "event" else shown_type(schema["properties"][name])
         needed = "always" if field.is_required() else "" if field.default is None else _default(field.default)
-        rows.append((code(name), kind, needed, said.get(name, "")))
+        rows.append((code(name), kind, needed, comments.get(name, "")))
     return table(("field", "type", "default", "meaning"), rows)
 
 

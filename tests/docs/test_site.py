@@ -18,7 +18,7 @@ from urllib.parse import unquote
 import pytest
 
 from support import ROOT
-from support.browser import CHROMIUM, Browser, browser
+from support.browser import CHROMIUM, Browser, browser, lacking
 
 sys.path.insert(0, str(ROOT / "docs"))
 
@@ -31,13 +31,6 @@ WITHOUT_TRANSITIONS: Final = (
     "document.head.insertAdjacentHTML('beforeend', '<style>*{transition: none !important}</style>')"
 )
 VIOLATIONS: Final = "axe.run().then(found => found.violations.map(one => `${one.id}: ${one.nodes[0].html}`))"
-
-
-def lacking(what: str, install: str) -> None:
-    """Skip the test; in CI, fail."""
-    if os.environ.get("CI"):
-        pytest.fail(f"no {what}: {install}")
-    pytest.skip(f"no {what}: {install}, and the site is tried")
 
 
 def build(*options: str) -> subprocess.CompletedProcess[str]:
@@ -55,7 +48,7 @@ def build(*options: str) -> subprocess.CompletedProcess[str]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built once for all test processes."""
     if importlib.util.find_spec("mkdocs") is None:
-        lacking("mkdocs", "make docs")
+        lacking("mkdocs", "run make docs")
     shared = tmp_path_factory.getbasetemp()
     shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
     with open(shared / "site.lock", "w") as lock:
@@ -130,7 +123,7 @@ def test_a_broken_link_or_anchor_of_a_page_is_found(tmp_path: Path) -> None:
 def test_make_docs_refuses_a_broken_link(tmp_path: Path, text: str, warning: str) -> None:
     """With the settings of mkdocs.yml, and one page."""
     if importlib.util.find_spec("mkdocs") is None:
-        lacking("mkdocs", "make docs")
+        lacking("mkdocs", "run make docs")
     settings = (ROOT / "mkdocs.yml").read_text("utf-8")
     (validation,) = re.findall(r"^validation:\n(?:  .+\n)+", settings, re.MULTILINE)
     (strict,) = re.findall(r"^strict: .+\n", settings, re.MULTILINE)

@@ -12,10 +12,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
+
+import pytest
 
 CHROMIUM: Final = os.environ.get("REMIT_CHROMIUM") or shutil.which("chromium")
 WAIT_S: Final = 60.0
+
+
+def lacking(what: str, install: str) -> NoReturn:
+    """Skip a test that needs something that this machine does not have. In CI it fails."""
+    if os.environ.get("CI"):
+        pytest.fail(f"no {what}: {install}")
+    pytest.skip(f"no {what}: {install}, and run the test again")
 
 
 class Browser:
