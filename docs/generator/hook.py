@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import cast
@@ -15,6 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from generator import reference, repository
 from generator.accessibility import corrected
 from generator.navigation import navigation
+
+_log = logging.getLogger("mkdocs.hooks.generator")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -32,7 +35,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Change links to files outside docs/ to their place in the site."""
+    """Change links to files outside docs/ to their place in the site. Report lists that MkDocs does not show as lists."""
+    for line in repository.swallowed_lists(markdown):
+        _log.warning("%s: line %d of the text begins a list: write an empty line above it", page.file.src_uri, line)
+    if page.file.src_uri == "reference/README.md":
+        markdown += reference.index()
     return repository.rewritten(page.file.src_uri, markdown)
 
 

@@ -27,6 +27,8 @@ PAGES: Final = (
     "traces/codes.md",
 )
 
+_ITEM = re.compile(r"(?:[-*+]|\d+\.) \S")
+_PARAGRAPH = re.compile(r"[^\s#|><]")
 _FENCE = re.compile(r"^ *(`{3,}|~{3,})")
 _LINK = re.compile(r"(`+[^`]*`+)|(\]\()([^)\s]+)((?:\s+\"[^\"]*\")?\))|(^\[[^\]]+\]:\s+)(\S+)")
 
@@ -62,6 +64,17 @@ def rewritten(page: str, text: str) -> str:
         return f"{before}{new}{after}" if before else label + new
 
     return "".join(line if code else _LINK.sub(link, line) for line, code in _lines(text))
+
+
+def swallowed_lists(text: str) -> list[int]:
+    """The lines (from 1) of lists right below a paragraph: a code host shows a list, and MkDocs shows more text."""
+    found: list[int] = []
+    before = ""
+    for number, (line, code) in enumerate(_lines(text), 1):
+        if not code and _ITEM.match(line) and _PARAGRAPH.match(before) and not _ITEM.match(before):
+            found.append(number)
+        before = "" if code else line
+    return found
 
 
 def _place(page: str, target: str) -> str | None:
