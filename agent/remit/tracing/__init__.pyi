@@ -1,7 +1,7 @@
 from .export import Export
 from .object_store import ObjectStore, read_index, write_atomically
 from .portable import write_portable
-from .reader import Trace, open_trace, read_trace
+from .reader import Trace, is_trace_file, open_trace, read_trace
 from .trace_file import TraceFile, trace_path
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "ObjectStore",
     "Trace",
     "TraceFile",
+    "is_trace_file",
     "open_trace",
     "read_index",
     "read_trace",
