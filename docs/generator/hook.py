@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -13,9 +14,10 @@ from mkdocs.structure.pages import Page
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from generator import reference, repository
+from generator import reference
 from generator.accessibility import corrected
 from generator.navigation import navigation
+from generator.repository import linked_files, linked_pages, project_pages, rewritten, swallowed_lists
 
 _log = logging.getLogger("mkdocs.hooks.generator")
 
@@ -24,23 +26,27 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages and what pages link to outside docs/; then order the pages."""
     for path, text in reference.pages().items():
         files.append(File.generated(config, path, content=text))
-    for path, source in repository.project_pages().items():
+    for path, source in project_pages().items():
         files.append(File.generated(config, path, abs_src_path=str(source)))
     sources = {file.src_uri: file.content_string for file in files.documentation_pages()}
-    for path, source in repository.linked_files(sources).items():
+    for path, source in linked_files(sources).items():
         files.append(File.generated(config, path, abs_src_path=str(source)))
     pages = [file.src_uri for file in files.documentation_pages()]
-    config.nav = cast("list[object]", navigation(pages, config.extra["order"]))
+    order = [
+        *config.extra["order"],
+        *chain(*(linked_pages(page, sources[page]) for page in sources if page.endswith("README.md"))),
+    ]
+    config.nav = cast("list[object]", navigation(pages, order))
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Change links to files outside docs/ to their place in the site. Report lists that MkDocs does not show as lists."""
-    for line in repository.swallowed_lists(markdown):
+    for line in swallowed_lists(markdown):
         _log.warning("%s: line %d of the text begins a list: write an empty line above it", page.file.src_uri, line)
     if page.file.src_uri == "reference/README.md":
         markdown += reference.index()
-    return repository.rewritten(page.file.src_uri, markdown)
+    return rewritten(page.file.src_uri, markdown)
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:

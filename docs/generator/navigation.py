@@ -1,4 +1,4 @@
-"""The navigation of the site: the folders of docs/, with the order of `extra.order` in mkdocs.yml."""
+"""The navigation of the site: the folders of docs/, in the order of `extra.order` in mkdocs.yml and of the index of each folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def navigation(pages: Iterable[str], order: Sequence[str]) -> list[Item]:
 
     `order` names pages and folders of any level by their path. Others follow by name; the index of a folder comes first.
     """
-    return _folder("", sorted(pages), {name: place for place, name in enumerate(order)})
+    return _folder("", sorted(pages), {name: place for place, name in enumerate(dict.fromkeys(order))})
 
 
 def _folder(folder: str, pages: Sequence[str], places: dict[str, int]) -> list[Item]:

@@ -49,6 +49,12 @@ def linked_files(sources: Mapping[str, str]) -> dict[str, Path]:
     return found
 
 
+def linked_pages(page: str, text: str) -> list[str]:
+    """The pages to which a page links, in their order."""
+    places = (_place(page, target.partition("#")[0]) for target in _targets(text))
+    return [place for place in places if place is not None and place.endswith(".md")]
+
+
 def rewritten(page: str, text: str) -> str:
     """The text of a page, with each link to a file outside docs/ changed to its place in the site."""
 

@@ -12,7 +12,7 @@ sys.path.insert(0, str(ROOT / "docs"))
 
 from generator.accessibility import corrected
 from generator.navigation import navigation
-from generator.repository import linked_files, rewritten, swallowed_lists
+from generator.repository import linked_files, linked_pages, rewritten, swallowed_lists
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,11 @@ def test_a_new_page_is_in_the_navigation_and_the_index_of_a_folder_is_first() ->
         "a.md",
         {"Concepts": ["concepts/x.md"]},
     ]
+
+
+def test_the_index_of_a_folder_gives_the_order_of_its_pages() -> None:
+    index = "| [b](b.md) | [b](b.md#x) |\n\n`[c](c.md)`, [a](a.md), [a file](b.py)\n"
+    assert linked_pages("how-to/README.md", index) == ["how-to/b.md", "how-to/b.md", "how-to/a.md"]
 
 
 def test_a_list_that_mkdocs_would_show_as_text_is_found() -> None:
