@@ -74,7 +74,8 @@ check:  ## Everything that CI checks: style, types, imports, the workspace, test
 
 docs:  ## Build the documentation into .cache/site, without network: a broken link is an error
 	@$(SETUP) --group docs
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@# Not --quiet: it hides warnings from the strict mode too.
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 	@echo "documentation: $(SITE)"
 
 golden: setup  ## Record the golden traces of the current format again; refused once a release has them
