@@ -5,13 +5,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import subprocess
-import sys
 
 import pytest
 
 from support import ROOT
-
-sys.path.insert(0, str(ROOT / "docs"))
 
 if importlib.util.find_spec("griffe") is None:
     if os.environ.get("CI"):

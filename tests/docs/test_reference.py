@@ -7,7 +7,6 @@ import importlib
 import json
 import pkgutil
 import re
-import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -19,6 +18,7 @@ from click.testing import CliRunner
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
+from generator import python, reference, schemas, telemetry
 from remit.cli import remit as cli
 from remit.core.errors import ModelCode, OperatorCode
 from remit.core.events.event import Event
@@ -28,10 +28,6 @@ from remit.tracing import read_trace
 from remit.tracing.metrics import Metrics
 from remit.tracing.spans import Spans
 from support import ROOT
-
-sys.path.insert(0, str(ROOT / "docs"))
-
-from generator import python, reference, schemas, telemetry
 
 PACKAGE: Final = ROOT / "agent" / "remit"
 GOLDEN: Final = sorted((ROOT / "traces" / "golden").rglob("*.jsonl"))

@@ -17,12 +17,9 @@ from urllib.parse import unquote
 
 import pytest
 
+from generator import python
 from support import ROOT
 from support.browser import CHROMIUM, Browser, browser, lacking
-
-sys.path.insert(0, str(ROOT / "docs"))
-
-from generator import python
 
 PAGES: Final = int(os.environ.get("REMIT_SITE_PAGES", "10"))  # how many pages axe-core looks at; 0: all
 SEED: Final = 16
