@@ -1,6 +1,6 @@
-"""`remit init`: writes a starter workspace, with the tools, policies and the agent of this repository.
+"""`remit init`: writes a starter workspace, with the tools, policies, schemas and the agent of this repository.
 
-The wheel has `tools/`, `policies/` and `agent/triage/` in `remit/_starter`. An editable install has no such folder and uses
+The wheel has `tools/`, `policies/`, `schemas/` and `agent/triage/` in `remit/_starter`. An editable install has no such folder and uses
 the checkout, so there is only one copy of these files.
 """
 
@@ -18,6 +18,7 @@ STARTER_FILES: Final = (
     "remit.toml",
     "tools",
     "policies",
+    "schemas",
     "agent/triage",
     "traces/README.md",
     "traces/codes.md",
