@@ -11,8 +11,9 @@ from functools import lru_cache
 from typing import Final
 
 from remit.core import Context, Decision, Json, Problem, Request, WorkspaceError, action_matches
-from remit.policy.cases import CASES, read_cases, request_of
+from remit.policy.cases import read_cases, request_of
 from remit.policy.engine import Policy
+from remit.policy.folder import CASES
 from remit.policy.language.loader import RuleRow
 from remit.policy.language.patterns import EVERYTHING
 from remit.policy.second_opinion import SecondOpinion

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from difflib import get_close_matches
-from typing import Final
 
 from pydantic import ConfigDict, Field, ValidationError
 
@@ -26,8 +25,6 @@ from remit.guardrails import kind_of
 from remit.policy.engine import NOBODY, Policy
 from remit.policy.language.names import LABELS, DeclaredNames
 from remit.policy.language.patterns import GlobError, parse_resource
-
-CASES: Final = "policies/cases.yaml"
 
 
 class Case(FrozenModel):

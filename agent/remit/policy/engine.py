@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Final, NamedTuple
 
-from remit.core import Context, Decision, Request, Rule
+from remit.core import Context, Decision, Request, Rule, UsageError
 from remit.core.parsing import digest
 from remit.policy import explanation as explain
+from remit.policy.folder import read_folder
 from remit.policy.index import Index, ResourceKeys, RuleTable, entries_for
 from remit.policy.language.loader import RuleRow, Rules, Vocabulary, read_more, read_rules
 from remit.policy.language.patterns import NOTHING_TOUCHED, GlobError, parse_resource
@@ -70,6 +72,22 @@ class Policy:
                 members[role].add(subject)
         self._members: Final = {role: frozenset(names) for role, names in members.items()}
         self.subjects: Final = frozenset({*self._roles, *self._members, *ruled})
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Policy:
+        """The rules of a policy folder (`model.conf` and its `*.csv`), without a workspace around it.
+
+        The names of agents, tools and users are not checked, because nothing declares them. Only `decide` of Remit's own matcher
+        uses this policy: a broker asks stock Casbin too.
+
+        Raises:
+            WorkspaceError: every problem of every file.
+            UsageError: there is no such folder.
+        """
+        path = Path(folder)
+        if not path.is_dir():
+            raise UsageError(f"there is no policy folder {str(path)!r}: name a folder with model.conf and rules.csv")
+        return load_policy(read_folder(path))
 
     def extended(self, text: str, *, file: str, subject: str) -> Policy:
         """A policy with these rules and those of `text`, which may name `subject` only.

@@ -9,9 +9,9 @@ from typing import Final
 
 from remit.core import Problem, WorkspaceError
 from remit.core.parsing import read_file, table_text
-from remit.policy.cases import CASES
 from remit.policy.language.loader import FOLDER
 
+CASES: Final = f"{FOLDER}cases.yaml"
 NOT_IN_FORCE: Final = "NOT_IN_FORCE"  # a file with the reason why nothing in its folder is read
 READ: Final = frozenset(
     {"model.conf", "cases.yaml", "tools.lock", "labels.toml", "limits.toml", "content.toml", "content_cases.yaml"}

@@ -4,7 +4,7 @@ from .graph import AgentGraph, drive
 from .lifecycle import RunOutcome, RunResult
 from .live import LivePorts
 from .memory_run import MemoryRun, run_in_memory
-from .one_call import OneCall, decide_call
+from .one_call import OneCall, decide_call, explain_call
 from .retention import prunable, prune, retention_seconds
 from .runner import RunRequest, acting_subject, resume_run, start_run
 
@@ -20,6 +20,7 @@ __all__ = [
     "acting_subject",
     "decide_call",
     "drive",
+    "explain_call",
     "new_run_id",
     "open_model_of",
     "prunable",

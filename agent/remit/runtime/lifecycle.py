@@ -9,7 +9,7 @@ from typing import Protocol
 
 from remit.broker import Broker, ToolExecutor
 from remit.core import Call, Confinement, Json, Model, Result, RunEnded, UsageError
-from remit.core.events import ApprovalRequested, CallAnswered, RunFinished, RunStarted
+from remit.core.events import ApprovalRequested, CallAnswered, Outcome, RunFinished, RunStarted
 from remit.journal import RUN_LOCKED, AlreadyRecorded, Record
 from remit.runtime.approvals_wait import ApprovalWaiter
 from remit.runtime.assembly import Recording, sanitizer_of
@@ -51,6 +51,16 @@ class RunOutcome:
     waiting: tuple[ApprovalRequested, ...] = ()
     held: str | None = None
     first: Result | None = None
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """`completed` if the model gave a valid answer; None if the run is paused."""
+        return None if self.finished is None else self.finished.outcome
+
+    @property
+    def answer(self) -> str:
+        """The answer of the model; "" if the run has none."""
+        return "" if self.finished is None else self.finished.answer
 
 
 @dataclass(frozen=True, kw_only=True)

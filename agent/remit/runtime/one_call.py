@@ -1,4 +1,4 @@
-"""One call without a model: `remit call`, and its dry run."""
+"""One call without a model: `remit call`, its dry run, and the explanation of its decision."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from remit.core import Message, ModelTurn, ProposedCall, Subjects, ToolSpec
 from remit.core.events import CallDecided
 from remit.guardrails import Secrets
 from remit.journal import MemoryLog, Record
+from remit.policy import Evaluated
 from remit.runtime.assembly import agent_of, confinement_of, new_run_id, sanitizer_of, secret_names
 from remit.runtime.live import LivePorts
 from remit.sandbox import Sandbox
@@ -22,7 +23,7 @@ class OneCall:
 
     def __init__(self, action: str, arguments: str) -> None:
         self.name = f"call:{action}"
-        self._proposed = ProposedCall(name=action.replace(".", "__", 1), arguments=arguments)
+        self._proposed = _proposed(action, arguments)
 
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
         return ModelTurn(
@@ -32,20 +33,36 @@ class OneCall:
 
 def decide_call(session: WorkspaceSession, name: str, action: str, arguments: str, *, subject: str) -> CallDecided:
     """Decide one call, for a dry run: nothing runs and nothing is recorded."""
+    (decided,) = _unrecorded(session, name, subject).decide(0, [_proposed(action, arguments)])
+    return decided
+
+
+def explain_call(
+    session: WorkspaceSession, name: str, action: str, arguments: str, *, subject: str
+) -> tuple[CallDecided, tuple[Evaluated, ...]]:
+    """Decide one call like `decide_call`, and evaluate every rule that matches it."""
+    broker = _unrecorded(session, name, subject)
+    (decided,) = broker.decide(0, [_proposed(action, arguments)])
+    return decided, () if decided.call is None else broker.evaluate(decided.call)
+
+
+def _proposed(action: str, arguments: str) -> ProposedCall:
+    return ProposedCall(name=action.replace(".", "__", 1), arguments=arguments)
+
+
+def _unrecorded(session: WorkspaceSession, name: str, subject: str) -> Broker:
+    """The broker of a new run of the agent whose events are kept in memory."""
     agent = agent_of(session, name)
     run = new_run_id()
-    record = Record(MemoryLog(), run)
     sandbox = Sandbox.shared(session.workspace.settings.accept)
     confinement, _ = confinement_of(session.workspace, agent, sandbox)
-    broker = Broker(
+    return Broker(
         workspace=session.workspace,
         agent=agent,
         subjects=Subjects(agent=f"agent:{agent.name}", user=subject),
-        record=record,
+        record=Record(MemoryLog(), run),
         executor=LiveExecutor(session.workspace, sandbox, session.root),
         ports=LivePorts(session),
         sanitizer=sanitizer_of(session, run, Secrets(session.root).present(secret_names(session, agent)).values()),
         confinement=confinement,
     )
-    (decided,) = broker.decide(0, [ProposedCall(name=action.replace(".", "__", 1), arguments=arguments)])
-    return decided

@@ -1,0 +1,13 @@
+"""The Python client: what the command line does, for programs.
+
+remit        `Remit`: runs, calls, decisions, approvals, holds and replays of one workspace
+async_remit  `AsyncRemit`: the same for asynchronous code
+results      what its methods return
+streams      the events of a run while it happens
+requests     find, approve and reject requests for approval
+replays      open the trace of a run, and replay it
+"""
+
+from remit._face import face
+
+__getattr__, __dir__, __all__ = face(__name__, __file__)

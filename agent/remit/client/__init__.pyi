@@ -1,0 +1,24 @@
+from .async_remit import AsyncRemit
+from .remit import Remit
+from .replays import open_run, replay_trace
+from .requests import Approved, WaitingApproval, approve, find_request, reject, waiting_approvals_of
+from .results import CallResult, Explanation, call_result
+from .streams import AsyncRunStream, RunStream
+
+__all__ = [
+    "Approved",
+    "AsyncRemit",
+    "AsyncRunStream",
+    "CallResult",
+    "Explanation",
+    "Remit",
+    "RunStream",
+    "WaitingApproval",
+    "approve",
+    "call_result",
+    "find_request",
+    "open_run",
+    "reject",
+    "replay_trace",
+    "waiting_approvals_of",
+]

@@ -1,0 +1,258 @@
+"""`AsyncRemit`: the client for asynchronous code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final, Self
+
+from remit.broker import active_holds, lift_hold, set_hold
+from remit.client.replays import is_file, open_run, replay_trace
+from remit.client.requests import (
+    Approved,
+    WaitingApproval,
+    approve,
+    find_request,
+    reject,
+    waiting_approvals_of,
+)
+from remit.client.results import CallResult, Explanation, call_result
+from remit.client.streams import AsyncRunStream
+from remit.core import Call, Decision, Failed, Json, Model, Refusal, Scope, UsageError
+from remit.core.events import CallDecided, HoldSet, Recorded
+from remit.journal import RunSummary
+from remit.policy import Policy
+from remit.replay import ReplayResult
+from remit.runtime import (
+    LivePorts,
+    OneCall,
+    RunRequest,
+    RunResult,
+    acting_subject,
+    decide_call,
+    explain_call,
+    open_model_of,
+    resume_run,
+    start_run,
+)
+from remit.tracing import Trace
+from remit.workspace import WorkspaceSession, open_session, os_account
+
+
+class AsyncRemit:
+    """`Remit` for asynchronous code: the same methods, each of which is awaited. `Remit` describes them.
+
+    async with AsyncRemit.open("my-agents") as client:
+        result = await client.run("triage", "Checkout is failing: find out why")
+    """
+
+    def __init__(self, session: WorkspaceSession) -> None:
+        self.session: Final = session
+        self._ports: Final = LivePorts(session)
+
+    @classmethod
+    def open(cls, path: Path | str | None = None) -> Self:
+        """Open the workspace that the folder `path` lies in; None: that of the current folder.
+
+        Raises:
+            WorkspaceError: every problem of every file.
+        """
+        return cls(open_session(None if path is None else Path(path)))
+
+    @property
+    def root(self) -> Path:
+        """The folder of the workspace."""
+        return self.session.root
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force now."""
+        return self._ports.policy(0, 0)
+
+    async def run(
+        self,
+        agent: str,
+        task: str,
+        *,
+        model: Model | str | None = None,
+        user: str | None = None,
+        scope: Scope | None = None,
+        run_id: str | None = None,
+        wait: float = 0.0,
+    ) -> RunResult:
+        """See `Remit.run`."""
+        request = self._request(agent, task, model=model, user=user, scope=scope, run_id=run_id)
+        return await start_run(self.session, request, wait=wait)
+
+    def stream(
+        self,
+        agent: str,
+        task: str,
+        *,
+        model: Model | str | None = None,
+        user: str | None = None,
+        scope: Scope | None = None,
+        run_id: str | None = None,
+        wait: float = 0.0,
+    ) -> AsyncRunStream:
+        """See `Remit.stream`."""
+        request = self._request(agent, task, model=model, user=user, scope=scope, run_id=run_id)
+
+        async def drive(on_event: Callable[[Recorded], None]) -> RunResult:
+            return await start_run(self.session, request, wait=wait, on_event=on_event)
+
+        return AsyncRunStream(drive)
+
+    async def resume(self, run: str, *, wait: float = 0.0) -> RunResult:
+        """See `Remit.resume`."""
+        return await resume_run(self.session, self._run(run), account=os_account(), wait=wait)
+
+    async def call(
+        self,
+        action: str,
+        arguments: Mapping[str, Json] | str,
+        *,
+        agent: str,
+        user: str | None = None,
+        wait: float = 0.0,
+    ) -> CallResult:
+        """See `Remit.call`."""
+        model = OneCall(action, _arguments(arguments))
+        request = self._request(agent, f"remit call {action}", model=model, user=user)
+        return call_result(await start_run(self.session, request, wait=wait))
+
+    async def decide(
+        self, action: str, arguments: Mapping[str, Json] | str, *, agent: str, user: str | None = None
+    ) -> Decision:
+        """See `Remit.decide`."""
+        subject = acting_subject(self.session, user)
+        _, decision = _decided(decide_call(self.session, agent, action, _arguments(arguments), subject=subject))
+        return decision
+
+    async def explain(
+        self, action: str, arguments: Mapping[str, Json] | str, *, agent: str, user: str | None = None
+    ) -> Explanation:
+        """See `Remit.explain`."""
+        subject = acting_subject(self.session, user)
+        decided, rules = explain_call(self.session, agent, action, _arguments(arguments), subject=subject)
+        call, decision = _decided(decided)
+        return Explanation(call=call, decision=decision, rules=rules)
+
+    async def runs(self) -> tuple[RunSummary, ...]:
+        """See `Remit.runs`."""
+        return tuple(self.session.journal.runs())
+
+    async def trace(self, run: str) -> Trace:
+        """See `Remit.trace`."""
+        return open_run(self.session, run)
+
+    async def replay(self, run: str, *, policy: Policy | None = None) -> ReplayResult:
+        """See `Remit.replay`."""
+        trace = open_run(self.session, run)
+        chain = self.session.journal.chain(trace.run) if is_file(run) else None
+        return await replay_trace(trace, original=chain if chain and chain.links else None, policy=policy)
+
+    async def approvals(self) -> tuple[WaitingApproval, ...]:
+        """See `Remit.approvals`."""
+        return waiting_approvals_of(self.session)
+
+    async def approve(
+        self, request: WaitingApproval | str, *, role: str | None = None, reason: str = "", minutes: int = 15
+    ) -> Approved:
+        """See `Remit.approve`."""
+        waiting = find_request(self.session, request) if isinstance(request, str) else request
+        return approve(self.session, self.policy, waiting, role=role, reason=reason, minutes=minutes)
+
+    async def reject(self, request: WaitingApproval | str, *, reason: str) -> None:
+        """See `Remit.reject`."""
+        waiting = find_request(self.session, request) if isinstance(request, str) else request
+        reject(self.session, self.policy, waiting, reason=reason)
+
+    async def holds(self) -> Mapping[str, HoldSet]:
+        """See `Remit.holds`."""
+        return active_holds(self.session.journal)
+
+    async def hold(self, scope: str, *, reason: str) -> HoldSet:
+        """See `Remit.hold`."""
+        if not reason:
+            raise UsageError(f"a hold needs a reason: say why you hold {scope}")
+        return set_hold(self.session.journal, self._scope(scope), why=reason, account=os_account())
+
+    async def lift(self, scope: str) -> None:
+        """See `Remit.lift`."""
+        kind, _, name = scope.partition(":")
+        found = f"run:{self._run(name)}" if kind == "run" else scope
+        lift_hold(self.session.journal, found, account=os_account())
+
+    async def close(self) -> None:
+        """See `Remit.close`."""
+        self.session.journal.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def _request(
+        self,
+        agent: str,
+        task: str,
+        *,
+        model: Model | str | None = None,
+        user: str | None = None,
+        scope: Scope | None = None,
+        run_id: str | None = None,
+    ) -> RunRequest:
+        opened = open_model_of(self.session, agent, model) if model is None or isinstance(model, str) else model
+        return RunRequest(
+            agent=agent,
+            task=task,
+            subject=acting_subject(self.session, user),
+            account=os_account(),
+            model=opened,
+            run=run_id,
+            scope=scope,
+        )
+
+    def _run(self, name: str) -> str:
+        return self.session.journal.resolve_run(name)
+
+    def _scope(self, scope: str) -> str:
+        """The scope of a hold. Raises UsageError for a name that does not exist: it would hold nothing, silently."""
+        kind, _, name = scope.partition(":")
+        if kind == "run":
+            return f"run:{self._run(name)}"
+        known = {"agent": self.session.workspace.agents, "tool": self.session.workspace.tools}.get(kind)
+        if known is not None and name not in known:
+            raise UsageError(f"there is no {kind} {name!r} here; there are: {', '.join(sorted(known)) or 'none'}")
+        if known is None and scope != "all":
+            raise UsageError(f"{scope!r} cannot be held: write run:RUN, agent:NAME, tool:NAME or all")
+        return scope
+
+
+def _decided(event: CallDecided) -> tuple[Call, Decision]:
+    """The call and its decision. Raises the refusal of a call that was refused before a rule was read."""
+    if event.call is not None and event.decision is not None:
+        return event.call, event.decision
+    assert isinstance(event.refusal, Failed)  # a call without a decision has a refusal
+    error = event.refusal.error
+    raise Refusal(
+        error.code,
+        error.message,
+        details=error.details,
+        next_step=error.next_step,
+        retryable=error.retryable,
+        retry_after_s=error.retry_after_s,
+    )
+
+
+def _arguments(arguments: Mapping[str, Json] | str) -> str:
+    """Arguments as the JSON text that a model would write; a text is passed on unchanged."""
+    if isinstance(arguments, str):
+        return arguments
+    try:
+        return json.dumps(arguments, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as failure:
+        raise UsageError(f"the arguments are not JSON data: {failure}") from failure

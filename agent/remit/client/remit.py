@@ -1,0 +1,251 @@
+"""`Remit`: the client for ordinary code."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar
+
+from remit.client.async_remit import AsyncRemit
+from remit.client.requests import Approved, WaitingApproval
+from remit.client.results import CallResult, Explanation
+from remit.client.streams import RunStream
+from remit.core import Decision, Json, Model, Scope, UsageError
+from remit.core.events import HoldSet
+from remit.journal import RunSummary
+from remit.policy import Policy
+from remit.replay import ReplayResult
+from remit.runtime import RunResult
+from remit.tracing import Trace
+from remit.workspace import WorkspaceSession
+
+_Value = TypeVar("_Value")
+
+
+class Remit:
+    """A client of one workspace: it does in a program what the command `remit` does in a shell.
+
+        from remit import Remit
+
+        with Remit.open("my-agents") as client:
+            result = client.call("files.read", {"path": "runbooks/payments-pool.md"}, agent="triage")
+            print(result.value if result.ok else result.error)
+
+    Agents and tools are those that the files described when the workspace was opened; changed rules are in force within a
+    second. The account of this process decides who approves, holds and acts for whom, as in a shell. In a coroutine, use
+    `AsyncRemit`.
+    """
+
+    def __init__(self, session: WorkspaceSession) -> None:
+        self._client: Final = AsyncRemit(session)
+
+    @classmethod
+    def open(cls, path: Path | str | None = None) -> Self:
+        """Open the workspace that the folder `path` lies in; None: that of the current folder.
+
+        Raises:
+            WorkspaceError: every problem of every file.
+        """
+        return cls(AsyncRemit.open(path).session)
+
+    @property
+    def session(self) -> WorkspaceSession:
+        """The open workspace: its definitions, its policy as it was opened, and its journal."""
+        return self._client.session
+
+    @property
+    def root(self) -> Path:
+        """The folder of the workspace."""
+        return self._client.root
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force now."""
+        return self._client.policy
+
+    def run(
+        self,
+        agent: str,
+        task: str,
+        *,
+        model: Model | str | None = None,
+        user: str | None = None,
+        scope: Scope | None = None,
+        run_id: str | None = None,
+        wait: float = 0.0,
+    ) -> RunResult:
+        """Run an agent on a task, to its end or to where it waits for approval.
+
+        Args:
+            agent: the name of a folder below `agent/`.
+            task: what the agent is to do. Only these words count as the user's.
+            model: another model than the agent's own: `openai:gpt-5`, `script:FILE`, or an object that answers turns.
+            user: another user to act for, if the rules allow this account `remit.impersonate`.
+            scope: the most that this run may do, beside what the rules allow.
+            run_id: the id of the run, 32 hex digits; None: a random one.
+            wait: seconds to wait for approvals.
+
+        Raises:
+            UsageError: an agent, a secret or a working folder is missing, or the run id is in use. Nothing is recorded.
+            WorkspaceError: the rules are not valid. Nothing is recorded.
+            Refusal: `policy_denied`: this account may not act for `user`. Nothing is recorded.
+            RunEnded: the run cannot continue, for instance because there is no sandbox. The record says why.
+        """
+        return _wait_for(self._client.run(agent, task, model=model, user=user, scope=scope, run_id=run_id, wait=wait))
+
+    def stream(
+        self,
+        agent: str,
+        task: str,
+        *,
+        model: Model | str | None = None,
+        user: str | None = None,
+        scope: Scope | None = None,
+        run_id: str | None = None,
+        wait: float = 0.0,
+    ) -> RunStream:
+        """Run an agent on a task, and iterate over the events of the run as they are recorded.
+
+        The arguments and errors are those of `run`. The result is `RunStream.result`, after the last event.
+        """
+        return RunStream(
+            self._client.stream(agent, task, model=model, user=user, scope=scope, run_id=run_id, wait=wait)
+        )
+
+    def resume(self, run: str, *, wait: float = 0.0) -> RunResult:
+        """Resume a run where its last process stopped. Calls that have a result are not repeated.
+
+        `run` is a run id, or a unique prefix of one. `wait` is how many seconds it waits for approvals.
+
+        Raises:
+            UsageError: the run has finished, another process drives it, or files of its agent or tools have changed.
+            RunEnded: the run cannot continue, for instance because there is no sandbox.
+        """
+        return _wait_for(self._client.resume(run, wait=wait))
+
+    def call(
+        self,
+        action: str,
+        arguments: Mapping[str, Json] | str,
+        *,
+        agent: str,
+        user: str | None = None,
+        wait: float = 0.0,
+    ) -> CallResult:
+        """Make one call as an agent. It is decided, confined and recorded like a call of the agent's model.
+
+        `arguments` is JSON data, or JSON text as a model writes it. A refused call is a result, not an exception. `user` and
+        `wait`, and the errors, are those of `run`.
+        """
+        return _wait_for(self._client.call(action, arguments, agent=agent, user=user, wait=wait))
+
+    def decide(
+        self, action: str, arguments: Mapping[str, Json] | str, *, agent: str, user: str | None = None
+    ) -> Decision:
+        """Decide one call of an agent. Nothing runs and nothing is recorded.
+
+        Raises:
+            Refusal: the call is refused before a rule is read: `unknown_action`, `invalid_arguments` and others.
+            UsageError: there is no such agent.
+        """
+        return _wait_for(self._client.decide(action, arguments, agent=agent, user=user))
+
+    def explain(
+        self, action: str, arguments: Mapping[str, Json] | str, *, agent: str, user: str | None = None
+    ) -> Explanation:
+        """Decide one call like `decide`, and say what each matching rule contributed. The errors are those of `decide`."""
+        return _wait_for(self._client.explain(action, arguments, agent=agent, user=user))
+
+    def runs(self) -> tuple[RunSummary, ...]:
+        """Every run of the workspace, the latest first."""
+        return _wait_for(self._client.runs())
+
+    def trace(self, run: str) -> Trace:
+        """The trace of a run: a run id, a unique prefix of one, or a trace file.
+
+        Raises:
+            UsageError: there is no such run or file, or several runs match.
+            WorkspaceError: lines of the file are damaged.
+        """
+        return _wait_for(self._client.trace(run))
+
+    def replay(self, run: str, *, policy: Policy | None = None) -> ReplayResult:
+        """Replay a run, or a trace file, without effects, and compare it with its record.
+
+        `policy` decides instead of the recorded one: what would these rules have decided?
+
+        Raises:
+            UsageError: there is no such run, or its record does not hold all that a replay needs.
+            WorkspaceError: lines of the file are damaged.
+        """
+        return _wait_for(self._client.replay(run, policy=policy))
+
+    def approvals(self) -> tuple[WaitingApproval, ...]:
+        """Every open request for approval."""
+        return _wait_for(self._client.approvals())
+
+    def approve(
+        self, request: WaitingApproval | str, *, role: str | None = None, reason: str = "", minutes: int = 15
+    ) -> Approved:
+        """Approve one call as the user of this process's account; `resume` then continues the run.
+
+        `request` is one of `approvals`, or its name: RUN, or RUN/STEP.INDEX. `role` may be left out if the request needs one
+        role. In an emergency, `role="role:break-glass"` needs a `reason`, and the approval counts for `minutes`.
+
+        Raises:
+            UsageError: no request matches, or several do, or the request needs several roles.
+            Refusal: the approval does not count, for instance because this user does not have the role. It is recorded.
+        """
+        return _wait_for(self._client.approve(request, role=role, reason=reason, minutes=minutes))
+
+    def reject(self, request: WaitingApproval | str, *, reason: str) -> None:
+        """Reject one call as the user of this process's account. The model reads `reason`.
+
+        Raises:
+            UsageError: no request matches, or several do.
+            Refusal: the rejection does not count. It is recorded.
+        """
+        return _wait_for(self._client.reject(request, reason=reason))
+
+    def holds(self) -> Mapping[str, HoldSet]:
+        """The holds in force, by scope."""
+        return _wait_for(self._client.holds())
+
+    def hold(self, scope: str, *, reason: str) -> HoldSet:
+        """Hold `run:RUN`, `agent:NAME`, `tool:NAME` or `all`: running calls end within a second, and no new call starts.
+
+        The model and the trace show `reason`.
+
+        Raises:
+            UsageError: there is nothing of that name, or `reason` is empty.
+        """
+        return _wait_for(self._client.hold(scope, reason=reason))
+
+    def lift(self, scope: str) -> None:
+        """Lift a hold; `resume` then continues a run that paused.
+
+        Raises:
+            UsageError: the scope is not on hold.
+        """
+        return _wait_for(self._client.lift(scope))
+
+    def close(self) -> None:
+        """Close the journal. Warm tools stay ready for other clients of this process, and end with it."""
+        _wait_for(self._client.close())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _wait_for(work: Coroutine[Any, Any, _Value]) -> _Value:
+    """Run to its end. Raises UsageError in a coroutine, where waiting would stop the event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    work.close()
+    raise UsageError("an event loop runs in this thread: use `AsyncRemit`, whose methods are awaited")

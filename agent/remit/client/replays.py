@@ -1,0 +1,51 @@
+"""Opens the trace of a run and replays it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from remit.journal import Chain
+from remit.policy import Policy
+from remit.replay import ReplayResult, WhatIf, check_replayable, find_tampering, replay
+from remit.tracing import Trace, open_trace, read_trace
+from remit.tracing.reports import reconcile
+from remit.workspace import Workspace, WorkspaceSession, open_bundle
+
+
+def open_run(session: WorkspaceSession, run: str) -> Trace:
+    """The trace that `run` names: a run id, a unique prefix of one, or a trace file.
+
+    Completes the trace file of a run that a killed process left short.
+
+    Raises:
+        UsageError: there is no such run or file, or several runs match.
+        WorkspaceError: lines of the file are damaged.
+    """
+    if is_file(run):
+        return read_trace(Path(run))
+    trace = open_trace(session.traces, session.journal, session.journal.resolve_run(run))
+    reconcile(session.traces, trace.chain)
+    return trace
+
+
+def is_file(run: str) -> bool:
+    """True if `run` names a file rather than a run of the workspace."""
+    return run.endswith(".jsonl") or Path(run).is_file()
+
+
+async def replay_trace(
+    trace: Trace, *, original: Chain | None = None, policy: Policy | None = None, tools: Workspace | None = None
+) -> ReplayResult:
+    """Replay a trace without effects, and compare it with its record.
+
+    `original` is the run's chain in the journal, if it is known: then the result shows what was changed in the trace.
+    `policy` and `tools` replace the recorded ones.
+
+    Raises:
+        UsageError: the record does not hold all that a replay needs.
+    """
+    check_replayable(trace.records)
+    bundles = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
+    faults = [fault for fault in trace.faults() if fault.broken]
+    tampering = find_tampering(faults, trace.chain, original if faults else None)
+    return await replay(trace.records, bundles, tampering=tampering, what_if=WhatIf(policy=policy, tools=tools))

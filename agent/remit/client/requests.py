@@ -1,0 +1,147 @@
+"""Requests for approval: the open ones of a workspace, and the answers of the person of this account."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from remit.broker.approvals import (
+    Approval,
+    approved_within_a_minute,
+    grant_approval,
+    reject_approval,
+    waiting_approvals,
+)
+from remit.core import BREAK_GLASS, UsageError
+from remit.core.events import NANO, ApprovalRequested
+from remit.journal import Record
+from remit.policy import Policy
+from remit.workspace import WorkspaceSession, os_account, subject_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaitingApproval:
+    """One open request for approval of one call of a run.
+
+    `request.summary` is the text that a person reads: exactly the call that would run.
+    """
+
+    run: str
+    request: ApprovalRequested
+
+    @property
+    def place(self) -> str:
+        """The name of the request: RUN/STEP.INDEX."""
+        return f"{self.run}/{self.request.step}.{self.request.index}"
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles whose approval is missing."""
+        return tuple(missing.role for missing in self.request.missing)
+
+    @property
+    def expires_in_s(self) -> float:
+        """Seconds until the request expires; negative if it has expired."""
+        return (self.request.expires_at - time.time_ns()) / NANO
+
+
+@dataclass(frozen=True, kw_only=True)
+class Approved:
+    """An approval that was recorded. `rapid` are the actions that the same person approved within the last minute."""
+
+    run: str
+    approver: str
+    role: str
+    rapid: tuple[str, ...]
+
+
+def waiting_approvals_of(session: WorkspaceSession) -> tuple[WaitingApproval, ...]:
+    """Every open request for approval of the workspace."""
+    runs = [row.run for row in session.journal.runs() if row.state == "waiting"]
+    return tuple(
+        WaitingApproval(run=run, request=request)
+        for run in runs
+        for request in waiting_approvals(Record(session.journal, run))
+    )
+
+
+def find_request(session: WorkspaceSession, name: str) -> WaitingApproval:
+    """The request that `name` names: RUN, or RUN/STEP.INDEX if the run has several. A unique prefix of the run id is enough.
+
+    A request that is closed is found by its full name, so that a late answer is refused and recorded.
+
+    Raises:
+        UsageError: no request matches, or several do.
+    """
+    run, _, place = name.partition("/")
+    record = Record(session.journal, session.journal.resolve_run(run))
+    waiting = waiting_approvals(record)
+    matches = [item for item in waiting if place in ("", f"{item.step}.{item.index}")]
+    if not matches and place and (closed := _latest(record, place)) is not None:
+        matches = [closed]
+    if len(matches) != 1:
+        places = ", ".join(f"{record.run[:8]}/{item.step}.{item.index}" for item in waiting) or "none"
+        raise UsageError(f"{name!r} matches {len(matches)} requests, not one; open in this run: {places}")
+    return WaitingApproval(run=record.run, request=matches[0])
+
+
+def approve(
+    session: WorkspaceSession,
+    policy: Policy,
+    waiting: WaitingApproval,
+    *,
+    role: str | None = None,
+    reason: str = "",
+    minutes: int = 15,
+) -> Approved:
+    """Record the approval of the user of this process's account.
+
+    `policy` is the policy in force. `role` may be left out if the request needs one role only. In `role:break-glass`, `reason`
+    says why, and the approval counts for `minutes`.
+
+    Raises:
+        UsageError: the request needs several roles, and `role` is None.
+        Refusal: the approval does not count; the refusal is recorded.
+    """
+    if role is None:
+        if len(waiting.roles) != 1:
+            raise UsageError(f"the request needs several roles; choose yours: {' or '.join(waiting.roles)}")
+        (role,) = waiting.roles
+    request, record, now = waiting.request, Record(session.journal, waiting.run), time.time_ns()
+    approver = subject_of(session.workspace.settings, os_account())
+    rapid = tuple(approved_within_a_minute(session.journal, record, request, approver=approver, now=now))
+    approval = Approval(
+        approver=approver,
+        role=role,
+        account=os_account(),
+        reason=reason,
+        until=min(now + minutes * 60 * NANO, request.expires_at) if role == BREAK_GLASS else None,
+        rapid=bool(rapid),
+    )
+    grant_approval(record, request, approval, roles_of=policy.roles_of, now=now)
+    return Approved(run=waiting.run, approver=approver, role=role, rapid=rapid)
+
+
+def reject(session: WorkspaceSession, policy: Policy, waiting: WaitingApproval, *, reason: str) -> str:
+    """Record the rejection of the user of this process's account, and return that user. The model reads `reason`.
+
+    Raises:
+        Refusal: the rejection does not count; the refusal is recorded.
+    """
+    approver = subject_of(session.workspace.settings, os_account())
+    reject_approval(
+        Record(session.journal, waiting.run),
+        waiting.request,
+        approver=approver,
+        roles_of=policy.roles_of,
+        account=os_account(),
+        now=time.time_ns(),
+        reason=reason,
+    )
+    return approver
+
+
+def _latest(record: Record, place: str) -> ApprovalRequested | None:
+    """The last request for approval of that call, open or closed."""
+    of_call = [item for item in record.every() if isinstance(item, ApprovalRequested)]
+    return next((item for item in reversed(of_call) if place == f"{item.step}.{item.index}"), None)
