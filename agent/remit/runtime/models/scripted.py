@@ -261,7 +261,10 @@ def _pairs(mapping: Any) -> list[tuple[Any, Any]]:
 
 def _lines(value: Any) -> dict[Any, list[int]]:
     """The place of each item or key, as the YAML library keeps it; empty for data of Python."""
-    return (value.lc.data or {}) if isinstance(value, CommentedMap | CommentedSeq) else {}
+    if not isinstance(value, CommentedMap | CommentedSeq):
+        return {}
+    document: Any = value
+    return document.lc.data or {}
 
 
 def _line(mapping: Any, key: object) -> int | None:
