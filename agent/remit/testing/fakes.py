@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from inspect import isclass
-from typing import Any
 
 from remit.broker import AttemptOutcome, ProbeOutcome, receives_key, run_function, run_probe
 from remit.core import Call, Confinement, Json, UsageError
@@ -130,17 +128,22 @@ class FakeExecutor:
                 f"which has no answer for it (answers: {have}).\n"
                 f"  fix: add an answer for {call.action!r} if the call is right; otherwise find the rule that allowed it"
             )
-        answer: Any = self._answers[call.action]
-        if isclass(answer) and issubclass(answer, BaseException):
-            answer = answer()
-        elif callable(answer):
-            try:
-                answer = answer(call)
-            except StopIteration:
-                raise NoAnswer(
-                    f"call {call.step}.{call.index}, {call.action}, is attempt {len(self.calls)} of the FakeExecutor, "
-                    f"and the answers for {call.action!r} are used up"
-                ) from None
+        answer = self._answers[call.action]
+        if callable(answer):
+            answer = self._called(answer, call)
         if isinstance(answer, BaseException):
             raise answer
         return deepcopy(answer)
+
+    def _called(self, answer: Callable[..., object], call: FakeCall) -> object:
+        """What a function answers to this attempt; of a class of exceptions: such an exception."""
+        if isinstance(answer, type):
+            return answer()
+        try:
+            return answer(call)
+        except StopIteration:
+            raise NoAnswer(
+                f"call {call.step}.{call.index}, {call.action}, attempt {call.attempt}, reached the FakeExecutor, "
+                f"which has used all its answers for it.\n"
+                f"  fix: add an answer for {call.action!r} if the call is right"
+            ) from None

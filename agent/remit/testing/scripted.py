@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TypeAlias, TypedDict
 
 from remit.core import Json
@@ -25,7 +25,7 @@ class Turn(TypedDict, total=False):
     finish: str
 
 
-def turn(say: str = "", *, finish: str = "", **calls: Arguments | Sequence[Arguments]) -> Turn:
+def turn(say: str = "", *, finish: str = "", **calls: Arguments | list[Arguments]) -> Turn:
     """One turn of a scripted model, with one call for each keyword; a list of arguments is several calls of one action.
 
         turn(files__read={"path": "a.md"})                          # the action files.read
@@ -39,7 +39,7 @@ def turn(say: str = "", *, finish: str = "", **calls: Arguments | Sequence[Argum
     """
     made: Turn = {"say": say, "calls": []}
     for name, given in calls.items():
-        several: Sequence[Arguments] = [given] if isinstance(given, str | Mapping) else given
+        several: list[Arguments] = given if isinstance(given, list) else [given]
         made["calls"] += [{name: arguments} for arguments in several]
     if finish:
         made["finish"] = finish
