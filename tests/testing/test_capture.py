@@ -13,7 +13,7 @@ from remit import Remit
 from remit.core import RunEnded, UsageError, WorkspaceError
 from remit.core.events import CallAnswered, RunStarted
 from remit.sandbox import Sandbox
-from remit.testing import FakeCall, FakeExecutor, ScriptedModel, capture_run, turn
+from remit.testing import FakeCall, FakeExecutor, ScriptedModel, capture_run, read_run, turn
 from remit.workspace import open_session
 
 PAY = turn("I pay", ledger__pay={"name": "ann", "amount": 5})
@@ -305,3 +305,38 @@ def test_rules_read_the_confinement_that_the_fake_executor_claims(session: Path,
     fake = FakeExecutor({"files.list": {"files": []}}, confinement=confinement)
     run = capture_run(session, "triage", "x", model=[turn(files__list={"folder": "logs"}), DONE], executor=fake)
     assert (run.call(0).error is None) is (confinement == "full")
+
+
+# Recorded runs
+
+
+def test_a_recorded_run_is_read_as_it_stands_after_an_approval_and_a_resume(
+    clerk: Clerk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = clerk([LARGE, DONE])
+    with Remit.open(folder) as client:
+        waiting = capture_run(client, "clerk", "x")
+        before = read_run(client, waiting.run[:8])
+        assert (before.run, before.outcome, before.trace) == (waiting.run, "waiting", waiting.trace)
+        monkeypatch.setattr("remit.client.requests.os_account", lambda: "lea")
+        client.approve(waiting.run)
+        client.resume(waiting.run)
+    assert waiting.outcome == "waiting"
+    after = read_run(folder, waiting.run)
+    assert (after.outcome, len(after.effects), after.waiting) == ("completed", 1, ())
+
+
+def test_a_held_run_says_why(clerk: Clerk) -> None:
+    folder = clerk([])
+    with Remit.open(folder) as client:
+        client.hold("agent:clerk", reason="an audit")
+        run = capture_run(client, "clerk", "x", model=[DONE])
+    assert run.outcome == "held"
+    assert "an audit" in (run.held or "")
+    fake = capture_run(folder, "clerk", "x", model=[DONE], executor=FakeExecutor({}))
+    assert (fake.outcome, fake.held) == ("completed", None)
+
+
+def test_a_run_that_is_not_recorded_cannot_be_read(clerk: Clerk) -> None:
+    with pytest.raises(UsageError, match="the journal has no run 'abc'"):
+        read_run(clerk([]), "abc")

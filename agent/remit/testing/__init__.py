@@ -14,7 +14,7 @@ run is a real one: confined, recorded and replayable. With a `FakeExecutor` no t
         assert_effects(run, [effect("shop.refund", "order:17")])
 
 scripted    `turn`: one turn of a model
-captured    `capture_run`: run an agent; `CapturedRun`: what happened
+captured    `capture_run`: run an agent; `CapturedRun`: what happened; `read_run`: a run that is recorded already
 fakes       `FakeExecutor`: answers in place of tools
 assertions  `assert_denied`, `assert_effects`, and what they say when they fail
 replays     `assert_replays`: golden traces

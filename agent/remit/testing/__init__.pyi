@@ -1,5 +1,5 @@
 from .assertions import ExpectedEffect, assert_denied, assert_effects, effect
-from .captured import CapturedRun, LandedEffect, capture_run
+from .captured import CapturedRun, LandedEffect, capture_run, read_run
 from .copies import copy_workspace
 from .fakes import FakeCall, FakeExecutor
 from .replays import assert_replays
@@ -19,5 +19,6 @@ __all__ = [
     "capture_run",
     "copy_workspace",
     "effect",
+    "read_run",
     "turn",
 ]

@@ -10,13 +10,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+from remit.broker import active_holds, hold_reason
+from remit.broker.approvals import waiting_approvals
 from remit.client import Remit
 from remit.core import Json, Model
 from remit.core.events import AnyEvent, ApprovalRequested, Recorded
-from remit.runtime import RunOutcome, RunRequest, RunResult, open_model_of, run_in_memory, start_run
+from remit.journal import Record
+from remit.runtime import RunRequest, open_model_of, run_in_memory, start_run
 from remit.runtime.models import ScriptedModel
 from remit.testing.fakes import FakeExecutor, NoAnswer
 from remit.testing.scripted import Turn
+from remit.tracing import trace_path
 from remit.tracing.reports import CallTimeline, Timeline, build_timeline
 from remit.workspace import WorkspaceSession, open_session, os_account, subject_of
 
@@ -157,14 +161,13 @@ def capture_run(
         RunEnded: the run cannot continue, for instance because this machine has no sandbox.
     """
     __tracebackhide__ = True
-    own = isinstance(workspace, Path | str)
     session = _session(workspace)
     try:
         return _captured(session, _request(session, agent, task, model, user), executor, wait)
     except NoAnswer as failure:
         raise AssertionError(str(failure)) from None
     finally:
-        if own:
+        if isinstance(workspace, Path | str):
             session.journal.close()
 
 
@@ -192,14 +195,40 @@ def _captured(
     session: WorkspaceSession, request: RunRequest, executor: FakeExecutor | None, wait: float
 ) -> CapturedRun:
     if executor is None:
-        ended: RunOutcome = _result_of(start_run(session, request, wait=wait))
-        assert isinstance(ended, RunResult)
-        records, trace = tuple(session.journal.events(ended.run)), ended.trace
-    else:
-        executor.use(session.workspace)
-        memory = _result_of(run_in_memory(session, request, executor, confinement=executor.confinement, wait=wait))
-        ended, records, trace = memory, memory.records, None
-    return CapturedRun(run=ended.run, trace=trace, waiting=ended.waiting, held=ended.held, records=records)
+        return _recorded(session, _result_of(start_run(session, request, wait=wait)).run)
+    executor.use(session.workspace)
+    ended = _result_of(run_in_memory(session, request, executor, confinement=executor.confinement, wait=wait))
+    return CapturedRun(run=ended.run, trace=None, waiting=ended.waiting, held=ended.held, records=ended.records)
+
+
+def read_run(workspace: AnyWorkspace, run: str) -> CapturedRun:
+    """A run that is recorded in the workspace, as it stands now: for instance after an approval and `Remit.resume`.
+
+    Args:
+        workspace: as for `capture_run`.
+        run: its id, or a unique prefix of it.
+
+    Raises:
+        UsageError: the workspace has no such run.
+    """
+    session = _session(workspace)
+    try:
+        return _recorded(session, session.journal.resolve_run(run))
+    finally:
+        if isinstance(workspace, Path | str):
+            session.journal.close()
+
+
+def _recorded(session: WorkspaceSession, run: str) -> CapturedRun:
+    record = Record(session.journal, run)
+    agent = "" if record.state.started is None else record.state.started.subjects.agent
+    return CapturedRun(
+        run=run,
+        trace=trace_path(session.traces, run),
+        waiting=tuple(waiting_approvals(record)),
+        held=hold_reason(active_holds(session.journal), f"run:{run}", agent),
+        records=tuple(session.journal.events(run)),
+    )
 
 
 def _result_of(running: Coroutine[Any, Any, _Value]) -> _Value:
