@@ -11,7 +11,7 @@ import pytest
 from remit.core.calls import ProposedCall
 from remit.core.errors import UsageError, WorkspaceError
 from remit.core.messages import COMPLETE_FINISHES, Message, Model, ModelError, ModelTurn, ToolSpec
-from remit.runtime.models.scripted import ScriptModel
+from remit.runtime.models.scripted import ScriptedModel
 from remit.runtime.models.selection import open_model
 from support.openai_server import OpenAIServer, Reply
 
@@ -41,10 +41,10 @@ async def turn_of(*replies: Reply) -> ModelTurn:
 # The script
 
 
-def script(tmp_path: Path, text: str) -> ScriptModel:
+def script(tmp_path: Path, text: str) -> ScriptedModel:
     (tmp_path / "script.yaml").write_text(text)
     model = open_model("script:script.yaml", folder=tmp_path)
-    assert isinstance(model, ScriptModel)
+    assert isinstance(model, ScriptedModel)
     return model
 
 

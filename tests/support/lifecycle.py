@@ -12,14 +12,14 @@ from typing import Any, Final
 import pytest
 
 from remit.broker.approvals import requests as approval
+from remit.client import replay_trace
 from remit.core.calls import ProposedCall
 from remit.core.events import ApprovalRequested, Recorded, Usage
 from remit.core.messages import ModelTurn
 from remit.journal.run_log import Record
-from remit.replay.replayer import ReplayResult, find_tampering, replay
+from remit.replay.replayer import ReplayResult
 from remit.runtime import runner as run
 from remit.tracing import read_trace
-from remit.workspace.bundle import open_bundle
 from remit.workspace.session import WorkspaceSession, open_session
 from support.runs import DONE, Played, turn
 
@@ -121,6 +121,4 @@ def granted(
 
 
 def replayed(played: Played) -> ReplayResult:
-    trace = read_trace(played.ended.trace)
-    books = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
-    return asyncio.run(replay(trace.records, books, tampering=find_tampering(trace.faults(), trace.chain)))
+    return asyncio.run(replay_trace(read_trace(played.ended.trace)))

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from remit.core.events import CallAnswered, Recorded
+from remit.core.events import Recorded
 from remit.runtime.lifecycle import RunResult
+from remit.testing import CapturedRun, read_run, turn
 from remit.workspace.session import WorkspaceSession
 from support.workspaces.ledger import effects
+
+__all__ = ["DONE", "TASK", "Command", "CommandResult", "Play", "Played", "Remit", "turn"]
 
 TASK = "Checkout is failing: find out why and write the report"
 
@@ -42,15 +45,19 @@ class Played:
     ended: RunResult
 
     @property
+    def captured(self) -> CapturedRun:
+        """The run as it is recorded now."""
+        return read_run(self.opened, self.ended.run)
+
+    @property
     def records(self) -> list[Recorded]:
-        return self.opened.journal.events(self.ended.run)
+        return list(self.captured.records)
 
     def result(self, step: int, index: int = 0) -> dict[str, Any]:
         """The result of one call, as the model got it."""
-        recorded = self.opened.journal.get(self.ended.run, f"call.answered/{step}/{index}/-")
-        assert recorded is not None
-        assert isinstance(recorded.event, CallAnswered)
-        return recorded.event.result.model_dump(mode="json")
+        result = self.captured.call(step, index).result
+        assert result is not None
+        return result.model_dump(mode="json")
 
     def error(self, step: int, index: int = 0) -> dict[str, Any]:
         """The error of one refused or failed call."""
@@ -66,10 +73,4 @@ class Played:
 
 Play = Callable[..., Played]
 
-
-def turn(say: str = "", **calls: Any) -> dict[str, Any]:
-    """One turn of a script, with one call for each keyword: turn(ledger__look={"name": "a"})."""
-    return {"say": say or "next", "calls": [{name: arguments} for name, arguments in calls.items()]}
-
-
-DONE = {"say": "done"}
+DONE = turn("done")

@@ -319,7 +319,11 @@ def test_what_this_account_may_not_read_or_write_is_one_error_with_its_path(remi
 
 def test_init_never_overwrites(remit: Remit, session: Path, tmp_path: Path) -> None:
     assert remit("init", str(session)).code == 2
+    own = tmp_path / "new" / "tests" / "test_triage.py"
+    own.parent.mkdir(parents=True)
+    own.write_text("# tests of the project\n")
     assert remit("init", str(tmp_path / "new")).code == 0
+    assert own.read_text() == "# tests of the project\n"
 
 
 def test_a_wheel_installed_elsewhere_writes_a_workspace_that_works(tmp_path: Path) -> None:
@@ -345,7 +349,25 @@ def test_a_wheel_installed_elsewhere_writes_a_workspace_that_works(tmp_path: Pat
             [sys.executable, "-c", script, *command], capture_output=True, text=True, check=False, cwd=home
         )
         assert done.returncode == 0, done.stdout + done.stderr
-    assert {path.name for path in home.iterdir()} >= {"tools", "policies", "agent", "traces", "remit.toml"}
+    assert {path.name for path in home.iterdir()} >= {"tools", "policies", "agent", "traces", "remit.toml", "tests"}
+    tests = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"],
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=home,
+    )
+    assert "4 passed" in tests.stdout, tests.stdout + tests.stderr
+    where = "import remit.testing; print(remit.testing.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-c", where],
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith(str(site))  # the tests used the wheel, not the checkout
 
 
 BUILD = """

@@ -28,7 +28,7 @@ from support import ROOT
 AGENT = ROOT / "agent/triage"
 INCIDENT = AGENT / "incident"
 TOOLS = ("files", "http", "sql", "tickets")
-STARTER = ("remit.toml", "tools", "policies", "agent/triage")
+STARTER = ("remit.toml", "tools", "policies", "agent/triage", "tests/starter")
 
 Tool = Mapping[str, Any]
 

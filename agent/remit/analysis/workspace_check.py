@@ -11,7 +11,7 @@ from remit.core import Problem, WorkspaceError
 from remit.core.parsing import table_text
 from remit.guardrails import CASES, check_content
 from remit.policy import Policy
-from remit.runtime.models import ScriptModel, open_model
+from remit.runtime.models import ScriptedModel, open_model
 from remit.tools import read_tool_cases
 from remit.workspace import Workspace, load_workspace_and_policy
 
@@ -112,7 +112,7 @@ def _scripts(root: Path, workspace: Workspace) -> list[Problem]:
         except WorkspaceError as error:
             problems.extend(error.problems)
             continue
-        if isinstance(model, ScriptModel):
+        if isinstance(model, ScriptedModel):
             problems.extend(
                 Problem(
                     file=f"agent/{name}/{agent.model.partition(':')[2]}",

@@ -1,4 +1,12 @@
-from .attempts import AttemptOutcome, LiveExecutor, ProbeOutcome
+from .attempts import (
+    AttemptOutcome,
+    LiveExecutor,
+    ProbeOutcome,
+    ToolExecutor,
+    receives_key,
+    run_function,
+    run_probe,
+)
 from .broker import ApprovalPending, Broker
 from .budgets import CALLS_PER_TURN, check_turn, too_many_calls, wall_end
 from .circuit_breaker import check_circuit, count_attempt
@@ -16,6 +24,7 @@ __all__ = [
     "LiveExecutor",
     "Moment",
     "ProbeOutcome",
+    "ToolExecutor",
     "action_of",
     "active_holds",
     "check_circuit",
@@ -28,6 +37,9 @@ __all__ = [
     "hold_reason",
     "lift_hold",
     "policy_context",
+    "receives_key",
+    "run_function",
+    "run_probe",
     "runs_in_doubt",
     "set_hold",
     "settle_effect",

@@ -11,7 +11,7 @@ import copy
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -141,38 +141,20 @@ class LiveExecutor:
         return self._profile(tool, action, call).digest, self._sandbox.confinement
 
     def keyed(self, call: Call) -> bool:
-        tool, action = self._workspace.action(call.action)
-        hidden = () if tool.pin is None else tool.pin.hidden.get(action.name, ())
-        return "idempotency_key" in hidden or action.idempotency_header != ""
+        return receives_key(self._workspace, call)
 
     async def probe(self, call: Call, number: int, *, idempotency_key: str) -> ProbeOutcome:
         """Call the probe action of the manifest with the resources and arguments of the decided call.
 
         INVARIANT: a probe touches only what the action touches (checked when the manifest loads), so the decision covers it.
         """
-        tool, action = self._workspace.action(call.action)
-        assert tool.pin is not None  # the broker refuses unpinned tools before it decides
-        probe, schema = tool.manifest.actions[action.probe], tool.pin.schemas[action.probe]
-        accepted = schema.input.get("properties", {})
         try:
-            self._check_code(tool)
-            arguments, touches = resolve(
-                tool.manifest,
-                probe,
-                schema,
-                {name: value for name, value in call.arguments.items() if name in accepted},
-            )
-            update = {"action": f"{tool.manifest.name}.{probe.name}", "arguments": arguments, "touches": touches}
-            probe_call = call.model_copy(update={**update, "effect": "read"})
-            outcome = await self.attempt(probe_call, number, idempotency_key=idempotency_key)
-            if outcome.code is not None:
-                return ProbeOutcome(landed="unknown", reason=outcome.message or outcome.code)
-            if outcome.value is None:
-                return ProbeOutcome(landed="not_landed")
-            check_output(tool.pin.schemas[action.name], outcome.value)
+            self._check_code(self._workspace.action(call.action)[0])
         except Refusal as refusal:
             return ProbeOutcome(landed="unknown", reason=refusal.message)
-        return ProbeOutcome(landed="landed", value=outcome.value)
+        return await run_probe(
+            self._workspace, call, lambda probe: self.attempt(probe, number, idempotency_key=idempotency_key)
+        )
 
     async def attempt(
         self, call: Call, number: int, *, idempotency_key: str, decide: Callable[[str], bool] | None = None
@@ -186,7 +168,8 @@ class LiveExecutor:
         if "resources" in hidden:
             arguments["resources"] = [touch.resource for touch in call.touches]
         if tool.manifest.source == "host":
-            return await self._host(tool, action, call, arguments)
+            function = self._function(tool, action, call)
+            return await run_function(self._workspace, call, arguments, function)
         profile = self._profile(tool, action, call)
         if profile.environment is not None and not profile.environment.made:
             await asyncio.to_thread(make_environment, profile.code)
@@ -284,47 +267,6 @@ class LiveExecutor:
                 next_step="continue without this tool, and tell the user that it must be reviewed again",
             )
 
-    async def _host(self, tool: Tool, action: Action, call: Call, arguments: dict[str, Json]) -> AttemptOutcome:
-        function = self._function(tool, action, call)
-        started = time.monotonic()
-        code: Code | None = None
-        limit: ReachedLimit | None = None
-        error, message, value, after, size = None, "", None, None, 0
-        assert tool.pin is not None
-        schema = tool.pin.schemas[action.name]
-        try:
-            value, size = await asyncio.wait_for(
-                # A copy, so that the tool cannot change the decided arguments for later attempts.
-                asyncio.to_thread(_checked_value, function, copy.deepcopy(arguments), schema),
-                tool.manifest.limits.wall,
-            )
-            if size > tool.manifest.limits.output:
-                limit = ReachedLimit(name="output", most=tool.manifest.limits.output, used=size, unit="bytes")
-                code, message, value = "resource_exhausted", exhausted(limit), None
-        except Refusal as refusal:
-            code, message, value = refusal.code, refusal.message, None
-        except TimeoutError:
-            most = tool.manifest.limits.wall
-            code, message = "timeout", f"no result within {most:g} s"
-            limit = ReachedLimit(name="wall", most=most, used=round(time.monotonic() - started, 3), unit="s")
-        except _RaisedByTool as wrapped:
-            failure = wrapped.__cause__
-            assert failure is not None
-            error = next((name for name, kind in action.errors.items() if _is_declared(failure, name, kind)), None)
-            code = "tool_failed" if error else "tool_crashed"
-            message = message_of(failure) if error else type(failure).__name__
-            after = retry_after(failure) or None
-        return AttemptOutcome(
-            code=code,
-            value=value,
-            error=error,
-            message=message,
-            retry_after_s=after,
-            landed=landed(call, code),
-            spent=ResourceUsage(wall_s=time.monotonic() - started, output_bytes=size if code is None else 0),
-            limit=limit,
-        )
-
     def _function(self, tool: Tool, action: Action, call: Call) -> Callable[..., Json]:
         """The function that a call of a host tool runs."""
         function = None if self._host_function is None else self._host_function(call)
@@ -334,6 +276,93 @@ class LiveExecutor:
         if manifest.name not in self._hosted:
             self._hosted[manifest.name] = load_host(manifest)
         return self._hosted[manifest.name][action.name]
+
+
+async def run_function(
+    workspace: Workspace, call: Call, arguments: dict[str, Json], function: Callable[..., Json]
+) -> AttemptOutcome:
+    """Carry out one attempt by a function of this process, in a thread of its own, within the limits of the tool.
+
+    The returned value must match the pinned output schema. An exception is the declared error of that name, or a crash.
+    """
+    tool, action = workspace.action(call.action)
+    started = time.monotonic()
+    code: Code | None = None
+    limit: ReachedLimit | None = None
+    error, message, value, after, size = None, "", None, None, 0
+    assert tool.pin is not None
+    schema = tool.pin.schemas[action.name]
+    try:
+        value, size = await asyncio.wait_for(
+            # A copy, so that the tool cannot change the decided arguments for later attempts.
+            asyncio.to_thread(_checked_value, function, copy.deepcopy(arguments), schema),
+            tool.manifest.limits.wall,
+        )
+        if size > tool.manifest.limits.output:
+            limit = ReachedLimit(name="output", most=tool.manifest.limits.output, used=size, unit="bytes")
+            code, message, value = "resource_exhausted", exhausted(limit), None
+    except Refusal as refusal:
+        code, message, value = refusal.code, refusal.message, None
+    except TimeoutError:
+        most = tool.manifest.limits.wall
+        code, message = "timeout", f"no result within {most:g} s"
+        limit = ReachedLimit(name="wall", most=most, used=round(time.monotonic() - started, 3), unit="s")
+    except _RaisedByTool as wrapped:
+        code, error, message, after = _failure_of(action, wrapped.__cause__)
+    return AttemptOutcome(
+        code=code,
+        value=value,
+        error=error,
+        message=message,
+        retry_after_s=after,
+        landed=landed(call, code),
+        spent=ResourceUsage(wall_s=time.monotonic() - started, output_bytes=size if code is None else 0),
+        limit=limit,
+    )
+
+
+def _failure_of(action: Action, failure: BaseException | None) -> tuple[Code, str | None, str, float | None]:
+    """The code, the declared error, its message, and the seconds to wait, of an exception that a tool raised."""
+    assert failure is not None
+    after = retry_after(failure) or None
+    error = next((name for name, kind in action.errors.items() if _is_declared(failure, name, kind)), None)
+    if error is None:
+        return "tool_crashed", None, type(failure).__name__, after
+    return "tool_failed", error, message_of(failure), after
+
+
+async def run_probe(
+    workspace: Workspace, call: Call, attempt: Callable[[Call], Awaitable[AttemptOutcome]]
+) -> ProbeOutcome:
+    """Find out by the probe action of the manifest if the effect of the call has happened; `attempt` runs the probe."""
+    tool, action = workspace.action(call.action)
+    assert tool.pin is not None  # the broker refuses unpinned tools before it decides
+    probe, schema = tool.manifest.actions[action.probe], tool.pin.schemas[action.probe]
+    accepted = schema.input.get("properties", {})
+    try:
+        arguments, touches = resolve(
+            tool.manifest,
+            probe,
+            schema,
+            {name: value for name, value in call.arguments.items() if name in accepted},
+        )
+        update = {"action": f"{tool.manifest.name}.{probe.name}", "arguments": arguments, "touches": touches}
+        outcome = await attempt(call.model_copy(update={**update, "effect": "read"}))
+        if outcome.code is not None:
+            return ProbeOutcome(landed="unknown", reason=outcome.message or outcome.code)
+        if outcome.value is None:
+            return ProbeOutcome(landed="not_landed")
+        check_output(tool.pin.schemas[action.name], outcome.value)
+    except Refusal as refusal:
+        return ProbeOutcome(landed="unknown", reason=refusal.message)
+    return ProbeOutcome(landed="landed", value=outcome.value)
+
+
+def receives_key(workspace: Workspace, call: Call) -> bool:
+    """True if the tool or its server receives an idempotency key for this call."""
+    tool, action = workspace.action(call.action)
+    hidden = () if tool.pin is None else tool.pin.hidden.get(action.name, ())
+    return "idempotency_key" in hidden or action.idempotency_header != ""
 
 
 class _RaisedByTool(Exception):

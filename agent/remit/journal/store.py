@@ -133,22 +133,23 @@ _NEW_HEAD: Final = _text(
 
 
 class Journal:
-    """The events of every run of a workspace, in one SQLite file (mode 0600).
+    """The events of every run of a workspace, in one SQLite file (mode 0600); `path` None: in memory, until it is closed.
 
     Threads may share one; each process opens its own. `clock` gives Unix nanoseconds.
     """
 
-    def __init__(self, path: Path, *, clock: Callable[[], int] = time.time_ns) -> None:
-        self._path = path
+    def __init__(self, path: Path | None, *, clock: Callable[[], int] = time.time_ns) -> None:
+        self._name = "in memory" if path is None else path.name
         self._clock = clock
         self._lock = threading.Lock()
         self._durable: bool | None = None  # the level of `PRAGMA synchronous` that is set; None before the first write
         with self._failing("opened"):
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _create_private(path)
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                _create_private(path)
             # One connection behind one lock: SQLite allows one writer anyway, and taking one from a pool costs as much as a read.
             engine = sa.create_engine(
-                sa.URL.create("sqlite", database=str(path)),
+                sa.URL.create("sqlite", database=":memory:" if path is None else str(path)),
                 poolclass=StaticPool,
                 isolation_level="AUTOCOMMIT",
                 connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_S},
@@ -347,13 +348,11 @@ class Journal:
             yield
         except (SQLAlchemyError, sqlite3.Error, OSError) as failure:
             cause = getattr(failure, "strerror", None) or getattr(failure, "orig", None) or failure
-            raise RunEnded(
-                "unrecorded", f"the journal {self._path.name} cannot be {verb}: {cause}", fix=FIX
-            ) from failure
+            raise RunEnded("unrecorded", f"the journal {self._name} cannot be {verb}: {cause}", fix=FIX) from failure
         except ValidationError as failure:
             raise RunEnded(
                 "unrecorded",
-                f"the journal {self._path.name} has an event that this version cannot read",
+                f"the journal {self._name} has an event that this version cannot read",
                 fix="use the version of Remit that wrote it, or check it for changes with `remit trace verify`",
             ) from failure
         except ValueError as failure:  # encode()

@@ -8,6 +8,7 @@ directory       the calls that Remit makes before the model's first turn
 live            the live ports: clock, rules, holds, circuit breakers, shared limits
 approvals_wait  wait for approvals
 one_call        `remit call`, and its dry run
+memory_run      run an agent in memory, with another executor
 retention       delete old runs
 models/         the models: scripts and LangChain chat models
 """

@@ -1,8 +1,9 @@
 from .approvals_wait import ApprovalWaiter
 from .assembly import new_run_id, open_model_of
 from .graph import AgentGraph, drive
-from .lifecycle import RunResult
+from .lifecycle import RunOutcome, RunResult
 from .live import LivePorts
+from .memory_run import MemoryRun, run_in_memory
 from .one_call import OneCall, decide_call, explain_call
 from .retention import prunable, prune, retention_seconds
 from .runner import RunRequest, acting_subject, resume_run, start_run
@@ -11,7 +12,9 @@ __all__ = [
     "AgentGraph",
     "ApprovalWaiter",
     "LivePorts",
+    "MemoryRun",
     "OneCall",
+    "RunOutcome",
     "RunRequest",
     "RunResult",
     "acting_subject",
@@ -24,5 +27,6 @@ __all__ = [
     "prune",
     "resume_run",
     "retention_seconds",
+    "run_in_memory",
     "start_run",
 ]

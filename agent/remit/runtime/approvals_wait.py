@@ -12,7 +12,7 @@ from remit.core import Model, Refusal
 from remit.core.events import ApprovalRequested
 from remit.journal import Record
 from remit.runtime.live import LivePorts
-from remit.runtime.models.scripted import ScriptModel
+from remit.runtime.models.scripted import ScriptedModel
 
 POLL_S: Final = 0.25  # how often a waiting run reads the journal for answers
 
@@ -27,7 +27,7 @@ class ApprovalWaiter:
         self._ports = ports
         self._record = record
         self._broker = broker
-        self._script = model.approvals if isinstance(model, ScriptModel) else ()
+        self._script = model.approvals if isinstance(model, ScriptedModel) else ()
         self._until = time.monotonic() + wait
 
     def waiting(self) -> list[ApprovalRequested]:

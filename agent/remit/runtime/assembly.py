@@ -19,7 +19,7 @@ from remit.journal import Record
 from remit.runtime.models.selection import open_model
 from remit.sandbox import Sandbox
 from remit.sandbox.packages import make_environment
-from remit.tracing import Export, TraceFile
+from remit.tracing import Export, Objects, ObjectStore, TraceFile
 from remit.workspace import Agent, Workspace, WorkspaceSession
 
 
@@ -64,9 +64,14 @@ def agent_of(session: WorkspaceSession, name: str) -> Agent:
     return session.workspace.agents[name]
 
 
+def folder_of(session: WorkspaceSession, agent: Agent, run: str) -> Path:
+    """The path of the working folder of the run."""
+    return session.root / agent.folder.replace("{run}", run)
+
+
 def working_folder(session: WorkspaceSession, agent: Agent, run: str) -> Path:
     """The working folder of the run. Created from the agent's seed if it does not exist."""
-    folder = session.root / agent.folder.replace("{run}", run)
+    folder = folder_of(session, agent, run)
     if not folder.exists():
         if agent.seed is not None:
             # Copied under another name and renamed, so that an interrupted copy is never used as the folder.
@@ -102,20 +107,36 @@ def confinement_of(workspace: Workspace, agent: Agent, sandbox: Sandbox) -> tupl
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """The record of a run and its listeners: the trace file and, if the environment names one, an OpenTelemetry collector."""
+    """The record of a run, and the objects that it names by digest."""
 
     record: Record
+    objects: Objects
+
+    def close(self) -> None:
+        """Write everything that is still buffered."""
+
+    def count_unrecorded(self) -> None:
+        """Count a run that ended because its record could not be written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredRecording(Recording):
+    """A record on disk and its listeners: the trace file and, if the environment names one, an OpenTelemetry collector."""
+
     trace: TraceFile
     export: Export | None
 
     def close(self) -> None:
-        """Write everything that is still buffered."""
         self.trace.close()
         if self.export is not None:
             self.export.close()
 
+    def count_unrecorded(self) -> None:
+        if self.export is not None:
+            self.export.count_unrecorded()
 
-def open_recording(session: WorkspaceSession, run: str, on_event: Callable[[Recorded], None] | None) -> Recording:
+
+def open_recording(session: WorkspaceSession, run: str, on_event: Callable[[Recorded], None] | None) -> StoredRecording:
     """Open the record of a run. First completes its trace file, if a killed process left it short of the journal."""
     trace = TraceFile(session.traces, run, session.journal)
     earlier = session.journal.chain(run).links
@@ -133,7 +154,7 @@ def open_recording(session: WorkspaceSession, run: str, on_event: Callable[[Reco
         listener for listener in (trace.see, export.see if export else None, on_event) if listener is not None
     )
     record = Record(session.journal, run, listeners=listeners, content=session.workspace.settings.content)
-    return Recording(record=record, trace=trace, export=export)
+    return StoredRecording(record=record, objects=ObjectStore(session.traces / "objects"), trace=trace, export=export)
 
 
 def check_same_files(before: Mapping[str, bytes], now: Mapping[str, bytes]) -> None:

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from remit.broker import Broker, LiveExecutor
+from remit.broker import Broker, ToolExecutor
 from remit.core import Call, Confinement, Json, Model, Result, RunEnded, UsageError
 from remit.core.events import ApprovalRequested, CallAnswered, Outcome, RunFinished, RunStarted
-from remit.journal import RUN_LOCKED, AlreadyRecorded
+from remit.journal import RUN_LOCKED, AlreadyRecorded, Record
 from remit.runtime.approvals_wait import ApprovalWaiter
 from remit.runtime.assembly import Recording, sanitizer_of
 from remit.runtime.graph import AgentGraph, drive
 from remit.runtime.live import LivePorts
-from remit.sandbox import Sandbox
 from remit.workspace import Agent, WorkspaceSession, tool_specs
 
 
@@ -40,21 +39,18 @@ class ExternalGraph(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunResult:
+class RunOutcome:
     """How a run ended or paused.
 
     `finished` is None if the run is paused: it waits for the approvals in `waiting` or, if `held` gives a reason, for the
-    end of a hold. `first` is the result of the first call, for `remit call`. `unsent` counts the spans that did not arrive
-    at the OpenTelemetry collector; the trace file contains all spans.
+    end of a hold. `first` is the result of the first call, for `remit call`.
     """
 
     run: str
-    trace: Path
     finished: RunFinished | None
     waiting: tuple[ApprovalRequested, ...] = ()
     held: str | None = None
     first: Result | None = None
-    unsent: int = 0
 
     @property
     def outcome(self) -> Outcome | None:
@@ -68,26 +64,38 @@ class RunResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RunResult(RunOutcome):
+    """How a recorded run ended or paused.
+
+    `trace` is its trace file. `unsent` counts the spans that did not arrive at the OpenTelemetry collector; the trace file
+    contains all spans.
+    """
+
+    trace: Path
+    unsent: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunContext:
     """Everything that one process needs to drive one run.
 
-    `secrets` are values by name. `wait` is how many seconds the run waits for approvals. `external_graph` drives the run;
-    None: Remit's own graph does.
+    `executor` carries out the calls. `secrets` are values by name. `wait` is how many seconds the run waits for approvals.
+    `external_graph` drives the run; None: Remit's own graph does.
     """
 
     session: WorkspaceSession
     agent: Agent
     model: Model
     recording: Recording
-    sandbox: Sandbox
+    executor: ToolExecutor
     confinement: Confinement
     folder: Path
     secrets: Mapping[str, str]
-    wait: float
-    external_graph: ExternalGraph | None
+    wait: float = 0.0
+    external_graph: ExternalGraph | None = None
 
 
-async def drive_run(context: RunContext) -> RunResult:
+async def drive_run(context: RunContext) -> RunOutcome:
     """Drive the run to its end or to where it waits, and close its record. Warm tools stay ready for other runs.
 
     Raises:
@@ -112,33 +120,25 @@ async def drive_run(context: RunContext) -> RunResult:
         ended.run = record.run
         if ended.code != "unrecorded" and not record.state.finished:
             record.append(RunFinished(outcome="failed", code=ended.code, message=ended.message), durable=True)
-        elif recording.export is not None:
-            recording.export.count_unrecorded()
+        else:
+            recording.count_unrecorded()
         raise
     finally:
         recording.close()
-    return _result(recording, agent_graph, waiter)
+    return _outcome(record, agent_graph, waiter)
 
 
 def _build(context: RunContext) -> tuple[AgentGraph, ApprovalWaiter]:
     session, record = context.session, context.recording.record
     started = record.get("run.started/-/-/-")
     assert isinstance(started, RunStarted)
-    ports = LivePorts(session, record)
-    host_function = None if context.external_graph is None else context.external_graph.function
+    ports = LivePorts(session, context.recording)
     broker = Broker(
         workspace=session.workspace,
         agent=context.agent,
         subjects=started.subjects,
         record=record,
-        executor=LiveExecutor(
-            session.workspace,
-            context.sandbox,
-            context.folder,
-            context.secrets,
-            host_function=host_function,
-            user=started.subjects.user,
-        ),
+        executor=context.executor,
         ports=ports,
         sanitizer=sanitizer_of(session, record.run, context.secrets.values()),
         confinement=context.confinement,
@@ -153,16 +153,13 @@ def _build(context: RunContext) -> tuple[AgentGraph, ApprovalWaiter]:
     return agent_graph, ApprovalWaiter(ports, record, broker, context.model, context.wait)
 
 
-def _result(recording: Recording, agent_graph: AgentGraph, waiter: ApprovalWaiter) -> RunResult:
-    record = recording.record
+def _outcome(record: Record, agent_graph: AgentGraph, waiter: ApprovalWaiter) -> RunOutcome:
     finished = record.get("run.finished/-/-/-")
     first = record.get("call.answered/0/0/-")
-    return RunResult(
+    return RunOutcome(
         run=record.run,
-        trace=recording.trace.path,
         finished=finished if isinstance(finished, RunFinished) else None,
         waiting=tuple(waiter.waiting()),
         held=agent_graph.hold_reason(),
         first=first.result if isinstance(first, CallAnswered) else None,
-        unsent=recording.export.lost if recording.export is not None else 0,
     )

@@ -12,7 +12,7 @@ from remit.core import Call, Claim, Code, Exhausted, Failed, Refusal, Request, W
 from remit.core.events import NANO, BudgetSpent, PolicyChanged
 from remit.journal import WORKSPACE_RUN, Record, RunState
 from remit.policy import Policy, PolicyWatcher, SecondOpinion
-from remit.tracing import ObjectStore
+from remit.runtime.assembly import Recording
 from remit.workspace import Measure, SharedLimit, WorkspaceSession, files_of, limit_claims, limit_refusal
 from remit.workspace.manifest import Breaker
 
@@ -22,13 +22,13 @@ POLL_S: Final = 0.25  # how often a running call checks for a hold
 class LivePorts:
     """The execution ports of a run that happens now, on this machine.
 
-    Without a `record`, changes of the rules are used and not recorded (dry run).
+    Without a `recording`, changes of the rules are used and not recorded (dry run).
     """
 
-    def __init__(self, session: WorkspaceSession, record: Record | None = None) -> None:
+    def __init__(self, session: WorkspaceSession, recording: Recording | None = None) -> None:
         self._session = session
         self._shared = Record(session.journal, WORKSPACE_RUN)
-        self._record = record  # a change of the rules is recorded here before the first decision under the new rules
+        self._recording = recording  # a change of the rules is recorded before the first decision under the new rules
         self._recorded_policy = session.policy
         self._second_opinion: tuple[Policy, SecondOpinion] | None = None
         files = {path: data for path, data in session.workspace.files.items() if _is_rules(path)}
@@ -41,13 +41,13 @@ class LivePorts:
         now = self._watched.current()
         if now is not self._recorded_policy:
             self._recorded_policy = now
-            if self._record is not None:
+            if self._recording is not None:
                 files = {**files_of(self._session.workspace), **self._watched.files}
                 deleted = {path for path in files if _is_rules(path)} - set(self._watched.files)
-                bundle = ObjectStore(self._session.traces / "objects").put_bundle(
+                bundle = self._recording.objects.put_bundle(
                     {path: data for path, data in files.items() if path not in deleted}
                 )
-                self._record_change(self._record, bundle=bundle)
+                self._record_change(self._recording.record, bundle=bundle)
         return now
 
     def casbin_allows(self, call: Call, policy: Policy, request: Request) -> bool:
@@ -56,8 +56,8 @@ class LivePorts:
         return self._second_opinion[1].allows(request)
 
     def _record_problem(self, error: WorkspaceError) -> None:
-        if self._record is not None:
-            self._record_change(self._record, problem=str(error))
+        if self._recording is not None:
+            self._record_change(self._recording.record, problem=str(error))
 
     def _record_change(self, record: Record, *, bundle: str = "", problem: str = "") -> None:
         count = record.count("policy.changed") + 1

@@ -5,11 +5,13 @@ The parts of a run that depend on this machine are built here and in `assembly`;
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 from remit import __version__
+from remit.broker import LiveExecutor
 from remit.core import Context, Model, Refusal, Request, RunEnded, Scope, Subjects, UsageError
 from remit.core.events import (
     Recorded,
@@ -22,6 +24,7 @@ from remit.journal import Record, lock_run
 from remit.policy import check_agreement, narrowed, read_cases_text
 from remit.runtime.assembly import (
     Recording,
+    StoredRecording,
     agent_of,
     check_same_files,
     confinement_of,
@@ -33,10 +36,9 @@ from remit.runtime.assembly import (
     secrets_of,
     working_folder,
 )
-from remit.runtime.lifecycle import ExternalGraph, RunContext, RunResult, drive_run
+from remit.runtime.lifecycle import ExternalGraph, RunContext, RunOutcome, RunResult, drive_run
 from remit.runtime.one_call import OneCall
 from remit.sandbox import Sandbox
-from remit.tracing import ObjectStore
 from remit.workspace import IMPERSONATE, Agent, WorkspaceSession, files_of, os_account, subject_of
 
 
@@ -78,10 +80,7 @@ async def start_run(
         WorkspaceError: the rules are not valid. Nothing is recorded.
         RunEnded: the run cannot continue, for instance because there is no sandbox.
     """
-    agent = agent_of(session, request.agent)
-    if request.scope is not None:
-        narrowed(session.policy, request.scope)  # raises for an unknown action, before anything is recorded
-    _check_rules(session)
+    agent = checked_agent(session, request)
     await install_packages(session.workspace, agent, progress)
     run = request.run or new_run_id()
     with lock_run(session.traces, run):
@@ -90,22 +89,38 @@ async def start_run(
         folder = session.root / request.folder if request.folder else working_folder(session, agent, run)
         sandbox = Sandbox.shared(session.workspace.settings.accept)
         confinement, unavailable = confinement_of(session.workspace, agent, sandbox)
+        secrets = secrets_of(session, agent)
+        recording = open_recording(session, run, on_event)
         context = RunContext(
             session=session,
             agent=agent,
             model=request.model,
-            sandbox=sandbox,
+            executor=_live_executor(session, sandbox, folder, secrets, request.subject, external_graph),
             confinement=confinement,
             folder=folder,
-            secrets=secrets_of(session, agent),
-            recording=open_recording(session, run, on_event),
+            secrets=secrets,
+            recording=recording,
             wait=wait,
             external_graph=external_graph,
         )
-        context.recording.record.append(_started(context, request), durable=True)
+        recording.record.append(started_event(context, request), durable=True)
         if unavailable is not None:
-            _end_unconfined(context.recording, unavailable)
-        return await drive_run(context)
+            _end_unconfined(recording, unavailable)
+        return _result(await drive_run(context), recording)
+
+
+def checked_agent(session: WorkspaceSession, request: RunRequest) -> Agent:
+    """The agent of the request, after everything is checked that needs neither this machine nor the record.
+
+    Raises:
+        UsageError: there is no such agent, or the scope names an unknown action.
+        WorkspaceError: the rules are not valid.
+    """
+    agent = agent_of(session, request.agent)
+    if request.scope is not None:
+        narrowed(session.policy, request.scope)
+    _check_rules(session)
+    return agent
 
 
 def _check_rules(session: WorkspaceSession) -> None:
@@ -113,7 +128,31 @@ def _check_rules(session: WorkspaceSession) -> None:
     check_agreement(session.policy, read_cases_text(session.root / "policies"))
 
 
-def _started(context: RunContext, request: RunRequest) -> RunStarted:
+def _live_executor(
+    session: WorkspaceSession,
+    sandbox: Sandbox,
+    folder: Path,
+    secrets: Mapping[str, str],
+    user: str,
+    external_graph: ExternalGraph | None,
+) -> LiveExecutor:
+    host_function = None if external_graph is None else external_graph.function
+    return LiveExecutor(session.workspace, sandbox, folder, secrets, host_function=host_function, user=user)
+
+
+def _result(outcome: RunOutcome, recording: StoredRecording) -> RunResult:
+    return RunResult(
+        run=outcome.run,
+        finished=outcome.finished,
+        waiting=outcome.waiting,
+        held=outcome.held,
+        first=outcome.first,
+        trace=recording.trace.path,
+        unsent=recording.export.lost if recording.export is not None else 0,
+    )
+
+
+def started_event(context: RunContext, request: RunRequest) -> RunStarted:
     """The first event of a run."""
     session, agent = context.session, context.agent
     settings, run = session.workspace.settings, context.recording.record.run
@@ -126,7 +165,7 @@ def _started(context: RunContext, request: RunRequest) -> RunStarted:
         model=request.model.name,
         scripted=request.model.scripted,
         actions=agent.actions,
-        bundle=ObjectStore(session.traces / "objects").put_bundle(files_of(session.workspace)),
+        bundle=context.recording.objects.put_bundle(files_of(session.workspace)),
         policy_digest=session.policy.digest,
         confinement=context.confinement,
         env=settings.env,
@@ -168,9 +207,8 @@ async def resume_run(
         recording = open_recording(session, run, on_event)
         started = _resumable(recording.record, run)
         agent = agent_of(session, started.subjects.agent.partition(":")[2])
-        objects = ObjectStore(session.traces / "objects")
         files = files_of(session.workspace)
-        check_same_files(objects.get_bundle(started.bundle), files)
+        check_same_files(recording.objects.get_bundle(started.bundle), files)
         _check_rules(session)
         await install_packages(session.workspace, agent, progress)
         sandbox = Sandbox.shared(session.workspace.settings.accept)
@@ -180,14 +218,15 @@ async def resume_run(
         if confinement != started.confinement:
             here = f"this machine offers {confinement!r}; resume it on a machine that offers the same"
             raise UsageError(f"the run started with confinement {started.confinement!r}, {here}")
+        folder, secrets = session.root / started.folder, secrets_of(session, agent)
         context = RunContext(
             session=session,
             agent=agent,
             model=_model_of(session, agent, started) if external_graph is None else external_graph.model,
-            sandbox=sandbox,
+            executor=_live_executor(session, sandbox, folder, secrets, started.subjects.user, external_graph),
             confinement=confinement,
-            folder=session.root / started.folder,
-            secrets=secrets_of(session, agent),
+            folder=folder,
+            secrets=secrets,
             recording=recording,
             wait=wait,
             external_graph=external_graph,
@@ -195,11 +234,11 @@ async def resume_run(
         resumed = RunResumed(
             count=recording.record.state.resumed + 1,
             account=account,
-            bundle=objects.put_bundle(files),
+            bundle=recording.objects.put_bundle(files),
             policy_digest=session.policy.digest,
         )
         recording.record.append(resumed, durable=True)
-        return await drive_run(context)
+        return _result(await drive_run(context), recording)
 
 
 def _resumable(record: Record, run: str) -> RunStarted:

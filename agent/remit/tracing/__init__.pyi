@@ -1,12 +1,14 @@
 from .export import Export
-from .object_store import ObjectStore, read_index, write_atomically
+from .object_store import MemoryObjects, Objects, ObjectStore, read_index, write_atomically
 from .portable import write_portable
 from .reader import Trace, is_trace_file, open_trace, read_trace
 from .trace_file import TraceFile, trace_path
 
 __all__ = [
     "Export",
+    "MemoryObjects",
     "ObjectStore",
+    "Objects",
     "Trace",
     "TraceFile",
     "is_trace_file",

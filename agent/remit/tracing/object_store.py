@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -19,7 +20,44 @@ _INDEX: Final = TypeAdapter(dict[str, str])
 _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})")
 
 
-class ObjectStore:
+class Objects(ABC):
+    """Contents by their digest."""
+
+    @abstractmethod
+    def put(self, data: bytes) -> str:
+        """Store `data` and return its digest."""
+
+    @abstractmethod
+    def get(self, digest: str) -> bytes:
+        """The object with that digest. Raises UsageError if it is missing or was changed."""
+
+    def put_bundle(self, files: Mapping[str, bytes]) -> str:
+        """Store every file and the index of their digests by path; returns the digest of that index: the bundle's digest."""
+        return self.put(canonical_json({path: self.put(data) for path, data in files.items()}))
+
+    def get_bundle(self, digest: str) -> dict[str, bytes]:
+        """The files of a bundle by path. Raises UsageError if one of them is missing."""
+        return {path: self.get(named) for path, named in read_index(self.get(digest)).items()}
+
+
+class MemoryObjects(Objects):
+    """Objects in memory, for a run of which nothing is stored."""
+
+    def __init__(self) -> None:
+        self._objects: dict[str, bytes] = {}
+
+    def put(self, data: bytes) -> str:
+        digest = digest_bytes(data)
+        self._objects[digest] = data
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        if digest not in self._objects:
+            raise UsageError(f"there is no object {digest!r}: it was not stored in this run")
+        return self._objects[digest]
+
+
+class ObjectStore(Objects):
     """Content-addressed files in one folder (mode 0700, files 0600). Each read is checked against the digest."""
 
     def __init__(self, folder: Path) -> None:
@@ -49,14 +87,6 @@ class ObjectStore:
         if digest_bytes(data) != digest:
             raise UsageError(f"the object {digest!r} was changed after it was stored: restore it from a backup")
         return data
-
-    def put_bundle(self, files: Mapping[str, bytes]) -> str:
-        """Store every file and the index of their digests by path; returns the digest of that index: the bundle's digest."""
-        return self.put(canonical_json({path: self.put(data) for path, data in files.items()}))
-
-    def get_bundle(self, digest: str) -> dict[str, bytes]:
-        """The files of a bundle by path. Raises UsageError if one of them is missing."""
-        return {path: self.get(named) for path, named in read_index(self.get(digest)).items()}
 
     def remove_unused(self, used: set[str], *, older_s: float) -> list[tuple[str, int]]:
         """Remove every object that is not `used` and was not stored in the last `older_s` seconds.

@@ -1,7 +1,7 @@
 """`remit init`: writes a starter workspace, with the tools, policies, schemas and the agent of this repository.
 
-The wheel has `tools/`, `policies/`, `schemas/` and `agent/triage/` in `remit/_starter`. An editable install has no such folder and uses
-the checkout, so there is only one copy of these files.
+The wheel has these files in `remit/_starter`. An editable install has no such folder and uses the checkout, so there is only
+one copy of them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ STARTER_FILES: Final = (
     "traces/codes.md",
     "traces/alerts.yaml",
 )
+# Tests of the starter's agent, written if the project has no such file; and where a checkout has them.
+TESTS: Final = "tests/test_triage.py"
+TESTS_IN_CHECKOUT: Final = "tests/starter/test_triage.py"
 IGNORED: Final = shutil.ignore_patterns("__pycache__", "*.pyc", "schemas.cache")
 CODEOWNERS: Final = """# Security reviews every change of what agents may do. Put your team's name here.
 /policies/    @your-org/security
@@ -53,6 +56,14 @@ jobs:
         run: uvx --from remit remit diff "git:$BASE" --format markdown | tee authority.md >> "$GITHUB_STEP_SUMMARY"
       - uses: actions/upload-artifact@v4
         with: {name: authority, path: authority.md}
+  tests:
+    runs-on: ubuntu-latest
+    permissions: {contents: read}
+    steps:
+      - uses: actions/checkout@v4
+        with: {persist-credentials: false}
+      - uses: astral-sh/setup-uv@v6
+      - run: uvx --with 'remit[testing]' pytest tests
   comment:
     needs: authority
     if: github.event.pull_request.head.repo.full_name == github.repository
@@ -64,7 +75,7 @@ jobs:
       - env: {GH_TOKEN: "${{ github.token }}", PR: "${{ github.event.pull_request.number }}", GH_REPO: "${{ github.repository }}"}
         run: gh pr comment "$PR" --body-file authority.md --edit-last --create-if-none
 """
-GITIGNORE: Final = "/work/\n/traces/*\n!/traces/*.md\n!/traces/alerts.yaml\n!/traces/golden/\n"
+GITIGNORE: Final = "__pycache__/\n/work/\n/traces/*\n!/traces/*.md\n!/traces/alerts.yaml\n!/traces/golden/\n"
 _LINK_TO_DOCS: Final = re.compile(r"\[([^\]]+)\]\(\.\./docs/([^)]+)\)")
 # Written only if the project has no such file: the reviewers of each folder, and the CI step that reports what changed.
 PROJECT_FILES: Final = {
@@ -99,13 +110,16 @@ def write_starter(folder: Path) -> list[str]:
             shutil.copyfile(source / name, folder / name)
     for name in ("tools", "policies", "traces"):
         _name_pages_of_docs(folder / name / "README.md")
+    if not (folder / TESTS).exists():
+        (folder / TESTS).parent.mkdir(exist_ok=True)
+        shutil.copyfile(source / (TESTS if source.name == "_starter" else TESTS_IN_CHECKOUT), folder / TESTS)
     for name, text in PROJECT_FILES.items():
         if not (folder / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")
     return sorted(
         path.relative_to(folder).as_posix()
-        for name in (*STARTER_FILES, *PROJECT_FILES)
+        for name in (*STARTER_FILES, TESTS, *PROJECT_FILES)
         for path in [folder / name, *(folder / name).rglob("*")]
         if path.is_file()
     )

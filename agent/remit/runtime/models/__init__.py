@@ -1,6 +1,6 @@
 """Model implementations: a scripted model, and chat models of LangChain by name.
 
-    open_model("script:script.yaml") ─► ScriptModel       turns and approvals from a file
+    open_model("script:script.yaml") ─► ScriptedModel     turns and approvals from a file
     open_model("openai:gpt-5")       ─► LangChainModel    a provider, streamed
 
 A `ModelTurn` has the arguments of each call as the text that the model streamed. They are parsed later, by the broker.

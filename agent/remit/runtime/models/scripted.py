@@ -1,4 +1,4 @@
-"""A scripted model: its turns, and the approvals for a demonstration, come from one YAML file.
+"""A scripted model: its turns, and the approvals for a demonstration, are data: of a YAML file, or of Python.
 
 turns:
   - say: I look at the logs first.
@@ -14,7 +14,7 @@ approvals:
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -62,26 +62,46 @@ class Script(FrozenModel):
 def read_script(path: Path) -> Script:
     """Read one script. Raises WorkspaceError with every problem, each with its line."""
     file = str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-    text = read_text(path, file=file)
-    return parse_script(text, file=file)
+    return _Reader(file).script(load_yaml(read_text(path, file=file), file=file))
 
 
-def parse_script(text: str, *, file: str) -> Script:
-    """Read a script's text. Raises WorkspaceError with every problem, each with its line."""
-    return _Reader(file).script(text)
+class ScriptedModel:
+    """A scripted model: step n gets turn n of the script, whatever the conversation is.
 
+    A turn is a mapping with `say` (its text), `calls` (a list of `{NAME: ARGUMENTS}`) and `finish`; all are optional. An
+    approval is a mapping with `action`, `approver`, `role` and `note`: the script gives it in place of a person. `name` is
+    what the record of a run calls the model.
 
-class ScriptModel:
-    """A scripted model: step n gets turn n of the script, whatever the conversation is."""
+    Raises:
+        WorkspaceError: a turn or an approval is not valid; with every problem.
+    """
 
-    def __init__(self, path: Path, *, name: str) -> None:
+    scripted = True
+
+    def __init__(
+        self,
+        turns: Sequence[Mapping[str, object]],
+        *,
+        approvals: Sequence[Mapping[str, object]] = (),
+        name: str = "script:turns",
+    ) -> None:
+        document = {"turns": list(turns), "approvals": list(approvals)}
+        self._open(_Reader("ScriptedModel").script(document), name)
+
+    @classmethod
+    def read(cls, path: Path, *, name: str) -> ScriptedModel:
+        """The model whose script is that YAML file. Raises WorkspaceError with every problem, each with its line."""
+        model = cls.__new__(cls)
+        model._open(read_script(path), name)
+        return model
+
+    def _open(self, script: Script, name: str) -> None:
         self.name = name
-        self.scripted = True
-        self._script = read_script(path)
+        self._script = script
 
     @property
     def approvals(self) -> tuple[ScriptedApproval, ...]:
-        """The approvals that the script gives in place of people, for demonstrations only."""
+        """The approvals that the script gives in place of people, for demonstrations and tests only."""
         return self._script.approvals
 
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
@@ -102,12 +122,14 @@ class ScriptModel:
 
 
 class _Reader:
+    """Reads a script from data. A problem has its line if the data is of a YAML file, else its place: `turns[1].calls[0]`."""
+
     def __init__(self, file: str) -> None:
         self._file = file
+        self._place = ""
         self._problems: list[Problem] = []
 
-    def script(self, text: str) -> Script:
-        document: Any = load_yaml(text, file=self._file)
+    def script(self, document: Any) -> Script:
         turns: list[ScriptedTurn] = []
         approvals: list[ScriptedApproval] = []
         if not _is_mapping(document):
@@ -124,7 +146,7 @@ class _Reader:
             raise WorkspaceError(self._problems)
         return Script(file=self._file, turns=tuple(turns), approvals=tuple(approvals))
 
-    def _turn(self, item: Any, line: int) -> list[ScriptedTurn]:
+    def _turn(self, item: Any, line: int | None) -> list[ScriptedTurn]:
         if not _is_mapping(item):
             return self._wrong("a turn is a mapping", "write `- say: …` or `- calls: […]`", line)
         self._only(item, ("say", "calls", "finish"))
@@ -138,7 +160,7 @@ class _Reader:
         calls = [call for call, at in self._items(item, "calls") for call in self._call(call, at)]
         return [ScriptedTurn(say=str(say), calls=tuple(calls), finish=str(finish))]
 
-    def _call(self, item: Any, line: int) -> list[ScriptedCall]:
+    def _call(self, item: Any, line: int | None) -> list[ScriptedCall]:
         if not _is_mapping(item) or len(item) != 1:
             return self._wrong("a call is one name with its arguments", "write `- files__read: {path: a.md}`", line)
         ((name, arguments),) = _pairs(item)
@@ -154,7 +176,7 @@ class _Reader:
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
         return [ScriptedCall(name=name, arguments=text)]
 
-    def _approval(self, item: Any, line: int) -> list[ScriptedApproval]:
+    def _approval(self, item: Any, line: int | None) -> list[ScriptedApproval]:
         if not _is_mapping(item):
             return self._wrong("an approval is a mapping", "write action, approver and role", line)
         try:
@@ -169,7 +191,7 @@ class _Reader:
                 )
             return []
 
-    def _plain(self, value: Any, line: int, depth: int = 0) -> Any:
+    def _plain(self, value: Any, line: int | None, depth: int = 0) -> Any:
         """The value with JSON types only. A value that JSON cannot represent is a problem."""
         if depth > 64:
             self._wrong("the arguments are nested deeper than 64", "write them as raw JSON text", line)
@@ -195,15 +217,20 @@ class _Reader:
         self._wrong(f"{shown} is not a JSON value", "put it in quotes, or write raw JSON text", line)
         return None
 
-    def _items(self, parent: Any, key: str) -> list[tuple[Any, int]]:
+    def _items(self, parent: Any, key: str) -> Iterator[tuple[Any, int | None]]:
         """The items of a list, each with its line."""
         items = parent.get(key)
         if items is None:
-            return []
+            return
         if not _is_list(items):
-            return self._wrong(f"`{key}` is not a list", "write one `- ` for each item", _line(parent, key))
-        lines: dict[int, list[int]] = items.lc.data or {}
-        return [(item, lines[i][0] + 1 if i in lines else 1) for i, item in enumerate(items)]
+            self._wrong(f"`{key}` is not a list", "write one `- ` for each item", _line(parent, key))
+            return
+        lines = _lines(items)
+        before = self._place
+        for number, item in enumerate(items):
+            self._place = f"{before}{'.' if before else ''}{key}[{number}]"
+            yield item, lines[number][0] + 1 if number in lines else None
+        self._place = before
 
     def _only(self, mapping: Any, known: tuple[str, ...]) -> None:
         for key, _ in _pairs(mapping):
@@ -211,17 +238,18 @@ class _Reader:
                 self._wrong(f"unknown key {key!r}", f"write one of: {', '.join(known)}", _line(mapping, key))
 
     def _wrong(self, what: str, fix: str, line: int | None) -> list[Any]:
-        self._problems.append(Problem(file=self._file, what=what, fix=fix, line=line))
+        place = f"{self._place}: " if line is None and self._place else ""
+        self._problems.append(Problem(file=self._file, what=f"{place}{what}", fix=fix, line=line))
         return []
 
 
 def _is_mapping(value: Any) -> bool:
-    """True for a mapping. The library is only partly typed, so its values are `Any` and are distinguished at run time."""
-    return isinstance(value, CommentedMap)
+    """True for a mapping. The YAML library is only partly typed, so its values are `Any` and are distinguished at run time."""
+    return isinstance(value, Mapping)
 
 
 def _is_list(value: Any) -> bool:
-    return isinstance(value, CommentedSeq)
+    return isinstance(value, list | tuple)
 
 
 _APPROVAL: Final = TypeAdapter(ScriptedApproval)
@@ -231,6 +259,14 @@ def _pairs(mapping: Any) -> list[tuple[Any, Any]]:
     return list(mapping.items())
 
 
+def _lines(value: Any) -> dict[Any, list[int]]:
+    """The place of each item or key, as the YAML library keeps it; empty for data of Python."""
+    if not isinstance(value, CommentedMap | CommentedSeq):
+        return {}
+    document: Any = value
+    return document.lc.data or {}
+
+
 def _line(mapping: Any, key: object) -> int | None:
-    lines: dict[Any, list[int]] = mapping.lc.data or {}
+    lines = _lines(mapping)
     return lines[key][0] + 1 if key in lines else None

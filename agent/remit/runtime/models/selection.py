@@ -6,7 +6,7 @@ from pathlib import Path
 
 from remit.core import Model, UsageError
 from remit.runtime.models.langchain import PROVIDERS, LangChainModel
-from remit.runtime.models.scripted import ScriptModel
+from remit.runtime.models.scripted import ScriptedModel
 
 
 def open_model(spec: str, *, folder: Path, base_url: str | None = None) -> Model:
@@ -20,7 +20,7 @@ def open_model(spec: str, *, folder: Path, base_url: str | None = None) -> Model
     if not colon or not model:
         raise UsageError(f"{spec!r} is not a model: write {_forms()}")
     if provider == "script":
-        return ScriptModel(folder / model, name=spec)
+        return ScriptedModel.read(folder / model, name=spec)
     if provider not in PROVIDERS:
         raise UsageError(f"{spec!r}: unknown model provider {provider!r}: write {_forms()}")
     return LangChainModel(PROVIDERS[provider], model, name=spec, base_url=base_url)

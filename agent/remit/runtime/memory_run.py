@@ -1,0 +1,74 @@
+"""Runs an agent with another executor in place of its tools, and keeps the record of the run in memory only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from remit.broker import ToolExecutor
+from remit.core import Confinement
+from remit.core.events import Recorded
+from remit.guardrails import Secrets
+from remit.journal import Journal, Record
+from remit.runtime.assembly import Recording, folder_of, new_run_id, secret_names
+from remit.runtime.lifecycle import RunContext, RunOutcome, drive_run
+from remit.runtime.runner import RunRequest, checked_agent, started_event
+from remit.tracing import MemoryObjects
+from remit.workspace import WorkspaceSession
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryRun(RunOutcome):
+    """How a run in memory ended or paused, and its whole record."""
+
+    records: tuple[Recorded, ...]
+
+
+async def run_in_memory(
+    session: WorkspaceSession,
+    request: RunRequest,
+    executor: ToolExecutor,
+    *,
+    confinement: Confinement = "full",
+    wait: float = 0.0,
+    on_event: Callable[[Recorded], None] | None = None,
+) -> MemoryRun:
+    """Run an agent as `start_run` does, with `executor` in place of its tools.
+
+    INVARIANT: no file of the workspace and no collector gets anything of this run: its record would claim effects that did not
+    happen. So the run has a journal of its own, in memory: it starts without holds, open circuits or used shared limits.
+
+    `confinement` is what rules read and what the record says. No sandbox, secret or working folder is needed.
+
+    Raises:
+        UsageError: there is no such agent, or the scope names an unknown action.
+        WorkspaceError: the rules are not valid.
+        RunEnded: the run cannot continue.
+    """
+    agent = checked_agent(session, request)
+    run = request.run or new_run_id()
+    with Journal(None) as journal:
+        alone = replace(session, journal=journal)
+        listeners = () if on_event is None else (on_event,)
+        record = Record(journal, run, listeners=listeners)
+        context = RunContext(
+            session=alone,
+            agent=agent,
+            model=request.model,
+            recording=Recording(record=record, objects=MemoryObjects()),
+            executor=executor,
+            confinement=confinement,
+            folder=session.root / request.folder if request.folder else folder_of(session, agent, run),
+            secrets=Secrets(session.root).present(secret_names(session, agent)),
+            wait=wait,
+        )
+        record.append(started_event(context, request))
+        outcome = await drive_run(context)
+        return MemoryRun(
+            run=run,
+            finished=outcome.finished,
+            waiting=outcome.waiting,
+            held=outcome.held,
+            first=outcome.first,
+            records=tuple(journal.events(run)),
+        )
