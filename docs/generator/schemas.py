@@ -1,6 +1,6 @@
 """The JSON Schema of every file that people write: for editors, and for the pages of the reference.
 
-PYTHONPATH=docs python -m generator.schemas      write schemas/ and tools/tool.schema.json again
+PYTHONPATH=docs python -m generator.schemas      write .remit/schemas/ and tools/tool.schema.json again
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def published() -> dict[str, Schema]:
 
 def place(name: str) -> Path:
     """Where the workspace has the schema of that file name."""
-    return ROOT / ("tools" if name in ("tool.schema.json", "result.schema.json") else "schemas") / name
+    return ROOT / ("tools" if name in ("tool.schema.json", "result.schema.json") else ".remit/schemas") / name
 
 
 def text_of(schema: Schema) -> str:

@@ -131,15 +131,15 @@ _FORMATS: Final = """## Formats
 
 ## Schemas for editors
 
-`remit init` writes the schemas into `schemas/` and `tools/`. Editors with a TOML or YAML language server read the first line of
+`remit init` writes the schemas into `.remit/schemas/` and `tools/`. Editors with a TOML or YAML language server read the first line of
 a file, and then complete keys and mark errors:
 
 ```toml
-#:schema ../../schemas/agent.schema.json
+#:schema ../../.remit/schemas/agent.schema.json
 ```
 
 ```yaml
-# yaml-language-server: $schema=../schemas/cases.schema.json
+# yaml-language-server: $schema=../.remit/schemas/cases.schema.json
 ```
 
 `policies/rules.csv` and `policies/model.conf` have no schema: see [the policies folder](../../../policies/README.md).

@@ -18,7 +18,7 @@ STARTER_FILES: Final = (
     "remit.toml",
     "tools",
     "policies",
-    "schemas",
+    ".remit/schemas",
     "agent/triage",
     "traces/README.md",
     "traces/codes.md",
