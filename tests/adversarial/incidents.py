@@ -1,7 +1,7 @@
 """Five incidents to practise on-call work, each in a new workspace: `python tests/adversarial/incidents.py NAME FOLDER`.
 
-The models are scripts; decisions, confinement, tools and records are real. `traces/README.md` says what on-call does
-then.
+The models are scripts; decisions, confinement, tools and records are real. `docs/how-to/five-incidents.md` says what
+on-call does then.
 """
 
 from __future__ import annotations
@@ -152,4 +152,4 @@ if __name__ == "__main__":
     if len(sys.argv) != 3 or sys.argv[1] not in INCIDENTS:
         sys.exit(f"usage: python tests/adversarial/incidents.py {'|'.join(INCIDENTS)} FOLDER")
     seed(sys.argv[1], Path(sys.argv[2]))
-    print(f"cd {sys.argv[2]}, and look into traces/README.md")
+    print(f"cd {sys.argv[2]}, and look into docs/how-to/five-incidents.md")

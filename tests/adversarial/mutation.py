@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,8 @@ from support.cli_server import WITHOUT
 
 BENCH: Final = ROOT / ".bench"
 _FAILURES: Final = (AssertionError, pytest.fail.Exception)
+TEST_S: Final = 180  # a test that has not ended by then has failed: without a limit, hostile input can take for ever
+ROW_S: Final = 900
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +63,13 @@ def play(row: Mutation) -> MutationResult:
         options += ["--without", row.name, "--results", output.name]
         options += [] if row.fixtures else ["--noconftest"]
         environment = {**os.environ, "PYTHONPATH": str(TESTS), "PYTHONDONTWRITEBYTECODE": "1"}
-        done = subprocess.run(
-            [*box(output.name), sys.executable, "-m", "pytest", *options, *tests],
-            cwd="/", env=environment, capture_output=True, text=True, timeout=900, check=False,
-        )  # fmt: skip
+        try:
+            done = subprocess.run(
+                [*box(output.name), sys.executable, "-m", "pytest", *options, *tests],
+                cwd="/", env=environment, capture_output=True, text=True, timeout=ROW_S, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return MutationResult(name=row.name, failed={}, passed=row.tests, broken={"pytest": f"no end in {ROW_S} s"})
         results = [json.loads(line) for line in output.read().splitlines()]
     if not results:
         return MutationResult(
@@ -122,6 +128,22 @@ def take_away(name: str, patch: pytest.MonkeyPatch) -> None:
     (row,) = (row for row in MUTATIONS if row.name == name)
     for remove in row.remove:
         remove(patch)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Fail a test that does not end. The limit lies in the main thread, where tests run."""
+
+    def stop(*_: object) -> None:
+        pytest.fail(f"{item.name} has not ended after {TEST_S} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(TEST_S)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -14,39 +13,13 @@ from remit.cli import COMMANDS
 from remit.core.errors import CODES
 from remit.workspace.template import starter_folder
 from support.documents import ON_CALL, commands_of
+from support.pages import pages
 from support.runs import TASK, Remit
 
 ROOT = starter_folder()
 README = (ROOT / "README.md").read_text()
-PAGES = [
-    ROOT / name
-    for name in (
-        "README.md",
-        "tools/README.md",
-        "policies/README.md",
-        "traces/README.md",
-        "CONTRIBUTING.md",
-        "docs/security/reporting.md",
-        "docs/langchain.md",
-        "docs/results.md",
-        "docs/attacks.md",
-    )
-]
-
-
-def shown() -> list[tuple[str, str]]:
-    """Each command of the first block, and what the page says it prints."""
-    block = README.split("<!-- run -->")[1].split("```")[1].removeprefix("console\n")
-    return [tuple(part.split("\n", 1)) for part in block.split("$ ")[1:]]  # type: ignore[misc]
-
-
-@pytest.mark.parametrize(("command", "output"), shown())
-def test_a_command_of_the_readme_prints_what_the_readme_shows(remit: Remit, command: str, output: str) -> None:
-    words = shlex.split(command)
-    assert words[0] == "remit"
-    result = remit(*words[1:])
-    expected = re.escape(output.strip()).replace("…", ".+")
-    assert re.fullmatch(expected, result.out.strip()), result.out + result.err
+FOLDERS = ("tools/README.md", "policies/README.md", "traces/README.md", "CONTRIBUTING.md")
+PAGES = [*(ROOT / name for name in FOLDERS), *pages()]
 
 
 def test_the_two_set_up_commands_set_up_and_then_do_what_the_readme_says() -> None:
@@ -107,10 +80,9 @@ def test_the_commands_of_the_on_call_page_work_in_their_order(remit: Remit, sess
         remit("run", "triage", TASK, "--model", "script:short.yaml").code == 0
     )  # an earlier good one, to compare with
     assert remit("run", "triage", TASK, "--run-id", run).code == 0
-    harness, _ = ON_CALL.split("## Five incidents")
-    pages = [words for words in commands_of(harness) if words[1] in ("trace", "replay")]
-    assert len(pages) >= 6
-    for words in pages:
+    shown_commands = [words for words in commands_of(ON_CALL) if words[1] in ("trace", "replay")]
+    assert len(shown_commands) >= 6
+    for words in shown_commands:
         result = remit(*[run if word == "RUN" else word for word in words[1:]])
         assert result.code == (1 if words[2] == "diff" else 0), (words, result.out, result.err)
     assert remit("replay", "incident.jsonl").code == 0

@@ -12,10 +12,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
+
+import pytest
 
 CHROMIUM: Final = os.environ.get("REMIT_CHROMIUM") or shutil.which("chromium")
 WAIT_S: Final = 60.0
+
+
+def lacking(what: str, install: str) -> NoReturn:
+    """Skip a test that needs something that this machine does not have. In CI it fails."""
+    if os.environ.get("CI"):
+        pytest.fail(f"no {what}: {install}")
+    pytest.skip(f"no {what}: {install}, and run the test again")
 
 
 class Browser:
@@ -27,20 +36,27 @@ class Browser:
         self._rest = b""
         self._number = 0
         self._session: str | None = None
+        self._target = ""
         self.events: list[dict[str, Any]] = []
 
     def open(self, path: Path) -> None:
-        """Load a file and wait until it has been loaded."""
-        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        """Load a file in a new page, in place of the one before, and wait until it has been loaded."""
+        self._session, earlier = None, self._target
+        self._target = self.ask("Target.createTarget", url="about:blank")["targetId"]
+        if earlier:
+            self.ask("Target.closeTarget", targetId=earlier)
+        self._session = self.ask("Target.attachToTarget", targetId=self._target, flatten=True)["sessionId"]
+        self.events.clear()
         for domain in ("Page", "Network", "Runtime", "Log"):
             self.ask(f"{domain}.enable")
         self.ask("Page.navigate", url=path.as_uri())
         self._until(lambda: any(event["method"] == "Page.loadEventFired" for event in self.events))
 
     def value(self, expression: str) -> Any:
-        """The value of a JavaScript expression in the page."""
-        return self.ask("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+        """The value of a JavaScript expression in the page; if it is a promise, the value that it gets."""
+        asked = self.ask("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in asked, asked["exceptionDetails"]
+        return asked["result"].get("value")
 
     def press(self, key: str) -> None:
         """Press and release one key."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
+import runpy
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ WITHOUT = "REMIT_TESTS_WITHOUT"  # set by `make ablate`: the protection to remov
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
     [
+        "remit.client",
         "remit.runtime.runner",
         "remit.replay.replayer",
         "remit.analysis.workspace_check",
@@ -42,26 +44,37 @@ def command(
 
     No file that it writes grows beyond `largest_file` bytes.
     """
+    return _ended(folder, ("remit", *args), timeout, env, largest_file)
+
+
+def script(folder: Path, file: str, *args: str, timeout: float = 120) -> CommandResult:
+    """Run a Python file in `folder`, as `python FILE` does."""
+    return _ended(folder, (file, *args), timeout, None, None)
+
+
+def _ended(
+    folder: Path, words: tuple[str, ...], timeout: float, env: Mapping[str, str] | None, largest_file: int | None
+) -> CommandResult:
     with tempfile.TemporaryDirectory() as folder_of_output:
         out, err = Path(folder_of_output, "out"), Path(folder_of_output, "err")
         environment = {**os.environ, **(env or {})}
-        given = (args, str(folder), environment, str(out), str(err), largest_file)
+        given = (words, str(folder), environment, str(out), str(err), largest_file)
         process = SERVER.Process(target=_run, args=given)
         process.start()
         process.join(timeout)
         if process.exitcode is None:
             process.kill()
             process.join()
-            raise TimeoutError(f"remit {' '.join(args)} did not end within {timeout} s")
+            raise TimeoutError(f"{' '.join(words)} did not end within {timeout} s")
         code = process.exitcode
         process.close()
         return CommandResult(code=code, out=out.read_text(), err=err.read_text())
 
 
 def _run(
-    args: tuple[str, ...], folder: str, environment: dict[str, str], out: str, err: str, largest_file: int | None
+    words: tuple[str, ...], folder: str, environment: dict[str, str], out: str, err: str, largest_file: int | None
 ) -> None:
-    """In the new process: run `remit ARGS`."""
+    """In the new process: run `remit ARGS`, or a Python file with its arguments."""
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     for number, path, flags in (
@@ -83,5 +96,9 @@ def _run(
 
         take_away(environment[WITHOUT], pytest.MonkeyPatch())
     os.chdir(folder)
-    sys.argv = ["remit", *args]
-    main()
+    sys.argv = [*words]
+    if words[0] == "remit":
+        main()
+    else:
+        sys.path.insert(0, folder)
+        runpy.run_path(words[0], run_name="__main__")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
 from support import ROOT
 
 ON_CALL = (ROOT / "traces" / "README.md").read_text()
+INCIDENTS = (ROOT / "docs" / "how-to" / "five-incidents.md").read_text()
 
 
 def commands_of(text: str) -> list[list[str]]:
-    lines = [line.removeprefix("$ ").split("#")[0].strip() for line in text.splitlines()]
+    lines = [re.split(r"#| [|>] ", line.removeprefix("$ "))[0].strip() for line in text.splitlines()]
     return [shlex.split(line) for line in lines if line.startswith("remit ") and "…" not in line.split("--reason")[0]]

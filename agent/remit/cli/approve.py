@@ -46,20 +46,21 @@ def approve_list_command(break_glass: bool, as_json: bool) -> None:
       remit approve list --json
       remit approve list --break-glass
     """
+    from remit.client import waiting_approvals_of
     from remit.workspace import open_session
 
     opened = open_session()
     if break_glass:
         _list_emergencies(opened, as_json, quiet=False)
         return
-    rows = [(record.run, item) for record in _waiting_runs(opened) for item in _waiting(record)]
+    waiting = waiting_approvals_of(opened)
     if as_json:
-        echo(json_text([{"run": run, **item.model_dump(mode="json")} for run, item in rows]))
+        echo(json_text([{"run": item.run, **item.request.model_dump(mode="json")} for item in waiting]))
         return
-    for run, item in rows:
+    for run, item in ((item.run, item.request) for item in waiting):
         roles = ", ".join(f"{missing.count} × {missing.role}" for missing in item.missing)
         echo(f"{run[:8]}/{item.step}.{item.index}  {item.summary.splitlines()[0]}  needs {roles}  {_left(item)}")
-    if not rows:
+    if not waiting:
         echo("no request waits for approval")
     _list_emergencies(opened, as_json=False, quiet=True)
 
@@ -97,9 +98,13 @@ def approve_show_command(request: str, full: bool, as_json: bool) -> None:
       remit approve show 3f2a/4.0 --full
     """
     from remit.broker.approvals import WIDTH, wrapped
+    from remit.client import find_request
+    from remit.journal import Record
     from remit.workspace import open_session
 
-    record, item = _find_request(open_session(), request)
+    opened = open_session()
+    waiting = find_request(opened, request)
+    record, item = Record(opened.journal, waiting.run), waiting.request
     if as_json:
         echo(json_text({"run": record.run, **item.model_dump(mode="json")}))
         return
@@ -144,36 +149,13 @@ def grant_command(request: str, role: str | None, reason: str, minutes: int, as_
       remit approve grant 3f2a
       remit approve grant 3f2a --role role:break-glass --reason "INC-7: checkout is down, no lead answers"
     """
-    from remit.broker.approvals import Approval, approved_within_a_minute, grant_approval
-    from remit.core import BREAK_GLASS
-    from remit.workspace import open_session, os_account, subject_of
+    from remit.client import Remit
 
-    opened = open_session()
-    record, item = _find_request(opened, request)
-    now = time.time_ns()
-    roles = [missing.role for missing in item.missing]
-    if role is None and len(roles) > 1:
-        raise click.UsageError(f"the request needs several roles; choose yours: --role {' | '.join(roles)}")
-    approver, role = subject_of(opened.workspace.settings, os_account()), role or roles[0]
-    recent = approved_within_a_minute(opened.journal, record, item, approver=approver, now=now)
-    if recent:
-        warning = style("rapid approval", fg="yellow")
-        echo(f"{warning}: you approved {', '.join(recent)} within the last minute; the trace records this", err=True)
-    grant_approval(
-        record,
-        item,
-        Approval(
-            approver=approver,
-            role=role,
-            account=os_account(),
-            reason=reason,
-            until=min(now + minutes * 60_000_000_000, item.expires_at) if role == BREAK_GLASS else None,
-            rapid=bool(recent),
-        ),
-        roles_of=opened.policy.roles_of,
-        now=now,
-    )
-    _confirm(as_json, f"approved as {approver} in {role}", record)
+    approved = Remit.open().approve(request, role=role, reason=reason, minutes=minutes)
+    if approved.rapid:
+        warning, actions = style("rapid approval", fg="yellow"), ", ".join(approved.rapid)
+        echo(f"{warning}: you approved {actions} within the last minute; the trace records this", err=True)
+    _confirm(as_json, f"approved as {approved.approver} in {approved.role}", approved.run)
 
 
 @approve_command.command("reject")
@@ -187,22 +169,13 @@ def reject_command(request: str, reason: str, as_json: bool) -> None:
     Examples:
       remit approve reject 3f2a --reason "wrong ticket"
     """
-    from remit.broker.approvals import reject_approval
-    from remit.workspace import open_session, os_account, subject_of
+    from remit.client import find_request, reject
+    from remit.workspace import open_session
 
     opened = open_session()
-    record, item = _find_request(opened, request)
-    approver = subject_of(opened.workspace.settings, os_account())
-    reject_approval(
-        record,
-        item,
-        approver=approver,
-        roles_of=opened.policy.roles_of,
-        account=os_account(),
-        now=time.time_ns(),
-        reason=reason,
-    )
-    _confirm(as_json, f"rejected as {approver}", record)
+    waiting = find_request(opened, request)
+    approver = reject(opened, opened.policy, waiting, reason=reason)
+    _confirm(as_json, f"rejected as {approver}", waiting.run)
 
 
 @approve_command.command("revoke")
@@ -217,13 +190,16 @@ def revoke_command(request: str, reason: str, as_json: bool) -> None:
       remit approve revoke 3f2a --reason "I misread the host"
     """
     from remit.broker.approvals import revoke_approval
+    from remit.client import find_request
+    from remit.journal import Record
     from remit.workspace import open_session, os_account, subject_of
 
     opened = open_session()
-    record, item = _find_request(opened, request)
+    waiting = find_request(opened, request)
     approver = subject_of(opened.workspace.settings, os_account())
-    revoke_approval(record, item, approver=approver, account=os_account(), reason=reason)
-    _confirm(as_json, f"the approval of {approver} is revoked", record)
+    record = Record(opened.journal, waiting.run)
+    revoke_approval(record, waiting.request, approver=approver, account=os_account(), reason=reason)
+    _confirm(as_json, f"the approval of {approver} is revoked", waiting.run)
 
 
 @approve_command.command("review")
@@ -268,46 +244,11 @@ def review_command(place: str, note: str, as_json: bool) -> None:
     )
 
 
-def _confirm(as_json: bool, line: str, record: Record) -> None:
+def _confirm(as_json: bool, line: str, run: str) -> None:
     if as_json:
-        echo(json_text({"ok": True, "run": record.run}))
+        echo(json_text({"ok": True, "run": run}))
     else:
-        echo(f"{line}; if the run is no longer active, resume it: remit run --resume {record.run[:8]}")
-
-
-def _waiting_runs(opened: WorkspaceSession) -> list[Record]:
-    from remit.journal import Record
-
-    return [Record(opened.journal, row.run) for row in opened.journal.runs() if row.state == "waiting"]
-
-
-def _waiting(record: Record) -> list[ApprovalRequested]:
-    from remit.broker.approvals import waiting_approvals
-
-    return waiting_approvals(record)
-
-
-def _find_request(opened: WorkspaceSession, request: str) -> tuple[Record, ApprovalRequested]:
-    from remit.core import UsageError
-    from remit.journal import Record
-
-    run, _, place = request.partition("/")
-    record = Record(opened.journal, opened.journal.resolve_run(run))
-    matches = [item for item in _waiting(record) if place in ("", f"{item.step}.{item.index}")]
-    if not matches and place and (closed := _latest(record, place)) is not None:
-        return record, closed  # an answer that comes too late is refused later, so that the attempt is recorded
-    if len(matches) != 1:
-        places = ", ".join(f"{record.run[:8]}/{item.step}.{item.index}" for item in _waiting(record)) or "none"
-        raise UsageError(f"{request!r} matches {len(matches)} requests, not one; open in this run: {places}")
-    return record, matches[0]
-
-
-def _latest(record: Record, place: str) -> ApprovalRequested | None:
-    """The last request for approval of that call, open or closed."""
-    from remit.core.events import ApprovalRequested
-
-    of_call = [item for item in record.every() if isinstance(item, ApprovalRequested)]
-    return next((item for item in reversed(of_call) if place == f"{item.step}.{item.index}"), None)
+        echo(f"{line}; if the run is no longer active, resume it: remit run --resume {run[:8]}")
 
 
 def _left(item: ApprovalRequested) -> str:

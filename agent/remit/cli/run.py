@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from remit.cli.live_output import LiveOutput
+    from remit.client import CallResult
     from remit.core import Scope
     from remit.runtime import RunResult
     from remit.workspace import WorkspaceSession
@@ -149,6 +150,7 @@ def call_command(
       remit call files.read '{"path": "secrets/payments.env"}' --agent triage
       remit call tickets.close '{"key": "INC-2041", "reason": "fixed"}' --agent triage --dry-run
     """
+    from remit.client import call_result
     from remit.runtime import OneCall, RunRequest, acting_subject, decide_call, start_run
     from remit.workspace import open_session, os_account
 
@@ -163,7 +165,8 @@ def call_command(
         account=os_account(),
         model=OneCall(action, arguments),
     )
-    _show_result(asyncio.run(start_run(opened, request, wait=wait, progress=print_progress)), as_json)
+    ran = asyncio.run(start_run(opened, request, wait=wait, progress=print_progress))
+    _show_result(call_result(ran), as_json)
 
 
 def print_progress(line: str) -> None:
@@ -171,26 +174,10 @@ def print_progress(line: str) -> None:
     echo(style(line, dim=True), err=True)
 
 
-def _show_result(result: RunResult, as_json: bool) -> None:
-    if result.first is None:
-        requested = result.waiting[0] if result.waiting else None
-        waits = {
-            "code": "approval_required",
-            "message": f"waits for {', '.join(item.role for item in requested.missing) if requested else 'an approver'}",
-            "next_step": f"remit approve show {result.run[:8]}",
-        }
-        held = {
-            "code": "held",
-            "message": result.held,
-            "next_step": f"lift the hold with remit start, then remit run --resume {result.run[:8]}",
-        }
-        finished = result.finished
-        failed = {"code": finished.code or "cancelled", "message": finished.message} if finished else {}
-        body: dict[str, Any] = {"ok": False, "error": failed or (held if result.held else waits)}
-    else:
-        body = result.first.model_dump(mode="json")
+def _show_result(called: CallResult, as_json: bool) -> None:
+    body = called.result.model_dump(mode="json")
     if as_json:
-        echo(json_text({**body, "run": result.run, "trace": str(result.trace)}))
+        echo(json_text({**body, "run": called.run, "trace": str(called.trace)}))
     elif body["ok"]:
         value = body["value"]
         line = value if isinstance(value, str) else json_text(value)
@@ -200,7 +187,7 @@ def _show_result(result: RunResult, as_json: bool) -> None:
         echo(f"{style(error['code'], fg='red')}: {error['message']}")
         if error.get("next_step"):
             echo(f"  {error['next_step']}")
-        echo(f"  trace: remit trace show {result.run[:8]}")
+        echo(f"  trace: remit trace show {called.run[:8]}")
     sys.exit(0 if body["ok"] else 1)
 
 

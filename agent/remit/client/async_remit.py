@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from remit.broker import active_holds, lift_hold, set_hold
-from remit.client.replays import is_file, open_run, replay_trace
+from remit.client.replays import open_trace_of, replay_trace
 from remit.client.requests import (
     Approved,
     WaitingApproval,
@@ -36,7 +36,7 @@ from remit.runtime import (
     resume_run,
     start_run,
 )
-from remit.tracing import Trace
+from remit.tracing import Trace, is_trace_file
 from remit.workspace import WorkspaceSession, open_session, os_account
 
 
@@ -145,12 +145,12 @@ class AsyncRemit:
 
     async def trace(self, run: str) -> Trace:
         """See `Remit.trace`."""
-        return open_run(self.session, run)
+        return open_trace_of(self.session, run)
 
     async def replay(self, run: str, *, policy: Policy | None = None) -> ReplayResult:
         """See `Remit.replay`."""
-        trace = open_run(self.session, run)
-        chain = self.session.journal.chain(trace.run) if is_file(run) else None
+        trace = open_trace_of(self.session, run)
+        chain = self.session.journal.chain(trace.run) if is_trace_file(run) else None
         return await replay_trace(trace, original=chain if chain and chain.links else None, policy=policy)
 
     async def approvals(self) -> tuple[WaitingApproval, ...]:

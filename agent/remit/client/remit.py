@@ -232,7 +232,7 @@ class Remit:
 
     def close(self) -> None:
         """Close the journal. Warm tools stay ready for other clients of this process, and end with it."""
-        _wait_for(self._client.close())
+        self.session.journal.close()
 
     def __enter__(self) -> Self:
         return self

@@ -7,12 +7,12 @@ from pathlib import Path
 from remit.journal import Chain
 from remit.policy import Policy
 from remit.replay import ReplayResult, WhatIf, check_replayable, find_tampering, replay
-from remit.tracing import Trace, open_trace, read_trace
+from remit.tracing import Trace, is_trace_file, open_trace, read_trace
 from remit.tracing.reports import reconcile
 from remit.workspace import Workspace, WorkspaceSession, open_bundle
 
 
-def open_run(session: WorkspaceSession, run: str) -> Trace:
+def open_trace_of(session: WorkspaceSession, run: str) -> Trace:
     """The trace that `run` names: a run id, a unique prefix of one, or a trace file.
 
     Completes the trace file of a run that a killed process left short.
@@ -21,16 +21,11 @@ def open_run(session: WorkspaceSession, run: str) -> Trace:
         UsageError: there is no such run or file, or several runs match.
         WorkspaceError: lines of the file are damaged.
     """
-    if is_file(run):
+    if is_trace_file(run):
         return read_trace(Path(run))
     trace = open_trace(session.traces, session.journal, session.journal.resolve_run(run))
     reconcile(session.traces, trace.chain)
     return trace
-
-
-def is_file(run: str) -> bool:
-    """True if `run` names a file rather than a run of the workspace."""
-    return run.endswith(".jsonl") or Path(run).is_file()
 
 
 async def replay_trace(

@@ -18,12 +18,12 @@ class ContentCase(FrozenModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
-    note: str = Field(min_length=1)
-    where: Where = "result"
-    action: str = ""
-    text: str
-    expect: Literal["pass", "block", "redact"]
-    shown: str | None = None
+    note: str = Field(min_length=1, description="The name of the case")
+    where: Where = Field(default="result", description="The kind of text")
+    action: str = Field(default="", description="The action of the call; empty: a text outside of a call")
+    text: str = Field(description="The text that is checked")
+    expect: Literal["pass", "block", "redact"] = Field(description="What the rules must do")
+    shown: str | None = Field(default=None, description="The expected text after redaction; absent: not checked")
 
 
 def check_content(content: Content, text: str) -> tuple[int, list[Problem]]:

@@ -35,39 +35,41 @@ _CANDIDATES: Final[Mapping[str, str]] = {
 
 class _Rule(TomlTable):
     note: Summary
-    where: Annotated[list[Where], Field(min_length=1)] = ["result", "answer"]
+    where: Annotated[list[Where], Field(min_length=1)] = Field(
+        default=["result", "answer"], description="The texts that are checked"
+    )
     actions: list[
         Annotated[str, Matching(r"[a-z][a-z0-9_]*\.(?:\*|[a-z][a-z0-9_]*)", "an action", 'write "mail.*"')]
-    ] = []
+    ] = Field(default=[], description='Actions of the calls: ["mail.*"]; empty: every action')
 
 
 class PhraseTable(_Rule):
     """Phrases that a text may not contain."""
 
-    text: Annotated[list[str], Field(min_length=1)]
-    do: Does = "block"
+    text: Annotated[list[str], Field(min_length=1)] = Field(description="The phrases, of 3 characters or more")
+    do: Does = Field(default="block", description="Refuse the whole text, or replace each match")
 
 
 class PersonalTable(_Rule):
     """Kinds of personal data. `except` lists values, or endings such as "@example.com", that are allowed."""
 
-    kinds: Annotated[list[Kind], Field(min_length=1)]
-    do: Does = "redact"
-    but: list[str] = Field(default=[], alias="except")
+    kinds: Annotated[list[Kind], Field(min_length=1)] = Field(description="The kinds of data")
+    do: Does = Field(default="redact", description="Refuse the whole text, or replace each match")
+    but: list[str] = Field(default=[], alias="except", description='Values, or endings: ["@example.com"]')
 
 
 class SecretsTable(TomlTable):
     """Detectors of secrets that are turned off in this workspace, because they match too much."""
 
-    off: list[str] = []
+    off: list[str] = Field(default=[], description="Names of detectors")
 
 
 class ContentTable(TomlTable):
     """The whole file."""
 
     secrets: SecretsTable = SecretsTable()
-    phrase: list[PhraseTable] = []
-    personal: list[PersonalTable] = []
+    phrase: list[PhraseTable] = Field(default=[], description="One table for each rule on phrases")
+    personal: list[PersonalTable] = Field(default=[], description="One table for each rule on personal data")
 
 
 class ContentRule(FrozenModel):

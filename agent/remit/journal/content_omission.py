@@ -44,7 +44,9 @@ def omit_content(event: AnyEvent) -> AnyEvent:
         case CallAnswered():
             return event.model_copy(update={"result": _result(event.result)})
         case RunFinished():
-            return event.model_copy(update={"answer": ""})
+            # The problems of a rejected answer quote it.
+            message = "no answer met its requirements" if event.outcome == "escalated" else event.message
+            return event.model_copy(update={"answer": "", "message": message})
         case _:
             return event
 

@@ -36,11 +36,11 @@ class Case(FrozenModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
-    note: str = Field(min_length=1)
-    agent: str = Field(min_length=1)
-    user: str = NOBODY
-    action: str = Field(min_length=1)
-    resources: tuple[str, ...]
+    note: str = Field(min_length=1, description="The name of the case; each has its own")
+    agent: str = Field(min_length=1, description="agent:NAME, or its name")
+    user: str = Field(default=NOBODY, description="user:NAME, or its name")
+    action: str = Field(min_length=1, description="TOOL.ACTION")
+    resources: tuple[str, ...] = Field(description="Every resource of the call, in canonical form")
     args: dict[str, Json] = Field(default_factory=dict)
     labels: frozenset[str] = frozenset()
     named_by_user: bool = False
@@ -51,13 +51,15 @@ class Case(FrozenModel):
     requested_by_user: bool = False
     effect: Effect | None = None
     calls: dict[str, int] = Field(default_factory=dict)
-    approvals: dict[str, int] = Field(default_factory=dict)
+    approvals: dict[str, int] = Field(default_factory=dict, description="How many people approved the call, by role")
     env: str = "local"
     confinement: Confinement = "full"
     time: str = Field(default="12:00", pattern=r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]$")
-    expect: Verdict
-    rule: str = ""
-    missing: dict[str, int] | None = None
+    expect: Verdict = Field(description="The decision that the rules must give")
+    rule: str = Field(default="", description="A part of the note of a deciding rule; without note, of its text")
+    missing: dict[str, int] | None = Field(
+        default=None, description="All approvals that the decision requires, by role"
+    )
 
     def request(self, effect: Effect = "once") -> Request:
         """The request that this row describes. `effect` is the action's own, used unless the row sets another."""

@@ -21,16 +21,22 @@ FILE: Final = "scope.toml"  # the file that rules of a scope name, whatever its 
 class AllowTable(TomlTable):
     """One permission of the run. Without `resource` or `calls`: any resource, any number of calls, within the agent's rules."""
 
-    action: Annotated[str, Matching(r"[a-z][a-z0-9_]*\.(?:\*|[a-z][a-z0-9_]*)", "an action", 'write "mail.send"')]
-    resource: Annotated[str, Matching(r"[^\s,#'\"]+(?: [^\s,#'\"]+)*", "a resource", 'write "file:docs/**"')] = "**"
-    calls: Annotated[int, Field(ge=0, le=100_000)] | None = None
+    action: Annotated[str, Matching(r"[a-z][a-z0-9_]*\.(?:\*|[a-z][a-z0-9_]*)", "an action", 'write "mail.send"')] = (
+        Field(description='"mail.send" or "mail.*"')
+    )
+    resource: Annotated[str, Matching(r"[^\s,#'\"]+(?: [^\s,#'\"]+)*", "a resource", 'write "file:docs/**"')] = Field(
+        default="**", description='"file:docs/**"'
+    )
+    calls: Annotated[int, Field(ge=0, le=100_000)] | None = Field(default=None, description="The most calls of the run")
 
 
 class ScopeTable(TomlTable):
     """The file. Without `widen`, nobody can approve a call beyond the scope. Without `allow`, nothing is allowed."""
 
-    widen: Annotated[str, Matching(r"role:[A-Za-z0-9][A-Za-z0-9._@+-]*", "a role", 'write "role:owner"')] | None = None
-    allow: list[AllowTable] = []
+    widen: Annotated[str, Matching(r"role:[A-Za-z0-9][A-Za-z0-9._@+-]*", "a role", 'write "role:owner"')] | None = (
+        Field(default=None, description="The role that may approve a call beyond the scope")
+    )
+    allow: list[AllowTable] = Field(default=[], description="One table for each permission")
 
 
 def read_scope(text: str, *, file: str = FILE) -> Scope:

@@ -150,7 +150,7 @@ class Sandbox:
         profile: Profile,
         arguments: Mapping[str, Json],
         *,
-        declared: Mapping[str, str],
+        declared: Mapping[str, str] | None = None,
         allowed: Callable[[str], bool] | None = None,
         permit: Permit | None = None,
         variables: Mapping[str, str] | None = None,
@@ -160,7 +160,8 @@ class Sandbox:
         Args:
             profile: what the call may access, and its limits.
             arguments: as the tool's schema describes them.
-            declared: the manifest's error names, each with its exception class; "": the class named like the error.
+            declared: the manifest's error names, each with its exception class; "": the class named like the error. None: no
+                error is declared.
             allowed: decides each file of a set; None: every file except `profile.denied`.
             permit: what the call may do at the proxy besides `profile.network`.
             variables: environment variables for the process of this call alone.
@@ -170,7 +171,7 @@ class Sandbox:
         """
         try:
             context = CallContext(egress=self._egress, permit=permit or Permit(), variables=variables or {})
-            call = ToolCall(arguments=arguments, declared=declared, allowed=allowed or _everything)
+            call = ToolCall(arguments=arguments, declared=declared or {}, allowed=allowed or _everything)
             return await self._run(self._fitted(profile), call, context)
         except Refusal as refusal:
             return Output(code=refusal.code, message=refusal.message, next_step=refusal.next_step)

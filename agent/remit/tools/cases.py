@@ -24,10 +24,10 @@ class Expected(FrozenModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
-    value: Json = None
-    value_contains: Json = None
-    error: str | None = None
-    files: Mapping[str, str] = Field(default_factory=dict)
+    value: Json = Field(default=None, description="The value that the call returns")
+    value_contains: Json = Field(default=None, description="A part of the value")
+    error: str | None = Field(default=None, description="An error code, or a declared error of the tool")
+    files: Mapping[str, str] = Field(default_factory=dict, description="Files that must exist, with their text")
 
     @model_validator(mode="after")
     def _one(self) -> Expected:
@@ -41,7 +41,7 @@ class Setup(FrozenModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
-    files: Mapping[str, str] = Field(default_factory=dict)
+    files: Mapping[str, str] = Field(default_factory=dict, description="Text by path")
 
 
 class ToolCase(FrozenModel):
@@ -49,9 +49,9 @@ class ToolCase(FrozenModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
-    note: str = Field(min_length=1)
-    action: str
-    arguments: dict[str, Json] = Field(default_factory=dict)
+    note: str = Field(min_length=1, description="The name of the case")
+    action: str = Field(description="TOOL.ACTION")
+    arguments: dict[str, Json] = Field(default_factory=dict, description="The arguments of the call")
     setup: Setup = Setup()
     expect: Expected
     line: int = 0

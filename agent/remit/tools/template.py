@@ -39,7 +39,8 @@ def count(path: str) -> int:
     except UnicodeDecodeError as error:
         raise NotText(f"{path} is not UTF-8") from error
 '''
-EXAMPLE_CASES: Final = """- note: counts the words of a file
+EXAMPLE_CASES: Final = """# yaml-language-server: $schema=../../.remit/schemas/tool-cases.schema.json
+- note: counts the words of a file
   action: {name}.count
   arguments: {{path: notes/a.txt}}
   setup: {{files: {{notes/a.txt: "three short words"}}}}

@@ -1,7 +1,7 @@
 from .export import Export
 from .object_store import MemoryObjects, Objects, ObjectStore, read_index, write_atomically
 from .portable import write_portable
-from .reader import Trace, open_trace, read_trace
+from .reader import Trace, is_trace_file, open_trace, read_trace
 from .trace_file import TraceFile, trace_path
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Objects",
     "Trace",
     "TraceFile",
+    "is_trace_file",
     "open_trace",
     "read_index",
     "read_trace",

@@ -94,6 +94,11 @@ class Trace:
         return self.store.get(digest)
 
 
+def is_trace_file(run: str) -> bool:
+    """True if `run` names a trace file rather than a run of a workspace."""
+    return run.endswith(".jsonl") or Path(run).is_file()
+
+
 class RecordSource(Protocol):
     """Where events are kept; the journal is one."""
 

@@ -64,8 +64,8 @@ Variable = Annotated[str, Matching(r"[A-Za-z_][A-Za-z0-9_]*", "a variable", 'wri
 class PriceTable(TomlTable):
     """The price of a million tokens of the model, in the currency of your bill."""
 
-    input: Annotated[float, Field(ge=0)]
-    output: Annotated[float, Field(ge=0)]
+    input: Annotated[float, Field(ge=0)] = Field(description="A million tokens that the model reads")
+    output: Annotated[float, Field(ge=0)] = Field(description="A million tokens that the model writes")
 
 
 class AnswerTable(TomlTable):
@@ -84,22 +84,26 @@ class AnswerTable(TomlTable):
 class BudgetTable(TomlTable):
     """The limits of one run. Absent: tokens, money and output are not limited."""
 
-    tokens: Annotated[int, Field(ge=0)] | None = None
-    money: Annotated[float, Field(ge=0)] | None = None
-    output: Size | None = None
-    steps: Annotated[int, Field(ge=1, le=100_000)] = 30
-    calls: Annotated[int, Field(ge=0, le=100_000)] = 60
-    wall: Duration = "10m"
-    tries: Annotated[int, Field(ge=1, le=1000)] = 6
-    retries: Annotated[int, Field(ge=0, le=100_000)] = 30
-    denials: Annotated[int, Field(ge=1, le=100_000)] = 10
-    waiting: Annotated[int, Field(ge=0, le=1000)] = 5
+    tokens: Annotated[int, Field(ge=0)] | None = Field(default=None, description="Tokens read and written by the model")
+    money: Annotated[float, Field(ge=0)] | None = Field(default=None, description="In the currency of [price]")
+    output: Size | None = Field(default=None, description="Bytes of all results together")
+    steps: Annotated[int, Field(ge=1, le=100_000)] = Field(default=30, description="Turns of the model")
+    calls: Annotated[int, Field(ge=0, le=100_000)] = Field(default=60, description="Calls that are carried out")
+    wall: Duration = Field(default="10m", description="Wall-clock time")
+    tries: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=6, description="Unsuccessful tries of one thing in a row, by the model or by the broker"
+    )
+    retries: Annotated[int, Field(ge=0, le=100_000)] = Field(default=30, description="All tries beyond the first")
+    denials: Annotated[int, Field(ge=1, le=100_000)] = Field(default=10, description="Calls refused in a row")
+    waiting: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=5, description="Calls that wait for people at one time"
+    )
 
 
 class LookUpTable(TomlTable):
     """A call that Remit makes before the model's first turn, to fill the directory."""
 
-    action: str
+    action: str = Field(description='An action that only reads: "contacts.list"')
     args: dict[str, Json] = Field(
         default={}, description='For "{channel}", one call is made for each channel that the directory has'
     )
@@ -108,15 +112,22 @@ class LookUpTable(TomlTable):
 class AgentTable(TomlTable):
     """One agent."""
 
-    name: AgentName
+    name: AgentName = Field(description="The name of the folder")
     summary: Summary
-    model: Model
-    base_url: Address | None = None
-    prompt: Path
-    tools: list[str]
-    folder: Folder | None = None
-    seed: Path | None = None
-    accept_parsed_arguments: bool = False
+    model: Model = Field(description='"script:script.yaml", "openai:gpt-5", "anthropic:…" or "ollama:…"')
+    base_url: Address | None = Field(default=None, description="The address of the model's provider, if not its own")
+    prompt: Path = Field(description="The file with the prompt, beside agent.toml")
+    tools: list[str] = Field(description='Tools, or single actions: ["files", "sql.query"]')
+    folder: Folder | None = Field(
+        default=None,
+        description='The working folder; with "{run}" in it, each run has its own. Absent: "work/NAME/{run}"',
+    )
+    seed: Path | None = Field(
+        default=None, description="The folder of the workspace of which a new working folder is a copy"
+    )
+    accept_parsed_arguments: bool = Field(
+        default=False, description="Accept arguments that the model's library parsed, where it does not give their text"
+    )
     budget: BudgetTable = BudgetTable()
     price: PriceTable | None = None
     answer: AnswerTable | None = None
@@ -126,13 +137,15 @@ class AgentTable(TomlTable):
 class SandboxTable(TomlTable):
     """The confinements that are accepted. If the machine offers no other, no tool runs."""
 
-    accept: Annotated[list[Literal["full", "landlock"]], Field(min_length=1)] = ["full"]
+    accept: Annotated[list[Literal["full", "landlock"]], Field(min_length=1)] = Field(
+        default=["full"], description="full: with namespaces; landlock: without, which is weaker"
+    )
 
 
 class RedactTable(TomlTable):
     """Environment variables whose values are redacted in every record."""
 
-    env: list[Variable] = []
+    env: list[Variable] = Field(default=[], description='Names of variables: ["DATABASE_URL"]')
 
 
 class PolicyTable(TomlTable):
@@ -141,25 +154,30 @@ class PolicyTable(TomlTable):
     With "load", it only checks new rules before they come into force.
     """
 
-    casbin: Literal["effects", "always", "load"] = "effects"
+    casbin: Literal["effects", "always", "load"] = Field(
+        default="effects", description="effects: calls with an effect; always: all calls; load: no call"
+    )
 
 
 class TracesTable(TomlTable):
     """What is recorded, and how long; `keep` absent: until `remit trace prune`."""
 
-    content: bool = True
-    keep: Age | None = None
+    content: bool = Field(default=True, description="false: what people, models and tools wrote is not recorded")
+    keep: Age | None = Field(default=None, description='How long runs are kept: "90d"')
 
 
 class SettingsTable(TomlTable):
     """The settings of the whole workspace."""
 
-    env: Environment = "local"
+    env: Environment = Field(default="local", description="The environment, which conditions read as `env`")
     envs: list[Environment] = Field(default=[], description="Other environments that rules may name")
     users: list[User] | None = Field(default=None, description="Users that rules may name, beside those in [identity]")
-    identity: dict[str, User] | None = None
+    identity: dict[str, User] | None = Field(
+        default=None,
+        description='The user of each operating-system account; "*" is every other account. Absent: the user of the same name',
+    )
     sandbox: SandboxTable = SandboxTable()
-    host_tools: list[str] = []
+    host_tools: list[str] = Field(default=[], description='Tools with source = "host", which run unconfined')
     redact: RedactTable = RedactTable()
     traces: TracesTable = TracesTable()
     policy: PolicyTable = PolicyTable()

@@ -26,16 +26,18 @@ class LabelTable(TomlTable):
     """Resources and their labels. A call that reads a whole folder gets the labels of every file that may be in it."""
 
     note: Summary
-    labels: Annotated[list[Label], Field(min_length=1)]
-    files: list[Pattern] = []
-    hosts: list[HostLine] = []
-    resources: list[Resource] = []
+    labels: Annotated[list[Label], Field(min_length=1)] = Field(
+        description='"untrusted", "private", or one of your own'
+    )
+    files: list[Pattern] = Field(default=[], description='Files of the working folder: "inbox/**"')
+    hosts: list[HostLine] = Field(default=[], description='Hosts of URLs: "example.com:443"')
+    resources: list[Resource] = Field(default=[], description='Other resources: "table:customers"')
 
 
 class LabelsTable(TomlTable):
     """The whole file."""
 
-    label: list[LabelTable] = []
+    label: list[LabelTable] = Field(default=[], description="One table for each group of resources")
 
 
 class LabelRule(FrozenModel):

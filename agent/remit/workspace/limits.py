@@ -23,19 +23,25 @@ class LimitTable(TomlTable):
     """One limit. Without `action`, `agent` or `user` it counts all of them; without `each` it counts them together."""
 
     note: Summary
-    of: Measure
+    of: Measure = Field(description="What is counted; tokens and money are of turns of the model")
     most: int | float | str = Field(description='Calls or tokens: 100; seconds: "10m"; bytes: "10MiB"; money: 2.50')
-    per: Duration
-    each: Each | None = None
-    action: Annotated[str, Matching(_ACTION, "an action", 'write "tickets.close" or "tickets.*"')] | None = None
-    agent: Annotated[str, Matching(r"[a-z][a-z0-9_-]{0,30}", "an agent", "write its name")] | None = None
-    user: Annotated[str, Matching(r"user:\S{1,128}", "a user", 'write "user:NAME"')] | None = None
+    per: Duration = Field(description="The period, which slides")
+    each: Each | None = Field(default=None, description="Whose use is counted separately")
+    action: Annotated[str, Matching(_ACTION, "an action", 'write "tickets.close" or "tickets.*"')] | None = Field(
+        default=None, description='"tickets.close" or "tickets.*"'
+    )
+    agent: Annotated[str, Matching(r"[a-z][a-z0-9_-]{0,30}", "an agent", "write its name")] | None = Field(
+        default=None, description="The name of an agent"
+    )
+    user: Annotated[str, Matching(r"user:\S{1,128}", "a user", 'write "user:NAME"')] | None = Field(
+        default=None, description='"user:NAME"'
+    )
 
 
 class SharedLimitsTable(TomlTable):
     """The whole file."""
 
-    limit: list[LimitTable] = []
+    limit: list[LimitTable] = Field(default=[], description="One table for each limit")
 
 
 class SharedLimit(FrozenModel):

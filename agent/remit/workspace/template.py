@@ -1,4 +1,4 @@
-"""`remit init`: writes a starter workspace, with the tools, policies and the agent of this repository.
+"""`remit init`: writes a starter workspace, with the tools, policies, schemas and the agent of this repository.
 
 The wheel has these files in `remit/_starter`. An editable install has no such folder and uses the checkout, so there is only
 one copy of them.
@@ -6,6 +6,7 @@ one copy of them.
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,7 @@ STARTER_FILES: Final = (
     "remit.toml",
     "tools",
     "policies",
+    ".remit/schemas",
     "agent/triage",
     "traces/README.md",
     "traces/codes.md",
@@ -74,6 +76,7 @@ jobs:
         run: gh pr comment "$PR" --body-file authority.md --edit-last --create-if-none
 """
 GITIGNORE: Final = "__pycache__/\n/work/\n/traces/*\n!/traces/*.md\n!/traces/alerts.yaml\n!/traces/golden/\n"
+_LINK_TO_DOCS: Final = re.compile(r"\[([^\]]+)\]\(\.\./docs/([^)]+)\)")
 # Written only if the project has no such file: the reviewers of each folder, and the CI step that reports what changed.
 PROJECT_FILES: Final = {
     ".gitignore": GITIGNORE,
@@ -105,6 +108,8 @@ def write_starter(folder: Path) -> list[str]:
             shutil.copytree(source / name, folder / name, ignore=IGNORED)
         else:
             shutil.copyfile(source / name, folder / name)
+    for name in ("tools", "policies", "traces"):
+        _name_pages_of_docs(folder / name / "README.md")
     if not (folder / TESTS).exists():
         (folder / TESTS).parent.mkdir(exist_ok=True)
         shutil.copyfile(source / (TESTS if source.name == "_starter" else TESTS_IN_CHECKOUT), folder / TESTS)
@@ -118,3 +123,9 @@ def write_starter(folder: Path) -> list[str]:
         for path in [folder / name, *(folder / name).rglob("*")]
         if path.is_file()
     )
+
+
+def _name_pages_of_docs(readme: Path) -> None:
+    """Name the pages of Remit's documentation instead of linking to them: a workspace has no `docs/` of Remit."""
+    text = readme.read_text(encoding="utf-8")
+    readme.write_text(_LINK_TO_DOCS.sub(r"\1 (`docs/\2` of Remit)", text), encoding="utf-8")

@@ -54,7 +54,7 @@ def folded(self: ProposedCall) -> str:
 
 ROWS: Final = (
     Mutation(
-        name="the size of a file is limited before it is parsed",
+        name="nesting, names and aliases of a file are limited before it is parsed",
         remove=(never(bounded_readers, "_check_toml"), never(bounded_readers, "_check_aliases")),
         tests=(
             "core/parsing/test_bounded_readers.py::test_a_hostile_toml_text_is_one_problem_with_its_line",

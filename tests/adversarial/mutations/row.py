@@ -46,12 +46,12 @@ def never(where: object, name: str) -> Remove:
 
 
 def replaced(where: object, name: str, instead: object) -> Remove:
-    """Replace one function or value, also in each module that has imported a function by its name."""
+    """Replace one function, class or value; a function also in each module that has imported it by its name."""
 
     def remove(patch: pytest.MonkeyPatch) -> None:
         before = getattr(where, name)
         patch.setattr(where, name, instead)
-        if isinstance(where, ModuleType) and callable(before):
+        if isinstance(where, ModuleType) and callable(before) and not isinstance(before, type):
             for module in [module for key, module in sys.modules.items() if key.partition(".")[0] == "remit"]:
                 for own_name in [own for own, value in vars(module).items() if value is before]:
                     patch.setattr(module, own_name, instead)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +20,7 @@ from remit.guardrails.secrets import Secrets
 from remit.runtime import runner as run_module
 from remit.workspace import session as session_module
 from remit.workspace.template import starter_folder
+from support import ROOT
 from support.http_servers import ReceivedRequest, Response, Server
 from support.runs import Remit, turn
 from support.workspaces.web import add
@@ -115,16 +115,13 @@ p, role:operator, http.*, file:downloads/**, True, allow
     assert "reproduced" in remit("replay", ended.run).out
 
 
-TUTORIAL = (starter_folder() / "tools" / "README.md").read_text().partition("## A tool for your own service")[2]
-MANIFEST, CODE = (re.search(rf"```{kind}\n(.*?)```", TUTORIAL, re.DOTALL) for kind in ("toml", "python"))
+TUTORIAL = ROOT / "docs" / "examples" / "jira"  # of docs/how-to/call-a-web-service.md
 
 
 @pytest.mark.usefixtures("trusting")
 def test_the_tool_of_the_tutorial_works_and_only_its_server_sees_the_key(session: Path, remit: Remit) -> None:
     """The key is in no result, record, trace, working folder or terminal, although the server echoes it."""
-    assert MANIFEST is not None
-    assert CODE is not None
-    manifest, code = MANIFEST[1], CODE[1]
+    manifest, code = (TUTORIAL / "tool.toml").read_text(), (TUTORIAL / "main.py").read_text()
     assert len([line for line in (manifest + code).splitlines() if line.strip()]) < 40
     key = "me@acme.example:CANARY-9f31c7aa5d"
     authorizations: list[str] = []

@@ -15,7 +15,7 @@ from remit.journal.hash_chain import Chain, link_of
 from remit.tracing import Trace
 from remit.tracing.reports.html.page import render_page, write_page
 from remit.tracing.reports.incident import IncidentReport, incident_report
-from support.browser import CHROMIUM, browser
+from support.browser import CHROMIUM, browser, lacking
 from support.events import RUN, a_whole_run, decided, ended, intended, recorded, started, succeeded
 from support.events import turn as asked
 from support.runs import DONE, Command, Play, turn
@@ -86,7 +86,7 @@ def test_a_page_that_cannot_be_written_is_one_error(play: Play, command: Command
 @pytest.fixture
 def shown(tmp_path: Path) -> Callable[[IncidentReport], Path]:
     if CHROMIUM is None:
-        pytest.skip("no chromium on this machine: `apt-get install chromium` and the page is tried in it")
+        lacking("chromium", "apt-get install chromium")
 
     def write(found: IncidentReport) -> Path:
         write_page(found, tmp_path / "page.html")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from remit.cli.output import echo, json_text, style
-from remit.cli.run_argument import is_file, open_run, open_run_of
+from remit.cli.run_argument import open_run
 from remit.cli.trace.diff import diff_command
 from remit.cli.trace.filters import RunFilter, with_run_filter
 from remit.cli.trace.prune import prune_command
@@ -118,11 +118,13 @@ def trace_show_command(run: str, html: Path | None, as_json: bool) -> None:
       remit trace show 3f2a --html incident.html
     """
     from remit.cli.trace.show import show_run
+    from remit.client import open_trace_of
+    from remit.tracing import is_trace_file
     from remit.tracing.reports import incident_report
     from remit.workspace import open_session
 
-    opened = None if is_file(run) else open_session()
-    trace = open_run(run) if opened is None else open_run_of(opened, run)
+    opened = None if is_trace_file(run) else open_session()
+    trace = open_run(run) if opened is None else open_trace_of(opened, run)
     if html is not None:
         from remit.tracing.reports.html import write_page
 
@@ -206,14 +208,16 @@ def verify_command(run: str, head: str | None, as_json: bool) -> None:
       remit trace verify incident.jsonl
       remit trace verify incident.jsonl --head 41:sha256:9d0c…
     """
+    from remit.client import open_trace_of
+    from remit.tracing import is_trace_file
     from remit.tracing.reports import reconcile, verify
 
-    opened = _session_if_any() if is_file(run) else _session()
-    trace = open_run(run) if opened is None else open_run_of(opened, run)
-    original = opened.journal.chain(trace.run) if opened is not None and is_file(run) else None
+    opened = _session_if_any() if is_trace_file(run) else _session()
+    trace = open_run(run) if opened is None else open_trace_of(opened, run)
+    original = opened.journal.chain(trace.run) if opened is not None and is_trace_file(run) else None
     kept = _parsed_head(head) or (_pruned_head(opened, trace.run) if opened is not None else None)
     faults = list(verify(trace, original=original if original and original.links else None, head=kept))
-    if opened is not None and not is_file(run):
+    if opened is not None and not is_trace_file(run):
         faults += reconcile(opened.traces, trace.chain).faults
     broken = any(fault.broken for fault in faults)
     last = f"{trace.chain.links[-1].seq}:{trace.chain.links[-1].hash}"

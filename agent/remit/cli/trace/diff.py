@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from remit.cli.output import echo, json_text, style
-from remit.cli.run_argument import is_file, open_run, open_run_of
+from remit.cli.run_argument import open_run
 
 if TYPE_CHECKING:
     from remit.tracing import Trace
@@ -52,18 +52,20 @@ def diff_command(run: str, other: str | None, last_good: bool, as_json: bool) ->
 
 def _open_last_good(run: str) -> tuple[Trace, Trace]:
     """The last good run before `run`, and `run`."""
+    from remit.client import open_trace_of
     from remit.core import UsageError
+    from remit.tracing import is_trace_file
     from remit.tracing.reports import last_good_run
     from remit.workspace import open_session
 
     opened = open_session()
     runs = opened.journal.runs()
-    after = open_run_of(opened, run)
+    after = open_trace_of(opened, run)
     row = next((row for row in runs if row.run == after.run), None)
     if row is None:
-        where = f"{run!r} is not a run of this workspace" if is_file(run) else f"the journal has no run {run}"
+        where = f"{run!r} is not a run of this workspace" if is_trace_file(run) else f"the journal has no run {run}"
         raise UsageError(f"{where}, so its last good run is unknown: name the second run")
-    return open_run_of(opened, last_good_run(runs, row).run), after
+    return open_trace_of(opened, last_good_run(runs, row).run), after
 
 
 def _bundles_of(a: Trace, b: Trace) -> tuple[BundleFiles, BundleFiles] | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Annotated, Final
 
+from pydantic import Field
+
 from remit.core.parsing.toml import Matching
 
 _DURATION = re.compile(r"(?!0+(?:\.0+)?[a-z])([0-9]{1,6}(?:\.[0-9]{1,6})?)(ms|s|m|h)")
@@ -28,6 +30,10 @@ def size(value: str) -> int:
 
 
 Label = Annotated[str, Matching(r"[a-z][a-z0-9_-]{0,30}", "a label", "write lower-case letters, digits, _ and -")]
-Summary = Annotated[str, Matching(r"\S[^\n]{0,199}", "one line", "write one line of at most 200 characters")]
+Summary = Annotated[
+    str,
+    Matching(r"\S[^\n]{0,199}", "one line", "write one line of at most 200 characters"),
+    Field(description="One line of at most 200 characters"),
+]
 Duration = Annotated[str, Matching(_DURATION.pattern, "a duration", 'write a number and ms, s, m or h: "5s"')]
 Size = Annotated[str, Matching(_SIZE.pattern, "a size", 'write a whole number and B, KiB, MiB or GiB: "256MiB"')]

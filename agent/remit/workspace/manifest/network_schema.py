@@ -44,7 +44,7 @@ SecretName = Annotated[
 class SecretTable(TomlTable):
     """One secret: `remit secret set` stores its value. The egress proxy adds it to requests, or the tool itself gets it."""
 
-    name: SecretName
+    name: SecretName = Field(description="The name under which `remit secret set` stores it")
     host: str | None = Field(default=None, description='The one host that may receive it: "api.example.com:443"')
     header: str | None = Field(default=None, description='"Authorization"')
     value: str | None = Field(default=None, description='"Bearer {name}" or "Basic {base64(name)}"')

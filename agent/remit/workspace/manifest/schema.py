@@ -110,7 +110,11 @@ def _pattern(value: str) -> str:
 
 _SNAKE = "write at most 31 lower-case letters, digits and single _, a letter first"
 Name = Annotated[str, Matching(_NAME, "a name", _SNAKE)]
-Version = Annotated[str, Matching(r"[0-9]+(?:\.[0-9]+){0,2}(?:[-+][0-9A-Za-z.+-]+)?", "a version", 'write "1.0.0"')]
+Version = Annotated[
+    str,
+    Matching(r"[0-9]+(?:\.[0-9]+){0,2}(?:[-+][0-9A-Za-z.+-]+)?", "a version", 'write "1.0.0"'),
+    Field(description='Of the tool: "1.0.0"'),
+]
 Memory = Annotated[Size, AfterValidator(_memory)]
 Sent = Annotated[Size, AfterValidator(_sent)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
@@ -236,7 +240,7 @@ class ManifestTable(TomlTable):
     at_most: AtMostTable = AtMostTable()
     limits: LimitsTable = LimitsTable()
     circuit: CircuitTable = CircuitTable()
-    actions: dict[Name, ActionTable]
+    actions: dict[Name, ActionTable] = Field(description="One table for each function: [actions.NAME]")
 
 
 def manifest_schema() -> Json:

@@ -1,0 +1,66 @@
+"""Pages of error codes and of the facts of conditions."""
+
+from __future__ import annotations
+
+from typing import Final, get_args
+
+from generator.markdown import code, one_of, table
+from generator.schemas import facts
+from remit.core import Confinement, Effect
+from remit.core.errors import CODES, NEXT_STEPS, OperatorCode
+from remit.policy.language import conditions
+
+
+def pages() -> dict[str, str]:
+    """Both pages."""
+    return {"reference/codes.md": _codes(), "reference/facts.md": _facts()}
+
+
+def _codes() -> str:
+    model = ((code(name), CODES[name], step) for name, step in NEXT_STEPS.items())
+    operator = ((code(name), CODES[name]) for name in get_args(OperatorCode))
+    return (
+        "# Error codes\n\nA call that does not succeed has one of these codes, and no other. "
+        "[What a model reads](../results.md) shows the whole result; [the runbook](../../traces/codes.md) has likely causes, "
+        "and what to do.\n\n## Codes that a model reads\n\n"
+        + table(("code", "meaning", "next step, if the error has no better one"), model)
+        + "## Codes that end a run\n\nThe operator reads these; the model does not.\n\n"
+        + table(("code", "meaning"), operator)
+    )
+
+
+_CALLS: Final = {
+    "args": "args.NAME, len(args.NAME)",
+    "calls": "calls('TOOL.ACTION')",
+    "approved": "approved('role:ROLE')",
+}
+
+
+def _facts() -> str:
+    rows = [(code(_CALLS.get(name, name)), kind, meaning) for name, (meaning, kind) in facts().items()]
+    rows.append((code("approvals('role:ROLE')"), "number", "how many people approved the call in that role"))
+    closed = {"effect": get_args(Effect), "confinement": get_args(Confinement)}
+    return (
+        "# Facts of conditions\n\nThe condition of a rule is one expression over these facts. There is no other fact.\n\n"
+        + table(("fact", "type", "true, or holds, if"), rows)
+        + "## Closed values\n\n"
+        + table(
+            ("fact", "values"),
+            ((code(name), one_of(f"'{value}'" for value in values)) for name, values in closed.items()),
+        )
+        + "## Operators\n\n"
+        + table(
+            ("operator", "meaning"),
+            (
+                ("`and`, `or`, `not`", "as in Python"),
+                (one_of(_OPERATORS), "comparisons of values of one type"),
+                ("`in`, `not in`", "a text in a set, a list or a text"),
+            ),
+        )
+        + f"A condition has at most {conditions.LONGEST} characters and {conditions.DEEPEST} nested operators. Texts are in single "
+        "quotes. A comma, a double quote, a square bracket or a backslash is an error.\n\nA comparison with a fact that cannot be "
+        "read is neither true nor false. If the whole condition is neither, an allow row does not apply, and a deny row applies.\n"
+    )
+
+
+_OPERATORS: Final = ("==", "!=", "<", "<=", ">", ">=")

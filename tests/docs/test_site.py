@@ -1,0 +1,207 @@
+"""The site of `make docs`: it builds without a warning and without network, no link is broken, and a real browser reads it."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import importlib.util
+import os
+import random
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote
+
+import pytest
+
+from generator import python
+from support import ROOT
+from support.browser import CHROMIUM, Browser, browser, lacking
+
+PAGES: Final = int(os.environ.get("REMIT_SITE_PAGES", "10"))  # how many pages axe-core looks at; 0: all
+SEED: Final = 16
+VIEWS: Final = (
+    (1400, 900, "default"),
+    (390, 800, "slate"),
+)  # a desktop in light and a phone in dark colours; CSS pixels
+WITHOUT_TRANSITIONS: Final = (
+    "document.head.insertAdjacentHTML('beforeend', '<style>*{transition: none !important}</style>')"
+)
+VIOLATIONS: Final = "axe.run().then(found => found.violations.map(one => `${one.id}: ${one.nodes[0].html}`))"
+
+
+def build(*options: str) -> subprocess.CompletedProcess[str]:
+    """Run MkDocs where nothing can be reached."""
+    env = os.environ | {
+        "NO_MKDOCS_2_WARNING": "1",
+        "https_proxy": "http://127.0.0.1:9",
+        "http_proxy": "http://127.0.0.1:9",
+    }
+    command = [sys.executable, "-m", "mkdocs", "build", *options]
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built once for all test processes."""
+    if importlib.util.find_spec("mkdocs") is None:
+        lacking("mkdocs", "run make docs")
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    with open(shared / "site.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "site").exists():
+            done = build("--site-dir", str(shared / "part"))
+            assert done.returncode == 0, done.stderr
+            assert "WARNING" not in done.stderr
+            (shared / "part").rename(shared / "site")
+    return shared / "site"
+
+
+class Links(HTMLParser):
+    """The links of a page, what it loads, and the anchors that it has."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.anchors: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name in ("id", "name") and value:
+                self.anchors.add(value)
+            if value and ((tag == "a" and name == "href") or name == "src" or (tag == "link" and name == "href")):
+                (self.links if tag == "a" else self.loads).append(value)
+
+
+def pages_of(site: Path) -> dict[Path, Links]:
+    return {path: Links(path.read_text("utf-8")) for path in sorted(site.rglob("*.html")) if path.name != "404.html"}
+
+
+def broken(pages: dict[Path, Links]) -> list[str]:
+    """Every link to a file or an anchor that is not there."""
+    found: list[str] = []
+    for path, page in pages.items():
+        for link in (*page.links, *page.loads):
+            if re.match(r"[a-z]+:", link):
+                continue
+            target, _, anchor = unquote(link).partition("#")
+            place = (path.parent / target).resolve() if target else path
+            if not place.is_file() or (anchor and place in pages and anchor not in pages[place].anchors):
+                found.append(f"{path.name}: {link}")
+    return found
+
+
+def test_no_link_of_the_site_is_broken_and_no_page_loads_anything_from_elsewhere(site: Path) -> None:
+    pages = pages_of(site)
+    assert len(pages) > 30
+    assert broken(pages) == []
+    assert [
+        load
+        for page in pages.values()
+        for load in page.loads
+        if re.match(r"(?!data:)[a-z]*:?//|[a-z]+:(?!//|image)", load)
+    ] == []
+    for name in ("README", "SECURITY"):  # pages outside of docs/
+        assert (site / "project" / f"{name.replace('README', 'index')}.html").is_file()
+
+
+def test_a_broken_link_or_anchor_of_a_page_is_found(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text(
+        '<p id="here"><a href="b.html">b</a> <a href="#gone">x</a> <a href="#here">x</a></p>'
+    )
+    assert broken(pages_of(tmp_path)) == ["a.html: b.html", "a.html: #gone"]
+
+
+@pytest.mark.parametrize(
+    ("text", "warning"), [("[a](b.md)", "not found"), ("[a](#b)", "no such anchor"), ("[a](b.py)", "b.py")]
+)
+def test_make_docs_refuses_a_broken_link(tmp_path: Path, text: str, warning: str) -> None:
+    """With the settings of mkdocs.yml, and one page."""
+    if importlib.util.find_spec("mkdocs") is None:
+        lacking("mkdocs", "run make docs")
+    settings = (ROOT / "mkdocs.yml").read_text("utf-8")
+    (validation,) = re.findall(r"^validation:\n(?:  .+\n)+", settings, re.MULTILINE)
+    (strict,) = re.findall(r"^strict: .+\n", settings, re.MULTILINE)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "index.md").write_text(f"# A page\n\n{text}\n")
+    (tmp_path / "mkdocs.yml").write_text(f"site_name: x\n{strict}{validation}")
+    done = build("--config-file", str(tmp_path / "mkdocs.yml"))
+    assert done.returncode == 1
+    assert warning in done.stderr
+
+
+def test_every_public_name_and_its_methods_have_an_anchor(site: Path) -> None:
+    """mkdocstrings writes these pages; a name that it did not find would be missing."""
+    for module in python.MODULES:
+        if names := python.names(module):
+            anchors = Links((site / "reference" / "python" / f"{module}.html").read_text("utf-8")).anchors
+            assert {f"{module}.{name}" for name in names} - anchors == set()
+    assert {"remit.Remit.open", "remit.Remit.run", "remit.Policy.load", "remit.Sandbox.run"} <= Links(
+        (site / "reference" / "python" / "remit.html").read_text("utf-8")
+    ).anchors
+
+
+# -- in a browser ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tab(tmp_path: Path) -> Any:
+    if CHROMIUM is None:
+        lacking("chromium", "apt-get install chromium")
+    with browser(tmp_path / "profile") as opened:
+        yield opened
+
+
+def axe() -> str:
+    """The source of axe-core, which the dependency group `docs` brings."""
+    found = importlib.util.find_spec("axe_playwright_python")
+    assert found is not None
+    assert found.origin is not None
+    return (Path(found.origin).parent / "axe.min.js").read_text("utf-8")
+
+
+def violations(tab: Browser, path: Path) -> list[str]:
+    """What axe-core finds on a page, on a desktop and on a phone."""
+    tab.open(path)
+    tab.value(WITHOUT_TRANSITIONS)
+    tab.value(f"{axe()}; 0")
+    found: list[str] = []
+    for width, height, scheme in VIEWS:
+        tab.ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        tab.value(f"document.body.setAttribute('data-md-color-scheme', '{scheme}')")
+        found += [f"{path.name}, {width} px, {scheme}: {one}" for one in tab.value(VIOLATIONS)]
+    return found
+
+
+def test_axe_core_finds_nothing_on_sampled_pages(site: Path, tab: Browser, tmp_path: Path) -> None:
+    """Pages that are drawn by chance from a fixed seed; a page without a language and with a picture without text fails."""
+    every = sorted(pages_of(site))
+    sampled = random.Random(SEED).sample(every, PAGES) if PAGES else every
+    assert [one for path in sampled for one in violations(tab, path)] == []
+    picture = base64.b64encode(b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>").decode()
+    (tmp_path / "bad.html").write_text(
+        f"<title>x</title><main><h1>x</h1><img src='data:image/svg+xml;base64,{picture}'></main>"
+    )
+    assert {one.split(": ")[1] for one in violations(tab, tmp_path / "bad.html")} == {"html-has-lang", "image-alt"}
+
+
+def test_the_search_finds_a_term_without_a_server(site: Path, tab: Browser) -> None:
+    """From the file system, as a person opens the site after `make docs`."""
+    tab.open(site / "index.html")
+    tab.value("document.querySelector('.md-search__input').focus()")
+    tab.ask("Input.insertText", text="seccomp")
+    results = "[...document.querySelectorAll('.md-search-result__link')].map(one => one.href)"
+    wait = f"new Promise(done => {{ const at = setInterval(() => {{ const got = {results}; if (got.length) {{ clearInterval(at); done(got); }} }}, 50); }})"
+    found = tab.value(wait)
+    assert any("/security/threat-model.html" in link for link in found), found
+    requested = [
+        event["params"]["request"]["url"] for event in tab.events if event["method"] == "Network.requestWillBeSent"
+    ]
+    assert {url.partition(":")[0] for url in requested} <= {"file", "data"}
+    assert not [event for event in tab.events if event["method"] in ("Log.entryAdded", "Runtime.exceptionThrown")]

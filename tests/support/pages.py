@@ -1,0 +1,207 @@
+"""Pages of the documentation, carried out as a reader would: files are written, commands run, outputs compared.
+
+A page is read from top to bottom, in one folder. Its code blocks mean:
+
+    ```toml title="tools/a/tool.toml"         write this file
+    ```toml title="tools/a/b.toml (append)"   add these lines at the end of the file
+    ```diff title="remit.toml"                replace the lines with `-` by those with `+`
+    ```console                                run each line after `$`; the lines below it are its output
+
+In an output, `…` is any text of a line, and a line `…` is any number of lines. A command without an output must end with 0.
+RUN is the newest run. A comment above a block says what is special about it:
+
+    <!-- workspace: none -->        this page begins in an empty folder (default: the starter workspace)
+    <!-- workspace: committed -->   it begins in the starter workspace, committed on the branch main
+    <!-- as: user:dana -->          these commands are given by an account that remit.toml maps to this user
+    <!-- tested by: test_name -->   this block is carried out by a test of its own
+    <!-- not run: reason -->        this block cannot be carried out by a test
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from support import ROOT, cli_server
+from support.runs import Command, CommandResult
+
+FENCE: Final = re.compile(r"^```(\w*)(?:[ \t]+title=\"([^\"]+)\")?[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+MARK: Final = re.compile(r"<!-- ([a-z ]+): (.+?) -->\n\Z")
+WORKSPACE: Final = re.compile(r"^<!-- workspace: (\w+) -->$", re.MULTILINE)
+INCLUDED: Final = re.compile(r'^--8<-- "([^"]+)"$', re.MULTILINE)
+APPEND: Final = " (append)"
+EXAMPLES: Final = ROOT / "docs" / "examples"  # the folder of `--8<--` lines, as mkdocs.yml says
+
+Kind = Literal["write", "append", "change", "console"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """One code block that a reader carries out."""
+
+    kind: Kind
+    line: int  # of the page
+    file: str  # of write, append and change
+    text: str
+    mark: tuple[str, str]  # the comment above it: ("as", "user:dana"); ("", "") without one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One command of a page, and the output that the page shows."""
+
+    command: str
+    output: str
+
+
+def pages() -> list[Path]:
+    """The README, and every page of docs/ but those that are written by a program."""
+    return [ROOT / "README.md", *_docs()]
+
+
+def _docs() -> list[Path]:
+    return [path for path in sorted((ROOT / "docs").rglob("*.md")) if path.name != "model-messages.md"]
+
+
+def blocks_of(page: Path) -> list[Block]:
+    """The blocks of a page that a reader carries out, in order."""
+    text = page.read_text(encoding="utf-8")
+    found = []
+    for match in FENCE.finditer(text):
+        language, title, body = match[1], match[2] or "", match[3]
+        if not title and language != "console":
+            continue
+        kind: Kind = "console" if language == "console" else "change" if language == "diff" else "write"
+        mark = MARK.search(text[: match.start()])
+        found.append(
+            Block(
+                kind="append" if kind == "write" and title.endswith(APPEND) else kind,
+                line=text[: match.start()].count("\n") + 1,
+                file=title.removesuffix(APPEND),
+                text=INCLUDED.sub(lambda name: (EXAMPLES / name[1]).read_text(encoding="utf-8").rstrip("\n"), body),
+                mark=(mark[1], mark[2]) if mark else ("", ""),
+            )
+        )
+    return found
+
+
+def examples_of(block: Block) -> list[Example]:
+    """The commands of a console block. A line that ends with `\\` is continued."""
+    parts = re.split(r"^\$ ", block.text, flags=re.MULTILINE)
+    assert not parts[0].strip(), f"line {block.line}: a console block begins with `$ `"
+    found = []
+    for part in parts[1:]:
+        command, _, output = part.replace("\\\n", "").partition("\n")
+        found.append(Example(command=command, output=output))
+    return found
+
+
+def workspace_of(page: Path) -> str:
+    """Where a page begins: `starter`, `committed` or `none`."""
+    found = WORKSPACE.search(page.read_text(encoding="utf-8"))
+    return found[1] if found else "starter"
+
+
+def pattern_of(shown: str) -> re.Pattern[str]:
+    """What an output must match: the lines of a page, with `…` for what differs from run to run."""
+    lines = [re.escape(line.rstrip()).replace("…", ".+") for line in shown.strip().splitlines()]
+    return re.compile("\n".join("(?:.*\n)*?.*" if line == ".+" else line for line in lines))
+
+
+class Reader:
+    """Carries out the blocks of one page in `folder`."""
+
+    def __init__(self, folder: Path, command: Command) -> None:
+        self.folder = folder
+        self.command = command
+
+    def follow(self, block: Block) -> None:
+        path = self.folder / block.file
+        if block.kind == "console":
+            self._run(block)
+        elif block.kind == "change":
+            self._change(path, block)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            before = path.read_text(encoding="utf-8") if block.kind == "append" else ""
+            path.write_text(before + block.text, encoding="utf-8")
+
+    def _change(self, path: Path, block: Block) -> None:
+        lines = block.text.splitlines()
+        old = "\n".join(line[1:] for line in lines if line[0] != "+")
+        new = "\n".join(line[1:] for line in lines if line[0] != "-")
+        text = path.read_text(encoding="utf-8")
+        assert text.count(old) == 1, f"line {block.line}: {block.file} does not have exactly once: {old}"
+        path.write_text(text.replace(old, new), encoding="utf-8")
+
+    def _run(self, block: Block) -> None:
+        settings = self.folder / "remit.toml"
+        before = settings.read_text(encoding="utf-8") if settings.is_file() else ""
+        kind, user = block.mark
+        if kind == "as":
+            declared = 'users = ["user:operator"]'
+            settings.write_text(
+                re.sub(r"^users = .*$", declared, before, flags=re.M).replace(OPERATOR, f'"*" = "{user}"')
+            )
+        try:
+            for example in examples_of(block):
+                self._check(block, example)
+        finally:
+            if kind == "as":
+                settings.write_text(before, encoding="utf-8")
+
+    def _check(self, block: Block, example: Example) -> None:
+        command = example.command
+        if "RUN" in command.split():
+            command = re.sub(r"\bRUN\b", self._newest(), command)
+        if command.startswith("cd "):
+            self.folder /= command.removeprefix("cd ")
+            return
+        done = self._done(command)
+        text = f"{done.out}{done.err}".strip()
+        where = f"line {block.line}: $ {command}\n{text}"
+        if example.output.strip():
+            assert pattern_of(example.output).fullmatch("\n".join(line.rstrip() for line in text.splitlines())), where
+        else:
+            assert done.code == 0, where
+
+    def _done(self, command: str) -> CommandResult:
+        """The command in a shell; `remit` alone, or a Python file, is started from a process that has imported Remit."""
+        words = shlex.split(command, comments=True)
+        alone = not {"|", ">", "<", "&&", ";", "2>/dev/null"} & set(words)
+        if words[0] == "remit" and alone:
+            return self.command(self.folder, *words[1:])
+        if words[0] == "python" and words[1].endswith(".py") and alone:
+            return cli_server.script(self.folder, *words[1:])
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        source = os.pathsep.join((str(ROOT / "agent"), os.environ.get("PYTHONPATH", "")))
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=self.folder,
+            env={**os.environ, "PATH": path, "PYTHONPATH": source, **GIT},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        return CommandResult(code=done.returncode, out=done.stdout, err=done.stderr)
+
+    def _newest(self) -> str:
+        run: str = self.command(self.folder, "trace", "list", "--limit", "1", "--json").json[0]["run"]
+        return run[:8]
+
+
+OPERATOR: Final = '"*" = "user:operator"'
+GIT: Final = {
+    "GIT_CONFIG_COUNT": "2",
+    "GIT_CONFIG_KEY_0": "user.name",
+    "GIT_CONFIG_VALUE_0": "Dana",
+    "GIT_CONFIG_KEY_1": "user.email",
+    "GIT_CONFIG_VALUE_1": "dana@example.com",
+}
