@@ -64,13 +64,31 @@ def _object(found: griffe.Object | griffe.Alias, depth: int) -> str:
         return _attribute(found.name, one, indent)
     if not isinstance(one, griffe.Class):
         return ""
-    bases = ", ".join(str(base) for base in one.bases)
-    members = "".join(_object(member, depth + 1) for name, member in sorted(one.members.items()) if _is_public(name))
+    bases = ", ".join(_bases(one))
+    inherited = {name: member for name, member in one.inherited_members.items() if _is_own(member)}
+    every = sorted({**inherited, **one.members}.items())
+    members = "".join(_object(member, depth + 1) for name, member in every if _is_public(name))
     return f"{indent}class {found.name}{f'({bases})' if bases else ''}:\n{members or f'{indent}    ...{chr(10)}'}"
 
 
 def _is_public(name: str) -> bool:
-    return name == "__init__" or not (name.startswith("_") or name == "model_config")
+    """False for what is private, and for what pydantic gives each model."""
+    return name == "__init__" or not name.startswith(("_", "model_"))
+
+
+def _is_own(member: griffe.Object | griffe.Alias) -> bool:
+    return member.canonical_path.startswith("remit.")
+
+
+def _bases(one: griffe.Class) -> Iterator[str]:
+    """The bases that are public or not of Remit. Of another base, the members are listed, and its own bases stand here."""
+    public = {name for module in MODULES for name in names(module)}
+    inner = {base.name: base for base in one.resolved_bases if isinstance(base, griffe.Class) and _is_own(base)}
+    for base in map(str, one.bases):
+        if base in inner and base not in public:
+            yield from _bases(inner[base])
+        else:
+            yield base
 
 
 def _attribute(name: str, one: griffe.Attribute, indent: str) -> str:
