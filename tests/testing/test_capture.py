@@ -12,6 +12,7 @@ import pytest
 from remit import Remit
 from remit.core import RunEnded, UsageError, WorkspaceError
 from remit.core.events import CallAnswered, RunStarted
+from remit.journal import WORKSPACE_RUN
 from remit.sandbox import Sandbox
 from remit.testing import FakeCall, FakeExecutor, ScriptedModel, capture_run, read_run, turn
 from remit.workspace import open_session
@@ -162,6 +163,16 @@ def test_a_run_with_a_fake_executor_uses_no_shared_limit_and_is_bound_by_it(cler
         assert [call.error.code if call.error else None for call in run.calls()] == [None, "rate_limited"]
     real = capture_run(folder, "clerk", "x", model=[LOOK, DONE])
     assert real.call(0).error is None
+
+
+def test_failures_of_a_fake_executor_open_no_circuit_of_the_workspace(clerk: Clerk) -> None:
+    folder = clerk([])
+    looks = turn(ledger__look=[{"name": f"a{number}"} for number in range(6)])
+    run = capture_run(folder, "clerk", "x", model=[looks, DONE], executor=FakeExecutor({"ledger.look": RuntimeError()}))
+    assert {call.error.code for call in run.calls() if call.error} >= {"tool_crashed"}
+    session = open_session(folder)
+    assert session.journal.events(WORKSPACE_RUN) == []
+    session.journal.close()
 
 
 def test_a_run_with_a_fake_executor_sends_nothing_to_a_collector(
