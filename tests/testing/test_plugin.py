@@ -105,13 +105,11 @@ def test_a_working_folder_without_a_seed_is_content_and_one_with_a_seed_is_made_
     (folder / "seeds").mkdir()
     (folder / "seeds" / "content.txt").write_text("from the seed")
     agent = folder / "agent" / "clerk" / "agent.toml"
-    own = 'folder = "agent/clerk/data"\nseed = "seeds"'
-    agent.write_text(agent.read_text().replace('folder = "work/clerk"', own))
-    (folder / "agent" / "clerk" / "data").mkdir()
+    agent.write_text(agent.read_text().replace('folder = "work/clerk"', 'folder = "work/clerk"\nseed = "seeds"'))
     copy = copy_workspace(folder, tmp_path / "two")
-    assert not (copy / "agent" / "clerk" / "data").exists()
+    assert not (copy / "work").exists()
     capture_run(copy, "clerk", "x", model=[turn("done")])
-    assert (copy / "agent/clerk/data/content.txt").read_text() == "from the seed"
+    assert (copy / "work/clerk/content.txt").read_text() == "from the seed"
 
 
 def test_this_repository_is_a_workspace_that_can_be_copied(remit_workspace: Path) -> None:

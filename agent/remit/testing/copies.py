@@ -25,13 +25,10 @@ def copy_workspace(path: Path | str, target: Path | str) -> Path:
     """
     root, target = find_workspace(Path(path)), Path(target)
     agents = load_workspace(root).agents.values()
-    made = {root / agent.folder.partition("{run}")[0] for agent in agents if agent.seed or "{run}" in agent.folder}
     given = {agent.seed or agent.folder for agent in agents if agent.seed or "{run}" not in agent.folder}
 
     def ignored(folder: str, names: list[str]) -> set[str]:
-        inside = Path(folder)
-        skipped = {name for name in names if inside / name in made or inside / name == root / "agent" / RESERVED}
-        return skipped | set(IGNORED(folder, names))
+        return {RESERVED if Path(folder) == root / "agent" else "", *IGNORED(folder, names)}
 
     target.mkdir(parents=True)
     shutil.copy2(root / MARKER, target / MARKER)
