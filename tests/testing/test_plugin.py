@@ -17,15 +17,18 @@ from remit.testing import capture_run, copy_workspace, turn
 Clerk = Callable[..., Path]
 
 TESTS = """
-from remit.testing import assert_denied, capture_run, turn
+from remit.testing import FakeExecutor, assert_denied, capture_run, turn
+
+TURNS = [turn(ledger__look={"name": "ann"}), turn("done")]
+FAKE = FakeExecutor({"ledger.look": {"name": "ann", "text": ""}})
 
 def test_one(remit_workspace):
     (remit_workspace / "policies" / "rules.csv").write_text("")
-    run = capture_run(remit_workspace, "clerk", "x", model=[turn(ledger__look={"name": "ann"}), turn("done")])
+    run = capture_run(remit_workspace, "clerk", "x", model=TURNS, executor=FAKE)
     assert_denied(run, "ledger.look", "account:ann")
 
 def test_two(remit_workspace):
-    run = capture_run(remit_workspace, "clerk", "x", model=[turn(ledger__look={"name": "ann"}), turn("done")])
+    run = capture_run(remit_workspace, "clerk", "x", model=TURNS, executor=FAKE)
     assert run.call(0).error is None
     assert_denied(run, "ledger.look")
 """

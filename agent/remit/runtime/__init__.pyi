@@ -1,7 +1,7 @@
 from .approvals_wait import ApprovalWaiter
 from .assembly import new_run_id, open_model_of
 from .graph import AgentGraph, drive
-from .lifecycle import RunOutcome, RunResult
+from .lifecycle import RunResult
 from .live import LivePorts
 from .memory_run import MemoryRun, run_in_memory
 from .one_call import OneCall, decide_call, explain_call
@@ -14,7 +14,6 @@ __all__ = [
     "LivePorts",
     "MemoryRun",
     "OneCall",
-    "RunOutcome",
     "RunRequest",
     "RunResult",
     "acting_subject",

@@ -39,18 +39,21 @@ class ExternalGraph(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOutcome:
+class RunResult:
     """How a run ended or paused.
 
     `finished` is None if the run is paused: it waits for the approvals in `waiting` or, if `held` gives a reason, for the
-    end of a hold. `first` is the result of the first call, for `remit call`.
+    end of a hold. `first` is the result of the first call, for `remit call`. `unsent` counts the spans that did not arrive
+    at the OpenTelemetry collector; the trace file contains all spans.
     """
 
     run: str
+    trace: Path
     finished: RunFinished | None
     waiting: tuple[ApprovalRequested, ...] = ()
     held: str | None = None
     first: Result | None = None
+    unsent: int = 0
 
     @property
     def outcome(self) -> Outcome | None:
@@ -64,15 +67,13 @@ class RunOutcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunResult(RunOutcome):
-    """How a recorded run ended or paused.
+class Driven:
+    """Where a run is after it was driven: the end of it, if it has ended, or else what it waits for; see `RunResult`."""
 
-    `trace` is its trace file. `unsent` counts the spans that did not arrive at the OpenTelemetry collector; the trace file
-    contains all spans.
-    """
-
-    trace: Path
-    unsent: int = 0
+    finished: RunFinished | None
+    waiting: tuple[ApprovalRequested, ...]
+    held: str | None
+    first: Result | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +96,7 @@ class RunContext:
     external_graph: ExternalGraph | None = None
 
 
-async def drive_run(context: RunContext) -> RunOutcome:
+async def drive_run(context: RunContext) -> Driven:
     """Drive the run to its end or to where it waits, and close its record. Warm tools stay ready for other runs.
 
     Raises:
@@ -125,7 +126,7 @@ async def drive_run(context: RunContext) -> RunOutcome:
         raise
     finally:
         recording.close()
-    return _outcome(record, agent_graph, waiter)
+    return _driven(record, agent_graph, waiter)
 
 
 def _build(context: RunContext) -> tuple[AgentGraph, ApprovalWaiter]:
@@ -153,11 +154,10 @@ def _build(context: RunContext) -> tuple[AgentGraph, ApprovalWaiter]:
     return agent_graph, ApprovalWaiter(ports, record, broker, context.model, context.wait)
 
 
-def _outcome(record: Record, agent_graph: AgentGraph, waiter: ApprovalWaiter) -> RunOutcome:
+def _driven(record: Record, agent_graph: AgentGraph, waiter: ApprovalWaiter) -> Driven:
     finished = record.get("run.finished/-/-/-")
     first = record.get("call.answered/0/0/-")
-    return RunOutcome(
-        run=record.run,
+    return Driven(
         finished=finished if isinstance(finished, RunFinished) else None,
         waiting=tuple(waiter.waiting()),
         held=agent_graph.hold_reason(),

@@ -7,21 +7,24 @@ from dataclasses import dataclass, replace
 
 from remit.broker import ToolExecutor
 from remit.core import Confinement
-from remit.core.events import Recorded
+from remit.core.events import ApprovalRequested, Recorded
 from remit.guardrails import Secrets
 from remit.journal import Journal, Record
 from remit.runtime.assembly import Recording, folder_of, new_run_id, secret_names
-from remit.runtime.lifecycle import RunContext, RunOutcome, drive_run
+from remit.runtime.lifecycle import RunContext, drive_run
 from remit.runtime.runner import RunRequest, checked_agent, started_event
 from remit.tracing import MemoryObjects
 from remit.workspace import WorkspaceSession
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemoryRun(RunOutcome):
-    """How a run in memory ended or paused, and its whole record."""
+class MemoryRun:
+    """The whole record of a run in memory, and what the run waits for, if it is paused; see `RunResult`."""
 
+    run: str
     records: tuple[Recorded, ...]
+    waiting: tuple[ApprovalRequested, ...]
+    held: str | None
 
 
 async def run_in_memory(
@@ -63,12 +66,5 @@ async def run_in_memory(
             wait=wait,
         )
         record.append(started_event(context, request))
-        outcome = await drive_run(context)
-        return MemoryRun(
-            run=run,
-            finished=outcome.finished,
-            waiting=outcome.waiting,
-            held=outcome.held,
-            first=outcome.first,
-            records=tuple(journal.events(run)),
-        )
+        driven = await drive_run(context)
+        return MemoryRun(run=run, records=tuple(journal.events(run)), waiting=driven.waiting, held=driven.held)

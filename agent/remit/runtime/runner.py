@@ -36,7 +36,7 @@ from remit.runtime.assembly import (
     secrets_of,
     working_folder,
 )
-from remit.runtime.lifecycle import ExternalGraph, RunContext, RunOutcome, RunResult, drive_run
+from remit.runtime.lifecycle import Driven, ExternalGraph, RunContext, RunResult, drive_run
 from remit.runtime.one_call import OneCall
 from remit.sandbox import Sandbox
 from remit.workspace import IMPERSONATE, Agent, WorkspaceSession, files_of, os_account, subject_of
@@ -140,13 +140,13 @@ def _live_executor(
     return LiveExecutor(session.workspace, sandbox, folder, secrets, host_function=host_function, user=user)
 
 
-def _result(outcome: RunOutcome, recording: StoredRecording) -> RunResult:
+def _result(driven: Driven, recording: StoredRecording) -> RunResult:
     return RunResult(
-        run=outcome.run,
-        finished=outcome.finished,
-        waiting=outcome.waiting,
-        held=outcome.held,
-        first=outcome.first,
+        run=recording.record.run,
+        finished=driven.finished,
+        waiting=driven.waiting,
+        held=driven.held,
+        first=driven.first,
         trace=recording.trace.path,
         unsent=recording.export.lost if recording.export is not None else 0,
     )

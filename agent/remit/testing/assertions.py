@@ -105,10 +105,10 @@ def assert_effects(run: CapturedRun, expected: Sequence[AnyEffect]) -> None:
         expected: actions, or effects that `effect` makes. Each stands for one effect.
     """
     __tracebackhide__ = True
-    wanted = [ExpectedEffect(action=item) if isinstance(item, str) else item for item in expected]
+    effects = [ExpectedEffect(action=item) if isinstance(item, str) else item for item in expected]
     landed = run.effects
-    matched = _matched(wanted, landed)
-    missing = [item for number, item in enumerate(wanted) if number not in matched]
+    matched = _matched(effects, landed)
+    missing = [item for number, item in enumerate(effects) if number not in matched]
     unexpected = [item for number, item in enumerate(landed) if number not in matched.values()]
     if not (missing or unexpected or run.in_doubt):
         return
@@ -119,13 +119,13 @@ def assert_effects(run: CapturedRun, expected: Sequence[AnyEffect]) -> None:
     raise AssertionError("\n".join([*lines, run.describe()]))
 
 
-def _matched(wanted: Sequence[ExpectedEffect], landed: Sequence[LandedEffect]) -> dict[int, int]:
+def _matched(expected: Sequence[ExpectedEffect], landed: Sequence[LandedEffect]) -> dict[int, int]:
     """The largest assignment of expected effects to different effects that landed, both by their numbers."""
     owner: dict[int, int] = {}  # expected effect by the effect that it has
 
     def assign(number: int, tried: set[int]) -> bool:
         for other, item in enumerate(landed):
-            if other in tried or not wanted[number].matches(item):
+            if other in tried or not expected[number].matches(item):
                 continue
             tried.add(other)
             if other not in owner or assign(owner[other], tried):
@@ -133,14 +133,14 @@ def _matched(wanted: Sequence[ExpectedEffect], landed: Sequence[LandedEffect]) -
                 return True
         return False
 
-    for number in range(len(wanted)):
+    for number in range(len(expected)):
         assign(number, set())
     return {number: other for other, number in owner.items()}
 
 
-def _reason(run: CapturedRun, wanted: ExpectedEffect) -> str:
+def _reason(run: CapturedRun, expected: ExpectedEffect) -> str:
     """Why an expected effect may be missing: the calls of the same action that did not land."""
-    calls = [call for call in run.calls(wanted.action) if call.landed != "landed"]
+    calls = [call for call in run.calls(expected.action) if call.landed != "landed"]
     return f" (call {describe_call(calls[0])})" if calls else ""
 
 

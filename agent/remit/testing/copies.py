@@ -17,6 +17,7 @@ def copy_workspace(path: Path | str, target: Path | str) -> Path:
 
     The copy has settings, agents, tools and policies, with the seeds of the agents. Journal and traces are empty, and working
     folders that a run makes are missing. An agent's working folder without a seed, and the same for each run, is copied.
+    Modules of host tools are not copied: they are imported from where Python finds them.
 
     Raises:
         UsageError: there is no workspace.
