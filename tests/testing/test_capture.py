@@ -77,7 +77,7 @@ def test_a_wrong_turn_is_named_by_its_place(turns: Any, approvals: Any, what: st
 def test_a_captured_run_has_its_calls_effects_answer_and_trace(clerk: Clerk) -> None:
     run = capture_run(clerk([]), "clerk", "keep the ledger", model=[LOOK, PAY, DONE])
     assert (run.outcome, run.answer, run.waiting, run.held) == ("completed", "done", (), None)
-    assert [call.name for call in run.calls()] == ["ledger.look", "ledger.pay"]
+    assert [call.action for call in run.calls()] == ["ledger.look", "ledger.pay"]
     assert run.calls("ledger.pay") == [run.call(1)]
     (paid,) = run.effects
     assert (paid.action, paid.resources, paid.step) == ("ledger.pay", ("account:ann",), 1)
