@@ -295,6 +295,13 @@ def test_an_effect_whose_outcome_is_unknown_is_probed_and_else_in_doubt(clerk: C
         assert (len(run.effects), len(run.in_doubt)) == (landed, in_doubt)
 
 
+def test_a_wrong_value_of_an_action_that_is_done_once_leaves_its_outcome_unknown(clerk: Clerk) -> None:
+    run = capture_run(clerk([]), "clerk", "x", model=[PAY, DONE], executor=FakeExecutor({"ledger.pay": object()}))
+    failed = run.call(0).error
+    assert failed is not None
+    assert (run.call(0).effect, failed.code, run.call(0).landed) == ("once", "outcome_unknown", "unknown")
+
+
 @pytest.mark.parametrize("confinement", ["full", "landlock"])
 def test_rules_read_the_confinement_that_the_fake_executor_claims(session: Path, confinement: Any) -> None:
     rules = session / "policies" / "rules.csv"
