@@ -35,23 +35,25 @@ from .core import (
     UsageError,
     WorkspaceError,
 )
-from .core.events import Recorded
+from .core.events import ApprovalRequested, Recorded
 from .journal import RunSummary
 from .policy import Policy
 from .replay import Divergence, ReplayResult
 from .runtime import RunResult
 from .sandbox import Output, Profile, Sandbox
 from .tracing import Trace, read_trace
-from .tracing.reports import Timeline, build_timeline
+from .tracing.reports import CallTimeline, Timeline, build_timeline
 
 __version__: str
 
 __all__ = [
+    "ApprovalRequested",
     "Approved",
     "AsyncRemit",
     "AsyncRunStream",
     "Call",
     "CallResult",
+    "CallTimeline",
     "Context",
     "Decision",
     "Divergence",

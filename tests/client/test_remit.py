@@ -7,6 +7,7 @@ import inspect
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,8 +103,45 @@ def test_a_replay_under_other_rules_differs_where_they_decide_otherwise(client: 
 def test_a_scope_bounds_one_run(client: Remit) -> None:
     ran = client.run("triage", TASK, scope=Scope(allow=(ScopeEntry(action="files.list"),)))
     timeline = remit.build_timeline(client.trace(ran.run).records)
-    assert {call.name for call in timeline.calls if call.error is None} <= {"files.list"}
+    assert {call.action for call in timeline.calls if call.error is None} <= {"files.list"}
     assert any(call.error is not None and call.error.code == "policy_denied" for call in timeline.calls)
+
+
+def test_the_turns_of_a_model_can_be_data(client: Remit) -> None:
+    ran = client.run("triage", "look", model=[turn("look", files__read=READ), {"say": "It is the pool."}])
+    assert (ran.outcome, ran.answer) == ("completed", "It is the pool.")
+
+
+class Unfinished:
+    name = "mine"
+
+    async def think(self, step: int, messages: Any, tools: Any) -> Any: ...
+
+
+class Waiting(Unfinished):
+    scripted = True
+
+    def think(self, step: int, messages: Any, tools: Any) -> Any: ...
+
+
+@pytest.mark.parametrize(
+    ("model", "what"),
+    [(object(), "no name and no scripted and no think"), (Unfinished(), "no scripted"), (Waiting(), "no coroutine")],
+)
+def test_an_object_that_is_no_model_is_an_error_before_anything_is_recorded(
+    client: Remit, model: Any, what: str
+) -> None:
+    with pytest.raises(UsageError, match=what):
+        client.run("triage", TASK, model=model)
+    assert events(client) == []
+
+
+def test_a_closed_client_says_that_it_is_closed(session: Path) -> None:
+    with Remit.open(session) as client:
+        pass
+    for ask in (client.runs, lambda: client.call("files.read", READ, agent="triage")):
+        with pytest.raises(UsageError, match="is closed: open its workspace again"):
+            ask()
 
 
 def test_a_stream_yields_each_event_in_order_and_then_has_the_result(client: Remit) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from remit.workspace.template import write_starter
 from support import ROOT, TESTS
+from support.page_files import body, files_of, with_files
 from support.pages import EXAMPLES, GIT, Reader, blocks_of, examples_of, pages, pattern_of, workspace_of
 from support.runs import Command
 
@@ -51,7 +52,7 @@ def test_every_block_that_is_not_followed_names_its_test_or_the_reason() -> None
     for page in pages():
         for block in blocks_of(page):
             kind, text = block.mark
-            assert kind in ("", "as", "workspace", *ELSEWHERE), (name_of(page), block.line, kind)
+            assert kind in ("", "as", "file", "workspace", *ELSEWHERE), (name_of(page), block.line, kind)
             assert kind != "tested by" or text in written, (name_of(page), block.line, text)
             assert kind != "not run" or len(text) > 20, (name_of(page), block.line, text)
 
@@ -63,13 +64,28 @@ def test_every_example_file_is_on_a_page() -> None:
     ]
     assert len(files) >= 5
     names = {path: path.relative_to(EXAMPLES).as_posix() for path in files}
-    assert [
-        name for path, name in names.items() if f'--8<-- "{name}"' not in shown and path.read_text() not in shown
-    ] == []
+    assert [name for path, name in names.items() if path.read_text() not in shown] == []
+
+
+def test_a_block_with_the_name_of_a_file_is_the_text_of_that_file() -> None:
+    shown = [(name_of(page), name, text) for page in pages() for name, text in files_of(page.read_text())]
+    assert len(shown) >= 25
+    changed = [f"{page}: {name}" for page, name, text in shown if text != body(name)]
+    assert changed == [], "write the files into the pages again: python tests/support/page_files.py --write"
+    marks = sum(block.mark[0] == "file" for page in pages() for block in blocks_of(page))
+    assert marks == len(shown)
+
+
+def test_a_block_that_differs_from_its_file_is_found_and_is_written_again() -> None:
+    text = (ROOT / "docs/langchain.md").read_text()
+    edited = text.replace("def refund", "def pay", 1)
+    assert with_files(text) == text != edited
+    assert [name for name, shown in files_of(edited) if shown != body(name)] == ["examples/shop/shop.py"]
+    assert with_files(edited) == text
 
 
 def test_every_python_file_of_a_page_is_an_example_that_is_type_checked() -> None:
-    """mypy and pyright read `docs/examples`; a page includes its Python from there, or has the same text."""
+    """mypy and pyright read `docs/examples`; the Python of a page is the text of a file there."""
     examples = [path.read_text().strip() for path in EXAMPLES.rglob("*.py")]
     for page in pages():
         for block in blocks_of(page):

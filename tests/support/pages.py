@@ -13,6 +13,7 @@ RUN is the newest run. A comment above a block says what is special about it:
     <!-- workspace: none -->        this page begins in an empty folder (default: the starter workspace)
     <!-- workspace: committed -->   it begins in the starter workspace, committed on the branch main
     <!-- as: user:dana -->          these commands are given by an account that remit.toml maps to this user
+    <!-- file: examples/PATH -->    this block is that file of docs/ (written by tests/support/page_files.py)
     <!-- tested by: test_name -->   this block is carried out by a test of its own
     <!-- not run: reason -->        this block cannot be carried out by a test
 """
@@ -34,9 +35,8 @@ from support.runs import Command, CommandResult
 FENCE: Final = re.compile(r"^```(\w*)(?:[ \t]+title=\"([^\"]+)\")?[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MARK: Final = re.compile(r"<!-- ([a-z ]+): (.+?) -->\n\Z")
 WORKSPACE: Final = re.compile(r"^<!-- workspace: (\w+) -->$", re.MULTILINE)
-INCLUDED: Final = re.compile(r'^--8<-- "([^"]+)"$', re.MULTILINE)
 APPEND: Final = " (append)"
-EXAMPLES: Final = ROOT / "docs" / "examples"  # the folder of `--8<--` lines, as mkdocs.yml says
+EXAMPLES: Final = ROOT / "docs" / "examples"
 
 Kind = Literal["write", "append", "change", "console"]
 
@@ -84,7 +84,7 @@ def blocks_of(page: Path) -> list[Block]:
                 kind="append" if kind == "write" and title.endswith(APPEND) else kind,
                 line=text[: match.start()].count("\n") + 1,
                 file=title.removesuffix(APPEND),
-                text=INCLUDED.sub(lambda name: (EXAMPLES / name[1]).read_text(encoding="utf-8").rstrip("\n"), body),
+                text=body,
                 mark=(mark[1], mark[2]) if mark else ("", ""),
             )
         )

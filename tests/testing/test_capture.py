@@ -78,7 +78,7 @@ def test_a_wrong_turn_is_named_by_its_place(turns: Any, approvals: Any, what: st
 def test_a_captured_run_has_its_calls_effects_answer_and_trace(clerk: Clerk) -> None:
     run = capture_run(clerk([]), "clerk", "keep the ledger", model=[LOOK, PAY, DONE])
     assert (run.outcome, run.answer, run.waiting, run.held) == ("completed", "done", (), None)
-    assert [call.name for call in run.calls()] == ["ledger.look", "ledger.pay"]
+    assert [call.action for call in run.calls()] == ["ledger.look", "ledger.pay"]
     assert run.calls("ledger.pay") == [run.call(1)]
     (paid,) = run.effects
     assert (paid.action, paid.resources, paid.step) == ("ledger.pay", ("account:ann",), 1)
@@ -304,6 +304,13 @@ def test_an_effect_whose_outcome_is_unknown_is_probed_and_else_in_doubt(clerk: C
         run = capture_run(folder, "clerk", "x", model=[wire, DONE], executor=fake)
         assert [call.action for call in fake.calls] == ["ledger.wire", "ledger.wired"]
         assert (len(run.effects), len(run.in_doubt)) == (landed, in_doubt)
+
+
+def test_a_wrong_value_of_an_action_that_is_done_once_leaves_its_outcome_unknown(clerk: Clerk) -> None:
+    run = capture_run(clerk([]), "clerk", "x", model=[PAY, DONE], executor=FakeExecutor({"ledger.pay": object()}))
+    failed = run.call(0).error
+    assert failed is not None
+    assert (run.call(0).effect, failed.code, run.call(0).landed) == ("once", "outcome_unknown", "unknown")
 
 
 @pytest.mark.parametrize("confinement", ["full", "landlock"])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -36,6 +37,7 @@ from remit.runtime import (
     resume_run,
     start_run,
 )
+from remit.runtime.models import ScriptedModel
 from remit.tracing import Trace, is_trace_file
 from remit.workspace import WorkspaceSession, open_session, os_account
 
@@ -75,7 +77,7 @@ class AsyncRemit:
         agent: str,
         task: str,
         *,
-        model: Model | str | None = None,
+        model: Model | Sequence[Mapping[str, object]] | str | None = None,
         user: str | None = None,
         scope: Scope | None = None,
         run_id: str | None = None,
@@ -90,7 +92,7 @@ class AsyncRemit:
         agent: str,
         task: str,
         *,
-        model: Model | str | None = None,
+        model: Model | Sequence[Mapping[str, object]] | str | None = None,
         user: str | None = None,
         scope: Scope | None = None,
         run_id: str | None = None,
@@ -200,12 +202,12 @@ class AsyncRemit:
         agent: str,
         task: str,
         *,
-        model: Model | str | None = None,
+        model: Model | Sequence[Mapping[str, object]] | str | None = None,
         user: str | None = None,
         scope: Scope | None = None,
         run_id: str | None = None,
     ) -> RunRequest:
-        opened = open_model_of(self.session, agent, model) if model is None or isinstance(model, str) else model
+        opened = open_model_of(self.session, agent, model) if model is None or isinstance(model, str) else _model(model)
         return RunRequest(
             agent=agent,
             task=task,
@@ -230,6 +232,18 @@ class AsyncRemit:
         if known is None and scope != "all":
             raise UsageError(f"{scope!r} cannot be held: write run:RUN, agent:NAME, tool:NAME or all")
         return scope
+
+
+def _model(model: Model | Sequence[Mapping[str, object]]) -> Model:
+    """The model of these turns, or the model itself. Raises UsageError for an object that is no model."""
+    if isinstance(model, Sequence):
+        return ScriptedModel(model)
+    given: object = model
+    missing = [name for name in ("name", "scripted", "think") if not hasattr(given, name)]
+    if missing or not inspect.iscoroutinefunction(model.think):
+        what = f"it has no {' and no '.join(missing)}" if missing else "its `think` is no coroutine function"
+        raise UsageError(f"{type(given).__name__} is no model, because {what}: see `remit.Model`")
+    return model
 
 
 def _decided(event: CallDecided) -> tuple[Call, Decision]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
@@ -69,7 +69,7 @@ class Remit:
         agent: str,
         task: str,
         *,
-        model: Model | str | None = None,
+        model: Model | Sequence[Mapping[str, object]] | str | None = None,
         user: str | None = None,
         scope: Scope | None = None,
         run_id: str | None = None,
@@ -80,7 +80,8 @@ class Remit:
         Args:
             agent: the name of a folder below `agent/`.
             task: what the agent is to do. Only these words count as the user's.
-            model: another model than the agent's own: `openai:gpt-5`, `script:FILE`, or an object that answers turns.
+            model: another model than the agent's own: `openai:gpt-5`; `script:FILE`, a file in the folder of the agent; an object with
+                the methods of `Model`; or the turns of a script, each made by `remit.testing.turn`.
             user: another user to act for, if the rules allow this account `remit.impersonate`.
             scope: the most that this run may do, beside what the rules allow.
             run_id: the id of the run, 32 hex digits; None: a random one.
@@ -99,7 +100,7 @@ class Remit:
         agent: str,
         task: str,
         *,
-        model: Model | str | None = None,
+        model: Model | Sequence[Mapping[str, object]] | str | None = None,
         user: str | None = None,
         scope: Scope | None = None,
         run_id: str | None = None,

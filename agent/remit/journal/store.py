@@ -142,6 +142,7 @@ class Journal:
         self._name = "in memory" if path is None else path.name
         self._clock = clock
         self._lock = threading.Lock()
+        self._closed = False
         self._durable: bool | None = None  # the level of `PRAGMA synchronous` that is set; None before the first write
         with self._failing("opened"):
             if path is not None:
@@ -161,6 +162,7 @@ class Journal:
     def close(self) -> None:
         """Close the file. Nothing is lost if a process dies without it."""
         with self._lock:
+            self._closed = True
             self._connection.close()
             self._connection.engine.dispose()
 
@@ -344,6 +346,8 @@ class Journal:
     @contextmanager
     def _failing(self, verb: str) -> Generator[None]:
         """Raise RunEnded for every error of the database, of the disk and of an event that cannot be written."""
+        if self._closed:
+            raise UsageError(f"the journal {self._name} is closed: open its workspace again")
         try:
             yield
         except (SQLAlchemyError, sqlite3.Error, OSError) as failure:

@@ -117,7 +117,7 @@ def _reason_against(
     """Why a call is not repeated; "" if it never ran, None if it is repeated."""
     if not call.attempts or call.attempts[-1].ended is None:
         return ""
-    tool_name, _, action_name = call.name.partition(".")
+    tool_name, _, action_name = call.action.partition(".")
     tool, then = session.workspace.tools.get(tool_name), recorded.tools.get(tool_name)
     action = tool.manifest.actions.get(action_name) if tool else None
     if call.effect != "read" or (action is not None and action.effect != "read"):
@@ -159,7 +159,7 @@ def _compare_reads(
         ends[place] = after.model_copy(update={"step": then.step, "index": then.index, "attempt": before.attempt})
         sides = [_outcome_lines(before), _outcome_lines(after)]
         if sides[0] != sides[1]:
-            what = f"{' '.join([then.name, *then.resources])} returns a different result now"
+            what = f"{' '.join([then.action, *then.resources])} returns a different result now"
             found.append(
                 Divergence(
                     kind="result",

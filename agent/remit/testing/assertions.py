@@ -82,12 +82,14 @@ def _not_denied(call: CallTimeline, code: Code, rule: str | None) -> str:
     if call.error is None:
         state = "it waits for approval" if call.waiting else "it succeeded"
         decided = f"\n  it was decided by {_cited(rules)}" if rules else ""
-        return f"call {call.place}, {call.name}, was not refused: {state}{decided}"
+        return f"call {call.place}, {call.action}, was not refused: {state}{decided}"
     if call.error.code != code:
-        return f"call {call.place}, {call.name}, was refused with {call.error.code}, not {code}: {call.error.message}"
+        return f"call {call.place}, {call.action}, was refused with {call.error.code}, not {code}: {call.error.message}"
     if rule is not None and not any(rule in found.note or rule in found.text for found in rules):
         decided = _cited(rules) if rules else "no rule: none allows the call"
-        return f"call {call.place}, {call.name}, was not denied by a rule with {rule!r}\n  it was decided by {decided}"
+        return (
+            f"call {call.place}, {call.action}, was not denied by a rule with {rule!r}\n  it was decided by {decided}"
+        )
     return ""
 
 

@@ -79,7 +79,7 @@ class CapturedRun:
 
     def calls(self, action: str | None = None) -> list[CallTimeline]:
         """The calls of the run in the model's order, also the refused ones; with `action`, only those of that action."""
-        return [call for call in self.timeline.calls if action in (None, call.name)]
+        return [call for call in self.timeline.calls if action in (None, call.action)]
 
     def call(self, step: int, index: int = 0) -> CallTimeline:
         """The call with that place in the turn `step`, both counted from 0.
@@ -119,7 +119,7 @@ class CapturedRun:
 
 def describe_call(call: CallTimeline) -> str:
     """One call in one line: its place, its action, its resources, and how it ended."""
-    what = f"{call.place} {call.name}{' of ' if call.resources else ''}{', '.join(call.resources)}"
+    what = f"{call.place} {call.action}{' of ' if call.resources else ''}{', '.join(call.resources)}"
     if call.error is not None:
         return f"{what}: {call.error.code}, {call.error.message}"
     if call.waiting:
@@ -243,7 +243,7 @@ def _result_of(running: Coroutine[Any, Any, _Value]) -> _Value:
 
 def _effect(call: CallTimeline) -> LandedEffect:
     return LandedEffect(
-        action=call.name,
+        action=call.action,
         resources=call.resources,
         arguments=dict(call.arguments),
         step=call.step,

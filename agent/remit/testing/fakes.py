@@ -42,9 +42,9 @@ class FakeExecutor:
         })
 
     An answer is a value, a function of the `FakeCall`, or an exception, raised or returned. Everything else is as in a live
-    run: a value must match the pinned output schema, or the call fails with `invalid_output`; an exception is the declared
-    error of its name, or `tool_crashed`; retries, limits and content rules apply. An `AssertionError` fails the test, and so
-    does a call without an answer.
+    run: a value must match the pinned output schema, or the call fails with `invalid_output`, or with `outcome_unknown` for an
+    action with effect `once` that writes more than files; an exception is the declared error of its name, or `tool_crashed`;
+    retries, limits and content rules apply. An `AssertionError` fails the test, and so does a call without an answer.
 
     `calls` are the attempts that reached it, in order, over all runs that used it. `confinement` is what rules read as
     `confinement`; calls of host tools have "none".

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from remit.core import UsageError
+from remit.core.parsing import read_text
 from remit.workspace.file_schema import MARKER
 
 STARTER_FILES: Final = (
@@ -127,5 +128,5 @@ def write_starter(folder: Path) -> list[str]:
 
 def _name_pages_of_docs(readme: Path) -> None:
     """Name the pages of Remit's documentation instead of linking to them: a workspace has no `docs/` of Remit."""
-    text = readme.read_text(encoding="utf-8")
+    text = read_text(readme, file=readme.name)
     readme.write_text(_LINK_TO_DOCS.sub(r"\1 (`docs/\2` of Remit)", text), encoding="utf-8")

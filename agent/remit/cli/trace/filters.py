@@ -63,7 +63,7 @@ def _calls(session: WorkspaceSession, run: str) -> Iterator[tuple[str, str]]:
 
     timeline = build_timeline(session.journal.events(run))
     for call in timeline.calls:
-        yield call.name, call.error.code if call.error else "" if call.result is None else "ok"
+        yield call.action, call.error.code if call.error else "" if call.result is None else "ok"
     if timeline.finished is not None and timeline.finished.code is not None:
         yield "", timeline.finished.code
 

@@ -126,7 +126,7 @@ def waiting_line(call: CallTimeline) -> str:
     assert call.requested is not None
     given = f", approved so far by {', '.join(call.approvers)}" if call.approvers else ""
     expires = utc(call.requested.expires_at)
-    return f"waits: {call.place} {call.name} needs approval by {call.needs}{given}, expires {expires}"
+    return f"waits: {call.place} {call.action} needs approval by {call.needs}{given}, expires {expires}"
 
 
 def _at(timeline: Timeline, at: int) -> str:
@@ -138,7 +138,7 @@ def _show_call(timeline: Timeline, call: CallTimeline, *, running: bool | None) 
     verdict = call.decision.verdict if call.decision else "refused"
     word = style(f"{verdict:<7}", fg=COLOURS.get(verdict, "red"))
     labels = style(f"  +{' +'.join(call.labels)}", fg="magenta") if call.labels else ""
-    what = short(" ".join([call.name, *call.resources]), 160)
+    what = short(" ".join([call.action, *call.resources]), 160)
     echo(f"{_at(timeline, call.decided_at)}    {word} {what}  {ms}{labels}")
     for line in detail_lines(call, running=running):
         echo(f"{INDENT}{style(line, dim=True)}")

@@ -191,7 +191,7 @@ def _parts(shrunk: ShrinkResult) -> list[dict[str, Any]]:
             "step": call.step,
             "index": call.index,
             "was": f"{step}.{index}",
-            "action": call.name,
+            "action": call.action,
             "resources": call.resources,
             "verdict": call.decision.verdict if call.decision else "refused",
             "ended": "" if call.result is None else call.error.code if call.error else "ok",

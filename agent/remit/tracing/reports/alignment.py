@@ -77,7 +77,7 @@ class _ComparedCall:
     @cached_property
     def key(self) -> tuple[str, str]:
         arguments = self.call.arguments or self.call.proposed.arguments or ""
-        return self.call.name, normalize(arguments, self._run)
+        return self.call.action, normalize(arguments, self._run)
 
     @cached_property
     def result(self) -> str:
@@ -94,7 +94,7 @@ class _ComparedCall:
         names = self.arguments.keys() | other.arguments.keys()
         shared = sum(self.arguments.get(name) == other.arguments.get(name) for name in names)
         arguments = shared / len(names) if names else 0.0
-        same_action = self.call.name == other.call.name
+        same_action = self.call.action == other.call.action
         if not same_action and not (same_resources and (arguments == 1.0 or same_result)):
             return 0.0
         return (

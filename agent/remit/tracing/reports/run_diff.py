@@ -177,8 +177,8 @@ def _differences_of_pair(pair: CallPair, run_a: str, run_b: str) -> Iterator[Run
         )
         return
     requests = (
-        _request_of(a.name, a.arguments or a.proposed.arguments, run_a),
-        _request_of(b.name, b.arguments or b.proposed.arguments, run_b),
+        _request_of(a.action, a.arguments or a.proposed.arguments, run_a),
+        _request_of(b.action, b.arguments or b.proposed.arguments, run_b),
     )
     if requests[0] != requests[1]:
         before, after = _call_text(a), _call_text(b)
@@ -252,7 +252,7 @@ def _cost_of(timeline: Timeline) -> RunCost:
 
 
 def _call_text(call: CallTimeline) -> str:
-    return " ".join([call.name, *call.resources[:3]])
+    return " ".join([call.action, *call.resources[:3]])
 
 
 def _verdict_of(call: CallTimeline) -> str:

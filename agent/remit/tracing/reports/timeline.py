@@ -61,11 +61,16 @@ class AttemptTimeline:
 
 @dataclass
 class CallTimeline:
-    """One call: its decision, approvals, attempts and result. Times are Unix nanoseconds."""
+    """One call: its decision, approvals, attempts and result. Times are Unix nanoseconds.
+
+    `action` is TOOL.ACTION, and `proposed` the call as the model wrote it. `arguments` are canonical, and `resources` are those that
+    it touches, each once; both are empty for a call that could not be parsed. `result` is None until it is answered, and
+    `settled` what a person said of an unknown outcome. `internal` is True for a call that Remit makes itself before the first turn.
+    """
 
     step: int
     index: int
-    name: str
+    action: str
     decided_at: int
     proposed: ProposedCall
     answered_at: int | None = None
@@ -88,6 +93,7 @@ class CallTimeline:
 
     @property
     def error(self) -> Error | None:
+        """Why the call failed, as the model read it; None if it succeeded or has no result."""
         return self.result.error if isinstance(self.result, Failed) else None
 
     @property
@@ -194,7 +200,7 @@ class Timeline:
         """Every side effect that was attempted; a refused call has none."""
         return [
             AttemptedEffect(
-                step=call.step, index=call.index, action=call.name, resources=call.resources, landed=call.landed
+                step=call.step, index=call.index, action=call.action, resources=call.resources, landed=call.landed
             )
             for call in self.calls
             if call.landed != "none"
@@ -215,7 +221,7 @@ class Timeline:
             if call.result is None and not call.waiting:
                 running = [attempt.number for attempt in call.attempts if attempt.ended is None]
                 what = f"attempt {running[-1]} was running" if running else "decided, not executed"
-                found.append(f"step {call.place}, {call.name}: {what}")
+                found.append(f"step {call.place}, {call.action}: {what}")
         return found
 
     @property
@@ -259,10 +265,10 @@ class Timeline:
         failed, loop = self.first_failure, self.loop
         if loop is not None and self.outcome not in ("completed", "waiting"):
             call, times = loop
-            repeated = f"step {call.place}, {call.name}: the model made the same call {times} times"
+            repeated = f"step {call.place}, {call.action}: the model made the same call {times} times"
             return repeated if call.error is None else f"{repeated}; {call.error.code}, {call.error.message}"
         if failed is not None and failed.error is not None:
-            return f"step {failed.place}, {failed.name}: {failed.error.code}, {failed.error.message}"
+            return f"step {failed.place}, {failed.action}: {failed.error.code}, {failed.error.message}"
         if self.failure is not None:
             return f"step {self.failure.step}: the model failed, {self.failure.message}"
         if self.finished is not None and (self.finished.code is not None or self.finished.message):
@@ -353,8 +359,10 @@ class _TimelineBuilder:
     def _decided(self, event: CallDecided, at: int) -> None:
         call = self._calls.get((event.step, event.index))
         if call is None:
-            name = event.call.action if event.call else event.proposed.action
-            call = CallTimeline(step=event.step, index=event.index, name=name, decided_at=at, proposed=event.proposed)
+            action = event.call.action if event.call else event.proposed.action
+            call = CallTimeline(
+                step=event.step, index=event.index, action=action, decided_at=at, proposed=event.proposed
+            )
             self._calls[event.step, event.index] = call
             if not self.timeline.turns:  # the turn itself was erased
                 self.timeline.turns.append(TimelineTurn(step=event.step, at=at, text=""))
@@ -363,7 +371,7 @@ class _TimelineBuilder:
         call.decision = event.decision
         if event.call is not None:
             call.arguments = dict(event.call.arguments)
-            call.resources = tuple(touch.resource for touch in event.call.touches)
+            call.resources = tuple(dict.fromkeys(touch.resource for touch in event.call.touches))
             call.effect = event.call.effect
 
 

@@ -99,7 +99,7 @@ def _properties(report: IncidentReport) -> Iterator[tuple[str, str]]:
     if report.held:
         yield "held", report.held
     for call in timeline.waiting:
-        yield "waits for", f"approval by {call.needs} of {call.place} {call.name}"
+        yield "waits for", f"approval by {call.needs} of {call.place} {call.action}"
     for what in timeline.in_flight:
         yield "in flight", what
 
@@ -170,7 +170,7 @@ def _call(timeline: Timeline, call: CallTimeline, *, running: bool | None) -> It
     ended = call.answered_at or timeline.ended_at
     yield (
         f'<details class="row{first}"><summary><span class="mono">{call.place}</span><span class="{tone}">{verdict}</span>'
-        f'<span><b>{_text(call.name)}</b> <span class="mono">{_text(" ".join(call.resources))}</span>{code}{labels}</span>'
+        f'<span><b>{_text(call.action)}</b> <span class="mono">{_text(" ".join(call.resources))}</span>{code}{labels}</span>'
         f"{_bar(timeline, call.decided_at, ended, bad=call.error is not None)}"
         f'<span class="num">{_ms(call.took)}</span></summary><div class="inside">'
     )
