@@ -17,7 +17,7 @@ from typing import Any, Final, NoReturn
 import pytest
 
 CHROMIUM: Final = os.environ.get("REMIT_CHROMIUM") or shutil.which("chromium")
-WAIT_S: Final = 60.0
+WAIT_S: Final = 120.0  # a browser without a graphics card draws slowly beside other tests
 
 
 def lacking(what: str, install: str) -> NoReturn:
