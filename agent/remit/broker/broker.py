@@ -44,7 +44,6 @@ from remit.core.parsing import canonical_json, parse_arguments
 from remit.guardrails import Sanitizer, directory_entries, repeated_names
 from remit.journal import Record, retry_key
 from remit.policy import Evaluated
-from remit.policy.language import GlobError
 from remit.workspace import Agent, Measure, Workspace
 from remit.workspace.manifest import resolve
 
@@ -185,11 +184,7 @@ class Broker:
     def evaluate(self, call: Call) -> tuple[Evaluated, ...]:
         """What each rule that matches a decided call contributed, as if there were no approvals."""
         policy = self._decider.policy(call)
-        request = self._decider.request_of(call, policy, "", ignore_grants=True)
-        try:
-            return policy.evaluate(request)
-        except GlobError:  # a resource is not canonical: the decision says so, and no rule matches
-            return ()
+        return policy.evaluate(self._decider.request_of(call, policy, "", ignore_grants=True))
 
     def _quoted_by_user(self, call: Call) -> bool:
         """The fact of that name. It is recorded for redacted arguments, from which a replay cannot compute it."""

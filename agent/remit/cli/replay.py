@@ -62,6 +62,7 @@ def replay_command(
       remit replay 3f2a --tools . --live-reads
       remit replay traces/golden/incident.jsonl --policy . --fixed code=policy_denied:files.read
     """
+    from remit.client import open_bundles
     from remit.replay import WhatIf, check_replayable, find_tampering, replay
 
     if fixed is not None and policy is None and not live_reads:
@@ -84,13 +85,6 @@ def replay_command(
     else:
         _show(result, reads)
     sys.exit(0 if result.reproduced else 1)
-
-
-def open_bundles(trace: Trace) -> Mapping[str, Bundle]:
-    """The policy bundles that a run used, loaded, by digest."""
-    from remit.workspace import open_bundle
-
-    return {digest: open_bundle(files) for digest, files in trace.bundles().items()}
 
 
 def _show(result: ReplayResult, reads: LiveReads | None) -> None:

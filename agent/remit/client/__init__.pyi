@@ -1,6 +1,6 @@
 from .async_remit import AsyncRemit
 from .remit import Remit
-from .replays import open_trace_of, replay_trace
+from .replays import open_bundles, open_trace_of, replay_trace
 from .requests import Approved, WaitingApproval, approve, find_request, reject, waiting_approvals_of
 from .results import CallResult, Explanation, call_result
 from .streams import AsyncRunStream, RunStream
@@ -17,6 +17,7 @@ __all__ = [
     "approve",
     "call_result",
     "find_request",
+    "open_bundles",
     "open_trace_of",
     "reject",
     "replay_trace",

@@ -18,7 +18,7 @@ from remit.policy import Policy
 from remit.replay import ReplayResult
 from remit.runtime import RunResult
 from remit.tracing import Trace
-from remit.workspace import WorkspaceSession
+from remit.workspace import WorkspaceSession, open_session
 
 _Value = TypeVar("_Value")
 
@@ -47,7 +47,7 @@ class Remit:
         Raises:
             WorkspaceError: every problem of every file.
         """
-        return cls(AsyncRemit.open(path).session)
+        return cls(open_session(None if path is None else Path(path)))
 
     @property
     def session(self) -> WorkspaceSession:

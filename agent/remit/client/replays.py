@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from remit.journal import Chain
@@ -9,7 +10,7 @@ from remit.policy import Policy
 from remit.replay import ReplayResult, WhatIf, check_replayable, find_tampering, replay
 from remit.tracing import Trace, is_trace_file, open_trace, read_trace
 from remit.tracing.reports import reconcile
-from remit.workspace import Workspace, WorkspaceSession, open_bundle
+from remit.workspace import Bundle, Workspace, WorkspaceSession, open_bundle
 
 
 def open_trace_of(session: WorkspaceSession, run: str) -> Trace:
@@ -28,6 +29,11 @@ def open_trace_of(session: WorkspaceSession, run: str) -> Trace:
     return trace
 
 
+def open_bundles(trace: Trace) -> Mapping[str, Bundle]:
+    """The policy bundles that a run used, loaded, by digest. Raises UsageError if an object of the trace is missing."""
+    return {digest: open_bundle(files) for digest, files in trace.bundles().items()}
+
+
 async def replay_trace(
     trace: Trace, *, original: Chain | None = None, policy: Policy | None = None, tools: Workspace | None = None
 ) -> ReplayResult:
@@ -40,7 +46,7 @@ async def replay_trace(
         UsageError: the record does not hold all that a replay needs.
     """
     check_replayable(trace.records)
-    bundles = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
+    bundles = open_bundles(trace)
     faults = [fault for fault in trace.faults() if fault.broken]
     tampering = find_tampering(faults, trace.chain, original if faults else None)
     return await replay(trace.records, bundles, tampering=tampering, what_if=WhatIf(policy=policy, tools=tools))

@@ -209,10 +209,12 @@ class Policy:
     def evaluate(self, request: Request) -> tuple[explain.Evaluated, ...]:
         """Every rule that matches the request, with its result; also the near misses if no rule allows or denies.
 
-        Raises:
-            GlobError: a resource is not canonical.
+        No rule matches a resource that is not canonical; the decision names its error.
         """
-        pairs = self.pairs(request)
+        try:
+            pairs = self.pairs(request)
+        except GlobError:
+            return ()
         denied = [pair for pair in pairs if not pair.allowed(request.context)]
         no_rule = denied and not any(pair.denying for pair in denied)
         near = self._near_misses(denied[0], request.action) if no_rule else []

@@ -82,7 +82,6 @@ def policy_explain_command(**options: Any) -> None:
       remit policy explain files.read file:secrets/payments.env --agent triage --user operator
       remit policy explain tickets.create ticket:INC-7 --agent triage --user operator --calls tickets.create=1
     """
-    from remit.policy.language import GlobError
     from remit.workspace import find_workspace, load_workspace_and_policy
 
     query = PolicyQuery(**options)
@@ -90,10 +89,7 @@ def policy_explain_command(**options: Any) -> None:
     _check_action(rules, query.action)
     request = query.request(rules)
     decision = rules.advise(request, rules.decide(request))
-    try:
-        weighed = rules.evaluate(request)
-    except GlobError:
-        weighed = ()  # the message of the decision names the error in the resource
+    weighed = rules.evaluate(request)
     if query.as_json:
         table = [{**asdict(line), "rule": line.rule.model_dump(mode="json")} for line in weighed]
         echo(json_text({**decision.model_dump(mode="json"), "weighed": table}))

@@ -174,7 +174,7 @@ def export_command(run: str, output: Path | None, whom: str, as_json: bool) -> N
 
 def _for_vendor(trace: Trace) -> Trace:
     """The run with its values replaced, under another id."""
-    from remit.cli.replay import open_bundles
+    from remit.client import open_bundles
     from remit.core import UsageError
     from remit.runtime import new_run_id
     from remit.tracing import Trace

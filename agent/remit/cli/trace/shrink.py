@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from remit.cli.output import echo, json_text, progress, style
-from remit.cli.replay import open_bundles
 from remit.cli.run_argument import open_run
 
 if TYPE_CHECKING:
@@ -74,6 +73,7 @@ def shrink_command(run: str, keep: str | None, output: Path | None, to_test: Pat
       remit trace shrink 3f2a --keep decision=ask -o small.jsonl
       remit trace shrink 3f2a --keep code=budget_exhausted --to-test tests/test_incident.py
     """
+    from remit.client import open_bundles
     from remit.replay import shrink
     from remit.runtime import new_run_id
     from remit.tracing.reports import SELECTOR_FORMS, find_failures, parse_failure_selector
