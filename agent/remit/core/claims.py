@@ -13,13 +13,15 @@ class Claim:
 
     `amount` is a whole number of calls, milliseconds, bytes, tokens or millionths of the currency. `scope` names the limit and
     for whom it is counted. The claim is granted if the sum within the last `window_ns` nanoseconds stays at or below `most`.
-    `most` None replaces the amount of a claim that was granted before by what was really used.
+    `most` None corrects a claim that was granted `at` a time (Unix nanoseconds): `amount` is what was really used less what was
+    claimed, and is always granted.
     """
 
     scope: str
     amount: int
     most: int | None = None
     window_ns: int = 0
+    at: int = 0
 
 
 class Exhausted(RemitError):
