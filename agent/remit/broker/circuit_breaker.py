@@ -32,7 +32,7 @@ async def check_circuit(journal: Journal, call: Call, now: int) -> None:
         raise _open_refusal(tool, circuit.failures, circuit.tried_at + int(circuit.rest_s * NANO) - now)
     trial = ToolTrialStarted(tool=tool, run=call.run, opened_at=circuit.opened_at, number=circuit.trials + 1)
     try:
-        await journal.run_in_thread(journal.append, f"{CIRCUIT_STREAM}{tool}", trial, durable=False)
+        await journal.run_in_thread(journal.append_shared, f"{CIRCUIT_STREAM}{tool}", trial, durable=False)
     except AlreadyRecorded:  # another process started this trial first
         raise _open_refusal(tool, circuit.failures, int(circuit.rest_s * NANO)) from None
 
@@ -53,7 +53,7 @@ async def count_attempt(journal: Journal, call: Call, attempt: int, code: Code |
     else:
         return
     try:
-        await journal.run_in_thread(journal.append, f"{CIRCUIT_STREAM}{tool}", event, durable=False)
+        await journal.run_in_thread(journal.append_shared, f"{CIRCUIT_STREAM}{tool}", event, durable=False)
     except AlreadyRecorded:
         return  # another worker of this run has recorded it
 

@@ -23,7 +23,7 @@ def set_hold(journal: Journal, scope: str, *, why: str, account: str) -> HoldSet
     while True:
         hold = HoldSet(number=_number(journal), scope=scope, reason=why, account=account)
         try:
-            journal.append(WORKSPACE_RUN, hold)
+            journal.append_shared(WORKSPACE_RUN, hold)
         except AlreadyRecorded:  # another process recorded a hold with this number first
             continue
         return hold
@@ -39,7 +39,7 @@ def lift_hold(journal: Journal, scope: str, *, account: str) -> None:
         raise UsageError(f"{scope} is not on hold: `remit stop --list` lists the holds")
     while True:
         try:
-            journal.append(WORKSPACE_RUN, HoldLifted(number=_number(journal), scope=scope, account=account))
+            journal.append_shared(WORKSPACE_RUN, HoldLifted(number=_number(journal), scope=scope, account=account))
         except AlreadyRecorded:
             continue
         return

@@ -1,5 +1,7 @@
+from .check import Difference, check_projections, rebuild_projections
 from .content_omission import OWN_DETAILS
 from .conversation import Conversation
+from .erasure import erase
 from .hash_chain import Chain, ChainFault, ChainLink, link, link_of, verify_chain
 from .lease import RUN_LOCKED, Lease
 from .live_record import LiveRecord
@@ -34,6 +36,7 @@ __all__ = [
     "ChainLink",
     "Circuit",
     "Conversation",
+    "Difference",
     "InDoubt",
     "InDoubtEffect",
     "Journal",
@@ -49,14 +52,17 @@ __all__ = [
     "Tries",
     "apply_event",
     "approvals_in_state",
+    "check_projections",
     "count_approvals",
     "effect_digest",
+    "erase",
     "find_run",
     "last_completed",
     "link",
     "link_of",
     "list_runs",
     "open_journal",
+    "rebuild_projections",
     "resolve_run",
     "retry_key",
     "used_bundles",

@@ -47,7 +47,7 @@ def grant(transaction: Transaction, claim: Claim, now: int) -> None:
         return
     transaction.lock(claim.scope)
     width = _width(claim.window_ns)
-    after = now - claim.window_ns - width
+    after = now - claim.window_ns - (width - 1)
     transaction.execute(_FORGET, {"of": claim.scope, "after": after})
     used = transaction.execute(_USED, {"of": claim.scope, "after": after})
     over = sum(amount for _, amount in used) + claim.amount - claim.most
@@ -58,7 +58,7 @@ def grant(transaction: Transaction, claim: Claim, now: int) -> None:
     for start, amount in used:
         over -= amount
         if over <= 0:
-            raise Exhausted(claim, int(start) + width + claim.window_ns)
+            raise Exhausted(claim, int(start) + width - 1 + claim.window_ns)
     raise Exhausted(claim, None)
 
 

@@ -44,7 +44,7 @@ class LiveRecord(StoredRecord):
         self._written: tuple[tuple[int, str], RunState] = (self._head, self.state)
         self._writing: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         self._topics = (lease.run, SHARED)
         self._version = journal.version(self._topics)
         self._order = asyncio.Lock()  # one writer at a time: the events of a run have one order
@@ -52,7 +52,7 @@ class LiveRecord(StoredRecord):
     def append(self, event: AnyEvent, *, durable: bool = False) -> Recorded:
         if self._failure is not None:
             raise self._failure
-        if (earlier := self._by_key.get(event.key)) is not None:
+        if (earlier := self._earlier(event.key)) is not None:
             raise AlreadyRecorded(earlier)
         sealed, complete = self._sealed(event, *self._head)
         self._head = (complete.seq, complete.hash)
@@ -63,12 +63,20 @@ class LiveRecord(StoredRecord):
             self._timer = asyncio.get_running_loop().call_later(GATHER_S, self._begin)
         return complete
 
+    def every(self) -> list[AnyEvent]:
+        pending = (complete.event for _, complete in self._pending)
+        written = self._written[0][0]
+        recorded = (
+            self._by_key.get(item.key) or item for item in self._journal.events(self.run) if item.seq <= written
+        )
+        return [event for event in (*(item.event for item in recorded), *pending) if event is not None]
+
     async def append_claimed(self, event: AnyEvent, claims: Sequence[Claim]) -> None:
         async with self._order:
             while True:
                 while self._pending:
                     await self._write_once()
-                if (earlier := self._by_key.get(event.key)) is not None:
+                if (earlier := self._earlier(event.key)) is not None:
                     raise AlreadyRecorded(earlier)
                 head, state = self._written
                 sealed, complete = self._sealed(event, *head)
@@ -116,7 +124,9 @@ class LiveRecord(StoredRecord):
             async with self._order:
                 while self._pending:
                     await self._write_once()
-        except Exception as failure:  # noqa: BLE001 - whatever it is, the run ends, and every waiting caller gets it
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as failure:  # noqa: BLE001 - whatever it is, the run ends, and every waiting caller gets it
             self._failure = failure
             self._pending.clear()
         finally:
@@ -171,14 +181,14 @@ class LiveRecord(StoredRecord):
         The conversation stays as it is: no event of another process belongs to it.
         """
         pending, self._pending = self._pending, []
-        del self._records[self._written[0][0] + 1 :]
         self._head, self.state = self._written
         for item in recorded:
             self._place(item)
         self._written = (self._head, self.state)
         for _, complete in pending:
             assert complete.event is not None
-            if (earlier := self._by_key[complete.key]) is not complete:
+            earlier = self._by_key[complete.key]
+            if earlier is not None and earlier is not complete:
                 raise AlreadyRecorded(earlier)
             sealed, moved = self._sealed(complete.event, *self._head)
             self._place(moved)
@@ -186,8 +196,7 @@ class LiveRecord(StoredRecord):
 
     def _place(self, recorded: Recorded) -> None:
         self._head = (recorded.seq, recorded.hash)
-        self._records.append(recorded)
-        self._by_key[recorded.key] = recorded
+        self._keep(recorded)
         self.state = apply_event(self.state, recorded)
 
     def _tell(self, recorded: Recorded) -> None:

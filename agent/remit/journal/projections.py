@@ -24,7 +24,7 @@ from remit.core.events import (
 from remit.core.parsing import digest_bytes
 from remit.journal.hash_chain import encode
 from remit.journal.reducer import apply_circuit
-from remit.journal.run_state import Circuit, InDoubt, RunState
+from remit.journal.run_state import Circuit, InDoubt, RunState, RunSummary
 from remit.journal.storage.database import Change, Drop, Put
 from remit.journal.storage.tables import APPROVAL, CIRCUIT, HOLD, RUN
 
@@ -79,6 +79,32 @@ def run_row(run: str, state: RunState) -> dict[str, Any]:
         "in_doubt": _text("\n".join(_doubt_line(item) for item in state.in_doubt)),
         "bundles": " ".join(state.bundles),
     }
+
+
+def summary(row: Mapping[str, Any]) -> RunSummary:
+    """The line of the list of runs that a row of `run` stands for."""
+    return RunSummary(
+        run=row["run"],
+        tenant=row["tenant"],
+        started_at=row["started"],
+        ended_at=row["ended"] or None,
+        agent=row["agent"],
+        user=row["user"],
+        task=row["task"],
+        task_digest=row["task_digest"],
+        model=row["model"],
+        scripted=bool(row["scripted"]),
+        state=row["state"],
+        outcome=row["outcome"] or None,
+        code=row["code"] or None,
+        steps=row["steps"],
+        calls=row["calls"],
+        denied=row["denied"],
+        first_denied=row["first_denied"] or None,
+        first_failed=row["first_failed"] or None,
+        content=row["content"],
+        in_doubt=tuple(map(_doubt_of, row["in_doubt"].splitlines())),
+    )
 
 
 def approval_rows(run: str, state: RunState) -> list[dict[str, Any]]:
@@ -157,7 +183,7 @@ def _doubt_line(doubt: InDoubt) -> str:
     return f"{doubt.step} {doubt.index} {int(doubt.answered)} {doubt.action}"
 
 
-def doubt_of(line: str) -> InDoubt:
+def _doubt_of(line: str) -> InDoubt:
     """The effect of unknown outcome that one line of `in_doubt` names."""
     step, index, answered, action = line.split(" ", 3)
     return InDoubt(step=int(step), index=int(index), action=action, answered=answered == "1")

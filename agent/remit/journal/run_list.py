@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from remit.core import UsageError
 from remit.core.events import RunPruned
-from remit.journal.projections import WORKSPACE_RUN, doubt_of
+from remit.journal.projections import WORKSPACE_RUN, summary
 from remit.journal.run_state import RunSummary
 from remit.journal.storage.database import Row, Sql
 from remit.journal.storage.tables import APPROVAL, EVENT, PAYLOAD, RUN
@@ -181,26 +181,4 @@ def _column(row: Row, name: str) -> Any:
 
 
 def _summary(row: Row) -> RunSummary:
-    values = dict(zip(_NAMES, row, strict=True))
-    return RunSummary(
-        run=values["run"],
-        tenant=values["tenant"],
-        started_at=values["started"],
-        ended_at=values["ended"] or None,
-        agent=values["agent"],
-        user=values["user"],
-        task=values["task"],
-        task_digest=values["task_digest"],
-        model=values["model"],
-        scripted=bool(values["scripted"]),
-        state=values["state"],
-        outcome=values["outcome"] or None,
-        code=values["code"] or None,
-        steps=values["steps"],
-        calls=values["calls"],
-        denied=values["denied"],
-        first_denied=values["first_denied"] or None,
-        first_failed=values["first_failed"] or None,
-        content=values["content"],
-        in_doubt=tuple(map(doubt_of, cast("str", values["in_doubt"]).splitlines())),
-    )
+    return summary(dict(zip(_NAMES, row, strict=True)))

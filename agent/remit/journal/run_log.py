@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from remit.core import Claim
 from remit.core.events import AnyEvent, Recorded
@@ -22,6 +22,8 @@ from remit.journal.reducer import apply_event, replace
 from remit.journal.run_state import RunState
 from remit.journal.storage.database import Batch, HeadMoved
 from remit.journal.store import AlreadyRecorded, Journal
+
+KEPT_STEPS: Final = 2  # whose events a record keeps in memory
 
 
 class Log(Protocol):
@@ -138,8 +140,8 @@ class StoredRecord(Record):
         self._journal = journal
         self._content = content
         self._listeners: tuple[Callable[[Recorded], None], ...] = ()  # earlier events are not new to anyone
-        self._records: list[Recorded] = []  # with their content, also where the journal has none
-        self._by_key: dict[str, Recorded] = {}
+        self._by_key: dict[str, Recorded | None] = {}  # every key; None: read it from the journal
+        self._keys_of: dict[int, list[str]] = {}  # the keys of recent steps, whose events are kept in memory
         self._head = (-1, "")
         self.refresh()
         self._rows = self._rows_of(self.state)
@@ -152,16 +154,17 @@ class StoredRecord(Record):
         self._write_now(event, False, claims)
 
     def get(self, key: str) -> AnyEvent | None:
-        recorded = self._by_key.get(key)
+        recorded = self._earlier(key)
         return recorded.event if recorded else None
 
     def every(self) -> list[AnyEvent]:
-        return [recorded.event for recorded in self._records if recorded.event is not None]
+        stored = (self._by_key.get(item.key) or item for item in self._journal.events(self.run))
+        return [recorded.event for recorded in stored if recorded.event is not None]
 
     @property
-    def records(self) -> Sequence[Recorded]:
-        """Every event with its place in the chain."""
-        return self._records
+    def is_empty(self) -> bool:
+        """True before the first event."""
+        return self._head[0] < 0
 
     def refresh(self) -> None:
         """Apply the events that this and other processes have recorded since the last call."""
@@ -174,7 +177,7 @@ class StoredRecord(Record):
 
     def _write_now(self, event: AnyEvent, durable: bool, claims: Sequence[Claim]) -> Recorded:
         while True:
-            if (earlier := self._by_key.get(event.key)) is not None:
+            if (earlier := self._earlier(event.key)) is not None:
                 raise AlreadyRecorded(earlier)
             sealed, complete = self._sealed(event, *self._head)
             state = apply_event(self.state, complete)
@@ -218,6 +221,22 @@ class StoredRecord(Record):
             listener(stored)
 
     def _index(self, complete: Recorded) -> None:
-        self._records.append(complete)
-        self._by_key[complete.key] = complete
+        self._keep(complete)
         self._apply(complete)
+
+    def _earlier(self, key: str) -> Recorded | None:
+        """The event with that key, if there is one."""
+        if key not in self._by_key:
+            return None
+        return self._by_key[key] or self._journal.get(self.run, key)
+
+    def _keep(self, complete: Recorded) -> None:
+        """Keep an event in memory, and forget those of earlier steps, which are hardly ever read: a long run stays small."""
+        self._by_key[complete.key] = complete
+        step = None if complete.event is None else complete.event.step
+        if step is None or not self._content:  # without content the journal does not have what this process needs
+            return
+        self._keys_of.setdefault(step, []).append(complete.key)
+        for old in [number for number in self._keys_of if number < step - KEPT_STEPS]:
+            for key in self._keys_of.pop(old):
+                self._by_key[key] = None

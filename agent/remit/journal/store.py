@@ -161,19 +161,16 @@ class Journal:
             with self.database.transaction(durable=batch.durable) as transaction:
                 append_events(transaction, batch)
                 for claim in batch.claims:
-                    limits.grant(transaction, claim, batch.links[-1].at)
+                    limits.grant(transaction, claim, claim.at or batch.links[-1].at)
 
-    def append(
-        self,
-        stream: str,
-        event: AnyEvent,
-        *,
-        durable: bool = True,
-        also: Callable[[Recorded], Sequence[Change]] = lambda _: (),
-    ) -> Recorded:
-        """Record one event of the workspace (a hold, a review, a pruned run) or of a circuit breaker.
+    @contextmanager
+    def writing(self) -> Generator[Transaction]:
+        """One durable write transaction."""
+        with self._failing("written"), self.database.transaction(durable=True) as transaction:
+            yield transaction
 
-        `also` gives further rows to write in the same transaction. Runs are recorded by a `Record`.
+    def append_shared(self, stream: str, event: AnyEvent, *, durable: bool = True) -> Recorded:
+        """Record one event that belongs to no run: a hold, a review, a pruned run, or one of a circuit breaker.
 
         Raises:
             AlreadyRecorded: the stream has an event with that key.
@@ -183,7 +180,7 @@ class Journal:
             with self._failing("written"):
                 sealed = link(stream, seq + 1, self.clock(), prev, event, secrets.token_hex(16))
             recorded = sealed.of(event)
-            changes = [*self._changes(recorded), *also(recorded)]
+            changes = self._changes(recorded)
             batch = Batch(run=stream, before=seq, links=(sealed,), changes=changes, durable=durable, topics=(SHARED,))
             try:
                 self.write(batch)
@@ -266,17 +263,19 @@ class Journal:
 
     # -- deleting --
 
-    def erase(self, run: str, seq: int) -> None:
-        """Erase the body of one event permanently. Its header stays, so the chain can still be verified.
+    def erase_event(self, run: str, seq: int) -> None:
+        """Erase the body of one event; `erasure.erase` is the whole.
 
-        The run's trace file holds a copy of the body: write that file again afterwards. Raises UsageError if there is no such
-        event, or if the run has not finished: its state is still computed from the event.
+        Raises UsageError if there is no such event, or if the run has not finished: its state is still computed from the event.
         """
         with self._failing("written"), self.database.transaction(durable=True) as transaction:
             if not transaction.execute(_HAS_EVENT, {"of": run, "number": seq}):
                 raise UsageError(f"run {run!r} has no event {seq}")
             self._check_ended(transaction, run)
             transaction.execute(_ERASE, {"of": run, "number": seq})
+
+    def forget_deleted(self) -> None:
+        """Return once the database's own log holds nothing that was erased, as far as the database can."""
         with self._failing("written"):
             self.database.forget_deleted()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 from remit.broker import check_circuit, count_attempt, hold_reason
@@ -85,7 +86,7 @@ class LivePorts:
             return
         spent, claimed = event
         try:
-            await record.append_claimed(spent, [claim for _, claim in claimed.values()])
+            await record.append_claimed(spent, [replace(claim, at=spent.at) for _, claim in claimed.values()])
         except Exhausted as exhausted:
             raise limit_refusal(claimed[exhausted.claim.scope][0], exhausted, time.time_ns()) from exhausted
 

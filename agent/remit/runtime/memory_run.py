@@ -66,4 +66,4 @@ async def run_in_memory(
             )
             record.append(started_event(context, request))
             driven = await drive_run(context)
-        return MemoryRun(run=run, records=tuple(record.records), waiting=driven.waiting, held=driven.held)
+        return MemoryRun(run=run, records=tuple(journal.events(run)), waiting=driven.waiting, held=driven.held)

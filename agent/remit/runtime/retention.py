@@ -81,7 +81,7 @@ def prune(
         head = session.journal.head(row.run)
         pruned = RunPruned(run=row.run, head="" if head is None else f"{head[0]}:{head[1]}", account=account)
         with suppress(AlreadyRecorded):  # by a call that was interrupted
-            session.journal.append(WORKSPACE_RUN, pruned)
+            session.journal.append_shared(WORKSPACE_RUN, pruned)
         path = trace_path(session.traces, row.run)
         freed += path.stat().st_size if path.exists() else 0
         path.unlink(missing_ok=True)

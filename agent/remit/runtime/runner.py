@@ -85,7 +85,7 @@ async def start_run(
     run = request.run or new_run_id()
     async with session.journal.lease(run) as lease:
         recording = await open_recording(session, lease, on_event)
-        if recording.record.records:
+        if not recording.record.is_empty:
             raise UsageError(f"the run {run} exists already; use another --run-id, or none")
         folder = session.root / request.folder if request.folder else working_folder(session, agent, run)
         sandbox = Sandbox.shared(session.workspace.settings.accept)

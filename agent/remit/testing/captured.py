@@ -227,7 +227,7 @@ def _recorded(session: WorkspaceSession, run: str) -> CapturedRun:
         trace=trace_path(session.traces, run),
         waiting=tuple(waiting_approvals(record)),
         held=hold_reason(session.journal.holds(), f"run:{run}", agent),
-        records=tuple(record.records),
+        records=tuple(session.journal.events(run)),
     )
 
 

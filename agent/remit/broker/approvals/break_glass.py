@@ -85,7 +85,7 @@ def review(
         note=note,
     )
     try:
-        journal.append(WORKSPACE_RUN, event)
+        journal.append_shared(WORKSPACE_RUN, event)
     except AlreadyRecorded:
         raise UsageError(f"{found.place} has already been reviewed") from None
     return event

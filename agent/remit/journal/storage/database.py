@@ -43,12 +43,19 @@ class Sql:
     def __init__(self, statement: sa.ClauseElement) -> None:
         self._statement = statement
         self._texts: dict[Dialect, str] = {}
+        self._fixed: dict[str, Any] = {}  # values that are part of the statement
 
     def text(self, dialect: Dialect) -> str:
         """The statement as the driver of that database reads it."""
         if dialect not in self._texts:
-            self._texts[dialect] = str(self._statement.compile(dialect=_DIALECTS[dialect]))
+            compiled = self._statement.compile(dialect=_DIALECTS[dialect])
+            self._fixed = {name: value for name, value in compiled.params.items() if value is not None}
+            self._texts[dialect] = str(compiled)
         return self._texts[dialect]
+
+    def values(self, params: Params | None) -> Params:
+        """Every value of the statement; `text` is called first."""
+        return {**self._fixed, **(params or {})} if self._fixed else params or {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,12 +174,10 @@ class Database(Protocol):
         ...
 
 
-def text_and_params(
-    statement: Sql | sa.ClauseElement, params: Params | None, dialect: Dialect
-) -> tuple[str, dict[str, Any]]:
+def text_and_params(statement: Sql | sa.ClauseElement, params: Params | None, dialect: Dialect) -> tuple[str, Params]:
     """The statement as the driver reads it, and its parameters."""
     if isinstance(statement, Sql):
-        return statement.text(dialect), dict(params or {})
+        return statement.text(dialect), statement.values(params)
     compiled = statement.compile(dialect=_DIALECTS[dialect], compile_kwargs={"render_postcompile": True})
     return str(compiled), {**compiled.params, **(params or {})}
 
