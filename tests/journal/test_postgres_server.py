@@ -54,6 +54,7 @@ def pytest_in(project: Path, *arguments: str, **environment: str) -> subprocess.
         "-m",
         "pytest",
         "-q",
+        "-rs",
         "-p",
         "no:cacheprovider",
         f"--basetemp={project / 'temp'}",
@@ -203,11 +204,13 @@ def test_the_proxy_adds_the_time_to_each_round_trip(proxy: Proxy) -> None:
         took = {}
         for milliseconds in (0.0, 20.0):
             proxy.add(milliseconds)
-            started = time.perf_counter()
+            waited = []
             for _ in range(10):
+                started = time.perf_counter()
                 connection.execute("SELECT 1")
-            took[milliseconds] = (time.perf_counter() - started) / 10 * 1e3
-    assert 19 <= took[20.0] - took[0.0] <= 30
+                waited.append((time.perf_counter() - started) * 1e3)
+            took[milliseconds] = min(waited)  # other work on the machine only adds to it
+    assert 19 <= took[20.0] - took[0.0] <= 23
 
 
 def test_the_proxy_ends_with_the_process_that_started_it(postgres: str, tmp_path: Path) -> None:
