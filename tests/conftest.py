@@ -19,7 +19,7 @@ from support.otlp_collector import collecting
 from support.runs import Command, CommandResult, Play, Played, Remit
 from support.workspaces.ledger import ledger_workspace
 
-pytest_plugins = ["support.harness"]
+pytest_plugins = ["support.harness", "support.postgres"]
 
 
 @pytest.fixture
