@@ -30,7 +30,7 @@ def open_journal(
 ) -> Journal:
     """Open the journal, and create it if it does not exist.
 
-    `location` is the path of a SQLite file, a `postgresql://` URL without a password, or None: in memory, until it is closed.
+    `location` is the path of a SQLite file, a `postgresql://` URL, or None: in memory, until it is closed.
     `tenant` names the schema and the role in PostgreSQL. The accounts of the operating-system `group` share a file; "": its
     owner only.
 
@@ -61,10 +61,6 @@ def _database(location: Path | str | None, tenant: str, group: str) -> Database:
     if isinstance(location, str):
         if not location.startswith(POSTGRES):
             raise UsageError(f"{location!r} is no journal: write a postgresql:// URL, or leave the setting out")
-        if urlsplit(location).password is not None:
-            raise UsageError(
-                "the URL of the journal contains a password: write it to ~/.pgpass or to PGPASSWORD, and remove it from remit.toml"
-            )
         if find_spec("psycopg") is None:
             raise UsageError('a journal in PostgreSQL needs psycopg: pip install "remit[postgres]"')
         from remit.journal.storage.postgres import PostgresDatabase

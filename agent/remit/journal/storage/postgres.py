@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from psycopg import errors, sql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from remit.core import UsageError
 from remit.journal.storage.database import (
     Batch,
     Dialect,
@@ -42,7 +43,7 @@ _AGAIN: Final = (errors.SerializationFailure, errors.DeadlockDetected)
 
 
 class PostgresDatabase:
-    """One schema of a PostgreSQL database. `url` has no password: libpq reads it from PGPASSWORD or ~/.pgpass.
+    """One schema of a PostgreSQL database. libpq reads what the URL does not say from its variables, such as PGPASSWORD.
 
     `tenant` names the schema and the role: `remit_TENANT`.
     """
@@ -75,11 +76,10 @@ class PostgresDatabase:
         )
         name = sql.Identifier(self.schema)
         try:
-            try:
-                connection.execute(sql.SQL("SET ROLE {}").format(name))
-            except (errors.UndefinedObject, errors.InvalidParameterValue):
+            schema = connection.execute("SELECT to_regnamespace(%s)", (f'"{self.schema}"',)).fetchone()
+            if schema is None or schema[0] is None:
                 self._create_role(connection)
-                connection.execute(sql.SQL("SET ROLE {}").format(name))
+            connection.execute(sql.SQL("SET ROLE {}").format(name))
             connection.execute(sql.SQL("SET search_path TO {}").format(name))
         except BaseException:
             connection.close()
@@ -87,12 +87,21 @@ class PostgresDatabase:
         return connection
 
     def _create_role(self, connection: psycopg.Connection[Row]) -> None:
+        """Create the role and the schema of the tenant. Raises UsageError with the statements if this login may not."""
         name = sql.Identifier(self.schema)
-        with suppress(errors.DuplicateObject), connection.transaction():
-            connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(name))
-            connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(name))
-        with suppress(errors.UniqueViolation), connection.transaction():  # two processes create it at once
-            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}").format(name, name))
+        try:
+            with suppress(errors.DuplicateObject), connection.transaction():
+                connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(name))
+                connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(name))
+            with suppress(errors.UniqueViolation), connection.transaction():  # two processes create it at once
+                connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}").format(name, name))
+        except errors.InsufficientPrivilege:
+            login = connection.info.user
+            raise UsageError(
+                f"the database has no role {self.schema}, and {login} may not create it. As an administrator of the database, "
+                f'run: CREATE ROLE "{self.schema}" NOLOGIN; GRANT "{self.schema}" TO "{login}"; '
+                f'CREATE SCHEMA "{self.schema}" AUTHORIZATION "{self.schema}";'
+            ) from None
 
     @contextmanager
     def _connection(self) -> Generator[psycopg.Connection[Row]]:
