@@ -299,4 +299,5 @@ class RunSummary:
     first_denied: str | None
     first_failed: str | None
     content: Content = "complete"
+    labels: tuple[str, ...] = ()
     in_doubt: tuple[InDoubt, ...] = ()

@@ -18,7 +18,17 @@ from typing import Final
 from remit.broker.approvals import emergencies
 from remit.core import UsageError
 from remit.core.events import NANO, RunPruned, RunStarted
-from remit.journal import WORKSPACE_RUN, AlreadyRecorded, RunQuery, RunSummary, list_runs, used_bundles
+from remit.journal import (
+    WORKSPACE_RUN,
+    AlreadyRecorded,
+    RunQuery,
+    RunSummary,
+    delete_run,
+    forget_deleted,
+    list_runs,
+    release_space,
+    used_bundles,
+)
 from remit.tracing import ObjectStore, read_index, read_trace, trace_path
 from remit.workspace import WorkspaceSession
 
@@ -86,9 +96,10 @@ def prune(
         freed += path.stat().st_size if path.exists() else 0
         path.unlink(missing_ok=True)
         # INVARIANT: last. While the journal has the run, the next call finds it and deletes the rest.
-        session.journal.delete_run(row.run)
+        delete_run(session.journal, row.run)
         on_progress(done, len(rows))
-    session.journal.release_space()
+    release_space(session.journal)
+    forget_deleted(session.journal)
     removed = _unused(session)
     freed += sum(size for _, size in removed)
     return Pruned(runs=tuple(row.run for row in rows), objects=len(removed), bytes=freed)
