@@ -17,12 +17,13 @@ from remit.journal.run_log import Record
 from remit.runtime import runner as run
 from remit.workspace.session import open_session
 from support.lifecycle import RUN, grant, killed, replayed, resumed_after_kill
+from support.principals import OPERATOR, principal
 from support.runs import DONE, Play, Played, turn
 
 
 def settled(played: Played, landed: Any) -> EffectSettled:
     record = Record(played.opened.journal, played.ended.run)
-    return effect.settle_effect(record, 0, 0, landed=landed, person="user:lea", account="lea", reason="I looked")
+    return effect.settle_effect(record, 0, 0, landed=landed, by=principal("lea"), reason="I looked")
 
 
 WIRE = turn(ledger__wire={"name": "ann", "amount": 5})
@@ -102,9 +103,7 @@ def test_an_effect_that_a_person_settled_as_landed_is_not_repeated(clerk: Callab
     opened = killed(folder, "attempt.begun")
     (item,) = effect.effects_in_doubt(Record(opened.journal, RUN))
     assert (item.step, item.index, item.action, item.answered) == (0, 0, "ledger.pay", False)
-    effect.settle_effect(
-        Record(opened.journal, RUN), 0, 0, landed="landed", person="user:lea", account="lea", reason="seen"
-    )
+    effect.settle_effect(Record(opened.journal, RUN), 0, 0, landed="landed", by=principal("lea"), reason="seen")
     played = resumed_after_kill(folder)
     assert played.error(0)["details"]["effect"] == "landed"
     assert "user:lea" in played.error(0)["message"]
@@ -117,9 +116,7 @@ def test_an_effect_that_a_person_settled_as_landed_is_not_repeated(clerk: Callab
 def test_an_effect_that_a_person_settled_as_not_landed_is_executed(clerk: Callable[..., Path]) -> None:
     folder = clerk([turn(ledger__pay={"name": "ann", "amount": 5}), DONE])
     opened = killed(folder, "attempt.begun")
-    effect.settle_effect(
-        Record(opened.journal, RUN), 0, 0, landed="not_landed", person="user:lea", account="lea", reason="seen"
-    )
+    effect.settle_effect(Record(opened.journal, RUN), 0, 0, landed="not_landed", by=principal("lea"), reason="seen")
     played = resumed_after_kill(folder)
     assert played.result(0)["ok"]
     assert len(played.effects) == 1
@@ -137,7 +134,7 @@ def test_a_later_settlement_decides_if_the_same_call_can_be_repeated(
     folder = clerk([BLIND, large, BLIND, DONE])
     opened = open_session(folder)
     model = run.open_model_of(opened, "clerk")
-    start = run.RunRequest(agent="clerk", task="pay", subject="user:operator", account="t", model=model, run=RUN)
+    start = run.RunRequest(agent="clerk", task="pay", subject="user:operator", by=OPERATOR, model=model, run=RUN)
     played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
     settled(played, landed)
 
@@ -179,7 +176,8 @@ def test_two_workers_on_one_run_repeat_no_effect(clerk: Callable[..., Path], mon
 
     async def both() -> list[Any]:
         return await asyncio.gather(
-            *(run.resume_run(open_session(folder), RUN, account=f"worker-{n}") for n in (1, 2)), return_exceptions=True
+            *(run.resume_run(open_session(folder), RUN, by=principal(f"worker-{n}")) for n in (1, 2)),
+            return_exceptions=True,
         )
 
     for failure in asyncio.run(both()):

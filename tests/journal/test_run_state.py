@@ -33,6 +33,7 @@ from support.events import (
     succeeded,
     turn,
 )
+from support.principals import principal
 
 LEADS = {
     "user:bob": frozenset({"role:lead"}),
@@ -237,9 +238,9 @@ def test_requested_names_the_latest_request_of_each_open_call() -> None:
 
 def test_a_hold_stands_until_it_is_lifted() -> None:
     """Holds are part of the state."""
-    hold = HoldSet(number=0, scope="agent:triage", reason="looks wrong", account="ann")
+    hold = HoldSet(number=0, scope="agent:triage", reason="looks wrong", by=principal("ann"))
     assert folded([hold]).holds == {"agent:triage": hold}
-    assert folded([hold, HoldLifted(number=1, scope="agent:triage", account="ann")]).holds == {}
+    assert folded([hold, HoldLifted(number=1, scope="agent:triage", by=principal("ann"))]).holds == {}
 
 
 def test_a_finished_run_is_still_listed_when_every_body_was_erased() -> None:

@@ -24,6 +24,7 @@ from remit.journal.run_state import RunState, summary
 from remit.journal.store import WORKSPACE_RUN, AlreadyRecorded, Journal
 from support import CORPORA
 from support.events import RUN, a_whole_run, edit, started, succeeded
+from support.principals import principal
 
 
 @pytest.fixture
@@ -293,7 +294,7 @@ def test_an_unfinished_run_keeps_its_events(journal: Journal) -> None:
 
 def test_the_list_of_runs_agrees_with_the_run_state(journal: Journal) -> None:
     """The newest run comes first; the run `workspace` is not listed."""
-    journal.append(WORKSPACE_RUN, HoldSet(number=0, scope="all", reason="upgrade", account="ann"))
+    journal.append(WORKSPACE_RUN, HoldSet(number=0, scope="all", reason="upgrade", by=principal("ann")))
     fill(journal, "a" * 32)
     journal.append("b" * 32, started(task="another"))
     listed = journal.runs()

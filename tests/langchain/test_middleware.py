@@ -34,6 +34,7 @@ from remit.journal.run_log import Record
 from remit.langchain.middleware import RemitMiddleware
 from remit.workspace.session import open_session
 from remit.workspace.template import starter_folder, write_starter
+from support.principals import principal
 from support.runs import Command, CommandResult
 from support.workspaces.langchain import AGENT, RULES, SHOP, TOOL, Scripted, langchain_workspace, says
 from support.workspaces.ledger import environment
@@ -90,7 +91,7 @@ class LangChainWorkspace:
         approval.grant_approval(
             Record(open_session(self.root).journal, run),
             requested,
-            approval.Approval(approver="user:lea", role="role:lead", account="lea"),
+            approval.Approval(by=principal("lea"), role="role:lead"),
             roles_of=open_session(self.root).policy.roles_of,
             now=time.time_ns(),
         )
@@ -446,7 +447,7 @@ def test_a_plain_tool_node_that_runs_again_after_a_pause_repeats_no_effect(
             approval.grant_approval(
                 Record(open_session(workspace.root).journal, str(run)),
                 requested,
-                approval.Approval(approver="user:lea", role="role:lead", account="lea"),
+                approval.Approval(by=principal("lea"), role="role:lead"),
                 roles_of=open_session(workspace.root).policy.roles_of,
                 now=time.time_ns(),
             )
@@ -540,9 +541,8 @@ def test_a_rejected_call_never_runs_whatever_the_graph_is_resumed_with(
     approval.reject_approval(
         Record(open_session(workspace.root).journal, run),
         requested,
-        approver="user:lea",
         roles_of=open_session(workspace.root).policy.roles_of,
-        account="lea",
+        by=principal("lea"),
         now=time.time_ns(),
         reason="too much",
     )
@@ -787,12 +787,12 @@ def test_an_operators_stop_is_before_every_effect_of_a_foreign_graph_too(
 ) -> None:
     workspace = new_workspace()
     journal = open_session(workspace.root).journal
-    hold.set_hold(journal, "tool:desk", why="INC-7", account="ops")
+    hold.set_hold(journal, "tool:desk", why="INC-7", by=principal("ops"))
     assert codes(workspace.agent(says(SMALL)).invoke(ASKED)) == ["held"]
-    hold.lift_hold(journal, "tool:desk", account="ops")
-    hold.set_hold(journal, "agent:desk", why="INC-8", account="ops")
+    hold.lift_hold(journal, "tool:desk", by=principal("ops"))
+    hold.set_hold(journal, "agent:desk", why="INC-8", by=principal("ops"))
     assert codes(workspace.agent(says(SMALL)).invoke(ASKED)) == ["held"]
-    hold.lift_hold(journal, "agent:desk", account="ops")
+    hold.lift_hold(journal, "agent:desk", by=principal("ops"))
     assert workspace.shop.RAN == []
     assert codes(workspace.agent(says(SMALL)).invoke(ASKED)) == ["ok"]
     workspace.reproduced()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from remit.core import UsageError
+from remit.core import Principal, UsageError
 from remit.core.events import HoldLifted, HoldSet
 from remit.journal import WORKSPACE_RUN, AlreadyRecorded, Log, Record
 
@@ -20,13 +20,13 @@ def active_holds(log: Log) -> Mapping[str, HoldSet]:
 def hold_reason(holds: Mapping[str, HoldSet], *scopes: str) -> str | None:
     """Why one of `scopes`, or everything, is on hold; None if nothing is."""
     hold = next((holds[scope] for scope in ("all", *scopes) if scope in holds), None)
-    return None if hold is None else f"{hold.account} put {hold.scope} on hold: {hold.reason}"
+    return None if hold is None else f"{hold.by.account} put {hold.scope} on hold: {hold.reason}"
 
 
-def set_hold(log: Log, scope: str, *, why: str, account: str) -> HoldSet:
+def set_hold(log: Log, scope: str, *, why: str, by: Principal) -> HoldSet:
     """Put `scope` on hold until somebody lifts it."""
     while True:
-        hold = HoldSet(number=_count(log), scope=scope, reason=why, account=account)
+        hold = HoldSet(number=_count(log), scope=scope, reason=why, by=by)
         try:
             log.append(WORKSPACE_RUN, hold, durable=True)
         except AlreadyRecorded:  # another process recorded a hold with this number first
@@ -34,7 +34,7 @@ def set_hold(log: Log, scope: str, *, why: str, account: str) -> HoldSet:
         return hold
 
 
-def lift_hold(log: Log, scope: str, *, account: str) -> None:
+def lift_hold(log: Log, scope: str, *, by: Principal) -> None:
     """Lift the hold on `scope`.
 
     Raises:
@@ -44,7 +44,7 @@ def lift_hold(log: Log, scope: str, *, account: str) -> None:
         raise UsageError(f"{scope} is not on hold: `remit stop --list` lists the holds")
     while True:
         try:
-            log.append(WORKSPACE_RUN, HoldLifted(number=_count(log), scope=scope, account=account), durable=True)
+            log.append(WORKSPACE_RUN, HoldLifted(number=_count(log), scope=scope, by=by), durable=True)
         except AlreadyRecorded:
             continue
         return

@@ -54,9 +54,8 @@ def settle_command(effect: str | None, landed: str | None, reason: str | None, a
 def _settle(opened: WorkspaceSession, doubt: InDoubt, landed: str, reason: str) -> None:
     from remit.broker import settle_effect
     from remit.journal import Record, lock_run
-    from remit.workspace import os_account, subject_of
+    from remit.workspace import principal_of_process
 
-    account = os_account()
     # A call without a result may be running now. The lock fails if a process executes the run: then nobody may settle it.
     with nullcontext() if doubt.answered else lock_run(opened.traces, doubt.run):
         settle_effect(
@@ -64,8 +63,7 @@ def _settle(opened: WorkspaceSession, doubt: InDoubt, landed: str, reason: str) 
             doubt.step,
             doubt.index,
             landed="landed" if landed == "landed" else "not_landed",
-            person=subject_of(opened.workspace.settings, account),
-            account=account,
+            by=principal_of_process(opened.workspace.settings),
             reason=reason,
         )
 

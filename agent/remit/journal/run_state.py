@@ -246,6 +246,7 @@ class RunSummary:
     run: str
     started_at: int
     ended_at: int | None
+    tenant: str
     agent: str
     user: str
     task: str
@@ -282,6 +283,7 @@ def summary(run: str, state: RunState) -> RunSummary:
         run=run,
         started_at=state.started_at or 0,
         ended_at=state.ended_at,
+        tenant=started.tenant if started else "",
         agent=started.subjects.agent if started else "",
         user=started.subjects.user if started else "",
         task=started.task if started else "",

@@ -261,7 +261,7 @@ class Journal:
         lines: list[str] = []
         for item in found:
             at = datetime.fromtimestamp(item.at / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-            who = f" by account {item.event.account!r}" if isinstance(item.event, RunPruned) else ""
+            who = f" by account {item.event.by.account!r}" if isinstance(item.event, RunPruned) else ""
             lines.append(f"run {item.key.removeprefix(PRUNED)} was pruned at {at}{who}")
         return f"{'; '.join(lines)}: read a file that was exported before" if lines else ""
 

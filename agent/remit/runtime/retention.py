@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from remit.broker.approvals import emergencies
-from remit.core import UsageError
+from remit.core import Principal, UsageError
 from remit.core.events import NANO, PolicyChanged, RunPruned, RunResumed, RunStarted
 from remit.journal import WORKSPACE_RUN, RunSummary, is_run_locked
 from remit.tracing import ObjectStore, read_index, read_trace, trace_path
@@ -74,7 +74,7 @@ def prune(
     session: WorkspaceSession,
     rows: Sequence[RunSummary],
     *,
-    account: str,
+    by: Principal,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Pruned:
     """Delete these runs. An interrupted call is completed by the next one.
@@ -84,7 +84,7 @@ def prune(
     freed = 0
     for done, row in enumerate(rows, 1):
         head = session.journal.chain(row.run).head
-        pruned = RunPruned(run=row.run, head="" if head is None else f"{head[0]}:{head[1]}", account=account)
+        pruned = RunPruned(run=row.run, head="" if head is None else f"{head[0]}:{head[1]}", by=by)
         if session.journal.get(WORKSPACE_RUN, pruned.key) is None:
             session.journal.append(WORKSPACE_RUN, pruned, durable=True)
         path = trace_path(session.traces, row.run)

@@ -20,6 +20,7 @@ from remit.tracing.reports.anonymization import KEPT, KeptWords, anonymize_run
 from remit.tracing.reports.verification import verify
 from support import golden
 from support.events import a_whole_run, recorded
+from support.principals import principal
 from support.runs import Command, Play, Played, turn
 
 NAME = "Kowalski"
@@ -156,13 +157,13 @@ def test_of_every_field_of_every_event_only_the_listed_fields_are_kept(json_valu
 
 
 def test_an_anonymized_settlement_still_shows_whether_a_person_or_a_probe_made_it() -> None:
-    probe = EffectSettled(step=0, index=0, number=1, landed="landed", by="probe:ledger.wired")
-    person = EffectSettled(step=0, index=0, number=1, landed="landed", by="user:ann", reason="I looked")
+    probe = EffectSettled(step=0, index=0, number=1, landed="landed", probe="ledger.wired")
+    person = EffectSettled(step=0, index=0, number=1, landed="landed", by=principal("ann"), reason="I looked")
     shaped = [
         EVENT.validate_json(link.body or "")
         for link in anonymize_run(recorded([probe, person]), KeptWords(), run="e" * 32).links
     ]
-    assert [event.by.partition(":")[0] for event in shaped if isinstance(event, EffectSettled)] == ["probe", "user"]
+    assert [event.source.partition(":")[0] for event in shaped if isinstance(event, EffectSettled)] == ["probe", "user"]
 
 
 @pytest.mark.parametrize("path", sorted(golden.FOLDER.glob("*.jsonl")), ids=lambda path: path.stem)

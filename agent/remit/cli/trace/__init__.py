@@ -95,7 +95,7 @@ def _export_decisions(journal: Journal, runs: Sequence[RunSummary], shape: str) 
     from remit.tracing.reports import decision_as_csv, decision_as_json, decision_csv_header, decision_rows
 
     reviewers = {
-        (item.run, item.granted.key): item.review.reviewer for item in emergencies(journal) if item.review is not None
+        (item.run, item.granted.key): item.review.by.subject for item in emergencies(journal) if item.review is not None
     }
     if shape == "csv":
         echo(decision_csv_header())

@@ -15,6 +15,7 @@ from pydantic import Field
 from remit.core.calls import Json, MissingApproval
 from remit.core.errors import Code
 from remit.core.events.event import Event
+from remit.core.principals import Principal
 
 
 class ApprovalRequested(Event):
@@ -43,8 +44,7 @@ class ApprovalRequested(Event):
 class ApprovalGranted(Event):
     """Records that one person approves in one role.
 
-    `approver` is the person, `user:ann`; `account` is the operating-system account that was used. `scripted` is True for an approval
-    that a demonstration script gave. In `role:break-glass`, `reason` is required and the approval counts only before `until`
+    In `role:break-glass`, `reason` is required and the approval counts only before `until`
     (Unix nanoseconds). `rapid` is True if the person approved several unlike calls within one minute.
     """
 
@@ -52,13 +52,21 @@ class ApprovalGranted(Event):
     step: int
     index: int
     decision_digest: str
-    approver: str
+    by: Principal
     role: str
-    account: str
-    scripted: bool = False
     reason: str = ""
     until: int | None = None
     rapid: bool = False
+
+    @property
+    def approver(self) -> str:
+        """The person: `user:ann`."""
+        return self.by.subject
+
+    @property
+    def scripted(self) -> bool:
+        """True for an approval that the script of a demonstration gave."""
+        return self.by.authenticated == "script"
 
     @property
     def key(self) -> str:
@@ -72,9 +80,13 @@ class ApprovalRejected(Event):
     step: int
     index: int
     decision_digest: str
-    approver: str
-    account: str
+    by: Principal
     reason: str
+
+    @property
+    def approver(self) -> str:
+        """The person: `user:ann`."""
+        return self.by.subject
 
     @property
     def key(self) -> str:
@@ -88,9 +100,13 @@ class ApprovalRevoked(Event):
     step: int
     index: int
     decision_digest: str
-    approver: str
-    account: str
+    by: Principal
     reason: str
+
+    @property
+    def approver(self) -> str:
+        """The person: `user:ann`."""
+        return self.by.subject
 
     @property
     def key(self) -> str:
@@ -107,10 +123,14 @@ class ApprovalRefused(Event):
     step: int
     index: int
     number: int
-    approver: str
-    account: str
+    by: Principal
     code: Code
     message: str
+
+    @property
+    def approver(self) -> str:
+        """The person: `user:ann`."""
+        return self.by.subject
 
     @property
     def key(self) -> str:
@@ -145,8 +165,7 @@ class BreakGlassReviewed(Event):
     index: int
     run: str
     granted: str
-    reviewer: str
-    account: str
+    by: Principal
     note: str
 
     @property

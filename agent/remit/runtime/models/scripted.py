@@ -21,7 +21,18 @@ from typing import Any, Final, cast
 from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-from remit.core import FrozenModel, Message, ModelError, ModelTurn, Problem, ProposedCall, ToolSpec, WorkspaceError
+from remit.core import (
+    FrozenModel,
+    Message,
+    ModelError,
+    ModelTurn,
+    Principal,
+    Problem,
+    ProposedCall,
+    Subject,
+    ToolSpec,
+    WorkspaceError,
+)
 from remit.core.parsing import MOST_BITS, load_yaml, read_text
 
 FINISHES: Final = ("stop", "tool_calls", "length", "content_filter")
@@ -46,9 +57,14 @@ class ScriptedApproval(FrozenModel):
     """One approval that the script gives in place of a person, for requests of that action."""
 
     action: str
-    approver: str
+    approver: Subject
     role: str
     note: str = ""
+
+    def principal(self, tenant: str) -> Principal:
+        """The person that the script names, whom nobody has authenticated."""
+        name = self.approver.partition(":")[2]
+        return Principal(subject=self.approver, authenticated="script", account=name, issuer="script", tenant=tenant)
 
 
 class Script(FrozenModel):
@@ -186,7 +202,7 @@ class _Reader:
                 name = ".".join(str(part) for part in fault["loc"])
                 self._wrong(
                     f"approval: {name!r}: {fault['msg'].lower()}",
-                    "write action, approver, role and note, as text",
+                    "write action, approver (as user:NAME), role and note, as text",
                     line,
                 )
             return []
