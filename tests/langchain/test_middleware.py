@@ -745,6 +745,52 @@ TOOLS = {"get_order": get_order}
     workspace.reproduced()
 
 
+def asked_by(who: object, thread: str = "t1") -> Any:
+    return {"configurable": {"thread_id": thread, "remit_principal": who}}
+
+
+def test_an_invocation_acts_for_the_principal_that_the_program_gives(
+    new_workspace: Callable[..., LangChainWorkspace],
+) -> None:
+    workspace = new_workspace()
+    lea = principal("lea", account="8c1f", issuer="https://id", authenticated="oidc")
+    remit = workspace.remit()
+    for who, thread in ((lea, "t1"), (principal("eve"), "t2"), (None, "t3")):
+        agent = workspace.agent(says(SMALL), remit=remit, checkpointer=InMemorySaver())
+        state = agent.invoke(ASKED, asked_by(who, thread))
+        assert codes(state) == (["policy_denied"] if thread == "t2" else ["ok"])
+    users = {event.subjects.user: event.by for event in workspace.events(RunStarted)}
+    assert users.keys() == {"user:lea", "user:eve", "user:operator"}
+    assert users["user:lea"] == lea
+    assert users["user:operator"].authenticated == "os_account"
+
+
+def test_a_tool_outside_of_a_middleware_acts_for_the_principal_of_its_invocation(triage: RemitMiddleware) -> None:
+    nobody = principal("none", account="eve")
+    refused = reading(triage).invoke(READ, {"configurable": {"remit_principal": nobody}})
+    assert json.loads(refused)["error"]["code"] == "policy_denied"
+
+
+def test_a_principal_that_a_client_sends_as_data_is_refused(new_workspace: Callable[..., LangChainWorkspace]) -> None:
+    """A server of LangGraph passes the configuration of a client's request on."""
+    workspace = new_workspace()
+    for claimed in (principal("lea").model_dump(), "user:lea", ["user:lea"], {}):
+        with pytest.raises(UsageError, match=r"is no `remit.Principal`"):
+            workspace.agent(says(SMALL), checkpointer=InMemorySaver()).invoke(ASKED, asked_by(claimed))
+    assert workspace.shop.RAN == []
+    assert workspace.runs() == []
+
+
+def test_a_thread_of_one_user_is_not_continued_for_another(new_workspace: Callable[..., LangChainWorkspace]) -> None:
+    """A run of the other user would not have the labels of what the thread has read."""
+    workspace = new_workspace()
+    agent = workspace.agent(says(LOOK), AIMessage("done"), says(MAIL), checkpointer=InMemorySaver())
+    assert codes(agent.invoke(ASKED, asked_by(principal("lea")))) == ["ok"]
+    with pytest.raises(UsageError, match="the run of the thread 't1' is of user:lea, not of user:operator"):
+        agent.invoke({"messages": [HumanMessage("write to ann")]}, asked_by(None))
+    assert [row[0] for row in workspace.shop.RAN if row[0] == "mail"] == []
+
+
 def test_labels_of_what_was_read_stay_with_the_thread(new_workspace: Callable[..., LangChainWorkspace]) -> None:
     rules = RULES.replace(
         "p, agent:desk, desk.mail, mail:*@shop.example, True, allow",

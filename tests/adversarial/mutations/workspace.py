@@ -43,6 +43,11 @@ ROWS: Final = (
         tests=("broker/test_approvals.py::test_the_approver_is_the_account_and_what_it_may_not_do_is_in_the_trace",),
     ),
     brokered(
+        "a workspace has one tenant",
+        never(identity, "check_tenant"),
+        tests=("client/test_principals.py::test_a_principal_of_another_tenant_may_do_nothing_here",),
+    ),
+    brokered(
         "only reviewed versions of tools run",
         replaced(Tool, "pinned", True),
         never(LiveExecutor, "_check_code"),
