@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import pytest
 from pydantic import BaseModel
 
+from remit.core import Principal
 from remit.core.events import EVENT, AnyEvent, CallDecided, EffectSettled
 from remit.journal.hash_chain import verify_chain
 from remit.tracing import Trace, read_trace
@@ -118,7 +119,8 @@ def filled(kind: Any, json_value: Any, pick: int = 0) -> Any:
     """
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         fields = kind.model_fields.items()
-        return kind.model_construct(**{name: filled(field.annotation, json_value, pick) for name, field in fields})
+        values = {name: filled(field.annotation, json_value, pick) for name, field in fields}
+        return kind.model_construct(**(values | ({"subject": f"user:{NAME}"} if kind is Principal else {})))
     if get_origin(kind) is Annotated:
         return filled(get_args(kind)[0], json_value, pick)
     origin, parts = get_origin(kind), [part for part in get_args(kind) if part is not NoneType]
