@@ -78,7 +78,7 @@ def test_a_subject_that_rules_cannot_name_is_no_principal(subject: str) -> None:
         Principal(subject=subject, authenticated="oidc", account="1")
 
 
-def test_a_run_is_requested_by_its_user_and_by_whoever_started_it() -> None:
+def test_a_run_is_requested_by_its_user_and_by_the_person_who_started_it() -> None:
     run: RunStarted = started(subjects=Subjects(agent="agent:triage", user="user:ann"), by=principal("bob"))
     requesters = [principal("ann"), principal("bob"), principal("eve", account="bob"), principal("bob", account="eve")]
     assert all(run.is_requested_by(who) for who in requesters)

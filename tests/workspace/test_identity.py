@@ -50,7 +50,7 @@ def files_with(*parts: str) -> set[str]:
 def test_only_entry_points_ask_who_runs_the_process() -> None:
     assert files_with(*ASKING) == set(MAY_ASK)
     asking = {path for path in files_with("principal_of_process") if not path.startswith("cli/")}
-    assert asking == {*ENTRY_POINTS, "workspace/identity.py"}
+    assert asking == ENTRY_POINTS
 
 
 def test_the_process_is_the_user_of_its_account_and_of_the_tenant_of_the_workspace(
