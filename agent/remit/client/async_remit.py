@@ -52,8 +52,9 @@ class AsyncRemit:
     def __init__(self, session: WorkspaceSession, principal: Principal | None = None) -> None:
         settings = session.workspace.settings
         self.session: Final = session
-        self.principal: Final = principal_of_process(settings) if principal is None else principal
-        check_tenant(settings, self.principal)
+        principal = principal_of_process(settings) if principal is None else principal
+        self.principal: Final = principal
+        check_tenant(settings, principal)
         self._ports: Final = LivePorts(session)
 
     @classmethod
