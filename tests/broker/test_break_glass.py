@@ -87,7 +87,7 @@ def test_an_emergency_approval_runs_the_call_and_stays_listed_until_a_second_per
     review_as(after, found, "user:leo")
     (found,) = emergencies(after.opened.journal)
     assert found.review is not None
-    assert (found.review.reviewer, found.review.note) == ("user:leo", "right call")
+    assert (found.review.by.subject, found.review.note) == ("user:leo", "right call")
     with pytest.raises(UsageError, match="already been reviewed"):
         review_as(after, found, "user:bob")
 

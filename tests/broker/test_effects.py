@@ -49,7 +49,7 @@ def test_a_probe_that_finds_the_effect_returns_the_lost_result(play: Play) -> No
     assert len(played.effects) == 1
     assert played.result(0) == {"ok": True, "value": "wired", "labels": []}
     found = [item.event for item in played.records if isinstance(item.event, EffectSettled)]
-    assert [(item.landed, item.by) for item in found] == [("landed", "probe:ledger.wired")]
+    assert [(item.landed, item.source) for item in found] == [("landed", "probe:ledger.wired")]
     assert replayed(played).reproduced
 
 

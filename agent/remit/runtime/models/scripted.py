@@ -200,8 +200,9 @@ class _Reader:
         except ValidationError as error:
             for fault in error.errors():
                 name = ".".join(str(part) for part in fault["loc"])
+                what = "not the name of a user" if fault["type"] == "string_pattern_mismatch" else fault["msg"].lower()
                 self._wrong(
-                    f"approval: {name!r}: {fault['msg'].lower()}",
+                    f"approval: {name!r}: {what}",
                     "write action, approver (as user:NAME), role and note, as text",
                     line,
                 )
