@@ -35,6 +35,7 @@ from remit.core import (
     RunEnded,
     ToolSpec,
     UsageError,
+    same_person,
 )
 from remit.core.events import ApprovalRequested, ModelResponded, RunFinished
 from remit.core.parsing import canonical_json, digest
@@ -151,12 +152,15 @@ class RunRegistry:
             run = self._runs.get(call.key)
             if run is None:
                 run = self._runs[call.key] = await self._open_run(call, by, user)
-            if run.user != user:  # another run would not have the labels of what this thread has read
-                what = "this object" if call.thread is None else f"the thread {call.thread!r}"
-                raise UsageError(
-                    f"the run of {what} is of {run.user}, not of {user}: give each user a thread of its own"
-                )
-            return run
+        started = run.agent_graph.record.state.started
+        assert started is not None  # `begin` has waited for it
+        # A run of its own would not have the labels of what the thread has read, and in this run the second person could
+        # approve calls that they have asked for.
+        if started.subjects.user != user or not same_person(started.by, by):
+            what = "this object" if call.thread is None else f"the thread {call.thread!r}"
+            own = "give each person a thread of their own"
+            raise UsageError(f"the run of {what} is of {started.by.subject}, not of {by.subject}: {own}")
+        return run
 
     async def _open_run(self, call: GraphCall, by: Principal, user: str) -> ExternalRun:
         """INVARIANT: a thread has one run permanently, even after it has ended, so that its labels stay with the thread."""
@@ -164,7 +168,7 @@ class RunRegistry:
         if call.thread is not None:
             identity = {"agent": self._agent.name, "user": user, "thread": call.thread}
             name = digest(identity).removeprefix("sha256:")[:32]
-        run = ExternalRun(self._session, self._agent.model, user, self._wait)
+        run = ExternalRun(self._session, self._agent.model, self._wait)
         if self._session.journal.events(name):
             work = resume_run(self._session, name, by=by, external_graph=run)
         elif not call.task:
@@ -216,9 +220,8 @@ class _ExternalModel:
 class ExternalRun:
     """One run that an external graph drives. Implements `ExternalGraph` for the runner, and takes the calls of the graph."""
 
-    def __init__(self, session: WorkspaceSession, model: str, user: str, wait: float) -> None:
+    def __init__(self, session: WorkspaceSession, model: str, wait: float) -> None:
         self._session = session
-        self.user = user
         self.model = _ExternalModel(model)
         self._wait = wait
         self._steps: dict[str, int] = {}  # by `_turn_key`

@@ -66,8 +66,8 @@ def check_waiting_approvals(state: RunState, budget: Budget) -> None:
 class Approval:
     """The approval of one person in one role.
 
-    In `role:break-glass` it has a `reason`, and counts until `until` (Unix
-    nanoseconds). `rapid` is True if it follows approvals of other actions within a minute.
+    In `role:break-glass` it has a `reason`, and counts until `until` (Unix nanoseconds). `rapid` is True if it follows approvals
+    of other actions within a minute.
     """
 
     by: Principal

@@ -41,27 +41,32 @@ class ApprovalRequested(Event):
         return f"approval.requested/{self.step}/{self.index}/{self.decision_digest}"
 
 
-class ApprovalGranted(Event):
+class _Answer(Event):
+    """What one person answered."""
+
+    by: Principal
+
+    @property
+    def approver(self) -> str:
+        """The person: `user:ann`."""
+        return self.by.subject
+
+
+class ApprovalGranted(_Answer):
     """Records that one person approves in one role.
 
-    In `role:break-glass`, `reason` is required and the approval counts only before `until`
-    (Unix nanoseconds). `rapid` is True if the person approved several unlike calls within one minute.
+    In `role:break-glass`, `reason` is required and the approval counts only before `until` (Unix nanoseconds). `rapid` is True
+    if the person approved several unlike calls within one minute.
     """
 
     type: Literal["approval.granted"] = "approval.granted"
     step: int
     index: int
     decision_digest: str
-    by: Principal
     role: str
     reason: str = ""
     until: int | None = None
     rapid: bool = False
-
-    @property
-    def approver(self) -> str:
-        """The person: `user:ann`."""
-        return self.by.subject
 
     @property
     def scripted(self) -> bool:
@@ -73,47 +78,35 @@ class ApprovalGranted(Event):
         return f"approval.granted/{self.step}/{self.index}/{self.decision_digest}/{self.approver}"
 
 
-class ApprovalRejected(Event):
+class ApprovalRejected(_Answer):
     """Records that one person rejects the call. One rejection is enough to refuse it."""
 
     type: Literal["approval.rejected"] = "approval.rejected"
     step: int
     index: int
     decision_digest: str
-    by: Principal
     reason: str
-
-    @property
-    def approver(self) -> str:
-        """The person: `user:ann`."""
-        return self.by.subject
 
     @property
     def key(self) -> str:
         return f"approval.rejected/{self.step}/{self.index}/{self.decision_digest}"
 
 
-class ApprovalRevoked(Event):
+class ApprovalRevoked(_Answer):
     """Records that a person withdraws an approval before the call was executed."""
 
     type: Literal["approval.revoked"] = "approval.revoked"
     step: int
     index: int
     decision_digest: str
-    by: Principal
     reason: str
-
-    @property
-    def approver(self) -> str:
-        """The person: `user:ann`."""
-        return self.by.subject
 
     @property
     def key(self) -> str:
         return f"approval.revoked/{self.step}/{self.index}/{self.decision_digest}/{self.approver}"
 
 
-class ApprovalRefused(Event):
+class ApprovalRefused(_Answer):
     """Records that Remit refused an approval, a rejection or a withdrawal: the person may not give it, or it is too late.
 
     `number` counts from 1 for each call.
@@ -123,14 +116,8 @@ class ApprovalRefused(Event):
     step: int
     index: int
     number: int
-    by: Principal
     code: Code
     message: str
-
-    @property
-    def approver(self) -> str:
-        """The person: `user:ann`."""
-        return self.by.subject
 
     @property
     def key(self) -> str:
