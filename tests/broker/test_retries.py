@@ -19,13 +19,14 @@ from remit.broker.retries import FIRST_DELAY_S, LONGEST_DELAY_S
 from remit.core.calls import Call, Subjects
 from remit.core.errors import Refusal
 from remit.core.events import AttemptBegun, AttemptEnded, Recorded
-from remit.journal import WORKSPACE_RUN, open_journal
+from remit.journal import WORKSPACE_RUN, StoredRecord, open_journal
 from remit.journal.run_log import Record
 from remit.journal.run_state import Circuit
 from remit.runtime import runner as run
 from remit.workspace.manifest.manifest import Breaker
 from remit.workspace.session import WorkspaceSession, open_session
 from support.lifecycle import another, replayed
+from support.principals import OPERATOR, principal
 from support.runs import DONE, Play, Played, turn
 from support.sandbox import below, command
 from support.workspaces.web import add
@@ -153,7 +154,9 @@ def test_a_half_open_circuit_admits_exactly_one_trial_call(tmp_path: Path) -> No
         request_digest="",
     )
     now = [time.time_ns()]
-    workers = [Record(open_journal(tmp_path / "journal.db", clock=lambda: now[0]), WORKSPACE_RUN) for _ in range(2)]
+    workers = [
+        StoredRecord(open_journal(tmp_path / "journal.db", clock=lambda: now[0]), WORKSPACE_RUN) for _ in range(2)
+    ]
 
     def circuit_of(worker: Record) -> Circuit:
         worker.refresh()
@@ -199,13 +202,13 @@ def stopped(folder: Path, scope: str) -> tuple[Played, float]:
 
     def tell(recorded: Recorded) -> None:
         if recorded.type == "attempt.begun":
-            hold.set_hold(opened.journal, scope, why="wrong cluster", account="op")
+            hold.set_hold(opened.journal, scope, why="wrong cluster", by=principal("op"))
             began.append(time.monotonic())
         if recorded.type == "attempt.ended":
             began.append(time.monotonic())
 
     model = run.open_model_of(opened, "clerk")
-    start = run.RunRequest(agent="clerk", task="pay", subject="user:operator", account="t", model=model, run="e" * 32)
+    start = run.RunRequest(agent="clerk", task="pay", subject="user:operator", by=OPERATOR, model=model, run="e" * 32)
     ended = asyncio.run(run.start_run(opened, start, on_event=tell))
     return Played(folder=folder, opened=opened, ended=ended), began[1] - began[0]
 
@@ -261,7 +264,7 @@ def test_stop_reaches_into_the_sandbox_and_leaves_no_process_and_no_half_file(se
 
     def stop() -> None:
         alive.extend(set(below(os.getpid())) - earlier)
-        hold.set_hold(opened.journal, "tool:sleepy", why="wrong cluster", account="op")
+        hold.set_hold(opened.journal, "tool:sleepy", why="wrong cluster", by=principal("op"))
 
     def tell(recorded: Recorded) -> None:
         at[recorded.type] = time.monotonic()
@@ -269,7 +272,7 @@ def test_stop_reaches_into_the_sandbox_and_leaves_no_process_and_no_half_file(se
             threading.Timer(1.0, stop).start()
 
     model = run.open_model_of(opened, "web")
-    start = run.RunRequest(agent="web", task="write", subject="user:operator", account="t", model=model)
+    start = run.RunRequest(agent="web", task="write", subject="user:operator", by=OPERATOR, model=model)
     played = Played(folder=session, opened=opened, ended=asyncio.run(run.start_run(opened, start, on_event=tell)))
     assert at["attempt.ended"] - at["attempt.begun"] < 20
     error = played.error(0)
@@ -291,10 +294,10 @@ def test_stop_ends_the_wait_between_two_attempts(clerk: Callable[..., Path]) -> 
     def tell(recorded: Recorded) -> None:
         at.setdefault(recorded.type, time.monotonic())
         if recorded.type == "attempt.ended":
-            hold.set_hold(opened.journal, "tool:ledger", why="wrong cluster", account="op")
+            hold.set_hold(opened.journal, "tool:ledger", why="wrong cluster", by=principal("op"))
 
     model = run.open_model_of(opened, "clerk")
-    start = run.RunRequest(agent="clerk", task="look", subject="user:operator", account="t", model=model)
+    start = run.RunRequest(agent="clerk", task="look", subject="user:operator", by=OPERATOR, model=model)
     played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start, on_event=tell)))
     assert at["call.answered"] - at["attempt.ended"] < 2.0
     assert (played.error(0)["code"], attempts(played)) == ("held", 1)
@@ -327,9 +330,9 @@ def test_a_model_that_never_answers_is_cancelled(clerk: Callable[..., Path], hel
 
     def tell(recorded: Recorded) -> None:
         if held and recorded.type == "model.requested":
-            hold.set_hold(opened.journal, "all", why="look", account="op")
+            hold.set_hold(opened.journal, "all", why="look", by=principal("op"))
 
-    start = run.RunRequest(agent="clerk", task="x", subject="user:operator", account="t", model=SilentModel())
+    start = run.RunRequest(agent="clerk", task="x", subject="user:operator", by=OPERATOR, model=SilentModel())
     ended = asyncio.run(run.start_run(opened, start, on_event=tell))
     assert (ended.finished is None) is held
     assert ended.finished is None or ended.finished.code == "budget_exhausted"

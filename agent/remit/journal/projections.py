@@ -58,7 +58,7 @@ def run_row(run: str, state: RunState) -> dict[str, Any]:
     started = state.started
     return {
         "run": run,
-        "tenant": getattr(started, "tenant", "default"),
+        "tenant": started.tenant if started else "",
         "user": _text(started.subjects.user) if started else "",
         "agent": started.subjects.agent if started else "",
         "started": state.started_at or 0,

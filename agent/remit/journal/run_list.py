@@ -163,7 +163,7 @@ def _pruned(journal: Journal, prefix: str) -> str:
     lines: list[str] = []
     for item in sorted(found, key=lambda item: -item.at):
         at = datetime.fromtimestamp(item.at / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-        who = f" by account {item.event.account!r}" if isinstance(item.event, RunPruned) else ""
+        who = f" by account {item.event.by.account!r}" if isinstance(item.event, RunPruned) else ""
         lines.append(f"run {item.key.removeprefix(PRUNED)} was pruned at {at}{who}")
     return f"{'; '.join(lines)}: read a file that was exported before" if lines else ""
 

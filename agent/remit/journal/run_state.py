@@ -281,9 +281,9 @@ class RunSummary:
     """
 
     run: str
-    tenant: str
     started_at: int
     ended_at: int | None
+    tenant: str
     agent: str
     user: str
     task: str

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from remit.broker.approvals import emergencies
-from remit.core import UsageError
+from remit.core import Principal, UsageError
 from remit.core.events import NANO, RunPruned, RunStarted
 from remit.journal import (
     WORKSPACE_RUN,
@@ -79,7 +79,7 @@ def prune(
     session: WorkspaceSession,
     rows: Sequence[RunSummary],
     *,
-    account: str,
+    by: Principal,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Pruned:
     """Delete these runs. An interrupted call is completed by the next one.
@@ -89,7 +89,7 @@ def prune(
     freed = 0
     for done, row in enumerate(rows, 1):
         head = session.journal.head(row.run)
-        pruned = RunPruned(run=row.run, head="" if head is None else f"{head[0]}:{head[1]}", account=account)
+        pruned = RunPruned(run=row.run, head="" if head is None else f"{head[0]}:{head[1]}", by=by)
         with suppress(AlreadyRecorded):  # by a call that was interrupted
             session.journal.append_shared(WORKSPACE_RUN, pruned)
         path = trace_path(session.traces, row.run)

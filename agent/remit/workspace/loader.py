@@ -108,6 +108,7 @@ class _Loading:
         if table is None:
             return Settings()
         return Settings(
+            tenant=table.tenant,
             env=table.env,
             envs=tuple(table.envs),
             users=None if table.users is None else tuple(table.users),

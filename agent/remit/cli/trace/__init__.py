@@ -94,7 +94,7 @@ def _export_decisions(journal: Journal, runs: Sequence[RunSummary], shape: str) 
     from remit.tracing.reports import decision_as_csv, decision_as_json, decision_csv_header, decision_rows
 
     reviewers = {
-        (item.run, item.granted.key): item.review.reviewer
+        (item.run, item.granted.key): item.review.by.subject
         for item in emergencies(journal, reviewed=True)
         if item.review is not None
     }

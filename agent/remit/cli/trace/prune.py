@@ -33,7 +33,7 @@ def prune_command(older_than: str | None, dry_run: bool, yes: bool, as_json: boo
       remit trace prune --yes
     """
     from remit.runtime import prunable, prune, retention_seconds
-    from remit.workspace import open_session, os_account
+    from remit.workspace import open_session, principal_of_process
 
     opened = open_session()
     age = older_than or opened.workspace.settings.keep
@@ -54,7 +54,7 @@ def prune_command(older_than: str | None, dry_run: bool, yes: bool, as_json: boo
         if not sys.stdin.isatty():
             raise click.UsageError("no terminal to ask for confirmation: add --yes, or check first with --dry-run")
         click.confirm(f"delete {_counted(rows)} that ended more than {age} ago?", abort=True)
-    done = prune(opened, rows, account=os_account(), on_progress=_progress)
+    done = prune(opened, rows, by=principal_of_process(opened.workspace.settings), on_progress=_progress)
     if as_json:
         echo(json_text({"ok": True, "dry_run": False, **vars(done)}))
     else:
