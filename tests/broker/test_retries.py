@@ -19,9 +19,7 @@ from remit.broker.retries import FIRST_DELAY_S, LONGEST_DELAY_S
 from remit.core.calls import Call, Subjects
 from remit.core.errors import Refusal
 from remit.core.events import AttemptBegun, AttemptEnded, Recorded
-from remit.journal import WORKSPACE_RUN, StoredRecord, open_journal
-from remit.journal.run_log import Record
-from remit.journal.run_state import Circuit
+from remit.journal import open_journal
 from remit.runtime import runner as run
 from remit.workspace.manifest.manifest import Breaker
 from remit.workspace.session import WorkspaceSession, open_session
@@ -154,41 +152,33 @@ def test_a_half_open_circuit_admits_exactly_one_trial_call(tmp_path: Path) -> No
         request_digest="",
     )
     now = [time.time_ns()]
-    workers = [
-        StoredRecord(open_journal(tmp_path / "journal.db", clock=lambda: now[0]), WORKSPACE_RUN) for _ in range(2)
-    ]
-
-    def circuit_of(worker: Record) -> Circuit:
-        worker.refresh()
-        return worker.state.circuits["web"]
+    workers = [open_journal(tmp_path / "journal.db", clock=lambda: now[0]) for _ in range(2)]
 
     def admitted() -> list[bool]:
         found: list[bool] = []
         for worker in workers:
             try:
-                circuit.check_circuit(worker, call, now[0])
+                asyncio.run(circuit.check_circuit(worker, call, now[0]))
                 found.append(True)
             except Refusal as refusal:
                 found.append(refusal.code != "circuit_open")
         return found
 
-    breaker = Breaker(failures=2, rest=10.0)
+    def ended(worker: Journal, attempt: int, code: Code | None) -> None:
+        asyncio.run(circuit.count_attempt(worker, call, attempt, code, Breaker(failures=2, rest=10.0)))
+
     for attempt in (1, 2):
-        circuit.count_attempt(workers[attempt % 2], call, attempt, "timeout", breaker)
-    for worker in workers:
-        worker.refresh()
+        ended(workers[attempt % 2], attempt, "timeout")
     assert admitted() == [False, False]
     now[0] += 10_000_000_000
     assert admitted() == [True, False]
-    circuit.count_attempt(workers[0], call, 3, "timeout", breaker)
-    assert (circuit_of(workers[1]).openings, circuit_of(workers[1]).rests_until - now[0]) == (2, 20_000_000_000)
-    circuit_of(workers[0])
+    ended(workers[0], 3, "timeout")
+    opened = workers[1].circuits()["web"]
+    assert (opened.openings, opened.rests_until - now[0]) == (2, 20_000_000_000)
     assert admitted() == [False, False]
     now[0] += 20_000_000_000
     assert admitted() == [True, False]
-    circuit.count_attempt(workers[0], call, 4, None, breaker)
-    for worker in workers:
-        worker.refresh()
+    ended(workers[0], 4, None)
     assert admitted() == [True, True]
 
 

@@ -27,6 +27,8 @@ from remit.journal import (
     forget_deleted,
     list_runs,
     release_space,
+    seal_run,
+    unsealed_runs,
     used_bundles,
 )
 from remit.tracing import ObjectStore, read_index, read_trace, trace_path
@@ -103,6 +105,19 @@ def prune(
     removed = _unused(session)
     freed += sum(size for _, size in removed)
     return Pruned(runs=tuple(row.run for row in rows), objects=len(removed), bytes=freed)
+
+
+def seal_finished(session: WorkspaceSession, older_s: int) -> int:
+    """Seal the runs that ended more than `older_s` seconds ago. Returns how many. A damaged run stays as it is."""
+    sealed = 0
+    for run in unsealed_runs(session.journal, time.time_ns() - older_s * NANO):
+        if not session.journal.is_driven(run):
+            with suppress(UsageError):
+                sealed += seal_run(session.journal, run)
+    if sealed:
+        release_space(session.journal)
+        forget_deleted(session.journal)
+    return sealed
 
 
 def _unused(session: WorkspaceSession) -> list[tuple[str, int]]:

@@ -98,7 +98,7 @@ class Settings(FrozenModel):
     `tenant` is the one tenant of the workspace. `identity` maps accounts to users; None: every account is the user of the same name; empty: no account has a user. `envs`
     are environments that rules may name beside `env`; `users` are users that rules may name beside those of `identity`.
     `journal` is the URL of the journal in PostgreSQL, "" for the file in `traces/`, which the accounts of the operating-system
-    group `journal_group` share. With `content` False, what people, models and tools wrote is not recorded. `keep` is how long runs are kept, "90d"; None: without end.
+    group `journal_group` share. With `content` False, what people, models and tools wrote is not recorded. `keep` is how long runs are kept, "90d"; None: without end. `seal` is how long after its end a run is sealed.
     """
 
     tenant: str = DEFAULT_TENANT
@@ -111,6 +111,7 @@ class Settings(FrozenModel):
     redact_env: tuple[str, ...] = ()
     content: bool = True
     keep: str | None = None
+    seal: str = "1d"
     casbin: Casbin = "effects"
     journal: str = ""
     journal_group: str = ""

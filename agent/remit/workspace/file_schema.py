@@ -180,6 +180,9 @@ class TracesTable(TomlTable):
 
     content: bool = Field(default=True, description="false: what people, models and tools wrote is not recorded")
     keep: Age | None = Field(default=None, description='How long runs are kept: "90d"')
+    seal: Age = Field(
+        default="1d", description="How long after its end a run is sealed by `remit trace prune`: compressed"
+    )
 
 
 class SettingsTable(TomlTable):

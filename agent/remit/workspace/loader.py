@@ -118,6 +118,7 @@ class _Loading:
             redact_env=tuple(table.redact.env),
             content=table.traces.content,
             keep=table.traces.keep,
+            seal=table.traces.seal,
             casbin=table.policy.casbin,
             journal=table.journal or "",
             journal_group=table.journal_group or "",

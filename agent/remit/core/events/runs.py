@@ -170,6 +170,19 @@ class BudgetSpent(Event):
         return f"budget.spent/{self.step}/{'-' if self.index is None else self.index}/{self.phase}"
 
 
+class RunErased(Event):
+    """Records that what people, models and tools wrote in a run was erased on request. It is recorded in the run named `workspace`."""
+
+    type: Literal["run.erased"] = "run.erased"
+    number: int
+    run: str
+    by: Principal
+
+    @property
+    def key(self) -> str:
+        return f"run.erased/{self.number}/{self.run}"
+
+
 class RunPruned(Event):
     """Records that the retention policy or an operator deleted a run.
 
