@@ -1,6 +1,7 @@
 """Runs commands as a user does, each in a new process that is forked from one that has already imported Remit.
 
-Imports take most of the time of a command. The tests run hundreds of commands and import once (`support.cli_imports`).
+Imports, and the test of how this machine confines tools, take most of the time of a command. The tests run hundreds of commands
+and do both once (`support.cli_imports`). Some tests of `end_to_end/` and some commands of pages start the installed command.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from remit.cli import main
+from remit.sandbox import sandbox
 from support import TESTS
 from support.runs import CommandResult
 
@@ -100,10 +102,19 @@ def _run(
         from adversarial.mutation import take_away
 
         take_away(environment[WITHOUT], pytest.MonkeyPatch())
+    else:
+        _inherit_sandboxes()
     os.chdir(folder)
+    assert "support.cli_imports" in sys.modules, "the server of commands has not imported what they need"
     sys.argv = [*words]
     if words[0] == "remit":
         main()
     else:
         sys.path.insert(0, folder)
         runpy.run_path(words[0], run_name="__main__")
+
+
+def _inherit_sandboxes() -> None:
+    """Use the tiers that the server found. The key of a sandbox has all that a tier depends on, and the process."""
+    shared = sandbox._shared
+    shared.update({(os.getpid(), *key[1:]): found for key, found in list(shared.items())})

@@ -23,4 +23,8 @@ def commands_of(text: str) -> list[list[str]]:
 @cache
 def help_of(*words: str) -> str:
     """What `remit WORDS --help` prints."""
-    return CliRunner().invoke(remit, [*words, "--help"], prog_name="remit", terminal_width=200, catch_exceptions=False).output
+    return (
+        CliRunner()
+        .invoke(remit, [*words, "--help"], prog_name="remit", terminal_width=200, catch_exceptions=False)
+        .output
+    )
