@@ -7,6 +7,7 @@ import importlib.util
 import os
 import random
 import re
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +16,7 @@ from urllib.parse import unquote
 import pytest
 
 from generator import python
-from generator.site import SITE, build, mkdocs
+from generator.site import SITE, NotBuilt, build, mkdocs
 from support import ROOT
 from support.browser import CHROMIUM, Browser, browser, lacking
 
@@ -114,6 +115,34 @@ def test_make_docs_refuses_broken_links(tmp_path: Path) -> None:
     for warning, what in (("'index.md'", "'gone.md'"), ("'anchor.md'", "'#gone'"), ("'file.md'", "'gone.py'")):
         assert [line for line in warnings if warning in line and what in line], warnings
     assert "3 warnings" in done.stdout + done.stderr
+
+
+def test_the_site_is_built_again_if_a_file_or_the_site_has_changed_or_the_build_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, index = tmp_path / "page.md", tmp_path / ".cache" / "site" / "index.html"
+    results = [(0, ""), (0, ""), (1, ""), (0, "WARNING"), (0, "")]
+
+    def mkdocs() -> subprocess.CompletedProcess[str]:
+        index.parent.mkdir(exist_ok=True)
+        index.write_text(page.read_text())
+        code, printed = results.pop(0)
+        return subprocess.CompletedProcess([], code, "", printed)
+
+    for name, value in {"ROOT": tmp_path, "SITE": index.parent, "_STAMP": tmp_path / ".cache/stamp"}.items():
+        monkeypatch.setattr(f"generator.site.{name}", value)
+    monkeypatch.setattr("generator.site.mkdocs", mkdocs)
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    (tmp_path / ".gitignore").write_text(".cache/\n")
+    page.write_text("one")
+    assert (build(), build()) == (True, False)
+    index.write_text("edited")
+    assert (build(), build(), index.read_text()) == (True, False, "one")
+    page.write_text("two")
+    for _ in ("a failure", "a warning"):
+        with pytest.raises(NotBuilt):
+            build()
+    assert (build(), build(), results) == (True, False, [])
 
 
 def test_every_public_name_and_its_methods_have_an_anchor(site: Path) -> None:
