@@ -46,8 +46,8 @@ from langgraph.types import Command
 from remit.broker.approvals import requests as approval
 from remit.core.errors import Refusal
 from remit.core.events import ApprovalRequested, CallDecided
+from remit.journal import AlreadyRecorded, StoredRecord
 from remit.journal.run_log import Record
-from remit.journal.store import AlreadyRecorded
 from remit.runtime import RunResult
 from remit.runtime import runner as run
 from remit.workspace.session import WorkspaceSession, open_session
@@ -167,7 +167,7 @@ def _remit_bypass(name: str) -> bool:
     with session(calls("ledger__pay", BIG, 1)) as opened:
         ended = play(opened)
         (waiting,) = ended.waiting
-        record = Record(opened.journal, ended.run)
+        record = StoredRecord(opened.journal, ended.run)
         BYPASSES[name](opened, record, waiting)
         asyncio.run(run.resume_run(opened, ended.run, account="bench"))
         paid = [row["amount"] for row in effects(opened.root)]

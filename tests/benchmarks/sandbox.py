@@ -36,7 +36,7 @@ from remit.core.calls import ProposedCall, Subjects
 from remit.core.events import RunStarted
 from remit.guardrails.redaction import Redactor
 from remit.guardrails.sanitizer import Sanitizer
-from remit.journal.run_log import Record
+from remit.journal import StoredRecord
 from remit.runtime import runner as run
 from remit.runtime.live import LivePorts
 from remit.runtime.one_call import OneCall
@@ -231,7 +231,7 @@ class Brokered:
         agent = self.session.workspace.agents["triage"]
         name = run.new_run_id()
         listeners = (TraceFile(self.session.traces, name, self.session.journal).see,) if traced else ()
-        record = Record(self.session.journal, name, listeners=listeners)
+        record = StoredRecord(self.session.journal, name, listeners=listeners)
         subjects = Subjects(agent="agent:triage", user="user:operator")
         self.folder = folder / "agent" / "triage" / "incident"
         self.sandbox = Remembering(accept=("full",))

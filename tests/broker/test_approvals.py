@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from remit.core.errors import Refusal
 from remit.core.events import ApprovalGranted, ApprovalRefused, ApprovalRequested, ApprovalVoided, Recorded
 from remit.guardrails.redaction import Redactor
 from remit.guardrails.sanitizer import Sanitizer
+from remit.journal import StoredRecord
 from remit.journal.run_log import Record
 from remit.runtime import runner as run
 from remit.workspace.session import open_session
@@ -34,7 +34,7 @@ ASKS_LEAD = "approved('role:lead')"
 
 
 def record_of(played: Played) -> Record:
-    return Record(played.opened.journal, played.ended.run)
+    return StoredRecord(played.opened.journal, played.ended.run)
 
 
 def reject(played: Played, requested: ApprovalRequested, approver: str = "user:lea") -> None:
@@ -120,11 +120,11 @@ def test_two_workers_use_one_approval_once(clerk: Callable[..., Path], monkeypat
     """D4: this holds even without a lock between the workers."""
     from conftest import session_module
 
-    monkeypatch.setattr(run, "lock_run", lambda session, name: nullcontext())
+    monkeypatch.setattr("remit.journal.lease.is_alive", lambda *_: False)  # each takes over from the other
     folder = clerk(LARGE)
     killed(folder, "approval.requested")
     opened = session_module.open_session(folder)
-    (requested,) = approval.waiting_approvals(Record(opened.journal, RUN))
+    (requested,) = approval.waiting_approvals(StoredRecord(opened.journal, RUN))
     granted(Played(folder=folder, opened=opened, ended=run.RunResult(run=RUN, trace=folder, finished=None)), requested)
 
     async def both() -> None:

@@ -14,6 +14,7 @@ from remit.broker.approvals import requests as approval
 from remit.broker.approvals.break_glass import Emergency, emergencies, review
 from remit.core.calls import BREAK_GLASS, Context, Request
 from remit.core.errors import Refusal, UsageError
+from remit.journal import StoredRecord
 from remit.policy import engine as policy
 from remit.replay.replayer import find_tampering, replay
 from remit.runtime import runner as run
@@ -51,7 +52,7 @@ def break_glass(
     (requested,) = played.ended.waiting
     now = time.time_ns()
     approval.grant_approval(
-        run.Record(played.opened.journal, played.ended.run),
+        StoredRecord(played.opened.journal, played.ended.run),
         requested,
         approval.Approval(
             approver=approver,
@@ -85,7 +86,8 @@ def test_an_emergency_approval_runs_the_call_and_stays_listed_until_a_second_per
     (found,) = emergencies(after.opened.journal)
     assert (found.granted.approver, found.granted.reason, found.review) == ("user:bea", "INC-7: no lead answers", None)
     review_as(after, found, "user:leo")
-    (found,) = emergencies(after.opened.journal)
+    assert emergencies(after.opened.journal) == []
+    (found,) = emergencies(after.opened.journal, reviewed=True)
     assert found.review is not None
     assert (found.review.reviewer, found.review.note) == ("user:leo", "right call")
     with pytest.raises(UsageError, match="already been reviewed"):
@@ -95,7 +97,7 @@ def test_an_emergency_approval_runs_the_call_and_stays_listed_until_a_second_per
 def test_a_regular_approval_of_the_same_call_needs_no_review(asked: Callable[..., Played]) -> None:
     played = asked()
     (requested,) = played.ended.waiting
-    approval.grant_approval(run.Record(played.opened.journal, played.ended.run), requested, approval.Approval(approver="user:lea",role="role:lead",account="lea"), roles_of=played.opened.policy.roles_of, now=time.time_ns())  # fmt: skip
+    approval.grant_approval(StoredRecord(played.opened.journal, played.ended.run), requested, approval.Approval(approver="user:lea",role="role:lead",account="lea"), roles_of=played.opened.policy.roles_of, now=time.time_ns())  # fmt: skip
     assert len(resumed(played).effects) == 1
     assert emergencies(played.opened.journal) == []
 

@@ -16,7 +16,7 @@ from remit.broker.attempts import LiveExecutor
 from remit.core.calls import Call, Confinement
 from remit.core.errors import Refusal, UsageError
 from remit.core.events import AttemptBegun, AttemptEnded, CallDecided
-from remit.journal.run_lock import lock_run
+from remit.journal import StoredRecord
 from remit.policy.engine import Policy
 from remit.runtime import runner as run
 from remit.workspace.session import open_session
@@ -201,7 +201,7 @@ def test_only_the_branch_that_asks_waits(play: Play) -> None:
 def test_a_rejected_call_runs_nothing_and_the_model_reads_the_reason(play: Play) -> None:
     played = play(LARGE)
     approval.reject_approval(
-        run.Record(played.opened.journal, played.ended.run),
+        StoredRecord(played.opened.journal, played.ended.run),
         waiting(played),
         approver="user:lea",
         roles_of=played.opened.policy.roles_of,
@@ -288,7 +288,7 @@ def test_an_attempt_without_an_end_is_unknown_for_an_irreversible_call_and_retri
         "calls": [{"ledger__pay": {"name": "ann", "amount": 5000}}, {"ledger__book": {"name": "b", "amount": 1}}],
     }
     played = play([both, DONE])
-    record = run.Record(played.opened.journal, played.ended.run)
+    record = StoredRecord(played.opened.journal, played.ended.run)
     decided = record.get("call.decided/0/0/0")
     assert isinstance(decided, CallDecided)
     assert decided.call is not None
@@ -321,7 +321,8 @@ def test_an_irreversible_call_with_a_secret_is_not_repeated_after_its_process_di
 
 def test_only_one_process_at_a_time_executes_a_run(play: Play) -> None:
     played = play(LARGE)
-    with lock_run(played.opened.traces, played.ended.run), pytest.raises(UsageError, match="another process"):
+    other = open_session(played.folder).journal
+    with other.brief_lease(played.ended.run), pytest.raises(UsageError, match="another process"):
         resumed(played)
 
 

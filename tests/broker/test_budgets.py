@@ -15,9 +15,10 @@ import pytest
 from remit.core.claims import Claim, Exhausted
 from remit.core.errors import Problem, WorkspaceError
 from remit.core.events import BudgetSpent, Usage
-from remit.journal.store import Journal
+from remit.journal import open_journal
 from remit.workspace.limits import read_limits
 from remit.workspace.session import open_session
+from support.events import claim
 from support.lifecycle import PRICE, TAKES, another, grant, metered, replayed, resumed
 from support.runs import DONE, Play, Played, turn
 
@@ -40,7 +41,7 @@ def test_calls_beyond_a_shared_limit_are_refused_in_the_models_order_with_the_ti
     assert names(played) == ["a", "b"]
     assert [played.error(0, index)["code"] for index in (2, 3)] == ["rate_limited"] * 2
     error = played.error(0, 2)
-    assert (error["retryable"], 3500 < error["retry_after_s"] <= 3600.1) == (True, True)
+    assert (error["retryable"], 3500 < error["retry_after_s"] <= 3660.1) == (True, True)
     assert error["message"] == "the limit of 2 calls in 3600 s is used up: So much is enough"
     assert replayed(played).reproduced
 
@@ -154,17 +155,18 @@ import sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from remit.core.events import BudgetSpent
-from remit.journal.store import Journal
+from remit.journal import open_journal
 from remit.core.claims import Claim, Exhausted
+from support.events import claim
 
-journal, number = Journal(Path(sys.argv[1])), int(sys.argv[2])
-claim = Claim(scope="calls/*", amount=1, most=100, window_ns=3600 * 10**9)
+journal, number = open_journal(Path(sys.argv[1])), int(sys.argv[2])
+one = Claim(scope="calls/*", amount=1, most=100, window_ns=3600 * 10**9)
 print("ready", flush=True)
 sys.stdin.readline()
 
 def spend(call):
     try:
-        journal.append(f"{number}-{call}", BudgetSpent(step=0, index=0, phase="reserved", amounts={"calls/*": 1}), claims=[claim])
+        claim(journal, f"{number}-{call}", BudgetSpent(step=0, index=0, phase="reserved", at=1, amounts={"calls/*": 1}, windows={}), one)
     except Exhausted:
         return 0
     return 1
@@ -193,14 +195,13 @@ def test_of_a_thousand_concurrent_calls_in_two_processes_exactly_a_hundred_pass(
 def test_a_limit_frees_up_as_its_window_moves_on(tmp_path: Path) -> None:
     """A sliding window, so there is no burst of twice the limit at the edge of two windows."""
     now = [time.time_ns()]
-    journal = Journal(tmp_path / "journal.db", clock=lambda: now[0])
-    claim = Claim(scope="s", amount=1, most=2, window_ns=10)
+    journal = open_journal(tmp_path / "journal.db", clock=lambda: now[0])
+    one = Claim(scope="s", amount=1, most=2, window_ns=10)
 
     def spend(number: int) -> int | None:
         try:
-            journal.append(
-                f"r{number}", BudgetSpent(step=0, index=0, phase="reserved", amounts={"s": 1}), claims=[claim]
-            )
+            spent = BudgetSpent(step=0, index=0, phase="reserved", at=1, amounts={"s": 1}, windows={})
+            claim(journal, f"r{number}", spent, one)
         except Exhausted as exhausted:
             return (exhausted.free_at or 0) - now[0]
         return None

@@ -13,7 +13,7 @@ import pytest
 from remit.broker import effects as effect
 from remit.core.calls import Json
 from remit.core.events import AttemptBegun, EffectSettled
-from remit.journal.run_log import Record
+from remit.journal import StoredRecord
 from remit.runtime import runner as run
 from remit.workspace.session import open_session
 from support.lifecycle import RUN, grant, killed, replayed, resumed_after_kill
@@ -21,7 +21,7 @@ from support.runs import DONE, Play, Played, turn
 
 
 def settled(played: Played, landed: Any) -> EffectSettled:
-    record = Record(played.opened.journal, played.ended.run)
+    record = StoredRecord(played.opened.journal, played.ended.run)
     return effect.settle_effect(record, 0, 0, landed=landed, person="user:lea", account="lea", reason="I looked")
 
 
@@ -100,10 +100,10 @@ def test_an_effect_that_a_person_settled_as_landed_is_not_repeated(clerk: Callab
         [turn(ledger__pay={"name": "ann", "amount": 5}), turn(ledger__pay={"name": "ann", "amount": 6}), DONE]
     )
     opened = killed(folder, "attempt.begun")
-    (item,) = effect.effects_in_doubt(Record(opened.journal, RUN))
+    (item,) = StoredRecord(opened.journal, RUN).state.in_doubt
     assert (item.step, item.index, item.action, item.answered) == (0, 0, "ledger.pay", False)
     effect.settle_effect(
-        Record(opened.journal, RUN), 0, 0, landed="landed", person="user:lea", account="lea", reason="seen"
+        StoredRecord(opened.journal, RUN), 0, 0, landed="landed", person="user:lea", account="lea", reason="seen"
     )
     played = resumed_after_kill(folder)
     assert played.error(0)["details"]["effect"] == "landed"
@@ -118,7 +118,7 @@ def test_an_effect_that_a_person_settled_as_not_landed_is_executed(clerk: Callab
     folder = clerk([turn(ledger__pay={"name": "ann", "amount": 5}), DONE])
     opened = killed(folder, "attempt.begun")
     effect.settle_effect(
-        Record(opened.journal, RUN), 0, 0, landed="not_landed", person="user:lea", account="lea", reason="seen"
+        StoredRecord(opened.journal, RUN), 0, 0, landed="not_landed", person="user:lea", account="lea", reason="seen"
     )
     played = resumed_after_kill(folder)
     assert played.result(0)["ok"]
@@ -171,9 +171,8 @@ def test_the_same_irreversible_call_twice_in_one_turn_runs_once(play: Play) -> N
 
 def test_two_workers_on_one_run_repeat_no_effect(clerk: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a lock, for example on a shared folder, the journal still prevents repeated effects."""
-    from contextlib import nullcontext
 
-    monkeypatch.setattr(run, "lock_run", lambda session, name: nullcontext())
+    monkeypatch.setattr("remit.journal.lease.is_alive", lambda *_: False)  # each takes over from the other
     folder = clerk([turn(ledger__pay={"name": name, "amount": 1}) for name in ("ann", "ben", "cid")] + [DONE])
     killed(folder, "call.decided")
 
@@ -184,7 +183,7 @@ def test_two_workers_on_one_run_repeat_no_effect(clerk: Callable[..., Path], mon
 
     for failure in asyncio.run(both()):
         assert not isinstance(failure, Exception) or "another process" in str(failure)
-    played = resumed_after_kill(folder) if not Record(open_session(folder).journal, RUN).state.finished else None
+    played = resumed_after_kill(folder) if not StoredRecord(open_session(folder).journal, RUN).state.finished else None
     rows = Played(folder=folder, opened=open_session(folder), ended=None).effects if played is None else played.effects  # type: ignore[arg-type] - only the ledger is read
     names = [row["name"] for row in rows]
     assert len(names) == len(set(names))

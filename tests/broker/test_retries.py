@@ -19,9 +19,9 @@ from remit.broker.retries import FIRST_DELAY_S, LONGEST_DELAY_S
 from remit.core.calls import Call, Subjects
 from remit.core.errors import Refusal
 from remit.core.events import AttemptBegun, AttemptEnded, Recorded
+from remit.journal import WORKSPACE_RUN, open_journal
 from remit.journal.run_log import Record
 from remit.journal.run_state import Circuit
-from remit.journal.store import WORKSPACE_RUN, Journal
 from remit.runtime import runner as run
 from remit.workspace.manifest.manifest import Breaker
 from remit.workspace.session import WorkspaceSession, open_session
@@ -153,7 +153,7 @@ def test_a_half_open_circuit_admits_exactly_one_trial_call(tmp_path: Path) -> No
         request_digest="",
     )
     now = [time.time_ns()]
-    workers = [Record(Journal(tmp_path / "journal.db", clock=lambda: now[0]), WORKSPACE_RUN) for _ in range(2)]
+    workers = [Record(open_journal(tmp_path / "journal.db", clock=lambda: now[0]), WORKSPACE_RUN) for _ in range(2)]
 
     def circuit_of(worker: Record) -> Circuit:
         worker.refresh()

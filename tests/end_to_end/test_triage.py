@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from remit.core.events import AttemptBegun
-from remit.journal.store import Journal
+from remit.journal import Journal, list_runs, open_journal
 from remit.runtime.models.scripted import read_script
 from support import cli_server
 from support.openai_server import OpenAIServer, Reply
@@ -72,7 +72,7 @@ def test_the_injected_call_read_nothing(triage: tuple[Path, CommandResult]) -> N
     assert value
     assert value not in result.out
     assert value not in (session / "traces" / f"{run_id(result)}.jsonl").read_text()
-    journal = Journal(session / "traces" / "journal.db")
+    journal = open_journal(session / "traces" / "journal.db")
     assert all(
         SECRET not in str(item.event) for item in journal.events(run_id(result)) if isinstance(item.event, AttemptBegun)
     )
@@ -210,7 +210,7 @@ def test_a_path_that_climbs_out_is_a_structured_error_and_opens_nothing(
     assert result.json["ok"] is False
     assert result.json["error"]["code"] in ("invalid_arguments", "policy_denied")
     assert "root:" not in result.out
-    journal = Journal(session / "traces" / "journal.db")
+    journal = open_journal(session / "traces" / "journal.db")
     assert all(item.type != "attempt.begun" for item in journal.events(result.json["run"]))
     spans = Path(result.json["trace"]).read_text()
     assert '"name":"execute_tool files.read"' in spans
@@ -239,7 +239,7 @@ def test_a_search_over_a_folder_with_a_denied_child_never_reads_it(remit: Remit,
     assert result.code == 1
     assert result.json["error"]["details"]["rules"] == ["Private logs stay private"]
     assert "needle in private" not in result.out
-    journal = Journal(session / "traces" / "journal.db")
+    journal = open_journal(session / "traces" / "journal.db")
     assert all(item.type != "attempt.begun" for item in journal.events(result.json["run"]))
 
 
@@ -248,8 +248,8 @@ def test_without_bubblewrap_the_run_ends_with_the_fix_and_nothing_runs(remit: Re
     assert result.code == 1
     assert result.json["error"]["code"] == "sandbox_unavailable"
     assert result.json["error"]["fix"]
-    journal = Journal(session / "traces" / "journal.db")
-    (row,) = journal.runs()
+    journal = open_journal(session / "traces" / "journal.db")
+    (row,) = list(list_runs(journal))
     assert (row.run, row.outcome, row.code) == (result.json["run"], "failed", "sandbox_unavailable")
     assert {item.type for item in journal.events(row.run)} == {"run.started", "run.finished"}
 
@@ -365,7 +365,7 @@ def wait_for_start(session: Path, run: str, process: subprocess.Popen[bytes]) ->
     until = time.monotonic() + 60
     while time.monotonic() < until and process.poll() is None:
         if (session / "traces" / "journal.db").exists():
-            journal = Journal(session / "traces" / "journal.db")
+            journal = open_journal(session / "traces" / "journal.db")
             if journal.events(run):
                 return journal
             journal.close()

@@ -19,6 +19,7 @@ from remit.broker.broker import Broker
 from remit.core.calls import Context, Request, Scope, ScopeEntry
 from remit.core.errors import WorkspaceError
 from remit.core.events import CallAnswered, RunStarted
+from remit.journal import StoredRecord, list_runs
 from remit.policy.run_scope import SUBJECT, narrowed, read_scope
 from remit.replay.replayer import replay
 from remit.tracing import open_trace
@@ -368,7 +369,7 @@ def test_a_scope_with_an_unknown_action_starts_no_run(tmp_path: Path) -> None:
     session = mailbox_workspace(tmp_path, [DONE])
     with pytest.raises(WorkspaceError, match=r"no tool has the action 'box\.fly'"):
         MailboxRun(session, "x", scope=Scope(allow=(ScopeEntry(action="box.fly"),)))
-    assert session.journal.runs() == []
+    assert list(list_runs(session.journal)) == []
 
 
 def test_a_scope_file_is_read_strictly() -> None:
@@ -450,9 +451,8 @@ def test_the_diff_proves_that_a_scope_widens_no_other_permission() -> None:
 
 
 def _conversation(played: MailboxRun) -> list[Any]:
-    from remit.journal.run_log import Record
 
-    return list(Record(played.session.journal, played.run).conversation.messages)
+    return list(StoredRecord(played.session.journal, played.run).conversation.messages)
 
 
 def test_the_record_names_the_scope(tmp_path: Path) -> None:

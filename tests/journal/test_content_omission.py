@@ -29,7 +29,7 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
         "denied_accesses.allow", "denied_accesses.what", "CallAnswered.directory_added",
     ),
     "a label, a declared error or an amount of a limit": (
-        "labels", "labels_removed", "AttemptEnded.error", "BudgetSpent.amounts",
+        "labels", "labels_removed", "AttemptEnded.error", "BudgetSpent.amounts", "BudgetSpent.windows",
     ),
     "a rule, and what Remit says of it": (
         "file", "note", "text", "rules", "CallDecided.decision.message", "next_step", "for_model.message",

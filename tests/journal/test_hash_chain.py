@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from remit.core.errors import RunEnded
+from remit.journal import Journal, open_journal
 from remit.journal.hash_chain import ChainFault, link, payload_digest, verify_chain
-from remit.journal.store import Journal
-from support.events import RUN, a_whole_run, edit, recorded, started, succeeded
+from support.events import RUN, a_whole_run, append, edit, recorded, started, succeeded
 
 
 @pytest.fixture
@@ -22,9 +22,9 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def journal(path: Path) -> Iterator[Journal]:
     """A journal with one complete run."""
-    with Journal(path) as opened:
+    with open_journal(path) as opened:
         for event in a_whole_run():
-            opened.append(RUN, event)
+            append(opened, RUN, event)
         yield opened
 
 

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from remit.broker.context import Moment
 from remit.broker.context import policy_context as context_of
 from remit.core.calls import Context, ResourceAccess
-from remit.core.events import AnyEvent, CallAnswered, CallDecided, HoldLifted, HoldSet, Recorded, RunFinished
+from remit.core.events import AnyEvent, CallAnswered, CallDecided, Recorded, RunFinished
+from remit.journal.projections import run_row, summary
 from remit.journal.reducer import apply_event
-from remit.journal.run_state import RunState, summary
+from remit.journal.run_state import RunState
 from support.events import (
     EPOCH,
     RUN,
@@ -213,7 +214,7 @@ def test_a_run_waits_only_while_an_approval_is_missing() -> None:
 
 def test_a_summary_names_the_outcome_and_the_first_call_that_was_denied() -> None:
     """One line has the task of a run, its outcome and its first refusal."""
-    made = summary(RUN, folded(a_whole_run()))
+    made = summary(run_row(RUN, folded(a_whole_run())))
     assert (made.agent, made.user, made.model, made.scripted) == (
         "agent:triage",
         "user:ann",
@@ -223,7 +224,7 @@ def test_a_summary_names_the_outcome_and_the_first_call_that_was_denied() -> Non
     assert (made.state, made.outcome, made.steps, made.calls) == ("finished", "failed", 3, 5)
     assert (made.denied, made.first_denied) == (3, "service.restart at step 0: policy_denied")
     assert made.first_failed == made.first_denied
-    slow = summary(RUN, folded([started(), *turn(0, ask()), decided(0, 0), failed(0, 0, "timeout")]))
+    slow = summary(run_row(RUN, folded([started(), *turn(0, ask()), decided(0, 0), failed(0, 0, "timeout")])))
     assert (slow.denied, slow.first_denied, slow.first_failed) == (0, None, "files.read at step 0: timeout")
     assert (made.started_at, made.ended_at) == (EPOCH, EPOCH + (len(a_whole_run()) - 1) * 1_000_000)
 
@@ -235,17 +236,10 @@ def test_requested_names_the_latest_request_of_each_open_call() -> None:
     assert folded([*ASKED, failed(1, 0, "approval_expired")]).requested == ()
 
 
-def test_a_hold_stands_until_it_is_lifted() -> None:
-    """Holds are part of the state."""
-    hold = HoldSet(number=0, scope="agent:triage", reason="looks wrong", account="ann")
-    assert folded([hold]).holds == {"agent:triage": hold}
-    assert folded([hold, HoldLifted(number=1, scope="agent:triage", account="ann")]).holds == {}
-
-
 def test_a_finished_run_is_still_listed_when_every_body_was_erased() -> None:
     """An erased run can still be listed: its beginning and its end are known."""
     records = [
         Recorded.model_construct(**{**dict(item), "event": None, "salt": None}) for item in recorded(a_whole_run())
     ]
     state = reduce(apply_event, records, RunState())
-    assert (state.status, state.started_at, summary(RUN, state).task) == ("finished", EPOCH, "")
+    assert (state.status, state.started_at, summary(run_row(RUN, state)).task) == ("finished", EPOCH, "")

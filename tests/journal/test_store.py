@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -18,12 +18,22 @@ from hypothesis import strategies as st
 
 from remit.core.errors import RunEnded, UsageError
 from remit.core.events import HoldSet, ModelFailed, ModelRequested, RunFinished, RunStarted
+from remit.journal import (
+    WORKSPACE_RUN,
+    AlreadyRecorded,
+    Journal,
+    StoredRecord,
+    erase,
+    list_runs,
+    open_journal,
+    resolve_run,
+)
 from remit.journal.hash_chain import ChainFault
+from remit.journal.projections import run_row, summary
 from remit.journal.reducer import apply_event
-from remit.journal.run_state import RunState, summary
-from remit.journal.store import WORKSPACE_RUN, AlreadyRecorded, Journal
+from remit.journal.run_state import RunState
 from support import CORPORA
-from support.events import RUN, a_whole_run, edit, started, succeeded
+from support.events import RUN, a_whole_run, append, edit, started, succeeded
 
 
 @pytest.fixture
@@ -33,13 +43,13 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def journal(path: Path) -> Iterator[Journal]:
-    with Journal(path) as opened:
+    with open_journal(path) as opened:
         yield opened
 
 
 def fill(journal: Journal, run: str = RUN) -> None:
     for event in a_whole_run():
-        journal.append(run, event)
+        append(journal, run, event)
 
 
 def asked(step: int) -> ModelRequested:
@@ -53,9 +63,9 @@ def script(text: str, *args: str) -> subprocess.Popen[str]:
 
 def test_every_event_comes_back_as_it_was_recorded(journal: Journal, path: Path) -> None:
     """Also in a process that opens the file later."""
-    appended = [journal.append(RUN, event) for event in a_whole_run()]
+    appended = [append(journal, RUN, event) for event in a_whole_run()]
     assert [item.event for item in appended] == a_whole_run()
-    with Journal(path) as other:
+    with open_journal(path) as other:
         assert other.events(RUN) == appended
         assert other.verify(RUN) == ()
 
@@ -78,17 +88,17 @@ def test_an_event_is_found_by_its_key(journal: Journal) -> None:
 
 def test_a_second_event_of_the_same_key_is_refused_and_names_the_first(journal: Journal) -> None:
     """Two workers cannot both begin the same attempt."""
-    first = journal.append(RUN, asked(0))
+    first = append(journal, RUN, asked(0))
     with pytest.raises(AlreadyRecorded, match=r"model\.requested/0/-/- is already recorded as event 0") as refused:
-        journal.append(RUN, asked(0))
+        append(journal, RUN, asked(0))
     assert refused.value.earlier == first
-    assert journal.append(RUN, asked(1)).seq == 1
+    assert append(journal, RUN, asked(1)).seq == 1
     assert journal.verify(RUN) == ()
 
 
 def test_runs_do_not_see_each_other(journal: Journal) -> None:
     """The same key in two runs belongs to two events, each the first of its own chain."""
-    assert journal.append(RUN, asked(0)).seq == journal.append("b" * 32, asked(0)).seq == 0
+    assert append(journal, RUN, asked(0)).seq == append(journal, "b" * 32, asked(0)).seq == 0
 
 
 @settings(max_examples=40, deadline=None)
@@ -108,8 +118,8 @@ def test_runs_do_not_see_each_other(journal: Journal) -> None:
 )
 def test_every_json_value_survives(value: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Results come from tools: nothing in them is lost, and nothing in them breaks the chain."""
-    with Journal(tmp_path_factory.mktemp("journal") / "journal.db") as journal:
-        journal.append(RUN, succeeded(0, 0, value=value))
+    with open_journal(tmp_path_factory.mktemp("journal") / "journal.db") as journal:
+        append(journal, RUN, succeeded(0, 0, value=value))
         assert [item.event for item in journal.events(RUN)] == [succeeded(0, 0, value=value)]
         assert journal.verify(RUN) == ()
 
@@ -121,7 +131,7 @@ def test_naughty_strings_survive(journal: Journal) -> None:
         json.loads(file.read_text()) if file.exists() else ["'; DROP TABLE event;--", "a\nb", "\u202e", "\x00", "😀"]
     )
     for step, text in enumerate(strings):
-        journal.append(RUN, ModelFailed(step=step, message=text))
+        append(journal, RUN, ModelFailed(step=step, message=text))
     assert [item.event.message for item in journal.events(RUN) if isinstance(item.event, ModelFailed)] == strings
     assert journal.verify(RUN) == ()
 
@@ -130,18 +140,18 @@ def test_naughty_strings_survive(journal: Journal) -> None:
 def test_a_value_that_json_cannot_express_ends_the_run_and_records_nothing(journal: Journal, value: Any) -> None:
     """An event that cannot be written is not recorded partially either."""
     with pytest.raises(RunEnded, match="cannot be written as JSON") as refused:
-        journal.append(RUN, succeeded(0, 0, value=value))
+        append(journal, RUN, succeeded(0, 0, value=value))
     assert refused.value.code == "unrecorded"
     assert journal.events(RUN) == []
-    assert journal.append(RUN, asked(0)).seq == 0
+    assert append(journal, RUN, asked(0)).seq == 0
 
 
 def test_only_its_owner_can_read_the_journal(path: Path) -> None:
     """Results may be confidential, so the mode does not depend on the umask."""
     before = os.umask(0)
     try:
-        with Journal(path) as journal:
-            journal.append(RUN, asked(0))
+        with open_journal(path) as journal:
+            append(journal, RUN, asked(0))
             modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
     finally:
         os.umask(before)
@@ -153,18 +163,19 @@ APPEND = """
 import sys
 from pathlib import Path
 from remit.core.events import ModelRequested, ModelFailed
-from remit.journal.store import AlreadyRecorded, Journal
+from remit.journal import AlreadyRecorded, StoredRecord, open_journal
 path, run, name, count = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
 won = 0
-with Journal(path) as journal:
+with open_journal(path) as journal:
+    record = StoredRecord(journal, run)
     print("ready", flush=True)
     for step in range(count):
         try:
-            journal.append(run, ModelRequested(step=step, model=name, input_digest="contested"))
+            record.append(ModelRequested(step=step, model=name, input_digest="contested"))
             won += 1
         except AlreadyRecorded:
             pass
-        journal.append(run, ModelFailed(step=step + (0 if name == "a" else 100000), message=name), durable=step % 20 == 0)
+        record.append(ModelFailed(step=step + (0 if name == "a" else 100000), message=name), durable=step % 20 == 0)
 print(won, flush=True)
 """
 
@@ -173,7 +184,7 @@ def test_processes_that_append_to_one_run_lose_nothing_and_never_both_win(path: 
     """Each contested key is recorded once, and all that each process appended is one unbroken chain."""
     processes = [script(APPEND, str(path), RUN, name, "150") for name in ("a", "b")]
     won = [int(process.communicate(timeout=60)[0].split()[-1]) for process in processes]
-    with Journal(path) as journal:
+    with open_journal(path) as journal:
         assert journal.verify(RUN) == ()
         records = journal.events(RUN)
     assert [item.seq for item in records] == list(range(450))  # 150 contested, 150 of each process's own
@@ -185,11 +196,12 @@ FOREVER = """
 import sys
 from pathlib import Path
 from remit.core.events import ModelRequested
-from remit.journal.store import Journal
-journal = Journal(Path(sys.argv[1]))
-step = len(journal.events(sys.argv[2]))
+from remit.journal import StoredRecord, open_journal
+journal = open_journal(Path(sys.argv[1]))
+record = StoredRecord(journal, sys.argv[2])
+step = len(record.every())
 while True:
-    journal.append(sys.argv[2], ModelRequested(step=step, model="m", input_digest="x" * 3000), durable=step % 7 == 0)
+    record.append(ModelRequested(step=step, model="m", input_digest="x" * 3000), durable=step % 7 == 0)
     print(step, flush=True)
     step += 1
 """
@@ -207,7 +219,7 @@ def test_kill_9_loses_nothing_that_was_recorded(path: Path) -> None:
         printed = max([printed, *(int(line) for line in process.stdout.read().split("\n")[:-1])])
         process.stdout.close()
         assert process.wait(30) == -signal.SIGKILL
-        with Journal(path) as journal:
+        with open_journal(path) as journal:
             assert journal.verify(RUN) == ()
             assert len(journal.events(RUN)) in (printed + 1, printed + 2)  # one may be recorded and not yet printed
 
@@ -217,12 +229,13 @@ import resource, sys
 from pathlib import Path
 from remit.core.errors import RunEnded
 from remit.core.events import ModelRequested
-from remit.journal.store import Journal
-journal = Journal(Path(sys.argv[1]))
+from remit.journal import StoredRecord, open_journal
+journal = open_journal(Path(sys.argv[1]))
+record = StoredRecord(journal, sys.argv[2])
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 for step in range(1000):
     try:
-        journal.append(sys.argv[2], ModelRequested(step=step, model="m", input_digest="x" * 5000))
+        record.append(ModelRequested(step=step, model="m", input_digest="x" * 5000))
     except RunEnded as ended:
         print(step, ended.code, ended)
         break
@@ -236,22 +249,22 @@ def test_a_full_disk_ends_the_run_and_damages_nothing(path: Path) -> None:
     assert code == "unrecorded"
     assert "the journal journal.db cannot be written" in text
     assert "fix: free disk space" in text
-    with Journal(path) as journal:
+    with open_journal(path) as journal:
         assert journal.verify(RUN) == ()
         assert len(journal.events(RUN)) == int(step)
-        assert journal.append(RUN, asked(int(step))).seq == int(step)
+        assert append(journal, RUN, asked(int(step))).seq == int(step)
 
 
 def test_a_journal_without_its_tables_ends_the_run(journal: Journal, path: Path) -> None:
     """For every error of the database the run ends: nothing may happen without a record."""
-    journal.append(RUN, asked(0))
+    append(journal, RUN, asked(0))
     edit(path, "DROP TABLE payload")
     with pytest.raises(RunEnded, match="unrecorded"):
-        journal.append(RUN, asked(1))
+        append(journal, RUN, asked(1))
     with pytest.raises(RunEnded, match="cannot be read"):
         journal.events(RUN)
     edit(path, "CREATE TABLE payload (run, seq, salt, body, PRIMARY KEY (run, seq))")
-    assert journal.append(RUN, asked(1)).seq == 1  # the half-written event was rolled back
+    assert append(journal, RUN, asked(1)).seq == 1  # the half-written event was rolled back
 
 
 @pytest.mark.parametrize("damage", ["a folder", "not a database", "a link"])
@@ -265,51 +278,52 @@ def test_a_journal_that_cannot_be_opened_is_one_clear_error(path: Path, damage: 
     else:
         path.write_bytes(b"not a database, but long enough to be asked for its header" * 20)
     with pytest.raises(RunEnded, match=r"the journal journal\.db cannot be opened"):
-        Journal(path)
+        open_journal(path)
 
 
 def test_erasing_leaves_a_valid_chain_and_no_trace_of_the_text(journal: Journal, path: Path) -> None:
     """A person's data can be erased on request; the record still shows that an event was erased."""
-    journal.append(RUN, started(task="find Ann Example's order"))
-    journal.append(RUN, RunFinished(outcome="completed"))
-    journal.erase(RUN, 0)
+    append(journal, RUN, started(task="find Ann Example's order"))
+    append(journal, RUN, RunFinished(outcome="completed"))
+    erase(journal, RUN, 0)
     assert journal.verify(RUN) == (ChainFault(seq=0, kind="erased", what="the body of 'run.started/-/-/-' was erased"),)
     assert not journal.verify(RUN)[0].broken
     first = journal.events(RUN)[0]
     assert (first.event, first.salt) == (None, None)
-    assert [run.task for run in journal.runs()] == [""]
+    assert [run.task for run in list_runs(journal)] == [""]
     journal.close()
     assert all(b"Ann Example" not in file.read_bytes() for file in path.parent.iterdir())
 
 
 def test_an_unfinished_run_keeps_its_events(journal: Journal) -> None:
     """Its state is still needed: without an erased label or rejection, a refused call could be allowed."""
-    journal.append(RUN, started())
+    append(journal, RUN, started())
     with pytest.raises(UsageError, match="has not finished"):
-        journal.erase(RUN, 0)
+        erase(journal, RUN, 0)
     with pytest.raises(UsageError, match="has no event 7"):
-        journal.erase(RUN, 7)
+        erase(journal, RUN, 7)
 
 
 def test_the_list_of_runs_agrees_with_the_run_state(journal: Journal) -> None:
     """The newest run comes first; the run `workspace` is not listed."""
-    journal.append(WORKSPACE_RUN, HoldSet(number=0, scope="all", reason="upgrade", account="ann"))
+    journal.append_shared(WORKSPACE_RUN, HoldSet(number=0, scope="all", reason="upgrade", account="ann"))
     fill(journal, "a" * 32)
-    journal.append("b" * 32, started(task="another"))
-    listed = journal.runs()
+    append(journal, "b" * 32, started(task="another"))
+    listed = list(list_runs(journal))
     state = RunState()
     for item in journal.events("a" * 32):
         state = apply_event(state, item)
     assert [item.run for item in listed] == ["b" * 32, "a" * 32]
-    assert listed[1] == summary("a" * 32, state)
+    assert listed[1] == summary(run_row("a" * 32, state))
     assert (listed[0].state, listed[0].task, listed[0].outcome) == ("running", "another", None)
 
 
 def test_a_run_is_found_by_the_beginning_of_its_id(journal: Journal) -> None:
     """A unique prefix is enough, as in git; an ambiguous one is refused."""
-    for run in ("ab" * 16, "ac" * 16, WORKSPACE_RUN):
-        journal.append(run, asked(0))
-    assert journal.resolve_run("ab") == journal.resolve_run("ab" * 16) == "ab" * 16
+    for run in ("ab" * 16, "ac" * 16):
+        append(journal, run, started())
+    journal.append_shared(WORKSPACE_RUN, HoldSet(number=0, scope="all", reason="upgrade", account="ann"))
+    assert resolve_run(journal, "ab") == resolve_run(journal, "ab" * 16) == "ab" * 16
     for prefix, message in (
         ("a", "more than one run begins with"),
         ("f", "has no run 'f'"),
@@ -317,21 +331,21 @@ def test_a_run_is_found_by_the_beginning_of_its_id(journal: Journal) -> None:
         ("%", "has no run"),
     ):
         with pytest.raises(UsageError, match=message):
-            journal.resolve_run(prefix)
+            resolve_run(journal, prefix)
     with pytest.raises(UsageError, match="has no run"):
-        journal.resolve_run(WORKSPACE_RUN)
+        resolve_run(journal, WORKSPACE_RUN)
 
 
 def test_the_clock_is_the_callers(path: Path) -> None:
     """All times come from one clock, which a test or a replay can replace."""
-    with Journal(path, clock=lambda: 42) as journal:
-        assert journal.append(RUN, asked(0)).at == 42
+    with open_journal(path, clock=lambda: 42) as journal:
+        assert append(journal, RUN, asked(0)).at == 42
 
 
 def test_appending_costs_the_same_in_a_long_run(journal: Journal) -> None:
     """The cost of an append, counted in database steps and not in seconds, does not grow with the run."""
     counts: list[int] = []
-    connection: Any = journal._connection.connection.driver_connection
+    record, connection = StoredRecord(journal, RUN), cast("Any", journal.database)._writer
     for step in range(600):
         if step in (5, 599):
             steps = [0]
@@ -341,7 +355,7 @@ def test_appending_costs_the_same_in_a_long_run(journal: Journal) -> None:
                 return 0
 
             connection.set_progress_handler(tick, 1)
-        journal.append(RUN, asked(step))
+        record.append(asked(step))
         if step in (5, 599):
             connection.set_progress_handler(None, 0)
             counts.append(steps[0])
@@ -350,5 +364,5 @@ def test_appending_costs_the_same_in_a_long_run(journal: Journal) -> None:
 
 def test_reading_an_event_returns_its_type(journal: Journal) -> None:
     """Reading an event returns its type, not only its data."""
-    journal.append(RUN, started())
+    append(journal, RUN, started())
     assert isinstance(journal.events(RUN)[0].event, RunStarted)

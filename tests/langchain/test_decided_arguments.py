@@ -22,6 +22,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 
 from remit.core.events import AttemptBegun, AttemptEnded
+from remit.journal import list_runs
 from remit.langchain import RemitMiddleware
 from remit.workspace import open_session
 from support.workspaces.langchain import Scripted, langchain_workspace, says
@@ -118,7 +119,7 @@ class LangChainWorkspace:
 
     def events(self, kind: type) -> list[Any]:
         journal = open_session(self.root).journal
-        events = [item.event for row in journal.runs() for item in journal.events(row.run)]
+        events = [item.event for row in list_runs(journal) for item in journal.events(row.run)]
         return [event for event in events if isinstance(event, kind)]
 
 

@@ -30,7 +30,7 @@ from remit.broker import holds as hold
 from remit.broker.approvals import requests as approval
 from remit.core.errors import UsageError
 from remit.core.events import ApprovalRequested, AttemptBegun, CallAnswered, CallDecided, ModelResponded, RunStarted
-from remit.journal.run_log import Record
+from remit.journal import StoredRecord, list_runs
 from remit.langchain.middleware import RemitMiddleware
 from remit.workspace.session import open_session
 from remit.workspace.template import starter_folder, write_starter
@@ -67,7 +67,7 @@ class LangChainWorkspace:
         return create_agent(Scripted(turns=list(turns)), self.shop.TOOLS, middleware=middleware, **more)
 
     def runs(self) -> list[str]:
-        return [row.run for row in open_session(self.root).journal.runs()]
+        return [row.run for row in list_runs(open_session(self.root).journal)]
 
     def events(self, kind: type) -> list[Any]:
         journal = open_session(self.root).journal
@@ -80,7 +80,7 @@ class LangChainWorkspace:
         """The one call that waits for approval, read from the journal."""
         journal = open_session(self.root).journal
         ((run, requested),) = [
-            (run, item) for run in self.runs() for item in approval.waiting_approvals(Record(journal, run))
+            (run, item) for run in self.runs() for item in approval.waiting_approvals(StoredRecord(journal, run))
         ]
         return run, requested
 
@@ -88,7 +88,7 @@ class LangChainWorkspace:
         """Approve the one call that waits, as another user."""
         run, requested = self.waiting()
         approval.grant_approval(
-            Record(open_session(self.root).journal, run),
+            StoredRecord(open_session(self.root).journal, run),
             requested,
             approval.Approval(approver="user:lea", role="role:lead", account="lea"),
             roles_of=open_session(self.root).policy.roles_of,
@@ -444,7 +444,7 @@ def test_a_plain_tool_node_that_runs_again_after_a_pause_repeats_no_effect(
     for _ in range(2):
         for requested in remit.waiting("t1")[:1]:
             approval.grant_approval(
-                Record(open_session(workspace.root).journal, str(run)),
+                StoredRecord(open_session(workspace.root).journal, str(run)),
                 requested,
                 approval.Approval(approver="user:lea", role="role:lead", account="lea"),
                 roles_of=open_session(workspace.root).policy.roles_of,
@@ -538,7 +538,7 @@ def test_a_rejected_call_never_runs_whatever_the_graph_is_resumed_with(
     agent.invoke(ASKED, THREAD)
     run, requested = workspace.waiting()
     approval.reject_approval(
-        Record(open_session(workspace.root).journal, run),
+        StoredRecord(open_session(workspace.root).journal, run),
         requested,
         approver="user:lea",
         roles_of=open_session(workspace.root).policy.roles_of,
@@ -866,7 +866,7 @@ async def test_an_action_of_remit_is_a_sandboxed_tool_of_any_graph(triage: Remit
     assert (refused.status, refused.artifact["error"]["code"]) == ("error", "invalid_arguments")
     triage.finish(answer="done")
     journal = triage._runs._session.journal
-    events = [item.event for row in journal.runs() for item in journal.events(row.run)]
+    events = [item.event for row in list_runs(journal) for item in journal.events(row.run)]
     assert {event.confinement for event in events if isinstance(event, AttemptBegun)} == {"full"}
 
 

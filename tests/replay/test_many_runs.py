@@ -55,7 +55,7 @@ def test_a_run_killed_anywhere_leaves_a_file_equal_to_its_journal_that_names_wha
         chain = opened.journal.chain(name)
         path = opened.traces / f"{name}.jsonl"
         assert compare_copy(path, chain).state in ("complete", "behind"), name
-        assert reconcile(opened.traces, chain).state == "complete"
+        assert reconcile(opened.traces, opened.journal, chain).state == "complete"
         copy = read_trace(path)
         assert copy.chain.links == chain.links
         assert verify(copy, original=chain) == ()

@@ -47,7 +47,7 @@ def test_a_random_run_is_reproduced_from_journal_file_and_export(
         result = asyncio.run(replay(found.records, books, tampering=find_tampering(found.faults(), found.chain)))
         assert result.reproduced, (copy, result.divergences)
     assert find_contradictions(trace.records) == []
-    assert reconcile(opened.traces, trace.chain).state == "complete"
+    assert reconcile(opened.traces, opened.journal, trace.chain).state == "complete"
     rules = dict(session.policy_files(folder))
     rules["policies/rules.csv"] += UNRELATED
     other = policy.load_policy(rules, vocabulary(opened.workspace))

@@ -24,8 +24,8 @@ from remit.core.events import (
     RunFinished,
     RunStarted,
 )
+from remit.journal import open_journal
 from remit.journal.hash_chain import link
-from remit.journal.store import Journal
 from remit.policy import engine as policy
 from remit.replay.divergence import Divergence, DivergenceKind
 from remit.replay.recorded import WhatIf
@@ -257,7 +257,7 @@ def test_live_reads_repeat_the_reads_and_nothing_else(read_once: tuple[Path, str
     assert done.json["live_reads"]["read"] == 1
     assert done.json["live_reads"]["kept"] == {"from the record: the call has an effect": 1}
     assert not (work / "reports" / "r.md").exists()
-    journal = Journal(session / "traces" / "journal.db")
+    journal = open_journal(session / "traces" / "journal.db")
     events = [item.event for item in journal.events(done.json["live_reads"]["run"])]
     assert [event.type for event in events if event is not None and event.type == "attempt.begun"] == ["attempt.begun"]
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from remit.core.events import AttemptBegun, AttemptEnded, ModelResponded, Recorded, RunStarted
+from remit.journal import list_runs
 from remit.replay.minimize import shrink
 from remit.runtime import runner as run
 from remit.tracing import open_trace, read_trace
@@ -78,7 +79,7 @@ def test_a_failing_run_of_sixty_steps_is_reduced_to_its_three_causes_and_a_test(
     }
     assert sum(isinstance(item.event, AttemptBegun) for item in golden.records) == 2  # the busy one is tried once now
     assert command(folder, "replay", "traces/golden/late.jsonl").code == 0
-    assert {row.run for row in opened.journal.runs()} == {name}
+    assert {row.run for row in list_runs(opened.journal)} == {name}
 
     code = "import runpy, sys; runpy.run_path(sys.argv[1])['test_late_does_not_come_back']()"
     test = [sys.executable, "-c", code, str(folder / "tests" / "test_late.py")]

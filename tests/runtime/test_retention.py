@@ -20,7 +20,7 @@ from remit.cli import remit
 from remit.core.calls import BREAK_GLASS
 from remit.core.errors import UsageError
 from remit.core.events import RunFinished, RunPruned
-from remit.journal.store import WORKSPACE_RUN, Journal
+from remit.journal import WORKSPACE_RUN, StoredRecord, list_runs, open_journal, resolve_run
 from remit.runtime import runner as run
 from remit.runtime.retention import prunable, prune, retention_seconds
 from remit.tracing import open_trace, write_portable
@@ -60,7 +60,7 @@ def test_old_runs_are_deleted_completely_and_others_stay_complete(play: Play, co
 
     assert done.runs == (old,)
     assert done.objects == 2  # the index and the rules that only this run used
-    assert {row.run for row in opened.journal.runs()} == {kept, waiting}
+    assert {row.run for row in list_runs(opened.journal)} == {kept, waiting}
     assert not (opened.traces / f"{old}.jsonl").exists()
     for path in opened.traces.rglob("*"):
         if path.is_file() and path.name != "journal.db":
@@ -68,7 +68,7 @@ def test_old_runs_are_deleted_completely_and_others_stay_complete(play: Play, co
     for name in (kept, waiting):
         trace = open_trace(opened.traces, opened.journal, name)
         assert trace.bundles()
-        assert reconcile(opened.traces, trace.chain).state == "complete"
+        assert reconcile(opened.traces, opened.journal, trace.chain).state == "complete"
     assert command(played.folder, "replay", kept).code == 0
 
     audit = opened.journal.get(WORKSPACE_RUN, f"run.pruned/{old}")
@@ -92,10 +92,10 @@ def test_a_command_on_a_deleted_run_says_when_it_was_deleted_and_by_whom(play: P
         result = command(played.folder, *arguments)
         assert (result.code, result.out) == (2, "")
         assert f"run {first} was pruned at {utc(pruned.at)} by account 'op'" in result.err, result.err
-    assert played.opened.journal.resolve_run(second) == second
+    assert resolve_run(played.opened.journal, second) == second
     for never in ("zz", "%", ""):
         with pytest.raises(UsageError, match="the journal has no run"):
-            played.opened.journal.resolve_run(never)
+            resolve_run(played.opened.journal, never)
 
 
 @pytest.mark.parametrize(("runs", "terminal"), [(11, True), (11, False), (10, True)])
@@ -109,7 +109,7 @@ def test_deleting_many_runs_shows_its_progress_on_a_terminal(
     """Only on a terminal: a pipe or a log gets the result alone."""
     folder = clerk([])
     opened = session.open_session(folder)
-    with Journal(opened.traces / "journal.db", clock=lambda: EPOCH // 2) as long_ago:
+    with open_journal(opened.traces / "journal.db", clock=lambda: EPOCH // 2) as long_ago:
         for number in range(runs):
             long_ago.append(f"{number:032x}", started())
             long_ago.append(f"{number:032x}", RunFinished(outcome="completed"))
@@ -129,7 +129,7 @@ def test_deleting_many_runs_shows_its_progress_on_a_terminal(
     expected = [f"deleted {number} of {runs} runs" for number in range(1, runs + 1)] if runs > 10 and terminal else []
     assert re.findall(r"\r(deleted \d+ of \d+ runs)", shown) == expected
     assert shown.rpartition("\n")[2] == "end"
-    assert session.open_session(folder).journal.runs() == []
+    assert list(list_runs(session.open_session(folder).journal)) == []
 
 
 def test_golden_runs_are_kept_and_an_unreadable_golden_file_stops_the_deletion(play: Play) -> None:
@@ -157,7 +157,7 @@ def test_an_emergency_that_nobody_has_reviewed_keeps_its_run(clerk: Callable[...
     ended = asyncio.run(run.start_run(opened, start))
     now = time.time_ns()
     approval.grant_approval(
-        run.Record(opened.journal, ended.run),
+        StoredRecord(opened.journal, ended.run),
         ended.waiting[0],
         approval.Approval(
             approver="user:bea", role=BREAK_GLASS, account="bea", reason="INC-7", until=now + 60_000_000_000
@@ -189,7 +189,7 @@ def test_an_interrupted_deletion_is_completed_by_the_next_one(play: Play, monkey
             prune(opened, prunable(opened, 0), account="op")
     assert opened.journal.chain(old).head == head  # the journal is deleted last
     assert prune(opened, prunable(opened, 0), account="op").runs == (old,)
-    assert opened.journal.runs() == []
+    assert list(list_runs(opened.journal)) == []
     assert len(opened.journal.every("run.pruned")) == 1
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from remit.core.errors import RunEnded, WorkspaceError
+from remit.journal import list_runs
 from remit.runtime.one_call import OneCall
 from remit.runtime.runner import RunRequest, start_run
 from remit.sandbox import Output
@@ -225,7 +226,7 @@ def test_a_run_whose_packages_cannot_be_fetched_does_not_begin(
     )
     with pytest.raises(RunEnded, match=r"cannot be fetched(.|\n)*UV_DEFAULT_INDEX"):
         asyncio.run(start_run(opened, beginning))
-    assert opened.journal.runs() == []
+    assert list(list_runs(opened.journal)) == []
 
 
 # -- what is chosen ----------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from remit.broker import holds as hold
 from remit.broker.approvals import requests as approval
 from remit.core.errors import Refusal
 from remit.core.events import Recorded
-from remit.journal.run_log import Record
+from remit.journal import StoredRecord
 from remit.replay.replayer import find_tampering, replay
 from remit.runtime import runner as run
 from remit.tracing import open_trace, read_trace, write_portable
@@ -91,7 +91,7 @@ def play_run(
         user = chance.choice(["user:operator"] * 4 + ["user:none"]) if number == 0 else None
         with suppress(Killed):
             play(folder, name, user, model, ends_after)
-        record = Record(opened.journal, name)
+        record = StoredRecord(opened.journal, name)
         if record.state.finished:
             break
         for requested in approval.waiting_approvals(record):

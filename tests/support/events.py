@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from remit.core.calls import (
     Subjects,
     Succeeded,
 )
+from remit.core.claims import Claim
 from remit.core.events import (
     AnyEvent,
     ApprovalGranted,
@@ -41,6 +43,7 @@ from remit.core.events import (
     RunStarted,
     Usage,
 )
+from remit.journal import Journal, StoredRecord
 from remit.journal.hash_chain import link
 from remit.tracing import TraceFile
 
@@ -48,6 +51,16 @@ RUN: Final = "4bf92f3577b34da6a3ce929d0e0e4736"
 EPOCH: Final = 1_800_000_000_000_000_000  # Unix nanoseconds
 SUBJECTS: Final = Subjects(agent="agent:triage", user="user:ann")
 RULE: Final = Rule(file="policies/rules.csv", line=3, text="p, agent:triage, *, **, , allow", effect="allow", note="ok")
+
+
+def append(journal: Journal, run: str, event: AnyEvent, *, durable: bool = False) -> Recorded:
+    """Record one event of a run, as a process outside of the run does."""
+    return StoredRecord(journal, run).append(event, durable=durable)
+
+
+def claim(journal: Journal, run: str, event: AnyEvent, *claims: Claim) -> None:
+    """Record one event that takes from shared limits, or raise Exhausted."""
+    asyncio.run(StoredRecord(journal, run).append_claimed(event, claims))
 
 
 def started(**changes: Any) -> RunStarted:

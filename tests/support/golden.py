@@ -32,13 +32,14 @@ from remit.broker import holds as hold
 from remit.broker.approvals import requests as approval
 from remit.core.errors import Refusal
 from remit.core.events import AnyEvent, ApprovalRequested, Recorded
+from remit.journal import StoredRecord
 from remit.journal.run_log import Record
 from remit.runtime import runner as run
 from remit.tracing import open_trace, write_portable
 from remit.tracing.reader import VERSION
 from remit.workspace.session import WorkspaceSession, open_session
 from support import ROOT
-from support.lifecycle import Killed, dies_at
+from support.lifecycle import Killed, die_at
 from support.runs import DONE, turn
 from support.workspaces.ledger import ledger_workspace, use
 
@@ -62,7 +63,7 @@ class Stage:
 
     @property
     def record(self) -> Record:
-        return Record(self.session.journal, self.run)
+        return StoredRecord(self.session.journal, self.run)
 
     def start(self, *, dies_at: str = "", wait: float = 0.0, seen: Callable[[AnyEvent], None] | None = None) -> None:
         """Start the run; the process dies when the first event of the type `dies_at` is recorded."""
@@ -75,25 +76,23 @@ class Stage:
             model=run.open_model_of(opened, "clerk"),
             run=self.run,
         )
-        with suppress(Killed):
-            asyncio.run(run.start_run(opened, request, wait=wait, on_event=self._callback(dies_at, seen)))
-
-    def resume(self, *, dies_at: str = "") -> None:
-        """Resume the run in another process, under the files as they are now."""
-        with suppress(Killed):
-            asyncio.run(
-                run.resume_run(self.session, self.run, account="operator", on_event=self._callback(dies_at, None))
-            )
-
-    def _callback(self, at: str, seen: Callable[[AnyEvent], None] | None) -> Callable[[Recorded], None]:
-        die = dies_at(at)
+        if dies_at:
+            die_at(opened.journal, dies_at)
 
         def tell(recorded: Recorded) -> None:
             if seen is not None and recorded.event is not None:
                 seen(recorded.event)
-            die(recorded)
 
-        return tell
+        with suppress(Killed):
+            asyncio.run(run.start_run(opened, request, wait=wait, on_event=tell))
+
+    def resume(self, *, dies_at: str = "") -> None:
+        """Resume the run in another process, under the files as they are now."""
+        opened = self.session
+        if dies_at:
+            die_at(opened.journal, dies_at)
+        with suppress(Killed):
+            asyncio.run(run.resume_run(opened, self.run, account="operator"))
 
     def grant(self, person: str) -> None:
         with suppress(Refusal):  # a refused approval is recorded too

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,9 +15,10 @@ import pytest
 from remit.broker.approvals import requests as approval
 from remit.client import replay_trace
 from remit.core.calls import ProposedCall
-from remit.core.events import ApprovalRequested, Recorded, Usage
+from remit.core.events import ApprovalRequested, Usage
 from remit.core.messages import ModelTurn
-from remit.journal.run_log import Record
+from remit.journal import Journal, StoredRecord
+from remit.journal.storage.database import Batch
 from remit.replay.replayer import ReplayResult
 from remit.runtime import runner as run
 from remit.tracing import read_trace
@@ -33,14 +35,19 @@ class Killed(BaseException):
     """Stands for the end of the process by kill -9: no code after it runs."""
 
 
-def dies_at(kind: str) -> Callable[[Recorded], None]:
-    """A callback for `on_event` that raises Killed when the first event of that type is recorded."""
+def die_at(journal: Journal, kind: str) -> None:
+    """End the process of the next run once the first event of that type is written; nothing after it is."""
+    write = journal.write
 
-    def on_event(recorded: Recorded) -> None:
-        if recorded.type == kind:
-            raise Killed
+    def write_and_die(batch: Batch) -> None:
+        for number, link in enumerate(batch.links, 1):
+            if link.type == kind:
+                journal.write = write  # type: ignore[method-assign]
+                write(replace(batch, links=batch.links[:number]))
+                raise Killed
+        write(batch)
 
-    return on_event
+    journal.write = write_and_die  # type: ignore[method-assign]
 
 
 def killed(folder: Path, at: str) -> WorkspaceSession:
@@ -48,8 +55,9 @@ def killed(folder: Path, at: str) -> WorkspaceSession:
     opened = open_session(folder)
     model = run.open_model_of(opened, "clerk")
     start = run.RunRequest(agent="clerk", task="pay", subject="user:operator", account="t", model=model, run=RUN)
+    die_at(opened.journal, at)
     with pytest.raises(Killed):
-        asyncio.run(run.start_run(opened, start, on_event=dies_at(at)))
+        asyncio.run(run.start_run(opened, start))
     return opened
 
 
@@ -112,7 +120,7 @@ def granted(
     now: int | None = None,
 ) -> None:
     approval.grant_approval(
-        Record(played.opened.journal, played.ended.run),
+        StoredRecord(played.opened.journal, played.ended.run),
         requested,
         approval.Approval(approver=approver, role=role, account="tester"),
         roles_of=played.opened.policy.roles_of,

@@ -12,7 +12,7 @@ import pytest
 from remit import Remit
 from remit.core import RunEnded, UsageError, WorkspaceError
 from remit.core.events import CallAnswered, RunStarted
-from remit.journal import WORKSPACE_RUN
+from remit.journal import WORKSPACE_RUN, list_runs
 from remit.sandbox import Sandbox
 from remit.testing import FakeCall, FakeExecutor, ScriptedModel, capture_run, read_run, turn
 from remit.workspace import open_session
@@ -147,7 +147,7 @@ def test_a_fake_executor_answers_and_nothing_real_happens(clerk: Clerk) -> None:
     kept = {path: data for path, data in files_below(folder).items() if not path.startswith("traces/journal.db")}
     assert kept == before
     session = open_session(folder)
-    assert session.journal.runs() == []
+    assert list(list_runs(session.journal)) == []
     assert not (folder / "ledger.jsonl").exists()
     assert not (folder / "work").exists()
     session.journal.close()

@@ -12,7 +12,7 @@ import pytest
 
 from remit.broker.approvals import requests as approval
 from remit.core.errors import Refusal, UsageError
-from remit.journal.run_log import Record
+from remit.journal import StoredRecord, list_runs
 from remit.runtime import runner as run
 from remit.tracing import open_trace, read_trace
 from remit.tracing.reports.verification import verify
@@ -103,8 +103,8 @@ def test_with_content_off_an_approver_still_sees_the_call_and_the_run_continues(
         until = time.monotonic() + 60
         while time.monotonic() < until and not working.done():
             await asyncio.sleep(0.05)
-            for row in opened.journal.runs():
-                record = Record(opened.journal, row.run)
+            for row in list_runs(opened.journal):
+                record = StoredRecord(opened.journal, row.run)
                 for requested in approval.waiting_approvals(record):
                     assert "ben" in requested.summary
                     approved = approval.Approval(approver="user:lea", role="role:lead", account="t")

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from remit.broker.approvals import requests as approval
-from remit.journal.run_log import Record
+from remit.journal import StoredRecord
 from remit.runtime import runner as run
 from remit.tracing import Export
 from remit.tracing.export import trace_id_of_part
@@ -139,7 +139,7 @@ def test_a_resumed_run_is_exported_as_a_new_trace_linked_to_the_first(play: Play
     """The first trace has the run's id; a later process sends a new trace with a link to it."""
     played = play([turn(ledger__pay={"name": "ann", "amount": 500}), DONE])
     first = played.records
-    record = Record(played.opened.journal, played.ended.run)
+    record = StoredRecord(played.opened.journal, played.ended.run)
     approved = approval.Approval(approver="user:lea", role="role:lead", account="t")
     roles_of = played.opened.policy.roles_of
     approval.grant_approval(record, played.ended.waiting[0], approved, roles_of=roles_of, now=time.time_ns())

@@ -13,10 +13,10 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from ruamel.yaml import YAML
 
 from remit.broker import holds as hold
-from remit.broker.approvals import requests as approval
 from remit.cli import COMMANDS
 from remit.core.errors import CODES
 from remit.core.events import CallDecided
+from remit.journal import count_approvals
 from remit.tracing import Export
 from remit.tracing.metrics import GAUGES, INSTRUMENTS
 from remit.tracing.otel_metrics import Meter
@@ -104,8 +104,8 @@ def test_gauges_of_approvals_and_holds_are_read_from_the_workspace(play: Play) -
     journal = played.opened.journal
     reader = InMemoryMetricReader()
     gauges = {
-        "remit.approvals.waiting": lambda: approval.count_waiting_approvals(journal),
-        "remit.holds": lambda: len(hold.active_holds(journal)),
+        "remit.approvals.waiting": lambda: count_approvals(journal, "waiting"),
+        "remit.holds": lambda: len(journal.holds()),
     }
     Meter(gauges, reader)
     assert {name: value for name, _, value in points(reader)} == {"remit.approvals.waiting": 1, "remit.holds": 1}

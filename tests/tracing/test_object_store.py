@@ -12,9 +12,9 @@ import pytest
 
 from remit.core.errors import RunEnded, UsageError, WorkspaceError
 from remit.core.events import AnyEvent, RunFinished, RunResumed
-from remit.journal.store import Journal
+from remit.journal import open_journal
 from remit.tracing import ObjectStore, Trace, open_trace, read_trace, write_portable
-from support.events import RUN, started, turn
+from support.events import RUN, append, started, turn
 
 FILES = {
     "remit.toml": b'env = "local"\n',
@@ -37,9 +37,9 @@ def trace(tmp_path: Path) -> Trace:
         *turn(0),
         RunFinished(outcome="completed", answer="done"),
     ]
-    with Journal(folder / "journal.db") as journal:
+    with open_journal(folder / "journal.db") as journal:
         for event in events:
-            journal.append(RUN, event)
+            append(journal, RUN, event)
         return open_trace(folder, journal, RUN)
 
 

@@ -19,14 +19,15 @@ from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
 from remit.core.errors import RunEnded, UsageError
 from remit.core.events import AnyEvent
+from remit.journal import erase, open_journal
 from remit.journal.hash_chain import link_of
-from remit.journal.store import Journal
 from remit.tracing import TraceFile, open_trace, read_trace
 from remit.tracing.spans import Spans
 from support import CORPORA
 from support.events import (
     RUN,
     a_whole_run,
+    append,
     decided,
     ended,
     granted,
@@ -184,10 +185,10 @@ def test_a_file_rebuilt_from_the_events_is_the_file_that_was_written_live(
 
 def test_trace_file_and_journal_contain_the_same_events_and_chain(tmp_path: Path) -> None:
     """The file can replace the journal: the events and the hash chain are equal."""
-    with Journal(tmp_path / "journal.db") as journal:
+    with open_journal(tmp_path / "journal.db") as journal:
         file = TraceFile(tmp_path, RUN, journal)
         for event in a_whole_run():
-            file.see(journal.append(RUN, event))
+            file.see(append(journal, RUN, event))
         file.close()
         copy, original = read_trace(file.path), open_trace(tmp_path, journal, RUN)
     assert copy.records == original.records
@@ -197,9 +198,9 @@ def test_trace_file_and_journal_contain_the_same_events_and_chain(tmp_path: Path
 
 def test_events_that_another_process_recorded_are_fetched(tmp_path: Path) -> None:
     """An approver writes to the journal while the run waits; the file must not lose that."""
-    with Journal(tmp_path / "journal.db") as journal:
+    with open_journal(tmp_path / "journal.db") as journal:
         file = TraceFile(tmp_path, RUN, journal)
-        seen = [journal.append(RUN, event) for event in a_whole_run()]
+        seen = [append(journal, RUN, event) for event in a_whole_run()]
         for item in (seen[0], seen[5], seen[3], seen[-1]):
             file.see(item)
         file.close()
@@ -293,11 +294,11 @@ def test_the_environment_does_not_change_a_byte_of_the_file(tmp_path: Path, envi
 
 def test_an_erased_event_stays_in_the_file_without_its_text(tmp_path: Path) -> None:
     """A rebuilt file keeps the erasure, and the chain still holds."""
-    with Journal(tmp_path / "journal.db") as journal:
+    with open_journal(tmp_path / "journal.db") as journal:
         for event in a_whole_run():
-            journal.append(RUN, event)
-        journal.erase(RUN, 9)
-        journal.erase(RUN, 0)
+            append(journal, RUN, event)
+        erase(journal, RUN, 9)
+        erase(journal, RUN, 0)
         file = TraceFile(tmp_path, RUN)
         file.rebuild(journal.events(RUN))
         trace = read_trace(file.path)

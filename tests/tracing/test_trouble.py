@@ -70,7 +70,7 @@ def test_a_full_disk_ends_the_run_and_free_space_lets_it_resume(clerk: Callable[
     assert len(done) <= intended(folder)
     if not opened.journal.events(RUN):
         return
-    assert reconcile(opened.traces, opened.journal.chain(RUN)).state == "complete"
+    assert reconcile(opened.traces, opened.journal, opened.journal.chain(RUN)).state == "complete"
     again = remit(folder, "run", "--resume", RUN)
     assert again.code == 0, again.err
     keys = [effect["key"] for effect in effects(folder) if effect["action"] == "book"]
@@ -113,4 +113,4 @@ def test_a_dead_collector_only_adds_a_line_at_the_end(clerk: Callable[..., Path]
     assert done.code == 0, done.err
     assert "spans did not arrive at the collector; the trace file contains all spans" in done.out
     opened = open_session(folder)
-    assert reconcile(opened.traces, opened.journal.chain(RUN)).state == "complete"
+    assert reconcile(opened.traces, opened.journal, opened.journal.chain(RUN)).state == "complete"

@@ -11,8 +11,8 @@ from .broker import ApprovalPending, Broker
 from .budgets import CALLS_PER_TURN, check_turn, too_many_calls, wall_end
 from .circuit_breaker import check_circuit, count_attempt
 from .context import Moment, policy_context
-from .effects import InDoubt, effects_in_doubt, runs_in_doubt, settle_effect
-from .holds import active_holds, hold_reason, lift_hold, set_hold
+from .effects import settle_effect
+from .holds import hold_reason, lift_hold, set_hold
 from .host_tools import action_of, content_of, describe_host, describe_tool
 
 __all__ = [
@@ -20,27 +20,23 @@ __all__ = [
     "ApprovalPending",
     "AttemptOutcome",
     "Broker",
-    "InDoubt",
     "LiveExecutor",
     "Moment",
     "ProbeOutcome",
     "ToolExecutor",
     "action_of",
-    "active_holds",
     "check_circuit",
     "check_turn",
     "content_of",
     "count_attempt",
     "describe_host",
     "describe_tool",
-    "effects_in_doubt",
     "hold_reason",
     "lift_hold",
     "policy_context",
     "receives_key",
     "run_function",
     "run_probe",
-    "runs_in_doubt",
     "set_hold",
     "settle_effect",
     "too_many_calls",

@@ -9,7 +9,8 @@ Nothing here trusts the model, the tool, or an earlier process: only recorded ev
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -112,7 +113,7 @@ class Broker:
 
     # ── decide: all calls of a step, in the model's order ────────────────────────────────────────────────────────────
 
-    def decide(
+    async def decide(
         self, step: int, proposed_calls: Sequence[ProposedCall], *, cut: bool = False
     ) -> tuple[CallDecided, ...]:
         """Parse, resolve and decide every call of a step before any of them runs.
@@ -120,18 +121,14 @@ class Broker:
         `cut` is True if a length limit or a filter stopped the model in its turn. Then none of its calls runs, because the
         arguments may be cut and still be valid: `10` may be the beginning of `1000`.
         """
-        return tuple(self.decide_each(step, proposed_calls, cut=cut))
-
-    def decide_each(
-        self, step: int, proposed_calls: Sequence[ProposedCall], *, cut: bool = False
-    ) -> Iterator[CallDecided]:
-        """Like `decide`, but yields after each call, so that the event loop can run other tasks in between."""
         before: list[Call] = []
+        every: list[CallDecided] = []
         for index, proposed in enumerate(proposed_calls):
-            decided = self._decide_call(step, index, proposed, cut, before)
+            every.append(decided := await self._decide_call(step, index, proposed, cut, before))
             if decided.call is not None and decided.refusal is None:
                 before.append(decided.call)
-            yield decided
+            await asyncio.sleep(0)  # a turn with many calls does not block the event loop
+        return tuple(every)
 
     def latest_decision(self, step: int, index: int) -> CallDecided | None:
         """The last recorded decision of that call; None before the first one."""
@@ -140,7 +137,7 @@ class Broker:
             latest, number = event, number + 1
         return latest
 
-    def _decide_call(
+    async def _decide_call(
         self, step: int, index: int, proposed: ProposedCall, cut: bool, before: Sequence[Call]
     ) -> CallDecided:
         if (earlier := self.latest_decision(step, index)) is not None:
@@ -170,7 +167,7 @@ class Broker:
             if decision.verdict == "ask":
                 requests.check_waiting_approvals(self.record.state, self.agent.budget)
             if decision.verdict == "allow":
-                self._reserve(call)
+                await self._reserve(call)
             quoted = self._quoted_by_user(call) if proposed.redacted else None
             event = CallDecided(
                 step=step, index=index, proposed=proposed, call=shown, decision=decision, quoted_by_user=quoted
@@ -190,12 +187,12 @@ class Broker:
         """The fact of that name. It is recorded for redacted arguments, from which a replay cannot compute it."""
         return self._decider.request_of(call, self._decider.policy(call), "").context.quoted_by_user
 
-    def _reserve(self, call: Call) -> None:
+    async def _reserve(self, call: Call) -> None:
         """Reserve the largest amounts that the call can use of the limits that all runs share."""
         tool, _ = self.workspace.action(call.action)
         limits = tool.manifest.limits
         most: dict[Measure, int] = {"calls": 1, "seconds": int(limits.wall * 1000), "bytes": limits.output}
-        self.ports.reserve(self.record, call.step, call, most)
+        await self.ports.reserve(self.record, call.step, call, most)
 
     def _outstanding_output(self) -> int:
         """The largest number of bytes that allowed calls without a result can still return."""
@@ -260,7 +257,7 @@ class Broker:
             return self._record_result(step, index, decided.refusal)
         try:
             call = self._calls.get((step, index), decided.call)
-            decision = self._allowing_decision(decided, call)
+            decision = await self._allowing_decision(decided, call)
         except Refusal as refusal:
             return self._record_result(step, index, refusal_result(self.sanitizer, refusal))
         proposed = decided.proposed
@@ -268,7 +265,7 @@ class Broker:
         result = await self._execution.run(
             call, decision, arguments_complete=complete, lost_secret=lambda: self._lost_secret(call, proposed)
         )
-        self.ports.record_usage(self.record, step, call, self._used_amounts(step, index))
+        await self.ports.record_usage(self.record, step, call, self._used_amounts(step, index))
         return self._record_result(step, index, result, call)
 
     async def give_up(self, step: int, index: int, refusal: Refusal) -> Result:
@@ -287,7 +284,7 @@ class Broker:
             return await self.perform(step, index)  # no further attempt follows, so the call has a result of its own
         try:
             if ended is None:
-                self._allowing_decision(decided, call)
+                await self._allowing_decision(decided, call)
         except ApprovalPending:
             pass
         except Refusal as recorded:
@@ -301,7 +298,7 @@ class Broker:
             calls, wall, output = calls + 1, wall + ended.spent.wall_s, output + ended.spent.output_bytes
         return {"calls": min(calls, 1), "seconds": int(wall * 1000), "bytes": output}
 
-    def _allowing_decision(self, decided: CallDecided, call: Call) -> Decision:
+    async def _allowing_decision(self, decided: CallDecided, call: Call) -> Decision:
         """The decision that allows the call now.
 
         Raises:
@@ -312,12 +309,12 @@ class Broker:
         decision = decided.decision
         if decision.verdict == "ask" and self.record.get(requests.approval_key(call, decision)) is None:
             # No request exists yet, and later calls of the step were decided since: approvers see the current decision.
-            decided = self._record_if_changed(decided, call, self._decider.decide(call))
+            decided = await self._record_if_changed(decided, call, self._decider.decide(call))
             assert decided.decision is not None
             decision = decided.decision
         if decision.verdict == "ask":
-            requested = self._ensure_requested(call, decision)
-            self.record.refresh()
+            requested = await self._ensure_requested(call, decision)
+            await self.record.catch_up()
             if self.ports.awaits_answers(call):
                 raise ApprovalPending(requested)
             rejected = self.record.get(f"approval.rejected/{call.step}/{call.index}/{decision.decision_digest}")
@@ -325,24 +322,24 @@ class Broker:
                 raise refusals.rejected_by(rejected, call.action)
             expired = requests.approval_expired(requested, self.ports.clock(call.step, call.index))
             decision = self._decider.decide(call)
-            self._record_if_changed(decided, call, decision)
+            await self._record_if_changed(decided, call, decision)
             self._void_approvals(call, requested, decision)
             if decision.verdict == "ask":
                 if expired and decision.decision_digest == requested.decision_digest:
                     raise refusals.not_approved_in_time(call.action)
-                raise ApprovalPending(self._ensure_requested(call, decision))
+                raise ApprovalPending(await self._ensure_requested(call, decision))
         if decision.verdict != "allow":
             raise refusals.denied_by_policy(call, decision)
         return decision
 
-    def _record_if_changed(self, decided: CallDecided, call: Call, decision: Decision) -> CallDecided:
+    async def _record_if_changed(self, decided: CallDecided, call: Call, decision: Decision) -> CallDecided:
         """Record a new decision of the call if it differs from the recorded one."""
         before = decided.decision
         assert before is not None
         if (decision.verdict, decision.decision_digest) == (before.verdict, before.decision_digest):
             return decided
         if decision.verdict == "allow":
-            self._reserve(call)
+            await self._reserve(call)
         number = decided.round + 1
         again = decided.model_copy(update={"round": number, "decision": decision})
         self.record.append(again)
@@ -375,12 +372,13 @@ class Broker:
             if self.record.get(voided.key) is None:
                 self.record.append(voided)
 
-    def _ensure_requested(self, call: Call, decision: Decision) -> ApprovalRequested:
+    async def _ensure_requested(self, call: Call, decision: Decision) -> ApprovalRequested:
         requested = requests.request_approval(call, decision, self.ports.clock(call.step, call.index), self.sanitizer)
         earlier = self.record.get(requested.key)
         if isinstance(earlier, ApprovalRequested):
             return earlier
         self.record.append(requested, durable=True)
+        await self.record.commit()  # people can answer it from now on
         return requested
 
     def _lost_secret(self, call: Call, proposed: ProposedCall) -> Failed | None:

@@ -8,26 +8,14 @@ person looks there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Literal
 
 from remit.core import Call, Refusal, UsageError
-from remit.core.events import AttemptBegun, AttemptEnded, EffectSettled
+from remit.core.events import AttemptEnded, EffectSettled
 from remit.core.parsing import digest
-from remit.journal import InDoubtEffect, Journal, Record, RunState, effect_digest
+from remit.journal import InDoubtEffect, Record, RunState, effect_digest
 
 LOST: Final = "the process that ran this attempt exited before it recorded the outcome"
-
-
-@dataclass(frozen=True, kw_only=True)
-class InDoubt:
-    """One effect that may have happened. `answered` is True if its call has a result that the model has read."""
-
-    run: str
-    step: int
-    index: int
-    action: str
-    answered: bool
 
 
 def idempotency_key(call: Call, state: RunState) -> str:
@@ -122,26 +110,6 @@ def count_settlements(record: Record, step: int, index: int, who: Literal["probe
     return record.count(f"effect.settled/{step}/{index}/{who}")
 
 
-def effects_in_doubt(record: Record) -> list[InDoubt]:
-    """The effects of this run with an unknown outcome, in order, including calls that were interrupted and not resumed."""
-    found = [_open_effect(record, *place) for place in record.state.open if _is_open(record, place)]
-    found += [_answered_effect(record.run, doubt) for doubt in record.state.doubts if doubt.settled is None]
-    return sorted(found, key=lambda item: (item.step, item.index))
-
-
-def runs_in_doubt(journal: Journal) -> list[str]:
-    """The runs that have, or had, an effect with an unknown outcome."""
-    runs: dict[str, set[str]] = {}
-    for item in journal.every("attempt.begun", "attempt.ended"):
-        intents = runs.setdefault(item.run, set())
-        event = item.event
-        if isinstance(event, AttemptBegun) and event.effect_digest:
-            intents.add(event.key.partition("/")[2])
-        elif isinstance(event, AttemptEnded) and event.landed != "unknown":
-            intents.discard(event.key.partition("/")[2])
-    return [run for run, intents in runs.items() if intents]
-
-
 def settle_effect(
     record: Record,
     step: int,
@@ -159,7 +127,7 @@ def settle_effect(
     """
     if not person.startswith("user:") or person == "user:none":
         raise UsageError(f"account {account!r} has no user: map it in [identity] of remit.toml")
-    if not any((item.step, item.index) == (step, index) for item in effects_in_doubt(record)):
+    if not any((item.step, item.index) == (step, index) for item in record.state.in_doubt):
         raise UsageError(f"the outcome of call {step}.{index} is not unknown: `remit settle` lists the calls to settle")
     event = EffectSettled(
         step=step,
@@ -172,21 +140,3 @@ def settle_effect(
     )
     record.append(event, durable=True)
     return event
-
-
-def _is_open(record: Record, place: tuple[int, int]) -> bool:
-    call = record.state.open[place]
-    if not call.effect_digest or (call.settled is not None and call.settled.landed != "unknown"):
-        return False
-    number = record.count(f"attempt.begun/{place[0]}/{place[1]}")
-    ended = record.get(f"attempt.ended/{place[0]}/{place[1]}/{number}")
-    return number > 0 and (call.doubtful or ended is None)
-
-
-def _open_effect(record: Record, step: int, index: int) -> InDoubt:
-    action = record.state.open[step, index].action
-    return InDoubt(run=record.run, step=step, index=index, action=action, answered=False)
-
-
-def _answered_effect(run: str, doubt: InDoubtEffect) -> InDoubt:
-    return InDoubt(run=run, step=doubt.step, index=doubt.index, action=doubt.action, answered=True)

@@ -83,7 +83,7 @@ class Execution:
             try:
                 if (failed := lost_secret()) is not None:
                     return failed
-                self.ports.admit(call)
+                await self.ports.admit(call)
                 budgets.check_wall(self.record.state, self.agent.budget, self.ports.clock(call.step, call.index))
                 number += 1
                 ended = await self._attempt(call, decision, action, number)
@@ -141,11 +141,14 @@ class Execution:
             effect_digest=effect_digest(call),
         )
         self.record.append(begun, durable=call.effect != "read")
+        await self.record.commit()
         attempted = await self._bounded(call, number, key)
         ended = await self._ended(call, action, number, attempted)
         self.record.append(ended, durable=call.effect != "read")
+        if call.effect != "read":
+            await self.record.commit()
         tool, _ = self.workspace.action(call.action)
-        self.ports.attempt_ended(call, number, attempted.code, tool.manifest.breaker)
+        await self.ports.attempt_ended(call, number, attempted.code, tool.manifest.breaker)
         if attempted.code in ("sandbox_unavailable", "unrecorded"):
             raise RunEnded("sandbox_unavailable", attempted.message, fix="run `remit doctor`")
         return ended

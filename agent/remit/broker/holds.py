@@ -1,6 +1,6 @@
 """Holds: an operator stops a run, an agent, a tool or everything. They are checked before every effect.
 
-A hold is an event in the run named `workspace`, so every process sees it, and lifting it leaves a record.
+A hold is an event in the stream named `workspace`, so every process sees it, and lifting it leaves a record.
 """
 
 from __future__ import annotations
@@ -9,12 +9,7 @@ from collections.abc import Mapping
 
 from remit.core import UsageError
 from remit.core.events import HoldLifted, HoldSet
-from remit.journal import WORKSPACE_RUN, AlreadyRecorded, Log, Record
-
-
-def active_holds(log: Log) -> Mapping[str, HoldSet]:
-    """The holds in force, by scope (`run:…`, `agent:…`, `tool:…`, `all`)."""
-    return Record(log, WORKSPACE_RUN).state.holds
+from remit.journal import WORKSPACE_RUN, AlreadyRecorded, Journal
 
 
 def hold_reason(holds: Mapping[str, HoldSet], *scopes: str) -> str | None:
@@ -23,32 +18,34 @@ def hold_reason(holds: Mapping[str, HoldSet], *scopes: str) -> str | None:
     return None if hold is None else f"{hold.account} put {hold.scope} on hold: {hold.reason}"
 
 
-def set_hold(log: Log, scope: str, *, why: str, account: str) -> HoldSet:
-    """Put `scope` on hold until somebody lifts it."""
+def set_hold(journal: Journal, scope: str, *, why: str, account: str) -> HoldSet:
+    """Put `scope` (`run:…`, `agent:…`, `tool:…`, `all`) on hold until somebody lifts it."""
     while True:
-        hold = HoldSet(number=_count(log), scope=scope, reason=why, account=account)
+        hold = HoldSet(number=_number(journal), scope=scope, reason=why, account=account)
         try:
-            log.append(WORKSPACE_RUN, hold, durable=True)
+            journal.append_shared(WORKSPACE_RUN, hold)
         except AlreadyRecorded:  # another process recorded a hold with this number first
             continue
         return hold
 
 
-def lift_hold(log: Log, scope: str, *, account: str) -> None:
+def lift_hold(journal: Journal, scope: str, *, account: str) -> None:
     """Lift the hold on `scope`.
 
     Raises:
         UsageError: `scope` is not on hold.
     """
-    if scope not in active_holds(log):
+    if scope not in journal.holds():
         raise UsageError(f"{scope} is not on hold: `remit stop --list` lists the holds")
     while True:
         try:
-            log.append(WORKSPACE_RUN, HoldLifted(number=_count(log), scope=scope, account=account), durable=True)
+            journal.append_shared(WORKSPACE_RUN, HoldLifted(number=_number(journal), scope=scope, account=account))
         except AlreadyRecorded:
             continue
         return
 
 
-def _count(log: Log) -> int:
-    return len(log.events(WORKSPACE_RUN))
+def _number(journal: Journal) -> int:
+    """A number that no event of the workspace has yet."""
+    head = journal.head(WORKSPACE_RUN)
+    return 0 if head is None else head[0] + 1

@@ -35,19 +35,23 @@ class ExecutionPorts(Protocol):
         """The run state that the decision about the call is based on."""
         ...
 
-    def admit(self, call: Call) -> None:
+    async def admit(self, call: Call) -> None:
         """Raise a refusal if something outside of this run prevents the call.
 
         That is an operator's hold, an open circuit, or a graph that continued without the call.
         """
         ...
 
-    def attempt_ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
+    async def attempt_ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
         """Count how an attempt ended for the circuit breaker of the tool, which all runs share."""
         ...
 
     async def wait_until_stopped(self, call: Call, until: int) -> tuple[Code, str]:
         """Wait until a running call must be ended, then return the code and the reason. `until` is in Unix nanoseconds."""
+        ...
+
+    async def changed(self, seconds: float) -> None:
+        """Return once a hold may have been set, or after so many seconds."""
         ...
 
     def awaits_answers(self, call: Call) -> bool:
@@ -66,7 +70,7 @@ class ExecutionPorts(Protocol):
         """Wait before the next attempt; a hold on the call ends the wait."""
         ...
 
-    def reserve(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
+    async def reserve(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
         """Reserve amounts of the shared limits, for a call or (None) for the model turn of the step. Repeating it is safe.
 
         Raises:
@@ -74,6 +78,6 @@ class ExecutionPorts(Protocol):
         """
         ...
 
-    def record_usage(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
+    async def record_usage(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
         """Replace a reservation by the amounts that were really used."""
         ...

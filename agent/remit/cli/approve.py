@@ -69,7 +69,7 @@ def _list_emergencies(opened: WorkspaceSession, as_json: bool, *, quiet: bool) -
     """Print the approvals in role:break-glass that no second person has reviewed."""
     from remit.broker.approvals import emergencies
 
-    unreviewed = [item for item in emergencies(opened.journal) if item.review is None]
+    unreviewed = emergencies(opened.journal)
     if as_json:
         rows = [{"run": item.run, "at": item.at, **item.granted.model_dump(mode="json")} for item in unreviewed]
         echo(json_text(rows))
@@ -99,12 +99,12 @@ def approve_show_command(request: str, full: bool, as_json: bool) -> None:
     """
     from remit.broker.approvals import WIDTH, wrapped
     from remit.client import find_request
-    from remit.journal import Record
+    from remit.journal import StoredRecord
     from remit.workspace import open_session
 
     opened = open_session()
     waiting = find_request(opened, request)
-    record, item = Record(opened.journal, waiting.run), waiting.request
+    record, item = StoredRecord(opened.journal, waiting.run), waiting.request
     if as_json:
         echo(json_text({"run": record.run, **item.model_dump(mode="json")}))
         return
@@ -191,13 +191,13 @@ def revoke_command(request: str, reason: str, as_json: bool) -> None:
     """
     from remit.broker.approvals import revoke_approval
     from remit.client import find_request
-    from remit.journal import Record
+    from remit.journal import StoredRecord
     from remit.workspace import open_session, os_account, subject_of
 
     opened = open_session()
     waiting = find_request(opened, request)
     approver = subject_of(opened.workspace.settings, os_account())
-    record = Record(opened.journal, waiting.run)
+    record = StoredRecord(opened.journal, waiting.run)
     revoke_approval(record, waiting.request, approver=approver, account=os_account(), reason=reason)
     _confirm(as_json, f"the approval of {approver} is revoked", waiting.run)
 
@@ -225,9 +225,7 @@ def review_command(place: str, note: str, as_json: bool) -> None:
     matches = [
         item
         for item in emergencies(opened.journal)
-        if item.review is None
-        and item.run.startswith(run)
-        and call in ("", f"{item.granted.step}.{item.granted.index}")
+        if item.run.startswith(run) and call in ("", f"{item.granted.step}.{item.granted.index}")
     ]
     places = dict.fromkeys(item.place for item in matches)
     if not run or len(places) != 1:

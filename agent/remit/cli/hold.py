@@ -57,12 +57,13 @@ def stop_command(
       remit stop --tool tickets --reason "ticket system is down"
       remit stop --list
     """
-    from remit.broker import active_holds, set_hold
+    from remit.broker import set_hold
+    from remit.journal import resolve_run
     from remit.workspace import open_session, os_account
 
     opened = open_session()
     if listed:
-        holds = active_holds(opened.journal)
+        holds = opened.journal.holds()
         if as_json:
             echo(json_text([item.model_dump(mode="json") for item in holds.values()]))
         else:
@@ -73,7 +74,7 @@ def stop_command(
         return
     if not reason:
         raise click.UsageError("a hold needs a reason: --reason …")
-    run = opened.journal.resolve_run(run) if run else None
+    run = resolve_run(opened.journal, run) if run else None
     _check_exists(agent, opened.workspace.agents, "agent")
     _check_exists(tool, opened.workspace.tools, "tool")
     held = set_hold(opened.journal, _scope(run, agent, tool, everything), why=reason, account=os_account())
@@ -99,10 +100,11 @@ def start_command(run: str | None, agent: str | None, tool: str | None, everythi
       remit start --tool tickets
     """
     from remit.broker import lift_hold
+    from remit.journal import resolve_run
     from remit.workspace import open_session, os_account
 
     opened = open_session()
-    run = opened.journal.resolve_run(run) if run else None
+    run = resolve_run(opened.journal, run) if run else None
     scope = _scope(run, agent, tool, everything)
     lift_hold(opened.journal, scope, account=os_account())
     echo(json_text({"ok": True, "scope": scope}) if as_json else f"{scope} is no longer held")

@@ -98,6 +98,7 @@ class RunOptions:
 def _resume(
     opened: WorkspaceSession, name: str, options: RunOptions, output: LiveOutput
 ) -> Coroutine[Any, Any, RunResult]:
+    from remit.journal import resolve_run
     from remit.runtime import resume_run
     from remit.workspace import os_account
 
@@ -105,7 +106,7 @@ def _resume(
         raise click.UsageError("--resume allows no AGENT, TASK, --model, --user or --scope: they are in the record")
     return resume_run(
         opened,
-        opened.journal.resolve_run(name),
+        resolve_run(opened.journal, name),
         account=os_account(),
         wait=options.waits,
         on_event=output.on_event,

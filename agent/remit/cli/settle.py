@@ -12,7 +12,7 @@ from remit.cli.output import echo, json_text
 from remit.cli.text_argument import TEXT
 
 if TYPE_CHECKING:
-    from remit.broker import InDoubt
+    from remit.journal import InDoubt
     from remit.workspace import WorkspaceSession
 
 
@@ -43,24 +43,25 @@ def settle_command(effect: str | None, landed: str | None, reason: str | None, a
         return
     if landed is None or not reason:
         raise click.UsageError("check whether it happened, then add --landed or --not-landed, and --reason")
-    doubt = _find_effect(opened, effect)
-    _settle(opened, doubt, landed, reason)
-    place = f"{doubt.run[:8]}/{doubt.step}.{doubt.index}"
+    run, doubt = _find_effect(opened, effect)
+    _settle(opened, run, doubt, landed, reason)
+    place = f"{run[:8]}/{doubt.step}.{doubt.index}"
     outcome = f"recorded: {doubt.action} of {place} has {'' if landed == 'landed' else 'not '}happened"
-    following = "" if doubt.answered else f". Continue with: remit run --resume {doubt.run[:8]}"
-    echo(json_text({"ok": True, **asdict(doubt), "landed": landed}) if as_json else outcome + following)
+    following = "" if doubt.answered else f". Continue with: remit run --resume {run[:8]}"
+    echo(json_text({"ok": True, "run": run, **asdict(doubt), "landed": landed}) if as_json else outcome + following)
 
 
-def _settle(opened: WorkspaceSession, doubt: InDoubt, landed: str, reason: str) -> None:
+def _settle(opened: WorkspaceSession, run: str, doubt: InDoubt, landed: str, reason: str) -> None:
     from remit.broker import settle_effect
-    from remit.journal import Record, lock_run
+    from remit.journal import StoredRecord
     from remit.workspace import os_account, subject_of
 
     account = os_account()
-    # A call without a result may be running now. The lock fails if a process executes the run: then nobody may settle it.
-    with nullcontext() if doubt.answered else lock_run(opened.traces, doubt.run):
+    # A call without a result may be running now. The lease cannot be taken while a process drives the run: then nobody may
+    # settle it.
+    with nullcontext() if doubt.answered else opened.journal.brief_lease(run):
         settle_effect(
-            Record(opened.journal, doubt.run),
+            StoredRecord(opened.journal, run),
             doubt.step,
             doubt.index,
             landed="landed" if landed == "landed" else "not_landed",
@@ -71,33 +72,32 @@ def _settle(opened: WorkspaceSession, doubt: InDoubt, landed: str, reason: str) 
 
 
 def _list(opened: WorkspaceSession, as_json: bool) -> None:
-    from remit.broker import effects_in_doubt, runs_in_doubt
-    from remit.journal import Record
+    from remit.journal import RunQuery, list_runs
 
-    doubts = [item for run in runs_in_doubt(opened.journal) for item in effects_in_doubt(Record(opened.journal, run))]
+    doubts = [(row.run, doubt) for row in list_runs(opened.journal, RunQuery(in_doubt=True)) for doubt in row.in_doubt]
     if as_json:
-        echo(json_text([asdict(item) for item in doubts]))
+        echo(json_text([{"run": run, **asdict(doubt)} for run, doubt in doubts]))
         return
-    for item in doubts:
-        check = f"`remit run --resume {item.run[:8]}` lets the tool check"
-        state = "the agent has received this answer" if item.answered else check
-        echo(f"{item.run[:8]}/{item.step}.{item.index}  {item.action}: outcome unknown; {state}")
+    for run, doubt in doubts:
+        check = f"`remit run --resume {run[:8]}` lets the tool check"
+        state = "the agent has received this answer" if doubt.answered else check
+        echo(f"{run[:8]}/{doubt.step}.{doubt.index}  {doubt.action}: outcome unknown; {state}")
     if not doubts:
         echo("no effects with unknown outcome")
 
 
-def _find_effect(opened: WorkspaceSession, name: str) -> InDoubt:
-    from remit.broker import effects_in_doubt
+def _find_effect(opened: WorkspaceSession, name: str) -> tuple[str, InDoubt]:
+    """The run and the effect that `name` names: RUN, or RUN/STEP.INDEX."""
     from remit.core import UsageError
-    from remit.journal import Record
+    from remit.journal import StoredRecord, resolve_run
 
     run, _, place = name.partition("/")
-    record = Record(opened.journal, opened.journal.resolve_run(run))
-    doubts = effects_in_doubt(record)
+    record = StoredRecord(opened.journal, resolve_run(opened.journal, run))
+    doubts = record.state.in_doubt
     matches = [item for item in doubts if place in ("", f"{item.step}.{item.index}")]
     if len(matches) != 1:
         places = ", ".join(f"{record.run[:8]}/{item.step}.{item.index}" for item in doubts) or "none"
         raise UsageError(
             f"{name!r} matches {len(matches)} effects with unknown outcome, not one; those of this run: {places}"
         )
-    return matches[0]
+    return record.run, matches[0]

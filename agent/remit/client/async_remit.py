@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Final, Self
 
-from remit.broker import active_holds, lift_hold, set_hold
+from remit.broker import lift_hold, set_hold
 from remit.client.replays import open_trace_of, replay_trace
 from remit.client.requests import (
     Approved,
@@ -22,7 +23,7 @@ from remit.client.results import CallResult, Explanation, call_result
 from remit.client.streams import AsyncRunStream
 from remit.core import Call, Decision, Failed, Json, Model, Refusal, Scope, UsageError
 from remit.core.events import CallDecided, HoldSet, Recorded
-from remit.journal import RunSummary
+from remit.journal import RunSummary, list_runs, resolve_run
 from remit.policy import Policy
 from remit.replay import ReplayResult
 from remit.runtime import (
@@ -129,7 +130,7 @@ class AsyncRemit:
     ) -> Decision:
         """See `Remit.decide`."""
         subject = acting_subject(self.session, user)
-        _, decision = _decided(decide_call(self.session, agent, action, _arguments(arguments), subject=subject))
+        _, decision = _decided(await decide_call(self.session, agent, action, _arguments(arguments), subject=subject))
         return decision
 
     async def explain(
@@ -137,13 +138,13 @@ class AsyncRemit:
     ) -> Explanation:
         """See `Remit.explain`."""
         subject = acting_subject(self.session, user)
-        decided, rules = explain_call(self.session, agent, action, _arguments(arguments), subject=subject)
+        decided, rules = await explain_call(self.session, agent, action, _arguments(arguments), subject=subject)
         call, decision = _decided(decided)
         return Explanation(call=call, decision=decision, rules=rules)
 
-    async def runs(self) -> tuple[RunSummary, ...]:
+    async def runs(self, *, limit: int = 50) -> tuple[RunSummary, ...]:
         """See `Remit.runs`."""
-        return tuple(self.session.journal.runs())
+        return tuple(islice(list_runs(self.session.journal, page=limit), limit))
 
     async def trace(self, run: str) -> Trace:
         """See `Remit.trace`."""
@@ -173,7 +174,7 @@ class AsyncRemit:
 
     async def holds(self) -> Mapping[str, HoldSet]:
         """See `Remit.holds`."""
-        return active_holds(self.session.journal)
+        return self.session.journal.holds()
 
     async def hold(self, scope: str, *, reason: str) -> HoldSet:
         """See `Remit.hold`."""
@@ -219,7 +220,7 @@ class AsyncRemit:
         )
 
     def _run(self, name: str) -> str:
-        return self.session.journal.resolve_run(name)
+        return resolve_run(self.session.journal, name)
 
     def _scope(self, scope: str) -> str:
         """The scope of a hold. Raises UsageError for a name that does not exist: it would hold nothing, silently."""

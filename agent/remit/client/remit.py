@@ -158,9 +158,9 @@ class Remit:
         """Decide one call like `decide`, and say what each matching rule contributed. The errors are those of `decide`."""
         return _wait_for(self._client.explain(action, arguments, agent=agent, user=user))
 
-    def runs(self) -> tuple[RunSummary, ...]:
-        """Every run of the workspace, the latest first."""
-        return _wait_for(self._client.runs())
+    def runs(self, *, limit: int = 50) -> tuple[RunSummary, ...]:
+        """The latest `limit` runs of the workspace, the latest first."""
+        return _wait_for(self._client.runs(limit=limit))
 
     def trace(self, run: str) -> Trace:
         """The trace of a run: a run id, a unique prefix of one, or a trace file.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from remit.journal import Chain
+from remit.journal import Chain, resolve_run
 from remit.policy import Policy
 from remit.replay import ReplayResult, WhatIf, check_replayable, find_tampering, replay
 from remit.tracing import Trace, is_trace_file, open_trace, read_trace
@@ -24,8 +24,8 @@ def open_trace_of(session: WorkspaceSession, run: str) -> Trace:
     """
     if is_trace_file(run):
         return read_trace(Path(run))
-    trace = open_trace(session.traces, session.journal, session.journal.resolve_run(run))
-    reconcile(session.traces, trace.chain)
+    trace = open_trace(session.traces, session.journal, resolve_run(session.journal, run))
+    reconcile(session.traces, session.journal, trace.chain)
     return trace
 
 

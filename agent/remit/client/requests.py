@@ -14,7 +14,7 @@ from remit.broker.approvals import (
 )
 from remit.core import BREAK_GLASS, UsageError
 from remit.core.events import NANO, ApprovalRequested
-from remit.journal import Record
+from remit.journal import Record, StoredRecord, approvals_in_state, resolve_run
 from remit.policy import Policy
 from remit.workspace import WorkspaceSession, os_account, subject_of
 
@@ -57,12 +57,11 @@ class Approved:
 
 def waiting_approvals_of(session: WorkspaceSession) -> tuple[WaitingApproval, ...]:
     """Every open request for approval of the workspace."""
-    runs = [row.run for row in session.journal.runs() if row.state == "waiting"]
-    return tuple(
-        WaitingApproval(run=run, request=request)
-        for run in runs
-        for request in waiting_approvals(Record(session.journal, run))
+    requests = (
+        (run, ApprovalRequested.model_validate_json(body))
+        for run, _, body in approvals_in_state(session.journal, "waiting")
     )
+    return tuple(WaitingApproval(run=run, request=request) for run, request in requests)
 
 
 def find_request(session: WorkspaceSession, name: str) -> WaitingApproval:
@@ -74,7 +73,7 @@ def find_request(session: WorkspaceSession, name: str) -> WaitingApproval:
         UsageError: no request matches, or several do.
     """
     run, _, place = name.partition("/")
-    record = Record(session.journal, session.journal.resolve_run(run))
+    record = StoredRecord(session.journal, resolve_run(session.journal, run))
     waiting = waiting_approvals(record)
     matches = [item for item in waiting if place in ("", f"{item.step}.{item.index}")]
     if not matches and place and (closed := _latest(record, place)) is not None:
@@ -107,7 +106,7 @@ def approve(
         if len(waiting.roles) != 1:
             raise UsageError(f"the request needs several roles; choose yours: {' or '.join(waiting.roles)}")
         (role,) = waiting.roles
-    request, record, now = waiting.request, Record(session.journal, waiting.run), time.time_ns()
+    request, record, now = waiting.request, StoredRecord(session.journal, waiting.run), time.time_ns()
     approver = subject_of(session.workspace.settings, os_account())
     rapid = tuple(approved_within_a_minute(session.journal, record, request, approver=approver, now=now))
     approval = Approval(
@@ -130,7 +129,7 @@ def reject(session: WorkspaceSession, policy: Policy, waiting: WaitingApproval, 
     """
     approver = subject_of(session.workspace.settings, os_account())
     reject_approval(
-        Record(session.journal, waiting.run),
+        StoredRecord(session.journal, waiting.run),
         waiting.request,
         approver=approver,
         roles_of=policy.roles_of,

@@ -12,14 +12,16 @@ class Claim:
     """A reservation against one shared limit, made by one call or turn of one run.
 
     `amount` is a whole number of calls, milliseconds, bytes, tokens or millionths of the currency. `scope` names the limit and
-    for whom it is counted. The claim is granted if the sum within the last `window_ns` nanoseconds stays at or below `most`.
-    `most` None replaces the amount of a claim that was granted before by what was really used.
+    for whom it is counted. The claim is granted if the sum within the `window_ns` nanoseconds before `at` (Unix nanoseconds;
+    0: now) stays at or below `most`. `most` None corrects a claim that was granted `at` that time: `amount` is what was
+    really used less what was claimed, and is always granted.
     """
 
     scope: str
     amount: int
     most: int | None = None
     window_ns: int = 0
+    at: int = 0
 
 
 class Exhausted(RemitError):

@@ -1,35 +1,70 @@
+from .check import Difference, check_projections, rebuild_projections
 from .content_omission import OWN_DETAILS
 from .conversation import Conversation
+from .erasure import erase
 from .hash_chain import Chain, ChainFault, ChainLink, link, link_of, verify_chain
+from .lease import RUN_LOCKED, Lease
+from .live_record import LiveRecord
+from .opening import open_journal
+from .projections import CIRCUIT_STREAM, SHARED, WORKSPACE_RUN
 from .reducer import apply_event
-from .run_lock import RUN_LOCKED, is_run_locked, lock_run
-from .run_log import Log, MemoryLog, Record
-from .run_state import InDoubtEffect, RunState, RunSummary, Tries, effect_digest, retry_key
-from .store import WORKSPACE_RUN, AlreadyRecorded, Journal
+from .run_list import (
+    EVERY_RUN,
+    RunQuery,
+    approvals_in_state,
+    count_approvals,
+    find_run,
+    last_completed,
+    list_runs,
+    resolve_run,
+    used_bundles,
+)
+from .run_log import Log, MemoryLog, Record, StoredRecord
+from .run_state import Circuit, InDoubt, InDoubtEffect, RunState, RunSummary, Tries, effect_digest, retry_key
+from .store import AlreadyRecorded, Journal
 
 __all__ = [
+    "CIRCUIT_STREAM",
+    "EVERY_RUN",
     "OWN_DETAILS",
     "RUN_LOCKED",
+    "SHARED",
     "WORKSPACE_RUN",
     "AlreadyRecorded",
     "Chain",
     "ChainFault",
     "ChainLink",
+    "Circuit",
     "Conversation",
+    "Difference",
+    "InDoubt",
     "InDoubtEffect",
     "Journal",
+    "Lease",
+    "LiveRecord",
     "Log",
     "MemoryLog",
     "Record",
+    "RunQuery",
     "RunState",
     "RunSummary",
+    "StoredRecord",
     "Tries",
     "apply_event",
+    "approvals_in_state",
+    "check_projections",
+    "count_approvals",
     "effect_digest",
-    "is_run_locked",
+    "erase",
+    "find_run",
+    "last_completed",
     "link",
     "link_of",
-    "lock_run",
+    "list_runs",
+    "open_journal",
+    "rebuild_projections",
+    "resolve_run",
     "retry_key",
+    "used_bundles",
     "verify_chain",
 ]

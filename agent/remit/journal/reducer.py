@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, TypeVar
 
-from remit.core import Failed, Grant, Succeeded
+from remit.core import BREAK_GLASS, Failed, Grant, Succeeded
 from remit.core.events import (
     AnswerRejected,
     ApprovalGranted,
@@ -21,11 +21,10 @@ from remit.core.events import (
     CallAnswered,
     CallDecided,
     EffectSettled,
-    HoldLifted,
-    HoldSet,
     ModelFailed,
     ModelRequested,
     ModelResponded,
+    PolicyChanged,
     Recorded,
     RunFinished,
     RunResumed,
@@ -60,9 +59,11 @@ def apply_event(state: RunState, recorded: Recorded) -> RunState:
         case AttemptBegun() | AttemptEnded() as event:
             return _attempted(state, event)
         case RunStarted() as event:
-            return replace(state, started=event, started_at=recorded.at)
+            return replace(state, started=event, started_at=recorded.at, bundles=_used(state, event.bundle))
         case RunResumed() as event:
-            return replace(state, resumed=max(state.resumed, event.count))
+            return replace(state, resumed=max(state.resumed, event.count), bundles=_used(state, event.bundle))
+        case PolicyChanged() as event:
+            return replace(state, bundles=_used(state, event.bundle))
         case ModelRequested() as event:
             streak = state.refused_in_a_row
             step = max(state.step, event.step)
@@ -74,17 +75,11 @@ def apply_event(state: RunState, recorded: Recorded) -> RunState:
         case AnswerRejected():
             return replace(state, answers_rejected=state.answers_rejected + 1)
         case ApprovalRequested() | ApprovalGranted() | ApprovalRejected() | ApprovalRevoked() as event:
-            return _approval(state, event, recorded.at)
+            return _approval(state, event, recorded)
         case EffectSettled() as event:
             return _settled(state, event)
         case RunFinished() as event:
             return replace(state, finished=True, ended_at=recorded.at, outcome=event.outcome, code=event.code)
-        case HoldSet() as event:
-            return replace(state, holds={**state.holds, event.scope: event})
-        case HoldLifted() as event:
-            return replace(state, holds={scope: hold for scope, hold in state.holds.items() if scope != event.scope})
-        case ToolFailed() | ToolTrialStarted() | ToolRecovered() as event:
-            return _circuit(state, event, recorded.at)
         case None:
             return _erased(state, recorded)
         case _:
@@ -129,10 +124,17 @@ def _decided(state: RunState, event: CallDecided) -> RunState:
     return replace(state, open=opened, attempted=state.attempted + 1, retried=state.retried + again)
 
 
+def _used(state: RunState, bundle: str) -> tuple[str, ...]:
+    return state.bundles if not bundle or bundle in state.bundles else (*state.bundles, bundle)
+
+
 def _approval(
-    state: RunState, event: ApprovalRequested | ApprovalGranted | ApprovalRejected | ApprovalRevoked, at: int
+    state: RunState, event: ApprovalRequested | ApprovalGranted | ApprovalRejected | ApprovalRevoked, recorded: Recorded
 ) -> RunState:
-    place = (event.step, event.index)
+    place, at = (event.step, event.index), recorded.at
+    if isinstance(event, ApprovalGranted) and event.role == BREAK_GLASS:
+        emergency = (recorded.seq, at, event.until or 0)
+        state = replace(state, emergencies=(*state.emergencies, emergency))
     call = state.open.get(place)
     if call is None:
         return state
@@ -142,7 +144,9 @@ def _approval(
         call = replace(
             call,
             requested_decision=event.decision_digest,
+            request_seq=recorded.seq,
             missing=event.missing,
+            requested_at=at,
             expires_at=event.expires_at,
             grants=(),
             rejected=False,
@@ -167,7 +171,10 @@ def _attempted(state: RunState, event: AttemptBegun | AttemptEnded) -> RunState:
         return state
     if isinstance(event, AttemptBegun):  # the settled outcome of an earlier attempt does not apply to this one
         state = replace(state, retried=state.retried + (1 if event.attempt > 1 else 0))
-        return _with(state, place, replace(call, idempotency_key=event.idempotency_key, settled=None))
+        begun = replace(call, idempotency_key=event.idempotency_key, attempting=True, settled=None)
+        return _with(state, place, begun)
+    call = replace(call, attempting=False)
+    state = _with(state, place, call)
     output = state.output_bytes + event.spent.output_bytes
     if event.code is None:
         opened = {**state.open, place: replace(call, happened=True, doubtful=False)}
@@ -282,14 +289,16 @@ def _tried(state: RunState, key: str, *, failed: int = 0, refused: int = 0) -> R
     return replace(state, tries={**state.tries, key: tries})
 
 
-def _circuit(state: RunState, event: ToolFailed | ToolTrialStarted | ToolRecovered, at: int) -> RunState:
-    before = state.circuits.get(event.tool, Circuit())
-    others = {tool: circuit for tool, circuit in state.circuits.items() if tool != event.tool}
+def apply_circuit(
+    before: Circuit | None, event: ToolFailed | ToolTrialStarted | ToolRecovered, at: int
+) -> Circuit | None:
+    """The circuit breaker of a tool after one more event at that time (Unix nanoseconds); None: it has no failures."""
+    before = before or Circuit()
     match event:
         case ToolRecovered():
-            return replace(state, circuits=others)
+            return None
         case ToolTrialStarted():
-            now = replace(before, trials=before.trials + 1, tried_at=at)
+            return replace(before, trials=before.trials + 1, tried_at=at)
         case ToolFailed():
             now = replace(before, failures=before.failures + 1, rest_s=event.rest_s)
             # A failure during a rest is of a call that began before it, and changes nothing. A failure after a rest is of the
@@ -298,7 +307,7 @@ def _circuit(state: RunState, event: ToolFailed | ToolTrialStarted | ToolRecover
                 not before.opened_at and now.failures >= event.limit
             ):
                 now = replace(now, opened_at=at, openings=before.openings + 1, trials=0, tried_at=0)
-    return replace(state, circuits={**others, event.tool: now})
+            return now
 
 
 def _erased(state: RunState, recorded: Recorded) -> RunState:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from remit.core import Call, Code, Grant, MissingApproval
-from remit.core.events import NANO, Content, EffectSettled, HoldSet, Outcome, RunStarted
+from remit.core.events import NANO, Content, EffectSettled, Outcome, RunStarted
 from remit.core.parsing import digest
 
 # A call that fails with one of these codes never reached its tool. Other codes mean that it may have had an effect.
@@ -111,15 +111,26 @@ class InDoubtEffect:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InDoubt:
+    """An effect whose outcome is unknown; `answered` is False while its call has no answer, because its run was interrupted."""
+
+    step: int
+    index: int
+    action: str
+    answered: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class OpenCall:
     """A call between its first decision and its answer.
 
     `retry_key` is what its tries are counted by. `trusted` is True if the run had read nothing untrusted when the call was
     decided; `labels_since` are the labels of what the run read after that, which a declassifier cannot have looked at.
     `needs_approval` and `allowed` are the latest verdict. `requested_decision` is the decision digest of the latest approval
-    request, "" without one; `missing`, `grants` and `rejected` belong to that request only. A person's first grant before
-    `expires_at` (Unix nanoseconds) counts. `happened` is True if the effect has or may have happened; `doubtful` if that is
-    unknown; `settled` is the latest statement of its outcome.
+    request, "" without one; `request_seq` is the number of its event, and `missing`, `grants` and `rejected` belong to that
+    request only. A person's first grant between `requested_at` and `expires_at` (Unix nanoseconds) counts. `attempting` is True
+    while an attempt has begun and not ended. `happened` is True if the effect has or may have happened; `doubtful` if that
+    is unknown; `settled` is the latest statement of its outcome.
     """
 
     action: str
@@ -130,15 +141,24 @@ class OpenCall:
     allowed: bool = False
     happened: bool = False
     requested_decision: str = ""
+    request_seq: int = -1
     missing: tuple[MissingApproval, ...] = ()
+    requested_at: int = 0
     expires_at: int = 0
     grants: tuple[Grant, ...] = ()
     rejected: bool = False
     effect_digest: str = ""
     request_digest: str = ""
     idempotency_key: str = ""
+    attempting: bool = False
     doubtful: bool = False
     settled: EffectSettled | None = None
+
+    @property
+    def in_doubt(self) -> bool:
+        """True if the call may have had an effect that nobody knows of: its attempt has no end, or an unknown outcome."""
+        known = self.settled is not None and self.settled.landed != "unknown"
+        return self.effect_digest != "" and not known and (self.attempting or self.doubtful)
 
     @property
     def waiting(self) -> bool:
@@ -160,8 +180,9 @@ class RunState:
     current step, `refused_in_step` those in it, and `worked_in_step` is True once a call of it was not refused.
     `tries` counts by `retry_key`; `retried` counts all tries beyond the first, by the broker or by the model. `settled`
     counts, by action, the answered calls that succeeded or may have happened. `open` holds the calls between decision and
-    answer by (step, index), `doubts` the effects of unknown outcome, `holds` the holds of operators by scope, `circuits` the
-    circuit breakers by tool. `unmetered` counts the model's turns that reported no number of tokens.
+    answer by (step, index), `doubts` the effects of unknown outcome, `emergencies` the emergency approvals as (number of the
+    event, time, end). `bundles` are the digests of the policy bundles that the run used. `unmetered` counts the model's turns
+    that reported no number of tokens.
     """
 
     started: RunStarted | None = None
@@ -189,13 +210,13 @@ class RunState:
     retried: int = 0
     settled: Mapping[str, int] = field(default_factory=dict[str, int])
     open: Mapping[tuple[int, int], OpenCall] = field(default_factory=dict[tuple[int, int], OpenCall])
-    holds: Mapping[str, HoldSet] = field(default_factory=dict[str, HoldSet])
     doubts: tuple[InDoubtEffect, ...] = ()
+    emergencies: tuple[tuple[int, int, int], ...] = ()
+    bundles: tuple[str, ...] = ()
     input_tokens: int = 0
     output_tokens: int = 0
     unmetered: int = 0
     output_bytes: int = 0
-    circuits: Mapping[str, Circuit] = field(default_factory=dict[str, Circuit])
 
     @property
     def task(self) -> str:
@@ -215,6 +236,21 @@ class RunState:
             for (step, index), call in self.open.items()
             if call.requested_decision
         )
+
+    @property
+    def in_doubt(self) -> tuple[InDoubt, ...]:
+        """The effects whose outcome is unknown, in the order of the calls."""
+        found = [
+            InDoubt(step=step, index=index, action=call.action, answered=False)
+            for (step, index), call in self.open.items()
+            if call.in_doubt
+        ]
+        found += [
+            InDoubt(step=doubt.step, index=doubt.index, action=doubt.action, answered=True)
+            for doubt in self.doubts
+            if doubt.settled is None
+        ]
+        return tuple(sorted(found, key=lambda item: (item.step, item.index)))
 
     @property
     def status(self) -> RunStatus:
@@ -239,16 +275,19 @@ class RunState:
 class RunSummary:
     """One line of the list of runs.
 
-    `started_at` and `ended_at` are Unix nanoseconds. `first_failed` names the first call that failed or was refused, with
-    its code: `files.read at step 0: timeout`.
+    `started_at` and `ended_at` are Unix nanoseconds. `task` is the beginning of the task; two runs of one `task_digest` have
+    the same task. `first_failed` names the first call that failed or was refused, with its code: `files.read at step 0:
+    timeout`. `in_doubt` are the effects of unknown outcome.
     """
 
     run: str
+    tenant: str
     started_at: int
     ended_at: int | None
     agent: str
     user: str
     task: str
+    task_digest: str
     model: str
     scripted: bool
     state: RunStatus
@@ -260,40 +299,4 @@ class RunSummary:
     first_denied: str | None
     first_failed: str | None
     content: Content = "complete"
-
-
-# Only these events are read for the list of runs: reading every event of every run would take too long.
-SUMMARISED: Final = (
-    "run.started",
-    "run.finished",
-    "model.requested",
-    "call.decided",
-    "approval.requested",
-    "approval.granted",
-    "approval.rejected",
-    "call.answered",
-)
-
-
-def summary(run: str, state: RunState) -> RunSummary:
-    """The line of one run in the list; its texts are empty if its first event was erased."""
-    started = state.started
-    return RunSummary(
-        run=run,
-        started_at=state.started_at or 0,
-        ended_at=state.ended_at,
-        agent=started.subjects.agent if started else "",
-        user=started.subjects.user if started else "",
-        task=started.task if started else "",
-        model=started.model if started else "",
-        scripted=started.scripted if started else False,
-        state=state.status,
-        outcome=state.outcome,
-        code=state.code,
-        steps=state.step + 1,
-        calls=state.attempted,
-        denied=state.denied,
-        first_denied=state.first_denied,
-        first_failed=state.first_failed,
-        content=started.content if started else "complete",
-    )
+    in_doubt: tuple[InDoubt, ...] = ()

@@ -1,46 +1,100 @@
 """The journal: an append-only store of the events of every run. Everything else is computed from it.
 
-Headers and bodies are in two tables, so that a body can be erased while the chain of headers can still be verified. No
-effect happens before its event is written: an event that cannot be written ends the run.
+Events are written with the rows of the projections that change with them, in one transaction. No effect happens before its
+event is written: an event that cannot be written ends the run.
 """
 
 from __future__ import annotations
 
-import errno
-import os
+import asyncio
 import secrets
-import sqlite3
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from types import TracebackType
-from typing import Any, Final, cast
+from typing import Final, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 from pydantic import ValidationError
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.engine import Connection
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
-from sqlalchemy.pool import StaticPool
-from sqlmodel import Field, SQLModel
 
-from remit.core import Claim, Exhausted, RemitError, RunEnded, UsageError
-from remit.core.events import AnyEvent, Recorded, RunPruned
+from remit.core import RemitError, RunEnded, UsageError
+from remit.core.events import EVENT as EVENT_TYPE
+from remit.core.events import AnyEvent, HoldSet, Recorded
+from remit.journal import limits
+from remit.journal.changes import ChangeWatcher
 from remit.journal.hash_chain import Chain, ChainFault, ChainLink, link
-from remit.journal.reducer import apply_event
-from remit.journal.run_state import SUMMARISED, RunState, RunSummary, summary
+from remit.journal.lease import BEAT_S, Lease, is_leased, keep_leases, release_lease, take_lease
+from remit.journal.projections import (
+    CIRCUIT_COLUMNS,
+    CIRCUIT_STREAM,
+    SHARED,
+    circuit_changes,
+    next_circuit,
+    reviewed,
+    workspace_changes,
+)
+from remit.journal.run_state import Circuit
+from remit.journal.storage.database import (
+    Batch,
+    Change,
+    Database,
+    HeadMoved,
+    Put,
+    Row,
+    Sql,
+    Transaction,
+    append_events,
+)
+from remit.journal.storage.tables import APPROVAL, CIRCUIT, EVENT, HEAD, HOLD, IS_LOOKED_UP, LOOKED_UP, PAYLOAD, RUN
 
-__all__ = ["WORKSPACE_RUN", "AlreadyRecorded", "Journal", "RunSummary"]
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
-WORKSPACE_RUN: Final = "workspace"
-PRUNED: Final = "run.pruned/"  # the beginning of the key of `RunPruned`, which stays after a run was pruned
-BUSY_TIMEOUT_S: Final = 10.0
-FIX: Final = (
-    "free disk space or restore write access to the journal's folder, then resume the run: `remit run --resume`"
+DELETED_AT_ONCE: Final = 500  # events in one transaction
+PAUSE_S: Final = 0.02
+FIX: Final = "free disk space or restore access to the journal, then resume the run: `remit run --resume`"
+
+_STORED: Final = sa.select(EVENT, PAYLOAD.c.salt, PAYLOAD.c.body).select_from(
+    EVENT.outerjoin(PAYLOAD, (EVENT.c.run == PAYLOAD.c.run) & (EVENT.c.seq == PAYLOAD.c.seq))
+)
+_COLUMNS: Final = tuple(column.name for column in _STORED.selected_columns)
+_of: sa.BindParameter[str] = sa.bindparam("of")
+_IN_ORDER: Final = Sql(_STORED.where(EVENT.c.run == _of, EVENT.c.seq > sa.bindparam("after")).order_by(EVENT.c.seq))
+_BY_KEY: Final = Sql(_STORED.where(EVENT.c.run == _of, EVENT.c.key == sa.bindparam("named")))
+_BY_TYPE: Final = Sql(
+    _STORED.where(IS_LOOKED_UP, EVENT.c.type == sa.bindparam("kind"), EVENT.c.at >= sa.bindparam("since")).order_by(
+        EVENT.c.at, EVENT.c.run, EVENT.c.seq
+    )
+)
+_HEAD_OF: Final = Sql(sa.select(HEAD.c.seq, HEAD.c.hash).where(HEAD.c.run == _of))
+_FENCE_OF: Final = Sql(sa.select(HEAD.c.fence).where(HEAD.c.run == _of))
+_HAS_EVENT: Final = Sql(sa.select(EVENT.c.seq).where(EVENT.c.run == _of, EVENT.c.seq == sa.bindparam("number")))
+_ERASE: Final = Sql(PAYLOAD.delete().where(PAYLOAD.c.run == _of, PAYLOAD.c.seq == sa.bindparam("number")))
+_ENDED: Final = Sql(sa.select(RUN.c.ended).where(RUN.c.run == _of))
+_DELETE_PART: Final = tuple(
+    Sql(
+        table.delete().where(
+            table.c.run == _of,
+            table.c.seq.in_(
+                sa.select(table.c.seq).where(table.c.run == _of).order_by(table.c.seq).limit(sa.bindparam("most"))
+            ),
+        )
+    )
+    for table in (PAYLOAD, EVENT)
+)
+_DELETE_REST: Final = tuple(Sql(table.delete().where(table.c.run == _of)) for table in (APPROVAL, HEAD, RUN))
+_HOLDS: Final = Sql(sa.select(HOLD.c.scope, HOLD.c.body))
+_CIRCUIT: Final = Sql(sa.select(*(CIRCUIT.c[name] for name in CIRCUIT_COLUMNS)).where(CIRCUIT.c.tool == _of))
+_CIRCUITS: Final = Sql(sa.select(CIRCUIT.c.tool, *(CIRCUIT.c[name] for name in CIRCUIT_COLUMNS)))
+_APPROVAL: Final = Sql(
+    sa.select(APPROVAL).where(
+        APPROVAL.c.run == _of,
+        APPROVAL.c.seq
+        == sa.select(EVENT.c.seq).where(EVENT.c.run == _of, EVENT.c.key == sa.bindparam("named")).scalar_subquery(),
+    )
 )
 
 
@@ -52,119 +106,33 @@ class AlreadyRecorded(RemitError):
         super().__init__(f"{earlier.key} is already recorded as event {earlier.seq}")
 
 
-class EventRow(SQLModel, table=True):
-    """The header of an event: everything that its hash covers. The key is unique in its run, so one event is never written twice."""
-
-    __tablename__ = "event"  # pyright: ignore[reportAssignmentType] - declared for SQLAlchemy's own use
-    __table_args__ = (sa.UniqueConstraint("run", "key"), {"sqlite_with_rowid": False})
-
-    run: str = Field(primary_key=True)
-    seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
-    at: int = Field(sa_type=sa.BigInteger)  # Unix nanoseconds
-    type: str
-    key: str
-    prev: str
-    hash: str
-    payload_digest: str
-
-
-class PayloadRow(SQLModel, table=True):
-    """The body of an event and its salt. An erased body has no row."""
-
-    __tablename__ = "payload"  # pyright: ignore[reportAssignmentType] - declared for SQLAlchemy's own use
-
-    run: str = Field(primary_key=True)
-    seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
-    salt: str
-    body: str = Field(sa_type=sa.Text)
-
-
-class HeadRow(SQLModel, table=True):
-    """The last event of each run: appending reads one row, and missing last events are detected."""
-
-    __tablename__ = "head"  # pyright: ignore[reportAssignmentType] - declared for SQLAlchemy's own use
-
-    run: str = Field(primary_key=True)
-    seq: int = Field(sa_type=sa.BigInteger)
-    hash: str
-
-
-class SpendRow(SQLModel, table=True):
-    """How much of one shared limit one call or turn takes, as `budget.spent` records it.
-
-    It is a table of its own so that the limit is checked and the amount written in one transaction, without reading all events.
-    `place` is the key of the event without its last part.
-    """
-
-    __tablename__ = "spend"  # pyright: ignore[reportAssignmentType] - declared for SQLAlchemy's own use
-
-    scope: str = Field(primary_key=True)
-    run: str = Field(primary_key=True)
-    place: str = Field(primary_key=True)
-    at: int = Field(sa_type=sa.BigInteger, index=True)  # Unix nanoseconds
-    amount: int = Field(sa_type=sa.BigInteger)
-
-
-# SQLAlchemy Core on SQLModel's tables: an object for each row would double the time of an append.
-_EVENT, _PAYLOAD, _HEAD, _SPEND = (SQLModel.metadata.tables[name] for name in ("event", "payload", "head", "spend"))
-_STORED: Final = sa.select(_EVENT, _PAYLOAD.c.salt, _PAYLOAD.c.body).select_from(
-    _EVENT.outerjoin(_PAYLOAD, (_EVENT.c.run == _PAYLOAD.c.run) & (_EVENT.c.seq == _PAYLOAD.c.seq))
-)
-_COLUMNS: Final = tuple(column.name for column in _STORED.selected_columns)
-
-
-def _text(statement: sa.ClauseElement) -> str:
-    """The SQL text of a statement, for the driver. A call runs some of these a dozen times, and SQLAlchemy takes longer than SQLite."""
-    return str(statement.compile(dialect=sqlite.dialect(paramstyle="named")))
-
-
-_IN_ORDER: Final = _text(
-    _STORED.where(_EVENT.c.run == sa.bindparam("of"), _EVENT.c.seq > sa.bindparam("after")).order_by(_EVENT.c.seq)
-)
-_BY_KEY: Final = _text(_STORED.where(_EVENT.c.run == sa.bindparam("of"), _EVENT.c.key == sa.bindparam("named")))
-_HEAD_OF: Final = _text(sa.select(_HEAD.c.seq, _HEAD.c.hash).where(_HEAD.c.run == sa.bindparam("of")))
-_NEW_EVENT: Final = _text(_EVENT.insert())
-_NEW_PAYLOAD: Final = _text(_PAYLOAD.insert())
-_NEW_HEAD: Final = _text(
-    insert(_HEAD).on_conflict_do_update(
-        index_elements=["run"], set_={name: insert(_HEAD).excluded[name] for name in ("seq", "hash")}
-    )
-)
-
-
 class Journal:
-    """The events of every run of a workspace, in one SQLite file (mode 0600); `path` None: in memory, until it is closed.
+    """The events of every run of a workspace. Threads share one; each process opens its own.
 
-    Threads may share one; each process opens its own. `clock` gives Unix nanoseconds.
+    `clock` gives Unix nanoseconds. Every method that reads or writes raises RunEnded (`unrecorded`) if the database cannot.
     """
 
-    def __init__(self, path: Path | None, *, clock: Callable[[], int] = time.time_ns) -> None:
-        self._name = "in memory" if path is None else path.name
-        self._clock = clock
-        self._lock = threading.Lock()
+    def __init__(self, database: Database, name: str, *, clock: Callable[[], int] = time.time_ns) -> None:
+        self.database: Final = database
+        self.name: Final = name
+        self.clock: Final = clock
         self._closed = False
-        self._durable: bool | None = None  # the level of `PRAGMA synchronous` that is set; None before the first write
-        with self._failing("opened"):
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                _create_private(path)
-            # One connection behind one lock: SQLite allows one writer anyway, and taking one from a pool costs as much as a read.
-            engine = sa.create_engine(
-                sa.URL.create("sqlite", database=":memory:" if path is None else str(path)),
-                poolclass=StaticPool,
-                isolation_level="AUTOCOMMIT",
-                connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_S},
-            )
-            self._connection = engine.connect()
-            self._driver = cast("sqlite3.Connection", self._connection.connection.driver_connection)
-            _with_retries(lambda: _prepare(self._connection))
+        self._leases: set[Lease] = set()
+        self._lease_lock = threading.Lock()
+        self._beating: threading.Thread | None = None
+        self._ending = threading.Event()
+        self.changes: Final = ChangeWatcher(database)
+        self._shared: tuple[int, Mapping[str, HoldSet], Mapping[str, Circuit]] | None = None
+        # SQLite has one writer, so more threads would only wait for each other.
+        threads = 1 if database.dialect == "sqlite" else 4
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="remit-journal")
 
     def close(self) -> None:
-        """Close the file. Nothing is lost if a process dies without it."""
-        with self._lock:
-            self._closed = True
-            self._connection.close()
-            self._connection.engine.dispose()
+        """Close the database. Nothing that was recorded is lost if a process dies without it."""
+        self._ending.set()
+        self._executor.shutdown(wait=True)
+        self._closed = True
+        self.database.close()
 
     def __enter__(self) -> Journal:
         return self
@@ -172,191 +140,277 @@ class Journal:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def append(self, run: str, event: AnyEvent, *, durable: bool = False, claims: Sequence[Claim] = ()) -> Recorded:
-        """Record one event. When this returns it survives kill -9, and with `durable` also a power failure.
+    async def run_in_thread(self, function: Callable[_P, _T], *given: _P.args, **named: _P.kwargs) -> _T:
+        """Call a function of the journal in one of its threads, so that no commit blocks the event loop."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, partial(function, *given, **named))
 
-        With `claims`, the event is recorded only if all of them are granted; other processes cannot claim in between.
+    # -- writing --
+
+    def write(self, batch: Batch) -> None:
+        """Append a batch.
 
         Raises:
-            AlreadyRecorded: the run has an event with that key, from this or another process.
-            Exhausted: a claim would pass its limit.
-            RunEnded: `unrecorded`: the event cannot be written.
+            HeadMoved: the chain is not where the batch expects it, or the lease is lost. Nothing was recorded.
+            Exhausted: a claim would pass its limit. Nothing was recorded.
         """
-        salt = secrets.token_hex(16)
-        with self._failing("written"), self._writing(durable) as connection:
-            execute = self._driver.execute
-            head = execute(_HEAD_OF, {"of": run}).fetchone()
-            seq, prev = (0, "") if head is None else (int(head[0]) + 1, str(head[1]))
-            sealed = link(run, seq, self._clock(), prev, event, salt)
+        with self._failing("written"):
+            if not batch.claims:
+                self.database.append(batch)
+                return
+            with self.database.transaction(durable=batch.durable) as transaction:
+                append_events(transaction, batch)
+                for claim in batch.claims:
+                    limits.grant(transaction, claim, claim.at or batch.links[-1].at)
+
+    @contextmanager
+    def writing(self) -> Generator[Transaction]:
+        """One durable write transaction."""
+        with self._failing("written"), self.database.transaction(durable=True) as transaction:
+            yield transaction
+
+    def append_shared(self, stream: str, event: AnyEvent, *, durable: bool = True) -> Recorded:
+        """Record one event that belongs to no run: a hold, a review, a pruned run, or one of a circuit breaker.
+
+        Raises:
+            AlreadyRecorded: the stream has an event with that key.
+        """
+        while True:
+            seq, prev = self.head(stream) or (-1, "")
+            with self._failing("written"):
+                sealed = link(stream, seq + 1, self.clock(), prev, event, secrets.token_hex(16))
+            recorded = sealed.of(event)
+            changes = self._changes(recorded)
+            batch = Batch(run=stream, before=seq, links=(sealed,), changes=changes, durable=durable, topics=(SHARED,))
             try:
-                execute(_NEW_EVENT, sealed.header)
-            except sqlite3.IntegrityError as conflict:
-                # The unique key is the fence between two workers of one run: the second one to record the same step of the
-                # same call gets the first one's event instead, and makes no effect of its own.
-                earlier = execute(_BY_KEY, {"of": run, "named": event.key}).fetchone()
-                if earlier is None:
-                    raise
-                raise AlreadyRecorded(_link(earlier).recorded()) from conflict
-            for claim in claims:
-                _spend(connection, claim, run, event.key.rpartition("/")[0], sealed.at)
-            execute(_NEW_PAYLOAD, {"run": run, "seq": seq, "salt": salt, "body": sealed.body})
-            execute(_NEW_HEAD, {"run": run, "seq": seq, "hash": sealed.hash})
-        return sealed.of(event)
+                self.write(batch)
+            except HeadMoved:
+                if (earlier := self.get(stream, event.key)) is not None:
+                    raise AlreadyRecorded(earlier) from None
+                continue  # another process appended first
+            self._shared = None
+            return recorded
+
+    def _changes(self, recorded: Recorded) -> Sequence[Change]:
+        if recorded.run.startswith(CIRCUIT_STREAM):
+            tool = recorded.run.removeprefix(CIRCUIT_STREAM)
+            return circuit_changes(tool, next_circuit(self.circuit(tool), recorded.event, recorded.at))
+        if (found := reviewed(recorded.event)) is not None:
+            return self.reviewed_rows(*found)
+        return workspace_changes(recorded)
+
+    def reviewed_rows(self, run: str, key: str) -> list[Change]:
+        """The row of an emergency approval once it is reviewed."""
+        columns = [column.name for column in APPROVAL.columns]
+        rows = self.read(_APPROVAL, of=run, named=key)
+        return [Put(table=APPROVAL, row={**dict(zip(columns, row, strict=True)), "state": "reviewed"}) for row in rows]
+
+    # -- reading --
+
+    def read(self, statement: Sql | sa.ClauseElement, **params: object) -> list[Row]:
+        """The rows of one statement."""
+        with self._failing("read"):
+            return self.database.read(statement, params)
+
+    def head(self, run: str) -> tuple[int, str] | None:
+        """The number and the hash of the last event; None if the chain does not exist."""
+        rows = self.read(_HEAD_OF, of=run)
+        return (int(rows[0][0]), str(rows[0][1])) if rows else None
+
+    def fence_of(self, run: str) -> int:
+        """The fencing number of the latest lease of the run; 0 without one."""
+        rows = self.read(_FENCE_OF, of=run)
+        return int(rows[0][0]) if rows else 0
+
+    def links(self, run: str, after: int = -1) -> list[ChainLink]:
+        """The events of a run as they are stored, beginning with the one after number `after`."""
+        return [as_link(row) for row in self.read(_IN_ORDER, of=run, after=after)]
 
     def events(self, run: str, after: int = -1) -> list[Recorded]:
         """The events of a run in order, beginning with the one after number `after`."""
-        with self._reading():
-            return [stored.recorded() for stored in self._links(run, after)]
+        with self._failing("read"):
+            return [stored.recorded() for stored in self.links(run, after)]
 
     def get(self, run: str, key: str) -> Recorded | None:
         """The event with that key, None without one."""
-        with self._reading():
-            row = self._driver.execute(_BY_KEY, {"of": run, "named": key}).fetchone()
-        return None if row is None else _link(row).recorded()
+        rows = self.read(_BY_KEY, of=run, named=key)
+        with self._failing("read"):
+            return as_link(rows[0]).recorded() if rows else None
 
     def every(self, *kinds: str, since: int = 0) -> list[Recorded]:
-        """All events of those types in all runs, the oldest first; `since` is Unix nanoseconds."""
-        matching = _STORED.where(_EVENT.c.type.in_(kinds), _EVENT.c.at >= since)
-        with self._reading() as connection:
-            rows = connection.execute(matching.order_by(_EVENT.c.at, _EVENT.c.run, _EVENT.c.seq))
-            return [_link(row).recorded() for row in rows]
+        """All events of those types in all runs, the oldest first; `since` is Unix nanoseconds.
 
-    def runs(self) -> list[RunSummary]:
-        """Every run, the latest first."""
-        summarised = _STORED.where(_EVENT.c.run != WORKSPACE_RUN, _EVENT.c.type.in_(SUMMARISED))
-        states: dict[str, RunState] = {}
-        with self._reading() as connection:
-            for row in connection.execute(summarised.order_by(_EVENT.c.run, _EVENT.c.seq)):
-                stored = _link(row)
-                states[stored.run] = apply_event(states.get(stored.run, RunState()), stored.recorded())
-        summaries = [summary(run, state) for run, state in states.items()]
-        return sorted(summaries, key=lambda item: (-item.started_at, item.run))
-
-    def resolve_run(self, prefix: str) -> str:
-        """The id of the one run that begins with `prefix`. Raises UsageError if there is none, more than one, or it was pruned."""
-        begins = sa.select(_HEAD.c.run).where(
-            _HEAD.c.run.startswith(prefix, autoescape=True), _HEAD.c.run != WORKSPACE_RUN
-        )
-        with self._reading() as connection:
-            found = [str(row[0]) for row in connection.execute(begins.order_by(_HEAD.c.run).limit(6))]
-        if prefix in found:
-            return prefix
-        if not prefix or not found:
-            raise UsageError(
-                (prefix and self._pruned(prefix))
-                or f"the journal has no run {prefix!r}: `remit trace list` shows all runs"
-            )
-        if len(found) > 1:
-            shown = ", ".join(run[: len(prefix) + 8] for run in found[:5])
-            raise UsageError(f"more than one run begins with {prefix!r} ({shown}): write more of its id")
-        return found[0]
-
-    def _pruned(self, prefix: str) -> str:
-        """Which pruned runs begin with `prefix`, as a message; "" without any."""
-        gone = _STORED.where(
-            _EVENT.c.run == WORKSPACE_RUN, _EVENT.c.key.startswith(f"{PRUNED}{prefix}", autoescape=True)
-        )
-        with self._reading() as connection:
-            found = [_link(row).recorded() for row in connection.execute(gone.order_by(_EVENT.c.at.desc()).limit(5))]
-        lines: list[str] = []
-        for item in found:
-            at = datetime.fromtimestamp(item.at / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-            who = f" by account {item.event.account!r}" if isinstance(item.event, RunPruned) else ""
-            lines.append(f"run {item.key.removeprefix(PRUNED)} was pruned at {at}{who}")
-        return f"{'; '.join(lines)}: read a file that was exported before" if lines else ""
+        Only the types in `LOOKED_UP` have an index; for others, every event since then is read.
+        """
+        if set(kinds) <= set(LOOKED_UP):
+            rows = [row for kind in kinds for row in self.read(_BY_TYPE, kind=kind, since=since)]
+        else:
+            matching = _STORED.where(EVENT.c.type.in_(kinds), EVENT.c.at >= since)
+            rows = self.read(matching.order_by(EVENT.c.at, EVENT.c.run, EVENT.c.seq))
+        with self._failing("read"):
+            return [as_link(row).recorded() for row in rows]
 
     def chain(self, run: str) -> Chain:
         """The events of a run as they are stored and its head, read in one transaction: an append in between would look like damage."""
-        with self._reading() as connection:
-            connection.exec_driver_sql("BEGIN")
-            try:
-                head = self._driver.execute(_HEAD_OF, {"of": run}).fetchone()
-                links = tuple(self._links(run))
-            finally:
-                connection.exec_driver_sql("COMMIT")
-        return Chain(run=run, links=links, head=None if head is None else (int(head[0]), str(head[1])))
+        with self._failing("read"), self.database.snapshot() as snapshot:
+            head = snapshot.execute(_HEAD_OF, {"of": run})
+            links = tuple(as_link(row) for row in snapshot.execute(_IN_ORDER, {"of": run, "after": -1}))
+        return Chain(run=run, links=links, head=(int(head[0][0]), str(head[0][1])) if head and links else None)
 
     def verify(self, run: str) -> tuple[ChainFault, ...]:
         """Every difference from what was recorded; empty if there is none."""
         return self.chain(run).verify()
 
-    def erase(self, run: str, seq: int) -> None:
-        """Erase the body of one event permanently. Its header stays, so the chain can still be verified.
+    # -- deleting --
 
-        The run's trace file holds a copy of the body: write that file again afterwards. Raises UsageError if there is no such
-        event, or if the run has not finished: its state is still computed from the event.
+    def erase_event(self, run: str, seq: int) -> None:
+        """Erase the body of one event; `erasure.erase` is the whole.
+
+        Raises UsageError if there is no such event, or if the run has not finished: its state is still computed from the event.
         """
-        with self._failing("written"), self._writing(durable=True) as connection:
-            rows = connection.execute(sa.select(_EVENT.c.seq, _EVENT.c.type).where(_EVENT.c.run == run))
-            types = {int(row[0]): str(row[1]) for row in rows}
-            if seq not in types:
+        with self._failing("written"), self.database.transaction(durable=True) as transaction:
+            if not transaction.execute(_HAS_EVENT, {"of": run, "number": seq}):
                 raise UsageError(f"run {run!r} has no event {seq}")
-            if "run.finished" not in types.values():
-                raise UsageError(f"run {run!r} has not finished and still needs its events: finish it first")
-            connection.execute(_PAYLOAD.delete().where(_PAYLOAD.c.run == run, _PAYLOAD.c.seq == seq))
-        with self._failing("written"), self._lock:
-            self._connection.exec_driver_sql(
-                "PRAGMA wal_checkpoint(TRUNCATE)"
-            ).all()  # the write-ahead log still has the old page
+            self._check_ended(transaction, run)
+            transaction.execute(_ERASE, {"of": run, "number": seq})
+
+    def forget_deleted(self) -> None:
+        """Return once the database's own log holds nothing that was erased, as far as the database can."""
+        with self._failing("written"):
+            self.database.forget_deleted()
 
     def delete_run(self, run: str) -> None:
-        """Delete every event of a run. Raises UsageError if it has not finished."""
-        with self._failing("written"), self._writing(durable=True) as connection:
-            types = {str(row[0]) for row in connection.execute(sa.select(_EVENT.c.type).where(_EVENT.c.run == run))}
-            if types and "run.finished" not in types:
-                raise UsageError(f"run {run!r} has not finished and still needs its events: finish it first")
-            for table in (_PAYLOAD, _EVENT, _HEAD):
-                connection.execute(table.delete().where(table.c.run == run))
+        """Delete every event of a run, a part at a time, so that other writers do not wait. Raises UsageError if it has not ended."""
+        with self._failing("written"):
+            more = True
+            while more:
+                with self.database.transaction(durable=False) as transaction:
+                    self._check_ended(transaction, run)
+                    for statement in _DELETE_PART:
+                        more = transaction.changed(statement, {"of": run, "most": DELETED_AT_ONCE}) >= DELETED_AT_ONCE
+            with self.database.transaction(durable=True) as transaction:
+                for (
+                    statement
+                ) in _DELETE_REST:  # INVARIANT: last. While the list has the run, a later call deletes the rest.
+                    transaction.execute(statement, {"of": run})
 
-    def vacuum(self) -> None:
-        """Return the disk space of deleted events to the file system."""
-        with self._failing("written"), self._lock:
-            self._connection.exec_driver_sql("VACUUM")
-            self._connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
+    def _check_ended(self, transaction: Transaction, run: str) -> None:
+        rows = transaction.execute(_ENDED, {"of": run})
+        if rows and not rows[0][0]:
+            raise UsageError(f"run {run!r} has not finished and still needs its events: finish it first")
 
-    def _links(self, run: str, after: int = -1) -> Generator[ChainLink]:
-        for row in self._driver.execute(_IN_ORDER, {"of": run, "after": after}):
-            yield _link(row)
+    def release_space(self) -> None:
+        """Return the disk space of deleted events to the file system, a part at a time."""
+        with self._failing("written"):
+            while self.database.release():
+                time.sleep(PAUSE_S)  # other writers come first
+
+    # -- what all runs share --
+
+    def holds(self) -> Mapping[str, HoldSet]:
+        """The holds in force, by scope."""
+        return self._shared_state()[1]
+
+    def circuits(self) -> Mapping[str, Circuit]:
+        """The circuit breakers of the tools that failed, by tool."""
+        return self._shared_state()[2]
+
+    def circuit(self, tool: str) -> Circuit | None:
+        """The circuit breaker of one tool as it is now; None if it has no failures."""
+        rows = self.read(_CIRCUIT, of=tool)
+        return _circuit(rows[0]) if rows else None
+
+    def _shared_state(self) -> tuple[int, Mapping[str, HoldSet], Mapping[str, Circuit]]:
+        """Holds and circuits, read again only after something has changed: every call asks for them."""
+        with self._failing("read"):
+            version = self.database.version((SHARED,))
+            if self._shared is None or self._shared[0] != version:
+                holds: dict[str, HoldSet] = {}
+                for scope, body in self.database.read(_HOLDS):
+                    event = EVENT_TYPE.validate_json(body)
+                    assert isinstance(event, HoldSet)
+                    holds[scope] = event
+                circuits = {row[0]: _circuit(row[1:]) for row in self.database.read(_CIRCUITS)}
+                self._shared = version, holds, circuits
+            return self._shared
+
+    def version(self, topics: Sequence[str]) -> int:
+        """A number that differs after a process has recorded something of these topics: the id of a run, or `SHARED`."""
+        with self._failing("read"):
+            return self.database.version(topics)
+
+    # -- leases --
+
+    @asynccontextmanager
+    async def lease(self, run: str) -> AsyncGenerator[Lease]:
+        """Hold the lease of the run for the `async with` block. Raises UsageError if another process drives the run."""
+        lease = await self.run_in_thread(self._take_lease, run)
+        try:
+            yield lease
+        finally:
+            await self.run_in_thread(self._release_lease, lease)
 
     @contextmanager
-    def _reading(self) -> Generator[Connection]:
-        with self._failing("read"), self._lock:
-            yield self._connection
+    def brief_lease(self, run: str) -> Generator[Lease]:
+        """As `lease`, for code without an event loop."""
+        lease = self._take_lease(run)
+        try:
+            yield lease
+        finally:
+            self._release_lease(lease)
+
+    def _take_lease(self, run: str) -> Lease:
+        with self._failing("written"):
+            lease = take_lease(self.database, run, self.clock())
+        with self._lease_lock:
+            self._leases.add(lease)
+            if self._beating is None:
+                self._beating = threading.Thread(target=self._beat, name="remit-lease", daemon=True)
+                self._beating.start()
+        return lease
+
+    def _release_lease(self, lease: Lease) -> None:
+        with self._lease_lock:
+            self._leases.discard(lease)
+        with self._failing("written"):
+            release_lease(self.database, lease)
+
+    def is_driven(self, run: str) -> bool:
+        """True if a process drives the run now."""
+        with self._failing("read"):
+            return is_leased(self.database, run, self.clock())
+
+    def _beat(self) -> None:
+        while not self._ending.wait(BEAT_S):
+            with self._lease_lock:
+                leases = list(self._leases)
+            # A database that is gone, and a lease that is lost, are found out by the next append of the run.
+            with suppress(*self.database.failures):
+                if leases:
+                    keep_leases(self.database, leases, self.clock())
 
     @contextmanager
-    def _writing(self, durable: bool) -> Generator[Connection]:
-        """One write transaction. Other writers, also of other processes, wait for its end."""
-        with self._lock:
-            # FULL syncs the write-ahead log to disk at each commit; NORMAL leaves that to checkpoints, which is safe against
-            # kill -9 but not against a power failure. SQLite does not change it inside a transaction.
-            if durable != self._durable:
-                self._driver.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-                self._durable = durable
-            # IMMEDIATE takes the write lock before the head is read: otherwise two processes could read one head and seal
-            # two events to it.
-            self._driver.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-                self._driver.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):  # SQLite itself rolls back when the disk is full
-                    self._driver.execute("ROLLBACK")
-                raise
+    def encoding(self) -> Generator[None]:
+        """Turn what JSON cannot express into RunEnded, for the `with` block."""
+        with self._failing("written"):
+            yield
 
     @contextmanager
     def _failing(self, verb: str) -> Generator[None]:
         """Raise RunEnded for every error of the database, of the disk and of an event that cannot be written."""
         if self._closed:
-            raise UsageError(f"the journal {self._name} is closed: open its workspace again")
+            raise UsageError(f"the journal {self.name} is closed: open its workspace again")
         try:
             yield
-        except (SQLAlchemyError, sqlite3.Error, OSError) as failure:
-            cause = getattr(failure, "strerror", None) or getattr(failure, "orig", None) or failure
-            raise RunEnded("unrecorded", f"the journal {self._name} cannot be {verb}: {cause}", fix=FIX) from failure
+        except HeadMoved:
+            raise
+        except self.database.failures as failure:
+            cause = getattr(failure, "strerror", None) or str(failure).strip() or type(failure).__name__
+            raise RunEnded("unrecorded", f"the journal {self.name} cannot be {verb}: {cause}", fix=FIX) from failure
         except ValidationError as failure:
             raise RunEnded(
                 "unrecorded",
-                f"the journal {self._name} has an event that this version cannot read",
+                f"the journal {self.name} has an event that this version cannot read",
                 fix="use the version of Remit that wrote it, or check it for changes with `remit trace verify`",
             ) from failure
         except ValueError as failure:  # encode()
@@ -367,34 +421,8 @@ class Journal:
             ) from failure
 
 
-def _spend(connection: Connection, claim: Claim, run: str, place: str, now: int) -> None:
-    """Grant a claim and store it, or raise `Exhausted`. Called inside the transaction of its event.
-
-    The claim and its event are committed together: after a crash neither is there without the other.
-    """
-    own = (_SPEND.c.scope == claim.scope) & (_SPEND.c.run == run) & (_SPEND.c.place == place)
-    if claim.most is None:  # the final amount of a claim that was granted before
-        connection.execute(_SPEND.update().where(own), {"amount": claim.amount})
-        return
-    connection.execute(_SPEND.delete().where(_SPEND.c.scope == claim.scope, _SPEND.c.at <= now - claim.window_ns))
-    spent = connection.execute(sa.select(sa.func.sum(_SPEND.c.amount)).where(_SPEND.c.scope == claim.scope)).scalar()
-    over = int(spent or 0) + claim.amount - claim.most
-    if over <= 0:
-        row = {"scope": claim.scope, "run": run, "place": place, "at": now, "amount": claim.amount}
-        connection.execute(_SPEND.insert(), row)
-        return
-    # The claim fits as soon as enough of the oldest amounts have left the window. None: it is larger than the limit itself.
-    free_at: int | None = None
-    oldest = sa.select(_SPEND.c.at, _SPEND.c.amount).where(_SPEND.c.scope == claim.scope).order_by(_SPEND.c.at)
-    for at, amount in connection.execute(oldest):
-        over -= int(amount)
-        if over <= 0:
-            free_at = int(at) + claim.window_ns
-            break
-    raise Exhausted(claim, free_at)
-
-
-def _link(row: Sequence[Any]) -> ChainLink:
+def as_link(row: Row) -> ChainLink:
+    """A stored event. Raises RunEnded if another program wrote a value of the wrong type."""
     columns = dict(zip(_COLUMNS, row, strict=True))
     # SQLite stores any type in any column, so a changed file may hold a text where a number was.
     if changed := next((name for name, value in columns.items() if not _is_stored(name, value)), None):
@@ -413,31 +441,5 @@ def _is_stored(name: str, value: object) -> bool:
     return type(value) is str or (value is None and name in ("salt", "body"))
 
 
-def _create_private(path: Path) -> None:
-    # INVARIANT: an existing file is never opened here. POSIX record locks belong to the process: closing any descriptor of
-    # the file would release the locks that SQLite holds on it (https://www.sqlite.org/howtocorrupt.html, section 2.2).
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except FileExistsError:
-        if path.is_symlink():  # it could point to a file of another user
-            raise OSError(errno.ELOOP, "it is a symbolic link") from None
-        if path.stat().st_mode & 0o077:
-            path.chmod(0o600)  # SQLite gives the write-ahead log and its index the mode of this file
-
-
-def _prepare(connection: Connection) -> None:
-    connection.exec_driver_sql("PRAGMA journal_mode=WAL").all()  # readers do not wait for a writer
-    connection.exec_driver_sql("PRAGMA secure_delete=ON").all()  # an erased body is overwritten, not only unlinked
-    SQLModel.metadata.create_all(connection, tables=[_EVENT, _PAYLOAD, _HEAD, _SPEND])
-
-
-def _with_retries(prepare: Callable[[], None]) -> None:
-    """Try until it succeeds: SQLite's own timeout does not apply when two processes create one file at once."""
-    until = time.monotonic() + BUSY_TIMEOUT_S
-    while True:
-        try:
-            return prepare()
-        except OperationalError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.01)
+def _circuit(row: Sequence[object]) -> Circuit:
+    return Circuit(**dict(zip(CIRCUIT_COLUMNS, row, strict=True)))  # type: ignore[arg-type]

@@ -37,6 +37,7 @@ from remit.core import (
 )
 from remit.core.events import ApprovalRequested, ModelResponded, RunFinished
 from remit.core.parsing import canonical_json, digest
+from remit.journal import LiveRecord
 from remit.runtime import (
     AgentGraph,
     ApprovalWaiter,
@@ -150,7 +151,7 @@ class RunRegistry:
             identity = {"agent": self._agent.name, "user": self._subject, "thread": call.thread}
             name = digest(identity).removeprefix("sha256:")[:32]
         run = ExternalRun(self._session, self._agent.model, self._wait)
-        if self._session.journal.events(name):
+        if await self._session.journal.run_in_thread(self._session.journal.head, name) is not None:
             work = resume_run(self._session, name, account=os_account(), external_graph=run)
         elif not call.task:
             raise UsageError(
@@ -240,7 +241,7 @@ class ExternalRun:
                 response = self.agent_graph.look_up(step)
             if not isinstance(response, ModelResponded) or not response.internal:
                 return
-            self._broker.decide(response.step, response.proposed_calls)
+            await self._broker.decide(response.step, response.proposed_calls)
             for index in range(len(response.proposed_calls)):
                 self._tools[response.step, index] = None
                 with suppress(ApprovalPending):  # a look-up that needs an approval adds nothing to the directory
@@ -270,7 +271,7 @@ class ExternalRun:
     def waiter(self, wait: float) -> ApprovalWaiter:
         """Waits for approvals of this run for `wait` seconds."""
         ports = cast("LivePorts", self._broker.ports)
-        return ApprovalWaiter(ports, self.agent_graph.record, self._broker, self.model, wait)
+        return ApprovalWaiter(ports, cast("LiveRecord", self.agent_graph.record), self._broker, self.model, wait)
 
     async def perform(
         self, turn: ModelTurn, index: int, tool: GraphTool | None, *, queued: bool

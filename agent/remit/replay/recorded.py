@@ -313,15 +313,15 @@ class RecordedPorts:
             state, open={**state.open, place: replace(state.open[place], requested_decision=decision_digest)}
         )
 
-    def admit(self, call: Call) -> None:
+    async def admit(self, call: Call) -> None:
         error = self._log.error_next(call)
         if error is not None and error.code in STOPPED_BEFORE_ATTEMPT:
             raise _refusal_of(error)
 
-    def attempt_ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
+    async def attempt_ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
         return None
 
-    def reserve(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
+    async def reserve(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
         reserved = self._log.event(f"budget.spent/{step}/{'-' if call is None else call.index}/reserved")
         if isinstance(reserved, BudgetSpent):
             if record.get(reserved.key) is None:
@@ -337,7 +337,7 @@ class RecordedPorts:
         if turn and isinstance(event, RunFinished) and event.code == "budget_exhausted":
             raise Refusal(event.code, event.message)
 
-    def record_usage(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
+    async def record_usage(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
         used = self._log.event(f"budget.spent/{step}/{'-' if call is None else call.index}/used")
         if isinstance(used, BudgetSpent) and record.get(used.key) is None:
             record.append(used)
@@ -345,6 +345,9 @@ class RecordedPorts:
     async def wait_until_stopped(self, call: Call, until: int) -> tuple[Code, str]:
         await asyncio.Event().wait()  # never returns: a call that was stopped has a recorded end
         raise AssertionError
+
+    async def changed(self, seconds: float) -> None:
+        await asyncio.Event().wait()  # never returns: nothing sets a hold during a replay
 
     def awaits_answers(self, call: Call) -> bool:
         error = self._log.error_next(call)

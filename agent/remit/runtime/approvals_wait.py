@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Final
 
 from remit.broker import Broker
 from remit.broker.approvals import Approval, approval_expired, grant_approval, waiting_approvals
 from remit.core import Model, Refusal
-from remit.core.events import ApprovalRequested
-from remit.journal import Record
+from remit.core.events import NANO, ApprovalRequested
+from remit.journal import LiveRecord
 from remit.runtime.live import LivePorts
 from remit.runtime.models.scripted import ScriptedModel
 
-POLL_S: Final = 0.25  # how often a waiting run reads the journal for answers
+RULES_S: Final = 1.0  # how often a waiting run looks whether the rules have changed
 
 
 class ApprovalWaiter:
@@ -23,7 +22,7 @@ class ApprovalWaiter:
     `wait` is in seconds, counted from now.
     """
 
-    def __init__(self, ports: LivePorts, record: Record, broker: Broker, model: Model, wait: float) -> None:
+    def __init__(self, ports: LivePorts, record: LiveRecord, broker: Broker, model: Model, wait: float) -> None:
         self._ports = ports
         self._record = record
         self._broker = broker
@@ -42,13 +41,18 @@ class ApprovalWaiter:
         if any(granted):
             return True
         before = self._record.state
-        while time.monotonic() < self._until:
-            await asyncio.sleep(POLL_S)
-            self._record.refresh()
+        while (left := self._until - time.monotonic()) > 0:
+            await self._record.wait_for_change(min(left, RULES_S, self._until_expiry()))
+            await self._record.catch_up()
             expired = any(approval_expired(requested, time.time_ns()) for requested in self.waiting())
             if self._record.state != before or expired or self._rules_changed():
                 return True
         return False
+
+    def _until_expiry(self) -> float:
+        """Seconds until the first open request expires."""
+        ends = [requested.expires_at for requested in self.waiting()]
+        return max(0.0, (min(ends) - time.time_ns()) / NANO) if ends else RULES_S
 
     def _rules_changed(self) -> bool:
         """True if the rules that decided a waiting call are no longer in force: the call is then decided again."""

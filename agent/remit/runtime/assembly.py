@@ -10,12 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from remit.broker import active_holds
-from remit.broker.approvals import count_waiting_approvals
 from remit.core import Confinement, Model, RunEnded, UsageError
 from remit.core.events import Recorded
 from remit.guardrails import Redactor, Sanitizer, Secrets, is_secret_name
-from remit.journal import Record
+from remit.journal import Lease, LiveRecord, count_approvals
 from remit.runtime.models.selection import open_model
 from remit.sandbox import Sandbox
 from remit.sandbox.packages import make_environment
@@ -109,7 +107,7 @@ def confinement_of(workspace: Workspace, agent: Agent, sandbox: Sandbox) -> tupl
 class Recording:
     """The record of a run, and the objects that it names by digest."""
 
-    record: Record
+    record: LiveRecord
     objects: Objects
 
     def close(self) -> None:
@@ -136,16 +134,19 @@ class StoredRecording(Recording):
             self.export.count_unrecorded()
 
 
-def open_recording(session: WorkspaceSession, run: str, on_event: Callable[[Recorded], None] | None) -> StoredRecording:
+async def open_recording(
+    session: WorkspaceSession, lease: Lease, on_event: Callable[[Recorded], None] | None
+) -> StoredRecording:
     """Open the record of a run. First completes its trace file, if a killed process left it short of the journal."""
-    trace = TraceFile(session.traces, run, session.journal)
-    earlier = session.journal.chain(run).links
+    journal = session.journal
+    trace = TraceFile(session.traces, lease.run, journal)
+    earlier = (await journal.run_in_thread(journal.chain, lease.run)).links
     if earlier:
         trace.rebuild(earlier)
     export = Export.from_environment(
         gauges={
-            "remit.approvals.waiting": lambda: count_waiting_approvals(session.journal),
-            "remit.holds": lambda: len(active_holds(session.journal)),
+            "remit.approvals.waiting": lambda: count_approvals(journal, "waiting"),
+            "remit.holds": lambda: len(journal.holds()),
         }
     )
     if export is not None:
@@ -153,7 +154,8 @@ def open_recording(session: WorkspaceSession, run: str, on_event: Callable[[Reco
     listeners = tuple(
         listener for listener in (trace.see, export.see if export else None, on_event) if listener is not None
     )
-    record = Record(session.journal, run, listeners=listeners, content=session.workspace.settings.content)
+    content = session.workspace.settings.content
+    record = await journal.run_in_thread(LiveRecord, journal, lease, listeners=listeners, content=content)
     return StoredRecording(record=record, objects=ObjectStore(session.traces / "objects"), trace=trace, export=export)
 
 

@@ -20,9 +20,9 @@ from langgraph.types import Command, Send, interrupt
 from remit.broker import ApprovalPending, Broker, check_turn, wall_end
 from remit.core import COMPLETE_FINISHES, Decision, Model, ModelError, ModelTurn, Refusal, ToolSpec, in_thread
 from remit.core.events import (
+    NANO,
     AnswerRejected,
     CallAnswered,
-    CallDecided,
     ModelFailed,
     ModelRequested,
     ModelResponded,
@@ -31,7 +31,7 @@ from remit.core.events import (
 from remit.journal import Record
 from remit.runtime.directory import directory_calls
 
-POLL_S: Final = 0.25  # how often the time limit and the holds are checked while the model works
+QUICK_S: Final = 0.25  # a model that answers within this time is not watched for holds and the time limit
 NODES_PER_STEP: Final = 3  # think, decide, act: LangGraph counts each against its recursion limit
 
 
@@ -73,7 +73,7 @@ class AgentGraph:
             return {"step": step}
         response = self.record.get(f"model.responded/{step}/-/-") or self.look_up(step)
         if not isinstance(response, ModelResponded):
-            if not self._may_think(step):
+            if not await self._may_think(step):
                 return {"step": step}
             turn = await self._ask_model(step)
             if turn is None:
@@ -120,7 +120,7 @@ class AgentGraph:
         results = (event for event in self.record.every() if isinstance(event, CallAnswered))
         return frozenset(f"{event.step}.{event.index}" for event in results if event.result.ok)
 
-    def _may_think(self, step: int) -> bool:
+    async def _may_think(self, step: int) -> bool:
         """True if budgets and limits allow one more turn. Otherwise ends the run."""
         agent, ports, state = self.broker.agent, self.broker.ports, self.record.state
         try:
@@ -129,7 +129,7 @@ class AgentGraph:
                 message = f"the last {state.refused_in_a_row} calls were all refused; the run is stopped"
                 self.record.append(RunFinished(outcome="stopped", code="denial_loop", message=message))
                 return False
-            ports.reserve(self.record, step, None, {"tokens": 1, "money": 1})
+            await ports.reserve(self.record, step, None, {"tokens": 1, "money": 1})
         except Refusal as refusal:
             self.record.append(RunFinished(outcome="exhausted", code=refusal.code, message=refusal.message))
             return False
@@ -141,6 +141,7 @@ class AgentGraph:
         request = ModelRequested(step=step, model=self.model.name, input_digest=conversation.input_digest(self.tools))
         if self.record.get(request.key) is None:
             self.record.append(request)
+        await self.record.commit()
         failed = self.record.get(f"model.failed/{step}/-/-")
         if isinstance(failed, ModelFailed):  # the process died before it could end the run
             self.record.append(RunFinished(outcome="failed", message=failed.message))
@@ -168,7 +169,7 @@ class AgentGraph:
         input_tokens, output_tokens = response.usage.input_tokens or 0, response.usage.output_tokens or 0
         price = self.broker.agent.price
         money = 0 if price is None else price.of(input_tokens, output_tokens)
-        self.broker.ports.record_usage(
+        await self.broker.ports.record_usage(
             self.record, step, None, {"tokens": input_tokens + output_tokens, "money": money}
         )
         return response
@@ -181,29 +182,30 @@ class AgentGraph:
         until = wall_end(self.record.state, self.broker.agent.budget)
         turn = step - 1 - self.record.state.internal  # the model does not count internal turns
         thinking = asyncio.ensure_future(self.model.think(turn, self.record.conversation.messages, self.tools))
+        changed: asyncio.Future[None] | None = None
         try:
-            while True:
-                await asyncio.wait({thinking}, timeout=POLL_S)
-                if thinking.done():
-                    return thinking.result()
-                if self.broker.ports.clock(step, -1) >= until:
+            await asyncio.wait({thinking}, timeout=QUICK_S)
+            while not thinking.done():
+                if (left := (until - self.broker.ports.clock(step, -1)) / NANO) <= 0:
                     raise TimeoutError
                 if (reason := self.hold_reason()) is not None:
                     interrupt({"held": reason})  # the model is asked again after the hold: asking has no side effect
+                changed = asyncio.ensure_future(self.broker.ports.changed(left))
+                await asyncio.wait({thinking, changed}, return_when=asyncio.FIRST_COMPLETED)
+                changed.cancel()
+            return thinking.result()
         finally:
             thinking.cancel()
+            if changed is not None:
+                changed.cancel()
 
     async def decide(self, state: GraphState) -> GraphState:
         """Decide every call of the step in the model's order, and answer the calls that are denied."""
         step = state.get("step", 0)
         response = self._turn(step)
-        decisions: list[CallDecided] = []
-        for decided in self.broker.decide_each(
+        for decided in await self.broker.decide(
             step, response.proposed_calls, cut=response.finish not in COMPLETE_FINISHES
         ):
-            decisions.append(decided)
-            await asyncio.sleep(0)  # a turn with many calls does not block the event loop
-        for decided in decisions:
             if not _may_run(decided.decision):
                 assert decided.index is not None
                 await self.broker.perform(step, decided.index)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from remit.broker import Broker, ToolExecutor
-from remit.core import Call, Confinement, Json, Model, Result, RunEnded, UsageError
+from remit.core import Call, Confinement, Json, Model, RemitError, Result, RunEnded, UsageError
 from remit.core.events import ApprovalRequested, CallAnswered, Outcome, RunFinished, RunStarted
 from remit.journal import RUN_LOCKED, AlreadyRecorded, Record
 from remit.runtime.approvals_wait import ApprovalWaiter
@@ -113,18 +114,20 @@ async def drive_run(context: RunContext) -> Driven:
         if not record.state.finished and not context.session.workspace.settings.content:
             message = "no approver answered in time, and a run without content cannot be resumed"
             record.append(RunFinished(outcome="stopped", code="cancelled", message=message), durable=True)
-    except (
-        AlreadyRecorded
-    ) as failure:  # INVARIANT: if the lock fails to separate two processes, the unique key of the event does
+        await record.commit()
+    except AlreadyRecorded as failure:  # another process took the lease over, and has come further
         raise UsageError(RUN_LOCKED.format(record.run)) from failure
     except RunEnded as ended:
         ended.run = record.run
         if ended.code != "unrecorded" and not record.state.finished:
             record.append(RunFinished(outcome="failed", code=ended.code, message=ended.message), durable=True)
+            await record.commit()
         else:
             recording.count_unrecorded()
         raise
     finally:
+        with suppress(RemitError):  # the failure that is raised already says why
+            await record.commit()
         recording.close()
     return _driven(record, agent_graph, waiter)
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping
-from typing import Final, Literal
+from dataclasses import replace
+from typing import Literal
 
 from remit.broker import check_circuit, count_attempt, hold_reason
 from remit.core import Call, Claim, Code, Exhausted, Failed, Refusal, Request, WorkspaceError
 from remit.core.events import NANO, BudgetSpent, PolicyChanged
-from remit.journal import WORKSPACE_RUN, Record, RunState
+from remit.journal import SHARED, Record, RunState
 from remit.policy import Policy, PolicyWatcher, SecondOpinion
 from remit.runtime.assembly import Recording
 from remit.workspace import Measure, SharedLimit, WorkspaceSession, files_of, limit_claims, limit_refusal
 from remit.workspace.manifest import Breaker
-
-POLL_S: Final = 0.25  # how often a running call checks for a hold
 
 
 class LivePorts:
@@ -27,7 +25,7 @@ class LivePorts:
 
     def __init__(self, session: WorkspaceSession, recording: Recording | None = None) -> None:
         self._session = session
-        self._shared = Record(session.journal, WORKSPACE_RUN)
+        self._journal = session.journal
         self._recording = recording  # a change of the rules is recorded before the first decision under the new rules
         self._recorded_policy = session.policy
         self._second_opinion: tuple[Policy, SecondOpinion] | None = None
@@ -72,36 +70,34 @@ class LivePorts:
 
     def held(self, *scopes: str) -> str | None:
         """Why one of these scopes is held now, or None."""
-        self._shared.refresh()
-        return hold_reason(self._shared.state.holds, *scopes)
+        return hold_reason(self._journal.holds(), *scopes)
 
-    def admit(self, call: Call) -> None:
+    async def admit(self, call: Call) -> None:
         if (reason := self.held(*_scopes(call))) is not None:
             raise Refusal("held", reason, retryable=True)
-        check_circuit(self._shared, call, time.time_ns())
+        await check_circuit(self._journal, call, time.time_ns())
 
-    def attempt_ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
-        count_attempt(self._shared, call, attempt, code, breaker)
+    async def attempt_ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
+        await count_attempt(self._journal, call, attempt, code, breaker)
 
-    def reserve(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
+    async def reserve(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
         event = self._claimed(record, step, call, "reserved", amounts)
         if event is None or record.get(event[0].key) is not None:
             return
         spent, claimed = event
         try:
-            record.append(spent, claims=[claim for _, claim in claimed.values()])
+            await record.append_claimed(spent, [replace(claim, at=spent.at) for _, claim in claimed.values()])
         except Exhausted as exhausted:
             raise limit_refusal(claimed[exhausted.claim.scope][0], exhausted, time.time_ns()) from exhausted
 
-    def record_usage(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
+    async def record_usage(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
         event = self._claimed(record, step, call, "used", amounts)
         if event is None or record.get(event[0].key) is not None:
             return
-        spent, claimed = event
+        spent, _ = event
         reserved = record.get(spent.key.removesuffix("used") + "reserved")
         if isinstance(reserved, BudgetSpent) and reserved.amounts != spent.amounts:
-            claims = [Claim(scope=scope, amount=claim.amount) for scope, (_, claim) in claimed.items()]
-            record.append(spent, claims=claims)
+            await record.append_claimed(spent, _corrections(reserved, spent))
 
     def _claimed(
         self,
@@ -118,15 +114,26 @@ class LivePorts:
         claimed = limit_claims(every, amounts, run=record.run, subjects=started.subjects, action=action)
         if not claimed:
             return None
-        amounts_by_scope = {scope: claim.amount for scope, (_, claim) in claimed.items()}
-        return BudgetSpent(step=step, index=index, phase=phase, amounts=amounts_by_scope), claimed
+        spent = BudgetSpent(
+            step=step,
+            index=index,
+            phase=phase,
+            at=time.time_ns(),
+            amounts={scope: claim.amount for scope, (_, claim) in claimed.items()},
+            windows={scope: claim.window_ns for scope, (_, claim) in claimed.items()},
+        )
+        return spent, claimed
 
     async def wait_until_stopped(self, call: Call, until: int) -> tuple[Code, str]:
         while (left := (until - time.time_ns()) / NANO) > 0:
-            await asyncio.sleep(min(POLL_S, left))
+            version = self._journal.version((SHARED,))
             if (reason := self.held(*_scopes(call))) is not None:
                 return "cancelled", f"stopped while it ran: {reason}"
+            await self._journal.changes.wait((SHARED,), version, left)
         return "timeout", "the run's time was up"
+
+    async def changed(self, seconds: float) -> None:
+        await self._journal.changes.wait((SHARED,), self._journal.version((SHARED,)), seconds)
 
     def awaits_answers(self, call: Call) -> bool:
         return False
@@ -136,6 +143,17 @@ class LivePorts:
 
     async def sleep(self, call: Call, seconds: float) -> None:
         await self.wait_until_stopped(call, time.time_ns() + int(seconds * NANO))
+
+
+def _corrections(reserved: BudgetSpent, used: BudgetSpent) -> list[Claim]:
+    """What was used less what was reserved, of each limit, at the time of the reservation."""
+    return [
+        Claim(
+            scope=scope, amount=amount - reserved.amounts.get(scope, 0), window_ns=used.windows[scope], at=reserved.at
+        )
+        for scope, amount in used.amounts.items()
+        if scope in reserved.amounts
+    ]
 
 
 def _scopes(call: Call) -> tuple[str, str, str]:

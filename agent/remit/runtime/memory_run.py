@@ -9,7 +9,7 @@ from remit.broker import ToolExecutor
 from remit.core import Confinement
 from remit.core.events import ApprovalRequested, Recorded
 from remit.guardrails import Secrets
-from remit.journal import Journal, Record
+from remit.journal import LiveRecord, open_journal
 from remit.runtime.assembly import Recording, folder_of, new_run_id, secret_names
 from remit.runtime.lifecycle import RunContext, drive_run
 from remit.runtime.runner import RunRequest, checked_agent, started_event
@@ -50,21 +50,20 @@ async def run_in_memory(
     """
     agent = checked_agent(session, request)
     run = request.run or new_run_id()
-    with Journal(None) as journal:
-        alone = replace(session, journal=journal)
-        listeners = () if on_event is None else (on_event,)
-        record = Record(journal, run, listeners=listeners)
-        context = RunContext(
-            session=alone,
-            agent=agent,
-            model=request.model,
-            recording=Recording(record=record, objects=MemoryObjects()),
-            executor=executor,
-            confinement=confinement,
-            folder=session.root / request.folder if request.folder else folder_of(session, agent, run),
-            secrets=Secrets(session.root).present(secret_names(session, agent)),
-            wait=wait,
-        )
-        record.append(started_event(context, request))
-        driven = await drive_run(context)
+    with open_journal(None) as journal:
+        async with journal.lease(run) as lease:
+            record = LiveRecord(journal, lease, listeners=() if on_event is None else (on_event,))
+            context = RunContext(
+                session=replace(session, journal=journal),
+                agent=agent,
+                model=request.model,
+                recording=Recording(record=record, objects=MemoryObjects()),
+                executor=executor,
+                confinement=confinement,
+                folder=session.root / request.folder if request.folder else folder_of(session, agent, run),
+                secrets=Secrets(session.root).present(secret_names(session, agent)),
+                wait=wait,
+            )
+            record.append(started_event(context, request))
+            driven = await drive_run(context)
         return MemoryRun(run=run, records=tuple(journal.events(run)), waiting=driven.waiting, held=driven.held)

@@ -31,18 +31,20 @@ class OneCall:
         )
 
 
-def decide_call(session: WorkspaceSession, name: str, action: str, arguments: str, *, subject: str) -> CallDecided:
+async def decide_call(
+    session: WorkspaceSession, name: str, action: str, arguments: str, *, subject: str
+) -> CallDecided:
     """Decide one call, for a dry run: nothing runs and nothing is recorded."""
-    (decided,) = _unrecorded(session, name, subject).decide(0, [_proposed(action, arguments)])
+    (decided,) = await _unrecorded(session, name, subject).decide(0, [_proposed(action, arguments)])
     return decided
 
 
-def explain_call(
+async def explain_call(
     session: WorkspaceSession, name: str, action: str, arguments: str, *, subject: str
 ) -> tuple[CallDecided, tuple[Evaluated, ...]]:
     """Decide one call like `decide_call`, and evaluate every rule that matches it."""
     broker = _unrecorded(session, name, subject)
-    (decided,) = broker.decide(0, [_proposed(action, arguments)])
+    (decided,) = await broker.decide(0, [_proposed(action, arguments)])
     return decided, () if decided.call is None else broker.evaluate(decided.call)
 
 

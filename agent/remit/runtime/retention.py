@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from remit.broker.approvals import emergencies
 from remit.core import UsageError
-from remit.core.events import NANO, PolicyChanged, RunPruned, RunResumed, RunStarted
-from remit.journal import WORKSPACE_RUN, RunSummary, is_run_locked
+from remit.core.events import NANO, RunPruned, RunStarted
+from remit.journal import WORKSPACE_RUN, AlreadyRecorded, RunQuery, RunSummary, list_runs, used_bundles
 from remit.tracing import ObjectStore, read_index, read_trace, trace_path
 from remit.workspace import WorkspaceSession
 
@@ -59,15 +60,9 @@ def golden_runs(traces: Path) -> set[str]:
 def prunable(session: WorkspaceSession, older_s: int) -> list[RunSummary]:
     """The runs that ended more than `older_s` seconds ago, are not golden and have no emergency approval to review."""
     before = time.time_ns() - older_s * NANO
-    kept = golden_runs(session.traces) | {item.run for item in emergencies(session.journal) if item.review is None}
-    return [
-        row
-        for row in session.journal.runs()
-        if row.ended_at is not None
-        and row.ended_at < before
-        and row.run not in kept
-        and not is_run_locked(session.traces, row.run)
-    ]
+    kept = golden_runs(session.traces) | {item.run for item in emergencies(session.journal)}
+    ended = list_runs(session.journal, RunQuery(ended_before=before))
+    return [row for row in ended if row.run not in kept and not session.journal.is_driven(row.run)]
 
 
 def prune(
@@ -83,17 +78,17 @@ def prune(
     """
     freed = 0
     for done, row in enumerate(rows, 1):
-        head = session.journal.chain(row.run).head
+        head = session.journal.head(row.run)
         pruned = RunPruned(run=row.run, head="" if head is None else f"{head[0]}:{head[1]}", account=account)
-        if session.journal.get(WORKSPACE_RUN, pruned.key) is None:
-            session.journal.append(WORKSPACE_RUN, pruned, durable=True)
+        with suppress(AlreadyRecorded):  # by a call that was interrupted
+            session.journal.append_shared(WORKSPACE_RUN, pruned)
         path = trace_path(session.traces, row.run)
         freed += path.stat().st_size if path.exists() else 0
         path.unlink(missing_ok=True)
         # INVARIANT: last. While the journal has the run, the next call finds it and deletes the rest.
         session.journal.delete_run(row.run)
         on_progress(done, len(rows))
-    session.journal.vacuum()
+    session.journal.release_space()
     removed = _unused(session)
     freed += sum(size for _, size in removed)
     return Pruned(runs=tuple(row.run for row in rows), objects=len(removed), bytes=freed)
@@ -103,16 +98,9 @@ def _unused(session: WorkspaceSession) -> list[tuple[str, int]]:
     """Remove the objects that no run uses any more. Returns their digests and sizes."""
     objects = ObjectStore(session.traces / "objects")
     used: set[str] = set()
-    for digest in _bundles(session):
+    for digest in used_bundles(session.journal):
         try:
             used |= {digest, *read_index(objects.get(digest)).values()}
         except UsageError:
             used.add(digest)  # missing or changed: `remit trace verify` reports that
     return objects.remove_unused(used, older_s=MIN_OBJECT_AGE_S)
-
-
-def _bundles(session: WorkspaceSession) -> Iterable[str]:
-    for kind in ("run.started", "run.resumed", "policy.changed"):
-        for item in session.journal.every(kind):
-            if isinstance(item.event, RunStarted | RunResumed | PolicyChanged) and item.event.bundle:
-                yield item.event.bundle

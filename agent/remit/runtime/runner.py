@@ -20,7 +20,7 @@ from remit.core.events import (
     RunStarted,
 )
 from remit.guardrails import valid
-from remit.journal import Record, lock_run
+from remit.journal import Record
 from remit.policy import check_agreement, narrowed, read_cases_text
 from remit.runtime.assembly import (
     Recording,
@@ -83,14 +83,14 @@ async def start_run(
     agent = checked_agent(session, request)
     await install_packages(session.workspace, agent, progress)
     run = request.run or new_run_id()
-    with lock_run(session.traces, run):
-        if session.journal.events(run):
+    async with session.journal.lease(run) as lease:
+        recording = await open_recording(session, lease, on_event)
+        if not recording.record.is_empty:
             raise UsageError(f"the run {run} exists already; use another --run-id, or none")
         folder = session.root / request.folder if request.folder else working_folder(session, agent, run)
         sandbox = Sandbox.shared(session.workspace.settings.accept)
         confinement, unavailable = confinement_of(session.workspace, agent, sandbox)
         secrets = secrets_of(session, agent)
-        recording = open_recording(session, run, on_event)
         context = RunContext(
             session=session,
             agent=agent,
@@ -105,7 +105,7 @@ async def start_run(
         )
         recording.record.append(started_event(context, request), durable=True)
         if unavailable is not None:
-            _end_unconfined(recording, unavailable)
+            await _end_unconfined(recording, unavailable)
         return _result(await drive_run(context), recording)
 
 
@@ -175,10 +175,11 @@ def started_event(context: RunContext, request: RunRequest) -> RunStarted:
     )
 
 
-def _end_unconfined(recording: Recording, unavailable: RunEnded) -> NoReturn:
+async def _end_unconfined(recording: Recording, unavailable: RunEnded) -> NoReturn:
     """Record that the run ended because there is no sandbox, and raise the error."""
     ended = RunFinished(outcome="failed", code=unavailable.code, message=unavailable.message)
     recording.record.append(ended, durable=True)
+    await recording.record.commit()
     recording.close()
     unavailable.run = recording.record.run
     raise unavailable
@@ -203,8 +204,8 @@ async def resume_run(
             recorded.
         RunEnded: the run cannot continue, for instance because there is no sandbox.
     """
-    with lock_run(session.traces, run):
-        recording = open_recording(session, run, on_event)
+    async with session.journal.lease(run) as lease:
+        recording = await open_recording(session, lease, on_event)
         started = _resumable(recording.record, run)
         agent = agent_of(session, started.subjects.agent.partition(":")[2])
         files = files_of(session.workspace)

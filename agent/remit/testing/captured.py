@@ -10,12 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from remit.broker import active_holds, hold_reason
+from remit.broker import hold_reason
 from remit.broker.approvals import waiting_approvals
 from remit.client import Remit
 from remit.core import Json, Model
 from remit.core.events import AnyEvent, ApprovalRequested, Recorded
-from remit.journal import Record
+from remit.journal import StoredRecord, resolve_run
 from remit.runtime import RunRequest, open_model_of, run_in_memory, start_run
 from remit.runtime.models import ScriptedModel
 from remit.testing.fakes import FakeExecutor, NoAnswer
@@ -213,20 +213,20 @@ def read_run(workspace: AnyWorkspace, run: str) -> CapturedRun:
     """
     session = _session(workspace)
     try:
-        return _recorded(session, session.journal.resolve_run(run))
+        return _recorded(session, resolve_run(session.journal, run))
     finally:
         if isinstance(workspace, Path | str):
             session.journal.close()
 
 
 def _recorded(session: WorkspaceSession, run: str) -> CapturedRun:
-    record = Record(session.journal, run)
+    record = StoredRecord(session.journal, run)
     agent = "" if record.state.started is None else record.state.started.subjects.agent
     return CapturedRun(
         run=run,
         trace=trace_path(session.traces, run),
         waiting=tuple(waiting_approvals(record)),
-        held=hold_reason(active_holds(session.journal), f"run:{run}", agent),
+        held=hold_reason(session.journal.holds(), f"run:{run}", agent),
         records=tuple(session.journal.events(run)),
     )
 

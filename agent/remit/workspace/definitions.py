@@ -97,7 +97,8 @@ class Settings(FrozenModel):
 
     `identity` maps accounts to users; None: every account is the user of the same name; empty: no account has a user. `envs`
     are environments that rules may name beside `env`; `users` are users that rules may name beside those of `identity`.
-    With `content` False, what people, models and tools wrote is not recorded. `keep` is how long runs are kept, "90d"; None: without end.
+    `journal` is the URL of the journal in PostgreSQL, "" for the file in `traces/`, which the accounts of the operating-system
+    group `journal_group` share. With `content` False, what people, models and tools wrote is not recorded. `keep` is how long runs are kept, "90d"; None: without end.
     """
 
     env: str = "local"
@@ -110,6 +111,8 @@ class Settings(FrozenModel):
     content: bool = True
     keep: str | None = None
     casbin: Casbin = "effects"
+    journal: str = ""
+    journal_group: str = ""
 
 
 class Tool(FrozenModel):

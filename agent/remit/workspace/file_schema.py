@@ -61,6 +61,19 @@ User = Annotated[str, Matching(SUBJECT, "a user", 'write "user:NAME"')]
 Variable = Annotated[str, Matching(r"[A-Za-z_][A-Za-z0-9_]*", "a variable", 'write its name: "API_TOKEN"')]
 
 
+DatabaseUrl = Annotated[
+    str,
+    Matching(
+        r"postgres(?:ql)?://(?:[^\s:@/]+@)?[^\s@]+",
+        "a PostgreSQL URL without a password",
+        "write postgresql://HOST/DATABASE; the password belongs into ~/.pgpass or PGPASSWORD",
+    ),
+]
+Group = Annotated[
+    str, Matching(r"[a-z_][a-z0-9_-]{0,31}", "the name of a group", "write the name of a group of this machine")
+]
+
+
 class PriceTable(TomlTable):
     """The price of a million tokens of the model, in the currency of your bill."""
 
@@ -169,6 +182,12 @@ class TracesTable(TomlTable):
 class SettingsTable(TomlTable):
     """The settings of the whole workspace."""
 
+    journal: DatabaseUrl | None = Field(
+        default=None, description="Where runs are recorded: postgresql://HOST/DATABASE; absent: traces/journal.db"
+    )
+    journal_group: Group | None = Field(
+        default=None, description="The accounts of this group share traces/journal.db; absent: its owner only"
+    )
     env: Environment = Field(default="local", description="The environment, which conditions read as `env`")
     envs: list[Environment] = Field(default=[], description="Other environments that rules may name")
     users: list[User] | None = Field(default=None, description="Users that rules may name, beside those in [identity]")

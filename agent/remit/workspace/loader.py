@@ -118,6 +118,8 @@ class _Loading:
             content=table.traces.content,
             keep=table.traces.keep,
             casbin=table.policy.casbin,
+            journal=table.journal or "",
+            journal_group=table.journal_group or "",
         )
 
     def _tools(self) -> dict[str, Tool]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from remit.core import Problem, WorkspaceError
-from remit.journal import Journal
+from remit.journal import Journal, open_journal
 from remit.policy import Policy, load_policy, read_folder
 from remit.workspace.bundle import vocabulary
 from remit.workspace.definitions import Workspace
@@ -34,9 +34,10 @@ def open_session(start: Path | None = None) -> WorkspaceSession:
     root = find_workspace(start or Path.cwd())
     workspace, policy = load_workspace_and_policy(root)
     (root / "traces").mkdir(mode=0o700, exist_ok=True)
-    return WorkspaceSession(
-        workspace=workspace, policy=policy, journal=Journal(root / "traces" / "journal.db"), root=root
-    )
+    settings = workspace.settings
+    location = settings.journal or root / "traces" / "journal.db"
+    journal = open_journal(location, group=settings.journal_group)
+    return WorkspaceSession(workspace=workspace, policy=policy, journal=journal, root=root)
 
 
 def load_workspace_and_policy(root: Path) -> tuple[Workspace, Policy]:

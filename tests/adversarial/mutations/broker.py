@@ -133,7 +133,7 @@ ROWS: Final = (
     ),
     brokered(
         "no call of a cut turn runs",
-        replaced(Broker, "decide_each", uncut(Broker.decide_each)),
+        replaced(Broker, "decide", uncut(Broker.decide)),
         tests=("broker/test_broker.py::test_a_turn_cut_by_length_runs_none_of_its_calls",),
     ),
     brokered(

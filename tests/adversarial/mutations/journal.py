@@ -7,10 +7,9 @@ from typing import Any, Final
 from adversarial.mutations.row import brokered, replaced
 from remit.broker import effects
 from remit.core.events import Recorded
-from remit.journal import reducer
+from remit.journal import AlreadyRecorded, Journal, reducer
 from remit.journal.run_lock import fcntl
 from remit.journal.run_state import RunState
-from remit.journal.store import AlreadyRecorded, Journal
 
 APPEND: Final = Journal.append
 

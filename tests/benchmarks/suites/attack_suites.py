@@ -24,7 +24,7 @@ from remit.broker.approvals import requests as approval
 from remit.core.calls import Json, ProposedCall
 from remit.core.events import ApprovalRequested, CallDecided, Recorded
 from remit.core.messages import Message, ModelTurn, ToolSpec
-from remit.journal.run_log import Record
+from remit.journal import StoredRecord
 from remit.runtime import runner as run
 from remit.workspace.session import WorkspaceSession
 from suites.fetch import fetch
@@ -353,7 +353,7 @@ def play(session: WorkspaceSession, task: str, scripted_agent: ScriptedAgent, *,
             who = "attacker" if scripted_agent.turned else "user" if scripted_agent._left is not None else "remit"
             seen.verdicts.append((who, event.proposed.action, *received))
         if isinstance(event, ApprovalRequested):
-            record, who = Record(session.journal, recorded.run), "user:owner"
+            record, who = StoredRecord(session.journal, recorded.run), "user:owner"
             if grants and not scripted_agent.turned:
                 approval.grant_approval(
                     record,

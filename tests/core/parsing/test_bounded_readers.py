@@ -14,7 +14,7 @@ import pytest
 
 from remit.core.errors import RunEnded, WorkspaceError
 from remit.core.parsing import load_json, load_toml, load_yaml, parse_json, read_file, read_rows, read_text
-from remit.journal import Journal
+from remit.journal import open_journal
 from remit.sandbox.packages.requirements import declared_packages
 from support import ROOT
 
@@ -166,7 +166,7 @@ def test_a_missing_special_or_too_large_file_is_a_problem_and_nothing_waits(tmp_
 @pytest.mark.parametrize("value", ["'soon'", "1.5", "x'00'", "-1"])
 def test_a_journal_row_of_another_type_is_an_error_without_a_traceback(tmp_path: Path, value: str) -> None:
     path = tmp_path / "journal.db"
-    with Journal(path) as journal:
+    with open_journal(path) as journal:
         assert journal.events("r") == []
         database = sqlite3.connect(path)
         database.execute(

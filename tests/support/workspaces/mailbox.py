@@ -14,7 +14,7 @@ from typing import Any
 from remit.broker.approvals import requests as approval
 from remit.core.calls import Scope
 from remit.core.events import ApprovalRequested, CallAnswered, CallDecided, Recorded
-from remit.journal.run_log import Record
+from remit.journal import StoredRecord
 from remit.runtime import runner as run
 from remit.workspace.session import WorkspaceSession, open_session
 from remit.workspace.template import starter_folder
@@ -259,7 +259,7 @@ class MailboxRun:
         """Record the event; the approver answers a request immediately."""
         self.events.append(recorded)
         if isinstance(recorded.event, ApprovalRequested):
-            record = Record(self.session.journal, recorded.run)
+            record = StoredRecord(self.session.journal, recorded.run)
             now = recorded.at + 1
             roles_of = self.session.policy.roles_of
             if self._grants:

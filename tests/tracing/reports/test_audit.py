@@ -9,6 +9,7 @@ import json
 import time
 
 from remit.broker.approvals import requests as approval
+from remit.journal import StoredRecord, erase
 from remit.runtime import runner as run
 from remit.tracing.reports import audit
 from support.runs import DONE, Play, Remit, turn
@@ -26,7 +27,7 @@ def test_every_decision_is_exported_with_its_rules_approvals_and_outcome(play: P
     """As JSON Lines and as CSV, and both say the same."""
     played = play(TURNS)
     (requested,) = played.ended.waiting
-    approval.grant_approval(run.Record(played.opened.journal, played.ended.run), requested, approval.Approval(approver="user:lea",role="role:lead",account="lea"), roles_of=played.opened.policy.roles_of, now=time.time_ns())  # fmt: skip
+    approval.grant_approval(StoredRecord(played.opened.journal, played.ended.run), requested, approval.Approval(approver="user:lea",role="role:lead",account="lea"), roles_of=played.opened.policy.roles_of, now=time.time_ns())  # fmt: skip
     asyncio.run(run.resume_run(played.opened, played.ended.run, account="tester"))
     done = remit("trace", "list", "--decisions", "--format", "jsonl", cwd=played.folder)
     found = [json.loads(line) for line in done.out.splitlines()]
@@ -55,7 +56,7 @@ def test_an_erased_decision_is_still_a_row(play: Play) -> None:
     """The content of the decision is gone; the row shows that there was one."""
     played = play([turn(ledger__look={"name": "a"}), DONE])
     seq = next(one.seq for one in played.records if one.type == "call.decided")
-    played.opened.journal.erase(played.ended.run, seq)
+    erase(played.opened.journal, played.ended.run, seq)
     (row,) = audit.decision_rows(played.records, {})
     assert (row.verdict, row.step, row.action, row.agent) == ("erased", 0, "", "agent:clerk")
 

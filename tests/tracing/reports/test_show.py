@@ -12,15 +12,14 @@ import pytest
 
 from remit.broker import holds as hold
 from remit.core.events import AnyEvent
+from remit.journal import Journal, erase, open_journal
 from remit.journal.hash_chain import link_of
-from remit.journal.run_lock import lock_run
-from remit.journal.store import Journal
 from remit.runtime import runner as run
 from remit.tracing import TraceFile, open_trace, read_trace
 from remit.tracing.reports.reconciliation import compare_copy, reconcile
 from remit.tracing.reports.timeline import build_timeline
 from remit.workspace import session
-from support.events import RUN, a_whole_run, decided, intended, recorded, requested, started, written
+from support.events import RUN, a_whole_run, append, decided, intended, recorded, requested, started, written
 from support.events import turn as asked
 from support.runs import DONE, Command, Play, turn
 
@@ -166,10 +165,10 @@ def test_a_clock_that_steps_back_is_reported_and_no_duration_is_negative(tmp_pat
         now[0] += -3 * 10**9 if now[0] % 7 == 0 else 1_000_001
         return now[0]
 
-    with Journal(tmp_path / "journal.db", clock=clock) as journal:
+    with open_journal(tmp_path / "journal.db", clock=clock) as journal:
         file = TraceFile(tmp_path, RUN, journal)
         for event in a_whole_run():
-            file.see(journal.append(RUN, event))
+            file.see(append(journal, RUN, event))
         file.close()
         assert journal.verify(RUN) == ()
         trace = read_trace(file.path)
@@ -188,9 +187,9 @@ def test_a_clock_that_steps_back_is_reported_and_no_duration_is_negative(tmp_pat
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
-    journal = Journal(tmp_path / "journal.db")
+    journal = open_journal(tmp_path / "journal.db")
     for event in a_whole_run():
-        journal.append(RUN, event)
+        append(journal, RUN, event)
     return journal
 
 
@@ -201,13 +200,13 @@ def test_an_incomplete_file_is_rebuilt_by_the_next_command_that_reads_it(tmp_pat
     file.rebuild(chain.links)
     file.close()
     whole = file.path.read_bytes()
-    assert reconcile(tmp_path, chain).state == "complete"
+    assert reconcile(tmp_path, journal, chain).state == "complete"
     for size in (0, 1, 700, len(whole) // 2, whole.rindex(b"\n", 0, -1) + 1, len(whole) - 1):
         file.path.write_bytes(whole[:size])
-        assert reconcile(tmp_path, chain).state == "complete", size
+        assert reconcile(tmp_path, journal, chain).state == "complete", size
         assert file.path.read_bytes() == whole
     file.path.unlink()
-    assert reconcile(tmp_path, chain).state == "complete"
+    assert reconcile(tmp_path, journal, chain).state == "complete"
     assert file.path.read_bytes() == whole
 
 
@@ -219,7 +218,7 @@ def test_a_changed_file_is_reported_and_not_overwritten(tmp_path: Path, journal:
     file.close()
     changed = file.path.read_bytes().replace(b"hello", b"hullo")
     file.path.write_bytes(changed[:-9])
-    found = reconcile(tmp_path, chain)
+    found = reconcile(tmp_path, journal, chain)
     assert found.state == "changed"
     assert [fault.seq for fault in found.faults] == [7, 9, 11, 24]
     assert file.path.read_bytes() == changed[:-9]
@@ -227,10 +226,10 @@ def test_a_changed_file_is_reported_and_not_overwritten(tmp_path: Path, journal:
 
 def test_the_file_of_a_running_run_is_left_to_its_process(tmp_path: Path, journal: Journal) -> None:
     chain = journal.chain(RUN)
-    with lock_run(tmp_path, RUN):
-        assert reconcile(tmp_path, chain).state == "behind"
+    with journal.brief_lease(RUN):
+        assert reconcile(tmp_path, journal, chain).state == "behind"
         assert not (tmp_path / f"{RUN}.jsonl").exists()
-    assert reconcile(tmp_path, chain).state == "complete"
+    assert reconcile(tmp_path, journal, chain).state == "complete"
 
 
 def test_an_erased_text_is_removed_from_the_file_by_the_next_command_that_reads_it(
@@ -240,8 +239,8 @@ def test_an_erased_text_is_removed_from_the_file_by_the_next_command_that_reads_
     assert b"hello" in path.read_bytes()
     for item in journal.events(RUN):
         if b"hello" in (link_of(item).body or "").encode():
-            journal.erase(RUN, item.seq)
-    assert reconcile(tmp_path, journal.chain(RUN)).state == "complete"
+            erase(journal, RUN, item.seq)
+    assert reconcile(tmp_path, journal, journal.chain(RUN)).state == "complete"
     assert b"hello" not in path.read_bytes()
     assert compare_copy(path, journal.chain(RUN)).state == "complete"
     assert open_trace(tmp_path, journal, RUN).records == read_trace(path).records

@@ -18,6 +18,7 @@ from remit.core.events import (
     CallDecided,
     Recorded,
 )
+from remit.journal import erase
 from remit.journal.hash_chain import link
 from remit.tracing import TraceFile, open_trace, read_trace, write_portable
 from remit.tracing.reports.verification import find_contradictions, verify
@@ -223,7 +224,7 @@ def test_the_verify_command_names_changes_of_file_rules_and_journal(
 def test_an_erased_text_is_reported_and_does_not_break_the_chain(played: Played, command: Command) -> None:
     name = played.ended.run
     last = played.records[-1].seq
-    played.opened.journal.erase(name, last)
+    erase(played.opened.journal, name, last)
     done = command(played.folder, "trace", "verify", name, "--json")
     assert (done.code, done.json["ok"]) == (0, True)
     assert [(fault["seq"], fault["kind"]) for fault in done.json["faults"]] == [(last, "erased")]

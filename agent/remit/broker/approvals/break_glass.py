@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from remit.core import BREAK_GLASS, Refusal, UsageError
-from remit.core.events import ApprovalGranted, ApprovalRequested, BreakGlassReviewed, RunStarted
-from remit.journal import WORKSPACE_RUN, AlreadyRecorded, Journal
+from remit.core.events import AnyEvent, ApprovalGranted, ApprovalRequested, BreakGlassReviewed, RunStarted
+from remit.journal import WORKSPACE_RUN, AlreadyRecorded, Journal, approvals_in_state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,33 +31,30 @@ class Emergency:
         return f"{self.run[:8]}/{self.granted.step}.{self.granted.index}"
 
 
-def emergencies(journal: Journal) -> list[Emergency]:
-    """Every approval in `role:break-glass`, reviewed or not, the oldest first."""
-    reviews = {
-        (event.run, event.granted): event
-        for recorded in journal.every("break_glass.reviewed")
-        if isinstance(event := recorded.event, BreakGlassReviewed)
-    }
+def emergencies(journal: Journal, *, reviewed: bool = False) -> list[Emergency]:
+    """The approvals in `role:break-glass` that wait for a review, the oldest first; with `reviewed` those that have one."""
     found: list[Emergency] = []
-    for recorded in journal.every("approval.granted"):
-        granted = recorded.event
-        if isinstance(granted, ApprovalGranted) and granted.role == BREAK_GLASS:
-            asked = f"approval.requested/{granted.step}/{granted.index}/{granted.decision_digest}"
-            started, requested = (
-                None if (entry := journal.get(recorded.run, key)) is None else entry.event
-                for key in ("run.started/-/-/-", asked)
+    for run, at, body in approvals_in_state(journal, "reviewed" if reviewed else "emergency"):
+        granted = ApprovalGranted.model_validate_json(body)
+        started = _event(journal, run, "run.started/-/-/-")
+        requested = _event(journal, run, f"approval.requested/{granted.step}/{granted.index}/{granted.decision_digest}")
+        entry = _event(journal, WORKSPACE_RUN, f"break_glass.reviewed/{run}/{granted.key}") if reviewed else None
+        found.append(
+            Emergency(
+                run=run,
+                at=at,
+                started=started if isinstance(started, RunStarted) else None,
+                requested=requested if isinstance(requested, ApprovalRequested) else None,
+                granted=granted,
+                review=entry if isinstance(entry, BreakGlassReviewed) else None,
             )
-            found.append(
-                Emergency(
-                    run=recorded.run,
-                    at=recorded.at,
-                    started=started if isinstance(started, RunStarted) else None,
-                    requested=requested if isinstance(requested, ApprovalRequested) else None,
-                    granted=granted,
-                    review=reviews.get((recorded.run, granted.key)),
-                )
-            )
+        )
     return found
+
+
+def _event(journal: Journal, run: str, key: str) -> AnyEvent | None:
+    recorded = journal.get(run, key)
+    return None if recorded is None else recorded.event
 
 
 def review(
@@ -88,7 +85,7 @@ def review(
         note=note,
     )
     try:
-        journal.append(WORKSPACE_RUN, event, durable=True)
+        journal.append_shared(WORKSPACE_RUN, event)
     except AlreadyRecorded:
         raise UsageError(f"{found.place} has already been reviewed") from None
     return event

@@ -205,7 +205,6 @@ def _refusal_recorded(
 
 def _check_open(record: Record, requested: ApprovalRequested) -> None:
     """Raise `approval_invalid` unless this is the latest request of its call and still open."""
-    record.refresh()
     call = record.state.open.get((requested.step, requested.index))
     if call is None or call.allowed:
         raise Refusal("approval_invalid", "the call is no longer waiting for approval")
@@ -272,8 +271,3 @@ def waiting_approvals(record: Record) -> list[ApprovalRequested]:
             if answered is None and rejected is None and call is not None and not call.allowed:
                 waiting.append(requested)
     return waiting
-
-
-def count_waiting_approvals(journal: Journal) -> int:
-    """The number of calls of all runs that wait for approval."""
-    return sum(len(waiting_approvals(Record(journal, row.run))) for row in journal.runs() if row.state == "waiting")

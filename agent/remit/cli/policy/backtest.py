@@ -83,12 +83,12 @@ def _runs(root: Path, traces: tuple[Path, ...]) -> Iterator[Sequence[Recorded]]:
     if traces:
         yield from (read_trace(path).records for path in traces)
         return
-    from remit.journal import Journal
+    from remit.journal import list_runs, open_journal
 
     journal, seen = root / "traces" / "journal.db", set[str]()
     if journal.exists():
-        opened = Journal(journal)
-        for run in opened.runs():
+        opened = open_journal(journal)
+        for run in list_runs(opened):
             seen.add(run.run)
             yield opened.events(run.run)
     for path in sorted((root / "traces").glob("*.jsonl")):

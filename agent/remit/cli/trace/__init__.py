@@ -71,8 +71,7 @@ def trace_list_command(
     if shape is not None and not decisions:
         raise click.UsageError("--format is the format of the decisions: add --decisions")
     opened = open_session()
-    runs = opened.journal.runs()
-    rows = run_filter.choose(opened, runs, limit or (None if decisions else LISTED))
+    rows = run_filter.choose(opened, limit or (None if decisions else LISTED))
     if decisions:
         _export_decisions(opened.journal, rows, shape or "jsonl")
         return
@@ -87,7 +86,7 @@ def trace_list_command(
         who = f"{row.agent} for {row.user}"
         echo(f"{row.run[:8]}  {utc(row.started_at)}  {style(f'{word:<10}', fg=colour)} {who}  {what}{why}")
     if not rows:
-        echo("no runs match the filters" if runs else "no runs yet")
+        echo("no runs yet" if run_filter == RunFilter() else "no runs match the filters")
 
 
 def _export_decisions(journal: Journal, runs: Sequence[RunSummary], shape: str) -> None:
@@ -95,7 +94,9 @@ def _export_decisions(journal: Journal, runs: Sequence[RunSummary], shape: str) 
     from remit.tracing.reports import decision_as_csv, decision_as_json, decision_csv_header, decision_rows
 
     reviewers = {
-        (item.run, item.granted.key): item.review.reviewer for item in emergencies(journal) if item.review is not None
+        (item.run, item.granted.key): item.review.reviewer
+        for item in emergencies(journal, reviewed=True)
+        if item.review is not None
     }
     if shape == "csv":
         echo(decision_csv_header())
@@ -218,7 +219,7 @@ def verify_command(run: str, head: str | None, as_json: bool) -> None:
     kept = _parsed_head(head) or (_pruned_head(opened, trace.run) if opened is not None else None)
     faults = list(verify(trace, original=original if original and original.links else None, head=kept))
     if opened is not None and not is_trace_file(run):
-        faults += reconcile(opened.traces, trace.chain).faults
+        faults += reconcile(opened.traces, opened.journal, trace.chain).faults
     broken = any(fault.broken for fault in faults)
     last = f"{trace.chain.links[-1].seq}:{trace.chain.links[-1].hash}"
     if as_json:

@@ -54,18 +54,18 @@ def _open_last_good(run: str) -> tuple[Trace, Trace]:
     """The last good run before `run`, and `run`."""
     from remit.client import open_trace_of
     from remit.core import UsageError
+    from remit.journal import find_run
     from remit.tracing import is_trace_file
     from remit.tracing.reports import last_good_run
     from remit.workspace import open_session
 
     opened = open_session()
-    runs = opened.journal.runs()
     after = open_trace_of(opened, run)
-    row = next((row for row in runs if row.run == after.run), None)
+    row = find_run(opened.journal, after.run)
     if row is None:
         where = f"{run!r} is not a run of this workspace" if is_trace_file(run) else f"the journal has no run {run}"
         raise UsageError(f"{where}, so its last good run is unknown: name the second run")
-    return open_trace_of(opened, last_good_run(runs, row).run), after
+    return open_trace_of(opened, last_good_run(opened.journal, row).run), after
 
 
 def _bundles_of(a: Trace, b: Trace) -> tuple[BundleFiles, BundleFiles] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from remit.workspace import WorkspaceSession
 
 NANO: Final = 1_000_000_000
+PAGE: Final = 200  # rows that are read at once
 _SPAN: Final = re.compile(r"(\d+)([smhdw])")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -34,22 +35,24 @@ class RunFilter:
     code: str = ""
     since: int | None = None
 
-    def choose(self, session: WorkspaceSession, runs: Sequence[RunSummary], limit: int | None) -> list[RunSummary]:
-        """The first `limit` runs that match, or all. The events of a run are read only if its summary matches."""
-        chosen: list[RunSummary] = []
-        for row in runs:
-            if len(chosen) == limit or (self.since is not None and row.started_at < self.since):
-                break  # the newest run comes first, so no later row can match
-            if self._fits(row) and self._has_call(session, row.run):
-                chosen.append(row)
-        return chosen
+    def choose(self, session: WorkspaceSession, limit: int | None) -> list[RunSummary]:
+        """The newest `limit` runs that match, or all. The events of a run are read only if its row in the list matches."""
+        from remit.journal import RunQuery, list_runs
 
-    def _fits(self, row: RunSummary) -> bool:
-        if self.failed and row.outcome in (None, "completed"):
-            return False
-        if self.denied and not row.denied:
-            return False
-        return _matches_subject(self.agent, "agent", row.agent) and _matches_subject(self.user, "user", row.user)
+        query = RunQuery(
+            agent=_subject("agent", self.agent),
+            user=_subject("user", self.user),
+            failed=self.failed,
+            denied=self.denied,
+            since=self.since,
+        )
+        chosen: list[RunSummary] = []
+        for row in list_runs(session.journal, query, page=limit or PAGE):
+            if self._has_call(session, row.run):
+                chosen.append(row)
+            if len(chosen) == limit:
+                break
+        return chosen
 
     def _has_call(self, session: WorkspaceSession, run: str) -> bool:
         return not (self.action or self.code) or any(
@@ -68,8 +71,9 @@ def _calls(session: WorkspaceSession, run: str) -> Iterator[tuple[str, str]]:
         yield "", timeline.finished.code
 
 
-def _matches_subject(expected: str, kind: str, subject: str) -> bool:
-    return not expected or subject == (expected if ":" in expected else f"{kind}:{expected}")
+def _subject(kind: str, name: str) -> str:
+    """The whole subject; "" for no name."""
+    return name if not name or ":" in name else f"{kind}:{name}"
 
 
 def with_run_filter(command: Callable[..., None]) -> Callable[..., None]:

@@ -149,13 +149,16 @@ class BudgetSpent(Event):
     """Records what a call, or a turn (`index` None), takes from limits that all runs share.
 
     In the phase `reserved` these are upper bounds, in the phase `used` the amounts that were used. `amounts` are by the scope of
-    the limit, in whole units: calls, milliseconds, bytes, tokens, millionths of the currency.
+    the limit, in whole units: calls, milliseconds, bytes, tokens, millionths of the currency. `windows` are the lengths of the
+    limits' windows in nanoseconds, and `at` is the time (Unix nanoseconds) at which the amounts count.
     """
 
     type: Literal["budget.spent"] = "budget.spent"
     step: int
     phase: Literal["reserved", "used"]
+    at: int
     amounts: dict[str, int]
+    windows: dict[str, int]
 
     @property
     def key(self) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from remit.broker import active_holds, hold_reason
+from remit.broker import hold_reason
 from remit.core import RemitError, UsageError
-from remit.journal import is_run_locked
+from remit.journal import find_run
 from remit.tracing import Trace, open_trace
 from remit.tracing.reports.failures import find_failures
 from remit.tracing.reports.run_diff import BundleFiles, RunDiff, diff_runs, last_good_run
@@ -57,8 +57,8 @@ def incident_report(trace: Trace, session: WorkspaceSession | None = None) -> In
             timeline=timeline,
             budget=report.budget,
             good=_diff_with_last_good(trace, session),
-            held=hold_reason(active_holds(session.journal), f"run:{trace.run}", agent) if unfinished else None,
-            driven=unfinished and is_run_locked(session.traces, trace.run),
+            held=hold_reason(session.journal.holds(), f"run:{trace.run}", agent) if unfinished else None,
+            driven=unfinished and session.journal.is_driven(trace.run),
         )
     return replace(report, commands=tuple(_commands(report, trace)[:COMMANDS]))
 
@@ -72,12 +72,11 @@ def first_bundle(trace: Trace) -> BundleFiles | None:
 
 
 def _diff_with_last_good(trace: Trace, session: WorkspaceSession) -> RunDiff | None:
-    runs = session.journal.runs()
-    row = next((row for row in runs if row.run == trace.run), None)
+    row = find_run(session.journal, trace.run)
     if row is None:
         return None
     try:
-        before = open_trace(session.traces, session.journal, last_good_run(runs, row).run)
+        before = open_trace(session.traces, session.journal, last_good_run(session.journal, row).run)
     except UsageError:
         return None
     files = first_bundle(before), first_bundle(trace)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from remit.core import RunEnded, UsageError, WorkspaceError
-from remit.journal import Chain, ChainFault, is_run_locked, lock_run
+from remit.journal import Chain, ChainFault, Journal
 from remit.tracing import TraceFile, read_trace
 from remit.tracing.trace_file import trace_path
 
@@ -66,16 +66,16 @@ def compare_copies(copy: Chain, original: Chain) -> list[ChainFault]:
     ]
 
 
-def reconcile(traces: Path, chain: Chain) -> CopyComparison:
+def reconcile(traces: Path, journal: Journal, chain: Chain) -> CopyComparison:
     """Rebuild the run's file if it is behind the journal, and return its state after that.
 
     The file of a running run is left to its process. A folder that cannot be written does not prevent reading.
     """
     path = trace_path(traces, chain.run)
     comparison = compare_copy(path, chain)
-    if comparison.state != "behind" or is_run_locked(traces, chain.run):
+    if comparison.state != "behind" or journal.is_driven(chain.run):
         return comparison
-    with suppress(UsageError, RunEnded, OSError), lock_run(traces, chain.run):
+    with suppress(UsageError, RunEnded, OSError), journal.brief_lease(chain.run):
         file = TraceFile(traces, chain.run)
         file.rebuild(chain.links)
         file.close()

@@ -14,7 +14,7 @@ from typing import Final, Literal, TypeAlias
 
 from remit.core import Failed, Json, UsageError
 from remit.core.events import RunStarted
-from remit.journal import RunSummary
+from remit.journal import Journal, RunSummary, last_completed
 from remit.tracing.reports.alignment import CallPair, align_calls, normalize
 from remit.tracing.reports.timeline import CallTimeline, Timeline
 
@@ -123,24 +123,16 @@ def diff_runs(a: Timeline, b: Timeline, *, files: tuple[BundleFiles, BundleFiles
     )
 
 
-def last_good_run(runs: Sequence[RunSummary], run: RunSummary) -> RunSummary:
+def last_good_run(journal: Journal, run: RunSummary) -> RunSummary:
     """The last run of the same agent and task that completed before `run` began.
 
     Raises UsageError if there is none.
     """
-    expected = (run.agent, " ".join(run.task.split()))
-    earlier = [
-        row
-        for row in runs
-        if row.outcome == "completed"
-        and row.run != run.run
-        and row.started_at < run.started_at
-        and (row.agent, " ".join(row.task.split())) == expected
-    ]
-    if not earlier:
+    found = last_completed(journal, run)
+    if found is None:
         fix = f"name another run: remit trace diff OTHER {run.run[:8]}"
         raise UsageError(f"no earlier run of {run.agent} with the same task has completed: {fix}")
-    return max(earlier, key=lambda row: row.started_at)
+    return found
 
 
 def _settings(a: RunStarted | None, b: RunStarted | None) -> Iterator[ChangedInput]:

@@ -1,0 +1,124 @@
+"""The lease of a run: which process may extend its chain.
+
+A process that drives a run holds its lease, and writes the lease's fencing number with every append: a process that was
+stopped for so long that another one took over cannot record any more, and so cannot have an effect. The holder says every
+few seconds that it lives. A lease without such a sign for `EXPIRES_S` may be taken; a lease of a process of this machine that
+has ended, at once.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+
+from remit.core import UsageError
+from remit.core.events import NANO
+from remit.journal.storage.database import Database, Sql
+from remit.journal.storage.tables import HEAD
+
+RUN_LOCKED: Final = "another process executes run {}; that process applies approvals and rejections itself"
+BEAT_S: Final = 2.0  # how often a holder says that it lives
+EXPIRES_S: Final = 10.0  # after so long without a sign another process may take over
+
+_of: sa.BindParameter[str] = sa.bindparam("of")
+_held: sa.BindParameter[int] = sa.bindparam("held")
+_now: sa.BindParameter[int] = sa.bindparam("now")
+_LEASE: Final = Sql(sa.select(HEAD.c.holder, HEAD.c.beat, HEAD.c.fence).where(HEAD.c.run == _of))
+_TAKE: Final = Sql(
+    HEAD.update()
+    .where(HEAD.c.run == _of, HEAD.c.fence == _held)
+    .values(holder=sa.bindparam("new_holder"), beat=_now, fence=HEAD.c.fence + 1)
+)
+_BEGIN: Final = Sql(HEAD.insert())
+_BEAT: Final = Sql(HEAD.update().where(HEAD.c.run == _of, HEAD.c.fence == _held).values(beat=_now))
+_RELEASE: Final = Sql(HEAD.update().where(HEAD.c.run == _of, HEAD.c.fence == _held).values(holder="", beat=0))
+_FORGET: Final = Sql(HEAD.delete().where(HEAD.c.run == _of, HEAD.c.fence == _held, HEAD.c.seq == -1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """The right to extend the chain of one run, until it is released or lost. `fence` is its fencing number."""
+
+    run: str
+    fence: int
+
+
+def take_lease(database: Database, run: str, now: int) -> Lease:
+    """Take the lease of the run; `now` is in Unix nanoseconds. Raises UsageError while another holder lives."""
+    holder = f"{this_process()} {secrets.token_hex(4)}"
+    with database.transaction(durable=False) as transaction:
+        found = transaction.execute(_LEASE, {"of": run})
+        if not found:
+            row = {"run": run, "seq": -1, "hash": "", "holder": holder, "beat": now, "fence": 1}
+            transaction.execute(_BEGIN, row)
+            return Lease(run=run, fence=1)
+        ((earlier, beat, fence),) = found
+        if is_alive(earlier, beat, now):
+            raise UsageError(RUN_LOCKED.format(run))
+        if not transaction.changed(_TAKE, {"of": run, "held": fence, "new_holder": holder, "now": now}):
+            raise UsageError(RUN_LOCKED.format(run))  # another process took it in between
+        return Lease(run=run, fence=fence + 1)
+
+
+def keep_leases(database: Database, leases: Sequence[Lease], now: int) -> None:
+    """Say that the holder of these leases lives. Nothing happens to those that were lost."""
+    with database.transaction(durable=False) as transaction:
+        transaction.many(_BEAT, [{"of": lease.run, "held": lease.fence, "now": now} for lease in leases])
+
+
+def release_lease(database: Database, lease: Lease) -> None:
+    """Give the lease back. Nothing happens if it was lost."""
+    with database.transaction(durable=False) as transaction:
+        transaction.execute(_FORGET, {"of": lease.run, "held": lease.fence})
+        transaction.execute(_RELEASE, {"of": lease.run, "held": lease.fence})
+
+
+def is_leased(database: Database, run: str, now: int) -> bool:
+    """True if a process that lives drives the run."""
+    found = database.read(_LEASE, {"of": run})
+    return bool(found) and is_alive(found[0][0], found[0][1], now)
+
+
+def is_alive(holder: str, beat: int, now: int) -> bool:
+    """True if the process that this text names may still drive the run."""
+    if not holder:
+        return False
+    machine, _, process = holder.split(" ")[0].partition("/")
+    # A process of this machine and of this PID namespace is looked up, so that a crash never leaves a run locked.
+    if machine == _machine() and not _lives(process):
+        return False
+    return now - beat < EXPIRES_S * NANO
+
+
+def this_process() -> str:
+    """The name of this process: machine, PID namespace, and its number with its start time, because numbers are used again."""
+    return f"{_machine()}/{os.getpid()}.{_start_of(os.getpid())}"
+
+
+@cache
+def _machine() -> str:
+    """This machine since its last start, and this PID namespace: only there the number of a process means the same."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{socket.gethostname().replace(' ', '_').replace('/', '_')}:{boot}:{os.stat('/proc/self/ns/pid').st_ino}"
+
+
+def _lives(process: str) -> bool:
+    number, _, start = process.partition(".")
+    return number.isdecimal() and _start_of(int(number)) == start
+
+
+def _start_of(number: int) -> str:
+    """When a process started, in ticks since the start of the machine; "" if it does not exist or has ended."""
+    try:
+        after_name = Path(f"/proc/{number}/stat").read_text().rpartition(") ")[2].split()
+    except OSError:
+        return ""
+    return "" if after_name[0] in "ZX" else after_name[19]

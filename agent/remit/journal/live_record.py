@@ -1,0 +1,204 @@
+"""The record of a run that this process drives: events are applied at once and written a moment later, together.
+
+A turn and its call make about six events. Written one by one they would cost six round trips to PostgreSQL; written together
+they cost two. So `append` applies an event to the state in memory, which answers every read of the run, and a task writes what
+has gathered. `commit` waits for that task. INVARIANT: the broker commits before a tool runs, before a model is asked and before
+anybody reads an answer, so an effect without a record is impossible; what a crash can lose is what happened inside the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from remit.core import Claim, RunEnded
+from remit.core.events import AnyEvent, Recorded
+from remit.journal.hash_chain import ChainLink
+from remit.journal.lease import RUN_LOCKED, Lease
+from remit.journal.projections import SHARED, changed_rows
+from remit.journal.reducer import apply_event
+from remit.journal.run_log import StoredRecord
+from remit.journal.run_state import RunState
+from remit.journal.storage.database import Batch, HeadMoved
+from remit.journal.store import AlreadyRecorded, Journal
+
+GATHER_S: Final = 0.005  # how long events wait for the ones that follow, if nobody waits for them
+
+
+class LiveRecord(StoredRecord):
+    """A run whose lease this process holds. Used by one event loop."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        lease: Lease,
+        *,
+        listeners: tuple[Callable[[Recorded], None], ...] = (),
+        content: bool = True,
+    ) -> None:
+        super().__init__(journal, lease.run, listeners=listeners, content=content)
+        self._fence = lease.fence
+        self._pending: list[tuple[ChainLink, Recorded]] = []
+        self._durable = False
+        self._written: tuple[tuple[int, str], RunState] = (self._head, self.state)
+        self._writing: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._failure: BaseException | None = None
+        self._topics = (lease.run, SHARED)
+        self._version = journal.version(self._topics)
+        self._order = asyncio.Lock()  # one writer at a time: the events of a run have one order
+
+    def append(self, event: AnyEvent, *, durable: bool = False) -> Recorded:
+        if self._failure is not None:
+            raise self._failure
+        if (earlier := self._earlier(event.key)) is not None:
+            raise AlreadyRecorded(earlier)
+        sealed, complete = self._sealed(event, *self._head)
+        self._head = (complete.seq, complete.hash)
+        self._index(complete)
+        self._pending.append((sealed, complete))
+        self._durable = self._durable or durable
+        if self._timer is None and self._writing is None:
+            self._timer = asyncio.get_running_loop().call_later(GATHER_S, self._begin)
+        return complete
+
+    def every(self) -> list[AnyEvent]:
+        pending = (complete.event for _, complete in self._pending)
+        written = self._written[0][0]
+        recorded = (
+            self._by_key.get(item.key) or item for item in self._journal.events(self.run) if item.seq <= written
+        )
+        return [event for event in (*(item.event for item in recorded), *pending) if event is not None]
+
+    async def append_claimed(self, event: AnyEvent, claims: Sequence[Claim]) -> None:
+        async with self._order:
+            while True:
+                while self._pending:
+                    await self._write_once()
+                if (earlier := self._earlier(event.key)) is not None:
+                    raise AlreadyRecorded(earlier)
+                head, state = self._written
+                sealed, complete = self._sealed(event, *head)
+                try:
+                    await self._write([sealed], apply_event(state, complete), claims, durable=False)
+                except HeadMoved:
+                    await self._read_others()
+                    continue
+                self._insert([complete])
+                self._tell(complete if self._content else sealed.recorded())
+                return
+
+    async def commit(self) -> None:
+        while self._pending or self._writing is not None:
+            self._begin()
+            assert self._writing is not None
+            # A caller that is cancelled does not take the events of others with it.
+            await asyncio.shield(self._writing)
+        if self._failure is not None:
+            raise self._failure
+
+    async def catch_up(self) -> None:
+        version = self._journal.version(self._topics)
+        if version == self._version:
+            return
+        async with self._order:
+            await self._read_others()
+        self._version = version
+
+    async def wait_for_change(self, seconds: float) -> None:
+        """Return once another process has recorded something that concerns the run, or after so many seconds."""
+        await self._journal.changes.wait(self._topics, self._version, seconds)
+
+    # -- writing --
+
+    def _begin(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._writing is None and self._pending:
+            self._writing = asyncio.get_running_loop().create_task(self._write_pending())
+
+    async def _write_pending(self) -> None:
+        try:
+            async with self._order:
+                while self._pending:
+                    await self._write_once()
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as failure:  # noqa: BLE001 - whatever it is, the run ends, and every waiting caller gets it
+            self._failure = failure
+            self._pending.clear()
+        finally:
+            self._writing = None
+
+    async def _write_once(self) -> None:
+        """Write what has gathered. If another process appended first, its events come first: the chain has one order."""
+        batch, durable, state = list(self._pending), self._durable, self.state
+        self._durable = False
+        try:
+            await self._write([sealed for sealed, _ in batch], state, (), durable=durable)
+        except HeadMoved:
+            self._durable = True
+            await self._read_others()
+            return
+        del self._pending[: len(batch)]
+        last = batch[-1][1]
+        self._written = ((last.seq, last.hash), state)
+        for sealed, complete in batch:
+            self._tell(complete if self._content else sealed.recorded())
+
+    async def _write(
+        self, links: Sequence[ChainLink], state: RunState, claims: Sequence[Claim], *, durable: bool
+    ) -> None:
+        rows = self._rows_of(state)
+        batch = Batch(
+            run=self.run,
+            before=links[0].seq - 1,
+            links=links,
+            changes=changed_rows(self._rows, rows),
+            claims=claims,
+            fence=self._fence,
+            durable=durable,
+        )
+        await self._journal.run_in_thread(self._journal.write, batch)
+        self._rows = rows
+
+    async def _read_others(self) -> None:
+        """Apply what other processes appended. Raises RunEnded if one of them has taken over the lease."""
+        others = await self._journal.run_in_thread(self._journal.events, self.run, self._written[0][0])
+        if others:
+            self._insert(others)
+            self._rows = self._rows_of(self._written[1])  # each process writes the rows that its events change
+            for recorded in others:
+                self._tell(recorded)
+        elif await self._journal.run_in_thread(self._journal.fence_of, self.run) != self._fence:
+            raise RunEnded("unrecorded", RUN_LOCKED.format(self.run), fix="follow that process, or wait for its end")
+
+    def _insert(self, recorded: Sequence[Recorded]) -> None:
+        """Put events that are in the journal before those that wait to be written, which are sealed again.
+
+        The conversation stays as it is: no event of another process belongs to it.
+        """
+        pending, self._pending = self._pending, []
+        self._head, self.state = self._written
+        for item in recorded:
+            self._place(item)
+        self._written = (self._head, self.state)
+        for _, complete in pending:
+            assert complete.event is not None
+            earlier = self._by_key[complete.key]
+            if earlier is not None and earlier is not complete:
+                raise AlreadyRecorded(earlier)
+            sealed, moved = self._sealed(complete.event, *self._head)
+            self._place(moved)
+            self._pending.append((sealed, moved))
+
+    def _place(self, recorded: Recorded) -> None:
+        self._head = (recorded.seq, recorded.hash)
+        self._keep(recorded)
+        self.state = apply_event(self.state, recorded)
+
+    def _tell(self, recorded: Recorded) -> None:
+        for listener in self._listeners:
+            listener(recorded)

@@ -1,0 +1,117 @@
+"""Opens the journal of a workspace: a file, a PostgreSQL database, or memory."""
+
+from __future__ import annotations
+
+import grp
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from remit.core import RunEnded, UsageError
+from remit.journal.storage.database import Database, Sql
+from remit.journal.storage.sqlite import SqliteDatabase
+from remit.journal.storage.tables import SCHEMA, TABLES
+from remit.journal.store import FIX, Journal
+
+POSTGRES: Final = ("postgresql://", "postgres://")
+_VERSION: Final = Sql(TABLES["remit_schema"].select())
+_NEW_VERSION: Final = Sql(TABLES["remit_schema"].insert())
+
+
+def open_journal(
+    location: Path | str | None,
+    *,
+    tenant: str = "default",
+    group: str = "",
+    clock: Callable[[], int] = time.time_ns,
+) -> Journal:
+    """Open the journal, and create it if it does not exist.
+
+    `location` is the path of a SQLite file, a `postgresql://` URL, or None: in memory, until it is closed.
+    `tenant` names the schema and the role in PostgreSQL. The accounts of the operating-system `group` share a file; "": its
+    owner only.
+
+    Raises:
+        UsageError: the URL, the group or the version of the tables does not fit; nothing was changed.
+        RunEnded: `unrecorded`: the database cannot be opened.
+    """
+    name = _name(location)
+    try:
+        database = _database(location, tenant, group)
+    except UsageError:
+        raise
+    except Exception as failure:
+        cause = getattr(failure, "strerror", None) or str(failure).strip() or type(failure).__name__
+        raise RunEnded("unrecorded", f"the journal {name} cannot be opened: {cause}", fix=FIX) from failure
+    try:
+        _check_schema(database, name)
+    except database.failures as failure:
+        database.close()
+        raise RunEnded("unrecorded", f"the journal {name} cannot be opened: {failure}", fix=FIX) from failure
+    except BaseException:
+        database.close()
+        raise
+    return Journal(database, name, clock=clock)
+
+
+def _database(location: Path | str | None, tenant: str, group: str) -> Database:
+    if isinstance(location, str):
+        if not location.startswith(POSTGRES):
+            raise UsageError(f"{location!r} is no journal: write a postgresql:// URL, or leave the setting out")
+        if find_spec("psycopg") is None:
+            raise UsageError('a journal in PostgreSQL needs psycopg: pip install "remit[postgres]"')
+        from remit.journal.storage.postgres import PostgresDatabase
+
+        return PostgresDatabase(location, tenant=tenant)
+    return SqliteDatabase(location, group=_group_id(group))
+
+
+def _group_id(group: str) -> int | None:
+    if not group:
+        return None
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise UsageError(
+            f"the group {group!r} does not exist on this machine: create it, or change journal_group"
+        ) from None
+
+
+def _check_schema(database: Database, name: str) -> None:
+    """Create the tables in an empty database. Raises UsageError for tables of another version."""
+    if not database.has_table("remit_schema"):
+        if database.has_table("event"):
+            raise UsageError(
+                f"the journal {name} was written by an older version of Remit: "
+                "move it away to begin a new one, or read it with the version that wrote it"
+            )
+        database.create()
+    rows = database.read(_VERSION)
+    if not rows:
+        with database.transaction(durable=True) as transaction:
+            transaction.lock("create")
+            if not transaction.execute(_VERSION):
+                transaction.execute(_NEW_VERSION, {"version": SCHEMA})
+        return
+    version = int(rows[0][0])
+    if version > SCHEMA:
+        raise UsageError(
+            f"the journal {name} has tables of version {version}, and this version of Remit reads {SCHEMA}: install a newer one"
+        )
+    if version < SCHEMA:
+        raise UsageError(
+            f"the journal {name} has tables of version {version}, and this version of Remit reads {SCHEMA}: "
+            "run `remit journal upgrade`"
+        )
+
+
+def _name(location: Path | str | None) -> str:
+    if location is None:
+        return "in memory"
+    if isinstance(location, Path):
+        return location.name
+    parts = urlsplit(location)
+    return f"{parts.hostname or 'localhost'}{parts.path}"

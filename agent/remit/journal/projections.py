@@ -1,0 +1,199 @@
+"""The rows of the projections: what lists, gauges and checks read instead of events.
+
+Every function here is pure: a row follows from the state of its run, or from the events of its stream, and from nothing else.
+So `remit journal rebuild` computes the same rows again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+from remit.core.events import (
+    AnyEvent,
+    BreakGlassReviewed,
+    HoldLifted,
+    HoldSet,
+    Recorded,
+    RunResumed,
+    RunStarted,
+    ToolFailed,
+    ToolRecovered,
+    ToolTrialStarted,
+)
+from remit.core.parsing import digest_bytes
+from remit.journal.hash_chain import encode
+from remit.journal.reducer import apply_circuit
+from remit.journal.run_state import Circuit, InDoubt, RunState, RunSummary
+from remit.journal.storage.database import Change, Drop, Put
+from remit.journal.storage.tables import APPROVAL, CIRCUIT, HOLD, RUN
+
+WORKSPACE_RUN: Final = "workspace"  # the stream of holds, reviews and pruned runs
+CIRCUIT_STREAM: Final = "circuit:"  # the beginning of the name of the stream of one tool's circuit breaker
+SHARED: Final = "shared"  # the topic of holds and circuits: every run reads them
+
+LONGEST_TASK: Final = 500  # characters of a task in the list of runs
+
+Key: TypeAlias = tuple[str, int]
+Rows: TypeAlias = Mapping[Key, Put]
+
+
+def is_run(stream: str) -> bool:
+    """True if events of this stream belong to a run, and not to the workspace."""
+    return stream != WORKSPACE_RUN and not stream.startswith(CIRCUIT_STREAM)
+
+
+def run_rows(run: str, state: RunState) -> Rows:
+    """Every row of a run, by table and number of event. Empty before the run began."""
+    if state.started_at is None:
+        return {}
+    rows = {("run", 0): Put(table=RUN, row=run_row(run, state))}
+    for row in approval_rows(run, state):
+        rows["approval", row["seq"]] = Put(table=APPROVAL, row=row)
+    return rows
+
+
+def run_row(run: str, state: RunState) -> dict[str, Any]:
+    """The row of one run; its texts are empty if its first event was erased."""
+    started = state.started
+    return {
+        "run": run,
+        "tenant": getattr(started, "tenant", "default"),
+        "user": _text(started.subjects.user) if started else "",
+        "agent": started.subjects.agent if started else "",
+        "started": state.started_at or 0,
+        "ended": state.ended_at or 0,
+        "state": state.status,
+        "outcome": state.outcome or "",
+        "code": state.code or "",
+        "task": _text(started.task)[:LONGEST_TASK] if started else "",
+        "task_digest": task_digest(started.task) if started else "",
+        "model": _text(started.model) if started else "",
+        "scripted": int(started.scripted) if started else 0,
+        "content": started.content if started else "complete",
+        "steps": state.step + 1,
+        "calls": state.attempted,
+        "denied": state.denied,
+        "first_denied": _text(state.first_denied or ""),
+        "first_failed": _text(state.first_failed or ""),
+        "in_doubt": _text("\n".join(_doubt_line(item) for item in state.in_doubt)),
+        "bundles": " ".join(state.bundles),
+    }
+
+
+def summary(row: Mapping[str, Any]) -> RunSummary:
+    """The line of the list of runs that a row of `run` stands for."""
+    return RunSummary(
+        run=row["run"],
+        tenant=row["tenant"],
+        started_at=row["started"],
+        ended_at=row["ended"] or None,
+        agent=row["agent"],
+        user=row["user"],
+        task=row["task"],
+        task_digest=row["task_digest"],
+        model=row["model"],
+        scripted=bool(row["scripted"]),
+        state=row["state"],
+        outcome=row["outcome"] or None,
+        code=row["code"] or None,
+        steps=row["steps"],
+        calls=row["calls"],
+        denied=row["denied"],
+        first_denied=row["first_denied"] or None,
+        first_failed=row["first_failed"] or None,
+        content=row["content"],
+        in_doubt=tuple(map(_doubt_of, row["in_doubt"].splitlines())),
+    )
+
+
+def approval_rows(run: str, state: RunState) -> list[dict[str, Any]]:
+    """The requests of a run whose calls have no answer yet, and its emergency approvals."""
+    rows = [
+        {
+            "run": run,
+            "seq": call.request_seq,
+            "state": "waiting" if call.waiting else "answered",
+            "requested": call.requested_at,
+            "expires": call.expires_at,
+        }
+        for call in state.open.values()
+        if call.requested_decision
+    ]
+    emergencies = [
+        {"run": run, "seq": seq, "state": "emergency", "requested": at, "expires": until}
+        for seq, at, until in state.emergencies
+    ]
+    return rows + emergencies
+
+
+def changed_rows(before: Rows, after: Rows) -> list[Change]:
+    """The changes that lead from one set of rows of a run to another one."""
+    dropped = [Drop(table=put.table, key=put.row) for key, put in before.items() if key not in after]
+    return [*(put for key, put in after.items() if before.get(key) != put), *_keys_only(dropped)]
+
+
+def _keys_only(dropped: Sequence[Drop]) -> list[Drop]:
+    return [
+        Drop(table=drop.table, key={column.name: drop.key[column.name] for column in drop.table.primary_key})
+        for drop in dropped
+    ]
+
+
+def workspace_changes(recorded: Recorded) -> list[Change]:
+    """The changes that follow from one event of the stream of the workspace, without reviews: see `reviewed`."""
+    match recorded.event:
+        case HoldSet() as event:
+            return [Put(table=HOLD, row={"scope": event.scope, "event": recorded.seq, "body": encode(event)})]
+        case HoldLifted() as event:
+            return [Drop(table=HOLD, key={"scope": event.scope})]
+        case _:
+            return []
+
+
+def reviewed(event: AnyEvent | None) -> tuple[str, str] | None:
+    """The run and the key of the emergency approval that this event reviews."""
+    return (event.run, event.granted) if isinstance(event, BreakGlassReviewed) else None
+
+
+def circuit_changes(tool: str, circuit: Circuit | None) -> list[Change]:
+    """The row of the circuit breaker of a tool; None: it has no failures, and no row."""
+    if circuit is None:
+        return [Drop(table=CIRCUIT, key={"tool": tool})]
+    row = {name: getattr(circuit, name) for name in CIRCUIT_COLUMNS}
+    return [Put(table=CIRCUIT, row={"tool": tool, **row})]
+
+
+CIRCUIT_COLUMNS: Final = tuple(column.name for column in CIRCUIT.columns if column.name != "tool")
+
+
+def next_circuit(before: Circuit | None, event: AnyEvent | None, at: int) -> Circuit | None:
+    """The circuit breaker of a tool after one more event; None without failures."""
+    if isinstance(event, ToolFailed | ToolTrialStarted | ToolRecovered):
+        return apply_circuit(before, event, at)
+    return before
+
+
+def bundle_of(event: AnyEvent | None) -> str:
+    """The digest of the policy bundle that this event names; "" for other events."""
+    return event.bundle if isinstance(event, RunStarted | RunResumed) else ""
+
+
+def _doubt_line(doubt: InDoubt) -> str:
+    return f"{doubt.step} {doubt.index} {int(doubt.answered)} {doubt.action}"
+
+
+def _doubt_of(line: str) -> InDoubt:
+    """The effect of unknown outcome that one line of `in_doubt` names."""
+    step, index, answered, action = line.split(" ", 3)
+    return InDoubt(step=int(step), index=int(index), action=action, answered=answered == "1")
+
+
+def task_digest(task: str) -> str:
+    """What two runs with the same task have in common: the digest of its words."""
+    return digest_bytes(" ".join(task.split()).encode(errors="replace"))
+
+
+def _text(value: str) -> str:
+    """The text as both databases store it: PostgreSQL has no NUL in a text."""
+    return value.replace("\x00", "\ufffd")

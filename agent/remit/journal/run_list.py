@@ -1,0 +1,184 @@
+"""The list of runs, read from their projection: newest first, a page at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from remit.core import UsageError
+from remit.core.events import RunPruned
+from remit.journal.projections import WORKSPACE_RUN, summary
+from remit.journal.run_state import RunSummary
+from remit.journal.storage.database import Row, Sql
+from remit.journal.storage.tables import APPROVAL, EVENT, PAYLOAD, RUN
+from remit.journal.store import Journal
+
+PAGE: Final = 200  # rows that are read at once
+PRUNED: Final = "run.pruned/"  # the beginning of the key of `RunPruned`, which stays after a run was pruned
+
+_of: sa.BindParameter[str] = sa.bindparam("of")
+_ONE: Final = Sql(sa.select(RUN).where(RUN.c.run == _of))
+_NAMED: Final = Sql(
+    sa.select(RUN.c.run)
+    .where(RUN.c.run >= sa.bindparam("prefix"), RUN.c.run < sa.bindparam("end"))
+    .order_by(RUN.c.run)
+    .limit(6)
+)
+_PRUNED: Final = Sql(
+    sa.select(EVENT.c.key)
+    .where(EVENT.c.run == WORKSPACE_RUN, EVENT.c.key >= sa.bindparam("prefix"), EVENT.c.key < sa.bindparam("end"))
+    .order_by(EVENT.c.key)
+    .limit(5)
+)
+_LAST_GOOD: Final = Sql(
+    sa.select(RUN)
+    .where(
+        RUN.c.agent == sa.bindparam("by"),
+        RUN.c.task_digest == sa.bindparam("task"),
+        RUN.c.started < sa.bindparam("before"),
+        RUN.c.outcome == "completed",
+    )
+    .order_by(RUN.c.started.desc())
+    .limit(1)
+)
+_IN_STATE: Final = Sql(
+    sa.select(APPROVAL.c.run, APPROVAL.c.requested, PAYLOAD.c.body)
+    .join(PAYLOAD, (APPROVAL.c.run == PAYLOAD.c.run) & (APPROVAL.c.seq == PAYLOAD.c.seq))
+    .where(APPROVAL.c.state == sa.bindparam("state"))
+    .order_by(APPROVAL.c.requested)
+)
+_COUNTED: Final = Sql(sa.select(sa.func.count()).select_from(APPROVAL).where(APPROVAL.c.state == sa.bindparam("state")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunQuery:
+    """The conditions that listed runs meet; "", False and None are no condition.
+
+    `agent` and `user` are whole subjects (`agent:triage`). `since` and `ended_before` are Unix nanoseconds.
+    """
+
+    agent: str = ""
+    user: str = ""
+    tenant: str = ""
+    state: str = ""
+    failed: bool = False
+    denied: bool = False
+    in_doubt: bool = False
+    since: int | None = None
+    ended_before: int | None = None
+
+    @property
+    def conditions(self) -> Sequence[sa.ColumnElement[bool]]:
+        """The conditions as SQL."""
+        equal = {"agent": self.agent, "user": self.user, "tenant": self.tenant, "state": self.state}
+        found: list[sa.ColumnElement[bool]] = [RUN.c[name] == value for name, value in equal.items() if value]
+        if self.failed:
+            found.append(RUN.c.outcome.not_in(["", "completed"]))
+        if self.denied:
+            found.append(RUN.c.denied > 0)
+        if self.in_doubt:
+            found.append(sa.text("in_doubt <> ''"))  # type: ignore[arg-type]  # the text of the index
+        if self.since is not None:
+            found.append(RUN.c.started >= self.since)
+        if self.ended_before is not None:
+            found += [sa.text("ended > 0"), RUN.c.ended < self.ended_before]  # type: ignore[list-item]
+        return found
+
+
+EVERY_RUN: Final = RunQuery()
+
+
+def list_runs(journal: Journal, query: RunQuery = EVERY_RUN, *, page: int = PAGE) -> Iterator[RunSummary]:
+    """The runs that match, the latest first. Pages are read while the iterator goes on."""
+    last: tuple[int, str] | None = None
+    while True:
+        statement = sa.select(RUN).where(*query.conditions)
+        if last is not None:
+            statement = statement.where(
+                sa.or_(RUN.c.started < last[0], sa.and_(RUN.c.started == last[0], RUN.c.run < last[1]))
+            )
+        rows = journal.read(statement.order_by(RUN.c.started.desc(), RUN.c.run.desc()).limit(page))
+        for row in rows:
+            yield _summary(row)
+        if len(rows) < page:
+            return
+        last = _column(rows[-1], "started"), _column(rows[-1], "run")
+
+
+def find_run(journal: Journal, run: str) -> RunSummary | None:
+    """The run with this id; None if there is none."""
+    rows = journal.read(_ONE, of=run)
+    return _summary(rows[0]) if rows else None
+
+
+def last_completed(journal: Journal, run: RunSummary) -> RunSummary | None:
+    """The last run of the same agent and task that completed before `run` began; None if there is none."""
+    if not run.task_digest:
+        return None
+    rows = journal.read(_LAST_GOOD, by=run.agent, task=run.task_digest, before=run.started_at)
+    return _summary(rows[0]) if rows else None
+
+
+def resolve_run(journal: Journal, prefix: str) -> str:
+    """The id of the one run that begins with `prefix`. Raises UsageError if there is none, more than one, or it was pruned."""
+    named = prefix if prefix.isascii() and prefix.isprintable() else ""
+    found = [str(row[0]) for row in journal.read(_NAMED, prefix=named, end=_after(named))] if named else []
+    if prefix in found:
+        return prefix
+    if not found:
+        raise UsageError(
+            (named and _pruned(journal, named))
+            or f"the journal has no run {prefix!r}: `remit trace list` shows all runs"
+        )
+    if len(found) > 1:
+        shown = ", ".join(run[: len(prefix) + 8] for run in found[:5])
+        raise UsageError(f"more than one run begins with {prefix!r} ({shown}): write more of its id")
+    return found[0]
+
+
+def approvals_in_state(journal: Journal, state: str) -> list[tuple[str, int, str]]:
+    """The approvals in that state, the oldest first: run, time in Unix nanoseconds, body of the event."""
+    return [(str(row[0]), int(row[1]), str(row[2])) for row in journal.read(_IN_STATE, state=state)]
+
+
+def count_approvals(journal: Journal, state: str) -> int:
+    """How many approvals are in that state."""
+    return int(journal.read(_COUNTED, state=state)[0][0])
+
+
+def used_bundles(journal: Journal) -> set[str]:
+    """The digests of the policy bundles that runs of the journal used."""
+    rows = journal.read(sa.select(RUN.c.bundles).distinct())
+    return {digest for row in rows for digest in str(row[0]).split()}
+
+
+def _pruned(journal: Journal, prefix: str) -> str:
+    """Which pruned runs begin with `prefix`, as a message; "" without any."""
+    rows = journal.read(_PRUNED, prefix=f"{PRUNED}{prefix}", end=_after(f"{PRUNED}{prefix}"))
+    found = [item for row in rows if (item := journal.get(WORKSPACE_RUN, str(row[0]))) is not None]
+    lines: list[str] = []
+    for item in sorted(found, key=lambda item: -item.at):
+        at = datetime.fromtimestamp(item.at / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+        who = f" by account {item.event.account!r}" if isinstance(item.event, RunPruned) else ""
+        lines.append(f"run {item.key.removeprefix(PRUNED)} was pruned at {at}{who}")
+    return f"{'; '.join(lines)}: read a file that was exported before" if lines else ""
+
+
+def _after(prefix: str) -> str:
+    """The smallest text after every text that begins with `prefix`: a range is found in an index, a pattern is not."""
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1)
+
+
+_NAMES: Final = tuple(column.name for column in RUN.columns)
+
+
+def _column(row: Row, name: str) -> Any:
+    return row[_NAMES.index(name)]
+
+
+def _summary(row: Row) -> RunSummary:
+    return summary(dict(zip(_NAMES, row, strict=True)))

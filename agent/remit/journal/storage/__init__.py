@@ -1,0 +1,1 @@
+"""Where the journal is stored: its tables, and the two databases."""

@@ -1,0 +1,220 @@
+"""The journal in one SQLite file, for one machine."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from remit.journal.storage.database import (
+    Batch,
+    Dialect,
+    HeadMoved,
+    Params,
+    Row,
+    Sql,
+    append_events,
+    dialect_of,
+    text_and_params,
+)
+from remit.journal.storage.tables import TABLES
+
+BUSY_TIMEOUT_S: Final = 10.0
+RELEASED_AT_ONCE: Final = 512  # pages of 4 KiB
+LOOK_S: Final = 0.05  # how often a waiting thread looks at the counter of changes, which takes 20 microseconds
+
+
+class SqliteDatabase:
+    """One SQLite file (mode 0600, or 0660 for a `group`); `path` None: in memory, until it is closed.
+
+    One connection writes and another one reads, each behind a lock: a reader does not wait for a commit.
+    """
+
+    dialect: Dialect = "sqlite"
+    failures: tuple[type[Exception], ...] = (sqlite3.Error, OSError)
+
+    def __init__(self, path: Path | None, *, group: int | None = None) -> None:
+        self._name = ":memory:" if path is None else str(path)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _create_private(path, group)
+        self._writing = threading.Lock()
+        self._writer = self._connect()
+        self._durable: bool | None = None  # the level of `PRAGMA synchronous` that is set; None before the first write
+        _with_retries(self._prepare)
+        # A database in memory belongs to one connection.
+        self._reading = self._writing if path is None else threading.Lock()
+        self._reader = self._writer if path is None else self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._name, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+
+    def _prepare(self) -> None:
+        self._writer.execute("PRAGMA journal_mode=WAL")  # readers do not wait for a writer
+        self._writer.execute("PRAGMA secure_delete=ON")  # an erased body is overwritten, not only unlinked
+        self._writer.execute("PRAGMA auto_vacuum=INCREMENTAL")  # counts only for a file without tables
+
+    def read(self, statement: Sql | sa.ClauseElement, params: Params | None = None) -> list[Row]:
+        text, values = text_and_params(statement, params, "sqlite")
+        with self._reading:
+            return self._reader.execute(text, values).fetchall()
+
+    @contextmanager
+    def snapshot(self) -> Generator[SqliteTransaction]:
+        with self._reading:
+            self._reader.execute("BEGIN")
+            try:
+                yield SqliteTransaction(self._reader)
+            finally:
+                self._reader.execute("COMMIT")
+
+    @contextmanager
+    def transaction(self, *, durable: bool) -> Generator[SqliteTransaction]:
+        with self._writing:
+            # FULL syncs the write-ahead log to disk at each commit; NORMAL leaves that to checkpoints, which is safe against
+            # kill -9 but not against a power failure. SQLite does not change it inside a transaction.
+            if durable != self._durable:
+                self._writer.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                self._durable = durable
+            # IMMEDIATE takes the write lock before the head is read: otherwise two processes could read one head and seal
+            # two events to it.
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield SqliteTransaction(self._writer)
+                self._writer.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):  # SQLite itself rolls back when the disk is full
+                    self._writer.execute("ROLLBACK")
+                raise
+
+    def append(self, batch: Batch) -> None:
+        with self.transaction(durable=batch.durable) as transaction:
+            try:
+                append_events(transaction, batch)
+            except sqlite3.IntegrityError as conflict:
+                # The unique key is the fence between two processes that append without a lease.
+                raise HeadMoved(str(conflict)) from conflict
+
+    def version(self, topics: Sequence[str]) -> int:
+        with self._reading:
+            # It counts the commits of other connections, also of this process.
+            return int(self._reader.execute("PRAGMA data_version").fetchone()[0])
+
+    def wait(self, before: int, timeout: float) -> int:
+        until = time.monotonic() + timeout
+        while (now := self.version(())) == before and (left := until - time.monotonic()) > 0:
+            time.sleep(min(LOOK_S, left))
+        return now
+
+    def create(self) -> None:
+        """Create the tables that are missing."""
+        with self.transaction(durable=True) as transaction:
+            for table in TABLES.values():
+                transaction.run(_ddl(CreateTable(table, if_not_exists=True)))
+                for index in sorted(table.indexes, key=lambda index: str(index.name)):
+                    transaction.run(_ddl(CreateIndex(index, if_not_exists=True)))
+
+    def has_table(self, name: str) -> bool:
+        """True if the database has a table of that name."""
+        with self._reading:
+            found = self._reader.execute("SELECT 1 FROM sqlite_master WHERE type='table' AND name=?", (name,))
+            return found.fetchone() is not None
+
+    def forget_deleted(self) -> None:
+        with self._writing:
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def release(self) -> bool:
+        with self._writing:
+            self._writer.execute(f"PRAGMA incremental_vacuum({RELEASED_AT_ONCE})").fetchall()
+            return bool(self._writer.execute("PRAGMA freelist_count").fetchone()[0])
+
+    def close(self) -> None:
+        with self._writing:
+            self._writer.close()
+        if self._reader is not self._writer:
+            with self._reading:
+                self._reader.close()
+
+
+class SqliteTransaction:
+    """One transaction of a connection; see `database.Transaction`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def execute(self, statement: Sql | sa.ClauseElement, params: Params | None = None) -> list[Row]:
+        return self._run(statement, params).fetchall()
+
+    def changed(self, statement: Sql | sa.ClauseElement, params: Params | None = None) -> int:
+        return self._run(statement, params).rowcount
+
+    def many(self, statement: Sql, params: Sequence[Params]) -> None:
+        self._connection.executemany(statement.text("sqlite"), params)
+
+    def lock(self, name: str) -> None:
+        """Does nothing: SQLite has one writer at a time."""
+
+    def notify(self, topics: Sequence[str]) -> None:
+        """Does nothing: SQLite counts every commit; see `SqliteDatabase.version`."""
+
+    def run(self, text: str) -> None:
+        """Run a statement that is already a text."""
+        self._connection.execute(text)
+
+    def _run(self, statement: Sql | sa.ClauseElement, params: Params | None) -> sqlite3.Cursor:
+        return self._connection.execute(*text_and_params(statement, params, "sqlite"))
+
+
+def _ddl(statement: Any) -> str:
+    return str(statement.compile(dialect=dialect_of("sqlite")))
+
+
+def _create_private(path: Path, group: int | None) -> None:
+    """Create the file with its mode before SQLite opens it: SQLite gives the write-ahead log and its index the same mode."""
+    # INVARIANT: an existing file is never opened here. POSIX record locks belong to the process: closing any descriptor of
+    # the file would release the locks that SQLite holds on it (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+    mode = 0o600 if group is None else 0o660
+    if group is not None and os.stat(path.parent).st_uid == os.geteuid():
+        # The group may create the write-ahead log and the lock files; the set-group-ID bit gives them the group.
+        os.chown(path.parent, -1, group)
+        path.parent.chmod(0o2770)
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        try:
+            if group is not None:
+                os.fchown(descriptor, -1, group)
+            os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
+    except FileExistsError:
+        if path.is_symlink():  # it could point to a file of another user
+            raise OSError(errno.ELOOP, "it is a symbolic link") from None
+        status = path.stat()
+        if group is not None and status.st_gid != group and status.st_uid == os.geteuid():
+            os.chown(path, -1, group)
+        if status.st_mode & 0o777 != mode and status.st_uid == os.geteuid():
+            path.chmod(mode)
+        elif status.st_mode & 0o077 & ~mode:
+            raise OSError(errno.EPERM, "other accounts can read it, and it belongs to another account") from None
+
+
+def _with_retries(prepare: Callable[[], None]) -> None:
+    """Try until it succeeds: SQLite's own timeout does not apply when two processes create one file at once."""
+    until = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            return prepare()
+        except sqlite3.OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.01)

@@ -1,0 +1,200 @@
+"""The tables of the journal, for SQLite and PostgreSQL. Alembic reads them from here.
+
+`event` and `payload` are the truth: headers and bodies are apart, so that a body can be erased while the chain of headers can
+still be verified. `head` says where each chain ends and which process may extend it. The other tables are projections: they
+are written in the transaction of the event that changes them, and `remit journal rebuild` computes them again from the events.
+"""
+
+# pyright: reportAssignmentType=false
+# `__tablename__` is declared for SQLAlchemy's own use.
+from __future__ import annotations
+
+from typing import Final
+
+import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
+
+SCHEMA: Final = 1  # the version of these tables
+
+# Events of these types are rare and are looked up by their type over all runs. A query must contain the same text to use the index.
+LOOKED_UP: Final = ("approval.granted", "break_glass.reviewed", "hold.set", "hold.lifted", "run.pruned")
+IS_LOOKED_UP = sa.text("type IN ({})".format(", ".join(f"'{name}'" for name in LOOKED_UP)))
+
+
+# Ids and keys are compared byte by byte in both databases, so that the ids with one beginning are a range of the index.
+_BYTES: Final = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+
+class SchemaRow(SQLModel, table=True):
+    """The version of the tables in this database: one row."""
+
+    __tablename__ = "remit_schema"
+
+    version: int = Field(primary_key=True)
+
+
+class EventRow(SQLModel, table=True):
+    """The header of an event: everything that its hash covers. The key is unique in its run, so one event is never written twice."""
+
+    __tablename__ = "event"
+    __table_args__ = (
+        sa.UniqueConstraint("run", "key"),
+        sa.Index("event_by_type", "type", "at", sqlite_where=IS_LOOKED_UP, postgresql_where=IS_LOOKED_UP),
+        {"sqlite_with_rowid": False},
+    )
+
+    run: str = Field(primary_key=True, sa_type=_BYTES)
+    seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
+    at: int = Field(sa_type=sa.BigInteger)  # Unix nanoseconds
+    type: str
+    key: str = Field(sa_type=_BYTES)
+    prev: str
+    hash: str
+    payload_digest: str
+
+
+class PayloadRow(SQLModel, table=True):
+    """The body of an event and its salt. An erased body has no row."""
+
+    __tablename__ = "payload"
+
+    run: str = Field(primary_key=True, sa_type=_BYTES)
+    seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
+    salt: str
+    body: str = Field(sa_type=sa.Text)
+
+
+class HeadRow(SQLModel, table=True):
+    """The last event of each chain, and the lease of the process that may extend it.
+
+    `seq` is -1 before the first event. `holder` names the process that drives the run, "" without one; `beat` is when it last
+    said that it lives (Unix nanoseconds). `fence` grows by one with each new holder: an append with an older number is refused.
+    """
+
+    __tablename__ = "head"
+    __table_args__ = (
+        sa.Index("head_held", "beat", sqlite_where=sa.text("holder <> ''"), postgresql_where=sa.text("holder <> ''")),
+    )
+
+    run: str = Field(primary_key=True, sa_type=_BYTES)
+    seq: int = Field(sa_type=sa.BigInteger)
+    hash: str
+    holder: str = ""
+    beat: int = Field(default=0, sa_type=sa.BigInteger)
+    fence: int = Field(default=0, sa_type=sa.BigInteger)
+
+
+class RunRow(SQLModel, table=True):
+    """One run, as lists and filters need it. `started` and `ended` are Unix nanoseconds (`ended` 0: it has not ended).
+
+    `task` is the beginning of the task, `task_digest` the digest of all its words, "" once it is erased.
+    `in_doubt` has a line for each effect of unknown outcome: `STEP INDEX ANSWERED ACTION`. `bundles` are digests, one a word.
+    """
+
+    __tablename__ = "run"
+    __table_args__ = (
+        sa.Index("run_by_start", "started", "run"),
+        sa.Index("run_by_agent", "agent", "started"),
+        sa.Index("run_by_task", "agent", "task_digest", "started"),
+        sa.Index("run_by_user", "user", "started"),
+        sa.Index("run_by_state", "state", "started"),
+        sa.Index("run_by_end", "ended", sqlite_where=sa.text("ended > 0"), postgresql_where=sa.text("ended > 0")),
+        sa.Index(
+            "run_in_doubt",
+            "started",
+            sqlite_where=sa.text("in_doubt <> ''"),
+            postgresql_where=sa.text("in_doubt <> ''"),
+        ),
+    )
+
+    run: str = Field(primary_key=True, sa_type=_BYTES)
+    tenant: str
+    user: str
+    agent: str
+    started: int = Field(sa_type=sa.BigInteger)
+    ended: int = Field(sa_type=sa.BigInteger)
+    state: str
+    outcome: str
+    code: str
+    task: str = Field(sa_type=sa.Text)
+    task_digest: str
+    model: str
+    scripted: int
+    content: str
+    steps: int
+    calls: int
+    denied: int
+    first_denied: str
+    first_failed: str
+    in_doubt: str = Field(sa_type=sa.Text)
+    bundles: str = Field(sa_type=sa.Text)
+
+
+class ApprovalRow(SQLModel, table=True):
+    """A request for approval whose call has no answer yet, or an emergency approval; `seq` is the number of its event.
+
+    `state` is `waiting` while people have to answer and `answered` until the call is carried out; `emergency` and `reviewed` are
+    those of emergency approvals, whose rows stay. `requested` and `expires` are Unix nanoseconds.
+    """
+
+    __tablename__ = "approval"
+    __table_args__ = (sa.Index("approval_by_state", "state", "requested"),)
+
+    run: str = Field(primary_key=True, sa_type=_BYTES)
+    seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
+    state: str
+    requested: int = Field(sa_type=sa.BigInteger)
+    expires: int = Field(sa_type=sa.BigInteger)
+
+
+class HoldRow(SQLModel, table=True):
+    """A hold in force. `event` is the number of its event in the stream of the workspace."""
+
+    __tablename__ = "hold"
+
+    scope: str = Field(primary_key=True)
+    event: int = Field(sa_type=sa.BigInteger)
+    body: str = Field(sa_type=sa.Text)
+
+
+class CircuitRow(SQLModel, table=True):
+    """The circuit breaker of one tool that failed; see `run_state.Circuit`. Times are Unix nanoseconds."""
+
+    __tablename__ = "circuit"
+
+    tool: str = Field(primary_key=True)
+    failures: int
+    rest_s: float
+    opened_at: int = Field(sa_type=sa.BigInteger)
+    openings: int
+    trials: int
+    tried_at: int = Field(sa_type=sa.BigInteger)
+
+
+class LimitBucketRow(SQLModel, table=True):
+    """What was taken from one shared limit in one part of its window. `start` is Unix nanoseconds."""
+
+    __tablename__ = "limit_bucket"
+
+    scope: str = Field(primary_key=True)
+    start: int = Field(primary_key=True, sa_type=sa.BigInteger)
+    amount: int = Field(sa_type=sa.BigInteger)
+
+
+TABLES: Final = {
+    name: SQLModel.metadata.tables[name]
+    for name in (
+        "remit_schema",
+        "event",
+        "payload",
+        "head",
+        "run",
+        "approval",
+        "hold",
+        "circuit",
+        "limit_bucket",
+    )
+}
+EVENT, PAYLOAD, HEAD, RUN = (TABLES[name] for name in ("event", "payload", "head", "run"))
+APPROVAL, HOLD, CIRCUIT, LIMIT_BUCKET = (TABLES[name] for name in ("approval", "hold", "circuit", "limit_bucket"))
+PROJECTIONS: Final = (RUN, APPROVAL, HOLD, CIRCUIT, LIMIT_BUCKET)
