@@ -31,7 +31,8 @@ from typing import Any, Final
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from remit.core.calls import Subjects
-from remit.journal.hash_chain import ChainLink
+from remit.core.events import NANO
+from remit.journal import ChainLink
 from remit.workspace.session import open_session
 from support import ROOT
 from support.journal_history import (
@@ -226,9 +227,10 @@ def limits(ground: Ground, store: str) -> Iterator[Bar]:
     none, many = (ground.place(store, f"limits-{number}", limits=LIMITS) for number in (0, 1))
     opened = open_session(many.folder)
     subjects = Subjects(agent="agent:clerk", user="user:operator")
-    scope = opened.workspace.limits[0].scope("", subjects, "ledger.look")
+    limit = opened.workspace.limits[0]
     opened.journal.close()
-    write_claims(many.location, scope, ground.options.claims)
+    scope = limit.scope("", subjects, "ledger.look")
+    write_claims(many.location, scope, int(limit.per * NANO), ground.options.claims)
     value = _ratio(ground, f"{store}: limits", none, many, "steps", ground.options.steps)
     name = f"a step with {ground.options.claims:,} claims in the window of its limit"
     yield Bar(name=name, store=store, value=value, most=1.2, unit="times")

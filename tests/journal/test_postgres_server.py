@@ -158,7 +158,7 @@ def test_the_server_is_unprivileged_listens_on_loopback_only_and_waits_for_the_d
         for setting in ("fsync", "full_page_writes", "synchronous_commit"):
             assert admin.execute(f"SHOW {setting}").fetchone() == ("on",)
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-        psycopg.connect(postgres_server.url("postgres").replace(postgres_server.password, "wrong"))
+        psycopg.connect(postgres_server.url("postgres"), password="wrong")
 
 
 def test_each_test_has_an_empty_database_of_its_own_that_an_ordinary_role_owns(

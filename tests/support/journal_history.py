@@ -1,7 +1,7 @@
-"""A journal with a long history, made in seconds: copies of two real runs, with other ids, times, users and agents.
+"""A journal with a long history, made in seconds: copies of one real run, with other ids, times, users and agents.
 
-The copies are valid: every chain of events verifies, and times inside of events are moved with their run. One run in a hundred
-waits for approval, and one in a thousand has an effect in doubt. The rest is finished.
+The copies are valid: every chain of events verifies, times inside of events are moved with their run, and the projections agree
+with the events. One run in a hundred waits for approval, and one in a thousand has an effect in doubt; the rest has finished.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import random
 import re
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -19,10 +20,12 @@ from typing import Any, Final, TypeAlias
 
 from remit.broker.approvals import requests as approval
 from remit.core.events import NANO, RunPruned
-from remit.journal import WORKSPACE_RUN
-from remit.journal.hash_chain import ChainLink, payload_digest
-from remit.journal.hash_chain import link as linked
-from remit.journal.run_log import Record
+from remit.journal import WORKSPACE_RUN, ChainLink, RunState, StoredRecord, apply_event, link
+from remit.journal.hash_chain import payload_digest
+from remit.journal.limits import bucket_of
+from remit.journal.projections import run_rows
+from remit.journal.storage.database import Put, payload_of
+from remit.journal.storage.tables import APPROVAL, TABLES
 from remit.runtime import runner
 from remit.workspace.session import WorkspaceSession, open_session
 from support.runs import DONE, turn
@@ -37,16 +40,7 @@ BATCH: Final = 200  # runs that are written together
 UNIX_NS: Final = re.compile(r"(?<![\w.-])1[5-9][0-9]{17}(?![\w.])")  # the years 2017 to 2033, in nanoseconds
 TEXT: Final = "The pool of payments has two connections, and each request takes one for four seconds. " * 12
 
-Rows: TypeAlias = Mapping[str, list[tuple[Any, ...]]]  # by table, in the order of COLUMNS
-
-# Today's tables (`journal/store.py`), the only place of this file that knows them.
-EVENT: Final = ("run", "seq", "at", "type", "key", "prev", "hash", "payload_digest")
-SPEND: Final = ("scope", "run", "place", "at", "amount")
-COLUMNS: Final[Mapping[str, Sequence[str]]] = {
-    "event": EVENT,
-    "payload": ("run", "seq", "salt", "body"),
-    "head": ("run", "seq", "hash"),
-}
+Rows: TypeAlias = dict[str, list[Mapping[str, Any]]]  # the new rows of each table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +75,7 @@ def record_template(folder: Path) -> tuple[ChainLink, ...]:
     """The events of a run in that workspace that waits for approval, gets it, and completes: 87 events."""
     opened = open_session(folder)
     waiting = play(opened, runner.open_model_of(opened, "clerk"))
-    record = Record(opened.journal, waiting.run)
+    record = StoredRecord(opened.journal, waiting.run)
     by = approval.Approval(approver="user:lea", role="role:lead", account="t")
     approval.grant_approval(record, waiting.waiting[0], by, roles_of=opened.policy.roles_of, now=time.time_ns())
     done = asyncio.run(runner.resume_run(opened, waiting.run, account="t"))
@@ -101,56 +95,72 @@ def play(opened: WorkspaceSession, model: Any) -> Any:
 # -- copies ---------------------------------------------------------------------------------------------------------------
 
 
+class Part:
+    """The beginning of the recorded run up to one of its events, and its rows in the projections."""
+
+    def __init__(self, links: Sequence[ChainLink]) -> None:
+        state = RunState()
+        for stored in links:
+            state = apply_event(state, stored.recorded())
+        self.links = links
+        self.rows: Sequence[Put] = tuple(run_rows(links[0].run, state).values())
+
+
 class Copier:
     """Makes copies of one recorded run, each with an id, a time, a user and an agent of its own."""
 
     def __init__(self, links: Sequence[ChainLink], seed: int) -> None:
-        self._links = links
         self._chance = random.Random(seed)
-        self._with_times = {link.seq for link in links if UNIX_NS.search(link.body or "")}
-        self.waits_at = next(link.seq for link in links if link.type == "approval.requested")
-        self.doubtful_at = next(
-            link.seq for link in links if link.type == "attempt.begun" and '"ledger.pay"' in (link.body or "")
+        self._started = links[0].at
+        self._with_times = {stored.seq for stored in links if UNIX_NS.search(stored.body or "")}
+        waits = next(stored.seq for stored in links if stored.type == "approval.requested")
+        pays = next(stored.seq for stored in links if stored.type == "attempt.begun" and stored.seq > waits)
+        # After its approval the run pays: if it ended there, nobody would know whether it paid.
+        lasts = {"finished": len(links) - 1, "waiting": waits, "in_doubt": pays}
+        self._parts = {kind: Part(links[: last + 1]) for kind, last in lasts.items()}
+
+    def copy(self, kind: str, at: int, into: Rows) -> str:
+        """Add the rows of a copy that starts at `at` (Unix nanoseconds). Returns its id."""
+        run = f"{at // 1_000_000:012x}{self._chance.getrandbits(80):020x}"
+        names = {"user": f"user:u{self._chance.randrange(USERS)}", "agent": self._chance.choice(AGENTS)}
+        part, shift, prev = self._parts[kind], at - self._started, ""
+        for stored in part.links:
+            made = self._moved(stored, run, shift, prev, names)
+            prev = made.hash
+            into["event"].append(made.header)
+            into["payload"].append(payload_of(made))
+        into["head"].append(_head(made))
+        for put in part.rows:
+            times = ("requested", "expires") if put.table is APPROVAL else ("started", "ended")
+            moved = {name: put.row[name] + shift if put.row[name] else 0 for name in times}
+            into[put.table.name].append(
+                {**put.row, **(names if put.table is not APPROVAL else {}), **moved, "run": run}
+            )
+        return run
+
+    def _moved(self, stored: ChainLink, run: str, shift: int, prev: str, names: Mapping[str, str]) -> ChainLink:
+        """The event at its new place. `dataclasses.replace` would take twice the time, for each of a million events."""
+        body, digest = stored.body or "", stored.payload_digest
+        if stored.seq in self._with_times or stored.seq == 0:
+            body = UNIX_NS.sub(lambda found: str(int(found[0]) + shift), body)
+            if stored.seq == 0:
+                body = body.replace('"user:operator"', f'"{names["user"]}"')
+                body = body.replace('"agent:clerk"', f'"{names["agent"]}"')
+            digest = payload_digest(stored.salt or "", body)
+        made = ChainLink(
+            run=run,
+            seq=stored.seq,
+            at=stored.at + shift,
+            type=stored.type,
+            key=stored.key,
+            prev=prev,
+            hash="",
+            payload_digest=digest,
+            salt=stored.salt,
+            body=body,
         )
-
-    def run_id(self, at: int) -> str:
-        """An id that sorts by time: 48 bits of milliseconds and 80 random bits."""
-        return f"{at // 1_000_000:012x}{self._chance.getrandbits(80):020x}"
-
-    def copy(self, run: str, at: int, *, last: int | None = None) -> list[ChainLink]:
-        """The events of a copy that starts at `at` (Unix nanoseconds), up to the event number `last`."""
-        shift = at - self._links[0].at
-        user, agent = f"user:u{self._chance.randrange(USERS)}", self._chance.choice(AGENTS)
-        copied: list[ChainLink] = []
-        prev = ""
-        for link in self._links if last is None else self._links[: last + 1]:
-            body, digest = link.body or "", link.payload_digest
-            if link.seq in self._with_times or link.seq == 0:
-                body = UNIX_NS.sub(lambda found: str(int(found[0]) + shift), body)
-                if link.seq == 0:
-                    body = body.replace('"user:operator"', f'"{user}"').replace('"agent:clerk"', f'"{agent}"')
-                digest = payload_digest(link.salt or "", body)
-            copied.append(_sealed(link, run, link.at + shift, prev, digest, body))
-            prev = copied[-1].hash
-        return copied
-
-
-def _sealed(link: ChainLink, run: str, at: int, prev: str, digest: str, body: str) -> ChainLink:
-    """The link in its new place. `dataclasses.replace` would take twice the time, for each of a million events."""
-    made = ChainLink(
-        run=run,
-        seq=link.seq,
-        at=at,
-        type=link.type,
-        key=link.key,
-        prev=prev,
-        hash="",
-        payload_digest=digest,
-        salt=link.salt,
-        body=body,
-    )
-    object.__setattr__(made, "hash", made.sealed)
-    return made
+        object.__setattr__(made, "hash", made.sealed)
+        return made
 
 
 def write_history(location: str, links: Sequence[ChainLink], *, events: int, seed: int = 1) -> History:
@@ -161,64 +171,58 @@ def write_history(location: str, links: Sequence[ChainLink], *, events: int, see
     kinds: dict[str, list[str]] = {"finished": [], "waiting": [], "in_doubt": []}
     written = 0
 
-    def copies() -> Iterator[list[ChainLink]]:
+    def batches() -> Iterator[Rows]:
         nonlocal written
-        for number in range(runs):
-            at = now - int((runs - number) / runs * DAYS * 86_400 * NANO) - NANO
-            run = copier.run_id(at)
-            kind = "waiting" if number % WAITING == 50 else "in_doubt" if number % IN_DOUBT == 500 else "finished"
-            kinds[kind].append(run)
-            last = {"waiting": copier.waits_at, "in_doubt": copier.doubtful_at}.get(kind)
-            copied = copier.copy(run, at, last=last)
-            written += len(copied)
-            yield copied
+        numbers = iter(range(runs))
+        while batch := list(islice(numbers, BATCH)):
+            rows = _empty()
+            for number in batch:
+                at = now - int((runs - number) / runs * DAYS * 86_400 * NANO) - NANO
+                kind = "waiting" if number % WAITING == 50 else "in_doubt" if number % IN_DOUBT == 500 else "finished"
+                kinds[kind].append(copier.copy(kind, at, rows))
+            written += len(rows["event"])
+            yield rows
 
-    write_runs(location, copies())
+    write_rows(location, batches())
     return History(events=written, **{kind: tuple(ids) for kind, ids in kinds.items()})
 
 
 def write_pruned(location: str, count: int) -> None:
     """Write what `remit trace prune` leaves of so many runs that it deleted."""
-    now = time.time_ns()
-    links: list[ChainLink] = []
+    now, prev, rows = time.time_ns(), "", _empty()
     for number in range(count):
         event = RunPruned(run=f"{number:032x}", head=f"86:sha256:{number:064x}", account="ops")
-        prev = links[-1].hash if links else ""
-        links.append(linked(WORKSPACE_RUN, number, now - count + number, prev, event, "00"))
-    write_runs(location, iter([links]))
+        made = link(WORKSPACE_RUN, number, now - count + number, prev, event, "00")
+        prev = made.hash
+        rows["event"].append(made.header)
+        rows["payload"].append(payload_of(made))
+    rows["head"].append(_head(made))
+    write_rows(location, [rows])
 
 
-def write_claims(location: str, scope: str, count: int) -> None:
-    """Write so many claims of one call each against one shared limit, spread over the last 20 hours."""
-    now, run = time.time_ns(), "1" * 32
-    apart = 20 * 3600 * NANO // count
-    rows = [(scope, run, f"budget.spent/{number}/0", now - number * apart, 1) for number in range(count)]
-    write_rows(location, [{"spend": rows}], {"spend": SPEND})
+def write_claims(location: str, scope: str, window_ns: int, count: int) -> None:
+    """Write so many claims of one call each against one shared limit, spread over its window."""
+    now, rows = time.time_ns(), _empty()
+    starts = Counter(bucket_of(now - number * window_ns // count, window_ns) for number in range(count))
+    rows["limit_bucket"] += [{"scope": scope, "start": at, "amount": amount} for at, amount in starts.items()]
+    write_rows(location, [rows])
 
 
 # -- the tables -----------------------------------------------------------------------------------------------------------
 
 
-def rows_of(runs: Iterable[list[ChainLink]]) -> Rows:
-    """The rows of some runs, for each table."""
-    rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in COLUMNS}
-    for links in runs:
-        for link in links:
-            rows["event"].append(tuple(getattr(link, name) for name in EVENT))
-            rows["payload"].append((link.run, link.seq, link.salt, link.body))
-        rows["head"].append((links[-1].run, links[-1].seq, links[-1].hash))
-    return rows
+def _empty() -> Rows:
+    return {table: [] for table in TABLES}
 
 
-def write_runs(location: str, runs: Iterator[list[ChainLink]]) -> None:
-    """Write runs into the tables, in one transaction."""
-    batches = (rows_of(batch) for batch in iter(lambda: list(islice(runs, BATCH)), []))
-    write_rows(location, batches, COLUMNS)
+def _head(last: ChainLink) -> dict[str, Any]:
+    return {"run": last.run, "seq": last.seq, "hash": last.hash, "holder": "", "beat": 0, "fence": 0}
 
 
-def write_rows(location: str, batches: Iterable[Rows], columns: Mapping[str, Sequence[str]]) -> None:
+def write_rows(location: str, batches: Iterable[Rows]) -> None:
     """Write rows into the tables of the journal at `location`, in one transaction."""
     write: Callable[..., None] = _into_postgres if location.startswith("postgresql:") else _into_sqlite
+    columns = {name: [column.name for column in table.columns] for name, table in TABLES.items()}
     write(location, batches, columns)
 
 
@@ -229,24 +233,24 @@ def _into_sqlite(path: str, batches: Iterable[Rows], columns: Mapping[str, Seque
     connection.execute("BEGIN")
     for rows in batches:
         for table, found in rows.items():
-            names = columns[table]
-            places = ", ".join("?" * len(names))
-            connection.executemany(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({places})", found)
+            places = ", ".join(f":{name}" for name in columns[table])
+            connection.executemany(f'INSERT INTO "{table}" VALUES ({places})', found)
     connection.execute("COMMIT")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.close()
 
 
 def _into_postgres(url: str, batches: Iterable[Rows], columns: Mapping[str, Sequence[str]]) -> None:
-    import psycopg
+    from remit.journal.storage.postgres import PostgresDatabase
 
-    with psycopg.connect(url) as connection:
-        for rows in batches:
-            for table, found in rows.items():
-                line = f"COPY {table} ({', '.join(columns[table])}) FROM STDIN"
-                with connection.cursor().copy(line) as copy:  # pyright: ignore[reportArgumentType]
-                    for row in found:
-                        copy.write_row(row)
-        connection.commit()
-        connection.autocommit = True
-        connection.execute("VACUUM ANALYZE")  # what autovacuum does in time
+    database = PostgresDatabase(url, tenant="default")
+    with database.connect() as connection:
+        with connection.transaction():
+            for rows in batches:
+                for table, found in rows.items():
+                    names = columns[table]
+                    with connection.cursor().copy(f'COPY "{table}" FROM STDIN') as copy:
+                        for row in found:
+                            copy.write_row([row[name] for name in names])
+        connection.execute("VACUUM ANALYZE")  # as autovacuum does it in time
+    database.close()

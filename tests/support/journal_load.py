@@ -18,16 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from remit.broker.approvals import requests as approval
-from remit.broker.holds import active_holds
 from remit.core import RemitError
 from remit.core.calls import ProposedCall
 from remit.core.events import ModelFailed, Usage
 from remit.core.messages import ModelTurn
-from remit.journal import Journal
+from remit.journal import Journal, LiveRecord, count_approvals
 from remit.runtime import runner
 from remit.workspace.session import WorkspaceSession, open_session
 from support import ROOT
+from support.events import started
 from support.workspaces.ledger import use
 
 TIMEOUT_S: Final = 3600.0
@@ -137,8 +136,8 @@ def gauges(root: Path) -> list[float]:
     """Processor seconds of reading the gauges of a workspace once, and the MB of memory that it added."""
     opened = open_session(root)
     before, cpu = _rss_mb(), time.process_time()
-    approval.count_waiting_approvals(opened.journal)
-    len(active_holds(opened.journal))
+    count_approvals(opened.journal, "waiting")
+    opened.journal.holds()
     return [time.process_time() - cpu, _rss_mb() - before]
 
 
@@ -174,26 +173,31 @@ def append(root: Path, run: str, begin: float, most: int, until: str = "", pause
 
     Returns the seconds that each append waited, and the failures.
     """
-    journal = open_session(root).journal
+    return asyncio.run(_append(open_session(root).journal, run, begin, most, until, pause))
+
+
+async def _append(journal: Journal, run: str, begin: float, most: int, until: str, pause: float) -> dict[str, Any]:
     waited: list[float] = []
     failures: list[str] = []
-    time.sleep(max(0.0, begin - time.time()))
-    for number in range(most):
-        if until and os.path.exists(until):
-            break
-        started = time.perf_counter()
-        try:
-            append_one(journal, run, number)
-        except RemitError as failure:
-            failures.append(f"{type(failure).__name__}: {failure}")
-        waited.append(time.perf_counter() - started)
-        time.sleep(pause)
-    return {"waited": waited, "failures": failures, "ended": time.time()}
-
-
-def append_one(journal: Journal, run: str, number: int) -> None:
-    """Append one durable event of 900 bytes."""
-    journal.append(run, ModelFailed(step=number, message=BODY), durable=True)
+    async with journal.lease(run) as lease:
+        record = await journal.run_in_thread(LiveRecord, journal, lease)
+        record.append(started())
+        await record.commit()
+        await asyncio.sleep(max(0.0, begin - time.time()))
+        for number in range(most):
+            if until and os.path.exists(until):
+                break
+            before = time.perf_counter()
+            try:
+                record.append(ModelFailed(step=number, message=BODY), durable=True)
+                await record.commit()
+            except RemitError as failure:
+                failures.append(f"{type(failure).__name__}: {failure}")
+                break  # the record of the run has ended
+            waited.append(time.perf_counter() - before)
+            await asyncio.sleep(pause)
+        ended = time.time()
+    return {"waited": waited, "failures": failures, "ended": ended}
 
 
 WORK: Final[dict[str, Callable[..., Any]]] = {
