@@ -149,12 +149,12 @@ def commands(ground: Ground, store: str) -> Iterator[Bar]:
     places = ground.sizes(store)
     for name, words in COMMANDS.items():
         found: dict[int, list[tuple[float, float]]] = {place.events: [] for place in places}
-        for turn in range(-1, ground.options.rounds):
+        for turn in range(-ground.options.warm, ground.options.rounds):
             for place in places:
                 done = command(place.folder, *(place.run if word == "RUN" else word for word in words))
                 if done.code:
                     raise RuntimeError(f"remit {' '.join(words)} ended with {done.code}")
-                if turn >= 0:  # the first turn compiles, and reads the files into memory
+                if turn >= 0:  # before, files are compiled and read into memory
                     found[place.events].append((done.cpu_s, done.rss_mb))
         yield from _growth(ground, store, f"remit {name}", found)
 
@@ -331,6 +331,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="the rows to measure")
     parser.add_argument("--events", type=int, nargs="+", default=[0, 100_000, 1_000_000], help="the smallest first")
     parser.add_argument("--rounds", type=int, default=int(os.environ.get("REMIT_BENCH_ROUNDS", "7")))
+    parser.add_argument("--warm", type=int, default=1, help="rounds of each command that do not count")
     parser.add_argument("--steps", type=int, default=60, help="steps of a run")
     parser.add_argument("--pruned", type=int, default=100_000, help="runs that were pruned before")
     parser.add_argument("--claims", type=int, default=1_000_000, help="claims in the window of a limit")

@@ -65,7 +65,8 @@ def history_workspace(folder: Path, *, settings: str = "", limits: str = "") -> 
     looks = [turn(f"step {step}", ledger__look={"name": f"a{step}", "text": TEXT}) for step in range(12)]
     looks.insert(6, turn("I pay it", ledger__pay={"name": "ann", "amount": 5000}))
     use(folder)
-    ledger_workspace(folder, [*looks, DONE], limits=limits)
+    budget = 'wall = "4h"'
+    ledger_workspace(folder, [*looks, DONE], steps=100_000, calls=100_000, budget=budget, limits=limits)
     toml = folder / "remit.toml"
     toml.write_text(settings + toml.read_text())
     return folder
@@ -178,7 +179,7 @@ def write_history(location: str, links: Sequence[ChainLink], *, events: int, see
             rows = _empty()
             for number in batch:
                 at = now - int((runs - number) / runs * DAYS * 86_400 * NANO) - NANO
-                kind = "waiting" if number % WAITING == 50 else "in_doubt" if number % IN_DOUBT == 500 else "finished"
+                kind = "waiting" if number % WAITING == 50 else "in_doubt" if number % IN_DOUBT == 25 else "finished"
                 kinds[kind].append(copier.copy(kind, at, rows))
             written += len(rows["event"])
             yield rows

@@ -49,25 +49,35 @@ class Measured:
         return json.loads(self.out.splitlines()[-1])
 
 
+# The kernel counts the memory of the process that starts another one as its own, until the new program begins: so a small
+# process starts it and reports on it.
+LAUNCHER: Final = """
+import json, os, sys
+pid = os.spawnv(os.P_NOWAIT, sys.argv[2], sys.argv[2:])
+_, status, used = os.wait4(pid, 0)
+with os.fdopen(int(sys.argv[1]), "w") as report:
+    json.dump([os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, used.ru_maxrss / 1024], report)
+"""
+
+
 def process(line: Sequence[str], folder: Path) -> Measured:
     """Run a program in `folder` and measure it."""
     paths = os.pathsep.join([str(folder / "hosted"), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": paths, "LEDGER": str(folder / "ledger.jsonl")}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # a command of an installation has compiled files
+    reading, writing = os.pipe()
+    launcher = [sys.executable, "-I", "-S", "-c", LAUNCHER, str(writing), *line]
     started = time.perf_counter()
-    running = subprocess.Popen(line, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
-    assert running.stdout is not None
-    with running.stdout as out:
-        printed = out.read()
-    _, status, used = os.wait4(running.pid, 0)  # not `wait`, which does not say what was used
-    running.returncode = os.waitstatus_to_exitcode(status)
-    return Measured(
-        code=running.returncode,
-        out=printed,
-        cpu_s=used.ru_utime + used.ru_stime,
-        wall_s=time.perf_counter() - started,
-        rss_mb=used.ru_maxrss / 1024,
-    )
+    try:
+        running = subprocess.run(
+            launcher, cwd=folder, env=environment, pass_fds=(writing,), stdout=subprocess.PIPE, text=True, check=True
+        )
+    finally:
+        os.close(writing)
+        with os.fdopen(reading) as report:
+            reported = report.read()
+    code, cpu_s, rss_mb = json.loads(reported)
+    return Measured(code=code, out=running.stdout, cpu_s=cpu_s, wall_s=time.perf_counter() - started, rss_mb=rss_mb)
 
 
 def command(folder: Path, *arguments: str) -> Measured:
