@@ -144,7 +144,7 @@ with shared_server(Path(sys.argv[1]), fsync=False) as server:
     assert not Path("/proc", str(own.pid)).exists()
 
 
-def test_the_server_is_unprivileged_listens_on_loopback_only_and_waits_for_the_disk_unless_told_not_to(
+def test_the_server_is_unprivileged_listens_on_loopback_only_and_waits_for_the_disk_unless_fsync_is_off(
     project: Path, postgres_server: Server
 ) -> None:
     owner = Path("/proc", str(postgres_server.pid)).stat().st_uid
