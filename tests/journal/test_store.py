@@ -34,6 +34,7 @@ from remit.journal.reducer import apply_event
 from remit.journal.run_state import RunState
 from support import CORPORA
 from support.events import RUN, a_whole_run, append, edit, started, succeeded
+from support.principals import principal
 
 
 @pytest.fixture
@@ -306,7 +307,7 @@ def test_an_unfinished_run_keeps_its_events(journal: Journal) -> None:
 
 def test_the_list_of_runs_agrees_with_the_run_state(journal: Journal) -> None:
     """The newest run comes first; the run `workspace` is not listed."""
-    journal.append_shared(WORKSPACE_RUN, HoldSet(number=0, scope="all", reason="upgrade", account="ann"))
+    journal.append_shared(WORKSPACE_RUN, HoldSet(number=0, scope="all", reason="upgrade", by=principal("ann")))
     fill(journal, "a" * 32)
     append(journal, "b" * 32, started(task="another"))
     listed = list(list_runs(journal))
@@ -322,7 +323,7 @@ def test_a_run_is_found_by_the_beginning_of_its_id(journal: Journal) -> None:
     """A unique prefix is enough, as in git; an ambiguous one is refused."""
     for run in ("ab" * 16, "ac" * 16):
         append(journal, run, started())
-    journal.append_shared(WORKSPACE_RUN, HoldSet(number=0, scope="all", reason="upgrade", account="ann"))
+    journal.append_shared(WORKSPACE_RUN, HoldSet(number=0, scope="all", reason="upgrade", by=principal("ann")))
     assert resolve_run(journal, "ab") == resolve_run(journal, "ab" * 16) == "ab" * 16
     for prefix, message in (
         ("a", "more than one run begins with"),

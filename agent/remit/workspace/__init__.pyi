@@ -3,7 +3,7 @@ from .bundle import CODE_DIGESTS, IMPERSONATE, Bundle, files_of, open_bundle, re
 from .definitions import RESERVED, Agent, Budget, Casbin, LookUp, Price, Settings, Tool, Workspace
 from .file_schema import MARKER
 from .files import find_workspace, read_code
-from .identity import os_account, subject_of
+from .identity import check_tenant, principal_of_process
 from .labels import labels_of
 from .limits import LIMITS, Measure, SharedLimit, limit_claims, limit_refusal
 from .loader import load_files, load_workspace
@@ -29,6 +29,7 @@ __all__ = [
     "Tool",
     "Workspace",
     "WorkspaceSession",
+    "check_tenant",
     "files_of",
     "find_workspace",
     "labels_of",
@@ -39,11 +40,10 @@ __all__ = [
     "load_workspace_and_policy",
     "open_bundle",
     "open_session",
-    "os_account",
     "policy_files",
+    "principal_of_process",
     "read_code",
     "read_digests",
-    "subject_of",
     "tool_specs",
     "vocabulary",
     "write_starter",

@@ -108,6 +108,7 @@ class _Loading:
         if table is None:
             return Settings()
         return Settings(
+            tenant=table.tenant,
             env=table.env,
             envs=tuple(table.envs),
             users=None if table.users is None else tuple(table.users),
@@ -117,6 +118,7 @@ class _Loading:
             redact_env=tuple(table.redact.env),
             content=table.traces.content,
             keep=table.traces.keep,
+            seal=table.traces.seal,
             casbin=table.policy.casbin,
             journal=table.journal or "",
             journal_group=table.journal_group or "",
