@@ -28,6 +28,7 @@ from remit.journal.storage.database import Put, payload_of
 from remit.journal.storage.tables import APPROVAL, TABLES
 from remit.runtime import runner
 from remit.workspace.session import WorkspaceSession, open_session
+from support.principals import OPERATOR, principal
 from support.runs import DONE, turn
 from support.workspaces.ledger import ledger_workspace, use
 
@@ -77,9 +78,9 @@ def record_template(folder: Path) -> tuple[ChainLink, ...]:
     opened = open_session(folder)
     waiting = play(opened, runner.open_model_of(opened, "clerk"))
     record = StoredRecord(opened.journal, waiting.run)
-    by = approval.Approval(approver="user:lea", role="role:lead", account="t")
+    by = approval.Approval(by=principal("lea"), role="role:lead")
     approval.grant_approval(record, waiting.waiting[0], by, roles_of=opened.policy.roles_of, now=time.time_ns())
-    done = asyncio.run(runner.resume_run(opened, waiting.run, account="t"))
+    done = asyncio.run(runner.resume_run(opened, waiting.run, by=OPERATOR))
     assert done.finished is not None
     assert done.finished.outcome == "completed", done.finished
     links = opened.journal.chain(done.run).links
@@ -89,7 +90,7 @@ def record_template(folder: Path) -> tuple[ChainLink, ...]:
 
 def play(opened: WorkspaceSession, model: Any) -> Any:
     """Play one run of that model to its end, or to where it waits."""
-    request = runner.RunRequest(agent="clerk", task="keep it", subject="user:operator", account="t", model=model)
+    request = runner.RunRequest(agent="clerk", task="keep it", subject="user:operator", by=OPERATOR, model=model)
     return asyncio.run(runner.start_run(opened, request))
 
 
@@ -192,7 +193,7 @@ def write_pruned(location: str, count: int) -> None:
     """Write what `remit trace prune` leaves of so many runs that it deleted."""
     now, prev, rows = time.time_ns(), "", _empty()
     for number in range(count):
-        event = RunPruned(run=f"{number:032x}", head=f"86:sha256:{number:064x}", account="ops")
+        event = RunPruned(run=f"{number:032x}", head=f"86:sha256:{number:064x}", by=OPERATOR)
         made = link(WORKSPACE_RUN, number, now - count + number, prev, event, "00")
         prev = made.hash
         rows["event"].append(made.header)

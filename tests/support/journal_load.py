@@ -27,6 +27,7 @@ from remit.runtime import runner
 from remit.workspace.session import WorkspaceSession, open_session
 from support import ROOT
 from support.events import started
+from support.principals import OPERATOR
 from support.workspaces.ledger import use
 
 TIMEOUT_S: Final = 3600.0
@@ -116,7 +117,7 @@ class Looks:
 
 async def look(opened: WorkspaceSession, steps: int) -> None:
     """Play one run of so many steps to its end. Raises RuntimeError if it does not complete."""
-    request = runner.RunRequest(agent="clerk", task="look", subject="user:operator", account="t", model=Looks(steps))
+    request = runner.RunRequest(agent="clerk", task="look", subject="user:operator", by=OPERATOR, model=Looks(steps))
     ended = await runner.start_run(opened, request)
     if ended.finished is None or ended.finished.outcome != "completed":
         raise RuntimeError(f"the run ended with {ended.finished}")
