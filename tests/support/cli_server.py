@@ -16,8 +16,12 @@ from pathlib import Path
 
 from remit.cli import COMMANDS, main
 from remit.guardrails.secret_formats import DETECTORS
+from remit.workspace import identity
 from support.runs import CommandResult
 
+ACCOUNT = (
+    "REMIT_TESTS_ACCOUNT"  # the account of the operating system that gives the command, in place of this process's
+)
 WITHOUT = "REMIT_TESTS_WITHOUT"  # set by `make ablate`: the protection to remove in commands too
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
@@ -95,6 +99,8 @@ def _run(
         from adversarial.mutation import take_away
 
         take_away(environment[WITHOUT], pytest.MonkeyPatch())
+    if ACCOUNT in environment:
+        identity._os_account = lambda: environment[ACCOUNT]
     os.chdir(folder)
     sys.argv = [*words]
     if words[0] == "remit":
