@@ -13,24 +13,26 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from remit.cli import COMMANDS, main
 from remit.guardrails.secret_formats import DETECTORS
 from support.runs import CommandResult
 
 WITHOUT = "REMIT_TESTS_WITHOUT"  # set by `make ablate`: the protection to remove in commands too
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(
-    [
-        "remit.client",
-        "remit.runtime.runner",
-        "remit.replay.replayer",
-        "remit.analysis.workspace_check",
-        "remit.tools.workbench",
-        *(f"remit.cli.{module}" for module, _ in COMMANDS.values()),
-        *(f"detect_secrets.plugins.{name}" for name in DETECTORS),
-    ]
+# What commands import, before the process that runs one is forked.
+PRELOADED: Final = (
+    "remit.client",
+    "remit.runtime.runner",
+    "remit.replay.replayer",
+    "remit.analysis.workspace_check",
+    "remit.tools.workbench",
+    "remit.journal.storage.postgres",
+    *(f"remit.cli.{module}" for module, _ in COMMANDS.values()),
+    *(f"detect_secrets.plugins.{name}" for name in DETECTORS),
 )
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(list(PRELOADED))
 
 
 def command(
