@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import compileall
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,14 +13,22 @@ import pytest
 
 from remit.runtime import runner as run_module
 from remit.workspace import session as session_module
+from remit.workspace.identity import subject_of
 from remit.workspace.template import write_starter
-from support import cli_server
+from support import ROOT, cli_server
 from support.http_servers import authority
 from support.otlp_collector import collecting
+from support.principals import principal
 from support.runs import Command, CommandResult, Play, Played, Remit
 from support.workspaces.ledger import ledger_workspace
 
 pytest_plugins = ["support.harness", "support.postgres"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile Remit once: with PYTHONDONTWRITEBYTECODE, each process that the tests start would do it again."""
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(ROOT / "agent" / "remit", quiet=2)
 
 
 @pytest.fixture
@@ -93,7 +102,8 @@ def play(clerk: Callable[..., Path]) -> Play:
         folder = clerk(turns, **options)
         opened = session_module.open_session(folder)
         model = run_module.open_model_of(opened, "clerk")
-        start = run_module.RunRequest(agent="clerk", task="keep the ledger", subject=user, account=account, model=model)
+        by = principal(subject_of(opened.workspace.settings, account), account=account)
+        start = run_module.RunRequest(agent="clerk", task="keep the ledger", subject=user, by=by, model=model)
         return Played(folder=folder, opened=opened, ended=asyncio.run(run_module.start_run(opened, start, wait=wait)))
 
     return played

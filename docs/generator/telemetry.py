@@ -50,7 +50,12 @@ SPANS: Final[Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]]] = {
             "gen_ai.input.messages": ("string", "the task, as JSON"),
             "gen_ai.output.messages": ("string", "the answer, as JSON"),
             "enduser.id": ("string", "the user for whom the agent acts: `user:ann`"),
-            "remit.account": ("string", "the operating-system account that started the run"),
+            "remit.account": (
+                "string",
+                "the account that started the run: of the operating system, or the `sub` of a token",
+            ),
+            "remit.authenticated": ("string", "how that account was authenticated: `os_account`, `oidc` …"),
+            "remit.tenant": ("string", "the tenant of the workspace"),
             "remit.actions": ("string[]", "the actions that the model is offered"),
             "remit.confinement": ("string", "`full`, `landlock`, `none` or `unavailable`"),
             "remit.env": ("string", "the environment of remit.toml"),

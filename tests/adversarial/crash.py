@@ -37,6 +37,7 @@ from remit.workspace import loader as workspace
 from remit.workspace.bundle import open_bundle
 from remit.workspace.session import WorkspaceSession, open_session
 from remit.workspace.template import starter_folder
+from support.principals import OPERATOR
 
 LIVES = 12  # processes that one run may take
 PATIENCE_S = 120.0  # for one process; far more than any needs
@@ -253,11 +254,11 @@ class Run:
         if not session.journal.events(self.name):
             model = run.open_model_of(session, "teller")
             start = run.RunRequest(
-                agent="teller", task="pay", subject="user:operator", account="t", model=model, run=self.name
+                agent="teller", task="pay", subject="user:operator", by=OPERATOR, model=model, run=self.name
             )
             done = asyncio.run(run.start_run(session, start, on_event=tell))
         else:
-            done = asyncio.run(run.resume_run(session, self.name, account="t", on_event=tell))
+            done = asyncio.run(run.resume_run(session, self.name, by=OPERATOR, on_event=tell))
         return 0 if done.finished is not None else 5
 
     def seen(self) -> int:

@@ -30,6 +30,7 @@ from remit.sandbox.egress.client_hello import ClientHelloReader
 from remit.sandbox.egress.errors import Blocked
 from remit.sandbox.egress.requests import LARGEST_HEAD, Head, RequestReader
 from remit.workspace.session import open_session
+from support.principals import OPERATOR
 from support.runs import DONE, Play, Played, turn
 from support.workspaces.web import add
 
@@ -107,7 +108,7 @@ def started(folder: Path, agent: str = "clerk") -> Coroutine[Any, Any, Any]:
     opened = open_session(folder)
     model = run.open_model_of(opened, agent)
     return run.start_run(
-        opened, run.RunRequest(agent=agent, task="go", subject="user:operator", account="t", model=model)
+        opened, run.RunRequest(agent=agent, task="go", subject="user:operator", by=OPERATOR, model=model)
     )
 
 
@@ -601,7 +602,7 @@ def test_an_operator_can_stop_a_run_while_ten_mebibytes_of_output_are_redacted(s
     ended: list[Any] = []
 
     async def work() -> None:
-        start = run.RunRequest(agent="web", task="print", subject="user:operator", account="t", model=model)
+        start = run.RunRequest(agent="web", task="print", subject="user:operator", by=OPERATOR, model=model)
         ended.append(await run.start_run(opened, start))
 
     assert asyncio.run(longest_gap(work())) < PATIENCE_S

@@ -429,7 +429,7 @@ def test_a_backtest_counts_an_effect_that_a_later_attempt_left_in_doubt() -> Non
         decided(0, 0, effect="once"),
         intended(0, 0),
         ended(0, 0, code="timeout", landed="unknown", value=None),
-        EffectSettled(step=0, index=0, number=1, landed="not_landed", by="probe:files.look"),
+        EffectSettled(step=0, index=0, number=1, landed="not_landed", probe="files.look"),
         intended(0, 0, 2),
         ended(0, 0, 2, code="timeout", landed="unknown", value=None),
         failed(0, 0, "timeout"),

@@ -29,6 +29,7 @@ from remit.journal.hash_chain import seal
 from remit.policy.language.conditions import read_condition
 from remit.policy.language.loader import Vocabulary
 from remit.policy.language.patterns import parse_pattern
+from support.principals import principal
 
 ROOT = Path(__file__).parents[2]
 MODEL = (ROOT / "policies" / "model.conf").read_bytes()
@@ -94,7 +95,7 @@ def recorded() -> list[list[Recorded]]:
     """Runs of the starter's agent, twenty calls each, with the events that a broker records for a call."""
     subjects = Subjects(agent="agent:triage", user="user:operator")
     started = RunStarted(
-        subjects=subjects, account="ann", task="why", prompt="", model="script:x", scripted=True, actions=("files.read",),
+        subjects=subjects, by=principal("ann"), task="why", prompt="", model="script:x", scripted=True, actions=("files.read",),
         bundle="", policy_digest="", confinement="full", env="local", folder="work", version="0",
     )  # fmt: skip
     allowed = Decision(verdict="allow", reason="allowed", message="yes")

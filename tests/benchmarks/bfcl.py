@@ -54,6 +54,7 @@ from remit.workspace.bundle import Bundle, open_bundle
 from remit.workspace.session import WorkspaceSession
 from suites.fetch import BENCH, fetch
 from suites.stage import HostTool, Stage, parameters_of, scratch, with_parameters
+from support.principals import OPERATOR
 
 FETCHED = BENCH / "bfcl"
 PACKAGES = """
@@ -358,7 +359,7 @@ class Truth:
 
 async def brokered(session: WorkspaceSession, task: Task, category: str) -> tuple[Came, RunResult]:
     NOW.instances = instances(task, category)
-    start = run.RunRequest(agent="bfcl", task=task.id, subject="user:bench", account="bench", model=Truth(task))
+    start = run.RunRequest(agent="bfcl", task=task.id, subject="user:bench", by=OPERATOR, model=Truth(task))
     ended = await run.start_run(session, start)
     results: list[Any] = []
     for item in session.journal.events(ended.run):

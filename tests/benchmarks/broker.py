@@ -51,6 +51,7 @@ from remit.journal.run_log import Record
 from remit.runtime import RunResult
 from remit.runtime import runner as run
 from remit.workspace.session import WorkspaceSession, open_session
+from support.principals import OPERATOR, principal
 from support.workspaces.ledger import effects, ledger_workspace
 
 ANN = {"name": "ann", "amount": 1}
@@ -94,7 +95,7 @@ def session(turns: Sequence[dict[str, Any]], **options: Any) -> Iterator[Workspa
 
 def play(opened: WorkspaceSession) -> RunResult:
     model = run.open_model_of(opened, "clerk")
-    start = run.RunRequest(agent="clerk", task="x", subject="user:operator", account="bench", model=model)
+    start = run.RunRequest(agent="clerk", task="x", subject="user:operator", by=OPERATOR, model=model)
     return asyncio.run(run.start_run(opened, start))
 
 
@@ -169,7 +170,7 @@ def _remit_bypass(name: str) -> bool:
         (waiting,) = ended.waiting
         record = StoredRecord(opened.journal, ended.run)
         BYPASSES[name](opened, record, waiting)
-        asyncio.run(run.resume_run(opened, ended.run, account="bench"))
+        asyncio.run(run.resume_run(opened, ended.run, by=OPERATOR))
         paid = [row["amount"] for row in effects(opened.root)]
         if name.startswith("arguments"):
             assert paid, "what was approved must still run"
@@ -197,7 +198,7 @@ def _late(opened: WorkspaceSession, record: Record, waiting: ApprovalRequested) 
 
 def _grant(opened: WorkspaceSession, record: Record, waiting: ApprovalRequested, approver: str, now: int) -> None:
     try:
-        approval.grant_approval(record, waiting, approval.Approval(approver=approver,role=waiting.missing[0].role,account="bench"), roles_of=opened.policy.roles_of, now=now)  # fmt: skip
+        approval.grant_approval(record, waiting, approval.Approval(by=principal(approver),role=waiting.missing[0].role), roles_of=opened.policy.roles_of, now=now)  # fmt: skip
     except Refusal as refusal:
         print(f"  refused: {refusal.code}, {refusal.message}", file=sys.stderr)
 

@@ -49,6 +49,7 @@ from remit.tracing import ObjectStore, TraceFile
 from remit.workspace.bundle import files_of
 from remit.workspace.session import open_session
 from remit.workspace.template import write_starter
+from support.principals import OPERATOR
 
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".bench" / "peers"
@@ -237,7 +238,7 @@ class Brokered:
         self.sandbox = Remembering(accept=("full",))
         record.append(
             RunStarted(
-                subjects=subjects, account="bench", task="read", prompt="", model="bench", scripted=True,
+                subjects=subjects, by=OPERATOR, task="read", prompt="", model="bench", scripted=True,
                 actions=agent.actions, bundle=ObjectStore(self.session.traces / "objects").put_bundle(files_of(self.session.workspace)),
                 policy_digest=self.session.policy.digest, confinement="full", env="local", folder="agent/triage/incident",
                 version="0",
@@ -275,7 +276,7 @@ class Brokered:
         """A whole run of one sandboxed call: started, decided, confined, recorded and finished, in a process that ran the tool before."""
         model = OneCall("files.read", json.dumps({"path": self.path}))
         request = run.RunRequest(
-            agent="triage", task="read", subject="user:operator", account="bench", model=model
+            agent="triage", task="read", subject="user:operator", by=OPERATOR, model=model
         )  # fmt: skip
         result = await run.start_run(self.session, request)
         assert result.finished is not None

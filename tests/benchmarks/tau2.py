@@ -48,6 +48,7 @@ from remit.workspace.manifest.touches import Template
 from remit.workspace.session import WorkspaceSession
 from suites.fetch import BENCH, fetch
 from suites.stage import OPERATOR, HostTool, Stage, parameters_of, plain, scratch, verdict_of, with_parameters
+from support.principals import principal
 
 HERE = Path(__file__).parent / "suites" / "tau2"
 PACKAGES = """\
@@ -531,7 +532,9 @@ def play(
     claimed = {name for one in turns[0] if one.swap for name in leaves(list(one.step.args.values()))}
     Now.message = "\n".join((task.message, "Mine are also:", *sorted(claimed)))
     words = f"{own.words}\n{task.message}" if trusting else own.words
-    start = run.RunRequest(agent=domain, task=words, subject="user:operator", account="bench", model=scripted_agent)
+    start = run.RunRequest(
+        agent=domain, task=words, subject="user:operator", by=principal("operator"), model=scripted_agent
+    )
     ended = asyncio.run(run.start_run(session, start, on_event=tell))
     expected = sum(one.step.by == "assistant" for turn in turns for one in turn)
     if len(seen) != expected:

@@ -41,6 +41,7 @@ from remit.workspace import session
 from remit.workspace.bundle import open_bundle
 from remit.workspace.template import write_starter
 from support.openai_server import OpenAIServer, Reply
+from support.principals import OPERATOR
 from support.runs import DONE, TASK, turn
 from support.workspaces.ledger import ledger_workspace
 
@@ -238,7 +239,7 @@ def long_run(folder: Path) -> tuple[session.WorkspaceSession, str]:
     ledger_workspace(folder, [*turns, DONE], steps=STEPS + 1, calls=STEPS)
     opened = session.open_session(folder)
     model = run.open_model_of(opened, "clerk")
-    start = run.RunRequest(agent="clerk", task="look", subject="user:operator", account="bench", model=model)
+    start = run.RunRequest(agent="clerk", task="look", subject="user:operator", by=OPERATOR, model=model)
     return opened, asyncio.run(run.start_run(opened, start)).run
 
 

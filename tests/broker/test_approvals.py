@@ -28,6 +28,7 @@ from remit.journal.run_log import Record
 from remit.runtime import runner as run
 from remit.workspace.session import open_session
 from support.lifecycle import LARGE, RUN, another, grant, granted, killed, replayed, resumed, waiting
+from support.principals import OPERATOR, principal
 from support.runs import DONE, Command, Play, Played, turn
 
 ASKS_LEAD = "approved('role:lead')"
@@ -41,9 +42,8 @@ def reject(played: Played, requested: ApprovalRequested, approver: str = "user:l
     approval.reject_approval(
         record_of(played),
         requested,
-        approver=approver,
+        by=principal(approver),
         roles_of=played.opened.policy.roles_of,
-        account="tester",
         now=time.time_ns(),
         reason="no",
     )
@@ -58,7 +58,7 @@ def edited(played: Played, old: str, new: str) -> None:
 def reopened(played: Played) -> Played:
     """The run, resumed by another process with the current files."""
     opened = open_session(played.folder)
-    ended = asyncio.run(run.resume_run(opened, played.ended.run, account="tester"))
+    ended = asyncio.run(run.resume_run(opened, played.ended.run, by=OPERATOR))
     return Played(folder=played.folder, opened=opened, ended=ended)
 
 
@@ -78,7 +78,7 @@ def test_a_grant_for_another_call_or_other_arguments_runs_nothing(play: Play) ->
     played = play(turns)
     first, second = played.ended.waiting
     other = ApprovalGranted(
-        step=0, index=1, decision_digest=first.decision_digest, approver="user:lea", role="role:lead", account="lea"
+        step=0, index=1, decision_digest=first.decision_digest, by=principal("lea"), role="role:lead"
     )
     record_of(played).append(other)  # also if it is written directly into the journal
     after = resumed(played)
@@ -128,7 +128,7 @@ def test_two_workers_use_one_approval_once(clerk: Callable[..., Path], monkeypat
     granted(Played(folder=folder, opened=opened, ended=run.RunResult(run=RUN, trace=folder, finished=None)), requested)
 
     async def both() -> None:
-        work = [run.resume_run(open_session(folder), RUN, account=f"w{number}") for number in (1, 2)]
+        work = [run.resume_run(open_session(folder), RUN, by=principal(f"w{number}")) for number in (1, 2)]
         await asyncio.gather(*work, return_exceptions=True)
 
     asyncio.run(both())
@@ -177,7 +177,7 @@ def test_an_approval_is_void_once_a_fact_that_was_shown_has_changed(
     rules.write_text(rules.read_text().replace(ASKS_LEAD, condition))
     opened = open_session(folder)
     model = run.open_model_of(opened, "clerk")
-    start = run.RunRequest(agent="clerk", task="x", subject="user:operator", account="t", model=model)
+    start = run.RunRequest(agent="clerk", task="x", subject="user:operator", by=OPERATOR, model=model)
     played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
     assert waiting(played).facts == {"labels": []}
     assert "fact: labels = []" in waiting(played).summary
@@ -227,8 +227,8 @@ def test_an_approval_that_was_taken_back_does_not_count_and_another_may_be_given
     grant(played, "user:lea")
     requested = waiting(played)
     with pytest.raises(Refusal, match="has not approved"):
-        approval.revoke_approval(record_of(played), requested, approver="user:leo", account="leo", reason="misread")
-    approval.revoke_approval(record_of(played), requested, approver="user:lea", account="lea", reason="misread")
+        approval.revoke_approval(record_of(played), requested, by=principal("leo"), reason="misread")
+    approval.revoke_approval(record_of(played), requested, by=principal("lea"), reason="misread")
     after = resumed(played)
     assert after.effects == []
     grant(after, "user:leo")
@@ -236,7 +236,7 @@ def test_an_approval_that_was_taken_back_does_not_count_and_another_may_be_given
     assert len(last.effects) == 1
     assert replayed(last).reproduced
     with pytest.raises(Refusal, match="no longer waiting for approval"):
-        approval.revoke_approval(record_of(last), requested, approver="user:leo", account="leo", reason="too late")
+        approval.revoke_approval(record_of(last), requested, by=principal("leo"), reason="too late")
     assert [item.message for item in found(last, ApprovalRefused)][1:] == ["the call is no longer waiting for approval"]
 
 
@@ -290,7 +290,7 @@ def test_an_answer_from_another_terminal_wakes_the_run(clerk: Callable[..., Path
             threading.Thread(target=answer, args=(recorded.run,)).start()
 
     model = run.open_model_of(opened, "clerk")
-    start = run.RunRequest(agent="clerk", task="x", subject="user:operator", account="t", model=model)
+    start = run.RunRequest(agent="clerk", task="x", subject="user:operator", by=OPERATOR, model=model)
     ended = asyncio.run(run.start_run(opened, start, wait=60, on_event=tell))
     assert ended.finished is not None, result
     assert len((folder / "ledger.jsonl").read_text().splitlines()) == 1

@@ -23,6 +23,7 @@ from remit.workspace import session
 from remit.workspace.bundle import open_bundle
 from support import ROOT
 from support.lifecycle import LARGE, resumed
+from support.principals import OPERATOR, principal
 from support.runs import Played, Remit
 
 EMERGENCY = f"approved('role:lead') or approved('{BREAK_GLASS}')"
@@ -40,7 +41,7 @@ def asked(clerk: Callable[..., Path]) -> Callable[..., Played]:
         rules.write_text(text, encoding="utf-8")
         opened = session.open_session(folder)
         model = run.open_model_of(opened, "clerk")
-        start = run.RunRequest(agent="clerk", task="pay", subject="user:operator", account="tester", model=model)
+        start = run.RunRequest(agent="clerk", task="pay", subject="user:operator", by=OPERATOR, model=model)
         return Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
 
     return played
@@ -55,9 +56,8 @@ def break_glass(
         StoredRecord(played.opened.journal, played.ended.run),
         requested,
         approval.Approval(
-            approver=approver,
+            by=principal(approver),
             role=BREAK_GLASS,
-            account=approver.removeprefix("user:"),
             reason=reason,
             until=now + options.get("lasts", 60_000_000_000),
         ),
@@ -68,8 +68,8 @@ def break_glass(
 
 def review_as(played: Played, found: Emergency, reviewer: str, account: str = "") -> None:
     roles_of = played.opened.policy.roles_of
-    account = account or reviewer.removeprefix("user:")
-    review(played.opened.journal, found, reviewer=reviewer, account=account, roles_of=roles_of, note="right call")
+    by = principal(reviewer, account=account or None)
+    review(played.opened.journal, found, by=by, roles_of=roles_of, note="right call")
 
 
 def test_an_emergency_approval_runs_the_call_and_stays_listed_until_a_second_person_reviews_it(
@@ -89,7 +89,7 @@ def test_an_emergency_approval_runs_the_call_and_stays_listed_until_a_second_per
     assert emergencies(after.opened.journal) == []
     (found,) = emergencies(after.opened.journal, reviewed=True)
     assert found.review is not None
-    assert (found.review.reviewer, found.review.note) == ("user:leo", "right call")
+    assert (found.review.by.subject, found.review.note) == ("user:leo", "right call")
     with pytest.raises(UsageError, match="already been reviewed"):
         review_as(after, found, "user:bob")
 
@@ -97,7 +97,7 @@ def test_an_emergency_approval_runs_the_call_and_stays_listed_until_a_second_per
 def test_a_regular_approval_of_the_same_call_needs_no_review(asked: Callable[..., Played]) -> None:
     played = asked()
     (requested,) = played.ended.waiting
-    approval.grant_approval(StoredRecord(played.opened.journal, played.ended.run), requested, approval.Approval(approver="user:lea",role="role:lead",account="lea"), roles_of=played.opened.policy.roles_of, now=time.time_ns())  # fmt: skip
+    approval.grant_approval(StoredRecord(played.opened.journal, played.ended.run), requested, approval.Approval(by=principal("lea"), role="role:lead"), roles_of=played.opened.policy.roles_of, now=time.time_ns())  # fmt: skip
     assert len(resumed(played).effects) == 1
     assert emergencies(played.opened.journal) == []
 

@@ -21,6 +21,7 @@ from remit.policy.engine import Policy
 from remit.runtime import runner as run
 from remit.workspace.session import open_session
 from support.lifecycle import LARGE, grant, killed, replayed, resumed, resumed_after_kill, waiting
+from support.principals import OPERATOR, principal
 from support.runs import DONE, Play, Played, turn
 from support.workspaces.ledger import pin
 
@@ -171,7 +172,7 @@ def begun(folder: Path) -> Played:
     """A run in that folder with its current files."""
     opened = open_session(folder)
     model = run.open_model_of(opened, "clerk")
-    start = run.RunRequest(agent="clerk", task="again", subject="user:operator", account="tester", model=model)
+    start = run.RunRequest(agent="clerk", task="again", subject="user:operator", by=OPERATOR, model=model)
     return Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
 
 
@@ -203,9 +204,8 @@ def test_a_rejected_call_runs_nothing_and_the_model_reads_the_reason(play: Play)
     approval.reject_approval(
         StoredRecord(played.opened.journal, played.ended.run),
         waiting(played),
-        approver="user:lea",
+        by=principal("lea"),
         roles_of=played.opened.policy.roles_of,
-        account="tester",
         now=time.time_ns(),
         reason="too much",
     )
@@ -252,7 +252,7 @@ def test_an_approval_of_one_call_does_not_count_for_the_next(play: Play) -> None
 
 def test_a_tool_on_hold_runs_nothing_until_the_hold_is_lifted(play: Play) -> None:
     played = play(LARGE)
-    hold.set_hold(played.opened.journal, "tool:ledger", why="audit", account="op")
+    hold.set_hold(played.opened.journal, "tool:ledger", why="audit", by=principal("op"))
     grant(played, "user:lea")
     after = resumed(played)
     assert after.effects == []
@@ -262,7 +262,7 @@ def test_a_tool_on_hold_runs_nothing_until_the_hold_is_lifted(play: Play) -> Non
 def test_a_run_on_hold_pauses_before_its_next_turn_and_continues_afterwards(play: Play) -> None:
     played = play(LARGE)
     grant(played, "user:lea")
-    hold.set_hold(played.opened.journal, f"run:{played.ended.run}", why="look at it", account="op")
+    hold.set_hold(played.opened.journal, f"run:{played.ended.run}", why="look at it", by=principal("op"))
     held = resumed(played)
     assert held.effects == []
     assert held.ended.finished is None or held.error(0)["code"] == "held"

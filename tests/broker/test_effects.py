@@ -17,12 +17,13 @@ from remit.journal import StoredRecord
 from remit.runtime import runner as run
 from remit.workspace.session import open_session
 from support.lifecycle import RUN, grant, killed, replayed, resumed_after_kill
+from support.principals import OPERATOR, principal
 from support.runs import DONE, Play, Played, turn
 
 
 def settled(played: Played, landed: Any) -> EffectSettled:
     record = StoredRecord(played.opened.journal, played.ended.run)
-    return effect.settle_effect(record, 0, 0, landed=landed, person="user:lea", account="lea", reason="I looked")
+    return effect.settle_effect(record, 0, 0, landed=landed, by=principal("lea"), reason="I looked")
 
 
 WIRE = turn(ledger__wire={"name": "ann", "amount": 5})
@@ -48,7 +49,7 @@ def test_a_probe_that_finds_the_effect_returns_the_lost_result(play: Play) -> No
     assert len(played.effects) == 1
     assert played.result(0) == {"ok": True, "value": "wired", "labels": []}
     found = [item.event for item in played.records if isinstance(item.event, EffectSettled)]
-    assert [(item.landed, item.by) for item in found] == [("landed", "probe:ledger.wired")]
+    assert [(item.landed, item.source) for item in found] == [("landed", "probe:ledger.wired")]
     assert replayed(played).reproduced
 
 
@@ -102,9 +103,7 @@ def test_an_effect_that_a_person_settled_as_landed_is_not_repeated(clerk: Callab
     opened = killed(folder, "attempt.begun")
     (item,) = StoredRecord(opened.journal, RUN).state.in_doubt
     assert (item.step, item.index, item.action, item.answered) == (0, 0, "ledger.pay", False)
-    effect.settle_effect(
-        StoredRecord(opened.journal, RUN), 0, 0, landed="landed", person="user:lea", account="lea", reason="seen"
-    )
+    effect.settle_effect(StoredRecord(opened.journal, RUN), 0, 0, landed="landed", by=principal("lea"), reason="seen")
     played = resumed_after_kill(folder)
     assert played.error(0)["details"]["effect"] == "landed"
     assert "user:lea" in played.error(0)["message"]
@@ -118,7 +117,7 @@ def test_an_effect_that_a_person_settled_as_not_landed_is_executed(clerk: Callab
     folder = clerk([turn(ledger__pay={"name": "ann", "amount": 5}), DONE])
     opened = killed(folder, "attempt.begun")
     effect.settle_effect(
-        StoredRecord(opened.journal, RUN), 0, 0, landed="not_landed", person="user:lea", account="lea", reason="seen"
+        StoredRecord(opened.journal, RUN), 0, 0, landed="not_landed", by=principal("lea"), reason="seen"
     )
     played = resumed_after_kill(folder)
     assert played.result(0)["ok"]
@@ -137,7 +136,7 @@ def test_a_later_settlement_decides_if_the_same_call_can_be_repeated(
     folder = clerk([BLIND, large, BLIND, DONE])
     opened = open_session(folder)
     model = run.open_model_of(opened, "clerk")
-    start = run.RunRequest(agent="clerk", task="pay", subject="user:operator", account="t", model=model, run=RUN)
+    start = run.RunRequest(agent="clerk", task="pay", subject="user:operator", by=OPERATOR, model=model, run=RUN)
     played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
     settled(played, landed)
 
@@ -178,7 +177,8 @@ def test_two_workers_on_one_run_repeat_no_effect(clerk: Callable[..., Path], mon
 
     async def both() -> list[Any]:
         return await asyncio.gather(
-            *(run.resume_run(open_session(folder), RUN, account=f"worker-{n}") for n in (1, 2)), return_exceptions=True
+            *(run.resume_run(open_session(folder), RUN, by=principal(f"worker-{n}")) for n in (1, 2)),
+            return_exceptions=True,
         )
 
     for failure in asyncio.run(both()):

@@ -17,15 +17,14 @@ from remit.broker import holds as hold
 from remit.broker import retries as retry
 from remit.broker.retries import FIRST_DELAY_S, LONGEST_DELAY_S
 from remit.core.calls import Call, Subjects
-from remit.core.errors import Refusal
+from remit.core.errors import Code, Refusal
 from remit.core.events import AttemptBegun, AttemptEnded, Recorded
-from remit.journal import WORKSPACE_RUN, open_journal
-from remit.journal.run_log import Record
-from remit.journal.run_state import Circuit
+from remit.journal import Journal, open_journal
 from remit.runtime import runner as run
 from remit.workspace.manifest.manifest import Breaker
 from remit.workspace.session import WorkspaceSession, open_session
 from support.lifecycle import another, replayed
+from support.principals import OPERATOR, principal
 from support.runs import DONE, Play, Played, turn
 from support.sandbox import below, command
 from support.workspaces.web import add
@@ -153,39 +152,33 @@ def test_a_half_open_circuit_admits_exactly_one_trial_call(tmp_path: Path) -> No
         request_digest="",
     )
     now = [time.time_ns()]
-    workers = [Record(open_journal(tmp_path / "journal.db", clock=lambda: now[0]), WORKSPACE_RUN) for _ in range(2)]
-
-    def circuit_of(worker: Record) -> Circuit:
-        worker.refresh()
-        return worker.state.circuits["web"]
+    workers = [open_journal(tmp_path / "journal.db", clock=lambda: now[0]) for _ in range(2)]
 
     def admitted() -> list[bool]:
         found: list[bool] = []
         for worker in workers:
             try:
-                circuit.check_circuit(worker, call, now[0])
+                asyncio.run(circuit.check_circuit(worker, call, now[0]))
                 found.append(True)
             except Refusal as refusal:
                 found.append(refusal.code != "circuit_open")
         return found
 
-    breaker = Breaker(failures=2, rest=10.0)
+    def ended(worker: Journal, attempt: int, code: Code | None) -> None:
+        asyncio.run(circuit.count_attempt(worker, call, attempt, code, Breaker(failures=2, rest=10.0)))
+
     for attempt in (1, 2):
-        circuit.count_attempt(workers[attempt % 2], call, attempt, "timeout", breaker)
-    for worker in workers:
-        worker.refresh()
+        ended(workers[attempt % 2], attempt, "timeout")
     assert admitted() == [False, False]
     now[0] += 10_000_000_000
     assert admitted() == [True, False]
-    circuit.count_attempt(workers[0], call, 3, "timeout", breaker)
-    assert (circuit_of(workers[1]).openings, circuit_of(workers[1]).rests_until - now[0]) == (2, 20_000_000_000)
-    circuit_of(workers[0])
+    ended(workers[0], 3, "timeout")
+    opened = workers[1].circuits()["web"]
+    assert (opened.openings, opened.rests_until - now[0]) == (2, 20_000_000_000)
     assert admitted() == [False, False]
     now[0] += 20_000_000_000
     assert admitted() == [True, False]
-    circuit.count_attempt(workers[0], call, 4, None, breaker)
-    for worker in workers:
-        worker.refresh()
+    ended(workers[0], 4, None)
     assert admitted() == [True, True]
 
 
@@ -199,13 +192,13 @@ def stopped(folder: Path, scope: str) -> tuple[Played, float]:
 
     def tell(recorded: Recorded) -> None:
         if recorded.type == "attempt.begun":
-            hold.set_hold(opened.journal, scope, why="wrong cluster", account="op")
+            hold.set_hold(opened.journal, scope, why="wrong cluster", by=principal("op"))
             began.append(time.monotonic())
         if recorded.type == "attempt.ended":
             began.append(time.monotonic())
 
     model = run.open_model_of(opened, "clerk")
-    start = run.RunRequest(agent="clerk", task="pay", subject="user:operator", account="t", model=model, run="e" * 32)
+    start = run.RunRequest(agent="clerk", task="pay", subject="user:operator", by=OPERATOR, model=model, run="e" * 32)
     ended = asyncio.run(run.start_run(opened, start, on_event=tell))
     return Played(folder=folder, opened=opened, ended=ended), began[1] - began[0]
 
@@ -261,7 +254,7 @@ def test_stop_reaches_into_the_sandbox_and_leaves_no_process_and_no_half_file(se
 
     def stop() -> None:
         alive.extend(set(below(os.getpid())) - earlier)
-        hold.set_hold(opened.journal, "tool:sleepy", why="wrong cluster", account="op")
+        hold.set_hold(opened.journal, "tool:sleepy", why="wrong cluster", by=principal("op"))
 
     def tell(recorded: Recorded) -> None:
         at[recorded.type] = time.monotonic()
@@ -269,7 +262,7 @@ def test_stop_reaches_into_the_sandbox_and_leaves_no_process_and_no_half_file(se
             threading.Timer(1.0, stop).start()
 
     model = run.open_model_of(opened, "web")
-    start = run.RunRequest(agent="web", task="write", subject="user:operator", account="t", model=model)
+    start = run.RunRequest(agent="web", task="write", subject="user:operator", by=OPERATOR, model=model)
     played = Played(folder=session, opened=opened, ended=asyncio.run(run.start_run(opened, start, on_event=tell)))
     assert at["attempt.ended"] - at["attempt.begun"] < 20
     error = played.error(0)
@@ -291,10 +284,10 @@ def test_stop_ends_the_wait_between_two_attempts(clerk: Callable[..., Path]) -> 
     def tell(recorded: Recorded) -> None:
         at.setdefault(recorded.type, time.monotonic())
         if recorded.type == "attempt.ended":
-            hold.set_hold(opened.journal, "tool:ledger", why="wrong cluster", account="op")
+            hold.set_hold(opened.journal, "tool:ledger", why="wrong cluster", by=principal("op"))
 
     model = run.open_model_of(opened, "clerk")
-    start = run.RunRequest(agent="clerk", task="look", subject="user:operator", account="t", model=model)
+    start = run.RunRequest(agent="clerk", task="look", subject="user:operator", by=OPERATOR, model=model)
     played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start, on_event=tell)))
     assert at["call.answered"] - at["attempt.ended"] < 2.0
     assert (played.error(0)["code"], attempts(played)) == ("held", 1)
@@ -327,9 +320,9 @@ def test_a_model_that_never_answers_is_cancelled(clerk: Callable[..., Path], hel
 
     def tell(recorded: Recorded) -> None:
         if held and recorded.type == "model.requested":
-            hold.set_hold(opened.journal, "all", why="look", account="op")
+            hold.set_hold(opened.journal, "all", why="look", by=principal("op"))
 
-    start = run.RunRequest(agent="clerk", task="x", subject="user:operator", account="t", model=SilentModel())
+    start = run.RunRequest(agent="clerk", task="x", subject="user:operator", by=OPERATOR, model=SilentModel())
     ended = asyncio.run(run.start_run(opened, start, on_event=tell))
     assert (ended.finished is None) is held
     assert ended.finished is None or ended.finished.code == "budget_exhausted"

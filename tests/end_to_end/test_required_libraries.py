@@ -18,6 +18,7 @@ from remit.runtime.assembly import open_model_of
 from remit.runtime.runner import RunRequest, start_run
 from remit.workspace.session import open_session
 from support.otlp_collector import collecting
+from support.principals import OPERATOR
 from support.runs import TASK
 
 # Each library, with the module whose functions a run must call.
@@ -46,7 +47,7 @@ def test_a_run_of_the_triage_agent_uses_each_required_library(session: Path, mon
         try:
             opened = open_session(session)
             model = open_model_of(opened, "triage")
-            start = RunRequest(agent="triage", task=TASK, subject="user:operator", account="tester", model=model)
+            start = RunRequest(agent="triage", task=TASK, subject="user:operator", by=OPERATOR, model=model)
             ended = asyncio.run(start_run(opened, start))
         finally:
             sys.setprofile(None)

@@ -17,6 +17,7 @@ from remit.workspace import session as session_module
 from support.canaries import CANARY, ENCODINGS, everything, leaks
 from support.http_servers import ReceivedRequest, Response, Server
 from support.otlp_collector import collecting
+from support.principals import OPERATOR
 from support.runs import Remit, turn
 from support.workspaces.web import add
 
@@ -180,7 +181,7 @@ def test_a_secret_of_a_sandboxed_tool_appears_in_no_output(
         opened = session_module.open_session(session)
         model = RecordingModel(run_module.open_model_of(opened, "web"))
         start = run_module.RunRequest(
-            agent="web", task=f"use {CANARY}", subject="user:operator", account="tester", model=model
+            agent="web", task=f"use {CANARY}", subject="user:operator", by=OPERATOR, model=model
         )
         ended = asyncio.run(run_module.start_run(opened, start))
     records = opened.journal.events(ended.run)

@@ -28,6 +28,7 @@ from remit.workspace.session import open_session
 from support import CORPORA
 from support.canaries import CANARY, ENCODINGS, everything, leaks
 from support.lifecycle import replayed
+from support.principals import OPERATOR
 from support.runs import DONE, Command, Play, Played, Remit, turn
 
 
@@ -205,7 +206,7 @@ def test_the_error_message_of_a_tool_is_short_legible_data_in_a_separate_field(
     host.write_text(host.read_text().replace('text or "there is no such account"', says) + mute)
     opened = open_session(folder)
     start = run.RunRequest(
-        agent="clerk", task="x", subject="user:operator", account="t", model=run.open_model_of(opened, "clerk")
+        agent="clerk", task="x", subject="user:operator", by=OPERATOR, model=run.open_model_of(opened, "clerk")
     )
     played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
     error = played.error(0)
@@ -360,7 +361,7 @@ def test_hostile_strings_and_json_pass_a_whole_run_unchanged_or_are_refused_with
     folder = clerk([DONE], steps=100, calls=2000, budget="tries = 1000\nretries = 2000\ndenials = 2000")
     opened = open_session(folder)
     start = run.RunRequest(
-        agent="clerk", task="x", subject="user:operator", account="t", model=ScriptedCalls([*arguments, *cases])
+        agent="clerk", task="x", subject="user:operator", by=OPERATOR, model=ScriptedCalls([*arguments, *cases])
     )
     played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
     assert played.ended.finished is not None

@@ -14,6 +14,7 @@ import pytest
 from remit.core.events import HoldSet
 from remit.journal import SHARED, WORKSPACE_RUN, Journal, StoredRecord, changes
 from support.events import RUN, append, granted, started
+from support.principals import principal
 from support.journals import ON_POSTGRES, query, script, soon
 
 LONG_S: Final = 60.0
@@ -100,7 +101,7 @@ async def test_a_hold_wakes_every_run_and_is_seen_at_once(journal: Journal, othe
     assert journal.holds() == {}
     before = journal.version((SHARED,))
     waiting = asyncio.create_task(woken_after(journal, (SHARED,), before))
-    hold = HoldSet(number=0, scope="all", reason="upgrade", account="ann")
+    hold = HoldSet(number=0, scope="all", reason="upgrade", by=principal("ann"))
     other.append_shared(WORKSPACE_RUN, hold)
     await asyncio.wait_for(waiting, LONG_S)
     assert journal.holds() == {"all": hold}

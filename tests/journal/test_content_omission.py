@@ -20,7 +20,8 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
         "output_digest", "policy_digest", "changes.digest", "manifest", "bundle", "head",
     ),
     "the name of a person, an account, a role, a run, an agent, a tool, an action or a model": (
-        "account", "approver", "reviewer", "granted", "by", "actor", "role", "widen", "run", "tool", "scope", "agent", "user",
+        "account", "approver", "granted", "issuer", "subject", "roles", "session", "tenant", "role",
+        "widen", "run", "tool", "scope", "agent", "user", "probe",
         "action", "actions", "model", "response_model", "version", "env", "folder", "shrunk_from", "proposed.name",
         "proposed.id", "proposed_calls.name", "proposed_calls.id", "ModelResponded.finish",
     ),

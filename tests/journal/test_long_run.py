@@ -9,6 +9,7 @@ from pathlib import Path
 from remit.core.events import ModelRequested, Recorded
 from remit.runtime import runner as run
 from remit.workspace import session
+from support.principals import OPERATOR
 from support.runs import DONE, turn
 
 STEPS = 1000
@@ -36,7 +37,7 @@ def test_a_thousand_steps_stay_small_on_disk_and_flat_in_memory(clerk: Callable[
         agent="clerk",
         task="look a thousand times",
         subject="user:operator",
-        account="tester",
+        by=OPERATOR,
         model=run.open_model_of(opened, "clerk"),
     )
     ended = asyncio.run(run.start_run(opened, start, on_event=tell))

@@ -37,12 +37,14 @@ from remit.journal import (
     approvals_in_state,
     check_projections,
     count_approvals,
+    delete_run,
     erase,
     list_runs,
     rebuild_projections,
 )
 from remit.journal.storage.tables import PROJECTIONS
 from support.events import RUN, a_whole_run, ask, claim, decided, granted, requested, runs, started, turn
+from support.principals import principal
 from support.journals import is_whole, query
 
 TOOLS: Final = ("files", "mail")
@@ -52,12 +54,12 @@ EMERGENCY: Final = granted(0, 0, "user:eve", digest="earlier", role=BREAK_GLASS,
 
 
 def hold_set(number: int, scope: str = "all") -> HoldSet:
-    return HoldSet(number=number, scope=scope, reason="upgrade", account="ann")
+    return HoldSet(number=number, scope=scope, reason="upgrade", by=principal("ann"))
 
 
 def review(run: str, granted: ApprovalGranted) -> BreakGlassReviewed:
     return BreakGlassReviewed(
-        step=0, index=0, run=run, granted=granted.key, reviewer="user:kim", account="kim", note="it was right"
+        step=0, index=0, run=run, granted=granted.key, by=principal("user:kim"), note="it was right"
     )
 
 
@@ -131,7 +133,7 @@ class History:
         if self._draw(st.booleans()):
             self._journal.append_shared(WORKSPACE_RUN, hold_set(self._unique(), scope))
         else:
-            lifted = HoldLifted(number=self._unique(), scope=scope, account="ann")
+            lifted = HoldLifted(number=self._unique(), scope=scope, by=principal("ann"))
             self._journal.append_shared(WORKSPACE_RUN, lifted)
 
     def _unique(self) -> int:
@@ -183,7 +185,7 @@ class History:
     def _delete(self) -> None:
         if finished := self._finished():
             run = self._draw(st.sampled_from(finished))
-            self._journal.delete_run(run)
+            delete_run(self._journal, run)
             self._runs.remove(run)
 
 
@@ -257,7 +259,7 @@ def test_a_limit_of_which_deleted_runs_have_taken_is_no_damage(journal: Journal,
     query(place, "UPDATE limit_bucket SET amount = amount + 1")
     assert check_projections(journal) == []
     StoredRecord(journal, "b" * 32).append(RunFinished(outcome="cancelled"))
-    journal.delete_run("b" * 32)
+    delete_run(journal, "b" * 32)
     assert query(place, "SELECT amount FROM limit_bucket") == [(4,)]
     assert check_projections(journal) == []
 

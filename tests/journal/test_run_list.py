@@ -18,6 +18,7 @@ from remit.journal import (
     RunQuery,
     RunSummary,
     StoredRecord,
+    delete_run,
     find_run,
     last_completed,
     list_runs,
@@ -25,8 +26,9 @@ from remit.journal import (
     resolve_run,
     used_bundles,
 )
-from remit.journal.store import DELETED_AT_ONCE
+from remit.journal.upkeep.deletion import DELETED_AT_ONCE
 from support.events import EPOCH, RUN, append, ask, decided, ended, failed, intended, started, turn
+from support.principals import principal
 from support.journals import script
 
 AGENTS: Final = ("agent:triage", "agent:clerk")
@@ -135,11 +137,11 @@ def test_a_pruned_run_is_said_to_be_pruned(journal: Journal) -> None:
     append(journal, RUN, started())
     append(journal, RUN, RunFinished(outcome="completed"))
     assert resolve_run(journal, RUN[:6]) == RUN
-    journal.delete_run(RUN)
+    delete_run(journal, RUN)
     assert find_run(journal, RUN) is None
     with pytest.raises(UsageError, match="has no run"):
         resolve_run(journal, RUN[:6])
-    journal.append_shared(WORKSPACE_RUN, RunPruned(run=RUN, head="1:sha256:0", account="ann"))
+    journal.append_shared(WORKSPACE_RUN, RunPruned(run=RUN, head="1:sha256:0", by=principal("ann")))
     with pytest.raises(UsageError, match=f"run {RUN} was pruned at .* by account 'ann'"):
         resolve_run(journal, RUN[:6])
 
@@ -156,9 +158,9 @@ def test_events_of_several_types_are_read_in_the_order_of_their_times(place: Pat
     with open_journal(place, clock=lambda: now[0]) as journal:
         for number, event in enumerate(
             [
-                HoldSet(number=0, scope="all", reason="r", account="ann"),
-                RunPruned(run=RUN, head="1:sha256:0", account="ann"),
-                HoldSet(number=1, scope="tool:x", reason="r", account="ann"),
+                HoldSet(number=0, scope="all", reason="r", by=principal("ann")),
+                RunPruned(run=RUN, head="1:sha256:0", by=principal("ann")),
+                HoldSet(number=1, scope="tool:x", reason="r", by=principal("ann")),
             ]
         ):
             now[0] = EPOCH + number
@@ -172,9 +174,10 @@ def test_events_of_several_types_are_read_in_the_order_of_their_times(place: Pat
 
 
 DELETE = """
+from remit.journal import delete_run
 print("ready", flush=True)
 sys.stdin.readline()
-journal.delete_run(sys.argv[2])
+delete_run(journal, sys.argv[2])
 print("deleted", flush=True)
 """
 

@@ -22,6 +22,7 @@ from remit.journal import (
     Journal,
     StoredRecord,
     erase,
+    forget_deleted,
     list_runs,
     open_journal,
     resolve_run,
@@ -34,6 +35,7 @@ from remit.journal.storage.tables import TABLES
 from support import CORPORA
 from support.events import RUN, a_whole_run, append, started, succeeded
 from support.journals import ON_FILE, query, script
+from support.principals import principal
 
 
 def fill(journal: Journal, run: str = RUN) -> None:
@@ -284,6 +286,7 @@ def test_erasing_leaves_no_trace_of_the_text_in_any_file(journal: Journal, place
     append(journal, RUN, RunFinished(outcome="completed"))
     assert any(b"Ann Example" in file.read_bytes() for file in place.parent.iterdir())
     erase(journal, RUN, 0)
+    forget_deleted(journal)
     assert all(b"Ann Example" not in file.read_bytes() for file in place.parent.iterdir())
     journal.close()
     assert all(b"Ann Example" not in file.read_bytes() for file in place.parent.iterdir())
@@ -300,7 +303,7 @@ def test_an_unfinished_run_keeps_its_events(journal: Journal) -> None:
 
 def test_the_list_of_runs_agrees_with_the_run_state(journal: Journal) -> None:
     """The newest run comes first; the run `workspace` is not listed."""
-    journal.append_shared(WORKSPACE_RUN, HoldSet(number=0, scope="all", reason="upgrade", account="ann"))
+    journal.append_shared(WORKSPACE_RUN, HoldSet(number=0, scope="all", reason="upgrade", by=principal("ann")))
     fill(journal, "a" * 32)
     append(journal, "b" * 32, started(task="another"))
     listed = list(list_runs(journal))
@@ -316,7 +319,7 @@ def test_a_run_is_found_by_the_beginning_of_its_id(journal: Journal) -> None:
     """A unique prefix is enough, as in git; an ambiguous one is refused."""
     for run in ("ab" * 16, "ac" * 16):
         append(journal, run, started())
-    journal.append_shared(WORKSPACE_RUN, HoldSet(number=0, scope="all", reason="upgrade", account="ann"))
+    journal.append_shared(WORKSPACE_RUN, HoldSet(number=0, scope="all", reason="upgrade", by=principal("ann")))
     assert resolve_run(journal, "ab") == resolve_run(journal, "ab" * 16) == "ab" * 16
     for prefix, message in (
         ("a", "more than one run begins with"),

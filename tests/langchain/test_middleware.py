@@ -34,6 +34,7 @@ from remit.journal import StoredRecord, list_runs
 from remit.langchain.middleware import RemitMiddleware
 from remit.workspace.session import open_session
 from remit.workspace.template import starter_folder, write_starter
+from support.principals import principal
 from support.runs import Command, CommandResult
 from support.workspaces.langchain import AGENT, RULES, SHOP, TOOL, Scripted, langchain_workspace, says
 from support.workspaces.ledger import environment
@@ -90,7 +91,7 @@ class LangChainWorkspace:
         approval.grant_approval(
             StoredRecord(open_session(self.root).journal, run),
             requested,
-            approval.Approval(approver="user:lea", role="role:lead", account="lea"),
+            approval.Approval(by=principal("lea"), role="role:lead"),
             roles_of=open_session(self.root).policy.roles_of,
             now=time.time_ns(),
         )
@@ -446,7 +447,7 @@ def test_a_plain_tool_node_that_runs_again_after_a_pause_repeats_no_effect(
             approval.grant_approval(
                 StoredRecord(open_session(workspace.root).journal, str(run)),
                 requested,
-                approval.Approval(approver="user:lea", role="role:lead", account="lea"),
+                approval.Approval(by=principal("lea"), role="role:lead"),
                 roles_of=open_session(workspace.root).policy.roles_of,
                 now=time.time_ns(),
             )
@@ -540,9 +541,8 @@ def test_a_rejected_call_never_runs_whatever_the_graph_is_resumed_with(
     approval.reject_approval(
         StoredRecord(open_session(workspace.root).journal, run),
         requested,
-        approver="user:lea",
         roles_of=open_session(workspace.root).policy.roles_of,
-        account="lea",
+        by=principal("lea"),
         now=time.time_ns(),
         reason="too much",
     )
@@ -745,6 +745,66 @@ TOOLS = {"get_order": get_order}
     workspace.reproduced()
 
 
+def asked_by(who: object, thread: str = "t1") -> Any:
+    return {"configurable": {"thread_id": thread, "remit_principal": who}}
+
+
+def test_an_invocation_acts_for_the_principal_that_the_program_gives(
+    new_workspace: Callable[..., LangChainWorkspace],
+) -> None:
+    workspace = new_workspace()
+    lea = principal("lea", account="8c1f", issuer="https://id", authenticated="oidc")
+    remit = workspace.remit()
+    for who, thread in ((lea, "t1"), (principal("eve"), "t2"), (None, "t3")):
+        agent = workspace.agent(says(SMALL), remit=remit, checkpointer=InMemorySaver())
+        state = agent.invoke(ASKED, asked_by(who, thread))
+        assert codes(state) == (["policy_denied"] if thread == "t2" else ["ok"])
+    users = {event.subjects.user: event.by for event in workspace.events(RunStarted)}
+    assert users.keys() == {"user:lea", "user:eve", "user:operator"}
+    assert users["user:lea"] == lea
+    assert users["user:operator"].authenticated == "os_account"
+
+
+def test_a_tool_outside_of_a_middleware_acts_for_the_principal_of_its_invocation(triage: RemitMiddleware) -> None:
+    nobody = principal("none", account="eve")
+    refused = reading(triage).invoke(READ, {"configurable": {"remit_principal": nobody}})
+    assert json.loads(refused)["error"]["code"] == "policy_denied"
+
+
+def test_a_principal_that_a_client_sends_as_data_is_refused(new_workspace: Callable[..., LangChainWorkspace]) -> None:
+    """A server of LangGraph passes the configuration of a client's request on."""
+    workspace = new_workspace()
+    for claimed in (principal("lea").model_dump(), "user:lea", ["user:lea"], {}):
+        with pytest.raises(UsageError, match=r"is no `remit.Principal`"):
+            workspace.agent(says(SMALL), checkpointer=InMemorySaver()).invoke(ASKED, asked_by(claimed))
+    assert workspace.shop.RAN == []
+    assert workspace.runs() == []
+
+
+def test_a_thread_of_one_user_is_not_continued_for_another(new_workspace: Callable[..., LangChainWorkspace]) -> None:
+    """A run of the other user would not have the labels of what the thread has read."""
+    workspace = new_workspace()
+    agent = workspace.agent(says(LOOK), AIMessage("done"), says(MAIL), checkpointer=InMemorySaver())
+    assert codes(agent.invoke(ASKED, asked_by(principal("lea")))) == ["ok"]
+    with pytest.raises(UsageError, match="the run of the thread 't1' is of user:lea, not of user:operator"):
+        agent.invoke({"messages": [HumanMessage("write to ann")]}, asked_by(None))
+    assert [row[0] for row in workspace.shop.RAN if row[0] == "mail"] == []
+
+
+def test_a_person_who_acts_for_the_same_user_does_not_continue_the_run_of_another(
+    new_workspace: Callable[..., LangChainWorkspace],
+) -> None:
+    """Or the second person could approve calls that they have asked for."""
+    rules = RULES + "g, user:dana, role:people\np, role:people, remit.impersonate, user:operator, True, allow\n"
+    workspace = new_workspace(RULES=rules)
+    agent = workspace.agent(
+        says(LOOK), AIMessage("done"), says(LOOK), remit=workspace.remit(user="operator"), checkpointer=InMemorySaver()
+    )
+    assert codes(agent.invoke(ASKED, asked_by(principal("lea")))) == ["ok"]
+    with pytest.raises(UsageError, match="is of user:lea, not of user:dana"):
+        agent.invoke({"messages": [HumanMessage("again")]}, asked_by(principal("dana")))
+
+
 def test_labels_of_what_was_read_stay_with_the_thread(new_workspace: Callable[..., LangChainWorkspace]) -> None:
     rules = RULES.replace(
         "p, agent:desk, desk.mail, mail:*@shop.example, True, allow",
@@ -787,12 +847,12 @@ def test_an_operators_stop_is_before_every_effect_of_a_foreign_graph_too(
 ) -> None:
     workspace = new_workspace()
     journal = open_session(workspace.root).journal
-    hold.set_hold(journal, "tool:desk", why="INC-7", account="ops")
+    hold.set_hold(journal, "tool:desk", why="INC-7", by=principal("ops"))
     assert codes(workspace.agent(says(SMALL)).invoke(ASKED)) == ["held"]
-    hold.lift_hold(journal, "tool:desk", account="ops")
-    hold.set_hold(journal, "agent:desk", why="INC-8", account="ops")
+    hold.lift_hold(journal, "tool:desk", by=principal("ops"))
+    hold.set_hold(journal, "agent:desk", why="INC-8", by=principal("ops"))
     assert codes(workspace.agent(says(SMALL)).invoke(ASKED)) == ["held"]
-    hold.lift_hold(journal, "agent:desk", account="ops")
+    hold.lift_hold(journal, "agent:desk", by=principal("ops"))
     assert workspace.shop.RAN == []
     assert codes(workspace.agent(says(SMALL)).invoke(ASKED)) == ["ok"]
     workspace.reproduced()

@@ -19,6 +19,7 @@ from remit.runtime import runner as run
 from remit.workspace.session import WorkspaceSession, open_session
 from remit.workspace.template import starter_folder
 from support import TESTS
+from support.principals import OPERATOR
 from support.workspaces.ledger import pin
 
 SERVICE = TESTS / "benchmarks" / "suites" / "tau2" / "service.csv"
@@ -122,7 +123,7 @@ async def decided(shop: WorkspaceSession, *calls: tuple[str, dict[str, Any]]) ->
             verdicts.append(recorded.event.decision.verdict)
 
     start = run.RunRequest(
-        agent="desk", task="Serve ann_123.", subject="user:operator", account="tests", model=Calls(calls)
+        agent="desk", task="Serve ann_123.", subject="user:operator", by=OPERATOR, model=Calls(calls)
     )
     await run.start_run(shop, start, on_event=tell)
     assert len(verdicts) == len(calls)

@@ -31,6 +31,7 @@ from remit.workspace import session
 from remit.workspace.bundle import open_bundle
 from support import ROOT
 from support.lifecycle import LARGE
+from support.principals import OPERATOR
 from support.runs import DONE, Play, Played, turn
 
 MODEL = (ROOT / "policies" / "model.conf").read_text()
@@ -240,7 +241,7 @@ def test_a_run_records_the_rules_by_which_it_decides_even_if_the_file_changes_me
     opened = session.open_session(folder)
     assert readings
     model = run.open_model_of(opened, "clerk")
-    start = run.RunRequest(agent="clerk", task="keep", subject="user:operator", account="tester", model=model)
+    start = run.RunRequest(agent="clerk", task="keep", subject="user:operator", by=OPERATOR, model=model)
     ended = asyncio.run(run.start_run(opened, start))
     (bundle,) = read_trace(ended.trace).bundles().values()
     started = next(item.event for item in opened.journal.events(ended.run) if isinstance(item.event, RunStarted))
@@ -273,7 +274,7 @@ def played_with_edit(clerk: Callable[..., Path], old: str, new: str, *, wait: fl
             write(rules.parent, edited[0])
 
     model = run.open_model_of(opened, "clerk")
-    start = run.RunRequest(agent="clerk", task="keep", subject="user:operator", account="tester", model=model)
+    start = run.RunRequest(agent="clerk", task="keep", subject="user:operator", by=OPERATOR, model=model)
     ended = asyncio.run(run.start_run(opened, start, wait=wait, on_event=tell))
     return Played(folder=folder, opened=opened, ended=ended)
 
@@ -332,7 +333,7 @@ def test_a_hidden_rule_is_shown_to_the_operator_and_not_to_the_model(clerk: Call
     )
     opened = session.open_session(folder)
     model = run.open_model_of(opened, "clerk")
-    start = run.RunRequest(agent="clerk", task="keep", subject="user:operator", account="tester", model=model)
+    start = run.RunRequest(agent="clerk", task="keep", subject="user:operator", by=OPERATOR, model=model)
     played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
     error = played.error(0)
     assert (error["code"], error["details"]["reason"], error["details"]["rules"]) == (

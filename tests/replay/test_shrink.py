@@ -20,6 +20,7 @@ from remit.tracing import open_trace, read_trace
 from remit.tracing.reports.failures import parse_failure_selector
 from remit.workspace import session
 from remit.workspace.bundle import open_bundle
+from support.principals import OPERATOR
 from support.runs import DONE, Command, turn
 
 RULE = """
@@ -45,7 +46,7 @@ def played(folder: Path, rule: str = RULE) -> tuple[session.WorkspaceSession, st
     rules.write_text(rules.read_text() + rule)
     opened = session.open_session(folder)
     model = run.open_model_of(opened, "clerk")
-    start = run.RunRequest(agent="clerk", task="pay", subject="user:operator", account="t", model=model)
+    start = run.RunRequest(agent="clerk", task="pay", subject="user:operator", by=OPERATOR, model=model)
     return opened, asyncio.run(run.start_run(opened, start)).run
 
 

@@ -17,6 +17,7 @@ from remit.runtime import runner as run
 from remit.workspace import loader as workspace
 from remit.workspace.session import open_session
 from support.lifecycle import killed, replayed, resumed_after_kill
+from support.principals import OPERATOR
 from support.runs import Command, Play, Played, turn
 
 LOOK = turn(ledger__look={"name": "ann"})
@@ -58,7 +59,7 @@ def asked(folder: Path, answer: str) -> Path:
 def played_in(folder: Path) -> Played:
     opened = open_session(folder)
     model = run.open_model_of(opened, "clerk")
-    start = run.RunRequest(agent="clerk", task="x", subject="user:operator", account="t", model=model)
+    start = run.RunRequest(agent="clerk", task="x", subject="user:operator", by=OPERATOR, model=model)
     return Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
 
 

@@ -119,7 +119,16 @@ async def test_a_script_that_has_ended_is_an_error_with_a_fix(tmp_path: Path) ->
         ("turns:\n  - calls:\n      - a:\n          size: .nan\n", 4, "'nan' is not a JSON value"),
         ("turns:\n  - calls:\n      - a:\n          1: x\n", 4, "the key 1 is not text"),
         ("turns: []\napprovals:\n  - {action: a}\n", 3, "approval: 'approver': field required"),
-        ("turns: []\napprovals:\n  - {action: a, approver: b, role: c, who: d}\n", 3, "approval: 'who': extra inputs"),
+        (
+            "turns: []\napprovals:\n  - {action: a, approver: user:b, role: c, who: d}\n",
+            3,
+            "approval: 'who': extra inputs",
+        ),
+        (
+            "turns: []\napprovals:\n  - {action: a, approver: b, role: c}\n",
+            3,
+            "approval: 'approver': not the name of a user",
+        ),
     ],
 )
 def test_a_broken_script_is_named_by_file_and_line(tmp_path: Path, text: str, line: int, what: str) -> None:

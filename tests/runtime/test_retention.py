@@ -27,7 +27,8 @@ from remit.tracing import open_trace, write_portable
 from remit.tracing.reports.reconciliation import reconcile
 from remit.tracing.reports.timeline import utc
 from remit.workspace import session
-from support.events import EPOCH, started
+from support.events import EPOCH, append, started
+from support.principals import OPERATOR, principal
 from support.runs import DONE, Command, Play, Played, turn
 
 LOOK = turn(ledger__look={"name": "ann"})
@@ -38,7 +39,7 @@ def another(played: Played, turns: list[dict[str, Any]]) -> str:
     (played.folder / "agent" / "clerk" / "script.yaml").write_text(json.dumps({"turns": turns}))
     opened = session.open_session(played.folder)
     model = run.open_model_of(opened, "clerk")
-    start = run.RunRequest(agent="clerk", task="keep the ledger", subject="user:operator", account="t", model=model)
+    start = run.RunRequest(agent="clerk", task="keep the ledger", subject="user:operator", by=OPERATOR, model=model)
     return asyncio.run(run.start_run(opened, start)).run
 
 
@@ -56,7 +57,7 @@ def test_old_runs_are_deleted_completely_and_others_stay_complete(play: Play, co
         os.utime(path, (0, 0))
     rows = [row for row in prunable(opened, 0) if row.run == old]
     assert {row.run for row in prunable(opened, 0)} == {old, kept}  # a run that waits has not finished
-    done = prune(opened, rows, account="op")
+    done = prune(opened, rows, by=principal("op"))
 
     assert done.runs == (old,)
     assert done.objects == 2  # the index and the rules that only this run used
@@ -74,7 +75,7 @@ def test_old_runs_are_deleted_completely_and_others_stay_complete(play: Play, co
     audit = opened.journal.get(WORKSPACE_RUN, f"run.pruned/{old}")
     assert audit is not None
     assert head is not None
-    assert audit.event == RunPruned(run=old, head=f"{head[0]}:{head[1]}", account="op")
+    assert audit.event == RunPruned(run=old, head=f"{head[0]}:{head[1]}", by=principal("op"))
     assert command(played.folder, "trace", "verify", "copy.jsonl").code == 0
     copy = played.folder / "copy.jsonl"
     copy.write_text("\n".join([*copy.read_text().split("\n")[:-4], copy.read_text().split("\n")[-2], ""]))
@@ -85,7 +86,7 @@ def test_a_command_on_a_deleted_run_says_when_it_was_deleted_and_by_whom(play: P
     """Every command that names a deleted run reports it. A name that never was a run is reported as such."""
     played = play([LOOK, DONE])
     first, second = played.ended.run, another(played, [LOOK, DONE])
-    prune(played.opened, [row for row in prunable(played.opened, 0) if row.run == first], account="op")
+    prune(played.opened, [row for row in prunable(played.opened, 0) if row.run == first], by=principal("op"))
     pruned = played.opened.journal.get(WORKSPACE_RUN, f"run.pruned/{first}")
     assert pruned is not None
     for arguments in (["trace", "show", first[:12]], ["replay", first]):
@@ -111,8 +112,8 @@ def test_deleting_many_runs_shows_its_progress_on_a_terminal(
     opened = session.open_session(folder)
     with open_journal(opened.traces / "journal.db", clock=lambda: EPOCH // 2) as long_ago:
         for number in range(runs):
-            long_ago.append(f"{number:032x}", started())
-            long_ago.append(f"{number:032x}", RunFinished(outcome="completed"))
+            append(long_ago, f"{number:032x}", started())
+            append(long_ago, f"{number:032x}", RunFinished(outcome="completed"))
     reading, writing = os.openpty() if terminal else os.pipe()
     monkeypatch.chdir(folder)
     with os.fdopen(writing, "w") as screen:
@@ -152,27 +153,24 @@ def test_an_emergency_that_nobody_has_reviewed_keeps_its_run(clerk: Callable[...
     rules.write_text(rules.read_text().replace("approved('role:lead')", either) + f"g, user:bea, {BREAK_GLASS}\n")
     opened = session.open_session(folder)
     start = run.RunRequest(
-        agent="clerk", task="pay", subject="user:operator", account="t", model=run.open_model_of(opened, "clerk")
+        agent="clerk", task="pay", subject="user:operator", by=OPERATOR, model=run.open_model_of(opened, "clerk")
     )
     ended = asyncio.run(run.start_run(opened, start))
     now = time.time_ns()
     approval.grant_approval(
         StoredRecord(opened.journal, ended.run),
         ended.waiting[0],
-        approval.Approval(
-            approver="user:bea", role=BREAK_GLASS, account="bea", reason="INC-7", until=now + 60_000_000_000
-        ),
+        approval.Approval(by=principal("bea"), role=BREAK_GLASS, reason="INC-7", until=now + 60_000_000_000),
         roles_of=opened.policy.roles_of,
         now=now,
     )
-    asyncio.run(run.resume_run(opened, ended.run, account="t"))
+    asyncio.run(run.resume_run(opened, ended.run, by=OPERATOR))
     assert prunable(opened, 0) == []
     (emergency,) = emergencies(opened.journal)
     review(
         opened.journal,
         emergency,
-        reviewer="user:leo",
-        account="leo",
+        by=principal("leo"),
         roles_of=opened.policy.roles_of,
         note="a right call",
     )
@@ -184,11 +182,11 @@ def test_an_interrupted_deletion_is_completed_by_the_next_one(play: Play, monkey
     opened, old = played.opened, played.ended.run
     head = opened.journal.chain(old).head
     with monkeypatch.context() as killed:
-        killed.setattr(opened.journal, "delete_run", lambda run: (_ for _ in ()).throw(KeyboardInterrupt))
+        killed.setattr("remit.runtime.retention.delete_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            prune(opened, prunable(opened, 0), account="op")
+            prune(opened, prunable(opened, 0), by=principal("op"))
     assert opened.journal.chain(old).head == head  # the journal is deleted last
-    assert prune(opened, prunable(opened, 0), account="op").runs == (old,)
+    assert prune(opened, prunable(opened, 0), by=principal("op")).runs == (old,)
     assert list(list_runs(opened.journal)) == []
     assert len(opened.journal.every("run.pruned")) == 1
 

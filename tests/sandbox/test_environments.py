@@ -29,6 +29,7 @@ from remit.tools.workbench import interpreter, permission_card, pin_tools
 from remit.workspace.definitions import Workspace
 from remit.workspace.loader import load_workspace
 from remit.workspace.session import open_session
+from support.principals import OPERATOR
 from support.runs import Remit
 from support.sandbox import ToolHarness, sandbox
 
@@ -222,7 +223,7 @@ def test_a_run_whose_packages_cannot_be_fetched_does_not_begin(
     index.files.clear()
     opened = open_session(session)
     beginning = RunRequest(
-        agent="triage", task="t", subject="user:operator", account="t", model=OneCall("shout.act", '{"path": "logs/a"}')
+        agent="triage", task="t", subject="user:operator", by=OPERATOR, model=OneCall("shout.act", '{"path": "logs/a"}')
     )
     with pytest.raises(RunEnded, match=r"cannot be fetched(.|\n)*UV_DEFAULT_INDEX"):
         asyncio.run(start_run(opened, beginning))

@@ -566,8 +566,9 @@ async def test_an_import_sees_and_makes_no_folder_that_calls_use(harness: ToolHa
 async def test_two_users_and_two_tenants_are_never_served_by_one_process(harness: ToolHarness) -> None:
     code = "import os\nBASE = os.urandom(8).hex()\ndef act() -> str:\n    return BASE\n"
     own: dict[str, str] = {}
-    for user, tenant in (("user:ann", "one"), ("user:bob", "one"), ("user:ann", "two")):
-        values = [(await harness.run(code, user=user, tenant=tenant)).value for _ in range(2)]
+    ann = {"user": "user:ann", "tenant": "one", "workspace": "/a"}
+    for changes in ({}, {"user": "user:bob"}, {"tenant": "two"}, {"workspace": "/b"}):
+        values = [(await harness.run(code, **{**ann, **changes})).value for _ in range(2)]
         assert values[0] == values[1]
-        own[f"{user} {tenant}"] = values[0]
-    assert len(set(own.values())) == 3
+        own[str(changes)] = values[0]
+    assert len(set(own.values())) == 4

@@ -24,8 +24,9 @@ from remit.runtime import runner as run
 from remit.tracing import open_trace, read_trace, write_portable
 from remit.workspace import session
 from remit.workspace.bundle import open_bundle
-from support.cli_server import SERVER
+from support.cli_server import server
 from support.lifecycle import Killed
+from support.principals import OPERATOR, principal
 from support.runs import DONE
 from support.workspaces.ledger import ledger_workspace, use
 
@@ -69,9 +70,9 @@ def one_process(folder: Path, name: str, user: str | None, model: Any, ends_afte
             raise Killed
 
     if user is None:
-        work = run.resume_run(opened, name, account="t", on_event=tell)
+        work = run.resume_run(opened, name, by=OPERATOR, on_event=tell)
     else:
-        start = run.RunRequest(agent="clerk", task="pay ann", subject=user, account="t", model=model, run=name)
+        start = run.RunRequest(agent="clerk", task="pay ann", subject=user, by=OPERATOR, model=model, run=name)
         work = run.start_run(opened, start, on_event=tell)
     try:
         asyncio.run(work)
@@ -95,7 +96,7 @@ def play_run(
         if record.state.finished:
             break
         for requested in approval.waiting_approvals(record):
-            person = {"approver": chance.choice(["user:lea", "user:leo"]), "account": "t"}
+            person = {"by": principal(chance.choice(["lea", "leo"]))}
             now: dict[str, Any] = {"roles_of": opened.policy.roles_of, "now": time.time_ns()}
             try:
                 if chance.random() < 0.5:
@@ -105,16 +106,16 @@ def play_run(
             except Refusal:
                 continue
         if holds:
-            hold.lift_hold(opened.journal, holds.pop(), account="op")
+            hold.lift_hold(opened.journal, holds.pop(), by=principal("op"))
         elif chance.random() < 0.2:
             holds.append(chance.choice(["tool:ledger", "agent:clerk", f"run:{name}", "all"]))
-            hold.set_hold(opened.journal, holds[-1], why="audit", account="op")
+            hold.set_hold(opened.journal, holds[-1], why="audit", by=principal("op"))
     return opened, name
 
 
 def in_parallel(work: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> None:
     """Run `work` once for each of the arguments, in parallel processes."""
-    processes = [SERVER.Process(target=work, args=given) for given in arguments]
+    processes = [server().Process(target=work, args=given) for given in arguments]
     for process in processes:
         process.start()
     for process in processes:
@@ -176,7 +177,7 @@ def play_slowly(root: str, name: str, sender: Connection) -> None:
         agent="clerk",
         task="pay ann",
         subject="user:operator",
-        account="t",
+        by=OPERATOR,
         model=run.open_model_of(opened, "clerk"),
         run=name,
     )

@@ -45,6 +45,7 @@ from remit.core.events import (
 from remit.journal import Journal, StoredRecord
 from remit.journal.hash_chain import link
 from remit.tracing import TraceFile
+from support.principals import principal
 
 RUN: Final = "4bf92f3577b34da6a3ce929d0e0e4736"
 EPOCH: Final = 1_800_000_000_000_000_000  # Unix nanoseconds
@@ -65,7 +66,7 @@ def claim(journal: Journal, run: str, event: AnyEvent, *claims: Claim) -> None:
 def started(**changes: Any) -> RunStarted:
     event = RunStarted(
         subjects=SUBJECTS,
-        account="ann",
+        by=principal("ann"),
         task="read docs/a.md and restart checkout",
         prompt="You find out why.",
         model="script:script.yaml",
@@ -132,16 +133,15 @@ def granted(
         step=step,
         index=index,
         decision_digest=digest or f"d/{step}/{index}",
-        approver=approver,
+        by=principal(approver),
         role="role:lead",
-        account="bob",
     )
     return made.model_copy(update=changes)
 
 
 def rejected(step: int, index: int, approver: str = "user:bob") -> ApprovalRejected:
     return ApprovalRejected(
-        step=step, index=index, decision_digest=f"d/{step}/{index}", approver=approver, account="bob", reason="not now"
+        step=step, index=index, decision_digest=f"d/{step}/{index}", by=principal(approver), reason="not now"
     )
 
 
@@ -212,7 +212,7 @@ def a_whole_run() -> list[AnyEvent]:
         rejected(1, 1),
         decided(1, 0, "allow", round=1, action="service.restart", effect="once"),
         intended(1, 0),
-        RunResumed(count=1, account="ann", bundle="sha256:" + "0" * 64, policy_digest="sha256:" + "1" * 64),
+        RunResumed(count=1, by=principal("ann"), bundle="sha256:" + "0" * 64, policy_digest="sha256:" + "1" * 64),
         ended(
             1,
             0,

@@ -40,6 +40,7 @@ from remit.tracing.reader import VERSION
 from remit.workspace.session import WorkspaceSession, open_session
 from support import ROOT
 from support.lifecycle import Killed, die_at
+from support.principals import OPERATOR, principal
 from support.runs import DONE, turn
 from support.workspaces.ledger import ledger_workspace, use
 
@@ -72,7 +73,7 @@ class Stage:
             agent="clerk",
             task="keep the ledger",
             subject="user:operator",
-            account="operator",
+            by=OPERATOR,
             model=run.open_model_of(opened, "clerk"),
             run=self.run,
         )
@@ -92,13 +93,13 @@ class Stage:
         if dies_at:
             die_at(opened.journal, dies_at)
         with suppress(Killed):
-            asyncio.run(run.resume_run(opened, self.run, account="operator"))
+            asyncio.run(run.resume_run(opened, self.run, by=OPERATOR))
 
     def grant(self, person: str) -> None:
         with suppress(Refusal):  # a refused approval is recorded too
             approval.grant_approval(
                 *self._waiting,
-                approval.Approval(approver=f"user:{person}", role="role:lead", account=person),
+                approval.Approval(by=principal(person), role="role:lead"),
                 roles_of=self.session.policy.roles_of,
                 now=time.time_ns(),
             )
@@ -107,12 +108,10 @@ class Stage:
         approval.reject_approval(*self._waiting, now=time.time_ns(), reason="not this month", **self._by(person))
 
     def revoke(self, person: str) -> None:
-        approval.revoke_approval(
-            *self._waiting, approver=f"user:{person}", account=person, reason="I misread the amount"
-        )
+        approval.revoke_approval(*self._waiting, by=principal(person), reason="I misread the amount")
 
     def settle(self, place: tuple[int, int], landed: Literal["landed", "not_landed"]) -> None:
-        effect.settle_effect(self.record, *place, landed=landed, person="user:lea", account="lea", reason="I looked")
+        effect.settle_effect(self.record, *place, landed=landed, by=principal("lea"), reason="I looked")
 
     def edit_rules(self, old: str, new: str) -> None:
         rules = self.folder / "policies" / "rules.csv"
@@ -125,7 +124,7 @@ class Stage:
         return record, approval.waiting_approvals(record)[0]
 
     def _by(self, person: str) -> dict[str, Any]:
-        return {"approver": f"user:{person}", "account": person, "roles_of": self.session.policy.roles_of}
+        return {"by": principal(person), "roles_of": self.session.policy.roles_of}
 
 
 def model_failed(folder: Path) -> Stage:
@@ -139,9 +138,9 @@ def model_failed(folder: Path) -> Stage:
         {"ledger__look": {"name": "crash"}},
     ]
     stage = Stage(folder, [{"say": "next", "calls": mixed}, turn(ledger__book={"name": "ben", "amount": 2})])
-    hold.set_hold(stage.session.journal, "agent:clerk", why="audit", account="op")
+    hold.set_hold(stage.session.journal, "agent:clerk", why="audit", by=principal("op"))
     stage.start()
-    hold.lift_hold(stage.session.journal, "agent:clerk", account="op")
+    hold.lift_hold(stage.session.journal, "agent:clerk", by=principal("op"))
     stage.resume()
     return stage
 

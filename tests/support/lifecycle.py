@@ -23,6 +23,7 @@ from remit.replay.replayer import ReplayResult
 from remit.runtime import runner as run
 from remit.tracing import read_trace
 from remit.workspace.session import WorkspaceSession, open_session
+from support.principals import OPERATOR, principal
 from support.runs import DONE, Played, turn
 
 RUN: Final = "e" * 32
@@ -54,7 +55,7 @@ def killed(folder: Path, at: str) -> WorkspaceSession:
     """A run whose process dies when the first event of that type is recorded."""
     opened = open_session(folder)
     model = run.open_model_of(opened, "clerk")
-    start = run.RunRequest(agent="clerk", task="pay", subject="user:operator", account="t", model=model, run=RUN)
+    start = run.RunRequest(agent="clerk", task="pay", subject="user:operator", by=OPERATOR, model=model, run=RUN)
     die_at(opened.journal, at)
     with pytest.raises(Killed):
         asyncio.run(run.start_run(opened, start))
@@ -64,11 +65,11 @@ def killed(folder: Path, at: str) -> WorkspaceSession:
 def resumed_after_kill(folder: Path) -> Played:
     """Resume the killed run in another session."""
     opened = open_session(folder)
-    return Played(folder=folder, opened=opened, ended=asyncio.run(run.resume_run(opened, RUN, account="t")))
+    return Played(folder=folder, opened=opened, ended=asyncio.run(run.resume_run(opened, RUN, by=OPERATOR)))
 
 
 def resumed(played: Played) -> Played:
-    ended = asyncio.run(run.resume_run(played.opened, played.ended.run, account="tester"))
+    ended = asyncio.run(run.resume_run(played.opened, played.ended.run, by=OPERATOR))
     return Played(folder=played.folder, opened=played.opened, ended=ended)
 
 
@@ -77,7 +78,7 @@ def another(played: Played, turns: list[dict[str, Any]], *, user: str = "user:op
     (played.folder / "agent/clerk/script.yaml").write_text(json.dumps({"turns": turns}))
     opened = open_session(played.folder)
     model = run.open_model_of(opened, "clerk")
-    start = run.RunRequest(agent="clerk", task="again", subject=user, account="t", model=model)
+    start = run.RunRequest(agent="clerk", task="again", subject=user, by=OPERATOR, model=model)
     return Played(folder=played.folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
 
 
@@ -97,7 +98,7 @@ class Metered:
 
 def metered(folder: Path, usage: Usage) -> Played:
     opened = open_session(folder)
-    start = run.RunRequest(agent="clerk", task="x", subject="user:operator", account="t", model=Metered(usage))
+    start = run.RunRequest(agent="clerk", task="x", subject="user:operator", by=OPERATOR, model=Metered(usage))
     return Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
 
 
@@ -122,7 +123,7 @@ def granted(
     approval.grant_approval(
         StoredRecord(played.opened.journal, played.ended.run),
         requested,
-        approval.Approval(approver=approver, role=role, account="tester"),
+        approval.Approval(by=principal(approver), role=role),
         roles_of=played.opened.policy.roles_of,
         now=now or time.time_ns(),
     )

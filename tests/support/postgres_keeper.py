@@ -25,9 +25,8 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-OWNER: Final = "remit"  # an ordinary role: a superuser would pass every check of rights
+OWNER: Final = "remit"  # may create roles, as a tenant needs one; a superuser would pass every check of rights
 ADMIN: Final = "postgres"
-TENANT: Final = "remit_default"  # the role of the tenant that a journal has without a name
 START_S: Final = 60.0
 TRIES: Final = 5  # another process may take the port first
 PR_SET_PDEATHSIG: Final = 1
@@ -98,7 +97,7 @@ def unprivileged(folder: Path) -> dict[str, Any]:
 
 
 def initialize(folder: Path, programs: Path, password: str, account: dict[str, Any]) -> None:
-    """Make the data directory, the superuser and the ordinary role, both with the password, and the role of a tenant for it."""
+    """Make the data directory, the superuser and the ordinary role, both with the password."""
     secret = folder / "password"
     secret.write_text(password)
     if account:
@@ -106,10 +105,8 @@ def initialize(folder: Path, programs: Path, password: str, account: dict[str, A
     line = [programs / "initdb", "--no-sync", "--no-instructions", "--encoding=UTF8", "--locale=C.UTF-8"]
     line += [f"--username={ADMIN}", f"--pwfile={secret}", "--auth=scram-sha-256", f"--pgdata={folder / 'data'}"]
     _run(line, folder, account)
-    roles = (
-        f"CREATE ROLE {OWNER} LOGIN PASSWORD '{password}'\nCREATE ROLE {TENANT} NOLOGIN\nGRANT {TENANT} TO {OWNER}\n"
-    )
-    _run([programs / "postgres", "--single", "-D", folder / "data", ADMIN], folder, account, roles)
+    role = f"CREATE ROLE {OWNER} LOGIN CREATEROLE PASSWORD '{password}'\n"
+    _run([programs / "postgres", "--single", "-D", folder / "data", ADMIN], folder, account, role)
 
 
 def _run(line: list[Any], folder: Path, account: dict[str, Any], given: str = "") -> None:

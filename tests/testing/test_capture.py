@@ -16,6 +16,7 @@ from remit.journal import WORKSPACE_RUN, list_runs
 from remit.sandbox import Sandbox
 from remit.testing import FakeCall, FakeExecutor, ScriptedModel, capture_run, read_run, turn
 from remit.workspace import open_session
+from support.principals import principal
 
 PAY = turn("I pay", ledger__pay={"name": "ann", "amount": 5})
 LARGE = turn(ledger__pay={"name": "ann", "amount": 5000})
@@ -328,16 +329,13 @@ def test_rules_read_the_confinement_that_the_fake_executor_claims(session: Path,
 # Recorded runs
 
 
-def test_a_recorded_run_is_read_as_it_stands_after_an_approval_and_a_resume(
-    clerk: Clerk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_recorded_run_is_read_as_it_stands_after_an_approval_and_a_resume(clerk: Clerk) -> None:
     folder = clerk([LARGE, DONE])
     with Remit.open(folder) as client:
         waiting = capture_run(client, "clerk", "x")
         before = read_run(client, waiting.run[:8])
         assert (before.run, before.outcome, before.trace) == (waiting.run, "waiting", waiting.trace)
-        monkeypatch.setattr("remit.client.requests.os_account", lambda: "lea")
-        client.approve(waiting.run)
+        client.acting_as(principal("lea")).approve(waiting.run)
         client.resume(waiting.run)
     assert waiting.outcome == "waiting"
     after = read_run(folder, waiting.run)

@@ -17,6 +17,7 @@ from remit.runtime import runner as run
 from remit.tracing import open_trace, read_trace
 from remit.tracing.reports.verification import verify
 from remit.workspace import session
+from support.principals import OPERATOR, principal
 from support.runs import DONE, Command, Play, turn
 
 WORD = "SECRETPLAN"
@@ -50,7 +51,7 @@ def start(folder: Path, *, wait: float = 0.0) -> tuple[session.WorkspaceSession,
             agent="clerk",
             task=f"find the {WORD}",
             subject="user:operator",
-            account="t",
+            by=OPERATOR,
             model=run.open_model_of(opened, "clerk"),
         ),
         wait=wait,
@@ -98,7 +99,7 @@ def test_with_content_off_an_approver_still_sees_the_call_and_the_run_continues(
 
     async def both() -> run.RunResult:
         model = run.open_model_of(opened, "clerk")
-        begin = run.RunRequest(agent="clerk", task="pay", subject="user:operator", account="t", model=model)
+        begin = run.RunRequest(agent="clerk", task="pay", subject="user:operator", by=OPERATOR, model=model)
         working = asyncio.create_task(run.start_run(opened, begin, wait=60))
         until = time.monotonic() + 60
         while time.monotonic() < until and not working.done():
@@ -107,7 +108,7 @@ def test_with_content_off_an_approver_still_sees_the_call_and_the_run_continues(
                 record = StoredRecord(opened.journal, row.run)
                 for requested in approval.waiting_approvals(record):
                     assert "ben" in requested.summary
-                    approved = approval.Approval(approver="user:lea", role="role:lead", account="t")
+                    approved = approval.Approval(by=principal("lea"), role="role:lead")
                     with suppress(Refusal):  # approved already; the run has not read it yet
                         approval.grant_approval(
                             record, requested, approved, roles_of=opened.policy.roles_of, now=time.time_ns()
@@ -127,4 +128,4 @@ def test_with_content_off_a_run_without_approval_ends_because_no_process_can_res
     assert ended.finished is not None
     assert (ended.finished.outcome, ended.finished.code) == ("stopped", "cancelled")
     with pytest.raises(UsageError, match="recorded without content"):
-        asyncio.run(run.resume_run(opened, ended.run, account="t"))
+        asyncio.run(run.resume_run(opened, ended.run, by=OPERATOR))

@@ -25,6 +25,7 @@ from remit.tracing.export import trace_id_of_part
 from remit.tracing.otel_spans import Collector
 from remit.tracing.spans import Span, Spans
 from support.events import RUN, a_whole_run, recorded
+from support.principals import OPERATOR, principal
 from support.runs import DONE, Play, turn
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -140,10 +141,10 @@ def test_a_resumed_run_is_exported_as_a_new_trace_linked_to_the_first(play: Play
     played = play([turn(ledger__pay={"name": "ann", "amount": 500}), DONE])
     first = played.records
     record = StoredRecord(played.opened.journal, played.ended.run)
-    approved = approval.Approval(approver="user:lea", role="role:lead", account="t")
+    approved = approval.Approval(by=principal("lea"), role="role:lead")
     roles_of = played.opened.policy.roles_of
     approval.grant_approval(record, played.ended.waiting[0], approved, roles_of=roles_of, now=time.time_ns())
-    asyncio.run(run.resume_run(played.opened, played.ended.run, account="t"))
+    asyncio.run(run.resume_run(played.opened, played.ended.run, by=OPERATOR))
     parts: list[InMemorySpanExporter] = []
     for number, (earlier, events) in enumerate([([], first), (first, played.records[len(first) :])]):
         kept = InMemorySpanExporter()

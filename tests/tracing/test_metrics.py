@@ -23,6 +23,7 @@ from remit.tracing.otel_metrics import Meter
 from remit.workspace.template import starter_folder
 from support import CORPORA
 from support.events import a_whole_run, recorded
+from support.principals import principal
 from support.runs import DONE, Play, Remit, turn
 
 TRACES = starter_folder() / "traces"
@@ -100,7 +101,7 @@ def test_every_metric_name_is_from_the_conventions_or_starts_with_remit(
 def test_gauges_of_approvals_and_holds_are_read_from_the_workspace(play: Play) -> None:
     """Also what other processes left behind."""
     played = play([turn(ledger__pay={"name": "ann", "amount": 500}, ledger__look={"name": "ann"}), DONE])
-    hold.set_hold(played.opened.journal, "tool:other", why="audit", account="op")
+    hold.set_hold(played.opened.journal, "tool:other", why="audit", by=principal("op"))
     journal = played.opened.journal
     reader = InMemoryMetricReader()
     gauges = {

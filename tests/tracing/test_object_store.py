@@ -15,6 +15,7 @@ from remit.core.events import AnyEvent, RunFinished, RunResumed
 from remit.journal import open_journal
 from remit.tracing import ObjectStore, Trace, open_trace, read_trace, write_portable
 from support.events import RUN, append, started, turn
+from support.principals import principal
 
 FILES = {
     "remit.toml": b'env = "local"\n',
@@ -33,7 +34,7 @@ def trace(tmp_path: Path) -> Trace:
     first, second = objects.put_bundle(FILES), objects.put_bundle(LATER)
     events: list[AnyEvent] = [
         started(bundle=first),
-        RunResumed(count=1, account="ann", bundle=second, policy_digest="p"),
+        RunResumed(count=1, by=principal("ann"), bundle=second, policy_digest="p"),
         *turn(0),
         RunFinished(outcome="completed", answer="done"),
     ]

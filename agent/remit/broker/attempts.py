@@ -112,7 +112,7 @@ class LiveExecutor:
         self._host_function = host_function
         self._user = user
         root = workspace.root  # resolved like the folder below, so that one path is a prefix of the other
-        self._tenant = "" if root is None else os.path.realpath(root)
+        self._folder = "" if root is None else os.path.realpath(root)
         self._root = Path(os.path.realpath(folder))
         self._hosted: dict[str, Mapping[str, Callable[..., Json]]] = {}
         self._environments: dict[str, Environment | None] = {}  # by the digest of the code that needs it
@@ -243,7 +243,8 @@ class LiveExecutor:
             memory=manifest.limits.memory,
             output=manifest.limits.output,
             tier=self._sandbox.confinement,
-            tenant=self._tenant,
+            workspace=self._folder,
+            tenant=self._workspace.settings.tenant,
             user=self._user,
             trust=manifest.trust,
             environment=self._environment(tool),

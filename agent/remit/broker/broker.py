@@ -365,7 +365,7 @@ class Broker:
                 step=call.step,
                 index=call.index,
                 decision_digest=requested.decision_digest,
-                approver=grant.approver,
+                approver=grant.by.subject,
                 code="approval_expired" if expired else "approval_invalid",
                 reason="the approval has expired" if expired else why,
             )

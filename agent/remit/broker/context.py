@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from remit.core import Call, Confinement, Context, Grant, Json
+from remit.core import Call, Confinement, Context, Grant, Json, Principal
 from remit.core.events import NANO, RunStarted
 from remit.core.parsing import URL_KINDS
 from remit.guardrails import argument_texts, contained_kinds, kind_of, quotes_all, requests_action, unnamed_resources
@@ -94,12 +94,12 @@ def counted_grants(state: RunState, call: Call, moment: Moment) -> tuple[Grant, 
         grant
         for grant in asked.grants
         if (grant.until is None or moment.at < grant.until)
-        and _is_another_person(grant.approver, call, state.started)
-        and grant.role in moment.roles_of(grant.approver)
+        and _is_another_person(grant.by, call, state.started)
+        and grant.role in moment.roles_of(grant.by.subject)
     )
 
 
-def _is_another_person(approver: str, call: Call, started: RunStarted | None) -> bool:
+def _is_another_person(by: Principal, call: Call, started: RunStarted | None) -> bool:
     """True for a person who is neither a subject of the call nor the one who started the run for that subject."""
-    own = (*call.subjects.all, started.actor if started else "")
-    return approver.startswith("user:") and approver != "user:none" and approver not in own
+    own = by.subject in call.subjects.all or (started is not None and started.is_requested_by(by))
+    return by.is_person and not own

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from remit.core import Call, Refusal, UsageError
+from remit.core import Call, Principal, Refusal, UsageError
 from remit.core.events import AttemptEnded, EffectSettled
 from remit.core.parsing import digest
 from remit.journal import InDoubtEffect, Record, RunState, effect_digest
@@ -42,7 +42,7 @@ def check_repeated_effect(state: RunState, call: Call) -> None:
     if doubt.settled is not None:
         raise Refusal(
             "outcome_unknown",
-            f"{call.action} already had this effect at step {doubt.step}; {doubt.settled.by} confirmed it",
+            f"{call.action} already had this effect at step {doubt.step}; {doubt.settled.source} confirmed it",
             details={"effect": "landed", "call": f"{doubt.step}.{doubt.index}"},
             next_step="treat the call as done, and do not repeat it",
         )
@@ -116,8 +116,7 @@ def settle_effect(
     index: int,
     *,
     landed: Literal["landed", "not_landed"],
-    person: str,
-    account: str,
+    by: Principal,
     reason: str,
 ) -> EffectSettled:
     """Record what a person found out about an effect.
@@ -125,8 +124,8 @@ def settle_effect(
     Raises:
         UsageError: the outcome of that effect is known, or the account belongs to no person.
     """
-    if not person.startswith("user:") or person == "user:none":
-        raise UsageError(f"account {account!r} has no user: map it in [identity] of remit.toml")
+    if not by.is_person:
+        raise UsageError(f"account {by.account!r} has no user: map it in [identity] of remit.toml")
     if not any((item.step, item.index) == (step, index) for item in record.state.in_doubt):
         raise UsageError(f"the outcome of call {step}.{index} is not unknown: `remit settle` lists the calls to settle")
     event = EffectSettled(
@@ -134,8 +133,7 @@ def settle_effect(
         index=index,
         number=count_settlements(record, step, index, "person") + 1,
         landed=landed,
-        by=person,
-        account=account,
+        by=by,
         reason=reason,
     )
     record.append(event, durable=True)

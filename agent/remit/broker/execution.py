@@ -114,7 +114,7 @@ class Execution:
             index=call.index,
             number=number,
             landed=probed.landed,
-            by=f"probe:{tool}.{action.probe}",
+            probe=f"{tool}.{action.probe}",
             reason=self.sanitizer.text(probed.reason)[:LONGEST_TEXT],
             value=self.sanitizer.json(probed.value),
         )
@@ -272,7 +272,7 @@ def result_of(action: Action, ended: AttemptEnded, settled: EffectSettled | None
     code, landed, message = ended.code, ended.landed, ended.message
     retryable = retries.model_may_retry(action.effect, action.retry, code=code, error=ended.error)
     if settled is not None and settled.landed == "landed":
-        landed, message = "landed", f"{settled.by} confirmed that the effect happened; its result is not available"
+        landed, message = "landed", f"{settled.source} confirmed that the effect happened; its result is not available"
     elif settled is not None and settled.landed == "not_landed":
         code, landed, retryable = ended.cause or code, "not_landed", True
     assert code != "sandbox_unavailable"  # this code and the next one end the run

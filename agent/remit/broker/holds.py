@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from remit.core import UsageError
+from remit.core import Principal, UsageError
 from remit.core.events import HoldLifted, HoldSet
 from remit.journal import WORKSPACE_RUN, AlreadyRecorded, Journal
 
@@ -15,13 +15,13 @@ from remit.journal import WORKSPACE_RUN, AlreadyRecorded, Journal
 def hold_reason(holds: Mapping[str, HoldSet], *scopes: str) -> str | None:
     """Why one of `scopes`, or everything, is on hold; None if nothing is."""
     hold = next((holds[scope] for scope in ("all", *scopes) if scope in holds), None)
-    return None if hold is None else f"{hold.account} put {hold.scope} on hold: {hold.reason}"
+    return None if hold is None else f"{hold.by.account} put {hold.scope} on hold: {hold.reason}"
 
 
-def set_hold(journal: Journal, scope: str, *, why: str, account: str) -> HoldSet:
+def set_hold(journal: Journal, scope: str, *, why: str, by: Principal) -> HoldSet:
     """Put `scope` (`run:…`, `agent:…`, `tool:…`, `all`) on hold until somebody lifts it."""
     while True:
-        hold = HoldSet(number=_number(journal), scope=scope, reason=why, account=account)
+        hold = HoldSet(number=_number(journal), scope=scope, reason=why, by=by)
         try:
             journal.append_shared(WORKSPACE_RUN, hold)
         except AlreadyRecorded:  # another process recorded a hold with this number first
@@ -29,7 +29,7 @@ def set_hold(journal: Journal, scope: str, *, why: str, account: str) -> HoldSet
         return hold
 
 
-def lift_hold(journal: Journal, scope: str, *, account: str) -> None:
+def lift_hold(journal: Journal, scope: str, *, by: Principal) -> None:
     """Lift the hold on `scope`.
 
     Raises:
@@ -39,7 +39,7 @@ def lift_hold(journal: Journal, scope: str, *, account: str) -> None:
         raise UsageError(f"{scope} is not on hold: `remit stop --list` lists the holds")
     while True:
         try:
-            journal.append_shared(WORKSPACE_RUN, HoldLifted(number=_number(journal), scope=scope, account=account))
+            journal.append_shared(WORKSPACE_RUN, HoldLifted(number=_number(journal), scope=scope, by=by))
         except AlreadyRecorded:
             continue
         return

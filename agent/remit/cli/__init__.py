@@ -35,6 +35,7 @@ COMMANDS: Final = {
     "policy": ("policy", "check, test, explain, compare and replay the rules"),
     "approve": ("approve", "list, show and answer requests for approval"),
     "trace": ("trace", "read, compare, shrink, verify and export recorded runs"),
+    "journal": ("journal", "check the journal's projections, and compute them again"),
     "replay": ("replay", "replay a recorded run without effects"),
     "diff": ("policy.permission_diff", "show what agents may do now that they could not do at a git revision"),
 }

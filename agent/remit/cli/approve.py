@@ -114,7 +114,7 @@ def approve_show_command(request: str, full: bool, as_json: bool) -> None:
         echo("  in an emergency: grant it with --role role:break-glass --reason …")
     call = record.state.open.get((item.step, item.index))
     for grant in () if call is None else call.grants:
-        echo(f"  approved by {grant.approver} as {grant.role}")
+        echo(f"  approved by {grant.by.subject} as {grant.role}")
     echo(f"  {_left(item)}")
 
 
@@ -170,12 +170,13 @@ def reject_command(request: str, reason: str, as_json: bool) -> None:
       remit approve reject 3f2a --reason "wrong ticket"
     """
     from remit.client import find_request, reject
-    from remit.workspace import open_session
+    from remit.workspace import open_session, principal_of_process
 
     opened = open_session()
     waiting = find_request(opened, request)
-    approver = reject(opened, opened.policy, waiting, reason=reason)
-    _confirm(as_json, f"rejected as {approver}", waiting.run)
+    by = principal_of_process(opened.workspace.settings)
+    reject(opened, opened.policy, waiting, by=by, reason=reason)
+    _confirm(as_json, f"rejected as {by.subject}", waiting.run)
 
 
 @approve_command.command("revoke")
@@ -192,14 +193,13 @@ def revoke_command(request: str, reason: str, as_json: bool) -> None:
     from remit.broker.approvals import revoke_approval
     from remit.client import find_request
     from remit.journal import StoredRecord
-    from remit.workspace import open_session, os_account, subject_of
+    from remit.workspace import open_session, principal_of_process
 
     opened = open_session()
     waiting = find_request(opened, request)
-    approver = subject_of(opened.workspace.settings, os_account())
-    record = StoredRecord(opened.journal, waiting.run)
-    revoke_approval(record, waiting.request, approver=approver, account=os_account(), reason=reason)
-    _confirm(as_json, f"the approval of {approver} is revoked", waiting.run)
+    by = principal_of_process(opened.workspace.settings)
+    revoke_approval(StoredRecord(opened.journal, waiting.run), waiting.request, by=by, reason=reason)
+    _confirm(as_json, f"the approval of {by.subject} is revoked", waiting.run)
 
 
 @approve_command.command("review")
@@ -218,7 +218,7 @@ def review_command(place: str, note: str, as_json: bool) -> None:
     """
     from remit.broker.approvals import emergencies, review
     from remit.core import UsageError
-    from remit.workspace import open_session, os_account, subject_of
+    from remit.workspace import open_session, principal_of_process
 
     opened = open_session()
     run, _, call = place.partition("/")
@@ -230,16 +230,12 @@ def review_command(place: str, note: str, as_json: bool) -> None:
     places = dict.fromkeys(item.place for item in matches)
     if not run or len(places) != 1:
         raise UsageError(f"{place!r} matches {len(places)} calls to review, not one: {', '.join(places) or 'none'}")
-    account = os_account()
-    reviewer = subject_of(opened.workspace.settings, account)
+    by = principal_of_process(opened.workspace.settings)
     for item in matches:
-        review(
-            opened.journal, item, reviewer=reviewer, account=account, roles_of=opened.policy.roles_of, note=note
-        )  # fmt: skip
+        review(opened.journal, item, by=by, roles_of=opened.policy.roles_of, note=note)
     place = matches[0].place
-    echo(
-        json_text({"ok": True, "place": place, "reviewer": reviewer}) if as_json else f"{place} reviewed by {reviewer}"
-    )
+    line = f"{place} reviewed by {by.subject}"
+    echo(json_text({"ok": True, "place": place, "reviewer": by.subject}) if as_json else line)
 
 
 def _confirm(as_json: bool, line: str, run: str) -> None:

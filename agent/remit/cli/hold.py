@@ -59,7 +59,7 @@ def stop_command(
     """
     from remit.broker import set_hold
     from remit.journal import resolve_run
-    from remit.workspace import open_session, os_account
+    from remit.workspace import open_session, principal_of_process
 
     opened = open_session()
     if listed:
@@ -68,7 +68,7 @@ def stop_command(
             echo(json_text([item.model_dump(mode="json") for item in holds.values()]))
         else:
             for scope, item in holds.items():
-                echo(f"{scope}  {item.account}: {item.reason}")
+                echo(f"{scope}  {item.by.account}: {item.reason}")
             if not holds:
                 echo("no hold is in force")
         return
@@ -77,7 +77,8 @@ def stop_command(
     run = resolve_run(opened.journal, run) if run else None
     _check_exists(agent, opened.workspace.agents, "agent")
     _check_exists(tool, opened.workspace.tools, "tool")
-    held = set_hold(opened.journal, _scope(run, agent, tool, everything), why=reason, account=os_account())
+    by = principal_of_process(opened.workspace.settings)
+    held = set_hold(opened.journal, _scope(run, agent, tool, everything), why=reason, by=by)
     echo(
         json_text(held.model_dump(mode="json"))
         if as_json
@@ -101,10 +102,10 @@ def start_command(run: str | None, agent: str | None, tool: str | None, everythi
     """
     from remit.broker import lift_hold
     from remit.journal import resolve_run
-    from remit.workspace import open_session, os_account
+    from remit.workspace import open_session, principal_of_process
 
     opened = open_session()
     run = resolve_run(opened.journal, run) if run else None
     scope = _scope(run, agent, tool, everything)
-    lift_hold(opened.journal, scope, account=os_account())
+    lift_hold(opened.journal, scope, by=principal_of_process(opened.workspace.settings))
     echo(json_text({"ok": True, "scope": scope}) if as_json else f"{scope} is no longer held")

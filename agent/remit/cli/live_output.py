@@ -159,7 +159,7 @@ def _print_run(run: str, event: RunStarted | RunResumed | PolicyChanged) -> None
         case RunStarted():
             _print_start(run, event)
         case RunResumed():
-            echo(f"run {run}  resumed by {event.account}")
+            echo(f"run {run}  resumed by {event.by.account}")
         case PolicyChanged() if event.problem:
             edited = "the edited rules are not valid; the earlier rules stay in force:"
             _print_note(f"{edited} {short(event.problem)}", "red")

@@ -162,11 +162,12 @@ def _original(trace: Trace) -> Chain | None:
 
 def _read_live(trace: Trace, bundles: Mapping[str, Bundle], tools: Path | None) -> LiveReads:
     from remit.replay import read_live
-    from remit.workspace import find_workspace, open_session
+    from remit.workspace import find_workspace, open_session, principal_of_process
 
     opened = open_session()
     if tools is not None and find_workspace(tools) != opened.root:
         raise click.UsageError(
             "--live-reads runs the tools of this workspace: use `--tools .`, or change to that workspace"
         )
-    return asyncio.run(read_live(trace.records, bundles, opened, other_version=tools is not None))
+    by = principal_of_process(opened.workspace.settings)
+    return asyncio.run(read_live(trace.records, bundles, opened, by=by, other_version=tools is not None))

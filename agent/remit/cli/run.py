@@ -100,14 +100,14 @@ def _resume(
 ) -> Coroutine[Any, Any, RunResult]:
     from remit.journal import resolve_run
     from remit.runtime import resume_run
-    from remit.workspace import os_account
+    from remit.workspace import principal_of_process
 
     if any(value is not None for value in (options.agent, options.model, options.user, options.scope)):
         raise click.UsageError("--resume allows no AGENT, TASK, --model, --user or --scope: they are in the record")
     return resume_run(
         opened,
         resolve_run(opened.journal, name),
-        account=os_account(),
+        by=principal_of_process(opened.workspace.settings),
         wait=options.waits,
         on_event=output.on_event,
         progress=print_progress,
@@ -116,15 +116,16 @@ def _resume(
 
 def _start(opened: WorkspaceSession, options: RunOptions, output: LiveOutput) -> Coroutine[Any, Any, RunResult]:
     from remit.runtime import RunRequest, acting_subject, open_model_of, start_run
-    from remit.workspace import os_account
+    from remit.workspace import principal_of_process
 
     if options.agent is None or options.task is None:
         raise click.UsageError('name an agent and a task, as in: remit run triage "Checkout is failing"')
+    by = principal_of_process(opened.workspace.settings)
     request = RunRequest(
         agent=options.agent,
         task=options.task,
-        subject=acting_subject(opened, options.user),
-        account=os_account(),
+        subject=acting_subject(opened, by, options.user),
+        by=by,
         model=open_model_of(opened, options.agent, options.model),
         run=_checked_id(options.run_id),
         scope=None if options.scope is None else _scope(options.scope),
@@ -153,17 +154,19 @@ def call_command(
     """
     from remit.client import call_result
     from remit.runtime import OneCall, RunRequest, acting_subject, decide_call, start_run
-    from remit.workspace import open_session, os_account
+    from remit.workspace import open_session, principal_of_process
 
     opened = open_session()
+    by = principal_of_process(opened.workspace.settings)
+    subject = acting_subject(opened, by, user)
     if dry_run:
-        _show_decision(decide_call(opened, agent, action, arguments, subject=acting_subject(opened, user)), as_json)
+        _show_decision(decide_call(opened, agent, action, arguments, subject=subject), as_json)
         return
     request = RunRequest(
         agent=agent,
         task=f"remit call {action}",
-        subject=acting_subject(opened, user),
-        account=os_account(),
+        subject=subject,
+        by=by,
         model=OneCall(action, arguments),
     )
     ran = asyncio.run(start_run(opened, request, wait=wait, progress=print_progress))

@@ -54,9 +54,8 @@ def settle_command(effect: str | None, landed: str | None, reason: str | None, a
 def _settle(opened: WorkspaceSession, run: str, doubt: InDoubt, landed: str, reason: str) -> None:
     from remit.broker import settle_effect
     from remit.journal import StoredRecord
-    from remit.workspace import os_account, subject_of
+    from remit.workspace import principal_of_process
 
-    account = os_account()
     # A call without a result may be running now. The lease cannot be taken while a process drives the run: then nobody may
     # settle it.
     with nullcontext() if doubt.answered else opened.journal.brief_lease(run):
@@ -65,8 +64,7 @@ def _settle(opened: WorkspaceSession, run: str, doubt: InDoubt, landed: str, rea
             doubt.step,
             doubt.index,
             landed="landed" if landed == "landed" else "not_landed",
-            person=subject_of(opened.workspace.settings, account),
-            account=account,
+            by=principal_of_process(opened.workspace.settings),
             reason=reason,
         )
 

@@ -21,7 +21,7 @@ from remit.client.requests import (
 )
 from remit.client.results import CallResult, Explanation, call_result
 from remit.client.streams import AsyncRunStream
-from remit.core import Call, Decision, Failed, Json, Model, Refusal, Scope, UsageError
+from remit.core import Call, Decision, Failed, Json, Model, Principal, Refusal, Scope, UsageError
 from remit.core.events import CallDecided, HoldSet, Recorded
 from remit.journal import RunSummary, list_runs, resolve_run
 from remit.policy import Policy
@@ -40,7 +40,7 @@ from remit.runtime import (
 )
 from remit.runtime.models import ScriptedModel
 from remit.tracing import Trace, is_trace_file
-from remit.workspace import WorkspaceSession, open_session, os_account
+from remit.workspace import WorkspaceSession, check_tenant, open_session, principal_of_process
 
 
 class AsyncRemit:
@@ -50,18 +50,22 @@ class AsyncRemit:
         result = await client.run("triage", "Checkout is failing: find out why")
     """
 
-    def __init__(self, session: WorkspaceSession) -> None:
+    def __init__(self, session: WorkspaceSession, principal: Principal | None = None) -> None:
+        settings = session.workspace.settings
         self.session: Final = session
+        principal = principal_of_process(settings) if principal is None else principal
+        self.principal: Final = principal
+        check_tenant(settings, principal)
         self._ports: Final = LivePorts(session)
 
     @classmethod
-    def open(cls, path: Path | str | None = None) -> Self:
-        """Open the workspace that the folder `path` lies in; None: that of the current folder.
+    def open(cls, path: Path | str | None = None, *, principal: Principal | None = None) -> Self:
+        """See `Remit.open`."""
+        return cls(open_session(None if path is None else Path(path)), principal)
 
-        Raises:
-            WorkspaceError: every problem of every file.
-        """
-        return cls(open_session(None if path is None else Path(path)))
+    def acting_as(self, principal: Principal) -> Self:
+        """See `Remit.acting_as`."""
+        return type(self)(self.session, principal)
 
     @property
     def root(self) -> Path:
@@ -109,7 +113,7 @@ class AsyncRemit:
 
     async def resume(self, run: str, *, wait: float = 0.0) -> RunResult:
         """See `Remit.resume`."""
-        return await resume_run(self.session, self._run(run), account=os_account(), wait=wait)
+        return await resume_run(self.session, self._run(run), by=self.principal, wait=wait)
 
     async def call(
         self,
@@ -129,7 +133,7 @@ class AsyncRemit:
         self, action: str, arguments: Mapping[str, Json] | str, *, agent: str, user: str | None = None
     ) -> Decision:
         """See `Remit.decide`."""
-        subject = acting_subject(self.session, user)
+        subject = acting_subject(self.session, self.principal, user)
         _, decision = _decided(await decide_call(self.session, agent, action, _arguments(arguments), subject=subject))
         return decision
 
@@ -137,7 +141,7 @@ class AsyncRemit:
         self, action: str, arguments: Mapping[str, Json] | str, *, agent: str, user: str | None = None
     ) -> Explanation:
         """See `Remit.explain`."""
-        subject = acting_subject(self.session, user)
+        subject = acting_subject(self.session, self.principal, user)
         decided, rules = await explain_call(self.session, agent, action, _arguments(arguments), subject=subject)
         call, decision = _decided(decided)
         return Explanation(call=call, decision=decision, rules=rules)
@@ -165,12 +169,12 @@ class AsyncRemit:
     ) -> Approved:
         """See `Remit.approve`."""
         waiting = find_request(self.session, request) if isinstance(request, str) else request
-        return approve(self.session, self.policy, waiting, role=role, reason=reason, minutes=minutes)
+        return approve(self.session, self.policy, waiting, by=self.principal, role=role, reason=reason, minutes=minutes)
 
     async def reject(self, request: WaitingApproval | str, *, reason: str) -> None:
         """See `Remit.reject`."""
         waiting = find_request(self.session, request) if isinstance(request, str) else request
-        reject(self.session, self.policy, waiting, reason=reason)
+        reject(self.session, self.policy, waiting, by=self.principal, reason=reason)
 
     async def holds(self) -> Mapping[str, HoldSet]:
         """See `Remit.holds`."""
@@ -180,13 +184,13 @@ class AsyncRemit:
         """See `Remit.hold`."""
         if not reason:
             raise UsageError(f"a hold needs a reason: say why you hold {scope}")
-        return set_hold(self.session.journal, self._scope(scope), why=reason, account=os_account())
+        return set_hold(self.session.journal, self._scope(scope), why=reason, by=self.principal)
 
     async def lift(self, scope: str) -> None:
         """See `Remit.lift`."""
         kind, _, name = scope.partition(":")
         found = f"run:{self._run(name)}" if kind == "run" else scope
-        lift_hold(self.session.journal, found, account=os_account())
+        lift_hold(self.session.journal, found, by=self.principal)
 
     async def close(self) -> None:
         """See `Remit.close`."""
@@ -212,8 +216,8 @@ class AsyncRemit:
         return RunRequest(
             agent=agent,
             task=task,
-            subject=acting_subject(self.session, user),
-            account=os_account(),
+            subject=acting_subject(self.session, self.principal, user),
+            by=self.principal,
             model=opened,
             run=run_id,
             scope=scope,

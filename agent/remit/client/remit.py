@@ -11,7 +11,7 @@ from remit.client.async_remit import AsyncRemit
 from remit.client.requests import Approved, WaitingApproval
 from remit.client.results import CallResult, Explanation
 from remit.client.streams import RunStream
-from remit.core import Decision, Json, Model, Scope, UsageError
+from remit.core import Decision, Json, Model, Principal, Scope, UsageError
 from remit.core.events import HoldSet
 from remit.journal import RunSummary
 from remit.policy import Policy
@@ -33,21 +33,39 @@ class Remit:
             print(result.value if result.ok else result.error)
 
     Agents and tools are those that the files described when the workspace was opened; changed rules are in force within a
-    second. The account of this process decides who approves, holds and acts for whom, as in a shell. In a coroutine, use
-    `AsyncRemit`.
+    second. `principal` is who starts, approves and holds: by default the account of this process, as in a shell. In a
+    coroutine, use `AsyncRemit`.
     """
 
-    def __init__(self, session: WorkspaceSession) -> None:
-        self._client: Final = AsyncRemit(session)
+    def __init__(self, session: WorkspaceSession, principal: Principal | None = None) -> None:
+        self._client: Final = AsyncRemit(session, principal)
 
     @classmethod
-    def open(cls, path: Path | str | None = None) -> Self:
+    def open(cls, path: Path | str | None = None, *, principal: Principal | None = None) -> Self:
         """Open the workspace that the folder `path` lies in; None: that of the current folder.
+
+        `principal` is who asks, as the program has authenticated them; None: the operating-system account of this process.
 
         Raises:
             WorkspaceError: every problem of every file.
+            Refusal: `policy_denied`: the principal is not of the tenant of the workspace.
         """
-        return cls(open_session(None if path is None else Path(path)))
+        return cls(open_session(None if path is None else Path(path)), principal)
+
+    def acting_as(self, principal: Principal) -> Self:
+        """A client for another principal, on the same open workspace: for a service that many people use.
+
+        Closing either of them closes the workspace for both.
+
+        Raises:
+            Refusal: `policy_denied`: the principal is not of the tenant of the workspace.
+        """
+        return type(self)(self.session, principal)
+
+    @property
+    def principal(self) -> Principal:
+        """Who starts, approves and holds by this client."""
+        return self._client.principal
 
     @property
     def session(self) -> WorkspaceSession:
@@ -82,7 +100,7 @@ class Remit:
             task: what the agent is to do. Only these words count as the user's.
             model: another model than the agent's own: `openai:gpt-5`; `script:FILE`, a file in the folder of the agent; an object with
                 the methods of `Model`; or the turns of a script, each made by `remit.testing.turn`.
-            user: another user to act for, if the rules allow this account `remit.impersonate`.
+            user: another user to act for, if the rules allow the principal `remit.impersonate`.
             scope: the most that this run may do, beside what the rules allow.
             run_id: the id of the run, 32 hex digits; None: a random one.
             wait: seconds to wait for approvals.
@@ -90,7 +108,7 @@ class Remit:
         Raises:
             UsageError: an agent, a secret or a working folder is missing, or the run id is in use. Nothing is recorded.
             WorkspaceError: the rules are not valid. Nothing is recorded.
-            Refusal: `policy_denied`: this account may not act for `user`. Nothing is recorded.
+            Refusal: `policy_denied`: the principal may not act for `user`. Nothing is recorded.
             RunEnded: the run cannot continue, for instance because there is no sandbox. The record says why.
         """
         return _wait_for(self._client.run(agent, task, model=model, user=user, scope=scope, run_id=run_id, wait=wait))
@@ -189,7 +207,7 @@ class Remit:
     def approve(
         self, request: WaitingApproval | str, *, role: str | None = None, reason: str = "", minutes: int = 15
     ) -> Approved:
-        """Approve one call as the user of this process's account; `resume` then continues the run.
+        """Approve one call as the principal of this client; `resume` then continues the run.
 
         `request` is one of `approvals`, or its name: RUN, or RUN/STEP.INDEX. `role` may be left out if the request needs one
         role. In an emergency, `role="role:break-glass"` needs a `reason`, and the approval counts for `minutes`.
@@ -201,7 +219,7 @@ class Remit:
         return _wait_for(self._client.approve(request, role=role, reason=reason, minutes=minutes))
 
     def reject(self, request: WaitingApproval | str, *, reason: str) -> None:
-        """Reject one call as the user of this process's account. The model reads `reason`.
+        """Reject one call as the principal of this client. The model reads `reason`.
 
         Raises:
             UsageError: no request matches, or several do.

@@ -1,4 +1,4 @@
-"""Requests for approval: the open ones of a workspace, and the answers of the person of this account."""
+"""Requests for approval: the open ones of a workspace, and the answers of a person."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from remit.broker.approvals import (
     reject_approval,
     waiting_approvals,
 )
-from remit.core import BREAK_GLASS, UsageError
+from remit.core import BREAK_GLASS, Principal, UsageError
 from remit.core.events import NANO, ApprovalRequested
 from remit.journal import Record, StoredRecord, approvals_in_state, resolve_run
 from remit.policy import Policy
-from remit.workspace import WorkspaceSession, os_account, subject_of
+from remit.workspace import WorkspaceSession
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +89,12 @@ def approve(
     policy: Policy,
     waiting: WaitingApproval,
     *,
+    by: Principal,
     role: str | None = None,
     reason: str = "",
     minutes: int = 15,
 ) -> Approved:
-    """Record the approval of the user of this process's account.
+    """Record the approval of the person `by`.
 
     `policy` is the policy in force. `role` may be left out if the request needs one role only. In `role:break-glass`, `reason`
     says why, and the approval counts for `minutes`.
@@ -107,37 +108,32 @@ def approve(
             raise UsageError(f"the request needs several roles; choose yours: {' or '.join(waiting.roles)}")
         (role,) = waiting.roles
     request, record, now = waiting.request, StoredRecord(session.journal, waiting.run), time.time_ns()
-    approver = subject_of(session.workspace.settings, os_account())
-    rapid = tuple(approved_within_a_minute(session.journal, record, request, approver=approver, now=now))
+    rapid = tuple(approved_within_a_minute(session.journal, record, request, by=by, now=now))
     approval = Approval(
-        approver=approver,
+        by=by,
         role=role,
-        account=os_account(),
         reason=reason,
         until=min(now + minutes * 60 * NANO, request.expires_at) if role == BREAK_GLASS else None,
         rapid=bool(rapid),
     )
     grant_approval(record, request, approval, roles_of=policy.roles_of, now=now)
-    return Approved(run=waiting.run, approver=approver, role=role, rapid=rapid)
+    return Approved(run=waiting.run, approver=by.subject, role=role, rapid=rapid)
 
 
-def reject(session: WorkspaceSession, policy: Policy, waiting: WaitingApproval, *, reason: str) -> str:
-    """Record the rejection of the user of this process's account, and return that user. The model reads `reason`.
+def reject(session: WorkspaceSession, policy: Policy, waiting: WaitingApproval, *, by: Principal, reason: str) -> None:
+    """Record the rejection of the person `by`. The model reads `reason`.
 
     Raises:
         Refusal: the rejection does not count; the refusal is recorded.
     """
-    approver = subject_of(session.workspace.settings, os_account())
     reject_approval(
         StoredRecord(session.journal, waiting.run),
         waiting.request,
-        approver=approver,
+        by=by,
         roles_of=policy.roles_of,
-        account=os_account(),
         now=time.time_ns(),
         reason=reason,
     )
-    return approver
 
 
 def _latest(record: Record, place: str) -> ApprovalRequested | None:

@@ -7,6 +7,7 @@ messages   what a model is sent and what it answers
 errors     the errors and the closed set of codes
 digests    the digests that bind approvals and results to a call
 claims     reservations against limits that all runs share
+principals who asks, and how that is known
 renamed    former names of facts and keys, until 0.1.0
 threads    long computations, outside of the event loop
 parsing/   strict readers of JSON, TOML, YAML, SQL, URLs and names

@@ -22,7 +22,6 @@ from .calls import (
     Error,
     Failed,
     FrozenModel,
-    Grant,
     Json,
     Listing,
     MissingApproval,
@@ -55,6 +54,7 @@ from .errors import (
     WorkspaceError,
 )
 from .messages import COMPLETE_FINISHES, Message, Model, ModelError, ModelTurn, ToolSpec
+from .principals import DEFAULT_TENANT, NAME_OF_SUBJECT, NOBODY, Authentication, Grant, Principal, Subject, same_person
 from .renamed import RENAMED
 from .threads import in_thread, in_thread_uninterrupted
 
@@ -62,10 +62,14 @@ __all__ = [
     "BREAK_GLASS",
     "CODES",
     "COMPLETE_FINISHES",
+    "DEFAULT_TENANT",
+    "NAME_OF_SUBJECT",
     "NEXT_STEPS",
+    "NOBODY",
     "RENAMED",
     "Access",
     "AddressClass",
+    "Authentication",
     "Call",
     "Change",
     "Claim",
@@ -94,6 +98,7 @@ __all__ = [
     "ModelError",
     "ModelTurn",
     "NetworkLimit",
+    "Principal",
     "Problem",
     "ProposedCall",
     "ReachedLimit",
@@ -108,6 +113,7 @@ __all__ = [
     "SandboxLimit",
     "Scope",
     "ScopeEntry",
+    "Subject",
     "Subjects",
     "Succeeded",
     "ToolSpec",
@@ -120,4 +126,5 @@ __all__ = [
     "in_thread",
     "in_thread_uninterrupted",
     "request_digest",
+    "same_person",
 ]

@@ -246,14 +246,6 @@ class Failed(FrozenModel):
 Result: TypeAlias = Annotated[Succeeded | Failed, Field(discriminator="ok")]
 
 
-class Grant(FrozenModel):
-    """Records one person's approval of one call in one role. It counts until `until` (Unix nanoseconds), None: without end."""
-
-    approver: str
-    role: str
-    until: int | None = None
-
-
 class Context(FrozenModel):
     """The facts that a condition of a rule may read about one call; the set is closed and typed.
 

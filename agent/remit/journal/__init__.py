@@ -15,6 +15,7 @@ reducer           how each event changes the run state
 conversation      the messages of a run, as its model reads them
 content_omission  events without what people, models and tools wrote
 storage/          tables, SQLite and PostgreSQL
+upkeep/           seal, erase and delete runs, check the projections
 """
 
 from remit._face import face

@@ -1,7 +1,5 @@
-from .check import Difference, check_projections, rebuild_projections
 from .content_omission import OWN_DETAILS
 from .conversation import Conversation
-from .erasure import erase
 from .hash_chain import Chain, ChainFault, ChainLink, link, link_of, verify_chain
 from .lease import RUN_LOCKED, Lease
 from .live_record import LiveRecord
@@ -22,6 +20,10 @@ from .run_list import (
 from .run_log import Log, MemoryLog, Record, StoredRecord
 from .run_state import Circuit, InDoubt, InDoubtEffect, RunState, RunSummary, Tries, effect_digest, retry_key
 from .store import AlreadyRecorded, Journal
+from .upkeep.check import Difference, check_projections, rebuild_projections
+from .upkeep.deletion import delete_run, release_space
+from .upkeep.erasure import erase, forget_deleted
+from .upkeep.sealing import seal_run, unsealed_runs
 
 __all__ = [
     "CIRCUIT_STREAM",
@@ -54,17 +56,22 @@ __all__ = [
     "approvals_in_state",
     "check_projections",
     "count_approvals",
+    "delete_run",
     "effect_digest",
     "erase",
     "find_run",
+    "forget_deleted",
     "last_completed",
     "link",
     "link_of",
     "list_runs",
     "open_journal",
     "rebuild_projections",
+    "release_space",
     "resolve_run",
     "retry_key",
+    "seal_run",
+    "unsealed_runs",
     "used_bundles",
     "verify_chain",
 ]

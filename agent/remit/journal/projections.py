@@ -58,7 +58,7 @@ def run_row(run: str, state: RunState) -> dict[str, Any]:
     started = state.started
     return {
         "run": run,
-        "tenant": getattr(started, "tenant", "default"),
+        "tenant": started.tenant if started else "",
         "user": _text(started.subjects.user) if started else "",
         "agent": started.subjects.agent if started else "",
         "started": state.started_at or 0,
@@ -77,6 +77,7 @@ def run_row(run: str, state: RunState) -> dict[str, Any]:
         "first_denied": _text(state.first_denied or ""),
         "first_failed": _text(state.first_failed or ""),
         "in_doubt": _text("\n".join(_doubt_line(item) for item in state.in_doubt)),
+        "labels": " ".join(sorted(state.labels)),
         "bundles": " ".join(state.bundles),
     }
 
@@ -103,6 +104,7 @@ def summary(row: Mapping[str, Any]) -> RunSummary:
         first_denied=row["first_denied"] or None,
         first_failed=row["first_failed"] or None,
         content=row["content"],
+        labels=tuple(row["labels"].split()),
         in_doubt=tuple(map(_doubt_of, row["in_doubt"].splitlines())),
     )
 

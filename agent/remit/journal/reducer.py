@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, TypeVar
 
-from remit.core import BREAK_GLASS, Failed, Grant, Succeeded
+from remit.core import BREAK_GLASS, Failed, Grant, Succeeded, same_person
 from remit.core.events import (
     AnswerRejected,
     ApprovalGranted,
@@ -156,11 +156,11 @@ def _approval(
     elif isinstance(event, ApprovalRejected):
         call = replace(call, rejected=True)
     elif isinstance(event, ApprovalRevoked):
-        call = replace(call, grants=tuple(grant for grant in call.grants if grant.approver != event.approver))
+        call = replace(call, grants=tuple(grant for grant in call.grants if grant.by.subject != event.by.subject))
     # A second grant of one person is ignored: two required approvals are two people. `at` is the time in the record, so a
     # replay expires the same grants.
-    elif at < call.expires_at and all(grant.approver != event.approver for grant in call.grants):
-        call = replace(call, grants=(*call.grants, Grant(approver=event.approver, role=event.role, until=event.until)))
+    elif at < call.expires_at and not any(same_person(grant.by, event.by) for grant in call.grants):
+        call = replace(call, grants=(*call.grants, Grant(by=event.by, role=event.role, until=event.until)))
     return _with(state, place, call)
 
 

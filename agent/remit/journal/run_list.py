@@ -58,9 +58,10 @@ _COUNTED: Final = Sql(sa.select(sa.func.count()).select_from(APPROVAL).where(APP
 class RunQuery:
     """The conditions that listed runs meet; "", False and None are no condition.
 
-    `agent` and `user` are whole subjects (`agent:triage`). `since` and `ended_before` are Unix nanoseconds.
+    `run` is a whole id; `agent` and `user` are whole subjects (`agent:triage`). `since` and `ended_before` are Unix nanoseconds.
     """
 
+    run: str = ""
     agent: str = ""
     user: str = ""
     tenant: str = ""
@@ -74,7 +75,7 @@ class RunQuery:
     @property
     def conditions(self) -> Sequence[sa.ColumnElement[bool]]:
         """The conditions as SQL."""
-        equal = {"agent": self.agent, "user": self.user, "tenant": self.tenant, "state": self.state}
+        equal = {"run": self.run, "agent": self.agent, "user": self.user, "tenant": self.tenant, "state": self.state}
         found: list[sa.ColumnElement[bool]] = [RUN.c[name] == value for name, value in equal.items() if value]
         if self.failed:
             found.append(RUN.c.outcome.not_in(["", "completed"]))
@@ -163,7 +164,7 @@ def _pruned(journal: Journal, prefix: str) -> str:
     lines: list[str] = []
     for item in sorted(found, key=lambda item: -item.at):
         at = datetime.fromtimestamp(item.at / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-        who = f" by account {item.event.account!r}" if isinstance(item.event, RunPruned) else ""
+        who = f" by account {item.event.by.account!r}" if isinstance(item.event, RunPruned) else ""
         lines.append(f"run {item.key.removeprefix(PRUNED)} was pruned at {at}{who}")
     return f"{'; '.join(lines)}: read a file that was exported before" if lines else ""
 

@@ -281,9 +281,9 @@ class RunSummary:
     """
 
     run: str
-    tenant: str
     started_at: int
     ended_at: int | None
+    tenant: str
     agent: str
     user: str
     task: str
@@ -299,4 +299,5 @@ class RunSummary:
     first_denied: str | None
     first_failed: str | None
     content: Content = "complete"
+    labels: tuple[str, ...] = ()
     in_doubt: tuple[InDoubt, ...] = ()

@@ -48,13 +48,23 @@ from remit.journal.storage.database import (
     Transaction,
     append_events,
 )
-from remit.journal.storage.tables import APPROVAL, CIRCUIT, EVENT, HEAD, HOLD, IS_LOOKED_UP, LOOKED_UP, PAYLOAD, RUN
+from remit.journal.storage.sealed import unpack
+from remit.journal.storage.tables import (
+    APPROVAL,
+    CIRCUIT,
+    EVENT,
+    HEAD,
+    HOLD,
+    IS_LOOKED_UP,
+    LOOKED_UP,
+    PAYLOAD,
+    RUN,
+    SEALED,
+)
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-DELETED_AT_ONCE: Final = 500  # events in one transaction
-PAUSE_S: Final = 0.02
 FIX: Final = "free disk space or restore access to the journal, then resume the run: `remit run --resume`"
 
 _STORED: Final = sa.select(EVENT, PAYLOAD.c.salt, PAYLOAD.c.body).select_from(
@@ -62,7 +72,7 @@ _STORED: Final = sa.select(EVENT, PAYLOAD.c.salt, PAYLOAD.c.body).select_from(
 )
 _COLUMNS: Final = tuple(column.name for column in _STORED.selected_columns)
 _of: sa.BindParameter[str] = sa.bindparam("of")
-_IN_ORDER: Final = Sql(_STORED.where(EVENT.c.run == _of, EVENT.c.seq > sa.bindparam("after")).order_by(EVENT.c.seq))
+IN_ORDER: Final = Sql(_STORED.where(EVENT.c.run == _of, EVENT.c.seq > sa.bindparam("after")).order_by(EVENT.c.seq))
 _BY_KEY: Final = Sql(_STORED.where(EVENT.c.run == _of, EVENT.c.key == sa.bindparam("named")))
 _BY_TYPE: Final = Sql(
     _STORED.where(IS_LOOKED_UP, EVENT.c.type == sa.bindparam("kind"), EVENT.c.at >= sa.bindparam("since")).order_by(
@@ -71,7 +81,12 @@ _BY_TYPE: Final = Sql(
 )
 _HEAD_OF: Final = Sql(sa.select(HEAD.c.seq, HEAD.c.hash).where(HEAD.c.run == _of))
 _FENCE_OF: Final = Sql(sa.select(HEAD.c.fence).where(HEAD.c.run == _of))
-_HAS_EVENT: Final = Sql(sa.select(EVENT.c.seq).where(EVENT.c.run == _of, EVENT.c.seq == sa.bindparam("number")))
+SEALED_OBJECT: Final = Sql(sa.select(SEALED.c.last, SEALED.c.chain, SEALED.c.bodies).where(SEALED.c.run == _of))
+_SEAL: Final = Sql(SEALED.insert())
+_RESEAL: Final = Sql(SEALED.update().where(SEALED.c.run == _of).values(bodies=sa.bindparam("left")))
+_DELETESEALED_OBJECT: Final = tuple(
+    Sql(table.delete().where(table.c.run == _of, table.c.seq <= sa.bindparam("to"))) for table in (PAYLOAD, EVENT)
+)
 _ERASE: Final = Sql(PAYLOAD.delete().where(PAYLOAD.c.run == _of, PAYLOAD.c.seq == sa.bindparam("number")))
 _ENDED: Final = Sql(sa.select(RUN.c.ended).where(RUN.c.run == _of))
 _DELETE_PART: Final = tuple(
@@ -85,7 +100,7 @@ _DELETE_PART: Final = tuple(
     )
     for table in (PAYLOAD, EVENT)
 )
-_DELETE_REST: Final = tuple(Sql(table.delete().where(table.c.run == _of)) for table in (APPROVAL, HEAD, RUN))
+_DELETE_REST: Final = tuple(Sql(table.delete().where(table.c.run == _of)) for table in (APPROVAL, SEALED, HEAD, RUN))
 _HOLDS: Final = Sql(sa.select(HOLD.c.scope, HOLD.c.body))
 _CIRCUIT: Final = Sql(sa.select(*(CIRCUIT.c[name] for name in CIRCUIT_COLUMNS)).where(CIRCUIT.c.tool == _of))
 _CIRCUITS: Final = Sql(sa.select(CIRCUIT.c.tool, *(CIRCUIT.c[name] for name in CIRCUIT_COLUMNS)))
@@ -142,6 +157,7 @@ class Journal:
 
     async def run_in_thread(self, function: Callable[_P, _T], *given: _P.args, **named: _P.kwargs) -> _T:
         """Call a function of the journal in one of its threads, so that no commit blocks the event loop."""
+        self._check_open()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, partial(function, *given, **named))
 
@@ -164,9 +180,9 @@ class Journal:
                     limits.grant(transaction, claim, claim.at or batch.links[-1].at)
 
     @contextmanager
-    def writing(self) -> Generator[Transaction]:
-        """One durable write transaction."""
-        with self._failing("written"), self.database.transaction(durable=True) as transaction:
+    def writing(self, *, durable: bool = True) -> Generator[Transaction]:
+        """One write transaction."""
+        with self._failing("written"), self.database.transaction(durable=durable) as transaction:
             yield transaction
 
     def append_shared(self, stream: str, event: AnyEvent, *, durable: bool = True) -> Recorded:
@@ -224,7 +240,14 @@ class Journal:
 
     def links(self, run: str, after: int = -1) -> list[ChainLink]:
         """The events of a run as they are stored, beginning with the one after number `after`."""
-        return [as_link(row) for row in self.read(_IN_ORDER, of=run, after=after)]
+        links = [as_link(row) for row in self.read(IN_ORDER, of=run, after=after)]
+        if links and links[0].seq == after + 1:
+            return links
+        return [*self._sealed_links(run, self.read(SEALED_OBJECT, of=run), after), *links]
+
+    def _sealed_links(self, run: str, rows: Sequence[Row], after: int) -> list[ChainLink]:
+        with self._failing("read"):
+            return [link for row in rows for link in unpack(run, row[1], row[2]) if link.seq > after]
 
     def events(self, run: str, after: int = -1) -> list[Recorded]:
         """The events of a run in order, beginning with the one after number `after`."""
@@ -235,7 +258,10 @@ class Journal:
         """The event with that key, None without one."""
         rows = self.read(_BY_KEY, of=run, named=key)
         with self._failing("read"):
-            return as_link(rows[0]).recorded() if rows else None
+            if rows:
+                return as_link(rows[0]).recorded()
+            sealed = self._sealed_links(run, self.database.read(SEALED_OBJECT, {"of": run}), -1)
+            return next((item.recorded() for item in sealed if item.key == key), None)
 
     def every(self, *kinds: str, since: int = 0) -> list[Recorded]:
         """All events of those types in all runs, the oldest first; `since` is Unix nanoseconds.
@@ -254,56 +280,14 @@ class Journal:
         """The events of a run as they are stored and its head, read in one transaction: an append in between would look like damage."""
         with self._failing("read"), self.database.snapshot() as snapshot:
             head = snapshot.execute(_HEAD_OF, {"of": run})
-            links = tuple(as_link(row) for row in snapshot.execute(_IN_ORDER, {"of": run, "after": -1}))
+            links = tuple(as_link(row) for row in snapshot.execute(IN_ORDER, {"of": run, "after": -1}))
+            sealed = snapshot.execute(SEALED_OBJECT, {"of": run}) if not links or links[0].seq else []
+        links = (*self._sealed_links(run, sealed, -1), *links)
         return Chain(run=run, links=links, head=(int(head[0][0]), str(head[0][1])) if head and links else None)
 
     def verify(self, run: str) -> tuple[ChainFault, ...]:
         """Every difference from what was recorded; empty if there is none."""
         return self.chain(run).verify()
-
-    # -- deleting --
-
-    def erase_event(self, run: str, seq: int) -> None:
-        """Erase the body of one event; `erasure.erase` is the whole.
-
-        Raises UsageError if there is no such event, or if the run has not finished: its state is still computed from the event.
-        """
-        with self._failing("written"), self.database.transaction(durable=True) as transaction:
-            if not transaction.execute(_HAS_EVENT, {"of": run, "number": seq}):
-                raise UsageError(f"run {run!r} has no event {seq}")
-            self._check_ended(transaction, run)
-            transaction.execute(_ERASE, {"of": run, "number": seq})
-
-    def forget_deleted(self) -> None:
-        """Return once the database's own log holds nothing that was erased, as far as the database can."""
-        with self._failing("written"):
-            self.database.forget_deleted()
-
-    def delete_run(self, run: str) -> None:
-        """Delete every event of a run, a part at a time, so that other writers do not wait. Raises UsageError if it has not ended."""
-        with self._failing("written"):
-            more = True
-            while more:
-                with self.database.transaction(durable=False) as transaction:
-                    self._check_ended(transaction, run)
-                    for statement in _DELETE_PART:
-                        more = transaction.changed(statement, {"of": run, "most": DELETED_AT_ONCE}) >= DELETED_AT_ONCE
-            with self.database.transaction(durable=True) as transaction:
-                for (
-                    statement
-                ) in _DELETE_REST:  # INVARIANT: last. While the list has the run, a later call deletes the rest.
-                    transaction.execute(statement, {"of": run})
-
-    def _check_ended(self, transaction: Transaction, run: str) -> None:
-        rows = transaction.execute(_ENDED, {"of": run})
-        if rows and not rows[0][0]:
-            raise UsageError(f"run {run!r} has not finished and still needs its events: finish it first")
-
-    def release_space(self) -> None:
-        """Return the disk space of deleted events to the file system, a part at a time."""
-        with self._failing("written"):
-            while self.database.release():
-                time.sleep(PAUSE_S)  # other writers come first
 
     # -- what all runs share --
 
@@ -384,22 +368,27 @@ class Journal:
         while not self._ending.wait(BEAT_S):
             with self._lease_lock:
                 leases = list(self._leases)
+                if not leases:
+                    self._beating = None
+                    return
             # A database that is gone, and a lease that is lost, are found out by the next append of the run.
             with suppress(*self.database.failures):
-                if leases:
-                    keep_leases(self.database, leases, self.clock())
+                keep_leases(self.database, leases, self.clock())
 
     @contextmanager
     def encoding(self) -> Generator[None]:
-        """Turn what JSON cannot express into RunEnded, for the `with` block."""
+        """Turn what JSON cannot express, and every error of the database, into RunEnded, for the `with` block."""
         with self._failing("written"):
             yield
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError(f"the journal {self.name} is closed: open its workspace again")
 
     @contextmanager
     def _failing(self, verb: str) -> Generator[None]:
         """Raise RunEnded for every error of the database, of the disk and of an event that cannot be written."""
-        if self._closed:
-            raise UsageError(f"the journal {self.name} is closed: open its workspace again")
+        self._check_open()
         try:
             yield
         except HeadMoved:

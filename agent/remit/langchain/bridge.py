@@ -28,12 +28,14 @@ from remit.core import (
     Message,
     ModelCode,
     ModelTurn,
+    Principal,
     ProposedCall,
     Refusal,
     Result,
     RunEnded,
     ToolSpec,
     UsageError,
+    same_person,
 )
 from remit.core.events import ApprovalRequested, ModelResponded, RunFinished
 from remit.core.parsing import canonical_json, digest
@@ -49,7 +51,7 @@ from remit.runtime import (
     resume_run,
     start_run,
 )
-from remit.workspace import WorkspaceSession, open_session, os_account, tool_specs
+from remit.workspace import WorkspaceSession, check_tenant, open_session, principal_of_process, tool_specs
 from remit.workspace.manifest import ActionSchema
 
 _T = TypeVar("_T")
@@ -60,12 +62,14 @@ Function: TypeAlias = Callable[..., Json]
 class GraphCall:
     """One call that an external graph asks for.
 
-    `key` identifies the run within a `RunRegistry`, `thread` is the thread id of LangGraph. `can_pause` is True if the graph
+    `key` identifies the run within a `RunRegistry`, `thread` is the thread id of LangGraph. `principal` is who asks in this
+    invocation; None: that of the `RunRegistry`. `can_pause` is True if the graph
     has a checkpointer, so that it can be interrupted to wait for approval. A `queued` call starts when no other call runs.
     """
 
     key: str
     thread: str | None
+    principal: Principal | None
     task: str
     turn: ModelTurn
     index: int
@@ -86,10 +90,11 @@ class GraphTool:
 class RunRegistry:
     """The open runs of one agent. Finds the run that a call belongs to, and starts or resumes it at the first call."""
 
-    def __init__(self, session: WorkspaceSession, agent: str, subject: str, wait: float) -> None:
+    def __init__(self, session: WorkspaceSession, agent: str, user: str | None, wait: float) -> None:
         self._session = session
         self._agent = session.workspace.agents[agent]
-        self._subject = subject
+        self._user = user
+        self._principal = principal_of_process(session.workspace.settings)
         self._wait = wait
         self._runs: dict[str, ExternalRun] = {}
         self._opening = asyncio.Lock()
@@ -104,7 +109,9 @@ class RunRegistry:
             raise UsageError(f"there is no agent {agent!r} here; agents: {known}")
         if session.workspace.agents[agent].answer is not None:
             raise UsageError(f"agent {agent!r} has an [answer], which only Remit's own graph can check: remove it")
-        return RunRegistry(session, agent, acting_subject(session, user), wait)
+        runs = RunRegistry(session, agent, user, wait)
+        acting_subject(session, runs._principal, user)  # refused here, and not only at the first call
+        return runs
 
     async def perform(self, call: GraphCall, tool: GraphTool | None) -> Result | ApprovalRequested:
         """The one result of the call, or the request for approval that it waits for.
@@ -139,20 +146,32 @@ class RunRegistry:
                 await self._runs.pop(key).end("", leave=key.startswith("thread:"))
 
     async def _run(self, call: GraphCall) -> ExternalRun:
+        by = call.principal or self._principal
+        check_tenant(self._session.workspace.settings, by)
+        user = acting_subject(self._session, by, self._user)
         async with self._opening:
-            if call.key not in self._runs:
-                self._runs[call.key] = await self._open_run(call)
-            return self._runs[call.key]
+            run = self._runs.get(call.key)
+            if run is None:
+                run = self._runs[call.key] = await self._open_run(call, by, user)
+        started = run.agent_graph.record.state.started
+        assert started is not None  # `begin` has waited for it
+        # A run of its own would not have the labels of what the thread has read, and in this run the second person could
+        # approve calls that they have asked for.
+        if started.subjects.user != user or not same_person(started.by, by):
+            what = "this object" if call.thread is None else f"the thread {call.thread!r}"
+            own = "give each person a thread of their own"
+            raise UsageError(f"the run of {what} is of {started.by.subject}, not of {by.subject}: {own}")
+        return run
 
-    async def _open_run(self, call: GraphCall) -> ExternalRun:
+    async def _open_run(self, call: GraphCall, by: Principal, user: str) -> ExternalRun:
         """INVARIANT: a thread has one run permanently, even after it has ended, so that its labels stay with the thread."""
         name = new_run_id()
         if call.thread is not None:
-            identity = {"agent": self._agent.name, "user": self._subject, "thread": call.thread}
+            identity = {"agent": self._agent.name, "user": user, "thread": call.thread}
             name = digest(identity).removeprefix("sha256:")[:32]
         run = ExternalRun(self._session, self._agent.model, self._wait)
         if await self._session.journal.run_in_thread(self._session.journal.head, name) is not None:
-            work = resume_run(self._session, name, account=os_account(), external_graph=run)
+            work = resume_run(self._session, name, by=by, external_graph=run)
         elif not call.task:
             raise UsageError(
                 "the run has no task: pass RemitMiddleware(…, task=…), or start the state with a human message"
@@ -161,8 +180,8 @@ class RunRegistry:
             request = RunRequest(
                 agent=self._agent.name,
                 task=call.task,
-                subject=self._subject,
-                account=os_account(),
+                subject=user,
+                by=by,
                 model=run.model,
                 run=name,
             )

@@ -41,9 +41,11 @@ from remit.langchain.bridge import Function, GraphCall, GraphTool, RunRegistry
 from remit.langchain.injected import injected_names
 from remit.langchain.state import (
     answers_before,
+    can_pause,
     interrupt_value,
     last_answer,
     messages_of,
+    principal_of,
     proposed_call_of,
     read_state,
     same_call,
@@ -67,7 +69,6 @@ else:
 Handler: TypeAlias = "Callable[[ToolCallRequest], Any]"
 AsyncHandler: TypeAlias = "Callable[[ToolCallRequest], Awaitable[Any]]"
 
-CHECKPOINTER: Final = "__pregel_checkpointer"  # the key in a node's configuration (a private name of LangGraph)
 MAX_DIFFERENCES: Final = 3  # named in a refusal
 LATE_S: Final = 0.05  # a call in the graph's loop is cancelled this long after the broker's own time limit
 
@@ -88,7 +89,8 @@ class RemitMiddleware(AgentMiddleware):
     Args:
         agent: the name of an agent of the workspace.
         task: the user's request, which the run trusts. Default: the first human message of the state.
-        user: the user that the agent acts for. None: the user of this process's account.
+        user: the user that the agent acts for. None: who asks, which is the account of this process or, for one invocation,
+            the `Principal` in `config["configurable"]["remit_principal"]`.
         workspace: a folder in the workspace. None: the current folder.
         wait: how many seconds a call waits for approval. Then its branch is interrupted or, without a checkpointer, the call
             is refused.
@@ -191,19 +193,20 @@ class RemitMiddleware(AgentMiddleware):
         return GraphCall(
             key=f"thread:{thread}" if thread else read_state(request.state, "remit_invocation") or self._key,
             thread=thread,
+            principal=principal_of(runtime.config),
             task=self._task or first_message,
             turn=turn,
             index=index,
             name=call["name"],
             id=call["id"] or "",
-            can_pause=_can_pause(runtime.config),
+            can_pause=can_pause(runtime.config),
         )
 
     def _single_call(self, name: str, arguments: Any, call_id: str | None, config: RunnableConfig) -> GraphCall:
         """A call that is a turn of its own. It gets the same id again only if LangGraph repeats the same task."""
         settings = config.get("configurable", {})
         task = settings.get("checkpoint_ns") if call_id else None
-        thread = settings.get("thread_id") if _can_pause(config) else None
+        thread = settings.get("thread_id") if can_pause(config) else None
         unique_id = f"{task or secrets.token_hex(8)}/{call_id}"
         proposed = (
             ProposedCall(name=name, arguments=arguments, id=unique_id)
@@ -213,12 +216,13 @@ class RemitMiddleware(AgentMiddleware):
         return GraphCall(
             key=f"thread:{thread}" if thread else self._key,
             thread=thread,
+            principal=principal_of(config),
             task=self._task,
             turn=ModelTurn(text="", proposed_calls=(proposed,), finish="tool_calls"),
             index=0,
             name=name,
             id=call_id or "",
-            can_pause=_can_pause(config),
+            can_pause=can_pause(config),
             queued=True,
         )
 
@@ -443,8 +447,3 @@ def _graph_tool(request: ToolCallRequest, function: Function) -> GraphTool | Non
     described = describe_tool(request.tool)
     schema = {"description": described["description"], "input": described["input"]}
     return GraphTool(schema=canonical_json(schema).decode(), function=function)
-
-
-def _can_pause(config: RunnableConfig) -> bool:
-    """True if the graph has a checkpointer, so that it can be interrupted and resumed."""
-    return config.get("configurable", {}).get(CHECKPOINTER) is not None

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.runnables import RunnableConfig
 
-from remit.core import Json, ModelTurn, ProposedCall, Refusal, Result
+from remit.core import Json, ModelTurn, Principal, ProposedCall, Refusal, Result, UsageError
 from remit.core.events import ApprovalRequested, Usage
 from remit.core.parsing import Arguments, canonical_json
 from remit.langchain.bridge import GraphCall
 from remit.runtime.models import finish_of
+
+CHECKPOINTER: Final = "__pregel_checkpointer"  # the key in a node's configuration (a private name of LangGraph)
+PRINCIPAL: Final = "remit_principal"  # the key in `configurable` for who asks in this invocation
 
 
 def tool_message(call: GraphCall, result: Result) -> ToolMessage:
@@ -96,3 +100,19 @@ def messages_of(state: Any) -> Sequence[Any]:
 def thread_of(runtime: Any) -> str | None:
     """The thread id of LangGraph; None without a checkpointer, where no state outlives the invocation."""
     return getattr(runtime.execution_info, "thread_id", None)
+
+
+def principal_of(config: RunnableConfig) -> Principal | None:
+    """Who asks in this invocation, as the program has put it into `configurable`; None: nobody in particular.
+
+    Raises UsageError for anything but a `Principal`: what a client sends as JSON must not say who the client is.
+    """
+    given = config.get("configurable", {}).get(PRINCIPAL)
+    if given is None or isinstance(given, Principal):
+        return given
+    raise UsageError(f"configurable[{PRINCIPAL!r}] is no `remit.Principal`: make one of what you have authenticated")
+
+
+def can_pause(config: RunnableConfig) -> bool:
+    """True if the graph has a checkpointer, so that it can be interrupted and resumed."""
+    return config.get("configurable", {}).get(CHECKPOINTER) is not None

@@ -12,14 +12,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from remit.core import Message, ModelTurn, ProposedCall, ToolSpec, UsageError
+from remit.core import Message, ModelTurn, Principal, ProposedCall, ToolSpec, UsageError
 from remit.core.events import AttemptEnded, Recorded
 from remit.core.parsing import canonical_json
 from remit.replay.divergence import Divergence, unified_diff
 from remit.replay.partial import RunPart
 from remit.runtime import RunRequest, acting_subject, start_run
 from remit.tracing.reports import CallTimeline, Timeline, build_timeline
-from remit.workspace import Bundle, Workspace, WorkspaceSession, os_account
+from remit.workspace import Bundle, Workspace, WorkspaceSession
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +63,16 @@ class RepeatingModel:
 
 
 async def read_live(
-    records: Sequence[Recorded], bundles: Mapping[str, Bundle], session: WorkspaceSession, *, other_version: bool
+    records: Sequence[Recorded],
+    bundles: Mapping[str, Bundle],
+    session: WorkspaceSession,
+    *,
+    by: Principal,
+    other_version: bool,
 ) -> LiveReads:
-    """Execute the reads of the run again. With `other_version`, another version of a tool than the recorded one may run.
+    """Execute the reads of the run again; `by` is who asks for it.
+
+    With `other_version`, another version of a tool than the recorded one may run.
 
     Raises UsageError if this workspace has no such agent.
     """
@@ -84,8 +91,8 @@ async def read_live(
         RunRequest(
             agent=name,
             task=f"repeat the reads of run {timeline.run}",
-            subject=acting_subject(session, None),
-            account=os_account(),
+            subject=acting_subject(session, by, None),
+            by=by,
             model=RepeatingModel(timeline.run, steps),
             folder=_working_folder(session, name, timeline.run),
         ),

@@ -9,7 +9,8 @@ live            the live ports: clock, rules, holds, circuit breakers, shared li
 approvals_wait  wait for approvals
 one_call        `remit call`, and its dry run
 memory_run      run an agent in memory, with another executor
-retention       delete old runs
+retention       seal finished runs, delete old ones
+erasure         erase what runs recorded, on request
 models/         the models: scripts and LangChain chat models
 """
 

@@ -1,16 +1,18 @@
 from .approvals_wait import ApprovalWaiter
 from .assembly import new_run_id, open_model_of
+from .erasure import Erasable, erasable, erase_runs
 from .graph import AgentGraph, drive
 from .lifecycle import RunResult
 from .live import LivePorts
 from .memory_run import MemoryRun, run_in_memory
 from .one_call import OneCall, decide_call, explain_call
-from .retention import prunable, prune, retention_seconds
+from .retention import prunable, prune, retention_seconds, seal_finished
 from .runner import RunRequest, acting_subject, resume_run, start_run
 
 __all__ = [
     "AgentGraph",
     "ApprovalWaiter",
+    "Erasable",
     "LivePorts",
     "MemoryRun",
     "OneCall",
@@ -19,6 +21,8 @@ __all__ = [
     "acting_subject",
     "decide_call",
     "drive",
+    "erasable",
+    "erase_runs",
     "explain_call",
     "new_run_id",
     "open_model_of",
@@ -27,5 +31,6 @@ __all__ = [
     "resume_run",
     "retention_seconds",
     "run_in_memory",
+    "seal_finished",
     "start_run",
 ]

@@ -68,6 +68,8 @@ class ApprovalWaiter:
         decided = self._broker.latest_decision(requested.step, requested.index)
         assert decided is not None
         assert decided.call is not None
+        started = self._record.state.started
+        assert started is not None  # a run with requests has begun
         granted = False
         for scripted in self._script:
             if scripted.action != decided.call.action:
@@ -76,7 +78,7 @@ class ApprovalWaiter:
                 grant_approval(
                     self._record,
                     requested,
-                    Approval(approver=scripted.approver, role=scripted.role, account="script", scripted=True),
+                    Approval(by=scripted.principal(started.tenant), role=scripted.role),
                     roles_of=self._ports.policy(requested.step, requested.index).roles_of,
                     now=time.time_ns(),
                 )

@@ -16,11 +16,23 @@ from pathlib import Path
 from typing import Final
 
 from remit.broker.approvals import emergencies
-from remit.core import UsageError
+from remit.core import Principal, UsageError
 from remit.core.events import NANO, RunPruned, RunStarted
-from remit.journal import WORKSPACE_RUN, AlreadyRecorded, RunQuery, RunSummary, list_runs, used_bundles
+from remit.journal import (
+    WORKSPACE_RUN,
+    AlreadyRecorded,
+    RunQuery,
+    RunSummary,
+    delete_run,
+    forget_deleted,
+    list_runs,
+    release_space,
+    seal_run,
+    unsealed_runs,
+    used_bundles,
+)
 from remit.tracing import ObjectStore, read_index, read_trace, trace_path
-from remit.workspace import WorkspaceSession
+from remit.workspace import KeepRule, Settings, WorkspaceSession
 
 _AGE: Final = re.compile(r"([1-9][0-9]{0,4})([hdw])")
 _SECONDS: Final = {"h": 3600, "d": 86_400, "w": 604_800}
@@ -57,19 +69,47 @@ def golden_runs(traces: Path) -> set[str]:
     return kept
 
 
-def prunable(session: WorkspaceSession, older_s: int) -> list[RunSummary]:
-    """The runs that ended more than `older_s` seconds ago, are not golden and have no emergency approval to review."""
-    before = time.time_ns() - older_s * NANO
+def prunable(session: WorkspaceSession, older_s: int | None = None) -> list[RunSummary]:
+    """The runs that ended more than `older_s` seconds ago, are not golden and have no emergency approval to review.
+
+    Without `older_s`, remit.toml says how long each run is kept.
+    """
+    settings, now = session.workspace.settings, time.time_ns()
+    ages = [settings.keep, *(rule.keep for rule in settings.keep_rules)] if older_s is None else []
+    shortest = min((retention_seconds(age) for age in ages if age is not None), default=older_s)
+    if shortest is None:
+        return []
     kept = golden_runs(session.traces) | {item.run for item in emergencies(session.journal)}
-    ended = list_runs(session.journal, RunQuery(ended_before=before))
-    return [row for row in ended if row.run not in kept and not session.journal.is_driven(row.run)]
+    ended = list_runs(session.journal, RunQuery(ended_before=now - shortest * NANO))
+    return [
+        row
+        for row in ended
+        if row.run not in kept
+        and (older_s is not None or _is_over(row, settings, now))
+        and not session.journal.is_driven(row.run)
+    ]
+
+
+def _is_over(row: RunSummary, settings: Settings, now: int) -> bool:
+    """True if the time for which remit.toml keeps the run has passed."""
+    matching = (rule for rule in settings.keep_rules if _matches(row, rule))
+    age = next((rule.keep for rule in matching), settings.keep)
+    return age is not None and row.ended_at is not None and row.ended_at < now - retention_seconds(age) * NANO
+
+
+def _matches(row: RunSummary, rule: KeepRule) -> bool:
+    return (
+        (not rule.agent or row.agent == f"agent:{rule.agent}")
+        and (not rule.outcome or row.outcome == rule.outcome)
+        and (not rule.label or rule.label in row.labels)
+    )
 
 
 def prune(
     session: WorkspaceSession,
     rows: Sequence[RunSummary],
     *,
-    account: str,
+    by: Principal,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Pruned:
     """Delete these runs. An interrupted call is completed by the next one.
@@ -79,19 +119,33 @@ def prune(
     freed = 0
     for done, row in enumerate(rows, 1):
         head = session.journal.head(row.run)
-        pruned = RunPruned(run=row.run, head="" if head is None else f"{head[0]}:{head[1]}", account=account)
+        pruned = RunPruned(run=row.run, head="" if head is None else f"{head[0]}:{head[1]}", by=by)
         with suppress(AlreadyRecorded):  # by a call that was interrupted
             session.journal.append_shared(WORKSPACE_RUN, pruned)
         path = trace_path(session.traces, row.run)
         freed += path.stat().st_size if path.exists() else 0
         path.unlink(missing_ok=True)
         # INVARIANT: last. While the journal has the run, the next call finds it and deletes the rest.
-        session.journal.delete_run(row.run)
+        delete_run(session.journal, row.run)
         on_progress(done, len(rows))
-    session.journal.release_space()
+    release_space(session.journal)
+    forget_deleted(session.journal)
     removed = _unused(session)
     freed += sum(size for _, size in removed)
     return Pruned(runs=tuple(row.run for row in rows), objects=len(removed), bytes=freed)
+
+
+def seal_finished(session: WorkspaceSession, older_s: int) -> int:
+    """Seal the runs that ended more than `older_s` seconds ago. Returns how many. A damaged run stays as it is."""
+    sealed = 0
+    for run in unsealed_runs(session.journal, time.time_ns() - older_s * NANO):
+        if not session.journal.is_driven(run):
+            with suppress(UsageError):
+                sealed += seal_run(session.journal, run)
+    if sealed:
+        release_space(session.journal)
+        forget_deleted(session.journal)
+    return sealed
 
 
 def _unused(session: WorkspaceSession) -> list[tuple[str, int]]:

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from remit import __version__
 from remit.broker import LiveExecutor
-from remit.core import Context, Model, Refusal, Request, RunEnded, Scope, Subjects, UsageError
+from remit.core import Context, Model, Principal, Refusal, Request, RunEnded, Scope, Subjects, UsageError
 from remit.core.events import (
     Recorded,
     RunFinished,
@@ -39,22 +39,21 @@ from remit.runtime.assembly import (
 from remit.runtime.lifecycle import Driven, ExternalGraph, RunContext, RunResult, drive_run
 from remit.runtime.one_call import OneCall
 from remit.sandbox import Sandbox
-from remit.workspace import IMPERSONATE, Agent, WorkspaceSession, files_of, os_account, subject_of
+from remit.workspace import IMPERSONATE, Agent, WorkspaceSession, check_tenant, files_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
     """The parameters of a new run.
 
-    `subject` is the user that the agent acts for, `account` the operating-system account that starts it. `run` is its id (32
-    hex digits); None: a random one. `folder` is an existing working folder, relative to the workspace; "": the agent's own.
-    `scope` narrows what the run may do; None: everything that the rules allow its agent.
+    `subject` is the user that the agent acts for, `by` who starts it. `run` is its id (32 hex digits); None: a random one.
+    `folder` is an existing working folder, relative to the workspace; "": the agent's own. `scope` narrows what the run may do; None: everything that the rules allow its agent.
     """
 
     agent: str
     task: str
     subject: str
-    account: str
+    by: Principal
     model: Model
     run: str | None = None
     folder: str = ""
@@ -76,6 +75,7 @@ async def start_run(
     line for each slow step before the first event. `external_graph` drives the run instead of Remit's own graph.
 
     Raises:
+        Refusal: `policy_denied`: who starts it is not of the tenant of this workspace. Nothing is recorded.
         UsageError: the agent, a secret or the working folder is missing, or the run id is in use. Nothing is recorded.
         WorkspaceError: the rules are not valid. Nothing is recorded.
         RunEnded: the run cannot continue, for instance because there is no sandbox.
@@ -113,9 +113,11 @@ def checked_agent(session: WorkspaceSession, request: RunRequest) -> Agent:
     """The agent of the request, after everything is checked that needs neither this machine nor the record.
 
     Raises:
+        Refusal: `policy_denied`: who starts it is not of the tenant of this workspace.
         UsageError: there is no such agent, or the scope names an unknown action.
         WorkspaceError: the rules are not valid.
     """
+    check_tenant(session.workspace.settings, request.by)
     agent = agent_of(session, request.agent)
     if request.scope is not None:
         narrowed(session.policy, request.scope)
@@ -158,8 +160,8 @@ def started_event(context: RunContext, request: RunRequest) -> RunStarted:
     settings, run = session.workspace.settings, context.recording.record.run
     return RunStarted(
         subjects=Subjects(agent=f"agent:{agent.name}", user=request.subject),
-        account=request.account,
-        actor=subject_of(settings, request.account),
+        by=request.by,
+        tenant=settings.tenant,
         task=sanitizer_of(session, run, context.secrets.values()).arguments(valid(request.task)),
         prompt=agent.prompt,
         model=request.model.name,
@@ -189,7 +191,7 @@ async def resume_run(
     session: WorkspaceSession,
     run: str,
     *,
-    account: str,
+    by: Principal,
     wait: float = 0.0,
     on_event: Callable[[Recorded], None] | None = None,
     progress: Callable[[str], None] | None = None,
@@ -197,13 +199,15 @@ async def resume_run(
 ) -> RunResult:
     """Resume a run where its last process stopped. Calls that have a result are not repeated.
 
-    The parameters are those of `start_run`. An `external_graph` uses its own model.
+    `by` is who resumes it. The other parameters are those of `start_run`. An `external_graph` uses its own model.
 
     Raises:
+        Refusal: `policy_denied`: who resumes it is not of the tenant of this workspace. Nothing is recorded.
         UsageError: the run has finished, another process drives it, or files of its agent or tools have changed. Nothing is
             recorded.
         RunEnded: the run cannot continue, for instance because there is no sandbox.
     """
+    check_tenant(session.workspace.settings, by)
     async with session.journal.lease(run) as lease:
         recording = await open_recording(session, lease, on_event)
         started = _resumable(recording.record, run)
@@ -234,7 +238,7 @@ async def resume_run(
         )
         resumed = RunResumed(
             count=recording.record.state.resumed + 1,
-            account=account,
+            by=by,
             bundle=recording.objects.put_bundle(files),
             policy_digest=session.policy.digest,
         )
@@ -260,12 +264,12 @@ def _model_of(session: WorkspaceSession, agent: Agent, started: RunStarted) -> M
     return open_model_of(session, agent.name, started.model) if action == started.model else OneCall(action, "{}")
 
 
-def acting_subject(session: WorkspaceSession, user: str | None) -> str:
-    """The user that the agent acts for: `user`, or by default the user of this process's account.
+def acting_subject(session: WorkspaceSession, by: Principal, user: str | None) -> str:
+    """The user that the agent acts for: `user`, or by default who asks.
 
-    Raises Refusal `policy_denied` if the rules do not allow this account to act for another user.
+    Raises Refusal `policy_denied` if the rules do not allow who asks to act for another user.
     """
-    own = subject_of(session.workspace.settings, os_account())
+    own = by.subject
     other = None if user is None else user if user.startswith("user:") else f"user:{user}"
     if other is None or other == own:
         return own

@@ -77,7 +77,7 @@ class Profile:
     env: environment variables.
     wall, cpu: limits in seconds.
     memory, output: limits in bytes.
-    tenant, user: whom the call is for. No process serves two of them.
+    workspace, tenant, user: whom the call is for. No process serves two of them. `workspace` is its absolute folder.
     trust: "none" gives each call a sandbox of its own, where nothing but the granted files is mounted.
     environment: the packages that only this tool imports; None: it has none.
     network: the hosts that the call may connect to; None: no network.
@@ -101,6 +101,7 @@ class Profile:
     memory: int = 256 << 20
     output: int = 64 << 10
     tier: Confinement = "full"
+    workspace: str = ""
     tenant: str = ""
     user: str = ""
     trust: Literal["pinned", "none"] = "pinned"
@@ -137,7 +138,8 @@ class Profile:
     def resolved(self) -> Profile:
         """The profile with its folders resolved. Symlinks in their paths are followed here, once, and never later."""
         root, code = Path(os.path.realpath(self.root)), Path(os.path.realpath(self.code))
-        return replace(self, root=root, code=code, tenant=os.path.realpath(self.tenant) if self.tenant else "")
+        workspace = os.path.realpath(self.workspace) if self.workspace else ""
+        return replace(self, root=root, code=code, workspace=workspace)
 
     @property
     def only_read_stores(self) -> tuple[str, ...]:
@@ -156,7 +158,7 @@ class Profile:
     def root_mount_source(self) -> str:
         """The folder that a sandbox with one working folder per call mounts. Only its supervisor can enter it."""
         root = os.fspath(self.root)
-        return self.tenant if self.tenant and root.startswith(f"{self.tenant}/") else root
+        return self.workspace if self.workspace and root.startswith(f"{self.workspace}/") else root
 
     @property
     def starts_programs(self) -> bool:

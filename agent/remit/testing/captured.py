@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 from remit.broker import hold_reason
 from remit.broker.approvals import waiting_approvals
 from remit.client import Remit
-from remit.core import Json, Model
+from remit.core import Json, Model, Principal
 from remit.core.events import AnyEvent, ApprovalRequested, Recorded
 from remit.journal import StoredRecord, resolve_run
 from remit.runtime import RunRequest, open_model_of, run_in_memory, start_run
@@ -22,7 +22,7 @@ from remit.testing.fakes import FakeExecutor, NoAnswer
 from remit.testing.scripted import Turn
 from remit.tracing import trace_path
 from remit.tracing.reports import CallTimeline, Timeline, build_timeline
-from remit.workspace import WorkspaceSession, open_session, os_account, subject_of
+from remit.workspace import WorkspaceSession, open_session, principal_of_process
 
 AnyWorkspace: TypeAlias = Path | str | WorkspaceSession | Remit
 _Value = TypeVar("_Value")
@@ -151,7 +151,8 @@ def capture_run(
         model: a model, or the turns of a scripted one; None: the model of the agent.
         executor: answers in place of the tools. The run is then in memory only: journal, traces and shared limits of the
             workspace stay as they are. None: the tools run, confined, and the run is recorded like every run.
-        user: for whom the agent acts, `user:NAME` or `NAME`; every user can be tried. None: the user of this account.
+        user: for whom the agent acts, `user:NAME` or `NAME`; every user can be tried. None: the user of this account,
+            or of the principal of the client.
         wait: seconds to wait for approvals of people.
 
     Raises:
@@ -163,7 +164,8 @@ def capture_run(
     __tracebackhide__ = True
     session = _session(workspace)
     try:
-        return _captured(session, _request(session, agent, task, model, user), executor, wait)
+        request = _request(session, _principal_of(workspace, session), agent, task, model, user)
+        return _captured(session, request, executor, wait)
     except NoAnswer as failure:
         raise AssertionError(str(failure)) from None
     finally:
@@ -177,18 +179,24 @@ def _session(workspace: AnyWorkspace) -> WorkspaceSession:
     return workspace.session if isinstance(workspace, Remit) else workspace
 
 
+def _principal_of(workspace: AnyWorkspace, session: WorkspaceSession) -> Principal:
+    return workspace.principal if isinstance(workspace, Remit) else principal_of_process(session.workspace.settings)
+
+
 def _request(
-    session: WorkspaceSession, agent: str, task: str, model: Model | Sequence[Turn] | None, user: str | None
+    session: WorkspaceSession,
+    by: Principal,
+    agent: str,
+    task: str,
+    model: Model | Sequence[Turn] | None,
+    user: str | None,
 ) -> RunRequest:
-    account = os_account()
-    if user is None:
-        user = subject_of(session.workspace.settings, account)
     if model is None:
         model = open_model_of(session, agent)
     elif isinstance(model, Sequence):
         model = ScriptedModel(model)
-    subject = user if user.startswith("user:") else f"user:{user}"
-    return RunRequest(agent=agent, task=task, subject=subject, account=account, model=model)
+    subject = by.subject if user is None else user if user.startswith("user:") else f"user:{user}"
+    return RunRequest(agent=agent, task=task, subject=subject, by=by, model=model)
 
 
 def _captured(

@@ -4,7 +4,7 @@ loader           reads every file and reports every problem
 definitions      agents, tools, settings, budgets
 session          an open workspace with its policy and its journal
 bundle           the policy bundle: the files that a run uses, as recorded
-identity         the user of an operating-system account
+identity         the principal of this process, and the user of an account
 labels, limits   `policies/labels.toml`, `policies/limits.toml`
 answer_contract  what the answer of an agent must be
 manifest/        `tool.toml`, resources of calls, pins

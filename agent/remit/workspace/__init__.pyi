@@ -1,9 +1,9 @@
 from .answer_contract import AnswerContract
 from .bundle import CODE_DIGESTS, IMPERSONATE, Bundle, files_of, open_bundle, read_digests, tool_specs, vocabulary
-from .definitions import RESERVED, Agent, Budget, Casbin, LookUp, Price, Settings, Tool, Workspace
+from .definitions import RESERVED, Agent, Budget, Casbin, KeepRule, LookUp, Price, Settings, Tool, Workspace
 from .file_schema import MARKER
 from .files import find_workspace, read_code
-from .identity import os_account, subject_of
+from .identity import check_tenant, principal_of_process
 from .labels import labels_of
 from .limits import LIMITS, Measure, SharedLimit, limit_claims, limit_refusal
 from .loader import load_files, load_workspace
@@ -21,6 +21,7 @@ __all__ = [
     "Budget",
     "Bundle",
     "Casbin",
+    "KeepRule",
     "LookUp",
     "Measure",
     "Price",
@@ -29,6 +30,7 @@ __all__ = [
     "Tool",
     "Workspace",
     "WorkspaceSession",
+    "check_tenant",
     "files_of",
     "find_workspace",
     "labels_of",
@@ -39,11 +41,10 @@ __all__ = [
     "load_workspace_and_policy",
     "open_bundle",
     "open_session",
-    "os_account",
     "policy_files",
+    "principal_of_process",
     "read_code",
     "read_digests",
-    "subject_of",
     "tool_specs",
     "vocabulary",
     "write_starter",

@@ -7,12 +7,12 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field
 
-from remit.core import Json, Refusal
+from remit.core import DEFAULT_TENANT, NAME_OF_SUBJECT, Json, Refusal
 from remit.core.parsing import Duration, Matching, Size, Summary, TomlTable, canonical, invalid
 
 MARKER: Final = "remit.toml"
 PROTECTED: Final = ("policies", "tools", "agent", "traces", ".git", MARKER)  # no working folder is in one of these
-SUBJECT: Final = r"user:[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}"
+SUBJECT: Final = f"user:{NAME_OF_SUBJECT}"
 
 _NAME = r"[a-z][a-z0-9_-]{0,30}"
 _MODEL = re.compile(r"[a-z][a-z0-9_]*:\S+")
@@ -56,6 +56,9 @@ AgentName = Annotated[
 ]
 Address = Annotated[str, Matching(r"https?://\S+", "an address", 'write "http://127.0.0.1:8000/v1"')]
 Age = Annotated[str, Matching(r"[1-9][0-9]{0,4}[hdw]", "an age", 'write a number and h, d or w: "90d"')]
+Tenant = Annotated[
+    str, Matching(_NAME, "a name", "write at most 31 lower-case letters, digits, _ and -, a letter first")
+]
 Environment = Annotated[str, Matching(_NAME, "a name", 'write "local" or "production"')]
 User = Annotated[str, Matching(SUBJECT, "a user", 'write "user:NAME"')]
 Variable = Annotated[str, Matching(r"[A-Za-z_][A-Za-z0-9_]*", "a variable", 'write its name: "API_TOKEN"')]
@@ -172,11 +175,30 @@ class PolicyTable(TomlTable):
     )
 
 
+class KeepTable(TomlTable):
+    """How long the runs that match are kept. Without `agent`, `outcome` or `label` it matches all of them."""
+
+    keep: Age = Field(description='How long they are kept: "7d"')
+    agent: AgentName | None = Field(default=None, description="The name of an agent")
+    outcome: Literal["completed", "escalated", "exhausted", "failed", "stopped"] | None = Field(
+        default=None, description="How the run ended"
+    )
+    label: Annotated[str, Matching(r"[a-z][a-z0-9_-]{0,30}", "a label", "write its name")] | None = Field(
+        default=None, description="A label of what the run read"
+    )
+
+
 class TracesTable(TomlTable):
     """What is recorded, and how long; `keep` absent: until `remit trace prune`."""
 
     content: bool = Field(default=True, description="false: what people, models and tools wrote is not recorded")
     keep: Age | None = Field(default=None, description='How long runs are kept: "90d"')
+    keep_rules: list[KeepTable] = Field(
+        default=[], description="Other times for some runs; the first rule that matches decides, before `keep`"
+    )
+    seal: Age = Field(
+        default="1d", description="How long after its end a run is sealed by `remit trace prune`: compressed"
+    )
 
 
 class SettingsTable(TomlTable):
@@ -187,6 +209,9 @@ class SettingsTable(TomlTable):
     )
     journal_group: Group | None = Field(
         default=None, description="The accounts of this group share traces/journal.db; absent: its owner only"
+    )
+    tenant: Tenant = Field(
+        default=DEFAULT_TENANT, description="The tenant of the workspace: who asks must be of it, and each run names it"
     )
     env: Environment = Field(default="local", description="The environment, which conditions read as `env`")
     envs: list[Environment] = Field(default=[], description="Other environments that rules may name")

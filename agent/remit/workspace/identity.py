@@ -1,16 +1,21 @@
-"""The operating-system account of this process, and the user for whom it stands."""
+"""Who asks, in this workspace: the principal of this process, and the user for whom an account stands."""
 
 from __future__ import annotations
 
 import os
 import pwd
 import re
-from typing import Final
 
+from remit.core import NOBODY, Principal, Refusal
 from remit.workspace.definitions import Settings
 from remit.workspace.file_schema import SUBJECT
 
-NOBODY: Final = "user:none"
+
+def principal_of_process(settings: Settings) -> Principal:
+    """The principal of this process: its operating-system account. Only an entry point calls it, and passes it on."""
+    account = _os_account()
+    subject = subject_of(settings, account)
+    return Principal(subject=subject, authenticated="os_account", account=account, tenant=settings.tenant)
 
 
 def subject_of(settings: Settings, account: str) -> str:
@@ -21,7 +26,17 @@ def subject_of(settings: Settings, account: str) -> str:
     return settings.identity.get(account) or settings.identity.get("*") or NOBODY
 
 
-def os_account() -> str:
+def check_tenant(settings: Settings, by: Principal) -> None:
+    """Raise Refusal `policy_denied` if the principal is not of the tenant of this workspace."""
+    if by.tenant != settings.tenant:
+        raise Refusal(
+            "policy_denied",
+            f"{by.subject} is of the tenant {by.tenant!r}, and this workspace of the tenant {settings.tenant!r}",
+            next_step="use the workspace of that tenant",
+        )
+
+
+def _os_account() -> str:
     """The operating-system account of this process: the effective user, never an environment variable."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name

@@ -24,7 +24,7 @@ from remit.core.parsing import (
 )
 from remit.guardrails import CONTENT, Content, read_content
 from remit.workspace.answer_contract import AnswerContract
-from remit.workspace.definitions import RESERVED, Agent, Budget, LookUp, Price, Settings, Tool, Workspace
+from remit.workspace.definitions import RESERVED, Agent, Budget, KeepRule, LookUp, Price, Settings, Tool, Workspace
 from remit.workspace.file_schema import MARKER, AgentTable, SettingsTable
 from remit.workspace.files import WorkspaceFiles
 from remit.workspace.labels import LABELS, LabelRule, read_labels
@@ -108,6 +108,7 @@ class _Loading:
         if table is None:
             return Settings()
         return Settings(
+            tenant=table.tenant,
             env=table.env,
             envs=tuple(table.envs),
             users=None if table.users is None else tuple(table.users),
@@ -117,6 +118,11 @@ class _Loading:
             redact_env=tuple(table.redact.env),
             content=table.traces.content,
             keep=table.traces.keep,
+            keep_rules=tuple(
+                KeepRule(keep=rule.keep, agent=rule.agent or "", outcome=rule.outcome or "", label=rule.label or "")
+                for rule in table.traces.keep_rules
+            ),
+            seal=table.traces.seal,
             casbin=table.policy.casbin,
             journal=table.journal or "",
             journal_group=table.journal_group or "",

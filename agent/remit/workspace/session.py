@@ -36,7 +36,7 @@ def open_session(start: Path | None = None) -> WorkspaceSession:
     (root / "traces").mkdir(mode=0o700, exist_ok=True)
     settings = workspace.settings
     location = settings.journal or root / "traces" / "journal.db"
-    journal = open_journal(location, group=settings.journal_group)
+    journal = open_journal(location, tenant=settings.tenant, group=settings.journal_group)
     return WorkspaceSession(workspace=workspace, policy=policy, journal=journal, root=root)
 
 

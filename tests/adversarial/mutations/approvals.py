@@ -8,12 +8,19 @@ from typing import Any, Final
 from adversarial.mutations.row import DECIDES, Mutation, brokered, never, replaced
 from remit.broker import decisions
 from remit.broker.approvals import break_glass, requests, summary
+from remit.core import principals
 from remit.core.events import ApprovalGranted, ApprovalRejected
+from remit.core.principals import Principal
 
 
 def of_the_first(kind: type[Any]) -> Callable[..., Any]:
     """Every answer is for the first call of the step, as if answers were a list."""
     return lambda **given: kind(**{**given, "index": 0})
+
+
+def same_name(one: Principal, other: Principal) -> bool:
+    """Only the names are compared."""
+    return one.subject == other.subject
 
 
 ROWS: Final = (
@@ -54,6 +61,16 @@ ROWS: Final = (
             "broker/test_broker.py::test_a_call_is_approved_only_by_another_person_with_the_role",
             "broker/test_broker.py::test_the_person_who_started_a_run_for_somebody_else_cannot_approve_its_calls",
         ),
+    ),
+    Mutation(
+        name="nobody is a second person under another account",
+        remove=(replaced(principals, "same_person", same_name),),
+        tests=(
+            "client/test_principals.py::test_nobody_approves_their_own_call_under_another_account_or_name",
+            "client/test_principals.py::test_one_person_under_two_names_is_one_of_two_approvers",
+        ),
+        fixtures=True,
+        still=DECIDES,
     ),
     brokered(
         "an answer belongs to its own call",

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from typing import Any, Final
 
 from adversarial.mutations.row import brokered, never, replaced
-from remit.langchain import bridge, middleware
+from remit.core.principals import Principal
+from remit.langchain import bridge, middleware, state
 
 
 def passed_on(reviewed: middleware._ReviewedTool, given: dict[str, Any]) -> dict[str, Any]:
     """The tool gets the arguments as they arrived."""
     return {"type": "tool_call", "name": reviewed._tool.name, "args": given, "id": reviewed._call_id}
+
+
+def believed(config: dict[str, Any]) -> Principal | None:
+    """Data of a client is a principal too."""
+    given = config.get("configurable", {}).get(state.PRINCIPAL)
+    return Principal.model_validate_json(json.dumps(given)) if isinstance(given, dict) else given
 
 
 ROWS: Final = (
@@ -35,6 +43,11 @@ ROWS: Final = (
         tests=(
             "langchain/test_decided_arguments.py::test_an_observer_of_the_call_changes_nothing_of_what_the_tool_gets",
         ),
+    ),
+    brokered(
+        "only the program says who asks",
+        replaced(state, "principal_of", believed),
+        tests=("langchain/test_middleware.py::test_a_principal_that_a_client_sends_as_data_is_refused",),
     ),
     brokered(
         "a repeated turn of a graph is recognized",

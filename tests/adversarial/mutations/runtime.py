@@ -7,6 +7,7 @@ from typing import Final
 
 from adversarial.mutations.row import brokered, never, replaced
 from remit.core.calls import Call
+from remit.core.principals import Principal
 from remit.policy import reload
 from remit.runtime import runner
 from remit.runtime.live import LivePorts
@@ -17,7 +18,7 @@ async def slept(self: LivePorts, call: Call, seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
-def any_user(opened: WorkspaceSession, user: str | None) -> str:
+def any_user(opened: WorkspaceSession, by: Principal, user: str | None) -> str:
     return f"user:{(user or 'operator').removeprefix('user:')}"
 
 

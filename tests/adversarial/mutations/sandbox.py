@@ -281,8 +281,8 @@ ROWS: Final = (
         tests=("sandbox/test_import_time.py::test_a_call_cannot_make_a_copy_that_takes_the_next_one",),
     ),
     Mutation(
-        name="a process serves one user and one tenant",
-        remove=(lambda patch: patch.setattr(warm_call, "_BOUNDARY", tuple(field for field in warm_call._BOUNDARY if field not in ("user", "tenant"))),),
+        name="a process serves one user, one tenant and one workspace",
+        remove=(lambda patch: patch.setattr(warm_call, "_BOUNDARY", tuple(field for field in warm_call._BOUNDARY if field not in ("user", "tenant", "workspace"))),),
         tests=("sandbox/test_import_time.py::test_two_users_and_two_tenants_are_never_served_by_one_process",),
     ),
     Mutation(

@@ -38,9 +38,14 @@ class Same(str):
 ROWS: Final = (
     brokered(
         "the approver is the account of the operating system",
-        replaced(identity, "os_account", lambda: os.environ.get("USER", "")),
+        replaced(identity, "_os_account", lambda: os.environ.get("USER", "")),
         threats="D5",
         tests=("broker/test_approvals.py::test_the_approver_is_the_account_and_what_it_may_not_do_is_in_the_trace",),
+    ),
+    brokered(
+        "a workspace has one tenant",
+        never(identity, "check_tenant"),
+        tests=("client/test_principals.py::test_a_principal_of_another_tenant_may_do_nothing_here",),
     ),
     brokered(
         "only reviewed versions of tools run",

@@ -40,6 +40,7 @@ from suites.stage import (
     verdict_of,
     with_parameters,
 )
+from support.principals import principal
 
 MARK = "INJECTED-TEXT"  # begins every injected text: where a result holds it, the model has read the attacker's words
 
@@ -353,12 +354,12 @@ def play(session: WorkspaceSession, task: str, scripted_agent: ScriptedAgent, *,
             who = "attacker" if scripted_agent.turned else "user" if scripted_agent._left is not None else "remit"
             seen.verdicts.append((who, event.proposed.action, *received))
         if isinstance(event, ApprovalRequested):
-            record, who = StoredRecord(session.journal, recorded.run), "user:owner"
+            record, owner = StoredRecord(session.journal, recorded.run), principal("owner")
             if grants and not scripted_agent.turned:
                 approval.grant_approval(
                     record,
                     event,
-                    approval.Approval(approver=who, role="role:owner", account="bench"),
+                    approval.Approval(by=owner, role="role:owner"),
                     roles_of=session.policy.roles_of,
                     now=recorded.at + 1,
                 )
@@ -366,16 +367,15 @@ def play(session: WorkspaceSession, task: str, scripted_agent: ScriptedAgent, *,
                 approval.reject_approval(
                     record,
                     event,
-                    approver=who,
+                    by=owner,
                     roles_of=session.policy.roles_of,
-                    account="bench",
                     now=recorded.at + 1,
                     reason="no",
                 )
 
     Spelling.raw = {}
     start = run.RunRequest(
-        agent=scripted_agent.suite, task=task, subject="user:operator", account="bench", model=scripted_agent
+        agent=scripted_agent.suite, task=task, subject="user:operator", by=principal("operator"), model=scripted_agent
     )
     asyncio.run(run.start_run(session, start, on_event=tell, wait=5))
     return seen

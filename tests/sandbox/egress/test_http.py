@@ -22,6 +22,7 @@ from remit.workspace import session as session_module
 from remit.workspace.template import starter_folder
 from support import ROOT
 from support.http_servers import ReceivedRequest, Response, Server
+from support.principals import OPERATOR
 from support.runs import Remit, turn
 from support.workspaces.web import add
 
@@ -30,7 +31,7 @@ def play(session: Path) -> tuple[list[dict[str, Any]], list[Recorded], run_modul
     """Run the script; returns the results in the order of the calls, the events and the end."""
     opened = session_module.open_session(session)
     model = run_module.open_model_of(opened, "web")
-    start = run_module.RunRequest(agent="web", task="look", subject="user:operator", account="tester", model=model)
+    start = run_module.RunRequest(agent="web", task="look", subject="user:operator", by=OPERATOR, model=model)
     ended = asyncio.run(run_module.start_run(opened, start))
     records = opened.journal.events(ended.run)
     results = [one.event.result.model_dump(mode="json") for one in records if isinstance(one.event, CallAnswered)]

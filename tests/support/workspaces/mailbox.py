@@ -18,6 +18,7 @@ from remit.journal import StoredRecord
 from remit.runtime import runner as run
 from remit.workspace.session import WorkspaceSession, open_session
 from remit.workspace.template import starter_folder
+from support.principals import OPERATOR, principal
 from support.workspaces.ledger import pin
 
 TOOL = """
@@ -248,7 +249,7 @@ class MailboxRun:
             agent="helper",
             task=task,
             subject="user:operator",
-            account="tests",
+            by=OPERATOR,
             model=run.open_model_of(session, "helper"),
             scope=scope,
         )
@@ -266,7 +267,7 @@ class MailboxRun:
                 approval.grant_approval(
                     record,
                     recorded.event,
-                    approval.Approval(approver="user:owner", role="role:owner", account="tests"),
+                    approval.Approval(by=principal("owner"), role="role:owner"),
                     roles_of=roles_of,
                     now=now,
                 )
@@ -274,9 +275,8 @@ class MailboxRun:
                 approval.reject_approval(
                     record,
                     recorded.event,
-                    approver="user:owner",
+                    by=principal("owner"),
                     roles_of=roles_of,
-                    account="tests",
                     now=now,
                     reason="no",
                 )

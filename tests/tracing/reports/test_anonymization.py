@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import pytest
 from pydantic import BaseModel
 
+from remit.core import Principal
 from remit.core.events import EVENT, AnyEvent, CallDecided, EffectSettled
 from remit.journal.hash_chain import verify_chain
 from remit.tracing import Trace, read_trace
@@ -20,6 +21,7 @@ from remit.tracing.reports.anonymization import KEPT, KeptWords, anonymize_run
 from remit.tracing.reports.verification import verify
 from support import golden
 from support.events import a_whole_run, recorded
+from support.principals import principal
 from support.runs import Command, Play, Played, turn
 
 NAME = "Kowalski"
@@ -117,7 +119,8 @@ def filled(kind: Any, json_value: Any, pick: int = 0) -> Any:
     """
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         fields = kind.model_fields.items()
-        return kind.model_construct(**{name: filled(field.annotation, json_value, pick) for name, field in fields})
+        values = {name: filled(field.annotation, json_value, pick) for name, field in fields}
+        return kind.model_construct(**(values | ({"subject": f"user:{NAME}"} if kind is Principal else {})))
     if get_origin(kind) is Annotated:
         return filled(get_args(kind)[0], json_value, pick)
     origin, parts = get_origin(kind), [part for part in get_args(kind) if part is not NoneType]
@@ -156,13 +159,13 @@ def test_of_every_field_of_every_event_only_the_listed_fields_are_kept(json_valu
 
 
 def test_an_anonymized_settlement_still_shows_whether_a_person_or_a_probe_made_it() -> None:
-    probe = EffectSettled(step=0, index=0, number=1, landed="landed", by="probe:ledger.wired")
-    person = EffectSettled(step=0, index=0, number=1, landed="landed", by="user:ann", reason="I looked")
+    probe = EffectSettled(step=0, index=0, number=1, landed="landed", probe="ledger.wired")
+    person = EffectSettled(step=0, index=0, number=1, landed="landed", by=principal("ann"), reason="I looked")
     shaped = [
         EVENT.validate_json(link.body or "")
         for link in anonymize_run(recorded([probe, person]), KeptWords(), run="e" * 32).links
     ]
-    assert [event.by.partition(":")[0] for event in shaped if isinstance(event, EffectSettled)] == ["probe", "user"]
+    assert [event.source.partition(":")[0] for event in shaped if isinstance(event, EffectSettled)] == ["probe", "user"]
 
 
 @pytest.mark.parametrize("path", sorted(golden.FOLDER.glob("*.jsonl")), ids=lambda path: path.stem)

@@ -12,6 +12,7 @@ from remit.broker.approvals import requests as approval
 from remit.journal import StoredRecord, erase
 from remit.runtime import runner as run
 from remit.tracing.reports import audit
+from support.principals import OPERATOR, principal
 from support.runs import DONE, Play, Remit, turn
 
 TURNS = [
@@ -27,8 +28,8 @@ def test_every_decision_is_exported_with_its_rules_approvals_and_outcome(play: P
     """As JSON Lines and as CSV, and both say the same."""
     played = play(TURNS)
     (requested,) = played.ended.waiting
-    approval.grant_approval(StoredRecord(played.opened.journal, played.ended.run), requested, approval.Approval(approver="user:lea",role="role:lead",account="lea"), roles_of=played.opened.policy.roles_of, now=time.time_ns())  # fmt: skip
-    asyncio.run(run.resume_run(played.opened, played.ended.run, account="tester"))
+    approval.grant_approval(StoredRecord(played.opened.journal, played.ended.run), requested, approval.Approval(by=principal("lea"), role="role:lead"), roles_of=played.opened.policy.roles_of, now=time.time_ns())  # fmt: skip
+    asyncio.run(run.resume_run(played.opened, played.ended.run, by=OPERATOR))
     done = remit("trace", "list", "--decisions", "--format", "jsonl", cwd=played.folder)
     found = [json.loads(line) for line in done.out.splitlines()]
     assert [(one["step"], one["round"], one["verdict"], one["outcome"]) for one in found] == [

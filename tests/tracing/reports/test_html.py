@@ -18,6 +18,7 @@ from remit.tracing.reports.incident import IncidentReport, incident_report
 from support.browser import CHROMIUM, browser, lacking
 from support.events import RUN, a_whole_run, decided, ended, intended, recorded, started, succeeded
 from support.events import turn as asked
+from support.principals import principal
 from support.runs import DONE, Command, Play, turn
 
 HOSTILE = """</script></pre><script>document.title = "pwned"</script><img src="http://127.0.0.1:9/x" onerror="document.title='pwned'">
@@ -35,7 +36,7 @@ def hostile() -> IncidentReport:
     """A run with texts that look like markup in every place where the page shows a text."""
     return of(
         [
-            started(task=HOSTILE, model=HOSTILE, account=HOSTILE),
+            started(task=HOSTILE, model=HOSTILE, by=principal("ann", account=HOSTILE)),
             *asked(0),
             decided(0, 0, arguments={HOSTILE: HOSTILE}),
             intended(0, 0),

@@ -19,6 +19,7 @@ from remit.tracing.reports.timeline import Timeline, build_timeline
 from remit.workspace import session
 from support.events import RUN, ask, decided, recorded, started, succeeded
 from support.events import turn as asked
+from support.principals import OPERATOR
 from support.runs import DONE, Command, turn
 
 LOOK = {"ledger__look": {"name": "ann"}}
@@ -30,7 +31,7 @@ def played(folder: Path, turns: list[dict[str, Any]], task: str = "keep the ledg
     (folder / "agent" / "clerk" / "script.yaml").write_text(json.dumps({"turns": turns}))
     opened = session.open_session(folder)
     start = run.RunRequest(
-        agent="clerk", task=task, subject="user:operator", account="t", model=run.open_model_of(opened, "clerk")
+        agent="clerk", task=task, subject="user:operator", by=OPERATOR, model=run.open_model_of(opened, "clerk")
     )
     return asyncio.run(run.start_run(opened, start)).run
 

@@ -21,6 +21,7 @@ from remit.tracing.reports.timeline import build_timeline
 from remit.workspace import session
 from support.events import RUN, a_whole_run, append, decided, intended, recorded, requested, started, written
 from support.events import turn as asked
+from support.principals import OPERATOR, principal
 from support.runs import DONE, Command, Play, turn
 
 
@@ -28,7 +29,7 @@ def played(folder: Path, *turns: dict[str, Any], user: str = "user:operator", ta
     (folder / "agent" / "clerk" / "script.yaml").write_text(json.dumps({"turns": turns}))
     opened = session.open_session(folder)
     start = run.RunRequest(
-        agent="clerk", task=task, subject=user, account="t", model=run.open_model_of(opened, "clerk")
+        agent="clerk", task=task, subject=user, by=OPERATOR, model=run.open_model_of(opened, "clerk")
     )
     return asyncio.run(run.start_run(opened, start)).run
 
@@ -104,7 +105,7 @@ def test_a_waiting_run_shows_who_must_approve_and_the_next_three_commands(play: 
 
 def test_a_held_run_shows_who_holds_it(play: Play, command: Command) -> None:
     played = play([turn(ledger__pay={"name": "ann", "amount": 500}), DONE])
-    hold.set_hold(played.opened.journal, "agent:clerk", why="wrong cluster", account="op")
+    hold.set_hold(played.opened.journal, "agent:clerk", why="wrong cluster", by=principal("op"))
     out = command(played.folder, "trace", "show", played.ended.run).out
     assert out.startswith("held  ")
     assert "held: op put agent:clerk on hold: wrong cluster" in out

@@ -269,6 +269,7 @@ def _accepted_arguments(owner: str, _: bool, after: bool) -> Iterator[str]:
 # -- the fields --------------------------------------------------------------------------------------------------------
 
 SETTINGS: Final[FieldTable] = {
+    "tenant": _any_change("runs now belong to the tenant"),
     "env": _any_change("conditions now see env ="),
     "identity": _identity_mapping,
     "accept": _confinement,

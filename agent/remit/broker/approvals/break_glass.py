@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from remit.core import BREAK_GLASS, Refusal, UsageError
+from remit.core import BREAK_GLASS, Principal, Refusal, UsageError, same_person
 from remit.core.events import AnyEvent, ApprovalGranted, ApprovalRequested, BreakGlassReviewed, RunStarted
 from remit.journal import WORKSPACE_RUN, AlreadyRecorded, Journal, approvals_in_state
 
@@ -61,8 +61,7 @@ def review(
     journal: Journal,
     found: Emergency,
     *,
-    reviewer: str,
-    account: str,
+    by: Principal,
     roles_of: Callable[[str], frozenset[str]],
     note: str,
 ) -> BreakGlassReviewed:
@@ -72,7 +71,7 @@ def review(
         Refusal: `approval_invalid` for the approver, the requester, an agent, or a person without one of the roles.
         UsageError: it has been reviewed already, or the note is empty or not one printable line.
     """
-    _check_reviewer(found, reviewer, account, roles_of)
+    _check_reviewer(found, by, roles_of)
     if not note.strip() or not note.isprintable():
         raise UsageError("the review note is not one printable line: describe the finding with --note …")
     event = BreakGlassReviewed(
@@ -80,8 +79,7 @@ def review(
         index=found.granted.index,
         run=found.run,
         granted=found.granted.key,
-        reviewer=reviewer,
-        account=account,
+        by=by,
         note=note,
     )
     try:
@@ -91,12 +89,11 @@ def review(
     return event
 
 
-def _check_reviewer(found: Emergency, reviewer: str, account: str, roles_of: Callable[[str], frozenset[str]]) -> None:
+def _check_reviewer(found: Emergency, by: Principal, roles_of: Callable[[str], frozenset[str]]) -> None:
     """Raise `approval_invalid` unless the reviewer is a second person who could have approved, under any account or name."""
-    started, granted = found.started, found.granted
-    own = {granted.approver, *((started.subjects.user, started.actor) if started else ())}
-    accounts = {granted.account, *((started.account,) if started else ())}
-    if reviewer in own or account in accounts or not reviewer.startswith("user:") or reviewer == "user:none":
+    started, reviewer = found.started, by.subject
+    own = same_person(found.granted.by, by) or (started is not None and started.is_requested_by(by))
+    if own or not by.is_person:
         raise Refusal(
             "approval_invalid",
             f"{reviewer} cannot review this emergency approval: the reviewer must be a person who neither requested nor approved it",

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from remit.broker.approvals.summary import LONGEST, approval_summary, shown_facts
-from remit.core import BREAK_GLASS, Call, Decision, Refusal
+from remit.core import BREAK_GLASS, Call, Decision, Principal, Refusal, same_person
 from remit.core.events import (
     AnyEvent,
     ApprovalGranted,
@@ -64,16 +64,14 @@ def check_waiting_approvals(state: RunState, budget: Budget) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Approval:
-    """The approval of one person in one role, given by an account of the operating system.
+    """The approval of one person in one role.
 
-    `scripted` is True if a demonstration script gave it. In `role:break-glass` it has a `reason`, and counts until `until` (Unix
-    nanoseconds). `rapid` is True if it follows approvals of other actions within a minute.
+    In `role:break-glass` it has a `reason`, and counts until `until` (Unix nanoseconds). `rapid` is True if it follows approvals
+    of other actions within a minute.
     """
 
-    approver: str
+    by: Principal
     role: str
-    account: str
-    scripted: bool = False
     reason: str = ""
     until: int | None = None
     rapid: bool = False
@@ -90,12 +88,12 @@ def grant_approval(
     """Record the approval of one person; `now` is in Unix nanoseconds.
 
     Raises:
-        Refusal: `approval_invalid` for the requester, an agent, a missing role, a role that was not requested, a second grant,
-            a call that is no longer open, or an emergency without reason or end; `approval_expired` after the time. The
-            refusal is recorded too.
+        Refusal: `approval_invalid` for the requester, an agent, a missing role, a role that was not requested, a second grant
+            (also under another account or name), a call that is no longer open, or an emergency without reason or end;
+            `approval_expired` after the time. The refusal is recorded too.
     """
-    approver, role = approval.approver, approval.role
-    with _refusal_recorded(record, requested, approver, approval.account, scripted=approval.scripted):
+    by, role = approval.by, approval.role
+    with _refusal_recorded(record, requested, by):
         _check_open(record, requested)
         asked = {missing.role for missing in requested.missing}
         if role not in asked and not (role == BREAK_GLASS and requested.break_glass):
@@ -103,9 +101,8 @@ def grant_approval(
         _check_time(requested, now)
         if role == BREAK_GLASS:
             _check_emergency(requested, approval.reason, approval.until, now)
-        _check_approver(record, approver, {role}, roles_of)
-        if record.get(f"{requested.key.replace('requested', 'granted', 1)}/{approver}") is not None:
-            raise Refusal("approval_invalid", f"{approver} has already approved this call")
+        _check_approver(record, by, {role}, roles_of)
+        _check_first(record, requested, by)
     granted = ApprovalGranted(
         step=requested.step, index=requested.index, decision_digest=requested.decision_digest, **asdict(approval)
     )
@@ -116,59 +113,56 @@ def reject_approval(
     record: Record,
     requested: ApprovalRequested,
     *,
-    approver: str,
+    by: Principal,
     roles_of: Callable[[str], frozenset[str]],
-    account: str,
     now: int,
     reason: str,
 ) -> None:
     """Record the rejection of one person; one is enough. Only a person who may approve may reject."""
-    with _refusal_recorded(record, requested, approver, account):
+    with _refusal_recorded(record, requested, by):
         _check_open(record, requested)
-        _check_approver(record, approver, {missing.role for missing in requested.missing}, roles_of)
+        _check_approver(record, by, {missing.role for missing in requested.missing}, roles_of)
         _check_time(requested, now)
     rejected = ApprovalRejected(
         step=requested.step,
         index=requested.index,
         decision_digest=requested.decision_digest,
-        approver=approver,
-        account=account,
+        by=by,
         reason=reason,
     )
     record.append(rejected, durable=True)
 
 
-def revoke_approval(record: Record, requested: ApprovalRequested, *, approver: str, account: str, reason: str) -> None:
+def revoke_approval(record: Record, requested: ApprovalRequested, *, by: Principal, reason: str) -> None:
     """Revoke one's own approval before the call is executed.
 
     Raises:
         Refusal: `approval_invalid` if that person has not approved the call, or if it is no longer open.
     """
-    with _refusal_recorded(record, requested, approver, account):
+    with _refusal_recorded(record, requested, by):
         _check_open(record, requested)
         call = record.state.open.get((requested.step, requested.index))
-        if call is None or all(grant.approver != approver for grant in call.grants):
-            raise Refusal("approval_invalid", f"{approver} has not approved this call")
+        if call is None or all(grant.by.subject != by.subject for grant in call.grants):
+            raise Refusal("approval_invalid", f"{by.subject} has not approved this call")
     revoked = ApprovalRevoked(
         step=requested.step,
         index=requested.index,
         decision_digest=requested.decision_digest,
-        approver=approver,
-        account=account,
+        by=by,
         reason=reason,
     )
     record.append(revoked, durable=True)
 
 
 def approved_within_a_minute(
-    journal: Journal, record: Record, requested: ApprovalRequested, *, approver: str, now: int
+    journal: Journal, record: Record, requested: ApprovalRequested, *, by: Principal, now: int
 ) -> list[str]:
     """The actions that this person approved within the last minute, if there are several and this one differs; else empty."""
     this = _action_of(record.get(f"call.decided/{requested.step}/{requested.index}/0"))
     actions: list[str] = []
     for item in journal.every("approval.granted", since=now - RAPID_WINDOW_NS):
         event = item.event
-        if isinstance(event, ApprovalGranted) and event.approver == approver:
+        if isinstance(event, ApprovalGranted) and same_person(event.by, by):
             decided = journal.get(item.run, f"call.decided/{event.step}/{event.index}/0")
             actions.append(_action_of(None if decided is None else decided.event))
     return actions if len(actions) >= RAPID_APPROVALS and any(action != this for action in actions) else []
@@ -179,22 +173,19 @@ def _action_of(event: AnyEvent | None) -> str:
 
 
 @contextmanager
-def _refusal_recorded(
-    record: Record, requested: ApprovalRequested, approver: str, account: str, *, scripted: bool = False
-) -> Generator[None]:
+def _refusal_recorded(record: Record, requested: ApprovalRequested, by: Principal) -> Generator[None]:
     """Record a refused answer in the trace. Refusals of scripts are not recorded, because a script repeats its attempts."""
     try:
         yield
     except Refusal as refusal:
-        if not scripted:
+        if by.authenticated != "script":
             step, index = requested.step, requested.index
             record.append(
                 ApprovalRefused(
                     step=step,
                     index=index,
                     number=record.count(f"approval.refused/{step}/{index}") + 1,
-                    approver=approver,
-                    account=account,
+                    by=by,
                     code=refusal.code,
                     message=refusal.message,
                 ),
@@ -240,12 +231,23 @@ def _check_time(requested: ApprovalRequested, now: int) -> None:
         raise Refusal("approval_expired", "the request has expired: the agent must make the call again")
 
 
-def _check_approver(record: Record, approver: str, roles: set[str], roles_of: Callable[[str], frozenset[str]]) -> None:
+def _check_first(record: Record, requested: ApprovalRequested, by: Principal) -> None:
+    """Raise `approval_invalid` if that person has approved already, under any account or name."""
+    call = record.state.open.get((requested.step, requested.index))
+    grants = () if call is None else call.grants
+    earlier = next((grant.by.subject for grant in grants if same_person(grant.by, by)), None)
+    if (
+        earlier is not None
+        or record.get(f"{requested.key.replace('requested', 'granted', 1)}/{by.subject}") is not None
+    ):
+        raise Refusal("approval_invalid", f"{earlier or by.subject} has already approved this call")
+
+
+def _check_approver(record: Record, by: Principal, roles: set[str], roles_of: Callable[[str], frozenset[str]]) -> None:
     """Raise `approval_invalid` for the user of the run, the person who started it, an agent, or a person without the role."""
-    started = record.state.started
+    started, approver = record.state.started, by.subject
     assert started is not None  # a run with requests has begun
-    own = (started.subjects.user, started.actor)
-    if approver in own or not approver.startswith("user:") or approver == "user:none":
+    if started.is_requested_by(by) or not by.is_person or by.tenant != started.tenant:
         raise Refusal(
             "approval_invalid",
             f"{approver} cannot answer this request: the approver must be a person who did not start the run",

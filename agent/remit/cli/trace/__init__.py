@@ -12,6 +12,7 @@ import click
 from remit.cli.output import echo, json_text, style
 from remit.cli.run_argument import open_run
 from remit.cli.trace.diff import diff_command
+from remit.cli.trace.erase import erase_command
 from remit.cli.trace.filters import RunFilter, with_run_filter
 from remit.cli.trace.prune import prune_command
 from remit.cli.trace.shrink import shrink_command
@@ -94,7 +95,7 @@ def _export_decisions(journal: Journal, runs: Sequence[RunSummary], shape: str) 
     from remit.tracing.reports import decision_as_csv, decision_as_json, decision_csv_header, decision_rows
 
     reviewers = {
-        (item.run, item.granted.key): item.review.reviewer
+        (item.run, item.granted.key): item.review.by.subject
         for item in emergencies(journal, reviewed=True)
         if item.review is not None
     }
@@ -273,5 +274,5 @@ def _short(text: str) -> str:
     return short(text, 60)
 
 
-for _command in (diff_command, shrink_command, prune_command):
+for _command in (diff_command, shrink_command, prune_command, erase_command):
     trace_command.add_command(_command)

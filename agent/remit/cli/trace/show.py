@@ -99,7 +99,7 @@ def _start_lines(report: IncidentReport) -> list[str]:
     started = timeline.started
     assert started is not None
     scripted = " (a written script, not a model)" if started.scripted else ""
-    who = f"{started.subjects.agent} for {started.subjects.user} (account {started.account})"
+    who = f"{started.subjects.agent} for {started.subjects.user} (account {started.by.account})"
     resumed = f", resumed {resumed_text(timeline)}" if timeline.resumed else ""
     lines = [
         f"{who}, {started.model}{scripted}, confinement {started.confinement}",

@@ -15,6 +15,7 @@ from pydantic import Field
 from remit.core.calls import Json, MissingApproval
 from remit.core.errors import Code
 from remit.core.events.event import Event
+from remit.core.principals import Principal
 
 
 class ApprovalRequested(Event):
@@ -40,40 +41,50 @@ class ApprovalRequested(Event):
         return f"approval.requested/{self.step}/{self.index}/{self.decision_digest}"
 
 
-class ApprovalGranted(Event):
+class _Answer(Event):
+    """What one person answered."""
+
+    by: Principal
+
+    @property
+    def approver(self) -> str:
+        """The person: `user:ann`."""
+        return self.by.subject
+
+
+class ApprovalGranted(_Answer):
     """Records that one person approves in one role.
 
-    `approver` is the person, `user:ann`; `account` is the operating-system account that was used. `scripted` is True for an approval
-    that a demonstration script gave. In `role:break-glass`, `reason` is required and the approval counts only before `until`
-    (Unix nanoseconds). `rapid` is True if the person approved several unlike calls within one minute.
+    In `role:break-glass`, `reason` is required and the approval counts only before `until` (Unix nanoseconds). `rapid` is True
+    if the person approved several unlike calls within one minute.
     """
 
     type: Literal["approval.granted"] = "approval.granted"
     step: int
     index: int
     decision_digest: str
-    approver: str
     role: str
-    account: str
-    scripted: bool = False
     reason: str = ""
     until: int | None = None
     rapid: bool = False
+
+    @property
+    def scripted(self) -> bool:
+        """True for an approval that the script of a demonstration gave."""
+        return self.by.authenticated == "script"
 
     @property
     def key(self) -> str:
         return f"approval.granted/{self.step}/{self.index}/{self.decision_digest}/{self.approver}"
 
 
-class ApprovalRejected(Event):
+class ApprovalRejected(_Answer):
     """Records that one person rejects the call. One rejection is enough to refuse it."""
 
     type: Literal["approval.rejected"] = "approval.rejected"
     step: int
     index: int
     decision_digest: str
-    approver: str
-    account: str
     reason: str
 
     @property
@@ -81,15 +92,13 @@ class ApprovalRejected(Event):
         return f"approval.rejected/{self.step}/{self.index}/{self.decision_digest}"
 
 
-class ApprovalRevoked(Event):
+class ApprovalRevoked(_Answer):
     """Records that a person withdraws an approval before the call was executed."""
 
     type: Literal["approval.revoked"] = "approval.revoked"
     step: int
     index: int
     decision_digest: str
-    approver: str
-    account: str
     reason: str
 
     @property
@@ -97,7 +106,7 @@ class ApprovalRevoked(Event):
         return f"approval.revoked/{self.step}/{self.index}/{self.decision_digest}/{self.approver}"
 
 
-class ApprovalRefused(Event):
+class ApprovalRefused(_Answer):
     """Records that Remit refused an approval, a rejection or a withdrawal: the person may not give it, or it is too late.
 
     `number` counts from 1 for each call.
@@ -107,8 +116,6 @@ class ApprovalRefused(Event):
     step: int
     index: int
     number: int
-    approver: str
-    account: str
     code: Code
     message: str
 
@@ -145,8 +152,7 @@ class BreakGlassReviewed(Event):
     index: int
     run: str
     granted: str
-    reviewer: str
-    account: str
+    by: Principal
     note: str
 
     @property

@@ -14,6 +14,7 @@ from remit.core.attempts import Change, Connection, DeniedAccess, Landed, Reache
 from remit.core.calls import Call, Confinement, Decision, Json, ProposedCall, Result
 from remit.core.errors import Code
 from remit.core.events.event import Event
+from remit.core.principals import Principal
 
 
 class CallDecided(Event):
@@ -93,8 +94,8 @@ class AttemptEnded(Event):
 class EffectSettled(Event):
     """Records the outcome of an effect whose completion was not observed, found by the tool's probe or stated by a person.
 
-    `landed` is the outcome. `by` is `probe:tickets.closed` or `user:ann`; `number` counts from 1, separately for probes and for
-    people. `value` is what the call would have returned, None if that is unknown. `account` and `reason` are a person's.
+    `landed` is the outcome. `by` is the person, None for a probe; `probe` is the action that looked, "" for a person. `number`
+    counts from 1, separately for probes and for people. `value` is what the call would have returned, None if that is unknown.
     """
 
     type: Literal["effect.settled"] = "effect.settled"
@@ -102,8 +103,8 @@ class EffectSettled(Event):
     index: int
     number: int
     landed: Landed
-    by: str
-    account: str = ""
+    by: Principal | None = None
+    probe: str = ""  # "tickets.closed"
     reason: str = ""
     value: Json = None
 
@@ -114,7 +115,12 @@ class EffectSettled(Event):
     @property
     def by_person(self) -> bool:
         """True if a person stated the outcome, False for a probe."""
-        return self.by.startswith("user:")
+        return self.by is not None
+
+    @property
+    def source(self) -> str:
+        """Who stated the outcome: `user:ann`, or `probe:tickets.closed`."""
+        return f"probe:{self.probe}" if self.by is None else self.by.subject
 
 
 class CallAnswered(Event):

@@ -9,6 +9,7 @@ from typing import Literal
 
 from remit.core.errors import Code
 from remit.core.events.event import Event
+from remit.core.principals import Principal
 
 
 class HoldSet(Event):
@@ -18,7 +19,7 @@ class HoldSet(Event):
     number: int
     scope: str  # "run:…", "agent:…", "tool:…", "all"
     reason: str
-    account: str
+    by: Principal
 
     @property
     def key(self) -> str:
@@ -31,7 +32,7 @@ class HoldLifted(Event):
     type: Literal["hold.lifted"] = "hold.lifted"
     number: int
     scope: str
-    account: str
+    by: Principal
 
     @property
     def key(self) -> str:

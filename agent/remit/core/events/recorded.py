@@ -25,6 +25,7 @@ from remit.core.events.runs import (
     ModelRequested,
     ModelResponded,
     PolicyChanged,
+    RunErased,
     RunFinished,
     RunPruned,
     RunResumed,
@@ -55,6 +56,7 @@ AnyEvent: TypeAlias = Annotated[
     | RunFinished
     | HoldSet
     | HoldLifted
+    | RunErased
     | RunPruned
     | ToolFailed
     | ToolTrialStarted

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 from remit.core.calls import Confinement, FrozenModel, ProposedCall, Scope, Subjects
 from remit.core.errors import Code
 from remit.core.events.event import Event
+from remit.core.principals import DEFAULT_TENANT, Principal, same_person
 
 Outcome: TypeAlias = Literal[
     "completed",  # the model gave a valid answer
@@ -27,7 +28,7 @@ Content: TypeAlias = Literal[
 
 
 class RunStarted(Event):
-    """Records that a run starts, for whom, and under which rules.
+    """Records that a run starts, for whom, and under which rules. `by` is who started it.
 
     `bundle` is the digest of the policy bundle: the object that lists every file of the workspace that the run uses.
     `actions` are those that the model is offered. `content` says whether the record has what people, models and tools wrote.
@@ -37,8 +38,8 @@ class RunStarted(Event):
 
     type: Literal["run.started"] = "run.started"
     subjects: Subjects
-    account: str  # the operating-system account that started the run
-    actor: str = ""  # the user of that account; differs from `subjects.user` if it acts for another user
+    by: Principal  # its subject differs from `subjects.user` if it acts for another user
+    tenant: str = DEFAULT_TENANT  # of the workspace
     task: str
     prompt: str
     model: str  # "script:script.yaml", "openai:gpt-5"
@@ -54,13 +55,17 @@ class RunStarted(Event):
     scope: Scope | None = None
     shrunk_from: str = ""
 
+    def is_requested_by(self, other: Principal) -> bool:
+        """True if that may be the user of the run, or the person who started it, under any account or name."""
+        return other.subject in self.subjects.all or same_person(self.by, other)
+
 
 class RunResumed(Event):
     """Records that another process resumes the run, possibly under other rules. `count` is 1 for the first time."""
 
     type: Literal["run.resumed"] = "run.resumed"
     count: int
-    account: str
+    by: Principal
     bundle: str
     policy_digest: str
 
@@ -165,6 +170,19 @@ class BudgetSpent(Event):
         return f"budget.spent/{self.step}/{'-' if self.index is None else self.index}/{self.phase}"
 
 
+class RunErased(Event):
+    """Records that what people, models and tools wrote in a run was erased on request. It is recorded in the run named `workspace`."""
+
+    type: Literal["run.erased"] = "run.erased"
+    number: int
+    run: str
+    by: Principal
+
+    @property
+    def key(self) -> str:
+        return f"run.erased/{self.number}/{self.run}"
+
+
 class RunPruned(Event):
     """Records that the retention policy or an operator deleted a run.
 
@@ -175,7 +193,7 @@ class RunPruned(Event):
     type: Literal["run.pruned"] = "run.pruned"
     run: str
     head: str
-    account: str
+    by: Principal
 
     @property
     def key(self) -> str:

@@ -59,9 +59,9 @@ class SqliteDatabase:
         return sqlite3.connect(self._name, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
 
     def _prepare(self) -> None:
+        self._writer.execute("PRAGMA auto_vacuum=INCREMENTAL")  # counts only before the first page is written
         self._writer.execute("PRAGMA journal_mode=WAL")  # readers do not wait for a writer
         self._writer.execute("PRAGMA secure_delete=ON")  # an erased body is overwritten, not only unlinked
-        self._writer.execute("PRAGMA auto_vacuum=INCREMENTAL")  # counts only for a file without tables
 
     def read(self, statement: Sql | sa.ClauseElement, params: Params | None = None) -> list[Row]:
         text, values = text_and_params(statement, params, "sqlite")
@@ -135,8 +135,12 @@ class SqliteDatabase:
 
     def release(self) -> bool:
         with self._writing:
+            before = self._free_pages()
             self._writer.execute(f"PRAGMA incremental_vacuum({RELEASED_AT_ONCE})").fetchall()
-            return bool(self._writer.execute("PRAGMA freelist_count").fetchone()[0])
+            return 0 < self._free_pages() < before
+
+    def _free_pages(self) -> int:
+        return int(self._writer.execute("PRAGMA freelist_count").fetchone()[0])
 
     def close(self) -> None:
         with self._writing:

@@ -88,7 +88,7 @@ class RunRow(SQLModel, table=True):
     """One run, as lists and filters need it. `started` and `ended` are Unix nanoseconds (`ended` 0: it has not ended).
 
     `task` is the beginning of the task, `task_digest` the digest of all its words, "" once it is erased.
-    `in_doubt` has a line for each effect of unknown outcome: `STEP INDEX ANSWERED ACTION`. `bundles` are digests, one a word.
+    `labels` are those of the run, one a word. `in_doubt` has a line for each effect of unknown outcome: `STEP INDEX ANSWERED ACTION`. `bundles` are digests, one a word.
     """
 
     __tablename__ = "run"
@@ -127,6 +127,7 @@ class RunRow(SQLModel, table=True):
     first_denied: str
     first_failed: str
     in_doubt: str = Field(sa_type=sa.Text)
+    labels: str
     bundles: str = Field(sa_type=sa.Text)
 
 
@@ -145,6 +146,17 @@ class ApprovalRow(SQLModel, table=True):
     state: str
     requested: int = Field(sa_type=sa.BigInteger)
     expires: int = Field(sa_type=sa.BigInteger)
+
+
+class SealedRow(SQLModel, table=True):
+    """All events of a finished run up to number `last`, compressed; see `sealing`. They are no longer in `event` and `payload`."""
+
+    __tablename__ = "sealed"
+
+    run: str = Field(primary_key=True, sa_type=_BYTES)
+    last: int = Field(sa_type=sa.BigInteger)
+    chain: bytes = Field(sa_type=sa.LargeBinary)
+    bodies: bytes = Field(sa_type=sa.LargeBinary)
 
 
 class HoldRow(SQLModel, table=True):
@@ -188,6 +200,7 @@ TABLES: Final = {
         "event",
         "payload",
         "head",
+        "sealed",
         "run",
         "approval",
         "hold",
@@ -195,6 +208,6 @@ TABLES: Final = {
         "limit_bucket",
     )
 }
-EVENT, PAYLOAD, HEAD, RUN = (TABLES[name] for name in ("event", "payload", "head", "run"))
+EVENT, PAYLOAD, HEAD, SEALED, RUN = (TABLES[name] for name in ("event", "payload", "head", "sealed", "run"))
 APPROVAL, HOLD, CIRCUIT, LIMIT_BUCKET = (TABLES[name] for name in ("approval", "hold", "circuit", "limit_bucket"))
 PROJECTIONS: Final = (RUN, APPROVAL, HOLD, CIRCUIT, LIMIT_BUCKET)

@@ -21,7 +21,18 @@ from typing import Any, Final, cast
 from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-from remit.core import FrozenModel, Message, ModelError, ModelTurn, Problem, ProposedCall, ToolSpec, WorkspaceError
+from remit.core import (
+    FrozenModel,
+    Message,
+    ModelError,
+    ModelTurn,
+    Principal,
+    Problem,
+    ProposedCall,
+    Subject,
+    ToolSpec,
+    WorkspaceError,
+)
 from remit.core.parsing import MOST_BITS, load_yaml, read_text
 
 FINISHES: Final = ("stop", "tool_calls", "length", "content_filter")
@@ -46,9 +57,14 @@ class ScriptedApproval(FrozenModel):
     """One approval that the script gives in place of a person, for requests of that action."""
 
     action: str
-    approver: str
+    approver: Subject
     role: str
     note: str = ""
+
+    def principal(self, tenant: str) -> Principal:
+        """The person that the script names, whom nobody has authenticated."""
+        name = self.approver.partition(":")[2]
+        return Principal(subject=self.approver, authenticated="script", account=name, issuer="script", tenant=tenant)
 
 
 class Script(FrozenModel):
@@ -184,9 +200,10 @@ class _Reader:
         except ValidationError as error:
             for fault in error.errors():
                 name = ".".join(str(part) for part in fault["loc"])
+                what = "not the name of a user" if fault["type"] == "string_pattern_mismatch" else fault["msg"].lower()
                 self._wrong(
-                    f"approval: {name!r}: {fault['msg'].lower()}",
-                    "write action, approver, role and note, as text",
+                    f"approval: {name!r}: {what}",
+                    "write action, approver (as user:NAME), role and note, as text",
                     line,
                 )
             return []

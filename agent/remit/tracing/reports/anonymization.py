@@ -57,7 +57,9 @@ DECLARED: Final[dict[type[BaseModel], frozenset[str]]] = {
 # Member names that Remit itself uses in the details of an error and in the facts of a decision.
 OWN_NAMES: Final = OWN_DETAILS | {"rules", "resources", "at"}
 # Prefixes of texts with a colon that are not resources of a tool.
-PREFIXES: Final = frozenset({"http", "https", "file", "store", "none", "user", "agent", "role", "probe", "sha256"})
+PREFIXES: Final = frozenset(
+    {"http", "https", "file", "store", "none", "user", "agent", "service", "role", "probe", "sha256"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,6 +38,7 @@ class AuditRow:
     step: int
     index: int
     round: int
+    tenant: str
     agent: str
     user: str
     account: str
@@ -98,9 +99,10 @@ def _row(
         step=event.step,
         index=event.index,
         round=event.round,
+        tenant=started.tenant if started else "",
         agent=started.subjects.agent if started else "",
         user=started.subjects.user if started else "",
-        account=started.account if started else "",
+        account=started.by.account if started else "",
         action=call.action if call else event.proposed.action,
         resources=tuple(dict.fromkeys(touch.resource for touch in call.touches)) if call else (),
         arguments=call.arguments if call else event.proposed.arguments,
@@ -122,8 +124,8 @@ def _erased(item: Recorded, started: RunStarted | None) -> AuditRow:
     _, step, index, number = item.key.split("/")
     return AuditRow(
         at=_at(item), run=item.run, step=int(step), index=int(index), round=int(number),
-        agent=started.subjects.agent if started else "", user=started.subjects.user if started else "",
-        account=started.account if started else "", action="", resources=(), arguments=None, verdict="erased", reason="",
+        tenant=started.tenant if started else "", agent=started.subjects.agent if started else "",
+        user=started.subjects.user if started else "", account=started.by.account if started else "", action="", resources=(), arguments=None, verdict="erased", reason="",
         message="", rules=(), approvals=(), outcome="", policy_digest="", request_digest="", decision_digest="", hash=item.hash,
     )  # fmt: skip
 

@@ -283,7 +283,7 @@ def utc(at: int) -> str:
 
 def resumed_text(timeline: Timeline) -> str:
     """How often a run was resumed, and by which account: `once, by ann`."""
-    last = timeline.resumed[-1].account
+    last = timeline.resumed[-1].by.account
     return f"once, by {last}" if len(timeline.resumed) == 1 else f"{len(timeline.resumed)} times, last by {last}"
 
 

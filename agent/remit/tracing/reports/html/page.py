@@ -77,7 +77,7 @@ def _properties(report: IncidentReport) -> Iterator[tuple[str, str]]:
     timeline, started = report.timeline, report.timeline.started
     if started is not None:
         yield "task", started.task
-        yield "user", f"{started.subjects.user} (account {started.account})"
+        yield "user", f"{started.subjects.user} (account {started.by.account})"
         yield "model", started.model + (" (a written script, not a model)" if started.scripted else "")
         yield "confinement", started.confinement
         yield "policy", started.policy_digest

@@ -1,0 +1,78 @@
+"""`remit journal`: checks the rows that lists and checks read against the events, and writes them again."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from remit.cli.output import echo, json_text, progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SHOWN = 20  # differences on a terminal
+
+
+@click.group("journal", short_help="check the journal's projections, and compute them again")
+def journal_command() -> None:
+    """Check the journal's projections, and compute them again.
+
+    A projection is what `remit trace list`, `remit approve list` and limits read instead of all events.
+
+    \b
+    Examples:
+      remit journal check
+      remit journal rebuild
+    """
+
+
+@journal_command.command("check")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def check_command(as_json: bool) -> None:
+    """Compare every row of the projections with the events. Exit code 1 if one differs.
+
+    \b
+    Examples:
+      remit journal check
+    """
+    from remit.journal import check_projections
+    from remit.workspace import open_session
+
+    found = [str(item) for item in check_projections(open_session().journal, _progress())]
+    if as_json:
+        echo(json_text({"ok": not found, "differences": found}))
+    else:
+        for line in found[:SHOWN]:
+            echo(line)
+        if len(found) > SHOWN:
+            echo(f"… and {len(found) - SHOWN} more")
+        echo(f"{len(found)} rows differ: `remit journal rebuild`" if found else "every row agrees with the events")
+    sys.exit(1 if found else 0)
+
+
+@journal_command.command("rebuild")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def rebuild_command(as_json: bool) -> None:
+    """Write every row that differs from the events again. Runs may go on meanwhile; their rows are right afterwards, too.
+
+    \b
+    Examples:
+      remit journal rebuild
+    """
+    from remit.journal import rebuild_projections
+    from remit.workspace import open_session
+
+    written = rebuild_projections(open_session().journal, _progress())
+    echo(json_text({"ok": True, "written": written}) if as_json else f"{written} rows were written again")
+
+
+def _progress() -> Callable[[int], None]:
+    """Show the progress on a terminal, every hundred runs."""
+
+    def show(number: int) -> None:
+        if number and number % 100 == 0 and sys.stderr.isatty():
+            progress(f"{number} runs read")
+
+    return show

@@ -1,0 +1,54 @@
+"""Seals finished runs: all events of a run become one compressed object, which takes about a tenth of the space."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import sqlalchemy as sa
+
+from remit.core import UsageError
+from remit.journal.hash_chain import verify_chain
+from remit.journal.storage.database import Sql
+from remit.journal.storage.sealed import pack
+from remit.journal.storage.tables import EVENT, PAYLOAD, RUN, SEALED
+from remit.journal.store import IN_ORDER, Journal, as_link
+from remit.journal.upkeep.deletion import check_ended
+
+_of: sa.BindParameter[str] = sa.bindparam("of")
+_SEAL: Final = Sql(SEALED.insert())
+_DELETE: Final = tuple(
+    Sql(table.delete().where(table.c.run == _of, table.c.seq <= sa.bindparam("last"))) for table in (PAYLOAD, EVENT)
+)
+_UNSEALED: Final = Sql(
+    sa.select(RUN.c.run).where(
+        sa.text("ended > 0"),
+        RUN.c.ended < sa.bindparam("before"),
+        ~sa.exists().where(SEALED.c.run == RUN.c.run),
+    )
+)
+
+
+def unsealed_runs(journal: Journal, before: int) -> list[str]:
+    """The runs that ended before this time (Unix nanoseconds) and are not sealed."""
+    return [str(row[0]) for row in journal.read(_UNSEALED, before=before)]
+
+
+def seal_run(journal: Journal, run: str) -> bool:
+    """Make one compressed object of the events of a finished run. False if that was done before.
+
+    An event that is recorded later, such as a settled effect, follows in the table of events.
+    Raises UsageError if the run has not ended, or if its chain is damaged: damage must stay visible.
+    """
+    links = [as_link(row) for row in journal.read(IN_ORDER, of=run, after=-1)]
+    if not links or links[0].seq:
+        return False
+    if any(fault.broken for fault in verify_chain(links)):
+        raise UsageError(f"run {run} is damaged, so that it is not sealed: remit trace verify {run}")
+    chain, bodies = pack(links)
+    last = links[-1].seq
+    with journal.writing() as transaction:
+        check_ended(transaction, run)
+        transaction.execute(_SEAL, {"run": run, "last": last, "chain": chain, "bodies": bodies})
+        for statement in _DELETE:
+            transaction.execute(statement, {"of": run, "last": last})
+    return True
