@@ -14,8 +14,8 @@ import pytest
 from remit.core.events import HoldSet
 from remit.journal import SHARED, WORKSPACE_RUN, Journal, StoredRecord, changes
 from support.events import RUN, append, granted, started
-from support.principals import principal
 from support.journals import ON_POSTGRES, query, script, soon
+from support.principals import principal
 
 LONG_S: Final = 60.0
 APPEND = """

@@ -44,8 +44,8 @@ from remit.journal import (
 )
 from remit.journal.storage.tables import PROJECTIONS
 from support.events import RUN, a_whole_run, ask, claim, decided, granted, requested, runs, started, turn
-from support.principals import principal
 from support.journals import is_whole, query
+from support.principals import principal
 
 TOOLS: Final = ("files", "mail")
 WINDOW: Final = 60_000_000_000

@@ -28,8 +28,8 @@ from remit.journal import (
 )
 from remit.journal.upkeep.deletion import DELETED_AT_ONCE
 from support.events import EPOCH, RUN, append, ask, decided, ended, failed, intended, started, turn
-from support.principals import principal
 from support.journals import script
+from support.principals import principal
 
 AGENTS: Final = ("agent:triage", "agent:clerk")
 USERS: Final = ("user:ann", "user:bob")
