@@ -37,6 +37,8 @@ class LiveRecord(StoredRecord):
         listeners: tuple[Callable[[Recorded], None], ...] = (),
         content: bool = True,
     ) -> None:
+        self._topics = (lease.run, SHARED)
+        self._version = journal.version(self._topics)  # INVARIANT: before the events are read, so that none is missed
         super().__init__(journal, lease.run, listeners=listeners, content=content)
         self._fence = lease.fence
         self._pending: list[tuple[ChainLink, Recorded]] = []
@@ -45,8 +47,6 @@ class LiveRecord(StoredRecord):
         self._writing: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._failure: BaseException | None = None
-        self._topics = (lease.run, SHARED)
-        self._version = journal.version(self._topics)
         self._order = asyncio.Lock()  # one writer at a time: the events of a run have one order
 
     def append(self, event: AnyEvent, *, durable: bool = False) -> Recorded:
