@@ -174,10 +174,15 @@ class Journal:
             if not batch.claims:
                 self.database.append(batch)
                 return
-            with self.database.transaction(durable=batch.durable) as transaction:
-                append_events(transaction, batch)
-                for claim in batch.claims:
-                    limits.grant(transaction, claim, claim.at or batch.links[-1].at)
+            try:
+                with self.database.transaction(durable=batch.durable) as transaction:
+                    append_events(transaction, batch)
+                    # In one order: runs that take from the same limits must not wait for each other.
+                    for claim in sorted(batch.claims, key=lambda claim: claim.scope):
+                        limits.grant(transaction, claim, claim.at or batch.links[-1].at)
+                    transaction.notify(batch.topics)
+            except self.database.conflicts as conflict:
+                raise HeadMoved(str(conflict)) from conflict
 
     @contextmanager
     def writing(self, *, durable: bool = True) -> Generator[Transaction]:

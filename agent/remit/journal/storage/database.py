@@ -123,11 +123,13 @@ class Transaction(Protocol):
 class Database(Protocol):
     """One database that holds a journal. Threads share it.
 
-    Every method raises the errors of its driver; `failures` are their classes, and `conflicts` that of a unique key.
+    Every method raises the errors of its driver; `failures` are their classes, and `conflicts` those of two processes that
+    wrote at once, so that the later one has to look again.
     """
 
     dialect: Dialect
     failures: tuple[type[Exception], ...]
+    conflicts: tuple[type[Exception], ...]
 
     def read(self, statement: Sql | sa.ClauseElement, params: Params | None = None) -> list[Row]:
         """The rows of one statement."""

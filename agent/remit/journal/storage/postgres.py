@@ -39,7 +39,6 @@ CONNECT_TIMEOUT_S: Final = 10
 POOL: Final = 8  # connections of one process; a thread that finds none free waits for one
 LISTEN_S: Final = 5.0  # how often the listener checks that its connection is alive
 RECONNECT_S: Final = 0.2
-_AGAIN: Final = (errors.SerializationFailure, errors.DeadlockDetected)
 
 
 class PostgresDatabase:
@@ -50,6 +49,11 @@ class PostgresDatabase:
 
     dialect: Dialect = "postgresql"
     failures: tuple[type[Exception], ...] = (psycopg.Error, OSError)
+    conflicts: tuple[type[Exception], ...] = (
+        errors.UniqueViolation,
+        errors.SerializationFailure,
+        errors.DeadlockDetected,
+    )
 
     def __init__(self, url: str, *, tenant: str) -> None:
         self._url = url
@@ -171,7 +175,7 @@ class PostgresDatabase:
             with self.transaction(durable=batch.durable) as transaction:
                 append_events(transaction, batch)
                 transaction.notify(batch.topics)
-        except (errors.UniqueViolation, *_AGAIN) as conflict:
+        except self.conflicts as conflict:
             raise HeadMoved(str(conflict)) from conflict
 
     def version(self, topics: Sequence[str]) -> int:

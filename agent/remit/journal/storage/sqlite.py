@@ -41,6 +41,7 @@ class SqliteDatabase:
 
     dialect: Dialect = "sqlite"
     failures: tuple[type[Exception], ...] = (sqlite3.Error, OSError)
+    conflicts: tuple[type[Exception], ...] = (sqlite3.IntegrityError,)  # another process wrote the same key first
 
     def __init__(self, path: Path | None, *, group: int | None = None) -> None:
         self._name = ":memory:" if path is None else str(path)
@@ -100,7 +101,7 @@ class SqliteDatabase:
         with self.transaction(durable=batch.durable) as transaction:
             try:
                 append_events(transaction, batch)
-            except sqlite3.IntegrityError as conflict:
+            except self.conflicts as conflict:
                 # The unique key is the fence between two processes that append without a lease.
                 raise HeadMoved(str(conflict)) from conflict
 
