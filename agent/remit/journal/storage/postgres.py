@@ -94,10 +94,11 @@ class PostgresDatabase:
         """Create the role and the schema of the tenant. Raises UsageError with the statements if this login may not."""
         name = sql.Identifier(self.schema)
         try:
-            with suppress(errors.DuplicateObject), connection.transaction():
+            # UniqueViolation: two processes create it at once.
+            with suppress(errors.DuplicateObject, errors.UniqueViolation), connection.transaction():
                 connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(name))
                 connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(name))
-            with suppress(errors.UniqueViolation), connection.transaction():  # two processes create it at once
+            with suppress(errors.UniqueViolation), connection.transaction():
                 connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}").format(name, name))
         except errors.InsufficientPrivilege:
             login = connection.info.user
