@@ -99,9 +99,8 @@ def list_runs(journal: Journal, query: RunQuery = EVERY_RUN, *, page: int = PAGE
     while True:
         statement = sa.select(RUN).where(*query.conditions)
         if last is not None:
-            statement = statement.where(
-                sa.or_(RUN.c.started < last[0], sa.and_(RUN.c.started == last[0], RUN.c.run < last[1]))
-            )
+            # A comparison of rows is a range of the index; with `OR` each page would read all earlier ones.
+            statement = statement.where(sa.tuple_(RUN.c.started, RUN.c.run) < last)
         rows = journal.read(statement.order_by(RUN.c.started.desc(), RUN.c.run.desc()).limit(page))
         for row in rows:
             yield _summary(row)
