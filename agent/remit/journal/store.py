@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequen
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
+from operator import itemgetter
 from types import TracebackType
 from typing import Final, ParamSpec, TypeVar
 
@@ -71,6 +72,7 @@ _STORED: Final = sa.select(EVENT, PAYLOAD.c.salt, PAYLOAD.c.body).select_from(
     EVENT.outerjoin(PAYLOAD, (EVENT.c.run == PAYLOAD.c.run) & (EVENT.c.seq == PAYLOAD.c.seq))
 )
 _COLUMNS: Final = tuple(column.name for column in _STORED.selected_columns)
+_TIME_OF: Final = itemgetter(*(_COLUMNS.index(name) for name in ("at", "run", "seq")))
 _of: sa.BindParameter[str] = sa.bindparam("of")
 IN_ORDER: Final = Sql(_STORED.where(EVENT.c.run == _of, EVENT.c.seq > sa.bindparam("after")).order_by(EVENT.c.seq))
 _BY_KEY: Final = Sql(_STORED.where(EVENT.c.run == _of, EVENT.c.key == sa.bindparam("named")))
@@ -275,6 +277,7 @@ class Journal:
         """
         if set(kinds) <= set(LOOKED_UP):
             rows = [row for kind in kinds for row in self.read(_BY_TYPE, kind=kind, since=since)]
+            rows.sort(key=_TIME_OF)
         else:
             matching = _STORED.where(EVENT.c.type.in_(kinds), EVENT.c.at >= since)
             rows = self.read(matching.order_by(EVENT.c.at, EVENT.c.run, EVENT.c.seq))
