@@ -87,7 +87,7 @@ class HeadRow(SQLModel, table=True):
 class RunRow(SQLModel, table=True):
     """One run, as lists and filters need it. `started` and `ended` are Unix nanoseconds (`ended` 0: it has not ended).
 
-    `task` is the beginning of the task, `task_digest` the digest of all its words, "" once it is erased.
+    `task` is the beginning of the task, `task_digest` the digest of all its words, "" without content.
     `labels` are those of the run, one a word. `in_doubt` has a line for each effect of unknown outcome: `STEP INDEX ANSWERED ACTION`. `bundles` are digests, one a word.
     """
 
