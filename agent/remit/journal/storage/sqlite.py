@@ -50,6 +50,7 @@ class SqliteDatabase:
             _create_private(path, group)
         self._writing = threading.Lock()
         self._writer = self._connect()
+        self._commits = 0
         self._durable: bool | None = None  # the level of `PRAGMA synchronous` that is set; None before the first write
         _with_retries(self._prepare)
         # A database in memory belongs to one connection.
@@ -92,6 +93,7 @@ class SqliteDatabase:
             try:
                 yield SqliteTransaction(self._writer)
                 self._writer.execute("COMMIT")
+                self._commits += 1
             except BaseException:
                 with suppress(sqlite3.Error):  # SQLite itself rolls back when the disk is full
                     self._writer.execute("ROLLBACK")
@@ -107,6 +109,8 @@ class SqliteDatabase:
 
     def version(self, topics: Sequence[str]) -> int:
         with self._reading:
+            if self._reader is self._writer:
+                return self._commits
             # It counts the commits of other connections, also of this process.
             return int(self._reader.execute("PRAGMA data_version").fetchone()[0])
 
