@@ -115,7 +115,8 @@ def _start(place: Path, fsync: bool) -> None:
     found = programs()
     if found is None:
         raise RuntimeError("there is no PostgreSQL: apt-get install postgresql")
-    settings = [] if fsync else ["fsync=off", "full_page_writes=off"]
+    # Without recycling, what was erased is in no file of the log after a checkpoint.
+    settings = ["wal_recycle=off", *([] if fsync else ["fsync=off", "full_page_writes=off"])]
     given = json.dumps({"lock": str(place), "programs": str(found), "settings": settings})
     line = [sys.executable, "-I", postgres_keeper.__file__, given]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
