@@ -106,13 +106,7 @@ _DELETE_REST: Final = tuple(Sql(table.delete().where(table.c.run == _of)) for ta
 _HOLDS: Final = Sql(sa.select(HOLD.c.scope, HOLD.c.body))
 _CIRCUIT: Final = Sql(sa.select(*(CIRCUIT.c[name] for name in CIRCUIT_COLUMNS)).where(CIRCUIT.c.tool == _of))
 _CIRCUITS: Final = Sql(sa.select(CIRCUIT.c.tool, *(CIRCUIT.c[name] for name in CIRCUIT_COLUMNS)))
-_APPROVAL: Final = Sql(
-    sa.select(APPROVAL).where(
-        APPROVAL.c.run == _of,
-        APPROVAL.c.seq
-        == sa.select(EVENT.c.seq).where(EVENT.c.run == _of, EVENT.c.key == sa.bindparam("named")).scalar_subquery(),
-    )
-)
+_APPROVAL: Final = Sql(sa.select(APPROVAL).where(APPROVAL.c.run == _of, APPROVAL.c.seq == sa.bindparam("number")))
 
 
 class AlreadyRecorded(RemitError):
@@ -225,7 +219,8 @@ class Journal:
     def reviewed_rows(self, run: str, key: str) -> list[Change]:
         """The row of an emergency approval once it is reviewed."""
         columns = [column.name for column in APPROVAL.columns]
-        rows = self.read(_APPROVAL, of=run, named=key)
+        granted = self.get(run, key)
+        rows = [] if granted is None else self.read(_APPROVAL, of=run, number=granted.seq)
         return [Put(table=APPROVAL, row={**dict(zip(columns, row, strict=True)), "state": "reviewed"}) for row in rows]
 
     # -- reading --
