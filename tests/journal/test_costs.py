@@ -62,7 +62,7 @@ def statements(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> Iterator[tu
         for name, found in vars(module).items():
             for part in found if isinstance(found, tuple) else (found,):
                 if isinstance(part, Sql) and not part.text(dialect).startswith("INSERT"):
-                    yield f"{module.__name__.rpartition('.')[2]}.{name}", part.text(dialect), part.values({})
+                    yield f"{module.__name__.rpartition('.')[2]}.{name}", part.text(dialect), part.values({}, dialect)
     asked: list[tuple[Any, Params | None]] = []
     read = journal.database.read
     with monkeypatch.context() as patched:
@@ -119,7 +119,7 @@ def fill(place: str) -> None:
     generated = "FROM generate_series(1, 2000) AS run, generate_series(0, 9) AS seq"
     columns = (
         "lpad(run::text, 32, '0'), 'default', 'user:' || run % 50, 'agent:triage', 1000000 + run * 10, 1000009 + run * 10,"
-        " 'finished', 'completed', '', 'a task', 'digest ' || run % 100, 'm', 1, 'complete', 10, 0, run % 2, '', '', '', ''"
+        " 'finished', 'completed', '', 'a task', 'digest ' || run % 100, 'm', 1, 'complete', 10, 0, run % 2, '', '', '', '', ''"
     )
     query(
         place,
@@ -162,7 +162,7 @@ def test_the_last_page_costs_no_more_than_the_first(journal: Journal, place: Pat
         assert "Rows Removed by Filter" not in page
         assert "Sort" not in page
         return
-    columns = "printf('%032x', value), 'default', 'u', 'a', value / 3, 0, 'running', '', '', '', '', '', 0, '', 0, 0, 0, '', '', '', ''"
+    columns = "printf('%032x', value), 'default', 'u', 'a', value / 3, 0, 'running', '', '', '', '', '', 0, '', 0, 0, 0, '', '', '', '', ''"
     query(
         place,
         f"INSERT INTO run SELECT {columns} FROM (WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n LIMIT 3000) SELECT value FROM n)",

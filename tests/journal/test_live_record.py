@@ -36,7 +36,7 @@ from support.events import (
     succeeded,
     turn,
 )
-from support.journals import Writes, folded, is_whole, query, soon
+from support.journals import Writes, empty, folded, is_whole, query, soon
 
 DAY: Final = 86_400 * NANO
 WORDS: Final = "CANARY of a person"
@@ -249,9 +249,10 @@ class Story:
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=histories())
 def test_whatever_others_record_in_between_the_run_is_what_is_stored(
-    journal: Journal, other: Journal, history: list[Step]
+    journal: Journal, other: Journal, place: Path | str, history: list[Step]
 ) -> None:
     """State, conversation, chain, projections and listeners agree with the stored events."""
+    empty(place)
     run = secrets.token_hex(16)
     seen: list[Recorded] = []
 

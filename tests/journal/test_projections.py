@@ -44,7 +44,7 @@ from remit.journal import (
 )
 from remit.journal.storage.tables import PROJECTIONS
 from support.events import RUN, a_whole_run, ask, claim, decided, granted, requested, runs, started, turn
-from support.journals import is_whole, query
+from support.journals import empty, is_whole, query
 from support.principals import principal
 
 TOOLS: Final = ("files", "mail")
@@ -91,7 +91,7 @@ class History:
     """Random acts of a workspace: runs that processes drive, people who answer, operators, tools that fail, limits, erasure."""
 
     def __init__(self, journal: Journal, draw: Any) -> None:
-        self._journal, self._draw, self._now = journal, draw, 0
+        self._journal, self._draw, self._now = journal, draw, 100 * WINDOW
         self._scope = secrets.token_hex(8)
         self._runs: list[str] = []
         self._emergencies: list[tuple[str, ApprovalGranted]] = []
@@ -191,7 +191,10 @@ class History:
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_whatever_happened_the_projections_are_what_the_events_say(journal: Journal, data: st.DataObject) -> None:
+def test_whatever_happened_the_projections_are_what_the_events_say(
+    journal: Journal, place: Path | str, data: st.DataObject
+) -> None:
+    empty(place)
     history = History(journal, data.draw)
     for _ in range(data.draw(st.integers(1, 12))):
         history.act()

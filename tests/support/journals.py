@@ -19,6 +19,7 @@ import pytest
 from remit.journal import Journal, apply_event, check_projections
 from remit.journal.run_state import RunState
 from remit.journal.storage.database import Batch
+from remit.journal.storage.tables import TABLES
 
 SCHEMA: Final = "remit_default"
 ON_FILE: Final = pytest.mark.parametrize("place", ["sqlite"], indirect=True)
@@ -60,6 +61,11 @@ def query(place: Path | str, *statements: str) -> list[tuple[Any, ...]]:
         connection.execute(f"SET search_path TO {SCHEMA}")  # type: ignore[arg-type]
         cursors = [connection.execute(statement) for statement in statements]  # type: ignore[arg-type]
         return cursors[-1].fetchall() if cursors[-1].description else []
+
+
+def empty(place: Path | str) -> None:
+    """Delete every row of a journal: each example of a property has one of its own, without the time to make it."""
+    query(place, *(f"DELETE FROM {name}" for name in TABLES if name != "remit_schema"))
 
 
 def until(true: Callable[[], Any]) -> None:
