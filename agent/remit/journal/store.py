@@ -152,10 +152,13 @@ class Journal:
         self.close()
 
     async def run_in_thread(self, function: Callable[_P, _T], *given: _P.args, **named: _P.kwargs) -> _T:
-        """Call a function of the journal in one of its threads, so that no commit blocks the event loop."""
+        """Call a function of the journal in one of its threads, so that no commit blocks the event loop.
+
+        It is carried out to its end also if the caller is cancelled.
+        """
         self._check_open()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, partial(function, *given, **named))
+        return await asyncio.shield(loop.run_in_executor(self._executor, partial(function, *given, **named)))
 
     # -- writing --
 
@@ -331,11 +334,13 @@ class Journal:
     @asynccontextmanager
     async def lease(self, run: str) -> AsyncGenerator[Lease]:
         """Hold the lease of the run for the `async with` block. Raises UsageError if another process drives the run."""
-        lease = await self.run_in_thread(self._take_lease, run)
+        taking = asyncio.ensure_future(self.run_in_thread(self._take_lease, run))
         try:
-            yield lease
+            yield await asyncio.shield(taking)
         finally:
-            await self.run_in_thread(self._release_lease, lease)
+            await asyncio.wait([taking])  # a caller that is cancelled meanwhile must not leave the run locked
+            if taking.exception() is None:
+                await self.run_in_thread(self._release_lease, taking.result())
 
     @contextmanager
     def brief_lease(self, run: str) -> Generator[Lease]:
