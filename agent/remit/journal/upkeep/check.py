@@ -177,6 +177,8 @@ def _spent(events: Iterable[Recorded]) -> dict[tuple[str, int], int]:
         before = reserved.get((event.step, event.index)) if event.phase == "used" else None
         if event.phase == "reserved":
             reserved[event.step, event.index] = event
+        elif before is None:  # erased: what the correction belongs to is not known any more
+            continue
         for scope, amount in event.amounts.items():
             at = event.at if before is None else before.at
             key = scope, bucket_of(at, event.windows[scope])
