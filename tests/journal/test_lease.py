@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -19,7 +20,7 @@ from remit.core.events import NANO
 from remit.journal import RUN_LOCKED, Journal, LiveRecord, StoredRecord, lease, open_journal, store
 from remit.journal.lease import EXPIRES_S, is_alive, keep_leases, release_lease, take_lease, this_process
 from support.events import EPOCH, RUN, started
-from support.journals import ON_POSTGRES, WAITING_FOR_LOCK, query, script, until
+from support.journals import ON_POSTGRES, WAITING_FOR_LOCK, query, script, soon, until
 
 LOCKED = re.escape(RUN_LOCKED.format(RUN))
 HOLD = """
@@ -200,3 +201,55 @@ def test_a_process_in_another_namespace_of_process_numbers_counts_as_another_mac
     assert there.rpartition("/")[2] == here.rpartition("/")[2]
     assert there != here
     assert is_alive(f"{there}9 aa", time.time_ns(), time.time_ns())
+
+
+async def test_a_caller_that_is_cancelled_while_it_takes_the_lease_leaves_the_run_free(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise this process would say for ever that it drives the run."""
+    begun, free = threading.Event(), threading.Event()
+
+    def slowly(*given: Any) -> Any:
+        begun.set()
+        assert free.wait(60)
+        return take_lease(*given)
+
+    monkeypatch.setattr(store, "take_lease", slowly)
+
+    async def drive() -> None:
+        async with journal.lease(RUN):
+            raise AssertionError("it was cancelled before")
+
+    driving = asyncio.create_task(drive())
+    await soon(begun.is_set)
+    driving.cancel()
+    await asyncio.sleep(0)
+    free.set()
+    with pytest.raises(asyncio.CancelledError):
+        await driving
+    await soon(lambda: not journal.is_driven(RUN))
+    assert journal._leases == set()
+
+
+async def test_a_caller_that_is_cancelled_twice_still_releases_the_lease(journal: Journal) -> None:
+    """The second time while the release waits for other work of the journal."""
+    driven, free = asyncio.Event(), threading.Event()
+
+    async def drive() -> None:
+        async with journal.lease(RUN):
+            driven.set()
+            await asyncio.sleep(60)
+
+    driving = asyncio.create_task(drive())
+    await driven.wait()
+    busy = [asyncio.create_task(journal.run_in_thread(free.wait, 60)) for _ in range(4)]
+    await asyncio.sleep(0)
+    for _ in range(2):
+        driving.cancel()
+        await asyncio.sleep(0.01)
+    free.set()
+    with pytest.raises(asyncio.CancelledError):
+        await driving
+    await asyncio.gather(*busy)
+    await soon(lambda: not journal.is_driven(RUN))
+    assert journal._leases == set()

@@ -43,7 +43,7 @@ from remit.journal import (
     rebuild_projections,
 )
 from remit.journal.storage.tables import PROJECTIONS
-from support.events import RUN, a_whole_run, ask, claim, decided, granted, requested, runs, started, turn
+from support.events import RUN, a_whole_run, append, ask, claim, decided, granted, requested, runs, started, turn
 from support.journals import empty, is_whole, query
 from support.principals import principal
 
@@ -264,6 +264,20 @@ def test_a_limit_of_which_deleted_runs_have_taken_is_no_damage(journal: Journal,
     StoredRecord(journal, "b" * 32).append(RunFinished(outcome="cancelled"))
     delete_run(journal, "b" * 32)
     assert query(place, "SELECT amount FROM limit_bucket") == [(4,)]
+    assert check_projections(journal) == []
+
+
+def test_an_erased_reservation_is_no_damage_of_a_limit(journal: Journal) -> None:
+    """Nobody can know any more when its correction counted."""
+    at, later = 100 * WINDOW, 100 * WINDOW + WINDOW // 2
+    for run in (RUN, "b" * 32):
+        append(journal, run, started())
+    claim(journal, RUN, spent("reserved", 9, at), of_limit(9, at, most=20))
+    claim(journal, RUN, spent("used", 4, later), of_limit(-5, at))
+    claim(journal, "b" * 32, spent("reserved", 1, later), of_limit(1, later, most=20))
+    assert check_projections(journal) == []
+    append(journal, RUN, RunFinished(outcome="completed"))
+    erase(journal, RUN, 1)
     assert check_projections(journal) == []
 
 
