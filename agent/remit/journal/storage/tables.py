@@ -102,6 +102,7 @@ class RunRow(SQLModel, table=True):
         sa.Index(
             "run_in_doubt",
             "started",
+            "run",
             sqlite_where=sa.text("in_doubt <> ''"),
             postgresql_where=sa.text("in_doubt <> ''"),
         ),
