@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from remit.core.errors import RunEnded
-from remit.journal import Journal, open_journal
+from remit.journal import Journal, StoredRecord
 from remit.journal.hash_chain import ChainFault, link, payload_digest, verify_chain
-from support.events import RUN, a_whole_run, append, edit, recorded, started, succeeded
+from support.events import RUN, a_whole_run, recorded, started, succeeded
+from support.journals import query
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "journal.db"
-
-
-@pytest.fixture
-def journal(path: Path) -> Iterator[Journal]:
+def journal(journal: Journal) -> Journal:
     """A journal with one complete run."""
-    with open_journal(path) as opened:
-        for event in a_whole_run():
-            append(opened, RUN, event)
-        yield opened
+    record = StoredRecord(journal, RUN)
+    for event in a_whole_run():
+        record.append(event)
+    return journal
 
 
 DAMAGE: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
@@ -52,21 +47,21 @@ DAMAGE: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_each_kind_of_damage_has_its_own_fault(journal: Journal, path: Path, damage: str) -> None:
+def test_each_kind_of_damage_has_its_own_fault(journal: Journal, place: Path | str, damage: str) -> None:
     """The fault names what happened to the record, and no consequence is reported."""
     statements, expected = DAMAGE[damage]
-    edit(path, *statements)
+    query(place, *statements)
     faults = journal.verify(RUN)
     assert [(fault.seq, fault.kind) for fault in faults] == expected
     assert all(fault.broken == (fault.kind != "erased") for fault in faults)
 
 
-def test_a_forged_event_does_not_fit_the_next_one(journal: Journal, path: Path) -> None:
+def test_a_forged_event_does_not_fit_the_next_one(journal: Journal, place: Path | str) -> None:
     """An attacker can seal a forged event correctly; the hash in the next event reveals it."""
     before = journal.events(RUN)
     forged = link(RUN, 5, before[5].at, before[4].hash, succeeded(7, 7, value="forged"), "0" * 32)
-    edit(
-        path,
+    query(
+        place,
         f"UPDATE event SET type = '{forged.type}', key = '{forged.key}', hash = '{forged.hash}', "
         f"payload_digest = '{forged.payload_digest}' WHERE seq = 5",
         f"UPDATE payload SET salt = '{forged.salt}', body = '{forged.body}' WHERE seq = 5",
@@ -91,7 +86,7 @@ def test_records_in_another_order_are_reordered() -> None:
     assert {fault.kind for fault in faults} == {"reordered"}
 
 
-def test_an_event_of_another_version_is_not_read_and_still_verifies(journal: Journal, path: Path) -> None:
+def test_an_event_of_another_version_is_not_read_and_still_verifies(journal: Journal, place: Path | str) -> None:
     """The hash covers the text that was written, so this version can verify an event that it cannot read."""
     assert journal.verify(RUN) == ()
     old = replace(
@@ -100,6 +95,6 @@ def test_an_event_of_another_version_is_not_read_and_still_verifies(journal: Jou
     digest = payload_digest(old.salt or "", old.body or "")
     shorter = replace(old, payload_digest=digest)  # a version whose events had fewer fields
     assert verify_chain([replace(shorter, seq=0, prev="", hash=replace(shorter, seq=0, prev="").sealed)]) == ()
-    edit(path, 'UPDATE payload SET body = \'{"type":"model.dreamt"}\' WHERE seq = 1')
+    query(place, 'UPDATE payload SET body = \'{"type":"model.dreamt"}\' WHERE seq = 1')
     with pytest.raises(RunEnded, match="has an event that this version cannot read"):
         journal.events(RUN)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import stat
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from remit.core.errors import RunEnded, UsageError
@@ -24,6 +22,7 @@ from remit.journal import (
     Journal,
     StoredRecord,
     erase,
+    forget_deleted,
     list_runs,
     open_journal,
     resolve_run,
@@ -32,20 +31,11 @@ from remit.journal.hash_chain import ChainFault
 from remit.journal.projections import run_row, summary
 from remit.journal.reducer import apply_event
 from remit.journal.run_state import RunState
+from remit.journal.storage.tables import TABLES
 from support import CORPORA
-from support.events import RUN, a_whole_run, append, edit, started, succeeded
+from support.events import RUN, a_whole_run, append, started, succeeded
+from support.journals import ON_FILE, query, script
 from support.principals import principal
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "traces" / "journal.db"
-
-
-@pytest.fixture
-def journal(path: Path) -> Iterator[Journal]:
-    with open_journal(path) as opened:
-        yield opened
 
 
 def fill(journal: Journal, run: str = RUN) -> None:
@@ -57,16 +47,11 @@ def asked(step: int) -> ModelRequested:
     return ModelRequested(step=step, model="script:script.yaml", input_digest="i")
 
 
-def script(text: str, *args: str) -> subprocess.Popen[str]:
-    """Another process that runs this code."""
-    return subprocess.Popen([sys.executable, "-c", text, *args], stdout=subprocess.PIPE, text=True)
-
-
-def test_every_event_comes_back_as_it_was_recorded(journal: Journal, path: Path) -> None:
-    """Also in a process that opens the file later."""
+def test_every_event_comes_back_as_it_was_recorded(journal: Journal, place: Path | str) -> None:
+    """Also in a process that opens the journal later."""
     appended = [append(journal, RUN, event) for event in a_whole_run()]
     assert [item.event for item in appended] == a_whole_run()
-    with open_journal(path) as other:
+    with open_journal(place) as other:
         assert other.events(RUN) == appended
         assert other.verify(RUN) == ()
 
@@ -102,7 +87,7 @@ def test_runs_do_not_see_each_other(journal: Journal) -> None:
     assert append(journal, RUN, asked(0)).seq == append(journal, "b" * 32, asked(0)).seq == 0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     value=st.recursive(
         st.none()
@@ -117,12 +102,12 @@ def test_runs_do_not_see_each_other(journal: Journal) -> None:
         max_leaves=8,
     )
 )
-def test_every_json_value_survives(value: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_every_json_value_survives(journal: Journal, value: Any) -> None:
     """Results come from tools: nothing in them is lost, and nothing in them breaks the chain."""
-    with open_journal(tmp_path_factory.mktemp("journal") / "journal.db") as journal:
-        append(journal, RUN, succeeded(0, 0, value=value))
-        assert [item.event for item in journal.events(RUN)] == [succeeded(0, 0, value=value)]
-        assert journal.verify(RUN) == ()
+    run = secrets.token_hex(16)
+    append(journal, run, succeeded(0, 0, value=value))
+    assert [item.event for item in journal.events(run)] == [succeeded(0, 0, value=value)]
+    assert journal.verify(run) == ()
 
 
 def test_naughty_strings_survive(journal: Journal) -> None:
@@ -131,8 +116,9 @@ def test_naughty_strings_survive(journal: Journal) -> None:
     strings = (
         json.loads(file.read_text()) if file.exists() else ["'; DROP TABLE event;--", "a\nb", "\u202e", "\x00", "😀"]
     )
+    record = StoredRecord(journal, RUN)
     for step, text in enumerate(strings):
-        append(journal, RUN, ModelFailed(step=step, message=text))
+        record.append(ModelFailed(step=step, message=text))
     assert [item.event.message for item in journal.events(RUN) if isinstance(item.event, ModelFailed)] == strings
     assert journal.verify(RUN) == ()
 
@@ -147,29 +133,27 @@ def test_a_value_that_json_cannot_express_ends_the_run_and_records_nothing(journ
     assert append(journal, RUN, asked(0)).seq == 0
 
 
-def test_only_its_owner_can_read_the_journal(path: Path) -> None:
+@ON_FILE
+def test_only_its_owner_can_read_the_journal(place: Path) -> None:
     """Results may be confidential, so the mode does not depend on the umask."""
     before = os.umask(0)
     try:
-        with open_journal(path) as journal:
+        with open_journal(place) as journal:
             append(journal, RUN, asked(0))
-            modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+            modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in place.parent.iterdir()}
     finally:
         os.umask(before)
     assert set(modes.values()) == {0o600}
-    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(place.parent.stat().st_mode) == 0o700
 
 
 APPEND = """
-import sys
-from pathlib import Path
 from remit.core.events import ModelRequested, ModelFailed
-from remit.journal import AlreadyRecorded, StoredRecord, open_journal
-path, run, name, count = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
+from remit.journal import AlreadyRecorded, StoredRecord
+run, name, count = sys.argv[2], sys.argv[3], int(sys.argv[4])
 won = 0
-with open_journal(path) as journal:
+with journal:
     record = StoredRecord(journal, run)
-    print("ready", flush=True)
     for step in range(count):
         try:
             record.append(ModelRequested(step=step, model=name, input_digest="contested"))
@@ -181,11 +165,11 @@ print(won, flush=True)
 """
 
 
-def test_processes_that_append_to_one_run_lose_nothing_and_never_both_win(path: Path) -> None:
+def test_processes_that_append_to_one_run_lose_nothing_and_never_both_win(place: Path | str) -> None:
     """Each contested key is recorded once, and all that each process appended is one unbroken chain."""
-    processes = [script(APPEND, str(path), RUN, name, "150") for name in ("a", "b")]
-    won = [int(process.communicate(timeout=60)[0].split()[-1]) for process in processes]
-    with open_journal(path) as journal:
+    processes = [script(APPEND, place, RUN, name, "150") for name in ("a", "b")]
+    won = [int(process.communicate(timeout=60)[0]) for process in processes]
+    with open_journal(place) as journal:
         assert journal.verify(RUN) == ()
         records = journal.events(RUN)
     assert [item.seq for item in records] == list(range(450))  # 150 contested, 150 of each process's own
@@ -194,11 +178,8 @@ def test_processes_that_append_to_one_run_lose_nothing_and_never_both_win(path: 
 
 
 FOREVER = """
-import sys
-from pathlib import Path
 from remit.core.events import ModelRequested
-from remit.journal import StoredRecord, open_journal
-journal = open_journal(Path(sys.argv[1]))
+from remit.journal import StoredRecord
 record = StoredRecord(journal, sys.argv[2])
 step = len(record.every())
 while True:
@@ -208,30 +189,30 @@ while True:
 """
 
 
-def test_kill_9_loses_nothing_that_was_recorded(path: Path) -> None:
+def test_kill_9_loses_nothing_that_was_recorded(place: Path | str) -> None:
     """Every append that returned is there afterwards, the chain is intact, and the next process continues it."""
     printed = -1
     for after in (1, 40, 95, 160):
-        process = script(FOREVER, str(path), RUN)
+        process = script(FOREVER, place, RUN)
+        assert process.stdin is not None
         assert process.stdout is not None
         while printed < after:
             printed = int(process.stdout.readline())
         process.send_signal(signal.SIGKILL)
         printed = max([printed, *(int(line) for line in process.stdout.read().split("\n")[:-1])])
         process.stdout.close()
+        process.stdin.close()
         assert process.wait(30) == -signal.SIGKILL
-        with open_journal(path) as journal:
+        with open_journal(place) as journal:
             assert journal.verify(RUN) == ()
             assert len(journal.events(RUN)) in (printed + 1, printed + 2)  # one may be recorded and not yet printed
 
 
 FULL_DISK = """
-import resource, sys
-from pathlib import Path
+import resource
 from remit.core.errors import RunEnded
 from remit.core.events import ModelRequested
-from remit.journal import StoredRecord, open_journal
-journal = open_journal(Path(sys.argv[1]))
+from remit.journal import StoredRecord
 record = StoredRecord(journal, sys.argv[2])
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 for step in range(1000):
@@ -243,46 +224,49 @@ for step in range(1000):
 """
 
 
-def test_a_full_disk_ends_the_run_and_damages_nothing(path: Path) -> None:
+@ON_FILE
+def test_a_full_disk_ends_the_run_and_damages_nothing(place: Path) -> None:
     """The event that does not fit is not recorded, earlier ones are, and the error says what to do."""
-    out, _ = script(FULL_DISK, str(path), RUN).communicate(timeout=60)
+    out, _ = script(FULL_DISK, place, RUN).communicate(timeout=60)
     step, code, text = out.split(" ", 2)
     assert code == "unrecorded"
     assert "the journal journal.db cannot be written" in text
     assert "fix: free disk space" in text
-    with open_journal(path) as journal:
+    with open_journal(place) as journal:
         assert journal.verify(RUN) == ()
         assert len(journal.events(RUN)) == int(step)
         assert append(journal, RUN, asked(int(step))).seq == int(step)
 
 
-def test_a_journal_without_its_tables_ends_the_run(journal: Journal, path: Path) -> None:
+@ON_FILE
+def test_a_journal_without_its_tables_ends_the_run(journal: Journal, place: Path) -> None:
     """For every error of the database the run ends: nothing may happen without a record."""
     append(journal, RUN, asked(0))
-    edit(path, "DROP TABLE payload")
+    query(place, "DROP TABLE payload")
     with pytest.raises(RunEnded, match="unrecorded"):
         append(journal, RUN, asked(1))
     with pytest.raises(RunEnded, match="cannot be read"):
         journal.events(RUN)
-    edit(path, "CREATE TABLE payload (run, seq, salt, body, PRIMARY KEY (run, seq))")
+    query(place, "CREATE TABLE payload (run, seq, salt, body, PRIMARY KEY (run, seq))")
     assert append(journal, RUN, asked(1)).seq == 1  # the half-written event was rolled back
 
 
+@ON_FILE
 @pytest.mark.parametrize("damage", ["a folder", "not a database", "a link"])
-def test_a_journal_that_cannot_be_opened_is_one_clear_error(path: Path, damage: str) -> None:
+def test_a_journal_that_cannot_be_opened_is_one_clear_error(place: Path, damage: str) -> None:
     """One line and a fix, never a traceback."""
-    path.parent.mkdir()
+    place.parent.mkdir()
     if damage == "a folder":
-        path.mkdir()
+        place.mkdir()
     elif damage == "a link":
-        path.symlink_to(path.parent / "elsewhere.db")
+        place.symlink_to(place.parent / "elsewhere.db")
     else:
-        path.write_bytes(b"not a database, but long enough to be asked for its header" * 20)
+        place.write_bytes(b"not a database, but long enough to be asked for its header" * 20)
     with pytest.raises(RunEnded, match=r"the journal journal\.db cannot be opened"):
-        open_journal(path)
+        open_journal(place)
 
 
-def test_erasing_leaves_a_valid_chain_and_no_trace_of_the_text(journal: Journal, path: Path) -> None:
+def test_erasing_leaves_a_valid_chain_and_no_row_with_the_text(journal: Journal, place: Path | str) -> None:
     """A person's data can be erased on request; the record still shows that an event was erased."""
     append(journal, RUN, started(task="find Ann Example's order"))
     append(journal, RUN, RunFinished(outcome="completed"))
@@ -292,8 +276,20 @@ def test_erasing_leaves_a_valid_chain_and_no_trace_of_the_text(journal: Journal,
     first = journal.events(RUN)[0]
     assert (first.event, first.salt) == (None, None)
     assert [run.task for run in list_runs(journal)] == [""]
+    assert "Ann Example" not in str([query(place, f"SELECT * FROM {table}") for table in TABLES])
+
+
+@ON_FILE
+def test_erasing_leaves_no_trace_of_the_text_in_any_file(journal: Journal, place: Path) -> None:
+    """Also not in free pages, nor in the write-ahead log of a journal that stays open."""
+    append(journal, RUN, started(task="find Ann Example's order"))
+    append(journal, RUN, RunFinished(outcome="completed"))
+    assert any(b"Ann Example" in file.read_bytes() for file in place.parent.iterdir())
+    erase(journal, RUN, 0)
+    forget_deleted(journal)
+    assert all(b"Ann Example" not in file.read_bytes() for file in place.parent.iterdir())
     journal.close()
-    assert all(b"Ann Example" not in file.read_bytes() for file in path.parent.iterdir())
+    assert all(b"Ann Example" not in file.read_bytes() for file in place.parent.iterdir())
 
 
 def test_an_unfinished_run_keeps_its_events(journal: Journal) -> None:
@@ -337,12 +333,13 @@ def test_a_run_is_found_by_the_beginning_of_its_id(journal: Journal) -> None:
         resolve_run(journal, WORKSPACE_RUN)
 
 
-def test_the_clock_is_the_callers(path: Path) -> None:
+def test_the_clock_is_the_callers(place: Path | str) -> None:
     """All times come from one clock, which a test or a replay can replace."""
-    with open_journal(path, clock=lambda: 42) as journal:
+    with open_journal(place, clock=lambda: 42) as journal:
         assert append(journal, RUN, asked(0)).at == 42
 
 
+@ON_FILE
 def test_appending_costs_the_same_in_a_long_run(journal: Journal) -> None:
     """The cost of an append, counted in database steps and not in seconds, does not grow with the run."""
     counts: list[int] = []

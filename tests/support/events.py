@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -253,15 +252,6 @@ def spans(path: Path) -> list[dict[str, Any]]:
     """The spans of a trace file, as any reader of OTLP sees them."""
     lines = [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
     return [span for line in lines for scope in line["resourceSpans"][0]["scopeSpans"] for span in scope["spans"]]
-
-
-def edit(path: Path, *statements: str) -> None:
-    """Change the database of a journal directly."""
-    database = sqlite3.connect(path)
-    for statement in statements:
-        database.execute(statement)
-    database.commit()
-    database.close()
 
 
 def _one_call(draw: st.DrawFn, step: int, index: int) -> tuple[CallDecided, list[AnyEvent]]:

@@ -155,3 +155,13 @@ def postgres(postgres_server: Server) -> Iterator[str]:
     """The address of an empty database that only this test uses; the password is in PGPASSWORD."""
     with postgres_server.database() as url:
         yield url
+
+
+@pytest.fixture
+def postgres_journal(postgres_server: Server) -> Iterator[str]:
+    """The address of a database that only this test uses, with the tables of an empty journal."""
+    from remit.journal import open_journal
+
+    template = postgres_server.template("journal", lambda url: open_journal(url).close())
+    with postgres_server.database(template) as url:
+        yield url

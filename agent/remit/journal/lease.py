@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from remit.core import UsageError
 from remit.core.events import NANO
@@ -37,7 +38,8 @@ _TAKE: Final = Sql(
     .where(HEAD.c.run == _of, HEAD.c.fence == _held)
     .values(holder=sa.bindparam("new_holder"), beat=_now, fence=HEAD.c.fence + 1)
 )
-_BEGIN: Final = Sql(HEAD.insert())
+# The two dialects have the same construct; the generated text is the same, too.
+_BEGIN: Final = Sql(postgresql.insert(HEAD).on_conflict_do_nothing())
 _BEAT: Final = Sql(HEAD.update().where(HEAD.c.run == _of, HEAD.c.fence == _held).values(beat=_now))
 _RELEASE: Final = Sql(HEAD.update().where(HEAD.c.run == _of, HEAD.c.fence == _held).values(holder="", beat=0))
 _FORGET: Final = Sql(HEAD.delete().where(HEAD.c.run == _of, HEAD.c.fence == _held, HEAD.c.seq == -1))
@@ -55,12 +57,11 @@ def take_lease(database: Database, run: str, now: int) -> Lease:
     """Take the lease of the run; `now` is in Unix nanoseconds. Raises UsageError while another holder lives."""
     holder = f"{this_process()} {secrets.token_hex(4)}"
     with database.transaction(durable=False) as transaction:
-        found = transaction.execute(_LEASE, {"of": run})
-        if not found:
-            row = {"run": run, "seq": -1, "hash": "", "holder": holder, "beat": now, "fence": 1}
-            transaction.execute(_BEGIN, row)
-            return Lease(run=run, fence=1)
-        ((earlier, beat, fence),) = found
+        # The first number is a time: the row of a run that never began is removed, and a later row must not repeat its numbers.
+        row = {"run": run, "seq": -1, "hash": "", "holder": holder, "beat": now, "fence": now}
+        if transaction.changed(_BEGIN, row):
+            return Lease(run=run, fence=now)
+        ((earlier, beat, fence),) = transaction.execute(_LEASE, {"of": run})
         if is_alive(earlier, beat, now):
             raise UsageError(RUN_LOCKED.format(run))
         if not transaction.changed(_TAKE, {"of": run, "held": fence, "new_holder": holder, "now": now}):

@@ -42,8 +42,11 @@ def grant(transaction: Transaction, claim: Claim, now: int) -> None:
 
     The claim and its event are committed together: after a crash neither is there without the other.
     """
-    if claim.most is None:  # the correction of a claim that was granted before
-        add(transaction, claim.scope, bucket_of(claim.at, claim.window_ns), claim.amount)
+    if (
+        claim.most is None
+    ):  # a correction of what was granted before; what has left the window since has no row, and needs none
+        corrected = bucket_of(claim.at, claim.window_ns)
+        transaction.execute(_ADD, {"of": claim.scope, "at": corrected, "more": claim.amount})
         return
     transaction.lock(claim.scope)
     width = _width(claim.window_ns)

@@ -9,10 +9,11 @@ anybody reads an answer, so an effect without a record is impossible; what a cra
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
 
-from remit.core import Claim, RunEnded
+from remit.core import Claim, Exhausted, RunEnded
 from remit.core.events import AnyEvent, Recorded
 from remit.journal.hash_chain import ChainLink
 from remit.journal.lease import RUN_LOCKED, Lease
@@ -37,6 +38,8 @@ class LiveRecord(StoredRecord):
         listeners: tuple[Callable[[Recorded], None], ...] = (),
         content: bool = True,
     ) -> None:
+        self._topics = (lease.run, SHARED)
+        self._version = journal.version(self._topics)  # INVARIANT: before the events are read, so that none is missed
         super().__init__(journal, lease.run, listeners=listeners, content=content)
         self._fence = lease.fence
         self._pending: list[tuple[ChainLink, Recorded]] = []
@@ -45,8 +48,6 @@ class LiveRecord(StoredRecord):
         self._writing: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._failure: BaseException | None = None
-        self._topics = (lease.run, SHARED)
-        self._version = journal.version(self._topics)
         self._order = asyncio.Lock()  # one writer at a time: the events of a run have one order
 
     def append(self, event: AnyEvent, *, durable: bool = False) -> Recorded:
@@ -72,22 +73,8 @@ class LiveRecord(StoredRecord):
         return [event for event in (*(item.event for item in recorded), *pending) if event is not None]
 
     async def append_claimed(self, event: AnyEvent, claims: Sequence[Claim]) -> None:
-        async with self._order:
-            while True:
-                while self._pending:
-                    await self._write_once()
-                if (earlier := self._earlier(event.key)) is not None:
-                    raise AlreadyRecorded(earlier)
-                head, state = self._written
-                sealed, complete = self._sealed(event, *head)
-                try:
-                    await self._write([sealed], apply_event(state, complete), claims, durable=False)
-                except HeadMoved:
-                    await self._read_others()
-                    continue
-                self._insert([complete])
-                self._tell(complete if self._content else sealed.recorded())
-                return
+        # Shielded: the database may have the event already when the caller is cancelled, and then the record must have it.
+        await asyncio.shield(self._claim(event, claims))
 
     async def commit(self) -> None:
         while self._pending or self._writing is not None:
@@ -102,7 +89,7 @@ class LiveRecord(StoredRecord):
         version = self._journal.version(self._topics)
         if version == self._version:
             return
-        async with self._order:
+        async with self._writing_alone():
             await self._read_others()
         self._version = version
 
@@ -119,18 +106,49 @@ class LiveRecord(StoredRecord):
         if self._writing is None and self._pending:
             self._writing = asyncio.get_running_loop().create_task(self._write_pending())
 
+    @asynccontextmanager
+    async def _writing_alone(self) -> AsyncGenerator[None]:
+        """One writer at a time. Whatever fails ends the run for good: what was appended since may follow from what is lost."""
+        async with self._order:
+            if self._failure is not None:
+                raise self._failure
+            try:
+                yield
+            except (Exhausted, asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as failure:
+                self._failure = failure
+                self._pending.clear()
+                raise
+
     async def _write_pending(self) -> None:
         try:
-            async with self._order:
+            async with self._writing_alone():
                 while self._pending:
                     await self._write_once()
-        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as failure:  # noqa: BLE001 - whatever it is, the run ends, and every waiting caller gets it
-            self._failure = failure
-            self._pending.clear()
+        except BaseException:
+            if self._failure is None:  # cancelled
+                raise
         finally:
             self._writing = None
+
+    async def _claim(self, event: AnyEvent, claims: Sequence[Claim]) -> None:
+        async with self._writing_alone():
+            while (earlier := self._earlier(event.key)) is None:
+                if self._pending:
+                    await self._write_once()
+                    continue
+                head, state = self._written
+                sealed, complete = self._sealed(event, *head)
+                try:
+                    await self._write([sealed], apply_event(state, complete), claims, durable=False)
+                except HeadMoved:
+                    await self._read_others()
+                    continue
+                self._insert([complete])
+                self._tell(complete if self._content else sealed.recorded())
+                return
+        raise AlreadyRecorded(earlier)
 
     async def _write_once(self) -> None:
         """Write what has gathered. If another process appended first, its events come first: the chain has one order."""

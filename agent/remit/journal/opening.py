@@ -82,8 +82,11 @@ def _group_id(group: str) -> int | None:
 
 def _check_schema(database: Database, name: str) -> None:
     """Create the tables in an empty database. Raises UsageError for tables of another version."""
+    has_events = database.has_table(
+        "event"
+    )  # INVARIANT: first. Another process may create all tables at once in between.
     if not database.has_table("remit_schema"):
-        if database.has_table("event"):
+        if has_events:
             raise UsageError(
                 f"the journal {name} was written by an older version of Remit: "
                 "move it away to begin a new one, or read it with the version that wrote it"

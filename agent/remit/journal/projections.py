@@ -67,7 +67,7 @@ def run_row(run: str, state: RunState) -> dict[str, Any]:
         "outcome": state.outcome or "",
         "code": state.code or "",
         "task": _text(started.task)[:LONGEST_TASK] if started else "",
-        "task_digest": task_digest(started.task) if started else "",
+        "task_digest": task_digest(started.task) if started and started.content == "complete" else "",
         "model": _text(started.model) if started else "",
         "scripted": int(started.scripted) if started else 0,
         "content": started.content if started else "complete",

@@ -46,8 +46,8 @@ _LAST_GOOD: Final = Sql(
     .limit(1)
 )
 _IN_STATE: Final = Sql(
-    sa.select(APPROVAL.c.run, APPROVAL.c.requested, PAYLOAD.c.body)
-    .join(PAYLOAD, (APPROVAL.c.run == PAYLOAD.c.run) & (APPROVAL.c.seq == PAYLOAD.c.seq))
+    sa.select(APPROVAL.c.run, APPROVAL.c.seq, APPROVAL.c.requested, PAYLOAD.c.body)
+    .select_from(APPROVAL.outerjoin(PAYLOAD, (APPROVAL.c.run == PAYLOAD.c.run) & (APPROVAL.c.seq == PAYLOAD.c.seq)))
     .where(APPROVAL.c.state == sa.bindparam("state"))
     .order_by(APPROVAL.c.requested)
 )
@@ -99,9 +99,8 @@ def list_runs(journal: Journal, query: RunQuery = EVERY_RUN, *, page: int = PAGE
     while True:
         statement = sa.select(RUN).where(*query.conditions)
         if last is not None:
-            statement = statement.where(
-                sa.or_(RUN.c.started < last[0], sa.and_(RUN.c.started == last[0], RUN.c.run < last[1]))
-            )
+            # A comparison of rows is a range of the index; with `OR` each page would read all earlier ones.
+            statement = statement.where(sa.tuple_(RUN.c.started, RUN.c.run) < last)
         rows = journal.read(statement.order_by(RUN.c.started.desc(), RUN.c.run.desc()).limit(page))
         for row in rows:
             yield _summary(row)
@@ -142,8 +141,17 @@ def resolve_run(journal: Journal, prefix: str) -> str:
 
 
 def approvals_in_state(journal: Journal, state: str) -> list[tuple[str, int, str]]:
-    """The approvals in that state, the oldest first: run, time in Unix nanoseconds, body of the event."""
-    return [(str(row[0]), int(row[1]), str(row[2])) for row in journal.read(_IN_STATE, state=state)]
+    """The approvals in that state, the oldest first, without erased ones: run, time in Unix nanoseconds, body of the event."""
+    found: list[tuple[str, int, str]] = []
+    for run, seq, at, stored in journal.read(_IN_STATE, state=state):
+        body = stored if stored is not None else _sealed_body(journal, run, seq)
+        if body is not None:
+            found.append((run, at, body))
+    return found
+
+
+def _sealed_body(journal: Journal, run: str, seq: int) -> str | None:
+    return next((link.body for link in journal.links(run, after=seq - 1) if link.seq == seq), None)
 
 
 def count_approvals(journal: Journal, state: str) -> int:

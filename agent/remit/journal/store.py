@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequen
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
+from operator import itemgetter
 from types import TracebackType
 from typing import Final, ParamSpec, TypeVar
 
@@ -71,6 +72,7 @@ _STORED: Final = sa.select(EVENT, PAYLOAD.c.salt, PAYLOAD.c.body).select_from(
     EVENT.outerjoin(PAYLOAD, (EVENT.c.run == PAYLOAD.c.run) & (EVENT.c.seq == PAYLOAD.c.seq))
 )
 _COLUMNS: Final = tuple(column.name for column in _STORED.selected_columns)
+_TIME_OF: Final = itemgetter(*(_COLUMNS.index(name) for name in ("at", "run", "seq")))
 _of: sa.BindParameter[str] = sa.bindparam("of")
 IN_ORDER: Final = Sql(_STORED.where(EVENT.c.run == _of, EVENT.c.seq > sa.bindparam("after")).order_by(EVENT.c.seq))
 _BY_KEY: Final = Sql(_STORED.where(EVENT.c.run == _of, EVENT.c.key == sa.bindparam("named")))
@@ -104,13 +106,7 @@ _DELETE_REST: Final = tuple(Sql(table.delete().where(table.c.run == _of)) for ta
 _HOLDS: Final = Sql(sa.select(HOLD.c.scope, HOLD.c.body))
 _CIRCUIT: Final = Sql(sa.select(*(CIRCUIT.c[name] for name in CIRCUIT_COLUMNS)).where(CIRCUIT.c.tool == _of))
 _CIRCUITS: Final = Sql(sa.select(CIRCUIT.c.tool, *(CIRCUIT.c[name] for name in CIRCUIT_COLUMNS)))
-_APPROVAL: Final = Sql(
-    sa.select(APPROVAL).where(
-        APPROVAL.c.run == _of,
-        APPROVAL.c.seq
-        == sa.select(EVENT.c.seq).where(EVENT.c.run == _of, EVENT.c.key == sa.bindparam("named")).scalar_subquery(),
-    )
-)
+_APPROVAL: Final = Sql(sa.select(APPROVAL).where(APPROVAL.c.run == _of, APPROVAL.c.seq == sa.bindparam("number")))
 
 
 class AlreadyRecorded(RemitError):
@@ -156,13 +152,17 @@ class Journal:
         self.close()
 
     async def run_in_thread(self, function: Callable[_P, _T], *given: _P.args, **named: _P.kwargs) -> _T:
-        """Call a function of the journal in one of its threads, so that no commit blocks the event loop."""
+        """Call a function of the journal in one of its threads, so that no commit blocks the event loop.
+
+        It is carried out to its end also if the caller is cancelled.
+        """
         self._check_open()
         try:
             work = asyncio.get_running_loop().run_in_executor(self._executor, partial(function, *given, **named))
         except RuntimeError:  # the interpreter is shutting down and starts no thread
             return function(*given, **named)
-        return await work
+        # A caller that is cancelled does not keep the work from being done.
+        return await asyncio.shield(work)
 
     # -- writing --
 
@@ -177,10 +177,15 @@ class Journal:
             if not batch.claims:
                 self.database.append(batch)
                 return
-            with self.database.transaction(durable=batch.durable) as transaction:
-                append_events(transaction, batch)
-                for claim in batch.claims:
-                    limits.grant(transaction, claim, claim.at or batch.links[-1].at)
+            try:
+                with self.database.transaction(durable=batch.durable) as transaction:
+                    append_events(transaction, batch)
+                    # In one order: runs that take from the same limits must not wait for each other.
+                    for claim in sorted(batch.claims, key=lambda claim: claim.scope):
+                        limits.grant(transaction, claim, claim.at or batch.links[-1].at)
+                    transaction.notify(batch.topics)
+            except self.database.conflicts as conflict:
+                raise HeadMoved(str(conflict)) from conflict
 
     @contextmanager
     def writing(self, *, durable: bool = True) -> Generator[Transaction]:
@@ -221,7 +226,8 @@ class Journal:
     def reviewed_rows(self, run: str, key: str) -> list[Change]:
         """The row of an emergency approval once it is reviewed."""
         columns = [column.name for column in APPROVAL.columns]
-        rows = self.read(_APPROVAL, of=run, named=key)
+        granted = self.get(run, key)
+        rows = [] if granted is None else self.read(_APPROVAL, of=run, number=granted.seq)
         return [Put(table=APPROVAL, row={**dict(zip(columns, row, strict=True)), "state": "reviewed"}) for row in rows]
 
     # -- reading --
@@ -273,6 +279,7 @@ class Journal:
         """
         if set(kinds) <= set(LOOKED_UP):
             rows = [row for kind in kinds for row in self.read(_BY_TYPE, kind=kind, since=since)]
+            rows.sort(key=_TIME_OF)
         else:
             matching = _STORED.where(EVENT.c.type.in_(kinds), EVENT.c.at >= since)
             rows = self.read(matching.order_by(EVENT.c.at, EVENT.c.run, EVENT.c.seq))
@@ -331,11 +338,13 @@ class Journal:
     @asynccontextmanager
     async def lease(self, run: str) -> AsyncGenerator[Lease]:
         """Hold the lease of the run for the `async with` block. Raises UsageError if another process drives the run."""
-        lease = await self.run_in_thread(self._take_lease, run)
+        taking = asyncio.ensure_future(self.run_in_thread(self._take_lease, run))
         try:
-            yield lease
+            yield await asyncio.shield(taking)
         finally:
-            await self.run_in_thread(self._release_lease, lease)
+            await asyncio.wait([taking])  # a caller that is cancelled meanwhile must not leave the run locked
+            if taking.exception() is None:
+                await self.run_in_thread(self._release_lease, taking.result())
 
     @contextmanager
     def brief_lease(self, run: str) -> Generator[Lease]:

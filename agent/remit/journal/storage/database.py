@@ -42,20 +42,23 @@ class Sql:
 
     def __init__(self, statement: sa.ClauseElement) -> None:
         self._statement = statement
-        self._texts: dict[Dialect, str] = {}
-        self._fixed: dict[str, Any] = {}  # values that are part of the statement
+        self._compiled: dict[Dialect, tuple[str, Params]] = {}
 
     def text(self, dialect: Dialect) -> str:
         """The statement as the driver of that database reads it."""
-        if dialect not in self._texts:
-            compiled = self._statement.compile(dialect=_DIALECTS[dialect])
-            self._fixed = {name: value for name, value in compiled.params.items() if value is not None}
-            self._texts[dialect] = str(compiled)
-        return self._texts[dialect]
+        return self._for(dialect)[0]
 
-    def values(self, params: Params | None) -> Params:
-        """Every value of the statement; `text` is called first."""
-        return {**self._fixed, **(params or {})} if self._fixed else params or {}
+    def values(self, params: Params | None, dialect: Dialect) -> Params:
+        """Every value of the statement: the given ones, and those that are part of it, which differ between databases."""
+        fixed = self._for(dialect)[1]
+        return {**fixed, **(params or {})} if fixed else params or {}
+
+    def _for(self, dialect: Dialect) -> tuple[str, Params]:
+        if dialect not in self._compiled:
+            compiled = self._statement.compile(dialect=_DIALECTS[dialect])
+            fixed = {name: value for name, value in compiled.params.items() if value is not None}
+            self._compiled[dialect] = str(compiled), fixed
+        return self._compiled[dialect]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,11 +126,13 @@ class Transaction(Protocol):
 class Database(Protocol):
     """One database that holds a journal. Threads share it.
 
-    Every method raises the errors of its driver; `failures` are their classes, and `conflicts` that of a unique key.
+    Every method raises the errors of its driver; `failures` are their classes, and `conflicts` those of two processes that
+    wrote at once, so that the later one has to look again.
     """
 
     dialect: Dialect
     failures: tuple[type[Exception], ...]
+    conflicts: tuple[type[Exception], ...]
 
     def read(self, statement: Sql | sa.ClauseElement, params: Params | None = None) -> list[Row]:
         """The rows of one statement."""
@@ -177,7 +182,7 @@ class Database(Protocol):
 def text_and_params(statement: Sql | sa.ClauseElement, params: Params | None, dialect: Dialect) -> tuple[str, Params]:
     """The statement as the driver reads it, and its parameters."""
     if isinstance(statement, Sql):
-        return statement.text(dialect), statement.values(params)
+        return statement.text(dialect), statement.values(params, dialect)
     compiled = statement.compile(dialect=_DIALECTS[dialect], compile_kwargs={"render_postcompile": True})
     return str(compiled), {**compiled.params, **(params or {})}
 

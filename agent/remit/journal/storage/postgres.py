@@ -39,7 +39,6 @@ CONNECT_TIMEOUT_S: Final = 10
 POOL: Final = 8  # connections of one process; a thread that finds none free waits for one
 LISTEN_S: Final = 5.0  # how often the listener checks that its connection is alive
 RECONNECT_S: Final = 0.2
-_AGAIN: Final = (errors.SerializationFailure, errors.DeadlockDetected)
 
 
 class PostgresDatabase:
@@ -50,6 +49,11 @@ class PostgresDatabase:
 
     dialect: Dialect = "postgresql"
     failures: tuple[type[Exception], ...] = (psycopg.Error, OSError)
+    conflicts: tuple[type[Exception], ...] = (
+        errors.UniqueViolation,
+        errors.SerializationFailure,
+        errors.DeadlockDetected,
+    )
 
     def __init__(self, url: str, *, tenant: str) -> None:
         self._url = url
@@ -90,10 +94,11 @@ class PostgresDatabase:
         """Create the role and the schema of the tenant. Raises UsageError with the statements if this login may not."""
         name = sql.Identifier(self.schema)
         try:
-            with suppress(errors.DuplicateObject), connection.transaction():
+            # UniqueViolation: two processes create it at once.
+            with suppress(errors.DuplicateObject, errors.UniqueViolation), connection.transaction():
                 connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(name))
                 connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(name))
-            with suppress(errors.UniqueViolation), connection.transaction():  # two processes create it at once
+            with suppress(errors.UniqueViolation), connection.transaction():
                 connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}").format(name, name))
         except errors.InsufficientPrivilege:
             login = connection.info.user
@@ -171,7 +176,7 @@ class PostgresDatabase:
             with self.transaction(durable=batch.durable) as transaction:
                 append_events(transaction, batch)
                 transaction.notify(batch.topics)
-        except (errors.UniqueViolation, *_AGAIN) as conflict:
+        except self.conflicts as conflict:
             raise HeadMoved(str(conflict)) from conflict
 
     def version(self, topics: Sequence[str]) -> int:

@@ -41,6 +41,7 @@ class SqliteDatabase:
 
     dialect: Dialect = "sqlite"
     failures: tuple[type[Exception], ...] = (sqlite3.Error, OSError)
+    conflicts: tuple[type[Exception], ...] = (sqlite3.IntegrityError,)  # another process wrote the same key first
 
     def __init__(self, path: Path | None, *, group: int | None = None) -> None:
         self._name = ":memory:" if path is None else str(path)
@@ -49,6 +50,7 @@ class SqliteDatabase:
             _create_private(path, group)
         self._writing = threading.Lock()
         self._writer = self._connect()
+        self._commits = 0
         self._durable: bool | None = None  # the level of `PRAGMA synchronous` that is set; None before the first write
         _with_retries(self._prepare)
         # A database in memory belongs to one connection.
@@ -91,6 +93,7 @@ class SqliteDatabase:
             try:
                 yield SqliteTransaction(self._writer)
                 self._writer.execute("COMMIT")
+                self._commits += 1
             except BaseException:
                 with suppress(sqlite3.Error):  # SQLite itself rolls back when the disk is full
                     self._writer.execute("ROLLBACK")
@@ -100,12 +103,14 @@ class SqliteDatabase:
         with self.transaction(durable=batch.durable) as transaction:
             try:
                 append_events(transaction, batch)
-            except sqlite3.IntegrityError as conflict:
+            except self.conflicts as conflict:
                 # The unique key is the fence between two processes that append without a lease.
                 raise HeadMoved(str(conflict)) from conflict
 
     def version(self, topics: Sequence[str]) -> int:
         with self._reading:
+            if self._reader is self._writer:
+                return self._commits
             # It counts the commits of other connections, also of this process.
             return int(self._reader.execute("PRAGMA data_version").fetchone()[0])
 

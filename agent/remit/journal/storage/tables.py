@@ -87,7 +87,7 @@ class HeadRow(SQLModel, table=True):
 class RunRow(SQLModel, table=True):
     """One run, as lists and filters need it. `started` and `ended` are Unix nanoseconds (`ended` 0: it has not ended).
 
-    `task` is the beginning of the task, `task_digest` the digest of all its words, "" once it is erased.
+    `task` is the beginning of the task, `task_digest` the digest of all its words, "" without content.
     `labels` are those of the run, one a word. `in_doubt` has a line for each effect of unknown outcome: `STEP INDEX ANSWERED ACTION`. `bundles` are digests, one a word.
     """
 
@@ -102,6 +102,7 @@ class RunRow(SQLModel, table=True):
         sa.Index(
             "run_in_doubt",
             "started",
+            "run",
             sqlite_where=sa.text("in_doubt <> ''"),
             postgresql_where=sa.text("in_doubt <> ''"),
         ),

@@ -22,7 +22,7 @@ from remit.journal.projections import (
 )
 from remit.journal.reducer import apply_event
 from remit.journal.run_state import Circuit, RunState
-from remit.journal.storage.database import Drop, Put, drop_statement, put_statement
+from remit.journal.storage.database import Drop, Put, Sql, drop_statement, put_statement
 from remit.journal.storage.tables import APPROVAL, HEAD, PROJECTIONS
 from remit.journal.store import Journal
 
@@ -80,13 +80,21 @@ def rebuild_run(journal: Journal, run: str) -> None:
     """Write the rows of one run again: after events of it were erased."""
     rows = _run_puts(run, journal.events(run))
     with journal.writing() as transaction:
+        reviewed_before = [seq for (seq,) in transaction.execute(_REVIEWED, {"of": run})]
         for table in (_TABLES["run"], APPROVAL):
             transaction.execute(table.delete().where(table.c.run == run))
         for put in rows:
             transaction.execute(put_statement(put.table), put.row)
+        for seq in reviewed_before:  # reviews are events of the workspace, which stay
+            transaction.execute(_REVIEW, {"of": run, "number": seq})
 
 
 _TABLES: Final = {table.name: table for table in PROJECTIONS}
+_of: sa.BindParameter[str] = sa.bindparam("of")
+_REVIEWED: Final = Sql(sa.select(APPROVAL.c.seq).where(APPROVAL.c.run == _of, APPROVAL.c.state == "reviewed"))
+_REVIEW: Final = Sql(
+    APPROVAL.update().where(APPROVAL.c.run == _of, APPROVAL.c.seq == sa.bindparam("number")).values(state="reviewed")
+)
 
 
 def _stored(journal: Journal) -> dict[Place, Row]:
@@ -169,6 +177,8 @@ def _spent(events: Iterable[Recorded]) -> dict[tuple[str, int], int]:
         before = reserved.get((event.step, event.index)) if event.phase == "used" else None
         if event.phase == "reserved":
             reserved[event.step, event.index] = event
+        elif before is None:  # erased: what the correction belongs to is not known any more
+            continue
         for scope, amount in event.amounts.items():
             at = event.at if before is None else before.at
             key = scope, bucket_of(at, event.windows[scope])

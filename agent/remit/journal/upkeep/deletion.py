@@ -56,3 +56,8 @@ def check_ended(transaction: Transaction, run: str) -> None:
     rows = transaction.execute(_ENDED, {"of": run})
     if rows and not rows[0][0]:
         raise UsageError(f"run {run!r} has not finished and still needs its events: finish it first")
+
+
+def bodies_of(run: str) -> str:
+    """The lock of whoever seals or erases the bodies of a run: a body that is read, erased and then sealed would come back."""
+    return f"bodies/{run}"

@@ -12,7 +12,7 @@ from remit.journal.storage.sealed import without_bodies
 from remit.journal.storage.tables import PAYLOAD, SEALED
 from remit.journal.store import SEALED_OBJECT, Journal
 from remit.journal.upkeep.check import rebuild_run
-from remit.journal.upkeep.deletion import check_ended
+from remit.journal.upkeep.deletion import bodies_of, check_ended
 
 _of: sa.BindParameter[str] = sa.bindparam("of")
 _RESEAL: Final = Sql(SEALED.update().where(SEALED.c.run == _of).values(bodies=sa.bindparam("left")))
@@ -30,6 +30,7 @@ def erase(journal: Journal, run: str, *numbers: int) -> None:
     if missing := sorted(erased - known):
         raise UsageError(f"run {run!r} has no event {missing[0]}")
     with journal.writing() as transaction:
+        transaction.lock(bodies_of(run))
         check_ended(transaction, run)
         for _, chain, bodies in transaction.execute(SEALED_OBJECT, {"of": run}):
             transaction.execute(_RESEAL, {"of": run, "left": without_bodies(run, chain, bodies, erased)})

@@ -1,0 +1,167 @@
+"""Waiting tasks are woken by what other processes record; nobody looks four times a second."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from remit.core.events import HoldSet
+from remit.journal import SHARED, WORKSPACE_RUN, Journal, StoredRecord, changes
+from support.events import RUN, append, granted, started
+from support.journals import ON_POSTGRES, query, script, soon
+from support.principals import principal
+
+LONG_S: Final = 60.0
+APPEND = """
+from support.events import append, granted
+from remit.journal import StoredRecord
+record = StoredRecord(journal, sys.argv[2])
+print("ready", flush=True)
+import time
+for line in sys.stdin:
+    record.append(granted(0, 0, f"user:{line.strip()}"))
+    print(time.time(), flush=True)
+"""
+
+
+def watching() -> int:
+    return sum(thread.name == "remit-changes" for thread in threading.enumerate())
+
+
+async def woken_after(journal: Journal, topics: Sequence[str], before: int) -> float:
+    """The time at which a task that waits is woken."""
+    await journal.changes.wait(topics, before, LONG_S)
+    return time.time()
+
+
+async def test_a_commit_of_another_process_wakes_whoever_waits_for_it(journal: Journal, place: Path | str) -> None:
+    """Within half a second. One thread waits for them all, and ends when nobody waits any more."""
+    append(journal, RUN, started())
+    process = script(APPEND, place, RUN)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    took: list[float] = []
+    for number in range(3):  # the machine may be busy once
+        before = journal.version((RUN,))
+        waiting = [asyncio.create_task(woken_after(journal, (RUN,), before)) for _ in range(50)]
+        await soon(lambda: watching() == 1)
+        await asyncio.sleep(0.1)
+        assert not any(task.done() for task in waiting)
+        process.stdin.write(f"{number}\n")
+        process.stdin.flush()
+        woken = await asyncio.wait_for(asyncio.gather(*waiting), LONG_S)
+        took.append(max(woken) - float(await asyncio.to_thread(process.stdout.readline)))
+        assert journal.version((RUN,)) != before
+    assert min(took) < 0.5
+    process.communicate(timeout=LONG_S)
+    await soon(lambda: watching() == 0)
+
+
+async def test_nobody_waits_longer_than_asked(journal: Journal) -> None:
+    began = time.monotonic()
+    await journal.changes.wait((RUN,), journal.version((RUN,)), 0.05)
+    assert 0.05 <= time.monotonic() - began < 20
+    await journal.changes.wait((RUN,), journal.version((RUN,)) - 1, LONG_S)  # has changed before
+    assert time.monotonic() - began < 30
+
+
+async def test_a_task_that_is_cancelled_waits_no_more(journal: Journal) -> None:
+    waiting = asyncio.create_task(journal.changes.wait((RUN,), journal.version((RUN,)), LONG_S))
+    await soon(lambda: watching() == 1)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    await soon(lambda: watching() == 0)
+
+
+def test_two_event_loops_wait_at_once(journal: Journal, other: Journal) -> None:
+    """The one thread wakes tasks of both."""
+    before = journal.version((RUN,))
+    asyncio.run(journal.changes.wait((RUN,), before, 0.01))  # a loop that has ended is no harm
+    woken: list[float] = []
+    threads = [
+        threading.Thread(target=lambda: woken.append(asyncio.run(woken_after(journal, (RUN,), before))))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    append(other, RUN, started())
+    for thread in threads:
+        thread.join(LONG_S)
+    assert len(woken) == 2
+
+
+async def test_a_hold_wakes_every_run_and_is_seen_at_once(journal: Journal, other: Journal) -> None:
+    assert journal.holds() == {}
+    before = journal.version((SHARED,))
+    waiting = asyncio.create_task(woken_after(journal, (SHARED,), before))
+    hold = HoldSet(number=0, scope="all", reason="upgrade", by=principal("ann"))
+    other.append_shared(WORKSPACE_RUN, hold)
+    await asyncio.wait_for(waiting, LONG_S)
+    assert journal.holds() == {"all": hold}
+    assert other.holds() == {"all": hold}
+
+
+@ON_POSTGRES
+async def test_what_happens_in_one_run_does_not_wake_another_one(journal: Journal, other: Journal) -> None:
+    """A thousand runs that wait would all look."""
+    append(other, RUN, started())
+    append(other, "b" * 32, started())
+    before = journal.version((RUN,))
+    append(other, "b" * 32, granted(0, 0))
+    await journal.changes.wait((RUN,), before, 0.3)
+    assert journal.version((RUN,)) == before
+    append(other, RUN, granted(0, 0))
+    await asyncio.wait_for(woken_after(journal, (RUN,), before), LONG_S)
+
+
+@ON_POSTGRES
+async def test_nothing_is_missed_while_the_listener_has_no_connection(
+    journal: Journal, other: Journal, place: str
+) -> None:
+    """PostgreSQL keeps no notifications for a connection that was lost."""
+    record = StoredRecord(other, RUN)
+    record.append(started())
+    before = journal.version((RUN,))
+    listeners = (
+        "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'remit'"
+        " AND (query LIKE 'LISTEN%' OR query = 'SELECT 1')"
+    )
+    waiting = asyncio.create_task(woken_after(journal, (RUN,), before))
+    await soon(lambda: watching() == 1)
+    ended = query(place, f"SELECT pg_terminate_backend(pid) {listeners}")
+    assert ended == [(True,)]
+    record.append(granted(0, 0))
+    await asyncio.wait_for(waiting, LONG_S)
+    await soon(lambda: len(query(place, f"SELECT 1 {listeners}")) == 1)  # it listens again
+    await soon(lambda: journal.version((RUN,)) == journal.version((RUN,)))
+    before = journal.version((RUN,))
+    record.append(granted(0, 0, "user:eve"))
+    await asyncio.wait_for(woken_after(journal, (RUN,), before), LONG_S)
+
+
+async def test_a_database_that_is_gone_does_not_stop_the_thread_that_waits(
+    journal: Journal, other: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits finds it out when it reads; once the database is back, changes are seen again."""
+    monkeypatch.setattr(changes, "WAIT_S", 0.02)
+    before, wait, broken = journal.version((RUN,)), journal.database.wait, [True]
+
+    def failing(count: int, timeout: float) -> int:
+        if broken[0]:
+            raise OSError("gone")
+        return wait(count, timeout)
+
+    monkeypatch.setattr(journal.database, "wait", failing)
+    waiting = asyncio.create_task(woken_after(journal, (RUN,), before))
+    await soon(lambda: watching() == 1)
+    await asyncio.sleep(0.05)
+    broken[0] = False
+    append(other, RUN, started())
+    await asyncio.wait_for(waiting, LONG_S)
