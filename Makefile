@@ -12,10 +12,8 @@ BENCHES := $(sort $(wildcard tests/benchmarks/*.py))
 # pyright's launcher asks the index for a newer version of itself unless this variable is set.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-SITE := .cache/site/index.html
-
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check docs bench bench-attacks ablate abuse soak faithful exact golden kills
+.PHONY: help setup run test check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful exact golden kills
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -50,34 +48,38 @@ exact: setup  ## Policy at full size: 312,000 requests compared with stock Casbi
 	    -n auto -q -s tests/policy/test_casbin_reference.py tests/policy/test_reload.py tests/analysis/test_diff.py \
 	    tests/analysis/test_reviewer_questions.py -k "random or reload or brute_force or several or exactly" $(ARGS)
 
-check:  ## Everything that CI checks: style, types, imports, the workspace, tests
+check:  ## Everything that CI checks: style, types, imports, the workspace, documentation, tests
 	@$(SETUP) --group lint --group docs
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
+	@# Two at a time. The output of each is printed when it has ended.
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target check-pyright check-source check-mypy docs check-workspace
+	@$(MAKE) --no-print-directory test
+
+check-mypy:
 	$(BIN)/mypy
-	$(BIN)/mypy .ci/bootstrap.py
-	MYPYPATH=docs/examples/shop $(BIN)/mypy docs/examples
-	$(BIN)/mypy docs/generator
 	@# One run per tool, with the packages of the tool: mypy accepts only one file named main.py per run.
 	@set -e; for tool in $(TOOLS); do echo "$(BIN)/mypy $$tool"; \
 	    $(BIN)/mypy --python-executable "$$($(BIN)/remit tool env $$(basename $$(dirname $$tool)))" $$tool; done
+
+check-pyright:
 	$(BIN)/pyright
 	@set -e; for tool in $(TOOLS); do echo "$(BIN)/pyright $$tool"; \
 	    $(BIN)/pyright --pythonpath "$$($(BIN)/remit tool env $$(basename $$(dirname $$tool)))" $$tool; done
+
+check-source:
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/deptry agent/remit
 	@# Complexity A to C only.
 	@echo "$(BIN)/radon cc -n D agent/remit"; complex="$$($(BIN)/radon cc -n D -s agent/remit)"; \
 	    test -z "$$complex" || { echo "$$complex"; echo "error: split these functions: complexity D or worse"; exit 1; }
+
+check-workspace:
 	$(BIN)/remit check
-	@$(MAKE) --no-print-directory docs
-	@$(MAKE) --no-print-directory test
 
 docs:  ## Build the documentation into .cache/site, without network: a broken link is an error
 	@$(SETUP) --group docs
-	@# Not --quiet: it hides warnings from the strict mode too.
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
-	@echo "documentation: $(SITE)"
+	@PYTHONPATH=docs $(BIN)/python -m generator.site
 
 golden: setup  ## Record the golden traces of the current format again; refused once a release has them
 	@$(BIN)/python tests/support/golden.py

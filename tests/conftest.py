@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import compileall
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from remit.runtime import runner as run_module
 from remit.workspace import session as session_module
 from remit.workspace.identity import subject_of
 from remit.workspace.template import write_starter
-from support import cli_server
+from support import ROOT, cli_server
 from support.http_servers import authority
 from support.otlp_collector import collecting
 from support.principals import principal
@@ -22,6 +23,12 @@ from support.runs import Command, CommandResult, Play, Played, Remit
 from support.workspaces.ledger import ledger_workspace
 
 pytest_plugins = ["support.harness", "support.postgres"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile Remit once: with PYTHONDONTWRITEBYTECODE, each process that the tests start would do it again."""
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(ROOT / "agent" / "remit", quiet=2)
 
 
 @pytest.fixture

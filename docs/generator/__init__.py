@@ -6,7 +6,7 @@ sites can take the same pages from `reference.pages()`.
 reference       every generated page, by path
 schemas         the JSON Schema of each file that people write
 repository      pages and files outside docs/ that pages link to
-navigation      the order of pages and folders
-accessibility   corrections of the theme's HTML
+theme           the order of pages and folders, and corrections of the theme's HTML
 hook            what MkDocs calls
+site            builds the site, if a file has changed
 """

@@ -15,9 +15,8 @@ from mkdocs.structure.pages import Page
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from generator import reference
-from generator.accessibility import corrected
-from generator.navigation import navigation
 from generator.repository import linked_files, linked_pages, project_pages, rewritten, swallowed_lists
+from generator.theme import corrected, navigation
 
 _log = logging.getLogger("mkdocs.hooks.generator")
 

@@ -17,9 +17,9 @@ from remit.broker import holds as hold
 from remit.broker import retries as retry
 from remit.broker.retries import FIRST_DELAY_S, LONGEST_DELAY_S
 from remit.core.calls import Call, Subjects
-from remit.core.errors import Refusal
+from remit.core.errors import Code, Refusal
 from remit.core.events import AttemptBegun, AttemptEnded, Recorded
-from remit.journal import open_journal
+from remit.journal import Journal, open_journal
 from remit.runtime import runner as run
 from remit.workspace.manifest.manifest import Breaker
 from remit.workspace.session import WorkspaceSession, open_session

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from generator.accessibility import corrected
-from generator.navigation import navigation
 from generator.repository import linked_files, linked_pages, rewritten, swallowed_lists
+from generator.theme import corrected, navigation
 
 
 @pytest.mark.parametrize(

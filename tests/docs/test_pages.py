@@ -122,6 +122,9 @@ def test_a_page_that_shows_something_else_fails(tmp_path: Path, command: Command
     for text in (
         "```console\n$ echo one\ntwo\n```",
         "```console\n$ false\n```",
+        "```console\n$ remit --version\nremit, version 9\n```",
+        "```console\n$ remit --version | cat\nremit, version 9\n```",
+        "```console\n$ remit no-such-command > out.txt\n```",
         '```diff title="a.txt"\n-absent\n+present\n```',
     ):
         page.write_text(f'```text title="a.txt"\nfirst\n```\n\n{text}\n')
@@ -130,6 +133,13 @@ def test_a_page_that_shows_something_else_fails(tmp_path: Path, command: Command
         reader.follow(first)
         with pytest.raises(AssertionError, match="line 5"):
             reader.follow(second)
+
+
+def test_a_pipe_and_a_file_get_what_a_command_prints(tmp_path: Path, command: Command) -> None:
+    page = tmp_path / "page.md"
+    shown = "$ remit check --help | grep -c Usage\n1\n$ remit --version > out.txt\n$ cat out.txt\nremit, version …\n"
+    page.write_text(f"```console\n{shown}```\n")
+    Reader(tmp_path, command).follow(*blocks_of(page))
 
 
 def test_an_ellipsis_is_a_part_of_a_line_and_alone_any_lines() -> None:

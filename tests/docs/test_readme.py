@@ -12,7 +12,7 @@ import pytest
 from remit.cli import COMMANDS
 from remit.core.errors import CODES
 from remit.workspace.template import starter_folder
-from support.documents import ON_CALL, commands_of
+from support.documents import ON_CALL, commands_of, help_of
 from support.pages import pages
 from support.runs import TASK, Remit
 
@@ -60,14 +60,13 @@ def test_the_page_on_results_lists_every_code_with_its_sentence() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_every_command_that_a_page_names_exists_with_its_options(remit: Remit, page: Path) -> None:
+def test_every_command_that_a_page_names_exists_with_its_options(page: Path) -> None:
     for words in commands_of(page.read_text()):
         command = words[1]
         assert command in COMMANDS, words
-        help_text = remit(command, "--help").out
+        help_text = help_of(command)
         if "Commands:" in help_text and len(words) > 2:
-            command = f"{command} {words[2]}"
-            help_text = remit(*words[1:3], "--help").out
+            help_text = help_of(*words[1:3])
         for word in words[2:]:
             if word.startswith("-"):
                 assert word in help_text, words

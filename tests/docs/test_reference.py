@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 import pytest
-from click.testing import CliRunner
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from generator import python, reference, schemas, telemetry
-from remit.cli import remit as cli
 from remit.core.errors import ModelCode, OperatorCode
 from remit.core.events.event import Event
 from remit.core.parsing import TomlTable
@@ -28,6 +26,7 @@ from remit.tracing import read_trace
 from remit.tracing.metrics import Metrics
 from remit.tracing.spans import Spans
 from support import ROOT
+from support.documents import help_of
 
 PACKAGE: Final = ROOT / "agent" / "remit"
 GOLDEN: Final = sorted((ROOT / "traces" / "golden").rglob("*.jsonl"))
@@ -79,7 +78,7 @@ def below_of(kind: type) -> set[type]:
 
 def helped(*words: str) -> Iterator[tuple[tuple[str, ...], str]]:
     """What `--help` prints, of the command and of every command below it."""
-    text = CliRunner().invoke(cli, [*words, "--help"], terminal_width=200).output
+    text = help_of(*words)
     yield words, text
     for name in re.findall(r"^  (\S+)", text.partition("\nCommands:\n")[2], re.MULTILINE):
         yield from helped(*words, name)

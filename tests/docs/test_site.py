@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-import fcntl
 import importlib.util
 import os
 import random
 import re
 import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +16,7 @@ from urllib.parse import unquote
 import pytest
 
 from generator import python
+from generator.site import SITE, NotBuilt, build, mkdocs
 from support import ROOT
 from support.browser import CHROMIUM, Browser, browser, lacking
 
@@ -33,32 +32,13 @@ WITHOUT_TRANSITIONS: Final = (
 VIOLATIONS: Final = "axe.run().then(found => found.violations.map(one => `${one.id}: ${one.nodes[0].html}`))"
 
 
-def build(*options: str) -> subprocess.CompletedProcess[str]:
-    """Run MkDocs where nothing can be reached."""
-    env = os.environ | {
-        "NO_MKDOCS_2_WARNING": "1",
-        "https_proxy": "http://127.0.0.1:9",
-        "http_proxy": "http://127.0.0.1:9",
-    }
-    command = [sys.executable, "-m", "mkdocs", "build", *options]
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-
-
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, built once for all test processes."""
+def site() -> Path:
+    """The site of `make docs`. It is built here if a file has changed since, once for all test processes."""
     if importlib.util.find_spec("mkdocs") is None:
         lacking("mkdocs", "run make docs")
-    shared = tmp_path_factory.getbasetemp()
-    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
-    with open(shared / "site.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (shared / "site").exists():
-            done = build("--site-dir", str(shared / "part"))
-            assert done.returncode == 0, done.stderr
-            assert "WARNING" not in done.stderr
-            (shared / "part").rename(shared / "site")
-    return shared / "site"
+    build()
+    return SITE
 
 
 class Links(HTMLParser):
@@ -118,22 +98,51 @@ def test_a_broken_link_or_anchor_of_a_page_is_found(tmp_path: Path) -> None:
     assert broken(pages_of(tmp_path)) == ["a.html: b.html", "a.html: #gone"]
 
 
-@pytest.mark.parametrize(
-    ("text", "warning"), [("[a](b.md)", "not found"), ("[a](#b)", "no such anchor"), ("[a](b.py)", "b.py")]
-)
-def test_make_docs_refuses_a_broken_link(tmp_path: Path, text: str, warning: str) -> None:
-    """With the settings of mkdocs.yml, and one page."""
+def test_make_docs_refuses_broken_links(tmp_path: Path) -> None:
+    """With the settings of mkdocs.yml, and three pages. The strict mode counts one warning for each."""
     if importlib.util.find_spec("mkdocs") is None:
         lacking("mkdocs", "run make docs")
     settings = (ROOT / "mkdocs.yml").read_text("utf-8")
     (validation,) = re.findall(r"^validation:\n(?:  .+\n)+", settings, re.MULTILINE)
     (strict,) = re.findall(r"^strict: .+\n", settings, re.MULTILINE)
     (tmp_path / "docs").mkdir()
-    (tmp_path / "docs" / "index.md").write_text(f"# A page\n\n{text}\n")
+    for page, link in (("index", "gone.md"), ("anchor", "#gone"), ("file", "gone.py")):
+        (tmp_path / "docs" / f"{page}.md").write_text(f"# A page\n\n[a]({link})\n")
     (tmp_path / "mkdocs.yml").write_text(f"site_name: x\n{strict}{validation}")
-    done = build("--config-file", str(tmp_path / "mkdocs.yml"))
+    done = mkdocs("--config-file", str(tmp_path / "mkdocs.yml"))
     assert done.returncode == 1
-    assert warning in done.stderr
+    warnings = [line for line in done.stderr.splitlines() if line.startswith("WARNING")]
+    for warning, what in (("'index.md'", "'gone.md'"), ("'anchor.md'", "'#gone'"), ("'file.md'", "'gone.py'")):
+        assert [line for line in warnings if warning in line and what in line], warnings
+    assert "3 warnings" in done.stdout + done.stderr
+
+
+def test_the_site_is_built_again_if_a_file_or_the_site_has_changed_or_the_build_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, index = tmp_path / "page.md", tmp_path / ".cache" / "site" / "index.html"
+    results = [(0, ""), (0, ""), (1, ""), (0, "WARNING"), (0, "")]
+
+    def mkdocs() -> subprocess.CompletedProcess[str]:
+        index.parent.mkdir(exist_ok=True)
+        index.write_text(page.read_text())
+        code, printed = results.pop(0)
+        return subprocess.CompletedProcess([], code, "", printed)
+
+    for name, value in {"ROOT": tmp_path, "SITE": index.parent, "_STAMP": tmp_path / ".cache/stamp"}.items():
+        monkeypatch.setattr(f"generator.site.{name}", value)
+    monkeypatch.setattr("generator.site.mkdocs", mkdocs)
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    (tmp_path / ".gitignore").write_text(".cache/\n")
+    page.write_text("one")
+    assert (build(), build()) == (True, False)
+    index.write_text("edited")
+    assert (build(), build(), index.read_text()) == (True, False, "one")
+    page.write_text("two")
+    for _ in ("a failure", "a warning"):
+        with pytest.raises(NotBuilt):
+            build()
+    assert (build(), build(), results) == (True, False, [])
 
 
 def test_every_public_name_and_its_methods_have_an_anchor(site: Path) -> None:
@@ -151,11 +160,11 @@ def test_every_public_name_and_its_methods_have_an_anchor(site: Path) -> None:
 # -- in a browser ------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def tab(tmp_path: Path) -> Any:
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Any:
     if CHROMIUM is None:
         lacking("chromium", "apt-get install chromium")
-    with browser(tmp_path / "profile") as opened:
+    with browser(tmp_path_factory.mktemp("browser")) as opened:
         yield opened
 
 
@@ -169,7 +178,7 @@ def axe() -> str:
 
 def violations(tab: Browser, path: Path) -> list[str]:
     """What axe-core finds on a page, on a desktop and on a phone."""
-    tab.open(path)
+    tab.go(path)
     tab.value(WITHOUT_TRANSITIONS)
     tab.value(f"{axe()}; 0")
     found: list[str] = []
@@ -184,6 +193,7 @@ def test_axe_core_finds_nothing_on_sampled_pages(site: Path, tab: Browser, tmp_p
     """Pages that are drawn by chance from a fixed seed; a page without a language and with a picture without text fails."""
     every = sorted(pages_of(site))
     sampled = random.Random(SEED).sample(every, PAGES) if PAGES else every
+    tab.open(site / "index.html")
     assert [one for path in sampled for one in violations(tab, path)] == []
     picture = base64.b64encode(b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>").decode()
     (tmp_path / "bad.html").write_text(

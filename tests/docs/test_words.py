@@ -57,6 +57,9 @@ def pattern_of(words: str) -> re.Pattern[str]:
 
 EVERYWHERE: Final = [(pattern_of(row["pattern"]), row["instead"]) for row in LIST["word"] if not row.get("names")]
 IN_NAMES: Final = [(pattern_of(row["pattern"]), row["instead"]) for row in LIST["word"] if row.get("names")]
+# What any pattern of the list finds. Most files have none of it, and are searched once.
+ANY: Final = pattern_of("|".join(row["pattern"] for row in LIST["word"] if not row.get("names")))
+ANY_NAME: Final = pattern_of("|".join(row["pattern"] for row in LIST["word"] if row.get("names")))
 
 
 def words_found(path: Path) -> Iterator[str]:
@@ -66,9 +69,10 @@ def words_found(path: Path) -> Iterator[str]:
     except UnicodeDecodeError:
         return
     name = path.relative_to(ROOT).as_posix()
-    for number, line in enumerate(text.splitlines(), 1):
-        yield from _found(name, number, line, line, EVERYWHERE)
-    if path.suffix == ".py":
+    if ANY.search(text):
+        for number, line in enumerate(text.splitlines(), 1):
+            yield from _found(name, number, line, line, EVERYWHERE)
+    if path.suffix == ".py" and ANY_NAME.search(text):
         lines = text.splitlines()
         for token in tokenize.generate_tokens(io.StringIO(text).readline):
             if token.type == tokenize.NAME:

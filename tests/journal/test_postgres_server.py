@@ -22,16 +22,22 @@ from support.slow_postgres import Proxy, slow_postgres
 
 WAIT_S = 60.0
 CONFTEST = 'pytest_plugins = ["support.postgres"]\n'
-ADDRESS = "def note(server): open('address', 'w').write(f'{server.pid} {server.folder}')\n"
-USES_IT = (
-    ADDRESS
-    + """
-import pytest, time
-def test_passes(postgres_server, postgres): note(postgres_server)
-def test_fails(postgres): assert False
-def test_stays(postgres): time.sleep(600)
+USES_IT = """
+import os, time
+import pytest
+
+@pytest.mark.parametrize("number", range(4))
+def test_passes(postgres_server, postgres, number):
+    with open("address", "a") as file:
+        file.write(f"{postgres_server.pid} {postgres_server.folder} {os.getpid()}\\n")
+    time.sleep(0.2)
+
+def test_fails(postgres):
+    assert False
+
+def test_stays(postgres):
+    time.sleep(600)
 """
-)
 
 
 @pytest.fixture
@@ -60,7 +66,15 @@ def pytest_in(project: Path, *arguments: str, **environment: str) -> subprocess.
         f"--basetemp={project / 'temp'}",
         *arguments,
     ]
-    return subprocess.Popen(line, cwd=project, env=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        line,
+        cwd=project,
+        env=given,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def until(true: Callable[[], Any]) -> None:
@@ -71,25 +85,32 @@ def until(true: Callable[[], Any]) -> None:
         time.sleep(0.02)
 
 
+def servers(project: Path) -> set[tuple[str, str]]:
+    """The first process and the folder of each server that tests used."""
+    path = project / "address"
+    return {tuple(line.split()[:2]) for line in path.read_text().splitlines()} if path.exists() else set()
+
+
 def left(project: Path) -> list[str]:
-    """What is left of the server whose address a test noted: its process, its folder."""
-    pid, folder = (project / "address").read_text().split()
-    return [str(path) for path in (Path("/proc", pid), Path(folder)) if path.exists()]
+    """What is left of these servers."""
+    paths = [path for pid, folder in servers(project) for path in (Path("/proc", pid), Path(folder))]
+    return [str(path) for path in paths if path.exists()]
 
 
-def test_nothing_of_the_server_is_left_after_a_session_with_a_failed_test(project: Path) -> None:
-    session = pytest_in(project, "-k", "passes or fails")
+def test_the_workers_of_a_session_share_one_server_and_nothing_of_it_is_left_if_a_test_fails(project: Path) -> None:
+    session = pytest_in(project, "-p", "xdist", "-n", "2", "-k", "passes or fails")
     out, _ = session.communicate(timeout=WAIT_S)
-    assert "1 failed, 1 passed" in out
+    assert "1 failed, 4 passed" in out
+    assert len(servers(project)) == 1
+    assert len({line.split()[2] for line in (project / "address").read_text().splitlines()}) == 2
     assert left(project) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill -9"])
 def test_nothing_of_the_server_is_left_after_a_session_that_is_stopped(project: Path, number: signal.Signals) -> None:
     session = pytest_in(project, "-k", "passes or stays")
-    until((project / "address").exists)
-    until(lambda: (project / "address").read_text().count(" "))
-    session.send_signal(number)
+    until(lambda: servers(project))
+    os.killpg(session.pid, number)  # the whole group, as a terminal does
     session.communicate(timeout=WAIT_S)
     until(lambda: not left(project))
 
@@ -123,7 +144,7 @@ with shared_server(Path(sys.argv[1]), fsync=False) as server:
     assert not Path("/proc", str(own.pid)).exists()
 
 
-def test_the_server_is_unprivileged_listens_on_loopback_only_and_waits_for_the_disk_unless_told_not_to(
+def test_the_server_is_unprivileged_listens_on_loopback_only_and_waits_for_the_disk_unless_fsync_is_off(
     project: Path, postgres_server: Server
 ) -> None:
     owner = Path("/proc", str(postgres_server.pid)).stat().st_uid
@@ -137,7 +158,7 @@ def test_the_server_is_unprivileged_listens_on_loopback_only_and_waits_for_the_d
         for setting in ("fsync", "full_page_writes", "synchronous_commit"):
             assert admin.execute(f"SHOW {setting}").fetchone() == ("on",)
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-        psycopg.connect(postgres_server.url("postgres").replace(postgres_server.password, "wrong"))
+        psycopg.connect(postgres_server.url("postgres"), password="wrong")
 
 
 def test_each_test_has_an_empty_database_of_its_own_that_an_ordinary_role_owns(

@@ -16,7 +16,7 @@ from remit.tracing.reports.timeline import build_timeline
 from remit.tracing.reports.verification import verify
 from remit.workspace.session import open_session
 from support import bulk_runs
-from support.cli_server import SERVER
+from support.cli_server import server
 from support.events import spans
 from support.runs import DONE, turn
 from support.workspaces.ledger import effects
@@ -89,8 +89,8 @@ def test_a_run_killed_anywhere_leaves_a_file_equal_to_its_journal_that_names_wha
 
 def kill_in_the_middle(folder: Path, name: str, *, after: int, later_s: float) -> None:
     """Play the run in a process, and kill it `later_s` seconds after that number of events."""
-    receiver, sender = SERVER.Pipe(duplex=False)
-    process = SERVER.Process(target=bulk_runs.play_slowly, args=(str(folder), name, sender))
+    receiver, sender = server().Pipe(duplex=False)
+    process = server().Process(target=bulk_runs.play_slowly, args=(str(folder), name, sender))
     process.start()
     sender.close()
     with contextlib.suppress(EOFError):  # the run ended before

@@ -46,9 +46,13 @@ class Browser:
         if earlier:
             self.ask("Target.closeTarget", targetId=earlier)
         self._session = self.ask("Target.attachToTarget", targetId=self._target, flatten=True)["sessionId"]
-        self.events.clear()
         for domain in ("Page", "Network", "Runtime", "Log"):
             self.ask(f"{domain}.enable")
+        self.go(path)
+
+    def go(self, path: Path) -> None:
+        """Load a file in the page that is open, whose process has compiled the scripts that both use. Wait until it has been loaded."""
+        self.events.clear()
         self.ask("Page.navigate", url=path.as_uri())
         self._until(lambda: any(event["method"] == "Page.loadEventFired" for event in self.events))
 

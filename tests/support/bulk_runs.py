@@ -24,7 +24,7 @@ from remit.runtime import runner as run
 from remit.tracing import open_trace, read_trace, write_portable
 from remit.workspace import session
 from remit.workspace.bundle import open_bundle
-from support.cli_server import SERVER
+from support.cli_server import server
 from support.lifecycle import Killed
 from support.principals import OPERATOR, principal
 from support.runs import DONE
@@ -115,7 +115,7 @@ def play_run(
 
 def in_parallel(work: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> None:
     """Run `work` once for each of the arguments, in parallel processes."""
-    processes = [SERVER.Process(target=work, args=given) for given in arguments]
+    processes = [server().Process(target=work, args=given) for given in arguments]
     for process in processes:
         process.start()
     for process in processes:

@@ -1,6 +1,7 @@
 """Runs commands as a user does, each in a new process that is forked from one that has already imported Remit.
 
-Importing LangGraph and SQLAlchemy takes a third of the time of a command. The tests run hundreds of commands and import once.
+Imports, and the test of how this machine confines tools, take most of the time of a command. The tests run hundreds of commands
+and do both once (`support.cli_imports`). Some tests of `end_to_end/` and some commands of pages start the installed command.
 """
 
 from __future__ import annotations
@@ -12,25 +13,33 @@ import runpy
 import sys
 import tempfile
 from collections.abc import Mapping
+from functools import cache
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
-from remit.cli import COMMANDS, main
-from remit.guardrails.secret_formats import DETECTORS
+import pytest
+
+from remit.cli import main
+from remit.sandbox import sandbox
+from support import TESTS
 from support.runs import CommandResult
 
 WITHOUT = "REMIT_TESTS_WITHOUT"  # set by `make ablate`: the protection to remove in commands too
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(
-    [
-        "remit.client",
-        "remit.runtime.runner",
-        "remit.replay.replayer",
-        "remit.analysis.workspace_check",
-        "remit.tools.workbench",
-        *(f"remit.cli.{module}" for module, _ in COMMANDS.values()),
-        *(f"detect_secrets.plugins.{name}" for name in DETECTORS),
-    ]
-)
+
+
+@cache
+def server() -> ForkServerContext:
+    """The process from which others are forked, started at the first use.
+
+    A server does not get `sys.path` (CPython before 3.14), so it finds the modules of the tests by PYTHONPATH.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["support.cli_imports"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(TESTS), prepend=os.pathsep)
+        forkserver.ensure_running()
+    return context
 
 
 def command(
@@ -59,7 +68,7 @@ def _ended(
         out, err = Path(folder_of_output, "out"), Path(folder_of_output, "err")
         environment = {**os.environ, **(env or {})}
         given = (words, str(folder), environment, str(out), str(err), largest_file)
-        process = SERVER.Process(target=_run, args=given)
+        process = server().Process(target=_run, args=given)
         process.start()
         process.join(timeout)
         if process.exitcode is None:
@@ -90,15 +99,22 @@ def _run(
     os.environ.update(environment)
     sys.path[:0] = environment.get("PYTHONPATH", "").split(os.pathsep)  # only a starting interpreter reads it
     if WITHOUT in environment:
-        import pytest
-
         from adversarial.mutation import take_away
 
         take_away(environment[WITHOUT], pytest.MonkeyPatch())
+    else:
+        _inherit_sandboxes()
     os.chdir(folder)
+    assert "support.cli_imports" in sys.modules, "the server of commands has not imported what they need"
     sys.argv = [*words]
     if words[0] == "remit":
         main()
     else:
         sys.path.insert(0, folder)
         runpy.run_path(words[0], run_name="__main__")
+
+
+def _inherit_sandboxes() -> None:
+    """Use the tiers that the server found. The key of a sandbox has all that a tier depends on, and the process."""
+    shared = sandbox._shared
+    shared.update({(os.getpid(), *key[1:]): found for key, found in list(shared.items())})

@@ -25,7 +25,7 @@ import re
 import shlex
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -172,19 +172,29 @@ class Reader:
             assert done.code == 0, where
 
     def _done(self, command: str) -> CommandResult:
-        """The command in a shell; `remit` alone, or a Python file, is started from a process that has imported Remit."""
-        words = shlex.split(command, comments=True)
-        alone = not {"|", ">", "<", "&&", ";", "2>/dev/null"} & set(words)
-        if words[0] == "remit" and alone:
-            return self.command(self.folder, *words[1:])
-        if words[0] == "python" and words[1].endswith(".py") and alone:
-            return cli_server.script(self.folder, *words[1:])
+        """The result of a command line of bash. `remit` and Python files are started from a process that has imported Remit."""
+        simple = SIMPLE.fullmatch(command)
+        if simple is None:
+            return self._shell(command)
+        words, operator, then = shlex.split(simple[1], comments=True), simple[2], simple[3]
+        start = cli_server.script if words[0] == "python" else self.command
+        done = start(self.folder, *words[1:])
+        if operator == "|":
+            last = self._shell(then, done.out)
+            return replace(last, err=done.err + last.err)
+        if operator == ">":
+            (self.folder / then.strip()).write_text(done.out)
+            return replace(done, out="")
+        return done
+
+    def _shell(self, command: str, given: str = "") -> CommandResult:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         source = os.pathsep.join((str(ROOT / "agent"), os.environ.get("PYTHONPATH", "")))
         done = subprocess.run(
             ["bash", "-c", command],
             cwd=self.folder,
-            env={**os.environ, "PATH": path, "PYTHONPATH": source, **GIT},
+            env={**os.environ, "PATH": path, "PYTHONPATH": source, **PYTEST, **GIT},
+            input=given,
             capture_output=True,
             text=True,
             timeout=120,
@@ -198,6 +208,10 @@ class Reader:
 
 
 OPERATOR: Final = '"*" = "user:operator"'
+# A command that needs no shell of its own, and what follows it: a pipe or a file for its output.
+SIMPLE: Final = re.compile(r"((?:remit|python \w+\.py)\b[^|<>;&]*)(?:([|>])([^|<>;&]+))?")
+# The pytest of a reader has the plug-in of Remit, and not the others that this environment has.
+PYTEST: Final = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "remit.testing.plugin"}
 GIT: Final = {
     "GIT_CONFIG_COUNT": "2",
     "GIT_CONFIG_KEY_0": "user.name",

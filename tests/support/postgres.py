@@ -38,7 +38,10 @@ def programs() -> Path | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """A running server. `pid` is its first process, `folder` is where its data is."""
+    """A running server. `pid` is its first process, `folder` is where its data is.
+
+    Addresses have no password, as in remit.toml: `shared_server` puts it into PGPASSWORD.
+    """
 
     port: int
     password: str
@@ -47,7 +50,7 @@ class Server:
 
     def url(self, database: str, *, user: str = OWNER) -> str:
         """The address of a database, for the ordinary role that owns it, or for `ADMIN`, who may do everything."""
-        return f"postgresql://{user}:{self.password}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
 
     @contextmanager
     def database(self, template: str = "template0") -> Iterator[str]:
@@ -76,7 +79,7 @@ class Server:
         """A connection of the superuser, each statement its own transaction."""
         import psycopg  # 60 ms, which only tests with a database pay
 
-        with psycopg.connect(self.url(database, user=ADMIN), autocommit=True) as connection:
+        with psycopg.connect(self.url(database, user=ADMIN), password=self.password, autocommit=True) as connection:
             yield connection
 
 
@@ -84,8 +87,8 @@ class Server:
 def shared_server(folder: Path, *, fsync: bool = True) -> Iterator[Server]:
     """The server of all processes that name this folder: the first one starts it, and it ends with the last one.
 
-    Without `fsync` it does not wait for the disk: for tests that do not look at durability. Raises RuntimeError if it does not
-    start. A child that is forked meanwhile, and runs on, counts as a user.
+    Its password is in PGPASSWORD meanwhile, which libpq reads. Without `fsync` it does not wait for the disk: for tests that do
+    not look at durability. Raises RuntimeError if it does not start. A child that is forked meanwhile, and runs on, counts as a user.
     """
     kind = "fsync" if fsync else "nofsync"
     place = folder / f"postgres-{kind}.address"
@@ -96,9 +99,14 @@ def shared_server(folder: Path, *, fsync: bool = True) -> Iterator[Server]:
             if not place.read_text():
                 _start(place, fsync)
             address = json.loads(place.read_text())
+        before = os.environ.get("PGPASSWORD")
+        os.environ["PGPASSWORD"] = address["password"]
         try:
             yield Server(**{**address, "folder": Path(address["folder"])})
         finally:
+            os.environ.pop("PGPASSWORD", None)
+            if before is not None:
+                os.environ["PGPASSWORD"] = before
             fcntl.flock(used, fcntl.LOCK_UN)
             _wait_for_end(place)
 
@@ -107,7 +115,8 @@ def _start(place: Path, fsync: bool) -> None:
     found = programs()
     if found is None:
         raise RuntimeError("there is no PostgreSQL: apt-get install postgresql")
-    settings = [] if fsync else ["fsync=off", "full_page_writes=off"]
+    # Without recycling, what was erased is in no file of the log after a checkpoint.
+    settings = ["wal_recycle=off", *([] if fsync else ["fsync=off", "full_page_writes=off"])]
     given = json.dumps({"lock": str(place), "programs": str(found), "settings": settings})
     line = [sys.executable, "-I", postgres_keeper.__file__, given]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
@@ -143,6 +152,6 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server
 
 @pytest.fixture
 def postgres(postgres_server: Server) -> Iterator[str]:
-    """The address of an empty database that only this test uses."""
+    """The address of an empty database that only this test uses; the password is in PGPASSWORD."""
     with postgres_server.database() as url:
         yield url

@@ -25,7 +25,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-OWNER: Final = "remit"  # an ordinary role: a superuser would pass every check of rights
+OWNER: Final = "remit"  # may create roles, as a tenant needs one; a superuser would pass every check of rights
 ADMIN: Final = "postgres"
 START_S: Final = 60.0
 TRIES: Final = 5  # another process may take the port first
@@ -105,7 +105,7 @@ def initialize(folder: Path, programs: Path, password: str, account: dict[str, A
     line = [programs / "initdb", "--no-sync", "--no-instructions", "--encoding=UTF8", "--locale=C.UTF-8"]
     line += [f"--username={ADMIN}", f"--pwfile={secret}", "--auth=scram-sha-256", f"--pgdata={folder / 'data'}"]
     _run(line, folder, account)
-    role = f"CREATE ROLE {OWNER} LOGIN PASSWORD '{password}'\n"
+    role = f"CREATE ROLE {OWNER} LOGIN CREATEROLE PASSWORD '{password}'\n"
     _run([programs / "postgres", "--single", "-D", folder / "data", ADMIN], folder, account, role)
 
 

@@ -41,10 +41,13 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 """
 
 
-def pytest_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def pytest_in(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run pytest in that folder; the plugin is found by its entry point."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+    environment = {**os.environ, **variables}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
 
 
 def test_each_test_has_a_workspace_of_its_own_and_a_failure_is_short_and_readable(clerk: Clerk) -> None:
@@ -64,7 +67,7 @@ def test_each_test_has_a_workspace_of_its_own_and_a_failure_is_short_and_readabl
 
 def test_outside_of_a_workspace_the_fixture_says_what_is_missing_and_other_tests_run(tmp_path: Path) -> None:
     (tmp_path / "test_plain.py").write_text("def test_a(): pass\ndef test_b(remit_workspace): pass\n")
-    done = pytest_in(tmp_path, ".")
+    done = pytest_in(tmp_path, "-p", "remit.testing.plugin", ".", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
     assert "1 passed, 1 error" in done.stdout, done.stdout + done.stderr
     assert "create a workspace with `remit init`" in done.stdout
 

@@ -25,6 +25,7 @@ OF_WORKSPACE = {  # no run holds these
     "hold.set",
     "hold.lifted",
     "break_glass.reviewed",
+    "run.erased",
     "run.pruned",
     "tool.failed",
     "tool.trial_started",

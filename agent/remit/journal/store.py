@@ -157,6 +157,7 @@ class Journal:
 
     async def run_in_thread(self, function: Callable[_P, _T], *given: _P.args, **named: _P.kwargs) -> _T:
         """Call a function of the journal in one of its threads, so that no commit blocks the event loop."""
+        self._check_open()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, partial(function, *given, **named))
 
@@ -380,11 +381,14 @@ class Journal:
         with self._failing("written"):
             yield
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError(f"the journal {self.name} is closed: open its workspace again")
+
     @contextmanager
     def _failing(self, verb: str) -> Generator[None]:
         """Raise RunEnded for every error of the database, of the disk and of an event that cannot be written."""
-        if self._closed:
-            raise UsageError(f"the journal {self.name} is closed: open its workspace again")
+        self._check_open()
         try:
             yield
         except HeadMoved:

@@ -32,7 +32,7 @@ from remit.journal import (
     used_bundles,
 )
 from remit.tracing import ObjectStore, read_index, read_trace, trace_path
-from remit.workspace import WorkspaceSession
+from remit.workspace import KeepRule, Settings, WorkspaceSession
 
 _AGE: Final = re.compile(r"([1-9][0-9]{0,4})([hdw])")
 _SECONDS: Final = {"h": 3600, "d": 86_400, "w": 604_800}
@@ -69,12 +69,40 @@ def golden_runs(traces: Path) -> set[str]:
     return kept
 
 
-def prunable(session: WorkspaceSession, older_s: int) -> list[RunSummary]:
-    """The runs that ended more than `older_s` seconds ago, are not golden and have no emergency approval to review."""
-    before = time.time_ns() - older_s * NANO
+def prunable(session: WorkspaceSession, older_s: int | None = None) -> list[RunSummary]:
+    """The runs that ended more than `older_s` seconds ago, are not golden and have no emergency approval to review.
+
+    Without `older_s`, remit.toml says how long each run is kept.
+    """
+    settings, now = session.workspace.settings, time.time_ns()
+    ages = [settings.keep, *(rule.keep for rule in settings.keep_rules)] if older_s is None else []
+    shortest = min((retention_seconds(age) for age in ages if age is not None), default=older_s)
+    if shortest is None:
+        return []
     kept = golden_runs(session.traces) | {item.run for item in emergencies(session.journal)}
-    ended = list_runs(session.journal, RunQuery(ended_before=before))
-    return [row for row in ended if row.run not in kept and not session.journal.is_driven(row.run)]
+    ended = list_runs(session.journal, RunQuery(ended_before=now - shortest * NANO))
+    return [
+        row
+        for row in ended
+        if row.run not in kept
+        and (older_s is not None or _is_over(row, settings, now))
+        and not session.journal.is_driven(row.run)
+    ]
+
+
+def _is_over(row: RunSummary, settings: Settings, now: int) -> bool:
+    """True if the time for which remit.toml keeps the run has passed."""
+    matching = (rule for rule in settings.keep_rules if _matches(row, rule))
+    age = next((rule.keep for rule in matching), settings.keep)
+    return age is not None and row.ended_at is not None and row.ended_at < now - retention_seconds(age) * NANO
+
+
+def _matches(row: RunSummary, rule: KeepRule) -> bool:
+    return (
+        (not rule.agent or row.agent == f"agent:{rule.agent}")
+        and (not rule.outcome or row.outcome == rule.outcome)
+        and (not rule.label or rule.label in row.labels)
+    )
 
 
 def prune(

@@ -1,6 +1,6 @@
 from .answer_contract import AnswerContract
 from .bundle import CODE_DIGESTS, IMPERSONATE, Bundle, files_of, open_bundle, read_digests, tool_specs, vocabulary
-from .definitions import RESERVED, Agent, Budget, Casbin, LookUp, Price, Settings, Tool, Workspace
+from .definitions import RESERVED, Agent, Budget, Casbin, KeepRule, LookUp, Price, Settings, Tool, Workspace
 from .file_schema import MARKER
 from .files import find_workspace, read_code
 from .identity import check_tenant, principal_of_process
@@ -21,6 +21,7 @@ __all__ = [
     "Budget",
     "Bundle",
     "Casbin",
+    "KeepRule",
     "LookUp",
     "Measure",
     "Price",

@@ -92,13 +92,23 @@ class Agent(FrozenModel):
 Casbin: TypeAlias = Literal["effects", "always", "load"]
 
 
+class KeepRule(FrozenModel):
+    """How long the runs that match are kept: "7d". "" as agent, outcome or label stands for all."""
+
+    keep: str
+    agent: str = ""
+    outcome: str = ""
+    label: str = ""
+
+
 class Settings(FrozenModel):
     """The settings in `remit.toml`.
 
     `tenant` is the one tenant of the workspace. `identity` maps accounts to users; None: every account is the user of the same name; empty: no account has a user. `envs`
     are environments that rules may name beside `env`; `users` are users that rules may name beside those of `identity`.
     `journal` is the URL of the journal in PostgreSQL, "" for the file in `traces/`, which the accounts of the operating-system
-    group `journal_group` share. With `content` False, what people, models and tools wrote is not recorded. `keep` is how long runs are kept, "90d"; None: without end. `seal` is how long after its end a run is sealed.
+    group `journal_group` share. With `content` False, what people, models and tools wrote is not recorded. `keep` is how long runs are kept, "90d"; None: without end; the first of `keep_rules` that
+    matches a run comes before it. `seal` is how long after its end a run is sealed.
     """
 
     tenant: str = DEFAULT_TENANT
@@ -111,6 +121,7 @@ class Settings(FrozenModel):
     redact_env: tuple[str, ...] = ()
     content: bool = True
     keep: str | None = None
+    keep_rules: tuple[KeepRule, ...] = ()
     seal: str = "1d"
     casbin: Casbin = "effects"
     journal: str = ""

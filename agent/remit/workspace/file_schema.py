@@ -175,11 +175,27 @@ class PolicyTable(TomlTable):
     )
 
 
+class KeepTable(TomlTable):
+    """How long the runs that match are kept. Without `agent`, `outcome` or `label` it matches all of them."""
+
+    keep: Age = Field(description='How long they are kept: "7d"')
+    agent: AgentName | None = Field(default=None, description="The name of an agent")
+    outcome: Literal["completed", "escalated", "exhausted", "failed", "stopped"] | None = Field(
+        default=None, description="How the run ended"
+    )
+    label: Annotated[str, Matching(r"[a-z][a-z0-9_-]{0,30}", "a label", "write its name")] | None = Field(
+        default=None, description="A label of what the run read"
+    )
+
+
 class TracesTable(TomlTable):
     """What is recorded, and how long; `keep` absent: until `remit trace prune`."""
 
     content: bool = Field(default=True, description="false: what people, models and tools wrote is not recorded")
     keep: Age | None = Field(default=None, description='How long runs are kept: "90d"')
+    keep_rules: list[KeepTable] = Field(
+        default=[], description="Other times for some runs; the first rule that matches decides, before `keep`"
+    )
     seal: Age = Field(
         default="1d", description="How long after its end a run is sealed by `remit trace prune`: compressed"
     )

@@ -24,7 +24,7 @@ from remit.core.parsing import (
 )
 from remit.guardrails import CONTENT, Content, read_content
 from remit.workspace.answer_contract import AnswerContract
-from remit.workspace.definitions import RESERVED, Agent, Budget, LookUp, Price, Settings, Tool, Workspace
+from remit.workspace.definitions import RESERVED, Agent, Budget, KeepRule, LookUp, Price, Settings, Tool, Workspace
 from remit.workspace.file_schema import MARKER, AgentTable, SettingsTable
 from remit.workspace.files import WorkspaceFiles
 from remit.workspace.labels import LABELS, LabelRule, read_labels
@@ -118,6 +118,10 @@ class _Loading:
             redact_env=tuple(table.redact.env),
             content=table.traces.content,
             keep=table.traces.keep,
+            keep_rules=tuple(
+                KeepRule(keep=rule.keep, agent=rule.agent or "", outcome=rule.outcome or "", label=rule.label or "")
+                for rule in table.traces.keep_rules
+            ),
             seal=table.traces.seal,
             casbin=table.policy.casbin,
             journal=table.journal or "",

@@ -83,14 +83,13 @@ def _runs(root: Path, traces: tuple[Path, ...]) -> Iterator[Sequence[Recorded]]:
     if traces:
         yield from (read_trace(path).records for path in traces)
         return
-    from remit.journal import list_runs, open_journal
+    from remit.journal import list_runs
+    from remit.workspace import open_session
 
-    journal, seen = root / "traces" / "journal.db", set[str]()
-    if journal.exists():
-        opened = open_journal(journal)
-        for run in list_runs(opened):
-            seen.add(run.run)
-            yield opened.events(run.run)
+    journal, seen = open_session(root).journal, set[str]()
+    for run in list_runs(journal):
+        seen.add(run.run)
+        yield journal.events(run.run)
     for path in sorted((root / "traces").glob("*.jsonl")):
         if path.stem not in seen:
             yield read_trace(path).records

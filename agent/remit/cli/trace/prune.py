@@ -14,7 +14,9 @@ SHOWN = 10  # runs on a terminal
 
 @click.command("prune")
 @click.option(
-    "--older-than", metavar="AGE", help="Delete runs that ended longer ago: 12h, 90d, 8w; default `keep` of remit.toml."
+    "--older-than",
+    metavar="AGE",
+    help="Delete runs that ended longer ago: 12h, 90d, 8w; default: `keep` and its rules in remit.toml.",
 )
 @click.option("--dry-run", is_flag=True, help="Print what would be deleted, and delete nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation; required without a terminal.")
@@ -36,15 +38,16 @@ def prune_command(older_than: str | None, dry_run: bool, yes: bool, as_json: boo
     from remit.workspace import open_session, principal_of_process
 
     opened = open_session()
-    age = older_than or opened.workspace.settings.keep
-    if age is None:
+    settings = opened.workspace.settings
+    if not (older_than or settings.keep or settings.keep_rules):
         raise click.UsageError('add --older-than 90d, or write `keep = "90d"` under [traces] in remit.toml')
-    rows = prunable(opened, retention_seconds(age))
+    rows = prunable(opened, retention_seconds(older_than) if older_than else None)
+    age = f"more than {older_than} ago" if older_than else "longer ago than remit.toml keeps them"
     if dry_run:
         if as_json:
             echo(json_text({"ok": True, "dry_run": dry_run, "runs": [row.run for row in rows]}))
         else:
-            echo(f"{_counted(rows)} to delete: ended more than {age} ago, not golden, nothing to review")
+            echo(f"{_counted(rows)} to delete: ended {age}, not golden, nothing to review")
             for row in rows[:SHOWN]:
                 echo(f"  {row.run[:8]}  {row.agent}")
             if len(rows) > SHOWN:
@@ -53,7 +56,7 @@ def prune_command(older_than: str | None, dry_run: bool, yes: bool, as_json: boo
     if rows and not yes:
         if not sys.stdin.isatty():
             raise click.UsageError("no terminal to ask for confirmation: add --yes, or check first with --dry-run")
-        click.confirm(f"delete {_counted(rows)} that ended more than {age} ago?", abort=True)
+        click.confirm(f"delete {_counted(rows)} that ended {age}?", abort=True)
     done = prune(opened, rows, by=principal_of_process(opened.workspace.settings), on_progress=_progress)
     sealed = seal_finished(opened, retention_seconds(opened.workspace.settings.seal))
     if as_json:
