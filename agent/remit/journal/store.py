@@ -158,8 +158,11 @@ class Journal:
     async def run_in_thread(self, function: Callable[_P, _T], *given: _P.args, **named: _P.kwargs) -> _T:
         """Call a function of the journal in one of its threads, so that no commit blocks the event loop."""
         self._check_open()
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, partial(function, *given, **named))
+        try:
+            work = asyncio.get_running_loop().run_in_executor(self._executor, partial(function, *given, **named))
+        except RuntimeError:  # the interpreter is shutting down and starts no thread
+            return function(*given, **named)
+        return await work
 
     # -- writing --
 
