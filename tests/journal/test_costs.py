@@ -68,7 +68,7 @@ def statements(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> Iterator[tu
     with monkeypatch.context() as patched:
         patched.setattr(journal.database, "read", lambda *given: (asked.append(given), read(*given))[1])
         acts: dict[str, Callable[[], object]] = {
-            **{name: lambda wanted=wanted: list(list_runs(journal, wanted, page=2)) for name, wanted in EVERY.items()},
+            **{name: lambda given=given: list(list_runs(journal, given, page=2)) for name, given in EVERY.items()},
             "used_bundles": lambda: used_bundles(journal),
         }
         for name, act in acts.items():
@@ -88,7 +88,7 @@ class Any_(dict[str, Any]):
         return 5 if name in NUMBERS else RUN
 
 
-NUMBERS: Final = {"after", "at", "before", "held", "more", "most", "now", "number", "seq", "since"}
+NUMBERS: Final = {"after", "at", "before", "held", "last", "more", "most", "now", "number", "seq", "since"}
 
 
 @ON_FILE

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Any, Final, LiteralString, cast
 
 import psycopg
 import sqlalchemy as sa
@@ -374,10 +374,10 @@ def _build_append(with_row: bool, held: bool, notify: bool) -> str:
             f"rows AS (INSERT INTO {RUN.name} ({quoted}) SELECT {values} FROM moved"
             f" ON CONFLICT (run) DO UPDATE SET {rest})"
         )
-    told = ", (SELECT count(pg_notify(%(channel)s, topic)) FROM moved, unnest(%(topics)s::text[]) AS topic)"
+    notified = ", (SELECT count(pg_notify(%(channel)s, topic)) FROM moved, unnest(%(topics)s::text[]) AS topic)"
     return (
         f"WITH {', '.join(parts)} SELECT (SELECT count(*) FROM moved),"
-        f" set_config('synchronous_commit', %(sync)s, true){told if notify else ''}"
+        f" set_config('synchronous_commit', %(sync)s, true){notified if notify else ''}"
     )
 
 
@@ -387,4 +387,4 @@ def _ddl(statement: Any) -> str:
 
 def _query(text: str) -> sql.SQL:
     """Texts of statements are made of the names of tables only; values are parameters."""
-    return sql.SQL(text)
+    return sql.SQL(cast("LiteralString", text))
