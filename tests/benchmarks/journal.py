@@ -1,7 +1,8 @@
 """What the record costs as it grows, on SQLite and on PostgreSQL: `make bench-journal`.
 
 The histories are copies of a real run (`support/journal_history.py`), spread over 90 days; the smallest one is a single run.
-Each command and each load runs in a process of its own, whose processor time and memory the kernel reports; sizes take turns.
+Each command and each load runs in a process of its own, whose processor time and memory the kernel reports. The time of a command
+is that of a process that has imported everything before.
 PostgreSQL waits for the disk, as in production. `--events`, `--only` and the other options make it smaller.
 
 Bars, at 1,000,000 events against a journal of one run: each command at most 30 ms of processor time and 20 MB more; a step of
@@ -147,16 +148,26 @@ class Ground:
 def commands(ground: Ground, store: str) -> Iterator[Bar]:
     """What each command takes more on a long history than on one of a single run."""
     places = ground.sizes(store)
-    for name, words in COMMANDS.items():
-        found: dict[int, list[tuple[float, float]]] = {place.events: [] for place in places}
-        for turn in range(-ground.options.warm, ground.options.rounds):
-            for place in places:
-                done = command(place.folder, *(place.run if word == "RUN" else word for word in words))
-                if done.code:
-                    raise RuntimeError(f"remit {' '.join(words)} ended with {done.code}")
-                if turn >= 0:  # before, files are compiled and read into memory
-                    found[place.events].append((done.cpu_s, done.rss_mb))
-        yield from _growth(ground, store, f"remit {name}", found)
+    found: dict[str, dict[int, list[tuple[float, float]]]] = {
+        name: {place.events: [] for place in places} for name in COMMANDS
+    }
+    for _ in range(2):  # sizes take turns, so that a busy machine is busy for all
+        for place in places:
+            every = [[place.run if word == "RUN" else word for word in words] for words in COMMANDS.values()]
+            memory = [_memory(place, words) for words in every]
+            cpu = measured("commands", place.folder, every, ground.options.rounds)
+            for name, seconds, rss in zip(COMMANDS, cpu, memory, strict=True):
+                found[name][place.events] += [(one, rss) for one in seconds]
+    for name, one in found.items():
+        yield from _growth(ground, store, f"remit {name}", one)
+
+
+def _memory(place: Place, words: Sequence[str]) -> float:
+    """The MB of a command that a user starts."""
+    done = command(place.folder, *words)
+    if done.code:
+        raise RuntimeError(f"remit {' '.join(words)} ended with {done.code}: {done.out[-300:]}")
+    return done.rss_mb
 
 
 def gauges(ground: Ground, store: str) -> Iterator[Bar]:
@@ -175,7 +186,7 @@ def _growth(ground: Ground, store: str, name: str, found: Mapping[int, list[tupl
     middle = {events: (median(cpu for cpu, _ in one), median(rss for _, rss in one)) for events, one in found.items()}
     ground.details[f"{store}: {name}"] = {events: list(one) for events, one in found.items()}
     (_, (cpu, rss)), *rest = middle.items()
-    print(f"{store}: {name}: {cpu * 1e3:.0f} ms and {rss:.0f} MB on a journal of one run", flush=True)
+    print(f"{store}: {name}: {cpu * 1e3:.1f} ms and {rss:.0f} MB on a journal of one run", flush=True)
     for events, (more, larger) in rest:
         yield Bar(name=f"{name}, {events:,} events", store=store, value=(more - cpu) * 1e3, most=30, unit="ms more")
         yield Bar(name=f"{name}, {events:,} events", store=store, value=larger - rss, most=20, unit="MB more")
@@ -331,7 +342,6 @@ def options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="the rows to measure")
     parser.add_argument("--events", type=int, nargs="+", default=[0, 100_000, 1_000_000], help="the smallest first")
     parser.add_argument("--rounds", type=int, default=int(os.environ.get("REMIT_BENCH_ROUNDS", "7")))
-    parser.add_argument("--warm", type=int, default=1, help="rounds of each command that do not count")
     parser.add_argument("--steps", type=int, default=60, help="steps of a run")
     parser.add_argument("--pruned", type=int, default=100_000, help="runs that were pruned before")
     parser.add_argument("--claims", type=int, default=1_000_000, help="claims in the window of a limit")

@@ -33,9 +33,7 @@ from support.principals import principal
 
 RUNS: Final = int(os.environ.get("REMIT_ERASED_RUNS", "24"))
 CANARIES: Final = 50
-TEXTS: Final = frozenset(
-    {"task", "prompt", "text", "answer", "message", "summary", "stderr", "arguments", "value"}
-)
+TEXTS: Final = frozenset({"task", "prompt", "text", "answer", "message", "summary", "stderr", "arguments", "value"})
 
 
 def marked(value: Any, mark: str, name: str = "") -> Any:

@@ -16,7 +16,7 @@ from remit.workspace.session import open_session
 from support import TESTS
 from support.journal_history import history_workspace, record_template, write_claims, write_history, write_pruned
 
-SMALL = ["--events", "0", "4500", "--rounds", "1", "--warm", "0", "--steps", "3", "--pruned", "20", "--claims", "200"]
+SMALL = ["--events", "0", "4500", "--rounds", "1", "--steps", "3", "--pruned", "20", "--claims", "200"]
 FEW = ["--runs", "5", "--crowds", "1", "--processes", "2", "--appends", "10", "--start-s", "6"]
 
 

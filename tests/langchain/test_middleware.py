@@ -795,14 +795,13 @@ def test_a_person_who_acts_for_the_same_user_does_not_continue_the_run_of_anothe
     new_workspace: Callable[..., LangChainWorkspace],
 ) -> None:
     """Or the second person could approve calls that they have asked for."""
-    rules = RULES + "g, user:dana, role:people\np, role:people, remit.impersonate, user:operator, True, allow\n"
-    workspace = new_workspace(RULES=rules)
+    workspace = new_workspace(RULES=RULES + "p, role:people, remit.impersonate, user:operator, True, allow\n")
     agent = workspace.agent(
         says(LOOK), AIMessage("done"), says(LOOK), remit=workspace.remit(user="operator"), checkpointer=InMemorySaver()
     )
     assert codes(agent.invoke(ASKED, asked_by(principal("lea")))) == ["ok"]
-    with pytest.raises(UsageError, match="is of user:lea, not of user:dana"):
-        agent.invoke({"messages": [HumanMessage("again")]}, asked_by(principal("dana")))
+    with pytest.raises(UsageError, match="is of user:lea, not of user:operator"):
+        agent.invoke({"messages": [HumanMessage("again")]}, asked_by(None))
 
 
 def test_labels_of_what_was_read_stay_with_the_thread(new_workspace: Callable[..., LangChainWorkspace]) -> None:

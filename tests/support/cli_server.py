@@ -22,9 +22,13 @@ import pytest
 
 from remit.cli import main
 from remit.sandbox import sandbox
+from remit.workspace import identity
 from support import TESTS
 from support.runs import CommandResult
 
+ACCOUNT = (
+    "REMIT_TESTS_ACCOUNT"  # the account of the operating system that gives the command, in place of this process's
+)
 WITHOUT = "REMIT_TESTS_WITHOUT"  # set by `make ablate`: the protection to remove in commands too
 
 
@@ -104,6 +108,8 @@ def _run(
         take_away(environment[WITHOUT], pytest.MonkeyPatch())
     else:
         _inherit_sandboxes()
+    if ACCOUNT in environment:
+        identity._os_account = lambda: environment[ACCOUNT]
     os.chdir(folder)
     assert "support.cli_imports" in sys.modules, "the server of commands has not imported what they need"
     sys.argv = [*words]

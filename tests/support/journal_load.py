@@ -15,9 +15,11 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
+from remit.cli import main as main_of_remit
 from remit.core import RemitError
 from remit.core.calls import ProposedCall
 from remit.core.events import ModelFailed, Usage
@@ -126,6 +128,41 @@ async def look(opened: WorkspaceSession, steps: int) -> None:
 # -- what runs in a process of its own ------------------------------------------------------------------------------------
 
 
+def commands(root: Path, every: list[list[str]], rounds: int) -> list[list[float]]:
+    """Processor seconds of each of these commands, in so many rounds, without those of starting Python and of its imports.
+
+    They are the largest part of what a command takes, and their noise would hide what a longer history adds.
+    """
+    import_module("support.cli_imports")
+    os.chdir(root)
+    found: list[list[float]] = [[] for _ in every]
+    for _ in range(rounds):
+        for words, seconds in zip(every, found, strict=True):
+            process = os.fork()
+            if process == 0:
+                _run_command(words)
+            _, status, used = os.wait4(process, 0)
+            if status:
+                raise RuntimeError(f"remit {' '.join(words)} ended with {os.waitstatus_to_exitcode(status)}")
+            seconds.append(used.ru_utime + used.ru_stime)
+    return found
+
+
+def _run_command(words: Sequence[str]) -> NoReturn:
+    """In the forked process: run one command, whose output nobody reads."""
+    code = 1
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.argv = ["remit", *words]
+        main_of_remit()
+        code = 0
+    except SystemExit as ended:
+        code = 0 if ended.code in (None, 0) else 1
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
 def steps(root: Path, count: int, rounds: int) -> list[list[float]]:
     """Processor seconds and seconds of one step of one host-tool call, for each round."""
     opened = open_session(root)
@@ -212,7 +249,7 @@ async def _append(journal: Journal, run: str, begin: float, most: int, until: st
 
 
 WORK: Final[dict[str, Callable[..., Any]]] = {
-    function.__name__: function for function in (steps, starts, gauges, crowd, append)
+    function.__name__: function for function in (commands, steps, starts, gauges, crowd, append)
 }
 
 

@@ -12,7 +12,7 @@ RUN is the newest run. A comment above a block says what is special about it:
 
     <!-- workspace: none -->        this page begins in an empty folder (default: the starter workspace)
     <!-- workspace: committed -->   it begins in the starter workspace, committed on the branch main
-    <!-- as: user:dana -->          these commands are given by an account that remit.toml maps to this user
+    <!-- as: dana -->               these commands are given by this account of the operating system
     <!-- file: examples/PATH -->    this block is that file of docs/ (written by tests/support/page_files.py)
     <!-- tested by: test_name -->   this block is carried out by a test of its own
     <!-- not run: reason -->        this block cannot be carried out by a test
@@ -49,7 +49,7 @@ class Block:
     line: int  # of the page
     file: str  # of write, append and change
     text: str
-    mark: tuple[str, str]  # the comment above it: ("as", "user:dana"); ("", "") without one
+    mark: tuple[str, str]  # the comment above it: ("as", "dana"); ("", "") without one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +120,7 @@ class Reader:
     def __init__(self, folder: Path, command: Command) -> None:
         self.folder = folder
         self.command = command
+        self._account: dict[str, str] = {}
 
     def follow(self, block: Block) -> None:
         path = self.folder / block.file
@@ -141,20 +142,10 @@ class Reader:
         path.write_text(text.replace(old, new), encoding="utf-8")
 
     def _run(self, block: Block) -> None:
-        settings = self.folder / "remit.toml"
-        before = settings.read_text(encoding="utf-8") if settings.is_file() else ""
-        kind, user = block.mark
-        if kind == "as":
-            declared = 'users = ["user:operator"]'
-            settings.write_text(
-                re.sub(r"^users = .*$", declared, before, flags=re.M).replace(OPERATOR, f'"*" = "{user}"')
-            )
-        try:
-            for example in examples_of(block):
-                self._check(block, example)
-        finally:
-            if kind == "as":
-                settings.write_text(before, encoding="utf-8")
+        kind, account = block.mark
+        self._account = {cli_server.ACCOUNT: account} if kind == "as" else {}
+        for example in examples_of(block):
+            self._check(block, example)
 
     def _check(self, block: Block, example: Example) -> None:
         command = example.command
@@ -177,8 +168,10 @@ class Reader:
         if simple is None:
             return self._shell(command)
         words, operator, then = shlex.split(simple[1], comments=True), simple[2], simple[3]
-        start = cli_server.script if words[0] == "python" else self.command
-        done = start(self.folder, *words[1:])
+        if words[0] == "python":
+            done = cli_server.script(self.folder, *words[1:])
+        else:
+            done = self.command(self.folder, *words[1:], env=self._account)
         if operator == "|":
             last = self._shell(then, done.out)
             return replace(last, err=done.err + last.err)
@@ -207,7 +200,6 @@ class Reader:
         return run[:8]
 
 
-OPERATOR: Final = '"*" = "user:operator"'
 # A command that needs no shell of its own, and what follows it: a pipe or a file for its output.
 SIMPLE: Final = re.compile(r"((?:remit|python \w+\.py)\b[^|<>;&]*)(?:([|>])([^|<>;&]+))?")
 # The pytest of a reader has the plug-in of Remit, and not the others that this environment has.

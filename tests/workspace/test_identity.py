@@ -21,6 +21,7 @@ ASKING: Final = ("geteuid", "getuid", "getresuid", "getpwuid", "getpwnam", "getl
 MAY_ASK: Final = {
     "workspace/identity.py": "makes the principal of the process, for entry points",
     "guardrails/secrets.py": "whose file a file of secrets is",
+    "journal/storage/sqlite.py": "whose file the journal is",
     "sandbox/packages/environment.py": "whose folder the cache of packages is",
     "sandbox/sandbox.py": "as root, tools run as another account",
 }

@@ -160,7 +160,8 @@ def call_command(
     by = principal_of_process(opened.workspace.settings)
     subject = acting_subject(opened, by, user)
     if dry_run:
-        _show_decision(decide_call(opened, agent, action, arguments, subject=subject), as_json)
+        decided = asyncio.run(decide_call(opened, agent, action, arguments, subject=subject))
+        _show_decision(decided, as_json)
         return
     request = RunRequest(
         agent=agent,

@@ -157,8 +157,12 @@ class Journal:
         It is carried out to its end also if the caller is cancelled.
         """
         self._check_open()
-        loop = asyncio.get_running_loop()
-        return await asyncio.shield(loop.run_in_executor(self._executor, partial(function, *given, **named)))
+        try:
+            work = asyncio.get_running_loop().run_in_executor(self._executor, partial(function, *given, **named))
+        except RuntimeError:  # the interpreter is shutting down and starts no thread
+            return function(*given, **named)
+        # A caller that is cancelled does not keep the work from being done.
+        return await asyncio.shield(work)
 
     # -- writing --
 

@@ -50,6 +50,13 @@ ROWS: Final = (
         tests=("langchain/test_middleware.py::test_a_principal_that_a_client_sends_as_data_is_refused",),
     ),
     brokered(
+        "a run of a graph is continued only for the person who began it",
+        lambda patch: patch.setattr(bridge, "same_person", lambda *_: True),
+        tests=(
+            "langchain/test_middleware.py::test_a_person_who_acts_for_the_same_user_does_not_continue_the_run_of_another",
+        ),
+    ),
+    brokered(
         "a repeated turn of a graph is recognized",
         replaced(bridge, "_turn_key", lambda _: secrets.token_hex()),
         tests=(

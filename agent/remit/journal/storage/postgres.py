@@ -33,7 +33,7 @@ from remit.journal.storage.database import (
     payload_of,
     text_and_params,
 )
-from remit.journal.storage.tables import EVENT, HEAD, PAYLOAD, RUN, TABLES
+from remit.journal.storage.tables import EVENT, HEAD, PAYLOAD, RUN, SEALED, TABLES
 
 CONNECT_TIMEOUT_S: Final = 10
 POOL: Final = 8  # connections of one process; a thread that finds none free waits for one
@@ -200,6 +200,9 @@ class PostgresDatabase:
                 transaction.run(_ddl(CreateTable(table, if_not_exists=True)))
                 for index in sorted(table.indexes, key=lambda index: str(index.name)):
                     transaction.run(_ddl(CreateIndex(index, if_not_exists=True)))
+            for name, columns in _WITHOUT_STATISTICS.items():
+                for column in columns:
+                    transaction.run(f'ALTER TABLE {name} ALTER COLUMN "{column}" SET STATISTICS 0')
 
     def has_table(self, name: str) -> bool:
         """True if the schema of the tenant has a table of that name."""
@@ -332,6 +335,14 @@ class _Listener:
 
 _EVENT_COLUMNS: Final = tuple(column.name for column in EVENT.columns if column.name != "run")
 _NUMBERS: Final = ("seq", "at")
+
+
+# Statistics of a column are samples of its values, which erasing a row does not remove.
+_WITHOUT_STATISTICS: Final = {
+    RUN.name: ("user", "task", "task_digest"),
+    PAYLOAD.name: ("salt", "body"),
+    SEALED.name: ("chain", "bodies"),
+}
 
 
 def _only_run_row(batch: Batch) -> Params | None:
