@@ -7,12 +7,14 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Final
 
 import pytest
 
 from remit.core.events import HoldSet
 from remit.journal import SHARED, WORKSPACE_RUN, Journal, StoredRecord, changes
+from remit.journal.storage import postgres
 from support.events import RUN, append, granted, started
 from support.journals import ON_POSTGRES, query, script, soon
 from support.principals import principal
@@ -118,6 +120,18 @@ async def test_what_happens_in_one_run_does_not_wake_another_one(journal: Journa
     assert journal.version((RUN,)) == before
     append(other, RUN, granted(0, 0))
     await asyncio.wait_for(woken_after(journal, (RUN,), before), LONG_S)
+
+
+@ON_POSTGRES
+async def test_a_listener_that_the_server_does_not_answer_counts_as_lost(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the network is gone, notifications stop without an error: a hold must be seen all the same."""
+    assert journal.version((SHARED,)) == journal.version((SHARED,))
+    later = time.monotonic() + 3600
+    monkeypatch.setattr(postgres, "time", SimpleNamespace(monotonic=lambda: later, sleep=time.sleep))
+    seen = [journal.version((SHARED,)) for _ in range(3)]
+    assert len(set(seen)) == 3
 
 
 @ON_POSTGRES

@@ -214,6 +214,16 @@ def histories(draw: st.DrawFn) -> list[Step]:
     return steps
 
 
+async def caught_up(record: LiveRecord, journal: Journal) -> None:
+    """Return once the record has read all that is stored: a notification of PostgreSQL may take a moment."""
+    head = journal.head(record.run)
+    until = time.monotonic() + 60
+    while head is not None and record._head != head:
+        assert time.monotonic() < until
+        await record.catch_up()
+        await asyncio.sleep(0.002)
+
+
 class Story:
     """A run that one process drives while another one answers, step by step."""
 
@@ -262,7 +272,7 @@ def test_whatever_others_record_in_between_the_run_is_what_is_stored(
             for step in history:
                 await story.take(step)
             await record.commit()
-            await record.catch_up()
+            await caught_up(record, journal)
             return record
 
     record = asyncio.run(drive())

@@ -276,6 +276,7 @@ class _Listener:
         self._total = 0  # of all topics, and of the times at which something may have been missed
         self._missed = 0
         self._connected = threading.Event()
+        self._alive = 0.0  # when the server has last answered
         self._closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="remit-listen", daemon=True)
@@ -285,7 +286,8 @@ class _Listener:
     def count(self, topics: Sequence[str]) -> int:
         """A number that differs after something of these topics has changed."""
         with self._changed:
-            if not self._connected.is_set():  # nothing is known to be unchanged
+            silent = time.monotonic() - self._alive > 2 * LISTEN_S + CONNECT_TIMEOUT_S  # the network may be gone
+            if silent or not self._connected.is_set():  # nothing is known to be unchanged
                 self._missed += 1
                 self._total += 1
             return self._missed + sum(self._counts[topic] for topic in topics)
@@ -314,12 +316,14 @@ class _Listener:
     def _listen(self) -> None:
         with self._database.connect() as connection:
             connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._database.schema)))
+            self._alive = time.monotonic()
             self._connected.set()
             self._tick(None)  # changes before the connection was there
             while not self._closed:
                 for notice in connection.notifies(timeout=LISTEN_S, stop_after=1):
                     self._tick(notice.payload)
                 connection.execute("SELECT 1")
+                self._alive = time.monotonic()
 
     def _tick(self, topic: str | None) -> None:
         with self._changed:
