@@ -259,7 +259,7 @@ def test_a_journal_that_cannot_be_opened_is_one_clear_error(place: Path, damage:
         open_journal(place)
 
 
-def test_erasing_leaves_a_valid_chain_and_no_row_with_the_text(journal: Journal, place: Path | str) -> None:
+def test_erasing_leaves_a_valid_chain_and_no_trace_of_the_text(journal: Journal, place: Path | str) -> None:
     """A person's data can be erased on request; the record still shows that an event was erased."""
     append(journal, RUN, started(task="find Ann Example's order"))
     append(journal, RUN, RunFinished(outcome="completed"))
