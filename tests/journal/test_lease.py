@@ -211,12 +211,14 @@ async def test_a_caller_that_is_cancelled_while_it_takes_the_lease_leaves_the_ru
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise this process would say for ever that it drives the run."""
-    begun, free = threading.Event(), threading.Event()
+    begun, free, taken = threading.Event(), threading.Event(), threading.Event()
 
     def slowly(*given: Any) -> Any:
         begun.set()
         assert free.wait(60)
-        return take_lease(*given)
+        found = take_lease(*given)
+        taken.set()
+        return found
 
     monkeypatch.setattr(store, "take_lease", slowly)
 
@@ -231,6 +233,7 @@ async def test_a_caller_that_is_cancelled_while_it_takes_the_lease_leaves_the_ru
     free.set()
     with pytest.raises(asyncio.CancelledError):
         await driving
+    await soon(taken.is_set)
     await soon(lambda: not journal.is_driven(RUN))
     assert journal._leases == set()
 
