@@ -134,7 +134,7 @@ def test_runs_without_content_are_not_taken_for_runs_of_one_task(journal: Journa
     assert last_completed(journal, latest) is None
 
 
-def test_a_pruned_run_is_said_to_be_pruned(journal: Journal) -> None:
+def test_the_id_of_a_pruned_run_leads_to_the_message_that_it_was_pruned(journal: Journal) -> None:
     """Its id may still stand in a ticket."""
     append(journal, RUN, started())
     append(journal, RUN, RunFinished(outcome="completed"))
@@ -191,16 +191,13 @@ async def test_while_a_long_run_is_deleted_others_are_recorded(place: Path | str
             record.append(RunFinished(outcome="completed"))
             await record.commit()
         process = script(DELETE, place, RUN)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
+        assert process.read() == "ready"
+        process.send()
         meanwhile = StoredRecord(journal, "b" * 32)
         meanwhile.append(started())
         for step in range(20):
             meanwhile.append(ModelRequested(step=step, model="m", input_digest="i"))
-        assert process.communicate(timeout=60)[0] == "deleted\n"
+        assert process.end() == "deleted\n"
         assert journal.events(RUN) == []
         assert journal.head(RUN) is None
         assert [run.run for run in list_runs(journal)] == ["b" * 32]

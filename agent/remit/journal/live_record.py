@@ -108,7 +108,7 @@ class LiveRecord(StoredRecord):
 
     @asynccontextmanager
     async def _writing_alone(self) -> AsyncGenerator[None]:
-        """One writer at a time. Whatever fails ends the run for good: what was appended since may follow from what is lost."""
+        """One writer at a time. Whatever fails ends the run permanently: what was appended since may follow from what is lost."""
         async with self._order:
             if self._failure is not None:
                 raise self._failure
