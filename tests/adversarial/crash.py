@@ -25,6 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run by path, it finds what the tests share
+
 from remit.core.errors import UsageError
 from remit.core.events import AttemptBegun, AttemptEnded, CallAnswered, CallDecided, EffectSettled, Recorded
 from remit.journal.hash_chain import verify_chain

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run by path, it finds what the tests share
+
 from remit.analysis.backtest import backtest_rules
 from remit.analysis.diff.policy import compare_policies
 from remit.analysis.diff.revisions import working_tree

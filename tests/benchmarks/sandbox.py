@@ -30,6 +30,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run by path, it finds what the tests share
+
 from remit.broker.attempts import LiveExecutor
 from remit.broker.broker import Broker
 from remit.core.calls import ProposedCall, Subjects

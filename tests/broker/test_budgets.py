@@ -151,13 +151,12 @@ def test_results_of_one_step_cannot_pass_a_budget_of_bytes_together(play: Play) 
 # ── the store ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 WORKER = """
-import sys, threading
+import asyncio, sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from remit.core.events import BudgetSpent
-from remit.journal import open_journal
+from remit.journal import StoredRecord, open_journal
 from remit.core.claims import Claim, Exhausted
-from support.events import claim
 
 journal, number = open_journal(Path(sys.argv[1])), int(sys.argv[2])
 one = Claim(scope="calls/*", amount=1, most=100, window_ns=3600 * 10**9)
@@ -166,7 +165,8 @@ sys.stdin.readline()
 
 def spend(call):
     try:
-        claim(journal, f"{number}-{call}", BudgetSpent(step=0, index=0, phase="reserved", at=1, amounts={"calls/*": 1}, windows={}), one)
+        spent = BudgetSpent(step=0, index=0, phase="reserved", at=1, amounts={"calls/*": 1}, windows={})
+        asyncio.run(StoredRecord(journal, f"{number}-{call}").append_claimed(spent, [one]))
     except Exhausted:
         return 0
     return 1

@@ -258,6 +258,9 @@ class Broker:
         try:
             call = self._calls.get((step, index), decided.call)
             decision = await self._allowing_decision(decided, call)
+        except ApprovalPending:
+            await self.record.commit()  # people can answer from now on
+            raise
         except Refusal as refusal:
             return self._record_result(step, index, refusal_result(self.sanitizer, refusal))
         proposed = decided.proposed
@@ -307,14 +310,16 @@ class Broker:
         """
         assert decided.decision is not None
         decision = decided.decision
-        if decision.verdict == "ask" and self.record.get(requests.approval_key(call, decision)) is None:
+        asked = self.record.get(requests.approval_key(call, decision)) is not None
+        if decision.verdict == "ask" and not asked:
             # No request exists yet, and later calls of the step were decided since: approvers see the current decision.
             decided = await self._record_if_changed(decided, call, self._decider.decide(call))
             assert decided.decision is not None
             decision = decided.decision
         if decision.verdict == "ask":
-            requested = await self._ensure_requested(call, decision)
-            await self.record.catch_up()
+            requested = self._ensure_requested(call, decision)
+            if asked:  # nobody can have answered a new request
+                await self.record.catch_up()
             if self.ports.awaits_answers(call):
                 raise ApprovalPending(requested)
             rejected = self.record.get(f"approval.rejected/{call.step}/{call.index}/{decision.decision_digest}")
@@ -327,7 +332,7 @@ class Broker:
             if decision.verdict == "ask":
                 if expired and decision.decision_digest == requested.decision_digest:
                     raise refusals.not_approved_in_time(call.action)
-                raise ApprovalPending(await self._ensure_requested(call, decision))
+                raise ApprovalPending(self._ensure_requested(call, decision))
         if decision.verdict != "allow":
             raise refusals.denied_by_policy(call, decision)
         return decision
@@ -372,13 +377,12 @@ class Broker:
             if self.record.get(voided.key) is None:
                 self.record.append(voided)
 
-    async def _ensure_requested(self, call: Call, decision: Decision) -> ApprovalRequested:
+    def _ensure_requested(self, call: Call, decision: Decision) -> ApprovalRequested:
         requested = requests.request_approval(call, decision, self.ports.clock(call.step, call.index), self.sanitizer)
         earlier = self.record.get(requested.key)
         if isinstance(earlier, ApprovalRequested):
             return earlier
         self.record.append(requested, durable=True)
-        await self.record.commit()  # people can answer it from now on
         return requested
 
     def _lost_secret(self, call: Call, proposed: ProposedCall) -> Failed | None:

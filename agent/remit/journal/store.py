@@ -238,9 +238,9 @@ class Journal:
             return self.database.read(statement, params)
 
     def head(self, run: str) -> tuple[int, str] | None:
-        """The number and the hash of the last event; None if the chain does not exist."""
+        """The number and the hash of the last event; None if there is no event."""
         rows = self.read(_HEAD_OF, of=run)
-        return (int(rows[0][0]), str(rows[0][1])) if rows else None
+        return (int(rows[0][0]), str(rows[0][1])) if rows and rows[0][0] >= 0 else None
 
     def fence_of(self, run: str) -> int:
         """The fencing number of the latest lease of the run; 0 without one."""

@@ -276,7 +276,9 @@ SETTINGS: Final[FieldTable] = {
     "host_tools": _unconfined_tools,
     "redact_env": _unredacted_variables,
     "content": _content_recording,
-    "keep": "neutral",
+    "journal": _any_change("holds, approvals and shared limits are now those of the journal"),
+    "journal_group": _any_change("the journal is now shared with the accounts of the group"),
+    **dict.fromkeys(("keep", "keep_rules", "seal"), "neutral"),
     **dict.fromkeys(("envs", "users"), "neutral"),  # names that rules may use; what rules allow is compared as requests
     "casbin": _casbin_mode,
 }
