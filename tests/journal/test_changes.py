@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Final
+from typing import Any, Final, cast
 
 import pytest
 
@@ -157,6 +157,35 @@ async def test_nothing_is_missed_while_the_listener_has_no_connection(
     before = journal.version((RUN,))
     record.append(granted(0, 0, "user:eve"))
     await asyncio.wait_for(woken_after(journal, (RUN,), before), LONG_S)
+
+
+@ON_POSTGRES
+async def test_what_is_recorded_between_two_connections_of_the_listener_counts_as_a_change(
+    journal: Journal, other: Journal, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also for a task that looked before, and waits only once there is a connection again."""
+    append(other, RUN, started())
+    journal.version((RUN,))
+    database, allowed = cast("Any", journal.database), threading.Event()
+    connect = database.connect
+
+    def refused() -> Any:
+        if not allowed.is_set():
+            raise OSError("no route to host")
+        return connect()
+
+    monkeypatch.setattr(database, "connect", refused)
+    query(
+        place,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND application_name = 'remit' AND (query LIKE 'LISTEN%' OR query = 'SELECT 1')",
+    )
+    await soon(lambda: not database._listener._connected.is_set())
+    before = journal.version((RUN,))
+    append(other, RUN, granted(0, 0))
+    allowed.set()
+    await soon(database._listener._connected.is_set)  # without a look, which is a change itself
+    await soon(lambda: journal.version((RUN,)) != before)
 
 
 async def test_a_database_that_is_gone_does_not_stop_the_thread_that_waits(

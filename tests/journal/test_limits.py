@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from remit.core import Claim, Exhausted
@@ -87,6 +87,9 @@ def test_a_refused_claim_names_a_time_at_which_it_fits(journal: Journal) -> None
         max_size=25,
     ),
 )
+@example(
+    window=600, most=1, steps=[(0, 9, 1, None), (1, -3, 1, None)]
+)  # the part has begun before the window, the claim not
 def test_no_window_ever_holds_more_than_the_limit(
     journal: Journal, window: int, most: int, steps: list[tuple[float, int, int, int | None]]
 ) -> None:

@@ -49,7 +49,8 @@ class Script:
     def __init__(self, text: str, place: Path | str, args: tuple[str, ...]) -> None:
         here, there = socket.socketpair()
         self._socket = here
-        self._process = server().Process(target=_run, args=(there, dict(os.environ), text, (str(place), *args)))
+        given = (there, dict(os.environ), text, (str(place), *args))
+        self._process = server().Process(target=_run, args=given, daemon=True)  # it ends with a test that fails
         self._process.start()
         there.close()
         self._input, self._output = here.makefile("w"), here.makefile("r")

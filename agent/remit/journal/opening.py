@@ -82,9 +82,8 @@ def _group_id(group: str) -> int | None:
 
 def _check_schema(database: Database, name: str) -> None:
     """Create the tables in an empty database. Raises UsageError for tables of another version."""
-    has_events = database.has_table(
-        "event"
-    )  # INVARIANT: first. Another process may create all tables at once in between.
+    # INVARIANT: first. Another process may create all tables at once between the two looks.
+    has_events = database.has_table("event")
     if not database.has_table("remit_schema"):
         if has_events:
             raise UsageError(
