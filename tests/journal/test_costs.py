@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -49,6 +50,7 @@ SCANS: Final = {
     ("list_runs that failed", IN_ORDER): "it ends with the page, and reads the runs between those that match",
     ("list_runs that were refused", IN_ORDER): "it ends with the page, and reads the runs between those that match",
     ("list_runs of a tenant", IN_ORDER): "a journal of one tenant: it ends with the page",
+    ("list_runs in doubt", "SCAN run USING INDEX run_in_doubt"): "the index holds only these runs",
     ("used_bundles", "SCAN run"): "`remit trace prune` asks once which objects are still used",
     ("store._HOLDS", "SCAN hold"): "every call reads all holds in force, of which there are few",
     ("store._CIRCUITS", "SCAN circuit"): "a row for each tool that failed",
@@ -68,7 +70,10 @@ def statements(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> Iterator[tu
     with monkeypatch.context() as patched:
         patched.setattr(journal.database, "read", lambda *given: (asked.append(given), read(*given))[1])
         acts: dict[str, Callable[[], object]] = {
-            **{name: lambda wanted=wanted: list(list_runs(journal, wanted, page=2)) for name, wanted in EVERY.items()},
+            **{
+                name: lambda given=given: list(islice(list_runs(journal, given, page=2), 4))
+                for name, given in EVERY.items()
+            },
             "used_bundles": lambda: used_bundles(journal),
         }
         for name, act in acts.items():
@@ -88,7 +93,7 @@ class Any_(dict[str, Any]):
         return 5 if name in NUMBERS else RUN
 
 
-NUMBERS: Final = {"after", "at", "before", "held", "more", "most", "now", "number", "seq", "since"}
+NUMBERS: Final = {"after", "at", "before", "held", "last", "more", "most", "now", "number", "seq", "since", "to"}
 
 
 @ON_FILE
@@ -153,12 +158,13 @@ def test_no_query_reads_every_event_of_a_database(
     assert seen > 40
 
 
-def test_the_last_page_costs_no_more_than_the_first(journal: Journal, place: Path | str) -> None:
+def test_a_later_page_costs_no_more_than_the_first(journal: Journal, place: Path | str) -> None:
     """It begins where the last one ended, in the index."""
     if isinstance(place, str):
         fill(place)
         page = _explained(journal, place)
-        assert page.count("Index Scan") == 1
+        assert "Index Scan Backward using run_by_start" in page
+        assert "Index Cond: (ROW(started, run) <" in page
         assert "Rows Removed by Filter" not in page
         assert "Sort" not in page
         return
@@ -173,12 +179,12 @@ def test_the_last_page_costs_no_more_than_the_first(journal: Journal, place: Pat
 
 
 def _explained(journal: Journal, place: str) -> str:
-    """How PostgreSQL found the last page."""
+    """How PostgreSQL finds a page in the middle: for the last one, any way is short."""
     asked: list[tuple[Any, ...]] = []
     read = journal.database.read
     cast("Any", journal.database).read = lambda *given: (asked.append(given), read(*given))[1]
     assert len(list(list_runs(journal, page=50))) == 2000
-    text, values = text_and_params(*asked[-2], "postgresql")
+    text, values = text_and_params(*asked[len(asked) // 2], "postgresql")
     with psycopg.connect(place, cursor_factory=psycopg.ClientCursor) as connection:
         connection.execute("SET search_path TO remit_default")
         return str(connection.execute(f"EXPLAIN (ANALYZE) {text}", values).fetchall())  # type: ignore[arg-type]

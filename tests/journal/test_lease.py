@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import signal
 import subprocess
 import threading
 import time
@@ -20,47 +19,43 @@ from remit.core.events import NANO
 from remit.journal import RUN_LOCKED, Journal, LiveRecord, StoredRecord, lease, open_journal, store
 from remit.journal.lease import EXPIRES_S, is_alive, keep_leases, release_lease, take_lease, this_process
 from support.events import EPOCH, RUN, started
-from support.journals import ON_POSTGRES, WAITING_FOR_LOCK, query, script, soon, until
+from support.journals import ON_POSTGRES, WAITING_FOR_LOCK, Script, query, script, soon, until
 
 LOCKED = re.escape(RUN_LOCKED.format(RUN))
 HOLD = """
-with journal.brief_lease(sys.argv[2]) as lease:
-    print(lease.fence, flush=True)
+with journal.brief_lease(sys.argv[2]) as _:
+    print("held", flush=True)
     sys.stdin.readline()
 print("released", flush=True)
 """
 
 
 @pytest.fixture
-def holder(place: Path | str, journal: Journal) -> Iterator[subprocess.Popen[str]]:
+def holder(place: Path | str, journal: Journal) -> Iterator[Script]:
     """Another process that drives the run until it can read a line."""
     process = script(HOLD, place, RUN)
-    assert process.stdout is not None
-    assert process.stdout.readline().strip().isdecimal()
+    assert process.read() == "held"
     try:
         yield process
     finally:
         process.kill()
-        process.communicate(timeout=60)
 
 
-def test_one_process_drives_a_run_until_it_releases_the_lease(journal: Journal, holder: subprocess.Popen[str]) -> None:
+def test_one_process_drives_a_run_until_it_releases_the_lease(journal: Journal, holder: Script) -> None:
     assert journal.is_driven(RUN)
     with pytest.raises(UsageError, match=LOCKED), journal.brief_lease(RUN):
         pass
     with journal.brief_lease("b" * 32):  # another run is free
-        assert holder.communicate("\n", timeout=60)[0] == "released\n"
+        holder.send()
+        assert holder.end() == "released\n"
     assert not journal.is_driven(RUN)
     with journal.brief_lease(RUN):
         assert journal.is_driven(RUN)
 
 
-def test_kill_9_of_the_holder_frees_the_run_at_once(journal: Journal, holder: subprocess.Popen[str]) -> None:
+def test_kill_9_of_the_holder_frees_the_run_at_once(journal: Journal, holder: Script) -> None:
     """On the same machine nobody has to wait until the lease expires."""
-    holder.send_signal(signal.SIGKILL)
-    until(
-        lambda: Path(f"/proc/{holder.pid}/stat").read_text().rpartition(") ")[2][0] == "Z"
-    )  # dead, its number still taken
+    holder.kill()
     assert not journal.is_driven(RUN)
     with journal.brief_lease(RUN):
         pass
@@ -146,9 +141,7 @@ async def test_an_old_holder_stays_shut_out_after_the_row_of_the_lease_was_remov
 
 
 @ON_POSTGRES
-def test_of_two_processes_that_begin_one_run_at_once_one_is_told_that_the_other_drives_it(
-    journal: Journal, place: str
-) -> None:
+def test_of_two_processes_that_begin_one_run_at_once_the_other_one_is_refused(journal: Journal, place: str) -> None:
     """Neither sees the row of the other before it is committed."""
     import psycopg
 
@@ -184,6 +177,17 @@ def test_a_process_number_that_is_used_again_is_not_the_holder() -> None:
     assert not is_alive("", EPOCH, EPOCH)
 
 
+def test_a_process_that_has_ended_is_not_the_holder_even_before_its_parent_looks() -> None:
+    """Its number is still taken until then."""
+    machine = this_process().rpartition("/")[0]
+    with subprocess.Popen(["sleep", "60"]) as process:
+        name = f"{machine}/{process.pid}.{lease._start_of(process.pid)} aa"
+        assert is_alive(name, EPOCH, EPOCH)
+        process.kill()
+        until(lambda: not is_alive(name, EPOCH, EPOCH))
+        assert Path(f"/proc/{process.pid}").exists()
+
+
 def test_a_process_in_another_namespace_of_process_numbers_counts_as_another_machine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -207,12 +211,14 @@ async def test_a_caller_that_is_cancelled_while_it_takes_the_lease_leaves_the_ru
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise this process would say for ever that it drives the run."""
-    begun, free = threading.Event(), threading.Event()
+    begun, free, taken = threading.Event(), threading.Event(), threading.Event()
 
     def slowly(*given: Any) -> Any:
         begun.set()
         assert free.wait(60)
-        return take_lease(*given)
+        found = take_lease(*given)
+        taken.set()
+        return found
 
     monkeypatch.setattr(store, "take_lease", slowly)
 
@@ -227,6 +233,7 @@ async def test_a_caller_that_is_cancelled_while_it_takes_the_lease_leaves_the_ru
     free.set()
     with pytest.raises(asyncio.CancelledError):
         await driving
+    await soon(taken.is_set)
     await soon(lambda: not journal.is_driven(RUN))
     assert journal._leases == set()
 

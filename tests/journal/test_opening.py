@@ -7,8 +7,6 @@ import os
 import secrets
 import shutil
 import stat
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -17,13 +15,14 @@ from typing import Any, Final
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 
 from remit.core import RunEnded, UsageError
 from remit.journal import Journal, list_runs, open_journal, opening
 from remit.journal.opening import _check_schema
 from remit.journal.storage.tables import SCHEMA, TABLES
 from support.events import RUN, append, started
-from support.journals import WAITING_FOR_LOCK, query, script, until
+from support.journals import WAITING_FOR_LOCK, Script, query, script, until
 from support.postgres import Server
 
 FIRST, SECOND, OUTSIDER, GROUP = 61001, 61002, 61003, 61009  # accounts and a group that need no entry in /etc/passwd
@@ -41,16 +40,15 @@ def test_a_journal_is_created_once_and_found_again(place: Path | str) -> None:
 def test_processes_that_create_one_journal_at_once_all_get_it(tmp_path: Path, postgres: str) -> None:
     """The first command of a workspace may be several."""
     work = """
-from support.events import append, started
-append(journal, sys.argv[2], started())
+from remit.core.events import ModelFailed
+from remit.journal import StoredRecord
+StoredRecord(journal, sys.argv[2]).append(ModelFailed(step=0, message=""))
 """
     for place in (tmp_path / "traces" / "journal.db", postgres):
         processes = [script(work, place, f"{number:032x}") for number in range(3)]
-        assert [process.wait(60) for process in processes] == [0, 0, 0]
-        for process in processes:
-            process.communicate()
+        assert [process.end() for process in processes] == ["", "", ""]
         with open_journal(place) as journal:
-            assert len(list(list_runs(journal))) == 3
+            assert journal.read(sa.text("SELECT count(*) FROM head")) == [(3,)]
             assert query(place, "SELECT version FROM remit_schema") == [(SCHEMA,)]
 
 
@@ -155,7 +153,7 @@ def drop(server: Server, url: str, tenant: str) -> None:
         admin.execute(f"DROP SCHEMA IF EXISTS remit_{tenant} CASCADE")
 
 
-def test_a_login_that_may_not_create_the_role_is_told_the_statements(
+def test_a_login_that_may_not_create_the_role_gets_the_statements_that_create_it(
     postgres_server: Server, ordinary: str, tenant: str
 ) -> None:
     """They are what an administrator runs; then the login can open the journal."""
@@ -178,10 +176,10 @@ def test_each_tenant_has_a_role_and_tables_that_another_tenant_cannot_read(
         append(one, RUN, started())
         assert list(list_runs(two)) == []
         with one.database.snapshot() as mine:  # type: ignore[attr-defined]
-            assert mine.execute(_sql("SELECT current_user")) == [(f"remit_{tenant}",)]
+            assert mine.execute(sa.text("SELECT current_user")) == [(f"remit_{tenant}",)]
         with pytest.raises(RunEnded, match="permission denied for schema"):
-            two.read(_sql(f"SELECT * FROM remit_{tenant}.event"))
-        owners = one.read(_sql(f"SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'remit_{tenant}'"))
+            two.read(sa.text(f"SELECT * FROM remit_{tenant}.event"))
+        owners = one.read(sa.text(f"SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'remit_{tenant}'"))
         assert owners == [(f"remit_{tenant}",)]
     for name in (tenant, f"{tenant}b"):
         drop(postgres_server, postgres, name)
@@ -214,36 +212,29 @@ def test_two_processes_that_create_the_role_of_a_tenant_at_once_both_open_the_jo
     drop(postgres_server, postgres, tenant)
 
 
-def _sql(text: str) -> Any:
-    import sqlalchemy as sa
-
-    return sa.text(text)
-
-
 # -- a file that the accounts of a group share --
 
 AS_ACCOUNT = """
-import os, sys
+import grp, os
 from types import SimpleNamespace
-uid, gid, place = int(sys.argv[2]), int(sys.argv[3]), sys.argv[1]
-import grp
+import sqlalchemy as sa
 from remit.core import RunEnded, UsageError
-from remit.journal import open_journal, list_runs
-from support.events import append, started
-from pathlib import Path
-os.setgroups([gid] if gid else [])
-os.setresgid(uid, uid, uid)
-os.setresuid(uid, uid, uid)
+from remit.core.events import ModelFailed
+from remit.journal import StoredRecord
+account, member, group, name = int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
+os.setgroups([member] if member else [])
+os.setresgid(account, account, account)
+os.setresuid(account, account, account)
 os.umask(0o077)
-grp.getgrnam = lambda name: SimpleNamespace(gr_gid=int(sys.argv[4]))
+grp.getgrnam = lambda name: SimpleNamespace(gr_gid=group)
 try:
-    journal = open_journal(Path(place), group=sys.argv[5])
+    journal = open_journal(place, group=name)
 except (RunEnded, UsageError) as refused:
     print("refused", refused)
     sys.exit()
 for run in sys.argv[6:]:
-    append(journal, run, started())
-print(len(list(list_runs(journal))), flush=True)
+    StoredRecord(journal, run).append(ModelFailed(step=0, message=""))
+print(journal.read(sa.text("SELECT count(*) FROM head"))[0][0], flush=True)
 sys.stdin.readline()
 journal.close()
 """
@@ -262,59 +253,54 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shutil.rmtree(base)
 
 
-def as_account(
-    place: Path, account: int, *runs: str, member: bool = True, group: str = "remit"
-) -> subprocess.Popen[str]:
+def as_account(place: Path, account: int, *runs: str, member: bool = True, group: str = "remit") -> Script:
     """A process of that account, in the group or not, which opens the journal, appends runs and waits for a line."""
-    given = [str(place), str(account), str(GROUP if member else 0), str(GROUP), group, *runs]
-    line = [sys.executable, "-c", AS_ACCOUNT, *given]
-    return subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def line_of(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
+    given = (str(account), str(GROUP if member else 0), str(GROUP), group, *runs)
+    return Script(AS_ACCOUNT, place, given)
 
 
 @ONLY_ROOT
 def test_accounts_of_the_group_share_the_file_and_others_cannot_open_it(shared: Path) -> None:
     """At the same time and one after the other, whatever their umask."""
     first = as_account(shared, FIRST, "a" * 32)
-    assert line_of(first) == "1"
+    assert first.read() == "1"
     second = as_account(shared, SECOND, "b" * 32)
-    assert line_of(second) == "2"
+    assert second.read() == "2"
     outsider = as_account(shared, OUTSIDER, member=False)
-    assert line_of(outsider).startswith(
-        "refused unrecorded: the journal journal.db cannot be opened: Permission denied"
-    )
+    assert outsider.read().startswith("refused unrecorded: the journal journal.db cannot be opened: Permission denied")
     for file in shared.parent.iterdir():
         status = file.stat()
         assert (status.st_gid, stat.S_IMODE(status.st_mode)) == (GROUP, 0o660), file
     assert stat.S_IMODE(shared.parent.stat().st_mode) == 0o2770
+    for process in (first, second):
+        process.send()
     for process in (first, second, outsider):
-        process.communicate("\n", timeout=60)
+        process.end()
     last = as_account(shared, FIRST)
-    assert line_of(last) == "2"
+    assert last.read() == "2"
     alone = as_account(shared, SECOND, "c" * 32)
-    assert line_of(alone) == "3"
+    assert alone.read() == "3"
     for process in (last, alone):
-        process.communicate("\n", timeout=60)
+        process.send()
+        process.end()
 
 
 @ONLY_ROOT
 def test_a_journal_of_one_account_becomes_that_of_a_group_when_its_owner_opens_it(shared: Path) -> None:
     """Until then no other account can open it."""
     alone = as_account(shared, FIRST, group="")
-    assert line_of(alone) == "0"
-    alone.communicate("\n", timeout=60)
+    assert alone.read() == "0"
+    alone.send()
+    alone.end()
     assert stat.S_IMODE(shared.stat().st_mode) == 0o600
     second = as_account(shared, SECOND)
-    assert line_of(second).startswith("refused")
+    assert second.read().startswith("refused")
     for account, count in ((FIRST, "1"), (SECOND, "1")):
         process = as_account(shared, account, *(["a" * 32] if account == FIRST else []))
-        assert line_of(process) == count
-        process.communicate("\n", timeout=60)
-    second.communicate(timeout=60)
+        assert process.read() == count
+        process.send()
+        process.end()
+    second.end()
 
 
 def test_a_group_that_does_not_exist_is_named(tmp_path: Path) -> None:

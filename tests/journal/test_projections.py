@@ -214,7 +214,7 @@ DAMAGE: Final = {
     "a missing run": ("DELETE FROM run WHERE run = '" + "b" * 32 + "'", f"run {'b' * 32}: the row is missing"),
     "a run without events": (
         f"INSERT INTO run SELECT '{'c' * 32}', tenant, \"user\", agent, started, ended, state, outcome, code, task, task_digest, "
-        f"model, scripted, content, steps, calls, denied, first_denied, first_failed, in_doubt, bundles FROM run WHERE run = '{RUN}'",
+        f"model, scripted, content, steps, calls, denied, first_denied, first_failed, in_doubt, labels, bundles FROM run WHERE run = '{RUN}'",
         f"run {'c' * 32}: no event explains the row",
     ),
     "a changed approval": (
@@ -261,7 +261,7 @@ def test_a_limit_of_which_deleted_runs_have_taken_is_no_damage(journal: Journal,
     fill(journal)
     query(place, "UPDATE limit_bucket SET amount = amount + 1")
     assert check_projections(journal) == []
-    StoredRecord(journal, "b" * 32).append(RunFinished(outcome="cancelled"))
+    StoredRecord(journal, "b" * 32).append(RunFinished(outcome="stopped"))
     delete_run(journal, "b" * 32)
     assert query(place, "SELECT amount FROM limit_bucket") == [(4,)]
     assert check_projections(journal) == []
@@ -288,7 +288,7 @@ def test_an_emergency_that_was_reviewed_stays_reviewed_when_a_text_of_its_run_is
     assert count_approvals(journal, "emergency") == 1
     journal.append_shared(WORKSPACE_RUN, review(run, EMERGENCY))
     assert (count_approvals(journal, "emergency"), count_approvals(journal, "reviewed")) == (0, 1)
-    StoredRecord(journal, run).append(RunFinished(outcome="cancelled"))
+    StoredRecord(journal, run).append(RunFinished(outcome="stopped"))
     erase(journal, run, 0)
     assert (count_approvals(journal, "emergency"), count_approvals(journal, "reviewed")) == (0, 1)
     assert check_projections(journal) == []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import signal
 import stat
 from pathlib import Path
 from typing import Any, cast
@@ -168,7 +167,7 @@ print(won, flush=True)
 def test_processes_that_append_to_one_run_lose_nothing_and_never_both_win(place: Path | str) -> None:
     """Each contested key is recorded once, and all that each process appended is one unbroken chain."""
     processes = [script(APPEND, place, RUN, name, "150") for name in ("a", "b")]
-    won = [int(process.communicate(timeout=60)[0]) for process in processes]
+    won = [int(process.end()) for process in processes]
     with open_journal(place) as journal:
         assert journal.verify(RUN) == ()
         records = journal.events(RUN)
@@ -194,15 +193,9 @@ def test_kill_9_loses_nothing_that_was_recorded(place: Path | str) -> None:
     printed = -1
     for after in (1, 40, 95, 160):
         process = script(FOREVER, place, RUN)
-        assert process.stdin is not None
-        assert process.stdout is not None
         while printed < after:
-            printed = int(process.stdout.readline())
-        process.send_signal(signal.SIGKILL)
-        printed = max([printed, *(int(line) for line in process.stdout.read().split("\n")[:-1])])
-        process.stdout.close()
-        process.stdin.close()
-        assert process.wait(30) == -signal.SIGKILL
+            printed = int(process.read())
+        printed = max([printed, *(int(line) for line in process.kill().split("\n")[:-1])])
         with open_journal(place) as journal:
             assert journal.verify(RUN) == ()
             assert len(journal.events(RUN)) in (printed + 1, printed + 2)  # one may be recorded and not yet printed
@@ -227,7 +220,7 @@ for step in range(1000):
 @ON_FILE
 def test_a_full_disk_ends_the_run_and_damages_nothing(place: Path) -> None:
     """The event that does not fit is not recorded, earlier ones are, and the error says what to do."""
-    out, _ = script(FULL_DISK, place, RUN).communicate(timeout=60)
+    out = script(FULL_DISK, place, RUN).end()
     step, code, text = out.split(" ", 2)
     assert code == "unrecorded"
     assert "the journal journal.db cannot be written" in text
@@ -266,7 +259,7 @@ def test_a_journal_that_cannot_be_opened_is_one_clear_error(place: Path, damage:
         open_journal(place)
 
 
-def test_erasing_leaves_a_valid_chain_and_no_row_with_the_text(journal: Journal, place: Path | str) -> None:
+def test_erasing_leaves_a_valid_chain_and_no_trace_of_the_text(journal: Journal, place: Path | str) -> None:
     """A person's data can be erased on request; the record still shows that an event was erased."""
     append(journal, RUN, started(task="find Ann Example's order"))
     append(journal, RUN, RunFinished(outcome="completed"))

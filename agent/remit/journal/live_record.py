@@ -108,7 +108,7 @@ class LiveRecord(StoredRecord):
 
     @asynccontextmanager
     async def _writing_alone(self) -> AsyncGenerator[None]:
-        """One writer at a time. Whatever fails ends the run for good: what was appended since may follow from what is lost."""
+        """One writer at a time. Whatever fails ends the run permanently: what was appended since may follow from what is lost."""
         async with self._order:
             if self._failure is not None:
                 raise self._failure
@@ -183,15 +183,24 @@ class LiveRecord(StoredRecord):
         self._rows = rows
 
     async def _read_others(self) -> None:
-        """Apply what other processes appended. Raises RunEnded if one of them has taken over the lease."""
-        others = await self._journal.run_in_thread(self._journal.events, self.run, self._written[0][0])
+        """Apply what other processes appended.
+
+        Raises RunEnded if one of them has taken over the lease, or if the database has lost what was written.
+        """
+        written = self._written[0][0]
+        others = await self._journal.run_in_thread(self._journal.events, self.run, written)
         if others:
             self._insert(others)
             self._rows = self._rows_of(self._written[1])  # each process writes the rows that its events change
             for recorded in others:
                 self._tell(recorded)
-        elif await self._journal.run_in_thread(self._journal.fence_of, self.run) != self._fence:
+            return
+        if await self._journal.run_in_thread(self._journal.fence_of, self.run) != self._fence:
             raise RunEnded("unrecorded", RUN_LOCKED.format(self.run), fix="follow that process, or wait for its end")
+        head = await self._journal.run_in_thread(self._journal.head, self.run)
+        if head is None or head[0] < written:
+            lost = f"the journal {self._journal.name} has lost events of the run that were recorded"
+            raise RunEnded("unrecorded", lost, fix="check the database, then resume the run: `remit run --resume`")
 
     def _insert(self, recorded: Sequence[Recorded]) -> None:
         """Put events that are in the journal before those that wait to be written, which are sealed again.

@@ -104,11 +104,6 @@ def _check_schema(database: Database, name: str) -> None:
         raise UsageError(
             f"the journal {name} has tables of version {version}, and this version of Remit reads {SCHEMA}: install a newer one"
         )
-    if version < SCHEMA:
-        raise UsageError(
-            f"the journal {name} has tables of version {version}, and this version of Remit reads {SCHEMA}: "
-            "run `remit journal upgrade`"
-        )
 
 
 def _name(location: Path | str | None) -> str:

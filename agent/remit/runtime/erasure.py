@@ -7,7 +7,7 @@ its state is computed from them. Golden traces are files of the repository, and 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from remit.core import Principal
 from remit.core.events import RunErased
@@ -50,12 +50,14 @@ def erase_runs(
     journal = session.journal
     for done, run in enumerate(runs, 1):
         count = (journal.head(WORKSPACE_RUN) or (-1, ""))[0] + 1
-        erase(journal, run)
         journal.append_shared(WORKSPACE_RUN, RunErased(number=count, run=run, by=by))
         file = TraceFile(session.traces, run)
         if file.path.exists():
-            file.rebuild(journal.links(run))
+            file.rebuild(replace(link, salt=None, body=None) for link in journal.links(run))
             file.close()
+        erase(
+            journal, run
+        )  # INVARIANT: last. While the list has the user, the next call finds the run and erases the rest.
         on_progress(done, len(runs))
     release_space(journal)
     forget_deleted(journal)

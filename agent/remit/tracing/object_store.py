@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import stat
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -71,7 +72,10 @@ class ObjectStore(Objects):
             if path.exists():
                 os.utime(path)  # in use again: `remove_unused` in another process must not delete it now
             else:
-                self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                if not self._folder.exists():
+                    self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                    if file_mode(self._folder.parent) == 0o660:
+                        self._folder.chmod(0o2770)
                 write_atomically(path, data)
         except OSError as failure:
             message = f"the object store {self._folder.name} cannot be written: {failure.strerror}"
@@ -118,11 +122,17 @@ def read_index(data: bytes) -> dict[str, str]:
         ) from failure
 
 
+def file_mode(folder: Path) -> int:
+    """The mode of a file in that folder: 0660 if a group shares it, which its set-group-ID bit says, else 0600."""
+    return 0o660 if folder.stat().st_mode & stat.S_ISGID else 0o600
+
+
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file (mode 0600) whole or not at all, also if the process is killed or the power fails."""
+    """Write a file whole or not at all, also if the process is killed or the power fails. Its mode is `file_mode`."""
     making = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(making, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
     try:
+        os.fchmod(descriptor, file_mode(path.parent))
         with open(descriptor, "wb") as file:
             file.write(data)
             file.flush()

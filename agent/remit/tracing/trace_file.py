@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from remit.core import RunEnded, UsageError
 from remit.core.events import Recorded
 from remit.journal import ChainLink
-from remit.tracing.object_store import sync_folder
+from remit.tracing.object_store import file_mode, sync_folder
 from remit.tracing.otlp import encode_span
 from remit.tracing.spans import Place, Span, Spans
 
@@ -31,7 +31,7 @@ class EventLog(Protocol):
 
 
 class TraceFile:
-    """The file `FOLDER/RUN.jsonl`, mode 0600. `log` supplies events that another process recorded in the meantime.
+    """The file `FOLDER/RUN.jsonl`, mode 0600, or 0660 in a folder that a group shares. `log` supplies events that another process recorded in the meantime.
 
     Every method raises RunEnded (`unrecorded`) if the file cannot be written.
     """
@@ -100,7 +100,8 @@ class _Lines:
         self.index = index or {}
         fresh = os.O_TRUNC if index is None else 0
         self._descriptor = os.open(path, _FLAGS | fresh, 0o600)
-        os.fchmod(self._descriptor, 0o600)
+        if os.fstat(self._descriptor).st_uid == os.geteuid():
+            os.fchmod(self._descriptor, file_mode(path.parent))
         self._end = os.lseek(self._descriptor, 0, os.SEEK_END)
 
     def add(self, span: Span) -> None:
@@ -113,6 +114,7 @@ class _Lines:
         """Write the lines in order to `path`, completely or not at all, and close."""
         temporary = _temporary_path(path)
         descriptor = os.open(temporary, _FLAGS | os.O_EXCL, 0o600)
+        os.fchmod(descriptor, file_mode(path.parent))
         placed: dict[Place, tuple[int, int]] = {}
         try:
             end = 0

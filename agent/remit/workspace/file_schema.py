@@ -67,7 +67,7 @@ Variable = Annotated[str, Matching(r"[A-Za-z_][A-Za-z0-9_]*", "a variable", 'wri
 DatabaseUrl = Annotated[
     str,
     Matching(
-        r"postgres(?:ql)?://(?:[^\s:@/]+@)?[^\s@]+",
+        r"(?!.*[?&]password=)postgres(?:ql)?://(?:[^\s:@/]+@)?[^\s@]+",
         "a PostgreSQL URL without a password",
         "write postgresql://HOST/DATABASE; the password belongs into ~/.pgpass or PGPASSWORD",
     ),

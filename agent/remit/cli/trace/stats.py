@@ -14,13 +14,15 @@ COLUMNS = ("agent", "action", "calls", "refused", "failed", "p50", "p95", "token
 
 
 def show_stats(since: int | None, as_json: bool) -> None:
-    """Print a row for each agent and action, from events since `since` (Unix nanoseconds); None: from all events."""
-    from remit.tracing.reports import STATISTICS_EVENTS, tool_statistics
+    """Print a row for each agent and action, from runs that began at `since` (Unix nanoseconds) or later; None: from all."""
+    from remit.journal import RunQuery, list_runs
+    from remit.tracing.reports import tool_statistics
     from remit.workspace import open_session
 
     opened = open_session()
     prices = {name: agent.price for name, agent in opened.workspace.agents.items()}
-    rows = tool_statistics(opened.journal.every(*STATISTICS_EVENTS, since=since or 0), prices)
+    runs = list_runs(opened.journal, RunQuery(since=since))
+    rows = tool_statistics((item for row in runs for item in opened.journal.events(row.run)), prices)
     if as_json:
         echo(json_text([asdict(row) for row in rows]))
         return

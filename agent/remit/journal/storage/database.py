@@ -56,7 +56,7 @@ class Sql:
     def _for(self, dialect: Dialect) -> tuple[str, Params]:
         if dialect not in self._compiled:
             compiled = self._statement.compile(dialect=_DIALECTS[dialect])
-            fixed = {name: value for name, value in compiled.params.items() if value is not None}
+            fixed = {name: value for name, value in (compiled.params or {}).items() if value is not None}
             self._compiled[dialect] = str(compiled), fixed
         return self._compiled[dialect]
 
@@ -86,7 +86,7 @@ class Batch:
 
     `before` is the number of the event to which the first one is sealed, -1 for none. With a `fence`, only the holder of
     the lease of that number may append. `claims` are granted, or nothing is recorded. `durable` means that the events survive a
-    power failure, too. `topics` are what waiting processes are told about.
+    power failure, too. `topics` are what waiting processes are notified of.
     """
 
     run: str
@@ -184,7 +184,7 @@ def text_and_params(statement: Sql | sa.ClauseElement, params: Params | None, di
     if isinstance(statement, Sql):
         return statement.text(dialect), statement.values(params, dialect)
     compiled = statement.compile(dialect=_DIALECTS[dialect], compile_kwargs={"render_postcompile": True})
-    return str(compiled), {**compiled.params, **(params or {})}
+    return str(compiled), {**(compiled.params or {}), **(params or {})}
 
 
 @cache

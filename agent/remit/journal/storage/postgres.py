@@ -276,6 +276,7 @@ class _Listener:
         self._total = 0  # of all topics, and of the times at which something may have been missed
         self._missed = 0
         self._connected = threading.Event()
+        self._alive = 0.0  # when the server has last answered
         self._closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="remit-listen", daemon=True)
@@ -285,7 +286,8 @@ class _Listener:
     def count(self, topics: Sequence[str]) -> int:
         """A number that differs after something of these topics has changed."""
         with self._changed:
-            if not self._connected.is_set():  # nothing is known to be unchanged
+            silent = time.monotonic() - self._alive > 2 * LISTEN_S + CONNECT_TIMEOUT_S  # the network may be gone
+            if silent or not self._connected.is_set():  # nothing is known to be unchanged
                 self._missed += 1
                 self._total += 1
             return self._missed + sum(self._counts[topic] for topic in topics)
@@ -314,12 +316,14 @@ class _Listener:
     def _listen(self) -> None:
         with self._database.connect() as connection:
             connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._database.schema)))
+            self._alive = time.monotonic()
             self._connected.set()
             self._tick(None)  # changes before the connection was there
             while not self._closed:
                 for notice in connection.notifies(timeout=LISTEN_S, stop_after=1):
                     self._tick(notice.payload)
                 connection.execute("SELECT 1")
+                self._alive = time.monotonic()
 
     def _tick(self, topic: str | None) -> None:
         with self._changed:
@@ -385,10 +389,10 @@ def _build_append(with_row: bool, held: bool, notify: bool) -> str:
             f"rows AS (INSERT INTO {RUN.name} ({quoted}) SELECT {values} FROM moved"
             f" ON CONFLICT (run) DO UPDATE SET {rest})"
         )
-    told = ", (SELECT count(pg_notify(%(channel)s, topic)) FROM moved, unnest(%(topics)s::text[]) AS topic)"
+    notified = ", (SELECT count(pg_notify(%(channel)s, topic)) FROM moved, unnest(%(topics)s::text[]) AS topic)"
     return (
         f"WITH {', '.join(parts)} SELECT (SELECT count(*) FROM moved),"
-        f" set_config('synchronous_commit', %(sync)s, true){told if notify else ''}"
+        f" set_config('synchronous_commit', %(sync)s, true){notified if notify else ''}"
     )
 
 
@@ -396,6 +400,6 @@ def _ddl(statement: Any) -> str:
     return str(statement.compile(dialect=dialect_of("postgresql")))
 
 
-def _query(text: str) -> sql.SQL:
-    """Texts of statements are made of the names of tables only; values are parameters."""
-    return sql.SQL(text)
+def _query(text: str) -> bytes:
+    """The statement for psycopg, whose type of a text is a literal: it is made of the names of tables only."""
+    return text.encode()

@@ -63,11 +63,19 @@ def check_projections(journal: Journal, progress: Progress = lambda _: None) -> 
 
 
 def rebuild_projections(journal: Journal, progress: Progress = lambda _: None) -> int:
-    """Write the rows that differ from the events again. Returns how many differed."""
+    """Write the rows that differ from the events again. Returns how many differed.
+
+    A run may go on meanwhile: its rows are computed while nobody can append to it.
+    """
     differences = check_projections(journal, progress)
+    for run in dict.fromkeys(str(item.key[0]) for item in differences if item.table in _OF_RUNS):
+        rebuild_run(journal, run)
     with journal.writing() as transaction:
         for item in differences:
             table = _TABLES[item.table]
+            by_run = item.table in _OF_RUNS and (item.computed or {}).get("state") != "reviewed"
+            if by_run:  # done above; reviews are events of the workspace
+                continue
             if item.computed is not None:
                 transaction.execute(put_statement(table), item.computed)
             else:
@@ -77,10 +85,11 @@ def rebuild_projections(journal: Journal, progress: Progress = lambda _: None) -
 
 
 def rebuild_run(journal: Journal, run: str) -> None:
-    """Write the rows of one run again: after events of it were erased."""
-    rows = _run_puts(run, journal.events(run))
+    """Write the rows of one run again: after events of it were erased, or because they differ."""
     with journal.writing() as transaction:
+        transaction.execute(_LOCK, {"of": run})
         reviewed_before = [seq for (seq,) in transaction.execute(_REVIEWED, {"of": run})]
+        rows = _run_puts(run, journal.events(run))
         for table in (_TABLES["run"], APPROVAL):
             transaction.execute(table.delete().where(table.c.run == run))
         for put in rows:
@@ -89,8 +98,10 @@ def rebuild_run(journal: Journal, run: str) -> None:
             transaction.execute(_REVIEW, {"of": run, "number": seq})
 
 
+_OF_RUNS: Final = ("run", "approval")
 _TABLES: Final = {table.name: table for table in PROJECTIONS}
 _of: sa.BindParameter[str] = sa.bindparam("of")
+_LOCK: Final = Sql(HEAD.update().where(HEAD.c.run == _of).values(seq=HEAD.c.seq))  # those who append wait for it
 _REVIEWED: Final = Sql(sa.select(APPROVAL.c.seq).where(APPROVAL.c.run == _of, APPROVAL.c.state == "reviewed"))
 _REVIEW: Final = Sql(
     APPROVAL.update().where(APPROVAL.c.run == _of, APPROVAL.c.seq == sa.bindparam("number")).values(state="reviewed")

@@ -59,5 +59,5 @@ def check_ended(transaction: Transaction, run: str) -> None:
 
 
 def bodies_of(run: str) -> str:
-    """The lock of whoever seals or erases the bodies of a run: a body that is read, erased and then sealed would come back."""
+    """The lock for sealing a run and for erasing its bodies: a body that is read, erased and then sealed would come back."""
     return f"bodies/{run}"

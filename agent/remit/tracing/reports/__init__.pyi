@@ -4,13 +4,12 @@ from .failures import SELECTOR_FORMS, FailureSelector, find_failures, parse_fail
 from .incident import IncidentReport, incident_report
 from .reconciliation import reconcile
 from .run_diff import BundleFiles, RunCost, RunDiff, RunDifference, diff_runs, last_good_run
-from .statistics import STATISTICS_EVENTS, ActionStatistics, tool_statistics
+from .statistics import ActionStatistics, tool_statistics
 from .timeline import Approval, CallTimeline, Timeline, build_timeline, resumed_text, unended_text, utc
 from .verification import verify
 
 __all__ = [
     "SELECTOR_FORMS",
-    "STATISTICS_EVENTS",
     "ActionStatistics",
     "Approval",
     "BundleFiles",

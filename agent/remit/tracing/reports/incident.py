@@ -23,7 +23,8 @@ COMMANDS: Final = 3
 class IncidentReport:
     """A run and its context. `good` compares it with the last good run, None if there is none in this workspace.
 
-    `driven` is True while a process executes the run, None if only the trace file is known. `commands` are the next commands
+    `driven` is True while a process executes the run, None if only the trace file is known. `erased` is True for a finished run
+    whose content was erased. `commands` are the next commands
     to run, each with its purpose.
     """
 
@@ -32,6 +33,7 @@ class IncidentReport:
     budget: Budget | None = None
     held: str | None = None
     driven: bool | None = None
+    erased: bool = False
     commands: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -39,6 +41,8 @@ class IncidentReport:
         """The state of the run now, in one word."""
         if self.timeline.finished is not None:
             return self.timeline.outcome
+        if self.erased:
+            return "erased"
         if self.held:
             return "held"
         if self.timeline.waiting:
@@ -49,15 +53,17 @@ class IncidentReport:
 def incident_report(trace: Trace, session: WorkspaceSession | None = None) -> IncidentReport:
     """The incident report of a run. Without `session` it uses the trace file alone."""
     timeline = build_timeline(trace.records)
-    report = IncidentReport(timeline=timeline, budget=_budget(trace, timeline))
+    erased = trace.records[-1].event is None and trace.records[-1].type == "run.finished"
+    report = IncidentReport(timeline=timeline, budget=_budget(trace, timeline), erased=erased)
     if session is not None:
         agent = timeline.started.subjects.agent if timeline.started else ""
-        unfinished = timeline.finished is None
+        unfinished = timeline.finished is None and not erased
         report = IncidentReport(
             timeline=timeline,
             budget=report.budget,
             good=_diff_with_last_good(trace, session),
             held=hold_reason(session.journal.holds(), f"run:{trace.run}", agent) if unfinished else None,
+            erased=erased,
             driven=unfinished and session.journal.is_driven(trace.run),
         )
     return replace(report, commands=tuple(_commands(report, trace)[:COMMANDS]))

@@ -11,7 +11,6 @@ from remit.core.events import CallAnswered, CallDecided, ModelRequested, ModelRe
 from remit.workspace import Price
 
 ANSWER = "(answer)"  # turns of the model without a call
-STATISTICS_EVENTS = ("run.started", "model.requested", "model.responded", "call.decided", "call.answered")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +45,7 @@ class _Sums:
 def tool_statistics(records: Iterable[Recorded], prices: Mapping[str, Price | None]) -> tuple[ActionStatistics, ...]:
     """The rows, sorted by agent and then action.
 
-    `records` are events of the types `STATISTICS_EVENTS`, in order within each run; `prices` are by agent.
+    `records` are the events of runs, in order within each run; `prices` are by agent.
     """
     sums: defaultdict[tuple[str, str], _Sums] = defaultdict(_Sums)
     agents: dict[str, str] = {}
