@@ -285,7 +285,7 @@ def processes(ground: Ground, store: str) -> Iterator[Bar]:
         found = list(pool.map(lambda one: measured(*one), given))
     waited = sorted(seconds for one in found for seconds in one["waited"])
     failures = [failure for one in found for failure in one["failures"]]
-    rate = len(waited) / (max(one["ended"] for one in found) - begin)
+    rate = len(waited) / (max(one["ended"] for one in found) - min(one["began"] for one in found))
     p50, p99 = (waited[int(part * (len(waited) - 1))] * 1e3 for part in (0.5, 0.99))
     shown = {"rate": rate, "p50_ms": p50, "p99_ms": p99, "max_ms": waited[-1] * 1e3, "failures": failures}
     ground.details[f"{store}: processes"] = shown
