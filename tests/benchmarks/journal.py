@@ -148,15 +148,18 @@ class Ground:
 def commands(ground: Ground, store: str) -> Iterator[Bar]:
     """What each command takes more on a long history than on one of a single run."""
     places = ground.sizes(store)
+    every = {
+        place.events: [[place.run if word == "RUN" else word for word in words] for words in COMMANDS.values()]
+        for place in places
+    }
+    memory = {place.events: [_memory(place, words) for words in every[place.events]] for place in places}
     found: dict[str, dict[int, list[tuple[float, float]]]] = {
         name: {place.events: [] for place in places} for name in COMMANDS
     }
-    for _ in range(2):  # sizes take turns, so that a busy machine is busy for all
+    for _ in range(ground.options.turns):  # sizes take turns, so that a busy machine is busy for all
         for place in places:
-            every = [[place.run if word == "RUN" else word for word in words] for words in COMMANDS.values()]
-            memory = [_memory(place, words) for words in every]
-            cpu = measured("commands", place.folder, every, ground.options.rounds)
-            for name, seconds, rss in zip(COMMANDS, cpu, memory, strict=True):
+            cpu = measured("commands", place.folder, every[place.events], ground.options.rounds)
+            for name, seconds, rss in zip(COMMANDS, cpu, memory[place.events], strict=True):
                 found[name][place.events] += [(one, rss) for one in seconds]
     for name, one in found.items():
         yield from _growth(ground, store, f"remit {name}", one)
@@ -282,7 +285,7 @@ def processes(ground: Ground, store: str) -> Iterator[Bar]:
         found = list(pool.map(lambda one: measured(*one), given))
     waited = sorted(seconds for one in found for seconds in one["waited"])
     failures = [failure for one in found for failure in one["failures"]]
-    rate = len(waited) / (max(one["ended"] for one in found) - begin)
+    rate = len(waited) / (max(one["ended"] for one in found) - min(one["began"] for one in found))
     p50, p99 = (waited[int(part * (len(waited) - 1))] * 1e3 for part in (0.5, 0.99))
     shown = {"rate": rate, "p50_ms": p50, "p99_ms": p99, "max_ms": waited[-1] * 1e3, "failures": failures}
     ground.details[f"{store}: processes"] = shown
@@ -342,6 +345,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="the rows to measure")
     parser.add_argument("--events", type=int, nargs="+", default=[0, 100_000, 1_000_000], help="the smallest first")
     parser.add_argument("--rounds", type=int, default=int(os.environ.get("REMIT_BENCH_ROUNDS", "7")))
+    parser.add_argument("--turns", type=int, default=2, help="processes for the commands of each size")
     parser.add_argument("--steps", type=int, default=60, help="steps of a run")
     parser.add_argument("--pruned", type=int, default=100_000, help="runs that were pruned before")
     parser.add_argument("--claims", type=int, default=1_000_000, help="claims in the window of a limit")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from remit.journal import (
     check_projections,
     erase,
     list_runs,
+    open_journal,
     seal_run,
     unsealed_runs,
 )
@@ -111,3 +113,22 @@ def test_what_is_erased_while_its_run_is_sealed_does_not_come_back(
     assert journal.events(RUN)[0].event is None
     assert [fault.kind for fault in journal.verify(RUN)] == ["erased"]
     assert "restart checkout" not in str([query(place, f"SELECT * FROM {table}") for table in TABLES])
+
+
+def test_the_space_of_deleted_events_is_returned_in_large_parts(tmp_path: Path) -> None:
+    """A part of one page would take minutes for a run: the parts of others come in between."""
+    place = tmp_path / "journal.db"
+    with open_journal(place) as journal:
+        connection = sqlite3.connect(place)
+        connection.execute(
+            "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 3000)"
+            " INSERT INTO payload SELECT 'r', i, '', printf('%.3000c', 'x') FROM n"
+        )
+        connection.execute("DELETE FROM payload")
+        connection.commit()
+        connection.close()
+        parts = 1
+        while journal.database.release():
+            parts += 1
+    assert query(place, "PRAGMA freelist_count") == [(0,)]
+    assert 2 <= parts <= 8

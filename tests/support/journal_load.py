@@ -219,7 +219,7 @@ def busy() -> Any:
 def append(root: Path, run: str, begin: float, most: int, until: str = "", pause: float = 0.0) -> dict[str, Any]:
     """Append durable events to one run, from `begin` (Unix time) on, `most` times or until the file `until` exists.
 
-    Returns the seconds that each append waited, and the failures.
+    Returns the seconds that each append waited, the failures, and when the first one began and the last one ended.
     """
     return asyncio.run(_append(open_session(root).journal, run, begin, most, until, pause))
 
@@ -232,6 +232,7 @@ async def _append(journal: Journal, run: str, begin: float, most: int, until: st
         record.append(started())
         await record.commit()
         await asyncio.sleep(max(0.0, begin - time.time()))
+        began = time.time()
         for number in range(most):
             if until and os.path.exists(until):
                 break
@@ -245,7 +246,7 @@ async def _append(journal: Journal, run: str, begin: float, most: int, until: st
             waited.append(time.perf_counter() - before)
             await asyncio.sleep(pause)
         ended = time.time()
-    return {"waited": waited, "failures": failures, "ended": ended}
+    return {"waited": waited, "failures": failures, "began": began, "ended": ended}
 
 
 WORK: Final[dict[str, Callable[..., Any]]] = {
