@@ -24,7 +24,7 @@ from remit.journal.run_state import RunState
 from remit.journal.storage.database import Batch, HeadMoved
 from remit.journal.store import AlreadyRecorded, Journal
 
-GATHER_S: Final = 0.005  # how long events wait for the ones that follow, if nobody waits for them
+GATHER_S: Final = 0.05  # how long events wait for the ones that follow, if nobody waits for them
 
 
 class LiveRecord(StoredRecord):
