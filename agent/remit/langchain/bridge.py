@@ -119,10 +119,15 @@ class RunRegistry:
         `tool` carries out a call of a host tool; None: the function in the tool's module does.
         """
         run = await self._run(call)
-        return await run.perform(call.turn, call.index, tool, queued=call.queued)
+        result = await run.perform(call.turn, call.index, tool, queued=call.queued)
+        await run.commit()
+        return result
 
     async def refuse(self, call: GraphCall, requested: ApprovalRequested) -> Result:
-        return await (await self._run(call)).refuse(call.turn, call.index, requested)
+        run = await self._run(call)
+        result = await run.refuse(call.turn, call.index, requested)
+        await run.commit()
+        return result
 
     async def run_of(self, key: str) -> str | None:
         run = self._runs.get(key)
@@ -314,6 +319,15 @@ class ExternalRun:
             next_step="continue without this call, or make it again after a person has approved it",
         )
         return await self._broker.give_up(self._steps[self._key_of(turn)], index, refusal)
+
+    async def commit(self) -> None:
+        """Return when everything so far is recorded: only then may the graph read a result."""
+        try:
+            await self.agent_graph.record.commit()
+        except RunEnded as ended:
+            self._failure = self._failure or ended
+            self._ended.set()
+            raise
 
     async def end(self, answer: str, *, leave: bool = False) -> RunResult:
         """End the run with that answer. With `leave`, or if a call waits for approval, the run stays open for a later process."""
