@@ -11,12 +11,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from remit.broker import CALLS_PER_TURN, ApprovalPending, Broker, too_many_calls
 from remit.core import (
@@ -24,7 +23,6 @@ from remit.core import (
     Call,
     Error,
     Failed,
-    Json,
     Message,
     ModelCode,
     ModelTurn,
@@ -40,6 +38,7 @@ from remit.core import (
 from remit.core.events import ApprovalRequested, ModelResponded, RunFinished
 from remit.core.parsing import canonical_json, digest
 from remit.journal import LiveRecord
+from remit.langchain.graph_call import Function, GraphCall, GraphTool
 from remit.runtime import (
     AgentGraph,
     ApprovalWaiter,
@@ -55,36 +54,6 @@ from remit.workspace import WorkspaceSession, check_tenant, open_session, princi
 from remit.workspace.manifest import ActionSchema
 
 _T = TypeVar("_T")
-Function: TypeAlias = Callable[..., Json]
-
-
-@dataclass(frozen=True, kw_only=True)
-class GraphCall:
-    """One call that an external graph asks for.
-
-    `key` identifies the run within a `RunRegistry`, `thread` is the thread id of LangGraph. `principal` is who asks in this
-    invocation; None: that of the `RunRegistry`. `can_pause` is True if the graph
-    has a checkpointer, so that it can be interrupted to wait for approval. A `queued` call starts when no other call runs.
-    """
-
-    key: str
-    thread: str | None
-    principal: Principal | None
-    task: str
-    turn: ModelTurn
-    index: int
-    name: str  # as the model wrote it
-    id: str
-    can_pause: bool
-    queued: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class GraphTool:
-    """The graph's own tool for a call: its schema as canonical JSON, and the function that runs it."""
-
-    schema: str
-    function: Function
 
 
 class RunRegistry:

@@ -37,7 +37,8 @@ from remit.core import Json, ModelTurn, ProposedCall, Refusal, Result
 from remit.core.events import ApprovalRequested
 from remit.core.parsing import Arguments, CopyOnRead, canonical_json
 from remit.langchain.background_loop import BackgroundLoop
-from remit.langchain.bridge import Function, GraphCall, GraphTool, RunRegistry
+from remit.langchain.bridge import RunRegistry
+from remit.langchain.graph_call import Function, GraphCall, GraphTool
 from remit.langchain.injected import injected_names
 from remit.langchain.state import (
     answers_before,

@@ -12,7 +12,7 @@ from langchain_core.runnables import RunnableConfig
 from remit.core import Json, ModelTurn, Principal, ProposedCall, Refusal, Result, UsageError
 from remit.core.events import ApprovalRequested, Usage
 from remit.core.parsing import Arguments, canonical_json
-from remit.langchain.bridge import GraphCall
+from remit.langchain.graph_call import GraphCall
 from remit.runtime.models import finish_of
 
 CHECKPOINTER: Final = "__pregel_checkpointer"  # the key in a node's configuration (a private name of LangGraph)
