@@ -21,7 +21,8 @@ from remit.broker import (
 )
 from remit.broker.broker import Broker
 from remit.broker.decisions import Decider
-from remit.core.calls import Call, Decision, ProposedCall
+from remit.core.calls import Call, Decision
+from remit.core.events import CallDecided
 
 LOST: Final = effects.lost_attempt
 
@@ -35,7 +36,7 @@ def lenient(text: str) -> dict[str, object]:
     return dict(value) if isinstance(value, dict) else {}
 
 
-RESOLVE: Final = Broker._resolve
+DECIDE_CALL: Final = Broker._decide_call
 
 
 def open_when_broken(self: Decider, call: Call) -> Decision:
@@ -46,10 +47,12 @@ def open_when_broken(self: Decider, call: Call) -> Decision:
         return Decision(verdict="allow", reason="allowed", message="")
 
 
-def spent_when_asked(self: Broker, step: int, index: int, ask: ProposedCall) -> Call:
-    call = RESOLVE(self, step, index, ask)
-    self._reserve(call)
-    return call
+async def spent_when_asked(self: Broker, *given: Any) -> CallDecided:
+    """What a call takes from shared limits is taken when it waits for approval, too."""
+    decided = await DECIDE_CALL(self, *given)
+    if decided.call is not None and decided.decision is not None and decided.decision.verdict == "ask":
+        await self._reserve(decided.call)
+    return decided
 
 
 def taken_for_done(function: Callable[..., Any], arguments: dict[str, Any]) -> tuple[None, Any]:
@@ -175,7 +178,7 @@ ROWS: Final = (
     ),
     brokered(
         "only executed calls are charged",
-        replaced(Broker, "_resolve", spent_when_asked),
+        replaced(Broker, "_decide_call", spent_when_asked),
         threats="F4",
         tests=("broker/test_budgets.py::test_a_call_that_waits_or_is_refused_uses_no_budget",),
     ),

@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from adversarial.mutations.row import brokered, replaced
-from remit.broker import effects
-from remit.core.events import Recorded
-from remit.journal import AlreadyRecorded, Journal, reducer
-from remit.journal.run_lock import fcntl
+from remit.journal import lease, reducer
 from remit.journal.run_state import RunState
-
-APPEND: Final = Journal.append
-
-
-def overwritten(self: Journal, *given: Any, **options: Any) -> Recorded:
-    """A second writer of a key treats the recorded event as its own."""
-    try:
-        return APPEND(self, *given, **options)
-    except AlreadyRecorded as conflict:
-        return conflict.earlier
-
+from remit.journal.storage import database
 
 ROWS: Final = (
     brokered(
-        "a key of the journal has one event",
-        replaced(Journal, "append", overwritten),
-        replaced(effects, "earlier_attempts", lambda *_: (0, None)),
+        "a process that lost its lease records nothing more",
+        replaced(database, "MOVE_HELD_HEAD", database.MOVE_HEAD),
         threats="D4",
-        tests=(
-            "broker/test_approvals.py::test_two_workers_use_one_approval_once",
-            "broker/test_effects.py::test_two_workers_on_one_run_repeat_no_effect",
-        ),
+        tests=("journal/test_live_record.py::test_a_holder_that_lost_its_lease_records_nothing_more[sqlite]",),
     ),
     brokered(
         "one process at a time executes a run",
-        replaced(fcntl, "flock", lambda *_: None),
+        replaced(lease, "is_alive", lambda *_: False),
         tests=("broker/test_broker.py::test_only_one_process_at_a_time_executes_a_run",),
     ),
     brokered(

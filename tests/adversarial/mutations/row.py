@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,7 +43,12 @@ def brokered(name: str, *remove: Remove, tests: tuple[str, ...], threats: str = 
 
 def never(where: object, name: str) -> Remove:
     """Disable a check: it raises and returns nothing."""
-    return replaced(where, name, lambda *_, **__: None)
+
+    async def nothing(*_: object, **__: object) -> None:
+        return None
+
+    asynchronous = inspect.iscoroutinefunction(getattr(where, name))
+    return replaced(where, name, nothing if asynchronous else lambda *_, **__: None)
 
 
 def replaced(where: object, name: str, instead: object) -> Remove:
