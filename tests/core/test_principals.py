@@ -13,8 +13,7 @@ from pydantic import ValidationError
 from remit.core.calls import Subjects
 from remit.core.events import EVENT, HoldSet, RunStarted
 from remit.core.principals import NAME_OF_SUBJECT, NOBODY, Authentication, Principal, same_person
-from remit.journal import open_journal
-from remit.journal.store import WORKSPACE_RUN
+from remit.journal import WORKSPACE_RUN, open_journal
 from support.events import started
 from support.principals import principal
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 from sqlmodel import Session, create_engine, select
 
-from remit.journal.store import EventRow
+from remit.journal.storage.tables import EventRow
 from remit.runtime.assembly import open_model_of
 from remit.runtime.runner import RunRequest, start_run
 from remit.workspace.session import open_session

@@ -19,6 +19,7 @@ SOURCE: Final = ROOT / "agent" / "remit"
 ASKING: Final = ("geteuid", "getuid", "getresuid", "getpwuid", "getpwnam", "getlogin", "getpass", "os_account")
 # The files that may ask, each with its reason.
 MAY_ASK: Final = {
+    "tracing/trace_file.py": "whose file a trace file is",
     "workspace/identity.py": "makes the principal of the process, for entry points",
     "guardrails/secrets.py": "whose file a file of secrets is",
     "journal/storage/sqlite.py": "whose file the journal is",

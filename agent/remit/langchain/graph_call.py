@@ -1,4 +1,4 @@
-"""What an external graph asks for: one call, and the tool of its own that carries it out."""
+"""What an external graph asks for: one call, and its own tool for that call."""
 
 from __future__ import annotations
 
