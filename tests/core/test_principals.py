@@ -41,7 +41,7 @@ def test_a_principal_is_read_as_it_was_recorded(by: Principal, tmp_path: Path) -
     assert EVENT.validate_json(event.model_dump_json()) == event
     with open_journal(tmp_path / "journal.db") as journal:
         number = len(journal.events(WORKSPACE_RUN))
-        recorded = append(journal, WORKSPACE_RUN, event.model_copy(update={"number": number}))
+        recorded = journal.append_shared(WORKSPACE_RUN, event.model_copy(update={"number": number}))
         (read,) = journal.events(WORKSPACE_RUN, number - 1)
     assert read == recorded
     assert isinstance(read.event, HoldSet)

@@ -36,7 +36,7 @@ from support.events import (
     succeeded,
     turn,
 )
-from support.journals import Writes, empty, folded, is_whole, query, soon
+from support.journals import ON_FILE, Writes, empty, folded, is_whole, query, soon
 
 DAY: Final = 86_400 * NANO
 WORDS: Final = "CANARY of a person"
@@ -305,6 +305,12 @@ async def test_a_holder_that_lost_its_lease_records_nothing_more(journal: Journa
         assert (before, record.state) == (folded(other, RUN), applied)
     assert keys(other.events(RUN)) == ["run.started/-/-/-"]
     assert is_whole(other, RUN)
+
+
+@ON_FILE
+async def test_a_file_is_fenced_by_the_number_of_the_lease(journal: Journal, other: Journal) -> None:
+    """For `make ablate`, which has no PostgreSQL."""
+    await test_a_holder_that_lost_its_lease_records_nothing_more(journal, other)
 
 
 async def test_a_holder_that_lost_its_lease_records_nothing_even_after_the_events_of_the_new_one(
