@@ -124,7 +124,7 @@ def test_a_run_is_compared_with_the_last_one_that_completed_the_same_task(place:
 
 
 def test_runs_without_content_are_not_taken_for_runs_of_one_task(journal: Journal) -> None:
-    """Nobody knows their tasks."""
+    """Their tasks are not recorded."""
     for run, task in (("a" * 32, "one task"), ("b" * 32, "another one")):
         record = StoredRecord(journal, run, content=False)
         record.append(started(task=task))

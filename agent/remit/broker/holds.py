@@ -19,7 +19,7 @@ def hold_reason(holds: Mapping[str, HoldSet], *scopes: str) -> str | None:
 
 
 def set_hold(journal: Journal, scope: str, *, why: str, by: Principal) -> HoldSet:
-    """Put `scope` (`run:…`, `agent:…`, `tool:…`, `all`) on hold until somebody lifts it."""
+    """Put `scope` (`run:…`, `agent:…`, `tool:…`, `all`) on hold until the hold is lifted."""
     while True:
         hold = HoldSet(number=_number(journal), scope=scope, reason=why, by=by)
         try:

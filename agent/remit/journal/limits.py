@@ -42,9 +42,8 @@ def grant(transaction: Transaction, claim: Claim, now: int) -> None:
 
     The claim and its event are committed together: after a crash neither is there without the other.
     """
-    if (
-        claim.most is None
-    ):  # a correction of what was granted before; what has left the window since has no row, and needs none
+    # A correction of what was granted before. What has left the window since has no row, and needs none.
+    if claim.most is None:
         corrected = bucket_of(claim.at, claim.window_ns)
         transaction.execute(_ADD, {"of": claim.scope, "at": corrected, "more": claim.amount})
         return

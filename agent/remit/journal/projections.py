@@ -15,8 +15,6 @@ from remit.core.events import (
     HoldLifted,
     HoldSet,
     Recorded,
-    RunResumed,
-    RunStarted,
     ToolFailed,
     ToolRecovered,
     ToolTrialStarted,
@@ -174,11 +172,6 @@ def next_circuit(before: Circuit | None, event: AnyEvent | None, at: int) -> Cir
     if isinstance(event, ToolFailed | ToolTrialStarted | ToolRecovered):
         return apply_circuit(before, event, at)
     return before
-
-
-def bundle_of(event: AnyEvent | None) -> str:
-    """The digest of the policy bundle that this event names; "" for other events."""
-    return event.bundle if isinstance(event, RunStarted | RunResumed) else ""
 
 
 def _doubt_line(doubt: InDoubt) -> str:

@@ -203,7 +203,7 @@ class StoredRecord(Record):
     def _sealed(self, event: AnyEvent, seq: int, prev: str) -> tuple[ChainLink, Recorded]:
         """The next event as it is stored, and as this process reads it."""
         stored = event if self._content else omit_content(event)
-        with self._journal.encoding():
+        with self._journal.failing("written"):
             sealed = link(self.run, seq + 1, self._journal.clock(), prev, stored, secrets.token_hex(16))
         return sealed, sealed.of(event)
 

@@ -156,7 +156,7 @@ class OpenCall:
 
     @property
     def in_doubt(self) -> bool:
-        """True if the call may have had an effect that nobody knows of: its attempt has no end, or an unknown outcome."""
+        """True if the call may have had an effect, and it is not known: its attempt has no end, or an unknown outcome."""
         known = self.settled is not None and self.settled.landed != "unknown"
         return self.effect_digest != "" and not known and (self.attempting or self.doubtful)
 

@@ -59,7 +59,6 @@ from remit.journal.storage.tables import (
     IS_LOOKED_UP,
     LOOKED_UP,
     PAYLOAD,
-    RUN,
     SEALED,
 )
 
@@ -84,25 +83,6 @@ _BY_TYPE: Final = Sql(
 _HEAD_OF: Final = Sql(sa.select(HEAD.c.seq, HEAD.c.hash).where(HEAD.c.run == _of))
 _FENCE_OF: Final = Sql(sa.select(HEAD.c.fence).where(HEAD.c.run == _of))
 SEALED_OBJECT: Final = Sql(sa.select(SEALED.c.last, SEALED.c.chain, SEALED.c.bodies).where(SEALED.c.run == _of))
-_SEAL: Final = Sql(SEALED.insert())
-_RESEAL: Final = Sql(SEALED.update().where(SEALED.c.run == _of).values(bodies=sa.bindparam("left")))
-_DELETESEALED_OBJECT: Final = tuple(
-    Sql(table.delete().where(table.c.run == _of, table.c.seq <= sa.bindparam("to"))) for table in (PAYLOAD, EVENT)
-)
-_ERASE: Final = Sql(PAYLOAD.delete().where(PAYLOAD.c.run == _of, PAYLOAD.c.seq == sa.bindparam("number")))
-_ENDED: Final = Sql(sa.select(RUN.c.ended).where(RUN.c.run == _of))
-_DELETE_PART: Final = tuple(
-    Sql(
-        table.delete().where(
-            table.c.run == _of,
-            table.c.seq.in_(
-                sa.select(table.c.seq).where(table.c.run == _of).order_by(table.c.seq).limit(sa.bindparam("most"))
-            ),
-        )
-    )
-    for table in (PAYLOAD, EVENT)
-)
-_DELETE_REST: Final = tuple(Sql(table.delete().where(table.c.run == _of)) for table in (APPROVAL, SEALED, HEAD, RUN))
 _HOLDS: Final = Sql(sa.select(HOLD.c.scope, HOLD.c.body))
 _CIRCUIT: Final = Sql(sa.select(*(CIRCUIT.c[name] for name in CIRCUIT_COLUMNS)).where(CIRCUIT.c.tool == _of))
 _CIRCUITS: Final = Sql(sa.select(CIRCUIT.c.tool, *(CIRCUIT.c[name] for name in CIRCUIT_COLUMNS)))
@@ -173,7 +153,7 @@ class Journal:
             HeadMoved: the chain is not where the batch expects it, or the lease is lost. Nothing was recorded.
             Exhausted: a claim would pass its limit. Nothing was recorded.
         """
-        with self._failing("written"):
+        with self.failing("written"):
             if not batch.claims:
                 self.database.append(batch)
                 return
@@ -190,7 +170,7 @@ class Journal:
     @contextmanager
     def writing(self, *, durable: bool = True) -> Generator[Transaction]:
         """One write transaction."""
-        with self._failing("written"), self.database.transaction(durable=durable) as transaction:
+        with self.failing("written"), self.database.transaction(durable=durable) as transaction:
             yield transaction
 
     def append_shared(self, stream: str, event: AnyEvent, *, durable: bool = True) -> Recorded:
@@ -201,7 +181,7 @@ class Journal:
         """
         while True:
             seq, prev = self.head(stream) or (-1, "")
-            with self._failing("written"):
+            with self.failing("written"):
                 sealed = link(stream, seq + 1, self.clock(), prev, event, secrets.token_hex(16))
             recorded = sealed.of(event)
             changes = self._changes(recorded)
@@ -220,10 +200,10 @@ class Journal:
             tool = recorded.run.removeprefix(CIRCUIT_STREAM)
             return circuit_changes(tool, next_circuit(self.circuit(tool), recorded.event, recorded.at))
         if (found := reviewed(recorded.event)) is not None:
-            return self.reviewed_rows(*found)
+            return self._reviewed_rows(*found)
         return workspace_changes(recorded)
 
-    def reviewed_rows(self, run: str, key: str) -> list[Change]:
+    def _reviewed_rows(self, run: str, key: str) -> list[Change]:
         """The row of an emergency approval once it is reviewed."""
         columns = [column.name for column in APPROVAL.columns]
         granted = self.get(run, key)
@@ -234,7 +214,7 @@ class Journal:
 
     def read(self, statement: Sql | sa.ClauseElement, **params: object) -> list[Row]:
         """The rows of one statement."""
-        with self._failing("read"):
+        with self.failing("read"):
             return self.database.read(statement, params)
 
     def head(self, run: str) -> tuple[int, str] | None:
@@ -255,18 +235,18 @@ class Journal:
         return [*self._sealed_links(run, self.read(SEALED_OBJECT, of=run), after), *links]
 
     def _sealed_links(self, run: str, rows: Sequence[Row], after: int) -> list[ChainLink]:
-        with self._failing("read"):
+        with self.failing("read"):
             return [link for row in rows for link in unpack(run, row[1], row[2]) if link.seq > after]
 
     def events(self, run: str, after: int = -1) -> list[Recorded]:
         """The events of a run in order, beginning with the one after number `after`."""
-        with self._failing("read"):
+        with self.failing("read"):
             return [stored.recorded() for stored in self.links(run, after)]
 
     def get(self, run: str, key: str) -> Recorded | None:
         """The event with that key, None without one."""
         rows = self.read(_BY_KEY, of=run, named=key)
-        with self._failing("read"):
+        with self.failing("read"):
             if rows:
                 return as_link(rows[0]).recorded()
             sealed = self._sealed_links(run, self.database.read(SEALED_OBJECT, {"of": run}), -1)
@@ -280,12 +260,12 @@ class Journal:
         assert set(kinds) <= set(LOOKED_UP), kinds
         rows = [row for kind in kinds for row in self.read(_BY_TYPE, kind=kind, since=since)]
         rows.sort(key=_TIME_OF)
-        with self._failing("read"):
+        with self.failing("read"):
             return [as_link(row).recorded() for row in rows]
 
     def chain(self, run: str) -> Chain:
         """The events of a run as they are stored and its head, read in one transaction: an append in between would look like damage."""
-        with self._failing("read"), self.database.snapshot() as snapshot:
+        with self.failing("read"), self.database.snapshot() as snapshot:
             head = snapshot.execute(_HEAD_OF, {"of": run})
             links = tuple(as_link(row) for row in snapshot.execute(IN_ORDER, {"of": run, "after": -1}))
             sealed = snapshot.execute(SEALED_OBJECT, {"of": run}) if not links or links[0].seq else []
@@ -313,7 +293,7 @@ class Journal:
 
     def _shared_state(self) -> tuple[int, Mapping[str, HoldSet], Mapping[str, Circuit]]:
         """Holds and circuits, read again only after something has changed: every call asks for them."""
-        with self._failing("read"):
+        with self.failing("read"):
             version = self.database.version((SHARED,))
             if self._shared is None or self._shared[0] != version:
                 holds: dict[str, HoldSet] = {}
@@ -327,7 +307,7 @@ class Journal:
 
     def version(self, topics: Sequence[str]) -> int:
         """A number that differs after a process has recorded something of these topics: the id of a run, or `SHARED`."""
-        with self._failing("read"):
+        with self.failing("read"):
             return self.database.version(topics)
 
     # -- leases --
@@ -353,7 +333,7 @@ class Journal:
             self._release_lease(lease)
 
     def _take_lease(self, run: str) -> Lease:
-        with self._failing("written"):
+        with self.failing("written"):
             lease = take_lease(self.database, run, self.clock())
         with self._lease_lock:
             self._leases.add(lease)
@@ -365,12 +345,12 @@ class Journal:
     def _release_lease(self, lease: Lease) -> None:
         with self._lease_lock:
             self._leases.discard(lease)
-        with self._failing("written"):
+        with self.failing("written"):
             release_lease(self.database, lease)
 
     def is_driven(self, run: str) -> bool:
         """True if a process drives the run now."""
-        with self._failing("read"):
+        with self.failing("read"):
             return is_leased(self.database, run, self.clock())
 
     def _beat(self) -> None:
@@ -384,19 +364,16 @@ class Journal:
             with suppress(*self.database.failures):
                 keep_leases(self.database, leases, self.clock())
 
-    @contextmanager
-    def encoding(self) -> Generator[None]:
-        """Turn what JSON cannot express, and every error of the database, into RunEnded, for the `with` block."""
-        with self._failing("written"):
-            yield
-
     def _check_open(self) -> None:
         if self._closed:
             raise UsageError(f"the journal {self.name} is closed: open its workspace again")
 
     @contextmanager
-    def _failing(self, verb: str) -> Generator[None]:
-        """Raise RunEnded for every error of the database, of the disk and of an event that cannot be written."""
+    def failing(self, verb: str) -> Generator[None]:
+        """Raise RunEnded for every error of the database, of the disk and of an event that cannot be written.
+
+        `verb` is `read`, `written` or `opened`.
+        """
         self._check_open()
         try:
             yield

@@ -10,10 +10,11 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from remit.core import Claim, RemitError
 from remit.journal.hash_chain import ChainLink
-from remit.journal.storage.tables import EVENT, HEAD, PAYLOAD
+from remit.journal.storage.tables import EVENT, HEAD, PAYLOAD, TABLES
 
 Dialect: TypeAlias = Literal["sqlite", "postgresql"]
 Row: TypeAlias = tuple[Any, ...]
@@ -114,6 +115,10 @@ class Transaction(Protocol):
         """Run one statement for each of the parameters."""
         ...
 
+    def run(self, text: str) -> None:
+        """Run a statement that is already a text."""
+        ...
+
     def lock(self, name: str) -> None:
         """Wait until no other transaction holds the lock of this name, and hold it to the end."""
         ...
@@ -201,6 +206,16 @@ def put_statement(table: sa.Table) -> Sql:
 def drop_statement(table: sa.Table) -> Sql:
     """Delete the row of a primary key."""
     return Sql(table.delete().where(*(column == sa.bindparam(column.name) for column in table.primary_key)))
+
+
+def create_tables(transaction: Transaction, dialect: Dialect) -> None:
+    """Create the tables and indexes that are missing."""
+    for table in TABLES.values():
+        missing: list[sa.ClauseElement] = [CreateTable(table, if_not_exists=True)]
+        for index in sorted(table.indexes, key=lambda index: str(index.name)):
+            missing.append(CreateIndex(index, if_not_exists=True))
+        for statement in missing:
+            transaction.run(str(statement.compile(dialect=_DIALECTS[dialect])))
 
 
 NEW_EVENT: Final = Sql(EVENT.insert())

@@ -12,12 +12,12 @@ import time
 from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from functools import cache
+from typing import Final
 
 import psycopg
 import sqlalchemy as sa
 from psycopg import errors, sql
-from sqlalchemy.schema import CreateIndex, CreateTable
 
 from remit.core import UsageError
 from remit.journal.storage.database import (
@@ -29,11 +29,12 @@ from remit.journal.storage.database import (
     Row,
     Sql,
     append_events,
+    create_tables,
     dialect_of,
     payload_of,
     text_and_params,
 )
-from remit.journal.storage.tables import EVENT, HEAD, PAYLOAD, RUN, SEALED, TABLES
+from remit.journal.storage.tables import EVENT, HEAD, PAYLOAD, RUN, SEALED
 
 CONNECT_TIMEOUT_S: Final = 10
 POOL: Final = 8  # connections of one process; a thread that finds none free waits for one
@@ -196,10 +197,7 @@ class PostgresDatabase:
         with self.transaction(durable=True) as transaction:
             # Two processes that create one schema at once: the second one waits, and finds the tables.
             transaction.lock("create")
-            for table in TABLES.values():
-                transaction.run(_ddl(CreateTable(table, if_not_exists=True)))
-                for index in sorted(table.indexes, key=lambda index: str(index.name)):
-                    transaction.run(_ddl(CreateIndex(index, if_not_exists=True)))
+            create_tables(transaction, "postgresql")
             for name, columns in _WITHOUT_STATISTICS.items():
                 for column in columns:
                     transaction.run(f'ALTER TABLE {name} ALTER COLUMN "{column}" SET STATISTICS 0')
@@ -255,7 +253,6 @@ class PostgresTransaction:
         self._connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (f"{self._channel}/{name}",))
 
     def run(self, text: str) -> None:
-        """Run a statement that is already a text."""
         self._connection.execute(_query(text))
 
     def notify(self, topics: Sequence[str]) -> None:
@@ -357,18 +354,9 @@ def _only_run_row(batch: Batch) -> Params | None:
     return first.row if isinstance(first, Put) and first.table is RUN and not others else None
 
 
-_TEXTS: Final[dict[tuple[bool, bool, bool], str]] = {}
-
-
+@cache
 def _append_text(*, with_row: bool, held: bool, notify: bool) -> str:
     """The statement that moves the head and, only if it was where it should be, inserts everything else."""
-    key = (with_row, held, notify)
-    if key not in _TEXTS:
-        _TEXTS[key] = _build_append(*key)
-    return _TEXTS[key]
-
-
-def _build_append(with_row: bool, held: bool, notify: bool) -> str:
     types = ", ".join(f"%(e_{name})s::{'bigint' if name in _NUMBERS else 'text'}[]" for name in _EVENT_COLUMNS)
     names = ", ".join(_EVENT_COLUMNS)
     fence = " AND fence = %(held)s" if held else ""
@@ -394,10 +382,6 @@ def _build_append(with_row: bool, held: bool, notify: bool) -> str:
         f"WITH {', '.join(parts)} SELECT (SELECT count(*) FROM moved),"
         f" set_config('synchronous_commit', %(sync)s, true){notified if notify else ''}"
     )
-
-
-def _ddl(statement: Any) -> str:
-    return str(statement.compile(dialect=dialect_of("postgresql")))
 
 
 def _query(text: str) -> bytes:

@@ -10,10 +10,9 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy.schema import CreateIndex, CreateTable
 
 from remit.journal.storage.database import (
     Batch,
@@ -23,10 +22,9 @@ from remit.journal.storage.database import (
     Row,
     Sql,
     append_events,
-    dialect_of,
+    create_tables,
     text_and_params,
 )
-from remit.journal.storage.tables import TABLES
 
 BUSY_TIMEOUT_S: Final = 10.0
 RELEASED_AT_ONCE: Final = 512  # pages of 4 KiB
@@ -123,10 +121,7 @@ class SqliteDatabase:
     def create(self) -> None:
         """Create the tables that are missing."""
         with self.transaction(durable=True) as transaction:
-            for table in TABLES.values():
-                transaction.run(_ddl(CreateTable(table, if_not_exists=True)))
-                for index in sorted(table.indexes, key=lambda index: str(index.name)):
-                    transaction.run(_ddl(CreateIndex(index, if_not_exists=True)))
+            create_tables(transaction, "sqlite")
 
     def has_table(self, name: str) -> bool:
         """True if the database has a table of that name."""
@@ -178,15 +173,10 @@ class SqliteTransaction:
         """Does nothing: SQLite counts every commit; see `SqliteDatabase.version`."""
 
     def run(self, text: str) -> None:
-        """Run a statement that is already a text."""
         self._connection.execute(text)
 
     def _run(self, statement: Sql | sa.ClauseElement, params: Params | None) -> sqlite3.Cursor:
         return self._connection.execute(*text_and_params(statement, params, "sqlite"))
-
-
-def _ddl(statement: Any) -> str:
-    return str(statement.compile(dialect=dialect_of("sqlite")))
 
 
 def _create_private(path: Path, group: int | None) -> None:

@@ -72,9 +72,6 @@ class HeadRow(SQLModel, table=True):
     """
 
     __tablename__ = "head"
-    __table_args__ = (
-        sa.Index("head_held", "beat", sqlite_where=sa.text("holder <> ''"), postgresql_where=sa.text("holder <> ''")),
-    )
 
     run: str = Field(primary_key=True, sa_type=_BYTES)
     seq: int = Field(sa_type=sa.BigInteger)
