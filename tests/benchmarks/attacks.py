@@ -28,6 +28,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run by path, it finds what the tests share
+
 from remit.workspace.session import WorkspaceSession
 from suites.attack_suites import MARK, AgentDojo, Calls, Module, ScriptedAgent, Suite, play, session_of, short, straight
 

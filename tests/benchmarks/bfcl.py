@@ -41,6 +41,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run by path, it finds what the tests share
+
 from remit.core.calls import JSON_SAFE_INTEGER, ProposedCall, Succeeded
 from remit.core.events import CallAnswered
 from remit.core.messages import Message, ModelTurn, ToolSpec

@@ -40,6 +40,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run by path, it finds what the tests share
+
 from remit.core.calls import Json, ProposedCall
 from remit.core.events import CallDecided, Recorded
 from remit.core.messages import Message, ModelTurn, ToolSpec
