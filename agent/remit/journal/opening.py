@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 from remit.core import RunEnded, UsageError
 from remit.journal.storage.database import Database, Sql
 from remit.journal.storage.sqlite import SqliteDatabase
-from remit.journal.storage.tables import SCHEMA, TABLES
+from remit.journal.storage.tables import SCHEMA, VERSIONS
 from remit.journal.store import FIX, Journal
 
 POSTGRES: Final = ("postgresql://", "postgres://")
-_VERSION: Final = Sql(TABLES["remit_schema"].select())
-_NEW_VERSION: Final = Sql(TABLES["remit_schema"].insert())
+_VERSION: Final = Sql(VERSIONS.select())
+_NEW_VERSION: Final = Sql(VERSIONS.insert())
 
 
 def open_journal(
@@ -84,25 +84,31 @@ def _check_schema(database: Database, name: str) -> None:
     """Create the tables in an empty database. Raises UsageError for tables of another version."""
     # INVARIANT: first. Another process may create all tables at once between the two looks.
     has_events = database.has_table("event")
-    if not database.has_table("remit_schema"):
+    if not database.has_table(VERSIONS.name):
         if has_events:
-            raise UsageError(
-                f"the journal {name} was written by an older version of Remit: "
-                "move it away to begin a new one, or read it with the version that wrote it"
-            )
+            raise _is_older(name)
         database.create()
     rows = database.read(_VERSION)
     if not rows:
         with database.transaction(durable=True) as transaction:
             transaction.lock("create")
             if not transaction.execute(_VERSION):
-                transaction.execute(_NEW_VERSION, {"version": SCHEMA})
+                transaction.execute(_NEW_VERSION, {"version_num": SCHEMA})
         return
-    version = int(rows[0][0])
+    version = str(rows[0][0])
+    if version < SCHEMA:
+        raise _is_older(name)
     if version > SCHEMA:
         raise UsageError(
             f"the journal {name} has tables of version {version}, and this version of Remit reads {SCHEMA}: install a newer one"
         )
+
+
+def _is_older(name: str) -> UsageError:
+    return UsageError(
+        f"the journal {name} was written by an older version of Remit: "
+        "move it away to begin a new one, or read it with the version that wrote it"
+    )
 
 
 def _name(location: Path | str | None) -> str:

@@ -12,9 +12,10 @@ from __future__ import annotations
 from typing import Final
 
 import sqlalchemy as sa
+from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
-SCHEMA: Final = 1  # the version of these tables
+SCHEMA: Final = "0001"  # the version of these tables: the last revision in `migrations/versions`
 
 # Events of these types are rare and are looked up by their type over all runs. A query must contain the same text to use the index.
 LOOKED_UP: Final = ("approval.granted", "break_glass.reviewed", "hold.set", "hold.lifted", "run.pruned")
@@ -25,15 +26,20 @@ IS_LOOKED_UP = sa.text("type IN ({})".format(", ".join(f"'{name}'" for name in L
 _BYTES: Final = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
-class SchemaRow(SQLModel, table=True):
-    """The version of the tables in this database: one row."""
+class JournalRow(SQLModel, registry=registry()):
+    """A row of the journal. Its tables are apart from those of a program that uses SQLModel itself."""
+
+
+class SchemaRow(JournalRow, table=True):
+    """The version of the tables in this database: one row. Alembic reads and writes it, too, so its form is Alembic's."""
 
     __tablename__ = "remit_schema"
+    __table_args__ = (sa.PrimaryKeyConstraint("version_num", name="remit_schema_pkc"),)
 
-    version: int = Field(primary_key=True)
+    version_num: str = Field(sa_type=sa.String(32), primary_key=True)
 
 
-class EventRow(SQLModel, table=True):
+class EventRow(JournalRow, table=True):
     """The header of an event: everything that its hash covers. The key is unique in its run, so one event is never written twice."""
 
     __tablename__ = "event"
@@ -53,7 +59,7 @@ class EventRow(SQLModel, table=True):
     payload_digest: str
 
 
-class PayloadRow(SQLModel, table=True):
+class PayloadRow(JournalRow, table=True):
     """The body of an event and its salt. An erased body has no row."""
 
     __tablename__ = "payload"
@@ -64,7 +70,7 @@ class PayloadRow(SQLModel, table=True):
     body: str = Field(sa_type=sa.Text)
 
 
-class HeadRow(SQLModel, table=True):
+class HeadRow(JournalRow, table=True):
     """The last event of each chain, and the lease of the process that may extend it.
 
     `seq` is -1 before the first event. `holder` names the process that drives the run, "" without one; `beat` is when it last
@@ -81,7 +87,7 @@ class HeadRow(SQLModel, table=True):
     fence: int = Field(default=0, sa_type=sa.BigInteger)
 
 
-class RunRow(SQLModel, table=True):
+class RunRow(JournalRow, table=True):
     """One run, as lists and filters need it. `started` and `ended` are Unix nanoseconds (`ended` 0: it has not ended).
 
     `task` is the beginning of the task, `task_digest` the digest of all its words, "" without content.
@@ -129,7 +135,7 @@ class RunRow(SQLModel, table=True):
     bundles: str = Field(sa_type=sa.Text)
 
 
-class ApprovalRow(SQLModel, table=True):
+class ApprovalRow(JournalRow, table=True):
     """A request for approval whose call has no answer yet, or an emergency approval; `seq` is the number of its event.
 
     `state` is `waiting` while people have to answer and `answered` until the call is carried out; `emergency` and `reviewed` are
@@ -146,7 +152,7 @@ class ApprovalRow(SQLModel, table=True):
     expires: int = Field(sa_type=sa.BigInteger)
 
 
-class SealedRow(SQLModel, table=True):
+class SealedRow(JournalRow, table=True):
     """All events of a finished run up to number `last`, compressed; see `sealing`. They are no longer in `event` and `payload`."""
 
     __tablename__ = "sealed"
@@ -157,7 +163,7 @@ class SealedRow(SQLModel, table=True):
     bodies: bytes = Field(sa_type=sa.LargeBinary)
 
 
-class HoldRow(SQLModel, table=True):
+class HoldRow(JournalRow, table=True):
     """A hold in force. `event` is the number of its event in the stream of the workspace."""
 
     __tablename__ = "hold"
@@ -167,7 +173,7 @@ class HoldRow(SQLModel, table=True):
     body: str = Field(sa_type=sa.Text)
 
 
-class CircuitRow(SQLModel, table=True):
+class CircuitRow(JournalRow, table=True):
     """The circuit breaker of one tool that failed; see `run_state.Circuit`. Times are Unix nanoseconds."""
 
     __tablename__ = "circuit"
@@ -181,7 +187,7 @@ class CircuitRow(SQLModel, table=True):
     tried_at: int = Field(sa_type=sa.BigInteger)
 
 
-class LimitBucketRow(SQLModel, table=True):
+class LimitBucketRow(JournalRow, table=True):
     """What was taken from one shared limit in one part of its window. `start` is Unix nanoseconds."""
 
     __tablename__ = "limit_bucket"
@@ -191,21 +197,9 @@ class LimitBucketRow(SQLModel, table=True):
     amount: int = Field(sa_type=sa.BigInteger)
 
 
-TABLES: Final = {
-    name: SQLModel.metadata.tables[name]
-    for name in (
-        "remit_schema",
-        "event",
-        "payload",
-        "head",
-        "sealed",
-        "run",
-        "approval",
-        "hold",
-        "circuit",
-        "limit_bucket",
-    )
-}
+METADATA: Final = JournalRow.metadata
+TABLES: Final = METADATA.tables
+VERSIONS: Final = TABLES["remit_schema"]
 EVENT, PAYLOAD, HEAD, SEALED, RUN = (TABLES[name] for name in ("event", "payload", "head", "sealed", "run"))
 APPROVAL, HOLD, CIRCUIT, LIMIT_BUCKET = (TABLES[name] for name in ("approval", "hold", "circuit", "limit_bucket"))
 PROJECTIONS: Final = (RUN, APPROVAL, HOLD, CIRCUIT, LIMIT_BUCKET)

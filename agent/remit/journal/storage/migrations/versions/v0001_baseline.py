@@ -1,0 +1,134 @@
+"""The first version of the tables. It stays as it is: later versions change what it creates."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import sqlalchemy as sa
+from alembic import op
+
+revision: Final = "0001"
+down_revision: Final = None
+
+_BYTES: Final = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+_LOOKED_UP: Final = sa.text(
+    "type IN ('approval.granted', 'break_glass.reviewed', 'hold.set', 'hold.lifted', 'run.pruned')"
+)
+_ENDED: Final = sa.text("ended > 0")
+_IN_DOUBT: Final = sa.text("in_doubt <> ''")
+
+# Statistics of a column are samples of its values, which erasing a row does not remove.
+_WITHOUT_STATISTICS: Final = {
+    "run": ("user", "task", "task_digest"),
+    "payload": ("salt", "body"),
+    "sealed": ("chain", "bodies"),
+}
+
+
+def upgrade() -> None:
+    """Create every table and index."""
+    _events()
+    _runs()
+    _projections()
+    if op.get_context().dialect.name == "postgresql":
+        for table, columns in _WITHOUT_STATISTICS.items():
+            for column in columns:
+                op.execute(f'ALTER TABLE {table} ALTER COLUMN "{column}" SET STATISTICS 0')
+
+
+def _events() -> None:
+    op.create_table(
+        "event",
+        sa.Column("run", _BYTES, primary_key=True),
+        sa.Column("seq", sa.BigInteger(), primary_key=True, autoincrement=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("type", sa.String(), nullable=False),
+        sa.Column("key", _BYTES, nullable=False),
+        *(sa.Column(name, sa.String(), nullable=False) for name in ("prev", "hash", "payload_digest")),
+        sa.UniqueConstraint("run", "key"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("event_by_type", "event", ["type", "at"], sqlite_where=_LOOKED_UP, postgresql_where=_LOOKED_UP)
+    op.create_table(
+        "payload",
+        sa.Column("run", _BYTES, primary_key=True),
+        sa.Column("seq", sa.BigInteger(), primary_key=True, autoincrement=False),
+        sa.Column("salt", sa.String(), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+    )
+    op.create_table(
+        "head",
+        sa.Column("run", _BYTES, primary_key=True),
+        sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.Column("hash", sa.String(), nullable=False),
+        sa.Column("holder", sa.String(), nullable=False),
+        sa.Column("beat", sa.BigInteger(), nullable=False),
+        sa.Column("fence", sa.BigInteger(), nullable=False),
+    )
+    op.create_table(
+        "sealed",
+        sa.Column("run", _BYTES, primary_key=True),
+        sa.Column("last", sa.BigInteger(), nullable=False),
+        sa.Column("chain", sa.LargeBinary(), nullable=False),
+        sa.Column("bodies", sa.LargeBinary(), nullable=False),
+    )
+
+
+def _runs() -> None:
+    op.create_table(
+        "run",
+        sa.Column("run", _BYTES, primary_key=True),
+        *(sa.Column(name, sa.String(), nullable=False) for name in ("tenant", "user", "agent")),
+        *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("started", "ended")),
+        *(sa.Column(name, sa.String(), nullable=False) for name in ("state", "outcome", "code")),
+        sa.Column("task", sa.Text(), nullable=False),
+        *(sa.Column(name, sa.String(), nullable=False) for name in ("task_digest", "model")),
+        sa.Column("scripted", sa.Integer(), nullable=False),
+        sa.Column("content", sa.String(), nullable=False),
+        *(sa.Column(name, sa.Integer(), nullable=False) for name in ("steps", "calls", "denied")),
+        *(sa.Column(name, sa.String(), nullable=False) for name in ("first_denied", "first_failed")),
+        sa.Column("in_doubt", sa.Text(), nullable=False),
+        sa.Column("labels", sa.String(), nullable=False),
+        sa.Column("bundles", sa.Text(), nullable=False),
+    )
+    op.create_index("run_by_start", "run", ["started", "run"])
+    op.create_index("run_by_agent", "run", ["agent", "started"])
+    op.create_index("run_by_task", "run", ["agent", "task_digest", "started"])
+    op.create_index("run_by_user", "run", ["user", "started"])
+    op.create_index("run_by_state", "run", ["state", "started"])
+    op.create_index("run_by_end", "run", ["ended"], sqlite_where=_ENDED, postgresql_where=_ENDED)
+    op.create_index("run_in_doubt", "run", ["started", "run"], sqlite_where=_IN_DOUBT, postgresql_where=_IN_DOUBT)
+
+
+def _projections() -> None:
+    op.create_table(
+        "approval",
+        sa.Column("run", _BYTES, primary_key=True),
+        sa.Column("seq", sa.BigInteger(), primary_key=True, autoincrement=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("requested", sa.BigInteger(), nullable=False),
+        sa.Column("expires", sa.BigInteger(), nullable=False),
+    )
+    op.create_index("approval_by_state", "approval", ["state", "requested"])
+    op.create_table(
+        "hold",
+        sa.Column("scope", sa.String(), primary_key=True),
+        sa.Column("event", sa.BigInteger(), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+    )
+    op.create_table(
+        "circuit",
+        sa.Column("tool", sa.String(), primary_key=True),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("rest_s", sa.Float(), nullable=False),
+        sa.Column("opened_at", sa.BigInteger(), nullable=False),
+        sa.Column("openings", sa.Integer(), nullable=False),
+        sa.Column("trials", sa.Integer(), nullable=False),
+        sa.Column("tried_at", sa.BigInteger(), nullable=False),
+    )
+    op.create_table(
+        "limit_bucket",
+        sa.Column("scope", sa.String(), primary_key=True),
+        sa.Column("start", sa.BigInteger(), primary_key=True, autoincrement=False),
+        sa.Column("amount", sa.BigInteger(), nullable=False),
+    )
