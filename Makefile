@@ -39,7 +39,7 @@ soak: setup  ## Long tests: 4,000 calls in a swap race, 10,000 while processes a
 	    -k "swapped or ten_thousand or from_call_to_call" \
 	    tests/sandbox/test_abuse.py tests/sandbox/test_warm.py tests/sandbox/test_import_time.py $(ARGS)
 
-faithful: setup  ## Replay at full size: 1,000 random runs reproduced by 4 processes, kill -9 at 100 points, five incidents
+faithful: setup  ## Replay at full size: 1,000 random runs reproduced by 4 processes, kill -9 at 100 points, five incidents (REMIT_TEST_JOURNAL=postgresql)
 	@REMIT_RUNS=1000 REMIT_PROCESSES=4 REMIT_POINTS=100 REMIT_INCIDENTS=5 $(BIN)/python -m pytest -q -n 2 \
 	    tests/replay/test_many_runs.py tests/adversarial/test_incidents.py $(ARGS)
 
@@ -84,7 +84,7 @@ docs:  ## Build the documentation into .cache/site, without network: a broken li
 golden: setup  ## Record the golden traces of the current format again; refused once a release has them
 	@$(BIN)/python tests/support/golden.py
 
-kills: setup  ## Kill 300 runs with -9 at random points and resume them (ARGS="--runs 3000 --seed 7")
+kills: setup  ## Kill 300 runs with -9 at random points and resume them (ARGS="--runs 3000 --seed 7 --postgres")
 	@$(BIN)/python tests/adversarial/crash.py $(ARGS)
 
 bench:  ## Run every benchmark, with comparisons (bench-policy, bench-sandbox, … for one)

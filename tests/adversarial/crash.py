@@ -1,6 +1,6 @@
 """Crash test: kill -9 at random points of real runs, then resume. No irreversible effect is repeated, and no event is lost.
 
-    python tests/adversarial/crash.py --runs 300 [--seed N] [--json]
+    python tests/adversarial/crash.py --runs 300 [--seed N] [--postgres] [--json]
 
 Each run is scripted, its tool is sandboxed, and its effects are counted in a file that only the tool writes. Broker, sandbox or
 both are killed, after some time or at an event. Then one or two processes resume the run, and may be killed too.
@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from remit.workspace import loader as workspace
 from remit.workspace.bundle import open_bundle
 from remit.workspace.session import WorkspaceSession, open_session
 from remit.workspace.template import starter_folder
+from support.postgres import journal_setting, journals_in, shared_server
 from support.principals import OPERATOR
 
 LIVES = 12  # processes that one run may take
@@ -166,7 +167,7 @@ def turns() -> list[dict[str, Any]]:
 def write_workspace(folder: Path) -> None:
     """Write the workspace that all runs share; each run has a separate working folder."""
     files = {
-        "remit.toml": '[identity]\n"*" = "user:operator"\n',
+        "remit.toml": journal_setting() + '[identity]\n"*" = "user:operator"\n',
         "tools/ledger/tool.toml": MANIFEST,
         "tools/ledger/main.py": MAIN,
         "policies/rules.csv": RULES,
@@ -416,10 +417,14 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=300)
     parser.add_argument("--seed", type=int, default=20261123)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--postgres", action="store_true", help="the journal is in PostgreSQL")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="remit-kills-"))
     try:
-        found = harness(folder, given.runs, given.seed, verbose=not given.json)
+        with ExitStack() as stack:
+            if given.postgres:
+                stack.enter_context(journals_in(stack.enter_context(shared_server(folder))))
+            found = harness(folder, given.runs, given.seed, verbose=not given.json)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if given.json:

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run by path, it 
 
 from remit.workspace.template import write_starter
 from support.cli_server import command
+from support.postgres import journal_setting
 from support.runs import DONE, turn
 
 TASK: Final = "Checkout is slow: find out why"
@@ -145,6 +146,8 @@ INCIDENTS: Final[dict[str, Callable[[Path], None]]] = {
 def seed(name: str, folder: Path) -> None:
     """Create a workspace in `folder` and produce the incident there."""
     write_starter(folder)
+    settings = folder / "remit.toml"
+    settings.write_text(journal_setting() + settings.read_text())
     INCIDENTS[name](folder)
 
 

@@ -8,14 +8,22 @@ import subprocess
 import sys
 from pathlib import Path
 
-RUNS = os.environ.get("REMIT_KILLS", "6")
+import pytest
+
+from support.browser import lacking
+from support.postgres import programs
+
+RUNS = os.environ.get("REMIT_KILLS", "4")
 
 
-def test_a_run_killed_at_any_point_resumes_and_repeats_no_irreversible_effect() -> None:
+@pytest.mark.parametrize("options", [[], ["--postgres"]], ids=["sqlite", "postgresql"])
+def test_a_run_killed_at_any_point_resumes_and_repeats_no_irreversible_effect(options: list[str]) -> None:
     """Broker, sandbox or both are killed, and one or two processes resume the run; `make kills` plays all 300 runs."""
     harness = Path(__file__).with_name("crash.py")
+    if options and programs() is None:
+        lacking("PostgreSQL", "apt-get install postgresql")
     done = subprocess.run(
-        [sys.executable, str(harness), "--runs", RUNS, "--json"],
+        [sys.executable, str(harness), "--runs", RUNS, "--json", *options],
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,

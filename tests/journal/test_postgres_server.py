@@ -21,7 +21,7 @@ from support.postgres import Server, programs, shared_server
 from support.slow_postgres import Proxy, slow_postgres
 
 WAIT_S = 60.0
-CONFTEST = 'pytest_plugins = ["support.postgres"]\n'
+CONFTEST = 'pytest_plugins = ["support.postgres_fixtures"]\n'
 USES_IT = """
 import os, time
 import pytest

@@ -79,11 +79,12 @@ def test_a_run_killed_anywhere_leaves_a_file_equal_to_its_journal_that_names_wha
         in_flight += len(timeline.in_flight)
         opened.journal.close()
     assert in_flight or POINTS < 10
-    recorded = sum(
-        isinstance(item.event, AttemptBegun) and item.event.idempotency_key != ""
-        for number in range(POINTS)
-        for item in open_session(folder).journal.events(f"{number + 1:032x}")
-    )
+    with open_session(folder).journal as journal:
+        recorded = sum(
+            isinstance(item.event, AttemptBegun) and item.event.idempotency_key != ""
+            for number in range(POINTS)
+            for item in journal.events(f"{number + 1:032x}")
+        )
     assert sum(effect["action"] == "book" for effect in effects(folder)) <= recorded  # no call ran unrecorded
 
 

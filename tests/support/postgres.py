@@ -19,13 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
-
 from support import postgres_keeper
-from support.browser import lacking
 from support.postgres_keeper import ADMIN, OWNER
 
 END_S: Final = 30.0
+CHOSEN: Final = "REMIT_TEST_POSTGRES"  # the server on which new workspaces have their journals
 
 
 def programs() -> Path | None:
@@ -140,28 +138,24 @@ def _wait_for_end(place: Path) -> None:
         time.sleep(0.01)
 
 
-@pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The server of this test session, without fsync. Without PostgreSQL the test is skipped; in CI it fails."""
-    if programs() is None:
-        lacking("PostgreSQL", "apt-get install postgresql")
-    base = tmp_path_factory.getbasetemp()
-    with shared_server(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base, fsync=False) as server:
-        yield server
+def journal_setting() -> str:
+    """The line of remit.toml that chooses the journal of a new workspace: a database of its own where `journals_in` is, or none."""
+    address = os.environ.get(CHOSEN)
+    if address is None:
+        return ""
+    import psycopg
+
+    name = f"t_{secrets.token_hex(8)}"
+    with psycopg.connect(f"postgresql://{ADMIN}@{address}/{ADMIN}", autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE template0")  # type: ignore[arg-type]
+    return f'journal = "postgresql://{OWNER}@{address}/{name}"\n'
 
 
-@pytest.fixture
-def postgres(postgres_server: Server) -> Iterator[str]:
-    """The address of an empty database that only this test uses; the password is in PGPASSWORD."""
-    with postgres_server.database() as url:
-        yield url
-
-
-@pytest.fixture
-def postgres_journal(postgres_server: Server) -> Iterator[str]:
-    """The address of a database that only this test uses, with the tables of an empty journal."""
-    from remit.journal import open_journal
-
-    template = postgres_server.template("journal", lambda url: open_journal(url).close())
-    with postgres_server.database(template) as url:
-        yield url
+@contextmanager
+def journals_in(server: Server) -> Iterator[None]:
+    """New workspaces of the ledger, of the incidents and of `make kills` have their journals on this server, also those of other processes."""
+    os.environ[CHOSEN] = f"127.0.0.1:{server.port}"
+    try:
+        yield
+    finally:
+        del os.environ[CHOSEN]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from remit.sandbox import Sandbox
 from remit.tools import workbench as tool
 from remit.workspace import loader as workspace
 from remit.workspace.template import starter_folder
+from support.postgres import journal_setting
 
 TOOL = """
 name = "ledger"
@@ -174,8 +176,11 @@ def ledger_workspace(
     **script: Any,
 ) -> Path:
     """Write the workspace, with `turns` as the script: [{"say": …, "calls": [{"ledger__look": {…}}]}]."""
+    journal = journal_setting()
+    importlib.invalidate_caches()  # something was imported before the folder of the tool existed
     files = {
-        "remit.toml": 'host_tools = ["ledger"]\nusers = ["user:operator", "user:leo", "user:bea", "user:bob"]\n\n[identity]\n"*" = "user:operator"\nlea = "user:lea"\n',
+        "remit.toml": journal
+        + 'host_tools = ["ledger"]\nusers = ["user:operator", "user:leo", "user:bea", "user:bob"]\n\n[identity]\n"*" = "user:operator"\nlea = "user:lea"\n',
         "tools/ledger/tool.toml": TOOL,
         "policies/rules.csv": RULES,
         "agent/clerk/agent.toml": AGENT.format(steps=steps, calls=calls, budget=budget),
