@@ -14,7 +14,16 @@ from remit.core.events import RunPruned
 from remit.journal.projections import WORKSPACE_RUN, summary
 from remit.journal.run_state import RunSummary
 from remit.journal.storage.database import Row, Sql
-from remit.journal.storage.tables import APPROVAL, EVENT, PAYLOAD, RUN
+from remit.journal.storage.tables import (
+    APPROVAL,
+    EVENT,
+    HAS_ENDED,
+    HAS_FAILED,
+    IS_IN_DOUBT,
+    PAYLOAD,
+    RUN,
+    WAS_REFUSED,
+)
 from remit.journal.store import Journal
 
 PAGE: Final = 200  # rows that are read at once
@@ -76,17 +85,13 @@ class RunQuery:
     def conditions(self) -> Sequence[sa.ColumnElement[bool]]:
         """The conditions as SQL."""
         equal = {"run": self.run, "agent": self.agent, "user": self.user, "tenant": self.tenant, "state": self.state}
-        found: list[sa.ColumnElement[bool]] = [RUN.c[name] == value for name, value in equal.items() if value]
-        if self.failed:
-            found.append(RUN.c.outcome.not_in(["", "completed"]))
-        if self.denied:
-            found.append(RUN.c.denied > 0)
-        if self.in_doubt:
-            found.append(sa.text("in_doubt <> ''"))  # type: ignore[arg-type]  # the text of the index
+        found: list[Any] = [RUN.c[name] == value for name, value in equal.items() if value]
+        some = {HAS_FAILED: self.failed, WAS_REFUSED: self.denied, IS_IN_DOUBT: self.in_doubt}
+        found += [condition for condition, asked in some.items() if asked]
         if self.since is not None:
             found.append(RUN.c.started >= self.since)
         if self.ended_before is not None:
-            found += [sa.text("ended > 0"), RUN.c.ended < self.ended_before]  # type: ignore[list-item]
+            found += [HAS_ENDED, RUN.c.ended < self.ended_before]
         return found
 
 
@@ -94,19 +99,23 @@ EVERY_RUN: Final = RunQuery()
 
 
 def list_runs(journal: Journal, query: RunQuery = EVERY_RUN, *, page: int = PAGE) -> Iterator[RunSummary]:
-    """The runs that match, the latest first. Pages are read while the iterator goes on."""
+    """The runs that match, the latest first: by their start or, with `ended_before`, by their end.
+
+    Pages are read while the iterator goes on.
+    """
+    time_of = RUN.c.started if query.ended_before is None else RUN.c.ended
     last: tuple[int, str] | None = None
     while True:
         statement = sa.select(RUN).where(*query.conditions)
         if last is not None:
             # A comparison of rows is a range of the index; with `OR` each page would read all earlier ones.
-            statement = statement.where(sa.tuple_(RUN.c.started, RUN.c.run) < last)
-        rows = journal.read(statement.order_by(RUN.c.started.desc(), RUN.c.run.desc()).limit(page))
+            statement = statement.where(sa.tuple_(time_of, RUN.c.run) < last)
+        rows = journal.read(statement.order_by(time_of.desc(), RUN.c.run.desc()).limit(page))
         for row in rows:
             yield _summary(row)
         if len(rows) < page:
             return
-        last = _column(rows[-1], "started"), _column(rows[-1], "run")
+        last = _column(rows[-1], time_of.name), _column(rows[-1], "run")
 
 
 def find_run(journal: Journal, run: str) -> RunSummary | None:

@@ -21,6 +21,16 @@ SCHEMA: Final = "0001"  # the version of these tables: the last revision in `mig
 LOOKED_UP: Final = ("approval.granted", "break_glass.reviewed", "hold.set", "hold.lifted", "run.pruned")
 IS_LOOKED_UP = sa.text("type IN ({})".format(", ".join(f"'{name}'" for name in LOOKED_UP)))
 
+# Conditions of partial indexes. A query must contain the same text, too.
+HAS_ENDED = sa.text("ended > 0")
+HAS_FAILED = sa.text("outcome NOT IN ('', 'completed')")
+WAS_REFUSED = sa.text("denied > 0")
+IS_IN_DOUBT = sa.text("in_doubt <> ''")
+
+
+def _partial(name: str, condition: sa.TextClause, *columns: str) -> sa.Index:
+    return sa.Index(name, *columns, sqlite_where=condition, postgresql_where=condition)
+
 
 # Ids and keys are compared byte by byte in both databases, so that the ids with one beginning are a range of the index.
 _BYTES: Final = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
@@ -45,7 +55,7 @@ class EventRow(JournalRow, table=True):
     __tablename__ = "event"
     __table_args__ = (
         sa.UniqueConstraint("run", "key"),
-        sa.Index("event_by_type", "type", "at", sqlite_where=IS_LOOKED_UP, postgresql_where=IS_LOOKED_UP),
+        _partial("event_by_type", IS_LOOKED_UP, "type", "at"),
         {"sqlite_with_rowid": False},
     )
 
@@ -97,18 +107,14 @@ class RunRow(JournalRow, table=True):
     __tablename__ = "run"
     __table_args__ = (
         sa.Index("run_by_start", "started", "run"),
-        sa.Index("run_by_agent", "agent", "started"),
+        sa.Index("run_by_agent", "agent", "started", "run"),
         sa.Index("run_by_task", "agent", "task_digest", "started"),
-        sa.Index("run_by_user", "user", "started"),
-        sa.Index("run_by_state", "state", "started"),
-        sa.Index("run_by_end", "ended", sqlite_where=sa.text("ended > 0"), postgresql_where=sa.text("ended > 0")),
-        sa.Index(
-            "run_in_doubt",
-            "started",
-            "run",
-            sqlite_where=sa.text("in_doubt <> ''"),
-            postgresql_where=sa.text("in_doubt <> ''"),
-        ),
+        sa.Index("run_by_user", "user", "started", "run"),
+        sa.Index("run_by_state", "state", "started", "run"),
+        _partial("run_by_end", HAS_ENDED, "ended", "run"),
+        _partial("run_that_failed", HAS_FAILED, "started", "run"),
+        _partial("run_with_refusal", WAS_REFUSED, "started", "run"),
+        _partial("run_in_doubt", IS_IN_DOUBT, "started", "run"),
     )
 
     run: str = Field(primary_key=True, sa_type=_BYTES)

@@ -15,7 +15,12 @@ _LOOKED_UP: Final = sa.text(
     "type IN ('approval.granted', 'break_glass.reviewed', 'hold.set', 'hold.lifted', 'run.pruned')"
 )
 _ENDED: Final = sa.text("ended > 0")
-_IN_DOUBT: Final = sa.text("in_doubt <> ''")
+
+_SOME_RUNS: Final = {
+    "run_that_failed": "outcome NOT IN ('', 'completed')",
+    "run_with_refusal": "denied > 0",
+    "run_in_doubt": "in_doubt <> ''",
+}
 
 # Statistics of a column are samples of its values, which erasing a row does not remove.
 _WITHOUT_STATISTICS: Final = {
@@ -92,12 +97,14 @@ def _runs() -> None:
         sa.Column("bundles", sa.Text(), nullable=False),
     )
     op.create_index("run_by_start", "run", ["started", "run"])
-    op.create_index("run_by_agent", "run", ["agent", "started"])
+    op.create_index("run_by_agent", "run", ["agent", "started", "run"])
     op.create_index("run_by_task", "run", ["agent", "task_digest", "started"])
-    op.create_index("run_by_user", "run", ["user", "started"])
-    op.create_index("run_by_state", "run", ["state", "started"])
-    op.create_index("run_by_end", "run", ["ended"], sqlite_where=_ENDED, postgresql_where=_ENDED)
-    op.create_index("run_in_doubt", "run", ["started", "run"], sqlite_where=_IN_DOUBT, postgresql_where=_IN_DOUBT)
+    op.create_index("run_by_user", "run", ["user", "started", "run"])
+    op.create_index("run_by_state", "run", ["state", "started", "run"])
+    op.create_index("run_by_end", "run", ["ended", "run"], sqlite_where=_ENDED, postgresql_where=_ENDED)
+    for name, rows in _SOME_RUNS.items():
+        condition = sa.text(rows)
+        op.create_index(name, "run", ["started", "run"], sqlite_where=condition, postgresql_where=condition)
 
 
 def _projections() -> None:
