@@ -6,14 +6,16 @@ import asyncio
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
 import pytest
 
+from remit.core import RunEnded
 from remit.core.events import HoldSet
-from remit.journal import SHARED, WORKSPACE_RUN, Journal, StoredRecord, changes
+from remit.journal import SHARED, WORKSPACE_RUN, Journal, StoredRecord, changes, list_runs
 from remit.journal.storage import postgres
 from support.events import RUN, append, granted, started
 from support.journals import ON_POSTGRES, query, script, soon
@@ -207,3 +209,37 @@ async def test_a_database_that_is_gone_does_not_stop_the_thread_that_waits(
     broken[0] = False
     append(other, RUN, started())
     await asyncio.wait_for(waiting, LONG_S)
+
+
+async def test_a_task_that_waits_for_a_database_that_fails_returns_and_its_read_says_why(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*given: object) -> Any:
+        raise OSError("gone")
+
+    before = journal.version((RUN,))
+    monkeypatch.setattr(journal.database, "version", failing)
+    await asyncio.wait_for(journal.changes.wait((RUN,), before, LONG_S), LONG_S / 2)
+    with pytest.raises(RunEnded, match="cannot be read: gone"):
+        journal.version((RUN,))
+
+
+@ON_POSTGRES
+def test_connections_that_a_restart_of_the_server_closed_are_replaced_before_they_are_used(
+    journal: Journal, place: str
+) -> None:
+    """No read and no append fails: each idle connection is looked at first."""
+    with (
+        ThreadPoolExecutor(4) as threads,
+        journal.database.transaction(durable=False),
+    ):  # each has a connection of its own
+        list(threads.map(lambda number: append(journal, f"{number:032x}", started()), range(4)))
+    ended = query(
+        place,
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'remit'",
+    )
+    assert len(ended) >= 2
+    for number in range(8):
+        append(journal, f"{number + 10:032x}", started())
+    assert len(list(list_runs(journal))) == 12

@@ -24,18 +24,27 @@ class ChangeWatcher:
         self._thread: threading.Thread | None = None
 
     async def wait(self, topics: Sequence[str], before: int, seconds: float) -> None:
-        """Return once `version(topics)` of the database differs from `before`, or after so many seconds."""
+        """Return once `version(topics)` of the database differs from `before`, or after so many seconds.
+
+        Also if the database fails: the caller finds that out when it reads.
+        """
         changed, until = asyncio.Event(), time.monotonic() + seconds
         entry = (asyncio.get_running_loop(), changed)
         self._join(entry)
         try:
-            while self._database.version(topics) == before and (left := until - time.monotonic()) > 0:
+            while self._is_still(topics, before) and (left := until - time.monotonic()) > 0:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), left)
                 changed.clear()
         finally:
             with self._lock:
                 self._waiting.discard(entry)
+
+    def _is_still(self, topics: Sequence[str], before: int) -> bool:
+        try:
+            return self._database.version(topics) == before
+        except self._database.failures:
+            return False
 
     def _join(self, entry: tuple[asyncio.AbstractEventLoop, asyncio.Event]) -> None:
         with self._lock:

@@ -7,6 +7,7 @@ Each tenant has a schema and a role of its own, which every connection takes wit
 from __future__ import annotations
 
 import queue
+import select
 import threading
 import time
 from collections import Counter
@@ -113,7 +114,7 @@ class PostgresDatabase:
     def _connection(self) -> Generator[psycopg.Connection[Row]]:
         connection = self._free.get()
         try:
-            if connection is None or connection.closed:
+            if connection is None or _is_lost(connection):
                 connection = self.connect()
             yield connection
         finally:
@@ -344,6 +345,18 @@ _WITHOUT_STATISTICS: Final = {
     PAYLOAD.name: ("salt", "body"),
     SEALED.name: ("chain", "bodies"),
 }
+
+
+def _is_lost(connection: psycopg.Connection[Row]) -> bool:
+    """True if an idle connection is closed, also by a server that has been restarted: then its socket can be read."""
+    if connection.closed:
+        return True
+    asked = select.poll()  # `select` knows no descriptor above 1,023
+    asked.register(connection.fileno(), select.POLLIN)
+    if not asked.poll(0):
+        return False
+    connection.close()
+    return True
 
 
 def _only_run_row(batch: Batch) -> Params | None:
