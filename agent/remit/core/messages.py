@@ -16,13 +16,24 @@ COMPLETE_FINISHES: Final = frozenset({"stop", "tool_calls"})
 class ModelError(RemitError):
     """The request to the model failed, or its answer could not be read.
 
-    `retryable` is True if the same request may succeed later. `message` is one line without secrets.
+    `retryable` is True if the same request may succeed later, and `retry_after` is in how many seconds, if the provider says
+    so. `overflow` is True if the conversation is longer than the model accepts. `message` is one line without secrets.
     """
 
-    def __init__(self, message: str, *, fix: str, retryable: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        fix: str,
+        retryable: bool = False,
+        retry_after: float | None = None,
+        overflow: bool = False,
+    ) -> None:
         self.message = message
         self.fix = fix
         self.retryable = retryable
+        self.retry_after = retry_after
+        self.overflow = overflow
         super().__init__(f"{message}\n    fix: {fix}")
 
 
