@@ -85,7 +85,7 @@ def trace_list_command(
         why = style(f"  {row.code or row.first_failed or ''}".rstrip(), fg="red")
         what = _short(row.task) if row.content == "complete" else f"(content {row.content}: not replayable)"
         who = f"{row.agent} for {row.user}"
-        echo(f"{row.run[:8]}  {utc(row.started_at)}  {style(f'{word:<14}', fg=colour)} {who}  {what}{why}")
+        echo(f"{row.run[:8]}  {utc(row.started_at)}  {style(f'{word:<10}', fg=colour)} {who}  {what}{why}")
     if not rows:
         echo("no runs yet" if run_filter == RunFilter() else "no runs match the filters")
 

@@ -135,7 +135,8 @@ def _start_lines(report: IncidentReport) -> list[str]:
     if report.budget is not None:
         limits = report.budget
         used = f"{len(timeline.turns)} of {limits.steps} steps, {len(timeline.calls)} of {limits.calls} calls"
-        lines.append(f"budget: {used}, {timeline.took / 1e9:.1f} of {limits.wall:g} s")
+        waited = f", {timeline.waited / 1e9:.1f} s of waiting for the model" if timeline.waited else ""
+        lines.append(f"budget: {used}, {(timeline.took - timeline.waited) / 1e9:.1f} of {limits.wall:g} s{waited}")
     if timeline.labels:
         lines.append(f"labels: {', '.join(timeline.labels)}")
     return lines

@@ -183,7 +183,7 @@ class Timeline:
 
     `failure` is the failure of the model that ended the run, and `model_wait` the last one while the run waits to ask again.
     `failures` are the failed requests of a step without a turn. `steps_back` lists where the clock stepped back: event number and
-    nanoseconds. `thinking` is the step of a request to the model that has no answer yet.
+    nanoseconds. `waited` is how long the run has waited for its model in all. `thinking` is the step of a request to the model that has no answer yet.
     """
 
     run: str
@@ -197,6 +197,7 @@ class Timeline:
     finished: RunFinished | None = None
     resumed: list[RunResumed] = field(default_factory=list[RunResumed])
     edits: list[PolicyChanged] = field(default_factory=list[PolicyChanged])
+    waited: int = 0
     steps_back: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     thinking: int | None = None
 
@@ -364,8 +365,7 @@ class _TimelineBuilder:
             case RunFinished() as event:
                 timeline.finished, timeline.model_wait = event, None
             case ModelRequested() as event:
-                self._asked[event.step] = (event.model, recorded.at)
-                timeline.thinking, timeline.model_wait = event.step, None
+                self._requested(event, recorded.at)
             case ModelResponded() as event:
                 self._answered(event, recorded.at)
             case ModelFailed() as event:
@@ -389,6 +389,13 @@ class _TimelineBuilder:
         turn.failures, self.timeline.failures = self.timeline.failures, []
         self.timeline.turns.append(turn)
         self.timeline.thinking = None
+
+    def _requested(self, event: ModelRequested, at: int) -> None:
+        timeline = self.timeline
+        self._asked[event.step] = (event.model, at)
+        if timeline.model_wait is not None:
+            timeline.waited += max(0, at - timeline.failures[-1].at)
+        timeline.thinking, timeline.model_wait = event.step, None
 
     def _failed(self, event: ModelFailed, at: int) -> None:
         timeline = self.timeline
