@@ -43,6 +43,7 @@ def check_call(state: RunState, budget: Budget, now: int, *, output: int = 0) ->
 
 def check_wall(state: RunState, budget: Budget, now: int) -> None:
     """Raise `budget_exhausted` if the time limit of the run has passed."""
+    now = now if state.model_wait is None else state.model_failed_at  # the time limit stands still meanwhile
     if state.started_at is not None and now > wall_end(state, budget):
         raise _exhausted("wall", budget.wall, f"the run has used all of its {budget.wall:g} s")
 
