@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from remit.broker import holds as hold
-from remit.client import replay_trace
+from remit.client import Remit, replay_trace
 from remit.core.errors import WorkspaceError
-from remit.core.events import NANO, ModelFailed, ModelRequested, Recorded, RunFinished
+from remit.core.events import NANO, ModelFailed, ModelRequested, Recorded, RunFinished, RunStarted
 from remit.core.messages import Model, ModelError
 from remit.journal import check_projections, count_runs, find_run
 from remit.replay.replayer import ReplayResult
@@ -23,6 +23,7 @@ from remit.runtime import open_fallbacks_of
 from remit.runtime import runner as run
 from remit.runtime.models import model_list
 from remit.runtime.models.model_list import ModelList
+from remit.testing import capture_run
 from remit.tracing import open_trace
 from remit.tracing.reports import incident_report
 from remit.workspace.session import WorkspaceSession, open_session
@@ -359,18 +360,17 @@ def scripted(folder: Path, name: str, failures: Mapping[int, ModelError] | None 
 
 
 def test_the_next_model_is_asked_at_once_and_the_first_one_again_when_its_time_has_come(clerk: Clerk) -> None:
-    folder = clerk([PAY, LOOK, turn(ledger__look={"name": "later9"}), DONE])
-    played = ended(folder, {1: busy(after=0.7)}, scripted(folder, "script:b"))
+    class Late(Unsteady):
+        async def think(self, step: int, *given: Any) -> Any:
+            await asyncio.sleep(0.8 if step == 2 else 0)
+            return await super().think(step, *given)
+
+    folder = clerk([PAY, LOOK, LOOK, DONE])
+    second = Late(run.open_model_of(open_session(folder), "clerk"), {}, name="script:b")
+    played = ended(folder, {1: busy(after=0.7)}, second)
     completed(played)
-    models = asked(played)
-    assert models[:4] == [
-        (0, "script:script.yaml"),
-        (1, "script:script.yaml"),
-        (1, "script:b"),
-        (2, "script:b"),
-    ]
-    (failed,) = failures_of(played)
-    assert failed.again_at is not None
+    first = "script:script.yaml"
+    assert asked(played) == [(0, first), (1, first), (1, "script:b"), (2, "script:b"), (3, first)]
 
 
 def test_a_model_that_fails_for_good_is_not_asked_again_and_the_next_one_goes_on(clerk: Clerk) -> None:
@@ -399,15 +399,31 @@ def test_one_model_for_good_and_one_in_passing_means_waiting_for_the_second(cler
     assert [name for _, name in asked(played)] == ["script:script.yaml"] * 2 + ["script:b"] * 2
 
 
-def test_the_list_of_models_in_the_agents_file_is_used_recorded_and_resumed(clerk: Clerk) -> None:
-    """The first script ends after one turn, which does not pass; the second one has all turns."""
+def short_and_whole(clerk: Clerk) -> Path:
+    """An agent with two models: the first script ends after one turn, which does not pass; the second one has all turns."""
     folder = clerk([PAY, DONE])
     (folder / "agent/clerk/short.yaml").write_text(json.dumps({"turns": [PAY]}))
     agent = folder / "agent/clerk/agent.toml"
     listed = 'models = ["script:short.yaml", "script:script.yaml"]'
     agent.write_text(agent.read_text().replace('model = "script:script.yaml"', listed))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("dies_at", "models"),
+    [
+        # The first model is asked again, because what a process knows of failures ends with it.
+        ("model.failed", ["short", "short", "short", "script"]),
+        # The request to the second model stands in the record, so that model is asked.
+        ("model.requested/1/-/2", ["short", "short", "script"]),
+    ],
+)
+def test_the_list_of_models_in_the_agents_file_is_used_recorded_and_resumed(
+    clerk: Clerk, dies_at: str, models: list[str]
+) -> None:
+    folder = short_and_whole(clerk)
     opened = open_session(folder)
-    die_at(opened.journal, "model.failed")
+    die_at(opened.journal, dies_at)
     request = run.RunRequest(
         agent="clerk",
         task="pay",
@@ -422,8 +438,30 @@ def test_the_list_of_models_in_the_agents_file_is_used_recorded_and_resumed(cler
     played = resumed(folder)
     completed(played)
     begun = played.records[0].event
-    assert begun is not None
-    assert (getattr(begun, "model"), getattr(begun, "fallbacks")) == ("script:short.yaml", ("script:script.yaml",))  # noqa: B009 - the event is a union
+    assert isinstance(begun, RunStarted)
+    assert (begun.model, begun.fallbacks) == ("script:short.yaml", ("script:script.yaml",))
+    assert [name for _, name in asked(played)] == [f"script:{name}.yaml" for name in models]
+
+
+def test_several_models_can_be_named_for_one_run_and_else_those_of_the_agent_are_asked(
+    clerk: Clerk, command: Command
+) -> None:
+    folder = short_and_whole(clerk)
+    listed = command(folder, "run", "clerk", "pay")
+    assert listed.code == 0, listed.out + listed.err
+    assert "script:short.yaml, then script:script.yaml" in listed.out
+    named = command(folder, "run", "clerk", "pay", "--model", "script:short.yaml")
+    assert named.code == 1
+    both = command(folder, "run", "clerk", "pay", "--model", "script:short.yaml", "--model", "script:script.yaml")
+    assert both.code == 0, both.out + both.err
+
+
+def test_a_client_asks_the_models_of_the_agent_in_order(clerk: Clerk) -> None:
+    folder = short_and_whole(clerk)
+    with Remit.open(folder) as client:
+        assert client.run("clerk", "pay").outcome == "completed"
+        assert client.run("clerk", "pay", model="script:short.yaml").outcome == "failed"
+    assert capture_run(folder, "clerk", "pay").outcome == "completed"
 
 
 @pytest.mark.parametrize(

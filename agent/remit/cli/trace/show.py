@@ -48,7 +48,8 @@ def show_run(report: IncidentReport) -> None:
     echo("\ntimeline")
     for turn in timeline.turns:
         _show_failures(timeline, turn.failures)
-        took = f"  model {turn.took / 1e6:.0f} ms" if turn.asked_at is not None else ""
+        other = turn.model if timeline.started is None or turn.model != timeline.started.model else "model"
+        took = f"  {other} {turn.took / 1e6:.0f} ms" if turn.asked_at is not None else ""
         echo(f"{_at(timeline, turn.at)}  {style(f'step {turn.step}', bold=True)}  {short(turn.text)}{took}")
         if turn.problems:
             rejected = f"the answer was rejected: {short('; '.join(turn.problems), 160)}"
