@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Final, Literal, TypeAlias
 
 from remit.core import Call, Code, Grant, MissingApproval
@@ -182,7 +183,7 @@ class RunState:
     counts, by action, the answered calls that succeeded or may have happened. `open` holds the calls between decision and
     answer by (step, index), `doubts` the effects of unknown outcome, `emergencies` the emergency approvals as (number of the
     event, time, end). `bundles` are the digests of the policy bundles that the run used. `unmetered` counts the model's turns
-    that reported no number of tokens.
+    that reported no number of tokens. `cost` is the sum of the costs of its turns, of which `unpriced` have no known cost.
     """
 
     started: RunStarted | None = None
@@ -216,6 +217,8 @@ class RunState:
     input_tokens: int = 0
     output_tokens: int = 0
     unmetered: int = 0
+    cost: Decimal = Decimal(0)
+    unpriced: int = 0
     output_bytes: int = 0
 
     @property

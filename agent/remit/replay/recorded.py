@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Final
 
 from remit.broker import AttemptOutcome, Broker, ProbeOutcome
@@ -40,12 +41,15 @@ from remit.core.events import (
     CallDecided,
     EffectSettled,
     ModelFailed,
+    ModelRequested,
     ModelResponded,
+    ModelSettings,
     PolicyChanged,
     Recorded,
     RunFinished,
     RunResumed,
     RunStarted,
+    Usage,
 )
 from remit.guardrails import AlreadySanitized
 from remit.journal import MemoryLog, Record, RunState
@@ -180,6 +184,8 @@ class RecordedModel:
         self._log = log
         self.name = started.model
         self.scripted = started.scripted
+        requests = (item.event for item in log.recorded if isinstance(item.event, ModelRequested))
+        self.settings = next((request.settings for request in requests), ModelSettings())
 
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
         step += self._log.internal
@@ -320,6 +326,11 @@ class RecordedPorts:
 
     async def attempt_ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
         return None
+
+    def cost(self, step: int, model: str, usage: Usage) -> Decimal | None:
+        """The recorded cost: the prices may have changed when the run was resumed."""
+        responded = self._log.event(f"model.responded/{step}/-/-")
+        return responded.cost if isinstance(responded, ModelResponded) else None
 
     async def reserve(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
         reserved = self._log.event(f"budget.spent/{step}/{'-' if call is None else call.index}/reserved")

@@ -30,7 +30,9 @@ def open_model_of(session: WorkspaceSession, name: str, spec: str | None = None)
     """The model that `spec` names; without `spec`, the agent's own model."""
     agent = agent_of(session, name)
     spec = spec or agent.model
-    return open_model(spec, folder=session.root / "agent" / agent.name, base_url=agent.base_url)
+    return open_model(
+        spec, folder=session.root / "agent" / agent.name, base_url=agent.base_url, settings=agent.model_settings
+    )
 
 
 def sanitizer_of(session: WorkspaceSession, run: str, values: Iterable[str]) -> Sanitizer:

@@ -39,7 +39,7 @@ from remit.runtime.assembly import (
 from remit.runtime.lifecycle import Driven, ExternalGraph, RunContext, RunResult, drive_run
 from remit.runtime.one_call import OneCall
 from remit.sandbox import Sandbox
-from remit.workspace import IMPERSONATE, Agent, WorkspaceSession, check_tenant, files_of
+from remit.workspace import IMPERSONATE, PRICES, Agent, WorkspaceSession, check_tenant, files_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,11 +114,14 @@ def checked_agent(session: WorkspaceSession, request: RunRequest) -> Agent:
 
     Raises:
         Refusal: `policy_denied`: who starts it is not of the tenant of this workspace.
-        UsageError: there is no such agent, or the scope names an unknown action.
+        UsageError: there is no such agent, the scope names an unknown action, or money is limited and the model has no price.
         WorkspaceError: the rules are not valid.
     """
     check_tenant(session.workspace.settings, request.by)
-    agent = agent_of(session, request.agent)
+    agent, model = agent_of(session, request.agent), request.model.name
+    if session.workspace.limits_money(agent.name) and not session.workspace.prices.knows(model):
+        fix = f"run `remit prices sync --model {model}`, or write a table of the model there"
+        raise UsageError(f"the money of agent {agent.name!r} is limited, and {PRICES} has no price of {model!r}: {fix}")
     if request.scope is not None:
         narrowed(session.policy, request.scope)
     _check_rules(session)

@@ -27,6 +27,7 @@ from remit.core.events import (
     CallAnswered,
     ModelRequested,
     ModelResponded,
+    ModelSettings,
     Recorded,
     RunStarted,
 )
@@ -40,6 +41,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 KEPT: Final[dict[type[BaseModel], frozenset[str]]] = {
     RunStarted: frozenset({"model", "env", "version", "actions"}),
     ModelRequested: frozenset({"model"}),
+    ModelSettings: frozenset({"reasoning_effort"}),
     ModelResponded: frozenset({"response_model", "finish"}),
     Call: frozenset({"action"}),
     Subjects: frozenset({"agent"}),

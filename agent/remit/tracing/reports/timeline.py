@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Final, TypeAlias
 
 from remit.core import Decision, Error, Failed, Json, Landed, ProposedCall, Result, Succeeded
@@ -156,6 +157,7 @@ class TimelineTurn:
     text: str
     asked_at: int | None = None
     usage: Usage = field(default_factory=Usage)
+    cost: Decimal | None = None
     problems: tuple[str, ...] = ()
     internal: bool = False
     calls: list[CallTimeline] = field(default_factory=list[CallTimeline])
@@ -194,6 +196,11 @@ class Timeline:
     def took(self) -> int:
         """Nanoseconds from the first event to the last."""
         return max(0, self.ended_at - self.began_at)
+
+    @property
+    def cost(self) -> Decimal:
+        """The sum of the costs of the turns that are known."""
+        return sum((turn.cost for turn in self.turns if turn.cost is not None), Decimal(0))
 
     @property
     def effects(self) -> list[AttemptedEffect]:
@@ -351,7 +358,7 @@ class _TimelineBuilder:
     def _answered(self, event: ModelResponded, at: int) -> None:
         text = "pre-run lookup by Remit, not shown to the model" if event.internal else event.text
         asked_at = self._asked_at.get(event.step)
-        turn = TimelineTurn(step=event.step, at=at, text=text, asked_at=asked_at, usage=event.usage)
+        turn = TimelineTurn(step=event.step, at=at, text=text, asked_at=asked_at, usage=event.usage, cost=event.cost)
         turn.internal = event.internal
         self.timeline.turns.append(turn)
         self.timeline.thinking = None
