@@ -13,7 +13,7 @@ import pytest
 from remit.broker.budgets import check_counted
 from remit.core.errors import Refusal, UsageError, WorkspaceError
 from remit.core.events import ModelResponded, Usage
-from remit.journal import RunState, StoredRecord
+from remit.journal import RunQuery, RunState, StoredRecord, list_runs
 from remit.runtime.runner import RunRequest, start_run
 from remit.workspace.session import open_session
 from support.lifecycle import PRICE, RUN, TAKES, Killed, Metered, die_at, metered, replayed, resumed_after_kill
@@ -63,12 +63,12 @@ def test_twenty_turns_that_read_the_cache_cost_what_the_provider_bills(clerk: Ca
 
 
 def test_the_turn_that_reaches_the_money_of_a_run_is_its_last(clerk: Callable[..., Path]) -> None:
-    folder = clerk([DONE], steps=20, budget="money = 1.18", prices=SONNET)
+    folder = clerk([DONE], steps=20, budget="money = 1.16", prices=SONNET)
     played = metered(folder, *CONVERSATION, name="openai:sonnet")
     assert len(costs(played)) == 19
     assert played.ended.finished is not None
     assert played.ended.finished.code == "budget_exhausted"
-    assert "of its 1.18" in played.ended.finished.message
+    assert "of its 1.16" in played.ended.finished.message
 
 
 def test_a_turn_beyond_a_tier_pays_the_tier_for_all_of_its_tokens_and_the_sum_of_a_run_reaches_none(
@@ -100,7 +100,7 @@ def test_a_run_with_limited_money_does_not_start_with_another_model_that_has_no_
         UsageError, match="has no price of 'openai:gpt-5': run `remit prices sync --model openai:gpt-5`"
     ):
         metered(folder, TAKES, name="openai:gpt-5")
-    assert list(open_session(folder).journal.runs()) == []
+    assert list_runs(open_session(folder).journal, RunQuery()) == []
 
 
 @pytest.mark.parametrize("options", [{"budget": "money = 1.0"}, {"limits": LIMIT}])

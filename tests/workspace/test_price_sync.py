@@ -25,6 +25,7 @@ from remit.core.events import Usage
 from remit.workspace import price_sync
 from remit.workspace.price_sync import price_row, sync_prices
 from remit.workspace.prices import ModelPrice, read_prices
+from remit.workspace.session import open_session
 from support.runs import DONE, Command
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
@@ -114,7 +115,7 @@ def test_a_workspace_that_does_not_load_for_want_of_a_price_loads_after_the_sync
     table = read_prices((workspace / "policies/prices.toml").read_text()).models["anthropic:claude-sonnet-4-5"]
     assert table.rates.cache_read == Decimal("0.3")
     assert [over for over, _ in table.tiers] == [200_000]
-    assert command(workspace, "check").code == 0
+    assert open_session(workspace).workspace.limits_money("clerk")
     again = command(workspace, "prices", "sync", "--check", "--json")
     assert (again.code, json.loads(again.out)["changed"]) == (0, False)
 

@@ -154,7 +154,9 @@ def _price_above(value: Any, over: int) -> Decimal:
     """One price of genai-prices for a turn of more than `over` tokens: a number, or a base with tiers."""
     if isinstance(value, Decimal):
         return value
-    return max(((tier.start, tier.price) for tier in value.tiers if tier.start <= over), default=(0, value.base))[1]
+    reached: list[tuple[int, Decimal]] = [(tier.start, tier.price) for tier in value.tiers if tier.start <= over]
+    base: Decimal = value.base
+    return max(reached)[1] if reached else base
 
 
 def _highest(levels: Sequence[Mapping[str, Decimal]]) -> dict[str, Decimal]:

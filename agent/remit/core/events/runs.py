@@ -34,7 +34,7 @@ Content: TypeAlias = Literal[
 Money: TypeAlias = Annotated[
     Decimal,
     Field(strict=False, allow_inf_nan=False),
-    PlainSerializer(lambda amount: format(amount, "f"), str, when_used="json"),
+    PlainSerializer(lambda amount: format(amount, "f"), str),
 ]
 
 
