@@ -13,7 +13,7 @@ import pytest
 from remit.broker.budgets import check_counted
 from remit.core.errors import Refusal, UsageError, WorkspaceError
 from remit.core.events import ModelResponded, Usage
-from remit.journal import RunQuery, RunState, StoredRecord, list_runs
+from remit.journal import RunState, StoredRecord, list_runs
 from remit.runtime.runner import RunRequest, start_run
 from remit.workspace.session import open_session
 from support.lifecycle import PRICE, RUN, TAKES, Killed, Metered, die_at, metered, replayed, resumed_after_kill
@@ -100,7 +100,7 @@ def test_a_run_with_limited_money_does_not_start_with_another_model_that_has_no_
         UsageError, match="has no price of 'openai:gpt-5': run `remit prices sync --model openai:gpt-5`"
     ):
         metered(folder, TAKES, name="openai:gpt-5")
-    assert list_runs(open_session(folder).journal, RunQuery()) == []
+    assert list(list_runs(open_session(folder).journal)) == []
 
 
 @pytest.mark.parametrize("options", [{"budget": "money = 1.0"}, {"limits": LIMIT}])

@@ -157,15 +157,25 @@ def _chat(events: Sequence[AnyEvent], run: str, step: int) -> SpanDescription:
     return found
 
 
+# The names of the semantic conventions; they have none for the last two.
+_SETTINGS: Final = {
+    "temperature": "gen_ai.request.temperature",
+    "top_p": "gen_ai.request.top_p",
+    "top_k": "gen_ai.request.top_k",
+    "max_tokens": "gen_ai.request.max_tokens",
+    "seed": "gen_ai.request.seed",
+    "stop": "gen_ai.request.stop_sequences",
+    "reasoning_effort": "remit.request.reasoning_effort",
+    "extra": "remit.request.extra",
+}
+
+
 def _settings(settings: ModelSettings) -> dict[str, Attribute]:
-    """The settings that were sent, by the names of the semantic conventions; the others are Remit's."""
-    names = {"stop": "stop_sequences"}
+    """The settings that were sent."""
     found: dict[str, Attribute] = {}
     for name, value in settings.given.items():
-        prefix = "remit.request" if name in ("reasoning_effort", "extra") else "gen_ai.request"
-        shown = value if isinstance(value, str | int | float) else _text(value) if name == "extra" else settings.stop
-        found[f"{prefix}.{names.get(name, name)}"] = shown
-    return found
+        found[_SETTINGS[name]] = value if isinstance(value, str | int | float) else _text(value)
+    return found | ({_SETTINGS["stop"]: settings.stop} if settings.stop else {})
 
 
 # The names of the semantic conventions; they have none for what stays in the cache for an hour.
