@@ -154,6 +154,9 @@ def _chat(events: Sequence[AnyEvent], run: str, step: int) -> SpanDescription:
         found.attributes |= _usage(answered)
     if failed is not None:
         found.fail(OTHER_ERROR, failed.message)
+        found.attributes["remit.model.passing"] = failed.passing
+        if failed.again_at is not None:
+            found.attributes["remit.model.again_at"] = failed.again_at
     return found
 
 

@@ -177,7 +177,8 @@ def _models_in_use(root: Path) -> dict[str, str | None]:
     for file, data in files.items():
         if file.startswith("agent/") and file.endswith("/agent.toml"):
             table = _checked(AgentTable, data.decode(), file)
-            models[table.model] = table.base_url
+            named = table.models if table.models is not None else [table.model] if table.model is not None else []
+            models |= {model: table.base_url if model == named[0] else None for model in named} | table.base_urls
     return models
 
 
