@@ -53,7 +53,7 @@ from .errors import (
     UsageError,
     WorkspaceError,
 )
-from .messages import COMPLETE_FINISHES, Message, Model, ModelError, ModelTurn, ToolSpec
+from .messages import COMPLETE_FINISHES, ENDED, Message, Model, ModelError, ModelTurn, ToolSpec
 from .principals import DEFAULT_TENANT, NAME_OF_SUBJECT, NOBODY, Authentication, Grant, Principal, Subject, same_person
 from .renamed import RENAMED
 from .threads import in_thread, in_thread_uninterrupted
@@ -63,6 +63,7 @@ __all__ = [
     "CODES",
     "COMPLETE_FINISHES",
     "DEFAULT_TENANT",
+    "ENDED",
     "NAME_OF_SUBJECT",
     "NEXT_STEPS",
     "NOBODY",

@@ -191,6 +191,8 @@ class RecordedModel:
                 finish=answered.finish,
                 usage=answered.usage,
                 response_model=answered.response_model,
+                provider_state=answered.provider_state,
+                deviations=answered.deviations,
             )
         failed = self._log.event(f"model.failed/{step}/-/-")
         if isinstance(failed, ModelFailed):

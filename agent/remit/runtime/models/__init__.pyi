@@ -1,5 +1,6 @@
-from .langchain import finish_of
+from .conformance import ModelCheck, ModelReport, check_model
 from .scripted import ScriptedModel
 from .selection import open_model
+from .turns import finish_of
 
-__all__ = ["ScriptedModel", "finish_of", "open_model"]
+__all__ = ["ModelCheck", "ModelReport", "ScriptedModel", "check_model", "finish_of", "open_model"]

@@ -20,6 +20,7 @@ from remit.core.events import (
     AttemptEnded,
     CallAnswered,
     CallDecided,
+    Deviation,
     EffectSettled,
     ModelFailed,
     ModelRequested,
@@ -148,7 +149,8 @@ class CallTimeline:
 class TimelineTurn:
     """One turn of the model, and its calls. `asked_at` None: the request is not recorded.
 
-    `problems` says why the final answer in this turn was rejected; empty if it was not.
+    `problems` says why the final answer in this turn was rejected; empty if it was not. `deviations` are the ways in which the
+    provider's answer differed from the usual wire format.
     """
 
     step: int
@@ -157,6 +159,7 @@ class TimelineTurn:
     asked_at: int | None = None
     usage: Usage = field(default_factory=Usage)
     problems: tuple[str, ...] = ()
+    deviations: tuple[Deviation, ...] = ()
     internal: bool = False
     calls: list[CallTimeline] = field(default_factory=list[CallTimeline])
 
@@ -352,7 +355,7 @@ class _TimelineBuilder:
         text = "pre-run lookup by Remit, not shown to the model" if event.internal else event.text
         asked_at = self._asked_at.get(event.step)
         turn = TimelineTurn(step=event.step, at=at, text=text, asked_at=asked_at, usage=event.usage)
-        turn.internal = event.internal
+        turn.internal, turn.deviations = event.internal, event.deviations
         self.timeline.turns.append(turn)
         self.timeline.thinking = None
 

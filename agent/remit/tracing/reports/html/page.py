@@ -153,6 +153,8 @@ def _turn(timeline: Timeline, turn: TimelineTurn) -> Iterator[str]:
     began = turn.at if turn.asked_at is None else turn.asked_at
     tokens = f" · {turn.usage.input_tokens} + {turn.usage.output_tokens} tokens" if turn.usage.input_tokens else ""
     text = _text(turn.text[:400]) or '<span class="dim">(no text)</span>'
+    if turn.deviations:
+        text += f'<br><span class="dim">read although unusual: {_text(", ".join(turn.deviations))}</span>'
     if turn.problems:
         text += f'<br><span class="bad">the answer was rejected: {_text("; ".join(turn.problems))}</span>'
     yield (

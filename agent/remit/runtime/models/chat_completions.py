@@ -1,0 +1,235 @@
+"""A model behind the chat-completions interface of OpenAI, which many servers have. It is streamed over httpx.
+
+The arguments of calls keep the text that the model wrote: nothing repairs or merges it before the broker parses it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import httpx
+
+from remit.core import Message, ModelError, ModelTurn, ToolSpec, UsageError, in_thread
+from remit.runtime.models.answer_reader import AnswerReader
+from remit.runtime.models.error_texts import ERROR_BYTES
+from remit.runtime.models.event_stream import BodyReader, NotJson, TooLong
+from remit.runtime.models.provider_errors import ProviderErrors
+from remit.runtime.models.provider_state import SentState
+from remit.runtime.models.sent_conversation import SentMessage, sent_messages
+
+SILENCE_S: Final = 120.0  # seconds without a byte from the provider
+CONNECT_S: Final = 20.0  # seconds until the connection is made
+TURN_S: Final = 600.0  # seconds for one whole turn; reasoning models think for minutes
+TRIES: Final = 2  # retries after a busy or broken answer; asking a model again has no side effect
+FIRST_PAUSE_S: Final = 0.5  # before the first retry; it doubles
+LONGEST_PAUSE_S: Final = (
+    5.0  # a provider that wants a longer one is asked again by the run, which records that it waits
+)
+
+KEY: Final = "OPENAI_API_KEY"
+ADDRESSES: Final = ("OPENAI_BASE_URL", "OPENAI_API_BASE")
+OPENAI: Final = "https://api.openai.com/v1"
+_OPTIONAL_HEADERS: Final = {"OPENAI_ORG_ID": "OpenAI-Organization", "OPENAI_PROJECT_ID": "OpenAI-Project"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Accepted:
+    """What the server accepts of a request beyond the messages; it is found out by its refusals."""
+
+    stream: bool = True
+    stream_options: bool = True
+
+    def without(self, error: str) -> _Accepted | None:
+        """What to try after that error; None if it is about something else."""
+        if self.stream and self.stream_options and "stream_options" in error:
+            return replace(self, stream_options=False)
+        if self.stream and "stream" in error and ("support" in error or "allow" in error):
+            return replace(self, stream=False)
+        return None
+
+
+class ChatCompletionsModel:
+    """A model of a server with the chat-completions interface. `name` is the model in `agent.toml`, `model` its name there.
+
+    `transport` replaces the network, for tests of this adapter.
+
+    Raises:
+        UsageError: the key of OpenAI is missing, or the key cannot be one.
+    """
+
+    scripted = False
+
+    def __init__(
+        self, model: str, *, name: str, base_url: str | None = None, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self.name = name
+        self._model = model
+        given = base_url or next((value for key in ADDRESSES if (value := os.environ.get(key))), None)
+        self._secret = os.environ.get(KEY, "").strip()
+        if not self._secret and given is None:
+            raise UsageError(f"{name!r} needs a key: set {KEY}")
+        if not (self._secret.isascii() and self._secret.isprintable()):
+            raise UsageError(f"{KEY} is not a key: it has characters other than printable ASCII; set it again")
+        self._url = f"{(given or OPENAI).rstrip('/')}/chat/completions"
+        self._errors = ProviderErrors(name=name, key=KEY, secret=self._secret)
+        self._accepted = _Accepted()
+        self._transport = transport
+        self._certificates: ssl.SSLContext | None = None
+
+    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
+        """Ask the provider for the next turn. Raises ModelError for every failure of the provider."""
+        sent = [self._message(message) for message in sent_messages(messages)]
+        body: dict[str, Any] = {"model": self._model, "messages": sent}
+        if tools:
+            body["tools"] = [_offered(tool) for tool in tools]
+        names = [tool.name for tool in tools]
+        try:
+            async with asyncio.timeout(TURN_S), self._client() as client:
+                return await self._persist(client, body, names)
+        except TimeoutError as failure:
+            raise self._errors.late() from failure
+
+    def _client(self) -> httpx.AsyncClient:
+        if self._certificates is None and self._transport is None:
+            self._certificates = httpx.create_ssl_context()
+        # A local server seldom needs a key, but some refuse a request without one.
+        headers = {"authorization": f"Bearer {self._secret or 'unset'}", "accept-encoding": "identity"}
+        headers |= {header: value for key, header in _OPTIONAL_HEADERS.items() if (value := os.environ.get(key))}
+        return httpx.AsyncClient(
+            headers=headers,
+            timeout=httpx.Timeout(SILENCE_S, connect=CONNECT_S),
+            verify=self._certificates or True,
+            transport=self._transport,
+            follow_redirects=False,  # the key is for this server only
+        )
+
+    async def _persist(self, client: httpx.AsyncClient, body: Mapping[str, Any], names: Sequence[str]) -> ModelTurn:
+        """Ask until there is an answer, at most `TRIES` times more. Only a failure before the answer begins is tried again."""
+        tries = 0
+        while True:
+            accepted = self._accepted
+            try:
+                return await self._ask(client, {**body, **_streaming(accepted)}, names)
+            except _Refused as refused:
+                error = refused.error
+                fewer = accepted.without(refused.said) if refused.status in (400, 404, 415, 422, 501) else None
+                if fewer is not None:
+                    self._accepted = fewer
+                    continue
+                pause = error.retry_after or FIRST_PAUSE_S * 2**tries * random.uniform(0.75, 1.25)  # noqa: S311
+                if not refused.again or not error.retryable or tries >= TRIES or pause > LONGEST_PAUSE_S:
+                    raise error from refused.__cause__
+                tries += 1
+                await asyncio.sleep(pause)
+
+    async def _ask(self, client: httpx.AsyncClient, body: Mapping[str, Any], names: Sequence[str]) -> ModelTurn:
+        """One request. Raises _Refused if there is no answer, and ModelError if the answer fails."""
+        content = await in_thread(_size(body), _encoded, body)
+        headers = {"content-type": "application/json", "accept": "text/event-stream, application/json"}
+        began = False
+        try:
+            async with client.stream("POST", self._url, content=content, headers=headers) as response:
+                if response.status_code != 200:
+                    raise await self._refusal(response)
+                began = True
+                return await self._read(response, names)
+        except httpx.TimeoutException as failure:
+            if isinstance(failure, httpx.ConnectTimeout):
+                raise _Refused(self._errors.unreachable("the connection was not made in time"), 0) from failure
+            raise self._errors.late() from failure
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as failure:
+            reason = "the connection was lost in the middle of its answer" if began else _reason(failure)
+            error = self._errors.unreachable(reason)
+            raise (error if began else _Refused(error, 0)) from failure
+
+    async def _read(self, response: httpx.Response, names: Sequence[str]) -> ModelTurn:
+        body, answer = BodyReader(), AnswerReader(self._errors, self.name, names, response.headers)
+        size = 0
+        try:
+            async for data in response.aiter_bytes():
+                size += len(data)
+                for document in body.feed(data):
+                    answer.add(document)
+                if body.done:
+                    break
+            rest = await in_thread(0 if body.streamed else size, lambda: list(body.close()))
+            for document in rest:
+                answer.add(document)
+        except NotJson as failure:
+            raise self._errors.unreadable(failure.text.encode("utf-8", "replace")) from failure
+        except TooLong as failure:
+            fix = "limit the length of the answer in the provider's settings"
+            raise ModelError(f"the answer of {self.name!r} is too long to read", fix=fix) from failure
+        if answer.is_empty:
+            raise self._errors.within({"message": "it ended its answer before the first word"}, response.headers)
+        return answer.turn(streamed=body.streamed)
+
+    async def _refusal(self, response: httpx.Response) -> _Refused:
+        body = b""
+        async for data in response.aiter_bytes():
+            body += data
+            if len(body) > ERROR_BYTES:
+                break
+        error = self._errors.refused(response.status_code, response.headers, body)
+        again = response.headers.get("x-should-retry", "true") != "false"
+        said = body.decode("utf-8", "replace").lower()
+        return _Refused(error, response.status_code, said=said, again=again)
+
+    def _message(self, message: SentMessage) -> dict[str, Any]:
+        """The message on the wire, with the state that the provider gave with it."""
+        if message.role == "tool":
+            return {"role": "tool", "tool_call_id": message.call_id, "content": message.text}
+        state = SentState(message.state, self.name)
+        sent: dict[str, Any] = {**state.message, "role": message.role, "content": message.text}
+        if message.calls:
+            sent["content"] = message.text or None
+            sent["tool_calls"] = [
+                {
+                    **state.call(number),
+                    "id": call.id,
+                    "type": "function",
+                    "function": {**state.function(number), "name": call.name, "arguments": call.arguments},
+                }
+                for number, call in enumerate(message.calls)
+            ]
+        return sent
+
+
+class _Refused(Exception):
+    """A request without an answer. `said` is what the server said, in lower case; `again` is False if it says not to retry."""
+
+    def __init__(self, error: ModelError, status: int, *, said: str = "", again: bool = True) -> None:
+        self.error, self.status, self.said, self.again = error, status, said, again
+        super().__init__(str(error))
+
+
+def _streaming(accepted: _Accepted) -> dict[str, Any]:
+    if not accepted.stream:
+        return {"stream": False}
+    return {"stream": True, **({"stream_options": {"include_usage": True}} if accepted.stream_options else {})}
+
+
+def _offered(tool: ToolSpec) -> dict[str, Any]:
+    return {
+        "type": "function",
+        "function": {"name": tool.name, "description": tool.description, "parameters": tool.input},
+    }
+
+
+def _size(body: Mapping[str, Any]) -> int:
+    return sum(len(message["content"] or "") for message in body["messages"])
+
+
+def _encoded(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body, separators=(",", ":")).encode()
+
+
+def _reason(failure: Exception) -> str:
+    return str(failure) or type(failure).__name__
