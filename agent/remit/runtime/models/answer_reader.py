@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from remit.core import Json, ModelError, ModelTurn
 from remit.core.events import Usage
-from remit.runtime.models.error_texts import is_error
+from remit.runtime.models.error_texts import ERROR_BYTES, is_error
 from remit.runtime.models.event_stream import Document, is_array, is_object, written
 from remit.runtime.models.provider_errors import ProviderErrors
 from remit.runtime.models.provider_state import ProviderState
@@ -35,6 +35,7 @@ class AnswerReader:
         self._turn = TurnBuilder(offered)
         self._state = ProviderState(model)
         self.is_empty = True
+        self.unknown = b""  # the first document that is no part of an answer
 
     def add(self, document: Document) -> None:
         """Read one document. Raises ModelError for an error of the provider, and for a turn that is too long."""
@@ -66,10 +67,12 @@ class AnswerReader:
         if is_object(usage):
             # Some servers send the count in every chunk, each from the start of the turn: the last one is right.
             self._turn.usage = usage_of(usage)
-            self.is_empty = False
         choices = chunk.get("choices")
         choice = choices[0] if is_array(choices) and choices else None
-        if not is_object(choice) or choice.get("index") not in (0, None):
+        if not is_object(choice):
+            self.unknown = self.unknown or written(chunk).encode("utf-8", "replace")[:ERROR_BYTES]
+            return
+        if choice.get("index") not in (0, None):
             return  # only one choice was asked for
         self.is_empty = False
         finish = finish_of(choice)

@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,11 +24,9 @@ from remit.runtime.models.event_stream import BodyReader, NotJson, TooLong
 from remit.runtime.models.provider_errors import ProviderErrors
 from remit.runtime.models.provider_state import SentState
 from remit.runtime.models.sent_conversation import SentMessage, sent_messages
+from remit.runtime.models.turns import SILENCE_S, TRIES, TURN_S
 
-SILENCE_S: Final = 120.0  # seconds without a byte from the provider
 CONNECT_S: Final = 20.0  # seconds until the connection is made
-TURN_S: Final = 600.0  # seconds for one whole turn; reasoning models think for minutes
-TRIES: Final = 2  # retries after a busy or broken answer; asking a model again has no side effect
 FIRST_PAUSE_S: Final = 0.5  # before the first retry; it doubles
 LONGEST_PAUSE_S: Final = (
     5.0  # a provider that wants a longer one is asked again by the run, which records that it waits
@@ -36,6 +35,7 @@ LONGEST_PAUSE_S: Final = (
 KEY: Final = "OPENAI_API_KEY"
 ADDRESSES: Final = ("OPENAI_BASE_URL", "OPENAI_API_BASE")
 OPENAI: Final = "https://api.openai.com/v1"
+_ABOUT_STREAMS = re.compile(r"\bstream(?:ing|ed)?\b")
 _OPTIONAL_HEADERS: Final = {"OPENAI_ORG_ID": "OpenAI-Organization", "OPENAI_PROJECT_ID": "OpenAI-Project"}
 
 
@@ -50,7 +50,7 @@ class _Accepted:
         """What to try after that error; None if it is about something else."""
         if self.stream and self.stream_options and "stream_options" in error:
             return replace(self, stream_options=False)
-        if self.stream and "stream" in error and ("support" in error or "allow" in error):
+        if self.stream and _ABOUT_STREAMS.search(error) and ("support" in error or "allow" in error):
             return replace(self, stream=False)
         return None
 
@@ -168,6 +168,8 @@ class ChatCompletionsModel:
             fix = "limit the length of the answer in the provider's settings"
             raise ModelError(f"the answer of {self.name!r} is too long to read", fix=fix) from failure
         if answer.is_empty:
+            if answer.unknown:
+                raise self._errors.unreadable(answer.unknown)
             raise self._errors.within({"message": "it ended its answer before the first word"}, response.headers)
         return answer.turn(streamed=body.streamed)
 

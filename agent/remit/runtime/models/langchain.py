@@ -20,15 +20,12 @@ from remit.runtime.models.event_stream import is_array, is_object
 from remit.runtime.models.provider_errors import ProviderErrors
 from remit.runtime.models.provider_state import ProviderState, SentState
 from remit.runtime.models.sent_conversation import NO_WORDS, SentMessage, sent_messages
-from remit.runtime.models.turns import TurnBuilder, finish_of
+from remit.runtime.models.turns import SILENCE_S, TRIES, TURN_S, TurnBuilder, finish_of
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import AIMessageChunk, BaseMessage
 
-SILENCE_S: Final = 120.0  # seconds without a byte from the provider
-TURN_S: Final = 600.0  # seconds for one whole turn; reasoning models think for minutes
-TRIES: Final = 2  # retries after a busy or broken answer; asking a model again has no side effect
 _THOUGHTS: Final = ("thinking", "redacted_thinking")  # Anthropic: content blocks that it needs back
 
 

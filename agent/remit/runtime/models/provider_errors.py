@@ -11,6 +11,7 @@ from typing import Final
 from remit.core import Json, ModelError
 from remit.core.parsing import visible
 from remit.runtime.models.error_texts import ProviderWords, words_in, words_of
+from remit.runtime.models.event_stream import written
 from remit.runtime.models.retry_times import wait_of
 
 LONGEST_WORDS: Final = 300  # characters of a provider's error that are shown
@@ -116,7 +117,11 @@ class ProviderErrors:
         return line if len(line) <= LONGEST_WORDS else line[: LONGEST_WORDS - 1] + "…"
 
     def _said(self, words: ProviderWords) -> str:
-        return self.clean(words.message) or "it gave no reason"
+        try:
+            unknown = "" if words.value is None else written(words.value)
+        except RecursionError:
+            unknown = ""
+        return self.clean(words.message or unknown) or "it gave no reason"
 
     def _overflow(self, said: str) -> ModelError:
         return ModelError(
