@@ -9,7 +9,12 @@ from typing import Any
 
 import pytest
 
+from remit.core.events import ModelResponded
+from remit.core.messages import ModelError
+from remit.journal.conversation import Conversation
+from remit.runtime.models.answer_reader import AnswerReader
 from remit.runtime.models.event_stream import BodyReader, Document, NotJson, TooLong, read_json, written
+from remit.runtime.models.provider_errors import ProviderErrors
 from remit.runtime.models.provider_state import ProviderState, SentState
 
 STREAM = (
@@ -139,3 +144,42 @@ def test_a_state_that_cannot_be_read_is_no_state(text: str) -> None:
     state = SentState(text, "m")
 
     assert (state.message, state.call(0), state.function(0)) == ({}, {}, {})
+
+
+def test_a_changed_state_is_another_conversation_and_no_state_is_the_conversation_of_earlier_versions() -> None:
+    """The digest of the conversation is recorded with each request, so a replay checks the state of every turn."""
+
+    def digest(state: str) -> str:
+        conversation = Conversation()
+        conversation.fold(ModelResponded(step=0, text="a", finish="stop", provider_state=state))
+        return conversation.input_digest([])
+
+    assert len({digest(""), digest('{"model": "m"}'), digest('{"model": "n"}')}) == 3
+    assert digest("") == "sha256:f427e5917dbeaad818a0a951c1331a2049c543d7c95fbf72082864c3ecbc6bc2"
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        {"index": 0, "function": {"name": "a"}},
+        {"index": 0, "function": {"name": "b", "arguments": "{}"}},
+        {"id": "", "function": {"arguments": '"'}},
+        {"function": {"name": "a", "arguments": "}"}},
+        {},
+    ],
+)
+def test_a_turn_of_many_small_pieces_is_bounded_and_takes_linear_time(piece: dict[str, Any]) -> None:
+    errors = ProviderErrors(name="openai:x", key="", secret="")
+    reader = AnswerReader(errors, "openai:x", ["a"], {})
+    document = Document(value={"choices": [{"delta": {"tool_calls": [piece] * 1000}}]})
+    began = time.process_time()
+
+    with pytest.raises(ModelError, match="longer than"):
+        fill(reader, document)
+
+    assert time.process_time() - began < 20
+
+
+def fill(reader: AnswerReader, document: Document) -> None:
+    for _ in range(1000):
+        reader.add(document)

@@ -11,7 +11,7 @@ import os
 import random
 import re
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ import httpx
 from remit.core import Message, ModelError, ModelTurn, ToolSpec, UsageError, in_thread
 from remit.runtime.models.answer_reader import AnswerReader
 from remit.runtime.models.error_texts import ERROR_BYTES
-from remit.runtime.models.event_stream import BodyReader, NotJson, TooLong
+from remit.runtime.models.event_stream import BodyReader, Document, NotJson, TooLong
 from remit.runtime.models.provider_errors import ProviderErrors
 from remit.runtime.models.provider_state import SentState
 from remit.runtime.models.sent_conversation import SentMessage, sent_messages
@@ -151,17 +151,12 @@ class ChatCompletionsModel:
 
     async def _read(self, response: httpx.Response, names: Sequence[str]) -> ModelTurn:
         body, answer = BodyReader(), AnswerReader(self._errors, self.name, names, response.headers)
-        size = 0
         try:
             async for data in response.aiter_bytes():
-                size += len(data)
-                for document in body.feed(data):
-                    answer.add(document)
+                await in_thread(body.kept + len(data), _take, answer, body.feed(data))
                 if body.done:
                     break
-            rest = await in_thread(0 if body.streamed else size, lambda: list(body.close()))
-            for document in rest:
-                answer.add(document)
+            await in_thread(body.kept, _take, answer, body.close())
         except NotJson as failure:
             raise self._errors.unreadable(failure.text.encode("utf-8", "replace")) from failure
         except TooLong as failure:
@@ -210,6 +205,11 @@ class _Refused(Exception):
     def __init__(self, error: ModelError, status: int, *, said: str = "", again: bool = True) -> None:
         self.error, self.status, self.said, self.again = error, status, said, again
         super().__init__(str(error))
+
+
+def _take(answer: AnswerReader, documents: Iterator[Document]) -> None:
+    for document in documents:
+        answer.add(document)
 
 
 def _streaming(accepted: _Accepted) -> dict[str, Any]:

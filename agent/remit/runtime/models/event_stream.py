@@ -55,13 +55,14 @@ class BodyReader:
     """Divides a body into its documents while it arrives.
 
     `streamed` is True if the body is a stream of server-sent events. `done` is True after its end marker `[DONE]`: nothing after it
-    is read.
+    is read. `kept` is how many bytes wait for the end of their document.
     """
 
     def __init__(self) -> None:
         self.done = False
         self._kind: Literal["unknown", "events", "document"] = "unknown"
-        self._size = self._kept = 0
+        self.kept = 0  # bytes that are not part of a document yet
+        self._size = 0
         self._fragments: list[bytes] = []  # of a line, or of the whole document
         self._data: list[bytes] = []  # the data lines of the event
         self._event = ""
@@ -104,8 +105,8 @@ class BodyReader:
 
     def _keep(self, data: bytes) -> None:
         self._fragments.append(data)
-        self._kept += len(data)
-        if self._kept > DOCUMENT_BYTES:
+        self.kept += len(data)
+        if self.kept > DOCUMENT_BYTES:
             raise TooLong
 
     def _sniff(self, *, final: bool) -> None:
@@ -125,7 +126,7 @@ class BodyReader:
         if b"\n" not in data and b"\r" not in data:
             return
         *lines, rest = _LINE_END.split(b"".join(self._fragments))
-        self._fragments, self._kept = [rest], len(rest) + sum(map(len, self._data))
+        self._fragments, self.kept = [rest], len(rest) + sum(map(len, self._data))
         for line in lines:
             yield from self._line(line)
             if self.done:
@@ -140,7 +141,7 @@ class BodyReader:
         match name.strip():
             case b"data":
                 self._data.append(value)
-                self._kept += len(value)
+                self.kept += len(value)
             case b"event":
                 self._event = value.decode("utf-8", "replace").strip()[:64]
             case _:
@@ -148,7 +149,7 @@ class BodyReader:
 
     def _dispatch(self) -> Iterator[Document]:
         lines, event = self._data, self._event
-        self._data, self._event, self._kept = [], "", sum(map(len, self._fragments))
+        self._data, self._event, self.kept = [], "", sum(map(len, self._fragments))
         if lines and lines[-1].strip() == b"[DONE]":
             self.done = True
             lines = lines[:-1]
