@@ -61,12 +61,15 @@ class BodyReader:
     def __init__(self) -> None:
         self.done = False
         self._kind: Literal["unknown", "events", "document"] = "unknown"
-        self.kept = 0  # bytes that are not part of a document yet
-        self._size = 0
+        self._size = self._unread = self._unfinished = 0  # bytes of the body, of `_fragments`, of `_data`
         self._fragments: list[bytes] = []  # of a line, or of the whole document
         self._data: list[bytes] = []  # the data lines of the event
         self._event = ""
         self._after_return = False
+
+    @property
+    def kept(self) -> int:
+        return self._unread + self._unfinished
 
     @property
     def streamed(self) -> bool:
@@ -105,7 +108,7 @@ class BodyReader:
 
     def _keep(self, data: bytes) -> None:
         self._fragments.append(data)
-        self.kept += len(data)
+        self._unread += len(data)
         if self.kept > DOCUMENT_BYTES:
             raise TooLong
 
@@ -126,7 +129,7 @@ class BodyReader:
         if b"\n" not in data and b"\r" not in data:
             return
         *lines, rest = _LINE_END.split(b"".join(self._fragments))
-        self._fragments, self.kept = [rest], len(rest) + sum(map(len, self._data))
+        self._fragments, self._unread = [rest], len(rest)
         for line in lines:
             yield from self._line(line)
             if self.done:
@@ -141,7 +144,7 @@ class BodyReader:
         match name.strip():
             case b"data":
                 self._data.append(value)
-                self.kept += len(value)
+                self._unfinished += len(value) + 1
             case b"event":
                 self._event = value.decode("utf-8", "replace").strip()[:64]
             case _:
@@ -149,7 +152,7 @@ class BodyReader:
 
     def _dispatch(self) -> Iterator[Document]:
         lines, event = self._data, self._event
-        self._data, self._event, self.kept = [], "", sum(map(len, self._fragments))
+        self._data, self._event, self._unfinished = [], "", 0
         if lines and lines[-1].strip() == b"[DONE]":
             self.done = True
             lines = lines[:-1]
