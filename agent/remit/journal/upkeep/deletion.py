@@ -45,7 +45,10 @@ def delete_run(journal: Journal, run: str) -> None:
 
 
 def release_space(journal: Journal) -> None:
-    """Return the disk space of deleted events to the file system."""
+    """Return the disk space of deleted events to the file system.
+
+    To be called after each run: SQLite looks through the whole list of free pages for each page that it returns.
+    """
     with journal.failing("written"):
         while journal.database.release():
             time.sleep(PAUSE_S)
