@@ -48,7 +48,7 @@ def block(index: int, start: dict[str, Any], *deltas: dict[str, Any]) -> list[di
     ]
 
 
-def claude(*blocks: list[dict[str, Any]], reason: str = "end_turn") -> Answer:
+def claude(*blocks: list[dict[str, Any]], reason: str = "end_turn", **usage: int) -> Answer:
     head = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-x", "content": []}
     return events(
         {"type": "message_start", "message": {**head, "stop_reason": None, "stop_sequence": None, "usage": USAGE}},
@@ -57,7 +57,7 @@ def claude(*blocks: list[dict[str, Any]], reason: str = "end_turn") -> Answer:
         {
             "type": "message_delta",
             "delta": {"stop_reason": reason, "stop_sequence": None},
-            "usage": {"output_tokens": 9},
+            "usage": {"output_tokens": 9, **usage},
         },
         {"type": "message_stop"},
     )
@@ -102,7 +102,11 @@ async def test_a_turn_of_anthropic_keeps_the_text_of_its_arguments() -> None:
         "anthropic:claude-x",
         [
             claude(
-                text(0, "I ", "look."), use(1, "toolu_1", *raw), use(2, "toolu_2", '{"name": "ben"}'), reason="tool_use"
+                text(0, "I ", "look."),
+                use(1, "toolu_1", *raw),
+                use(2, "toolu_2", '{"name": "ben"}'),
+                reason="tool_use",
+                input_tokens=25,
             )
         ],
     )
@@ -136,9 +140,10 @@ async def test_thinking_blocks_of_anthropic_are_sent_back_with_their_signatures(
 
 
 async def test_a_turn_of_anthropic_that_reached_its_limit_is_incomplete() -> None:
+    """Its last event has no count of what it read, so that count is unknown, and not 0."""
     turn, _ = await asked("anthropic:claude-x", [claude(text(0, "I lo"), reason="max_tokens")])
 
-    assert turn.finish == "length"
+    assert (turn.finish, turn.usage.input_tokens, turn.usage.output_tokens) == ("length", None, 9)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import Any, Final
 import pytest
 
 from remit.core.events import ModelResponded, RunFinished
+from remit.journal.content_omission import omit_content
 from remit.runtime import runner as run
 from remit.runtime.models import open_model
 from remit.runtime.models.provider_state import SentState
@@ -358,20 +359,23 @@ def needs(*words: str) -> Callable[[dict[str, Any]], Answer]:
     return second
 
 
+# It looks like a key of AWS, and must stay as it is.
+SIGNATURE: Final = "EpwCCpkCAXrI2nwMKhRhYzE4Y2M4NGZj+AKIAIOSFODNN7EXAMPLE/ODdkMDk0ZjI3YzU2OGI2NTQ3MGIz=="
+
 STATES: Final[dict[str, tuple[Answer, dict[str, Any], dict[str, Any]]]] = {
     "a signature of a thought in a call": (
-        calls(call(LOOK, ANN, id="a", index=0, extra_content={"google": {"thought_signature": "SiG=="}})),
+        calls(call(LOOK, ANN, id="a", index=0, extra_content={"google": {"thought_signature": SIGNATURE}})),
         {},
-        {"extra_content": {"google": {"thought_signature": "SiG=="}}},
+        {"extra_content": {"google": {"thought_signature": SIGNATURE}}},
     ),
     "a signature in a delta of its own": (
         stream(
             delta(tool_calls=[call(LOOK, ANN, id="a", index=0)]),
-            delta(content="", extra_content={"google": {"thought_signature": "SiG=="}}),
+            delta(content="", extra_content={"google": {"thought_signature": SIGNATURE}}),
             finish("stop"),
             DONE,
         ),
-        {"extra_content": {"google": {"thought_signature": "SiG=="}}},
+        {"extra_content": {"google": {"thought_signature": SIGNATURE}}},
         {},
     ),
     "reasoning in fragments": (
@@ -414,7 +418,7 @@ STATES: Final[dict[str, tuple[Answer, dict[str, Any], dict[str, Any]]]] = {
 @pytest.mark.parametrize("name", STATES)
 def test_what_a_provider_needs_back_is_sent_back_as_it_was(against: Run, name: str) -> None:
     answer, of_message, of_call = STATES[name]
-    words = [word for word in ("SiG==", "look.", "eNc==", "p" * 500) if word in json.dumps([of_message, of_call])]
+    words = [word for word in (SIGNATURE, "look.", "eNc==", "p" * 500) if word in json.dumps([of_message, of_call])]
 
     played, player = against([answer, needs(*words)])
 
@@ -425,6 +429,29 @@ def test_what_a_provider_needs_back_is_sent_back_as_it_was(against: Run, name: s
     assert own == of_message
     assert {key: value for key, value in sent_call.items() if key not in ("id", "type", "function")} == of_call
     assert replayed(played).reproduced
+
+
+def test_a_known_secret_in_the_state_is_not_recorded(against: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEDGER_TOKEN", "correct-horse-42")
+    answer = stream(
+        delta(reasoning_content="the token is correct-horse-42"),
+        delta(tool_calls=[call(LOOK, ANN, id="a", index=0)]),
+        finish("tool_calls"),
+        DONE,
+    )
+
+    played, player = against([answer, END])
+
+    state = responses(played)[0].provider_state
+    assert "correct-horse-42" not in state
+    assert "[redacted:" in state
+    assert "[redacted:" in player.requests[1]["messages"][2]["reasoning_content"]
+
+
+def test_the_state_is_omitted_with_the_content() -> None:
+    event = ModelResponded(step=0, text="a", finish="stop", provider_state='{"model": "m"}')
+
+    assert omit_content(event) == ModelResponded(step=0, text="", finish="stop")
 
 
 def test_the_state_is_sent_to_the_model_that_wrote_it_only(against: Run) -> None:

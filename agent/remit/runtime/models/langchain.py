@@ -191,7 +191,8 @@ class _StreamedTurn:
         usage = chunk.usage_metadata
         if usage:
             # Some servers send the count in every chunk, each from the start of the turn: the last one is right.
-            self._turn.usage = Usage(input_tokens=usage["input_tokens"], output_tokens=usage["output_tokens"])
+            # LangChain writes 0 for what the provider did not count, and no turn reads nothing.
+            self._turn.usage = Usage(input_tokens=usage["input_tokens"] or None, output_tokens=usage["output_tokens"])
 
     def turn(self) -> ModelTurn:
         return self._turn.turn(self._state.text())

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from remit.core import Json, ModelError, ModelTurn, ProposedCall
-from remit.core.events import Usage
+from remit.core.events import Deviation, Usage
 
 SILENCE_S: Final = 120.0  # seconds without a byte from the provider
 TURN_S: Final = 600.0  # seconds for one whole turn; reasoning models think for minutes
@@ -104,7 +104,7 @@ class TurnBuilder:
         self.model = ""
         self.usage = Usage()
         self.refusal: list[str] = []
-        self.deviations: set[str] = set()
+        self.deviations: set[Deviation] = set()
         self.calls: list[CallPieces] = []
         self._offered = frozenset(offered)
         self._text: list[str] = []
