@@ -12,10 +12,10 @@ import pytest
 from remit.core.events import ModelResponded
 from remit.core.messages import ModelError
 from remit.journal.conversation import Conversation
-from remit.runtime.models.answer_reader import AnswerReader
-from remit.runtime.models.event_stream import BodyReader, Document, NotJson, TooLong, read_json, written
-from remit.runtime.models.provider_errors import ProviderErrors
-from remit.runtime.models.provider_state import ProviderState, SentState
+from remit.runtime.models.wire.answer_reader import AnswerReader
+from remit.runtime.models.wire.event_stream import BodyReader, Document, NotJson, TooLong, read_json, written
+from remit.runtime.models.wire.provider_errors import ProviderErrors
+from remit.runtime.models.wire.provider_state import ProviderState, SentState
 
 STREAM = (
     '\ufeff: comment\r\n\r\nevent: ping\rdata: {"n": 1}\r\rdata: {"n":\ndata: 2}\n\nid: 7\nretry: 3\nunknown: x\n'
@@ -75,8 +75,8 @@ def test_what_is_not_json_is_given_back_as_text(body: bytes) -> None:
 
 
 def test_a_body_and_an_event_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("remit.runtime.models.event_stream.DOCUMENT_BYTES", 1000)
-    monkeypatch.setattr("remit.runtime.models.event_stream.BODY_BYTES", 100_000)
+    monkeypatch.setattr("remit.runtime.models.wire.event_stream.DOCUMENT_BYTES", 1000)
+    monkeypatch.setattr("remit.runtime.models.wire.event_stream.BODY_BYTES", 100_000)
     for piece, repeats in ((b"x" * 100, 11), (b"data: " + b"1" * 90 + b"\n", 12), (b": comment\n\n", 10_000)):
         start = b"data: 1\n\n" if piece[:1] != b"x" else b"x"
         with pytest.raises(TooLong):

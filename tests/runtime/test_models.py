@@ -250,7 +250,7 @@ async def test_a_turn_stopped_by_a_filter_keeps_the_providers_reason_and_is_inco
 
 
 async def test_a_turn_without_end_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("remit.runtime.models.turns.TURN_CHARACTERS", 1000)
+    monkeypatch.setattr("remit.runtime.models.wire.turns.TURN_CHARACTERS", 1000)
 
     with pytest.raises(ModelError, match="longer than 1000 characters"):
         await turn_of(Reply(text="x" * 2000, fragment=100))
@@ -374,4 +374,4 @@ async def test_the_base_url_of_the_environment_is_used(monkeypatch: pytest.Monke
 
 def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries wait up to seconds; the count is not what is tested."""
-    monkeypatch.setattr("remit.runtime.models.chat_completions.TRIES", 0)
+    monkeypatch.setattr("remit.runtime.models.wire.chat_completions.TRIES", 0)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from remit.core.messages import ModelError
-from remit.runtime.models.error_texts import words_in
-from remit.runtime.models.provider_errors import ProviderErrors
+from remit.runtime.models.wire.error_texts import words_in
+from remit.runtime.models.wire.provider_errors import ProviderErrors
 
 NOW = 1_790_000_000.0
 ERRORS = ProviderErrors(name="openai:x", key="OPENAI_API_KEY", secret="sk-secret", now=lambda: NOW)

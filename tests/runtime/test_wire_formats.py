@@ -17,7 +17,7 @@ from remit.core.events import ModelResponded, RunFinished
 from remit.journal.content_omission import omit_content
 from remit.runtime import runner as run
 from remit.runtime.models import open_model
-from remit.runtime.models.provider_state import SentState
+from remit.runtime.models.wire.provider_state import SentState
 from remit.workspace.session import open_session
 from support.lifecycle import replayed
 from support.principals import OPERATOR
@@ -49,7 +49,7 @@ def against(clerk: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run the agent with a model whose server plays these turns."""
     for name in ("OPENAI_API_KEY", "OPENAI_API_BASE", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("remit.runtime.models.chat_completions.FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr("remit.runtime.models.wire.chat_completions.FIRST_PAUSE_S", 0.001)
 
     def played(turns: Sequence[Turn], *, budget: str = "") -> tuple[Played, WirePlayer]:
         folder = clerk([], budget=budget)

@@ -4,9 +4,6 @@
     open_model("openai:gpt-5")        ─► ChatCompletionsModel  a server with OpenAI's interface, streamed
     open_model("anthropic:claude-…")  ─► LangChainModel        another provider, streamed through its library
 
-A provider's answer is read in this order: `event_stream` (documents), `answer_reader` (chunks), `turns` (the turn). A failure
-is explained by `provider_errors`, in the provider's words, which `error_texts` and `retry_times` find.
-
 A `ModelTurn` has the arguments of each call as the text that the model streamed. They are parsed later, by the broker.
 """
 

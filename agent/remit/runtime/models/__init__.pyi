@@ -1,6 +1,6 @@
 from .conformance import ModelCheck, ModelReport, check_model
 from .scripted import ScriptedModel
 from .selection import open_model
-from .turns import finish_of
+from .wire import finish_of
 
 __all__ = ["ModelCheck", "ModelReport", "ScriptedModel", "check_model", "finish_of", "open_model"]

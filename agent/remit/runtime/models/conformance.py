@@ -12,9 +12,9 @@ import httpx
 
 from remit.core import Message, Model, ModelError, ModelTurn, ProposedCall, ToolSpec
 from remit.core.parsing import load_json
-from remit.runtime.models import chat_completions
 from remit.runtime.models.selection import open_model
 from remit.runtime.models.shapes import ACTION, SHAPES, TEXT, Shape
+from remit.runtime.models.wire import chat_completions
 
 UNICODE: Final = "Grüße, 世界, 🌍"
 _RESULT: Final = "4711"

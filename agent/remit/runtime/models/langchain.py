@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from remit.core import Json, Message, ModelError, ModelTurn, ToolSpec, UsageError
 from remit.core.events import Usage
-from remit.runtime.models.event_stream import is_array, is_object
-from remit.runtime.models.provider_errors import ProviderErrors
-from remit.runtime.models.provider_state import ProviderState, SentState
-from remit.runtime.models.sent_conversation import NO_WORDS, SentMessage, sent_messages
-from remit.runtime.models.turns import SILENCE_S, TRIES, TURN_S, TurnBuilder, finish_of
+from remit.runtime.models.wire.event_stream import is_array, is_object
+from remit.runtime.models.wire.provider_errors import ProviderErrors
+from remit.runtime.models.wire.provider_state import ProviderState, SentState
+from remit.runtime.models.wire.sent_conversation import NO_WORDS, SentMessage, sent_messages
+from remit.runtime.models.wire.turns import SILENCE_S, TRIES, TURN_S, TurnBuilder, finish_of
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel

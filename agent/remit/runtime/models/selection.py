@@ -23,7 +23,7 @@ def open_model(spec: str, *, folder: Path, base_url: str | None = None) -> Model
         return ScriptedModel.read(folder / model, name=spec)
     if provider == "openai":
         # Imported here because a scripted run never needs its HTTP client, which takes a tenth of a second.
-        from remit.runtime.models.chat_completions import ChatCompletionsModel  # noqa: PLC0415
+        from remit.runtime.models.wire.chat_completions import ChatCompletionsModel  # noqa: PLC0415
 
         return ChatCompletionsModel(model, name=spec, base_url=base_url)
     if provider not in PROVIDERS:

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from remit.core import Json, Message, ModelError, ProposedCall
 from remit.core.parsing import load_json
-from remit.runtime.models.event_stream import is_object
+from remit.runtime.models.wire.event_stream import is_object
 
 # Stands for a turn without words and calls: some providers reject an empty message, others two messages of one role in a row.
 NO_WORDS: Final = "(no words)"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from remit.core import Json
-from remit.runtime.models.event_stream import is_array, is_object, read_json
+from remit.runtime.models.wire.event_stream import is_array, is_object, read_json
 
 ERROR_BYTES: Final = 64 << 10  # of the body of an error that are read
 _TEXT: Final = 4096  # characters of a text or page that are looked at

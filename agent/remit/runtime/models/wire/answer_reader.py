@@ -11,11 +11,11 @@ from typing import Any, Final
 
 from remit.core import Json, ModelError, ModelTurn
 from remit.core.events import Usage
-from remit.runtime.models.error_texts import ERROR_BYTES, is_error
-from remit.runtime.models.event_stream import Document, is_array, is_object, written
-from remit.runtime.models.provider_errors import ProviderErrors
-from remit.runtime.models.provider_state import ProviderState
-from remit.runtime.models.turns import TurnBuilder, finish_of
+from remit.runtime.models.wire.error_texts import ERROR_BYTES, is_error
+from remit.runtime.models.wire.event_stream import Document, is_array, is_object, written
+from remit.runtime.models.wire.provider_errors import ProviderErrors
+from remit.runtime.models.wire.provider_state import ProviderState
+from remit.runtime.models.wire.turns import TurnBuilder, finish_of
 
 _MOST_TOKENS: Final = 2**53
 _LEGACY: Final = "function_call"

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from remit.core import Json
-from remit.runtime.models.event_stream import is_array, is_object, read_json, written
-from remit.runtime.models.turns import escaped
+from remit.runtime.models.wire.event_stream import is_array, is_object, read_json, written
+from remit.runtime.models.wire.turns import escaped
 
 DEEPEST_STATE: Final = 32
 

@@ -18,13 +18,13 @@ from typing import Any, Final
 import httpx
 
 from remit.core import Message, ModelError, ModelTurn, ToolSpec, UsageError, in_thread
-from remit.runtime.models.answer_reader import AnswerReader
-from remit.runtime.models.error_texts import ERROR_BYTES
-from remit.runtime.models.event_stream import BodyReader, Document, NotJson, TooLong
-from remit.runtime.models.provider_errors import ProviderErrors
-from remit.runtime.models.provider_state import SentState
-from remit.runtime.models.sent_conversation import SentMessage, sent_messages
-from remit.runtime.models.turns import SILENCE_S, TRIES, TURN_S
+from remit.runtime.models.wire.answer_reader import AnswerReader
+from remit.runtime.models.wire.error_texts import ERROR_BYTES
+from remit.runtime.models.wire.event_stream import BodyReader, Document, NotJson, TooLong
+from remit.runtime.models.wire.provider_errors import ProviderErrors
+from remit.runtime.models.wire.provider_state import SentState
+from remit.runtime.models.wire.sent_conversation import SentMessage, sent_messages
+from remit.runtime.models.wire.turns import SILENCE_S, TRIES, TURN_S
 
 CONNECT_S: Final = 20.0  # seconds until the connection is made
 FIRST_PAUSE_S: Final = 0.5  # before the first retry; it doubles
@@ -36,7 +36,7 @@ KEY: Final = "OPENAI_API_KEY"
 ADDRESSES: Final = ("OPENAI_BASE_URL", "OPENAI_API_BASE")
 OPENAI: Final = "https://api.openai.com/v1"
 _ABOUT_STREAMS = re.compile(r"\bstream(?:ing|ed)?\b")
-_OPTIONAL_HEADERS: Final = {"OPENAI_ORG_ID": "OpenAI-Organization", "OPENAI_PROJECT_ID": "OpenAI-Project"}
+OPTIONAL_HEADERS: Final = {"OPENAI_ORG_ID": "OpenAI-Organization", "OPENAI_PROJECT_ID": "OpenAI-Project"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,7 @@ class ChatCompletionsModel:
             self._certificates = httpx.create_ssl_context()
         # A local server seldom needs a key, but some refuse a request without one.
         headers = {"authorization": f"Bearer {self._secret or 'unset'}", "accept-encoding": "identity"}
-        headers |= {header: value for key, header in _OPTIONAL_HEADERS.items() if (value := os.environ.get(key))}
+        headers |= {header: value for key, header in OPTIONAL_HEADERS.items() if (value := os.environ.get(key))}
         return httpx.AsyncClient(
             headers=headers,
             timeout=httpx.Timeout(SILENCE_S, connect=CONNECT_S),

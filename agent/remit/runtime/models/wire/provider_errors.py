@@ -10,9 +10,9 @@ from typing import Final
 
 from remit.core import Json, ModelError
 from remit.core.parsing import visible
-from remit.runtime.models.error_texts import ProviderWords, words_in, words_of
-from remit.runtime.models.event_stream import written
-from remit.runtime.models.retry_times import wait_of
+from remit.runtime.models.wire.error_texts import ProviderWords, words_in, words_of
+from remit.runtime.models.wire.event_stream import written
+from remit.runtime.models.wire.retry_times import wait_of
 
 LONGEST_WORDS: Final = 300  # characters of a provider's error that are shown
 WAIT: Final = "wait, then continue the run"

@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 from remit.core import Json
-from remit.runtime.models.event_stream import is_array, is_object
+from remit.runtime.models.wire.event_stream import is_array, is_object
 
 LONGEST_WAIT: Final = 7 * 24 * 3600.0  # seconds; a longer time is not believed
 _MOST_VALUES: Final = 200  # of an error that are looked at
