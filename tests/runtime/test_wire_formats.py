@@ -535,6 +535,7 @@ def test_a_run_whose_model_gives_no_words_fails_with_the_reason(against: Run, na
         '{"name": "ledger__look", "balance": 10}',
         "I called ledger__look and all is in order.",
         "See `[TOOL_CALLS]` in the documentation of Mistral.",
+        "The server sent <tool_call> as text for ledger__look, so I asked again.",
     ],
 )
 def test_an_answer_with_words_is_the_answer(against: Run, text: str) -> None:

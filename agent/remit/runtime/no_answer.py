@@ -16,9 +16,10 @@ TRIES: Final = 2  # how often the model is asked again, unless `agent.toml` says
 _ESCAPED = re.compile(r"\\u\{[0-9a-f]{1,6}\}")  # how the record shows a hidden character
 # Marks of a call in the text formats of models, which a server did not turn into a call.
 _MARK = re.compile(
-    r"<\|?(?:tool_calls?|function_calls?|tools?|invoke|python_tag)\b[^<>\n]{0,8}\|?>?|<invoke name=|<function[=_]|\[TOOL_CALLS\]"
+    r"<\|?(?:tool_calls?|function_calls?|python_tag)\b[^<>\n]{0,8}\|?>?|<invoke name=|<function[=_]|\[TOOL_CALLS\]"
     r"|<｜tool|<\|tool|<\|python_tag\|>|to=functions\.|```tool_(?:call|code)|<\|channel\|>commentary"
 )
+_ARGUMENTS_BEGIN = re.compile(r"\{|\w=|<parameter")  # without arguments it is a text about calls
 _NEAR: Final = 200  # characters after a mark in which the name of a tool stands
 _FENCE = re.compile(r"\A```(?:json)?\s*\n(.*)\n```\Z", re.DOTALL)
 _ARGUMENTS: Final = ("arguments", "parameters", "args", "input")
@@ -57,7 +58,8 @@ def _written_call(text: str, names: set[str]) -> str | None:
     plain = text if len(text) <= 2 * _LONGEST_CALL else f"{text[:_LONGEST_CALL]}\n{text[-_LONGEST_CALL:]}"
     for mark in islice(_MARK.finditer(plain), _MOST_MARKS):
         near = plain[mark.start() : mark.end() + _NEAR]
-        for word in re.findall(r"[A-Za-z0-9_.-]+", near):
+        words = re.findall(r"[A-Za-z0-9_.-]+", near) if _ARGUMENTS_BEGIN.search(near) else ()
+        for word in words:
             if (name := _offered(word, names)) is not None:
                 return name
     return _bare_call(text, names)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-
-import httpx
 
 from remit.core import Message, Model, ModelError, ModelTurn, ProposedCall, ToolSpec
 from remit.core.parsing import load_json
 from remit.runtime.models.selection import open_model
 from remit.runtime.models.shapes import ACTION, SHAPES, TEXT, Shape
-from remit.runtime.models.wire import chat_completions
+from remit.runtime.models.wire.chat_completions import ChatCompletionsModel
+from remit.runtime.models.wire.played import Played
 
 UNICODE: Final = "Grüße, 世界, 🌍"
 _RESULT: Final = "4711"
@@ -76,32 +75,9 @@ async def check_model(spec: str, *, base_url: str | None = None) -> ModelReport:
     )
 
 
-class _Played(httpx.AsyncBaseTransport):
-    """Answers each request with the bytes of one shape, and keeps the bodies of the requests."""
-
-    def __init__(self, shape: Shape) -> None:
-        self._shape = shape
-        self.requests: list[str] = []
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self.requests.append((await request.aread()).decode())
-        return httpx.Response(self._shape.status, stream=_Bytes(self._shape.body), headers={"x-should-retry": "false"})
-
-
-class _Bytes(httpx.AsyncByteStream):
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for at in range(0, len(self._body), 40):  # in pieces, as from a network
-            yield self._body[at : at + 40]
-
-
 async def _check_shape(shape: Shape) -> ModelCheck:
-    played = _Played(shape)
-    model = chat_completions.ChatCompletionsModel(
-        "shape", name="openai:shape", base_url="http://adapter", transport=played
-    )
+    played = Played(shape.status, shape.body)
+    model = ChatCompletionsModel("shape", name="openai:shape", base_url="http://adapter", transport=played)
     question = (_SYSTEM, Message(role="user", text="play"))
     try:
         turn = await model.think(0, question, [_ECHO])
