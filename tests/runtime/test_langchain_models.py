@@ -201,7 +201,7 @@ async def test_a_turn_of_anthropic_that_reached_its_limit_is_incomplete() -> Non
         ),
     ],
 )
-async def test_an_error_of_anthropic_is_told_in_its_words(
+async def test_an_error_of_anthropic_is_reported_in_its_words(
     monkeypatch: pytest.MonkeyPatch, answer: Answer, words: str, retryable: bool
 ) -> None:
     monkeypatch.setattr("anthropic._base_client.INITIAL_RETRY_DELAY", 0.001)
@@ -265,7 +265,7 @@ async def test_a_conversation_of_ollama_is_sent_with_its_results() -> None:
         (lines({"error": "the runner has stopped"}), "the runner has stopped"),
     ],
 )
-async def test_an_error_of_ollama_is_told_in_its_words(answer: Answer, words: str) -> None:
+async def test_an_error_of_ollama_is_reported_in_its_words(answer: Answer, words: str) -> None:
     with pytest.raises(ModelError) as raised:
         await asked("ollama:llama", [answer])
 

@@ -34,7 +34,7 @@ _SYSTEM: Final = Message(role="system", text="You test a connection. Do exactly 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCheck:
-    """One check. `detail` is what came of it, `fix` what to do about a failure; both may be ""."""
+    """One check. `detail` is its result, `fix` what to do about a failure; both may be ""."""
 
     name: str
     ok: bool

@@ -119,7 +119,7 @@ class ChatCompletionsModel:
                 return await self._ask(client, {**body, **_streaming(accepted)}, names)
             except _Refused as refused:
                 error = refused.error
-                fewer = accepted.without(refused.said) if refused.status in (400, 404, 415, 422, 501) else None
+                fewer = accepted.without(refused.text) if refused.status in (400, 404, 415, 422, 501) else None
                 if fewer is not None:
                     self._accepted = fewer
                     continue
@@ -176,8 +176,8 @@ class ChatCompletionsModel:
                 break
         error = self._errors.refused(response.status_code, response.headers, body)
         again = response.headers.get("x-should-retry", "true") != "false"
-        said = body.decode("utf-8", "replace").lower()
-        return _Refused(error, response.status_code, said=said, again=again)
+        text = body.decode("utf-8", "replace").lower()
+        return _Refused(error, response.status_code, text=text, again=again)
 
     def _message(self, message: SentMessage) -> dict[str, Any]:
         """The message on the wire, with the state that the provider gave with it."""
@@ -200,10 +200,10 @@ class ChatCompletionsModel:
 
 
 class _Refused(Exception):
-    """A request without an answer. `said` is what the server said, in lower case; `again` is False if it says not to retry."""
+    """A request without an answer. `text` is what the server text, in lower case; `again` is False if it says not to retry."""
 
-    def __init__(self, error: ModelError, status: int, *, said: str = "", again: bool = True) -> None:
-        self.error, self.status, self.said, self.again = error, status, said, again
+    def __init__(self, error: ModelError, status: int, *, text: str = "", again: bool = True) -> None:
+        self.error, self.status, self.text, self.again = error, status, text, again
         super().__init__(str(error))
 
 

@@ -1,4 +1,4 @@
-"""Finds what a provider said in the body of an error: JSON of any known shape, plain text, or a web page."""
+"""Finds the words of a provider in the body of an error: JSON of any known shape, plain text, or a web page."""
 
 from __future__ import annotations
 
@@ -87,14 +87,14 @@ def _messages(value: Json, codes: set[str], statuses: list[int], depth: int) -> 
         _collect_codes(value, codes, statuses)
         place = value.get("loc")
         where = ".".join(str(part) for part in place[:8]) if is_array(place) else ""
-        said = next((text for name in _MESSAGES if isinstance(text := value.get(name), str) and text.strip()), "")
-        if said:
-            for text in _text_messages(said, codes, statuses, depth):
+        message = next((text for name in _MESSAGES if isinstance(text := value.get(name), str) and text.strip()), "")
+        if message:
+            for text in _text_messages(message, codes, statuses, depth):
                 yield f"{where}: {text}" if where else text
         for name in _INNER:
             if name in value:
                 yield from _messages(value[name], codes, statuses, depth - 1)
-        metadata = value.get("metadata")  # OpenRouter: what the provider behind it said
+        metadata = value.get("metadata")  # OpenRouter: the words of the provider behind it
         if is_object(metadata) and "raw" in metadata:
             yield from _messages(metadata["raw"], codes, statuses, depth - 1)
 

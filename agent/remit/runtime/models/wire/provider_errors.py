@@ -83,11 +83,11 @@ class ProviderErrors:
         lower = {name.lower(): value for name, value in (headers or {}).items()}
         if status is None:
             wait = wait_of(lower, words.value, words.message, now=self.now())
-            said = self._said(words)
+            reason = self._reason(words)
             if _is_overflow(words, 0):
-                return self._overflow(said)
+                return self._overflow(reason)
             return ModelError(
-                f"{self.name!r} failed while it answered: {said}", fix=WAIT, retryable=True, retry_after=wait
+                f"{self.name!r} failed while it answered: {reason}", fix=WAIT, retryable=True, retry_after=wait
             )
         return self._of_words(words, status, lower)
 
@@ -105,7 +105,7 @@ class ProviderErrors:
         words = words_in(body)
         what = "a web page" if words.page else "no readable answer"
         return ModelError(
-            f"{self.name!r} gave {what}: {self._said(words)}", fix="check base_url, the proxy and the model's name"
+            f"{self.name!r} gave {what}: {self._reason(words)}", fix="check base_url, the proxy and the model's name"
         )
 
     def clean(self, text: str) -> str:
@@ -116,48 +116,48 @@ class ProviderErrors:
         line = visible(" ".join(text[: 8 * LONGEST_WORDS].encode("utf-8", "replace").decode().split()))
         return line if len(line) <= LONGEST_WORDS else line[: LONGEST_WORDS - 1] + "…"
 
-    def _said(self, words: ProviderWords) -> str:
+    def _reason(self, words: ProviderWords) -> str:
         try:
             unknown = "" if words.value is None else written(words.value)
         except RecursionError:
             unknown = ""
         return self.clean(words.message or unknown) or "it gave no reason"
 
-    def _overflow(self, said: str) -> ModelError:
+    def _overflow(self, reason: str) -> ModelError:
         return ModelError(
-            f"{self.name!r} cannot read a conversation of this length: {said}",
+            f"{self.name!r} cannot read a conversation of this length: {reason}",
             fix="use a model that reads more, or let the tools return less",
             overflow=True,
         )
 
     def _of_words(self, words: ProviderWords, status: int, headers: Mapping[str, str]) -> ModelError:
-        said, name = self._said(words), repr(self.name)
+        reason, name = self._reason(words), repr(self.name)
         if _is_overflow(words, status):
-            return self._overflow(said)
+            return self._overflow(reason)
         wait = wait_of(headers, words.value, words.message, now=self.now())
         key = self.key or "the server's settings"
         if status == 402 or (status in (403, 429) and words.codes & _UNPAID and wait is None):
             fix = "add credit, or raise the quota of this account"
-            return ModelError(f"{name} has no credit or quota left: {said}", fix=fix)
+            return ModelError(f"{name} has no credit or quota left: {reason}", fix=fix)
         match status:
             case 401:
-                return ModelError(f"{name} rejected the key: {said}", fix=f"check {key}")
+                return ModelError(f"{name} rejected the key: {reason}", fix=f"check {key}")
             case 403:
                 fix = f"check what {key} may use, and whether the provider serves this region"
-                return ModelError(f"{name} does not permit this request: {said}", fix=fix)
+                return ModelError(f"{name} does not permit this request: {reason}", fix=fix)
             case 404:
-                return ModelError(f"{name} was not found: {said}", fix="check the model's name and base_url")
+                return ModelError(f"{name} was not found: {reason}", fix="check the model's name and base_url")
             case _ if status in _PASSING:
-                return ModelError(f"{name} is busy: {said}", fix=WAIT, retryable=True, retry_after=wait)
+                return ModelError(f"{name} is busy: {reason}", fix=WAIT, retryable=True, retry_after=wait)
             case _ if status >= 500 and status != 501:
-                message = f"{name} failed with {status}: {said}"
+                message = f"{name} failed with {status}: {reason}"
                 return ModelError(message, fix=WAIT, retryable=True, retry_after=wait)
             case _ if status < 400:
                 message = f"{name} answered with a redirection ({status})"
                 return ModelError(message, fix="set base_url to the address where the server is now")
             case _:
                 fix = "check that the model supports tools, and the settings"
-                return ModelError(f"{name} rejected the request with {status}: {said}", fix=fix)
+                return ModelError(f"{name} rejected the request with {status}: {reason}", fix=fix)
 
 
 def _is_overflow(words: ProviderWords, status: int) -> bool:
