@@ -200,7 +200,7 @@ class ChatCompletionsModel:
 
 
 class _Refused(Exception):
-    """A request without an answer. `text` is what the server text, in lower case; `again` is False if it says not to retry."""
+    """A request without an answer. `text` is that of its error, in lower case; `again` is False if it says not to retry."""
 
     def __init__(self, error: ModelError, status: int, *, text: str = "", again: bool = True) -> None:
         self.error, self.status, self.text, self.again = error, status, text, again
