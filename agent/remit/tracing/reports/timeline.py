@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Final, TypeAlias
 
 from remit.core import Decision, Error, Failed, Json, Landed, ProposedCall, Result, Succeeded
@@ -158,8 +159,7 @@ class TimelineTurn:
     """One turn of the model, and its calls. `asked_at` None: the request is not recorded.
 
     `model` is the one that gave the turn, and `failures` are the requests for it that failed before, each with its time.
-    `problems` says why the final answer in this turn was rejected; empty if it was not. `deviations` are the ways in which the
-    provider's answer differed from the usual wire format.
+    `problems` says why the final answer in this turn was rejected; empty if it was not. `deviations`: see `ModelTurn`.
     """
 
     step: int
@@ -167,6 +167,7 @@ class TimelineTurn:
     text: str
     asked_at: int | None = None
     usage: Usage = field(default_factory=Usage)
+    cost: Decimal | None = None
     model: str = ""
     failures: list[FailedRequest] = field(default_factory=list["FailedRequest"])
     problems: tuple[str, ...] = ()
@@ -388,7 +389,7 @@ class _TimelineBuilder:
         text = "pre-run lookup by Remit, not shown to the model" if event.internal else event.text
         model, asked_at = self._asked.get(event.step, ("", None))
         turn = TimelineTurn(step=event.step, at=at, text=text, asked_at=asked_at, usage=event.usage, model=model)
-        turn.internal, turn.deviations = event.internal, event.deviations
+        turn.cost, turn.internal, turn.deviations = event.cost, event.internal, event.deviations
         turn.failures, self.timeline.failures = self.timeline.failures, []
         self.timeline.turns.append(turn)
         self.timeline.thinking = None

@@ -10,14 +10,13 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from remit.core import Json, ModelError, ModelTurn
-from remit.core.events import Usage
+from remit.runtime.models.usage import openai_usage
 from remit.runtime.models.wire.error_texts import ERROR_BYTES, is_error
 from remit.runtime.models.wire.event_stream import Document, is_array, is_object, written
 from remit.runtime.models.wire.provider_errors import ProviderErrors
 from remit.runtime.models.wire.provider_state import ProviderState
 from remit.runtime.models.wire.turns import TurnBuilder, finish_of
 
-_MOST_TOKENS: Final = 2**53
 _LEGACY: Final = "function_call"
 
 
@@ -66,7 +65,7 @@ class AnswerReader:
         usage = chunk.get("usage") or (own.get("usage") if is_object(own) else None)
         if is_object(usage):
             # Some servers send the count in every chunk, each from the start of the turn: the last one is right.
-            self._turn.usage = usage_of(usage)
+            self._turn.usage = openai_usage(usage)
         choices = chunk.get("choices")
         choice = choices[0] if is_array(choices) and choices else None
         if not is_object(choice):
@@ -136,17 +135,6 @@ class AnswerReader:
         self._turn.count(len(name) + len(id_) + len(arguments or ""))
         call.add(arguments or "")
         self._turn.count(self._state.add_call(call.number, item))
-
-
-def usage_of(usage: Mapping[str, Any]) -> Usage:
-    """The tokens that a provider counts. A count that is no whole number is not believed."""
-    return Usage(input_tokens=_count(usage.get("prompt_tokens")), output_tokens=_count(usage.get("completion_tokens")))
-
-
-def _count(value: object) -> int | None:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value) if abs(value) < _MOST_TOKENS else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS else None
 
 
 def _text(value: object) -> str:

@@ -17,7 +17,8 @@ from typing import Any, Final
 
 import httpx
 
-from remit.core import Message, ModelError, ModelTurn, ToolSpec, UsageError, in_thread
+from remit.core import NO_SETTINGS, Message, ModelError, ModelTurn, ToolSpec, UsageError, in_thread
+from remit.core.events import ModelSettings
 from remit.runtime.models.wire.answer_reader import AnswerReader
 from remit.runtime.models.wire.error_texts import ERROR_BYTES
 from remit.runtime.models.wire.event_stream import BodyReader, Document, NotJson, TooLong
@@ -45,9 +46,12 @@ class _Accepted:
 
     stream: bool = True
     stream_options: bool = True
+    most: str = "max_tokens"  # its name for the most tokens of a turn
 
     def without(self, error: str) -> _Accepted | None:
         """What to try after that error; None if it is about something else."""
+        if self.most == "max_tokens" and "max_completion_tokens" in error:
+            return replace(self, most="max_completion_tokens")
         if self.stream and self.stream_options and "stream_options" in error:
             return replace(self, stream_options=False)
         if self.stream and _ABOUT_STREAMS.search(error) and ("support" in error or "allow" in error):
@@ -67,9 +71,16 @@ class ChatCompletionsModel:
     scripted = False
 
     def __init__(
-        self, model: str, *, name: str, base_url: str | None = None, transport: httpx.AsyncBaseTransport | None = None
+        self,
+        model: str,
+        *,
+        name: str,
+        base_url: str | None = None,
+        settings: ModelSettings = NO_SETTINGS,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.name = name
+        self.settings = settings
         self._model = model
         given = base_url or next((value for key in ADDRESSES if (value := os.environ.get(key))), None)
         self._secret = os.environ.get(KEY, "").strip()
@@ -116,7 +127,8 @@ class ChatCompletionsModel:
         while True:
             accepted = self._accepted
             try:
-                return await self._ask(client, {**body, **_streaming(accepted)}, names)
+                request = {**_settings(self.settings, accepted), **body, **_streaming(accepted)}
+                return await self._ask(client, request, names)
             except _Refused as refused:
                 error = refused.error
                 fewer = accepted.without(refused.text) if refused.status in (400, 404, 415, 422, 501) else None
@@ -210,6 +222,15 @@ class _Refused(Exception):
 def _take(answer: AnswerReader, documents: Iterator[Document]) -> None:
     for document in documents:
         answer.add(document)
+
+
+def _settings(settings: ModelSettings, accepted: _Accepted) -> dict[str, Any]:
+    """The settings as members of the request."""
+    sent = {**settings.given, **settings.extra}
+    sent.pop("extra", None)
+    if settings.max_tokens is not None:
+        sent[accepted.most] = sent.pop("max_tokens")
+    return sent
 
 
 def _streaming(accepted: _Accepted) -> dict[str, Any]:
