@@ -74,7 +74,7 @@ class Conversation:
 
     def _add(self, message: Message) -> None:
         # Without the state of a provider the digest is that of the versions before, which did not keep it.
-        left_out = set() if message.provider_state else {"provider_state"}
+        left_out: set[str] = set() if message.provider_state else {"provider_state"}
         body = canonical_json(message.model_dump(mode="json", exclude=left_out))
         self._digest = hashlib.sha256(self._digest.encode() + body).hexdigest()
         self._messages.append(message)
