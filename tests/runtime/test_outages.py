@@ -8,8 +8,9 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from remit.broker import holds as hold
 from remit.client import Remit, replay_trace
 from remit.core.errors import WorkspaceError
 from remit.core.events import NANO, ModelFailed, ModelRequested, Recorded, RunFinished, RunStarted
-from remit.core.messages import Model, ModelError
+from remit.core.messages import Message, Model, ModelError, ModelTurn, ToolSpec
 from remit.journal import check_projections, count_runs, find_run
 from remit.replay.replayer import ReplayResult
 from remit.runtime import open_fallbacks_of
@@ -27,8 +28,8 @@ from remit.runtime import runner as run
 from remit.runtime.models import model_list
 from remit.runtime.models.model_list import ModelList
 from remit.testing import capture_run
-from remit.tracing import open_trace
-from remit.tracing.reports import incident_report
+from remit.tracing import open_trace, read_trace
+from remit.tracing.reports import incident_report, verify
 from remit.workspace.session import WorkspaceSession, open_session
 from support.lifecycle import RUN, Killed, die_at
 from support.openai_server import Reply
@@ -103,6 +104,7 @@ def completed(played: Played, *, payments: int = 1) -> None:
     """The run completed, each payment was made once, the lists follow from the events, and the replay reproduces it."""
     assert played.ended.outcome == "completed", played.ended.finished
     assert len(played.effects) == payments
+    assert verify(read_trace(played.ended.trace)) == ()
     assert check_projections(played.opened.journal) == []
     result = replayed(played.opened)
     assert (result.divergences, result.complete) == ((), True)
@@ -137,7 +139,8 @@ def test_the_time_that_the_provider_states_is_waited(clerk: Clerk) -> None:
 
 
 def test_waiting_for_a_model_does_not_use_the_time_budget(clerk: Clerk) -> None:
-    played = ended(clerk([PAY, DONE], budget='wall = "1s"'), {1: busy(after=1.3)})
+    """Neither while it waits, nor at a later turn."""
+    played = ended(clerk([PAY, LOOK, LOOK, DONE], budget='wall = "1s"'), {1: busy(after=1.3)})
     completed(played)
 
 
@@ -145,10 +148,10 @@ def test_the_time_budget_still_ends_a_run_whose_model_is_slow(clerk: Clerk) -> N
     """The model fails, comes back, and then does not answer."""
 
     class Slow(Unsteady):
-        async def think(self, *given: Any) -> Any:
+        async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
             if self.asked >= 2:
                 await asyncio.sleep(30)
-            return await super().think(*given)
+            return await super().think(step, messages, tools)
 
     folder = clerk([PAY, DONE], budget='wall = "1s"')
     opened = open_session(folder)
@@ -358,7 +361,10 @@ def test_a_hold_ends_the_wait_for_a_model(clerk: Clerk) -> None:
 
     def seen(recorded: Recorded) -> None:
         if isinstance(recorded.event, ModelFailed):
-            hold.set_hold(open_session(folder).journal, "agent:clerk", why="audit", by=principal("op"))
+            threading.Timer(0.5, stop).start()
+
+    def stop() -> None:
+        hold.set_hold(open_session(folder).journal, "agent:clerk", why="audit", by=principal("op"))
 
     began = time.monotonic()
     played = started(folder, {1: busy(after=60.0)}, seen=seen)
@@ -396,9 +402,9 @@ def scripted(folder: Path, name: str, failures: Mapping[int, ModelError] | None 
 
 def test_the_next_model_is_asked_at_once_and_the_first_one_again_when_its_time_has_come(clerk: Clerk) -> None:
     class Late(Unsteady):
-        async def think(self, step: int, *given: Any) -> Any:
+        async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
             await asyncio.sleep(0.8 if step == 2 else 0)
-            return await super().think(step, *given)
+            return await super().think(step, messages, tools)
 
     folder = clerk([PAY, LOOK, LOOK, DONE])
     second = Late(run.open_model_of(open_session(folder), "clerk"), {}, name="script:b")
