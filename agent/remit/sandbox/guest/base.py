@@ -23,8 +23,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from remit.sandbox.guest import kernel, onecall, serving, watch
+    from remit.sandbox.guest import decoding, kernel, onecall, serving, watch
 else:
+    import decoding
     import kernel
     import onecall
     import serving
@@ -61,9 +62,9 @@ def run(boundary: dict[str, Any], line: socket.socket) -> NoReturn:
 def _warm_up(module: Any) -> None:
     """Do once what every child would otherwise repeat: imports, types, validators."""
     importlib.import_module("random")  # reseeded in each child
-    for name in serving.public(module):
+    for name in decoding.public(module):
         with suppress(Exception):  # a function that cannot be an action must not stop the others
-            serving.action(module, name).warm()
+            decoding.action(module, name).warm()
     if "httpx" in sys.modules:  # it imports the rest of itself at its first use, which takes a tenth of a second
         for name in ("httpcore", "encodings.idna"):
             with suppress(ImportError):
@@ -92,7 +93,7 @@ def _one_call(parent: int, boundary: dict[str, Any], module: Any) -> int:
     _refresh()
     watcher = watch.Watch()
     onecall.rehearse(own, watcher)
-    for action in serving.actions():
+    for action in decoding.actions():
         action.warm()
     call = onecall.narrow(channel, own, rules)
     onecall.serve(channel, own, call, module, watcher)
