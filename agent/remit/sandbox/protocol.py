@@ -316,6 +316,7 @@ class Exchange:
             self.stop = self.stop or "output"
             self.close(self._channel.fileno())
         elif data and self.complete:
+            self._changed.set()
             self._on_channel()  # the end of the channel usually comes together with the answer
 
     def _receive(self) -> bytes:

@@ -89,14 +89,14 @@ def _one_call(parent: int, boundary: dict[str, Any], module: Any) -> int:
     for path in (own["scratch"], own["temporary"]):
         os.mkdir(path, 0o700)
     os.environ["HOME"] = os.environ["TMPDIR"] = own["temporary"]
-    rules = onecall.prepare(own, [channel.fileno()])
+    rules, reading = onecall.prepare(own, [channel.fileno()])
     _refresh()
     watcher = watch.Watch()
     onecall.rehearse(own, watcher)
     for action in decoding.actions():
         action.warm()
     call = onecall.narrow(channel, own, rules)
-    onecall.serve(channel, own, call, module, watcher)
+    onecall.serve(channel, own, call, module, watcher, reading)
     onecall.clean(own)
     return 0
 

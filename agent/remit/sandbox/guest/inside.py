@@ -154,13 +154,13 @@ def _limit(which: int, value: int) -> None:
 def _one_call(channel: socket.socket, boundary: dict[str, Any], parent: int) -> NoReturn:
     try:
         kernel.die_with_parent(parent)
-        rules = onecall.prepare(boundary, [channel.fileno()])
+        rules, reading = onecall.prepare(boundary, [channel.fileno()])
         call = onecall.narrow(channel, boundary, rules)
         watcher = watch.Watch()
         if boundary["observed"]:
             onecall.be_observed(channel, boundary)
             watcher.observe()
-        onecall.serve(channel, boundary, call, None, watcher)
+        onecall.serve(channel, boundary, call, None, watcher, reading)
     except BaseException:
         traceback.print_exc()
         os._exit(1)

@@ -82,10 +82,12 @@ def runtime_access(boundary: dict[str, Any]) -> Iterator[tuple[str, int]]:
         yield path, kernel.READ_FILE | kernel.EXECUTE
 
 
-def prepare(boundary: dict[str, Any], keep: list[int]) -> kernel.Ruleset:
-    """Prepare the part of the second layer that is the same for every call.
+def prepare(boundary: dict[str, Any], keep: list[int]) -> tuple[kernel.Ruleset, kernel.Ruleset]:
+    """Prepare the part of the second layer that is the same for every call, and the layer for decoding.
 
-    INVARIANT: only the three standard descriptors, `keep` and the ruleset stay open. An inherited descriptor would keep
+    The latter takes away every write but those to temporary files. The filter of calls makes new layers impossible.
+
+    INVARIANT: only the three standard descriptors, `keep` and the two rulesets stay open. An inherited descriptor would keep
     the access that it was opened with, whatever Landlock allows later.
     """
     rules = kernel.Ruleset()
@@ -95,14 +97,18 @@ def prepare(boundary: dict[str, Any], keep: list[int]) -> kernel.Ruleset:
         rules.allow_path(path, kernel.CHANGE)
     if boundary["network"]:
         rules.allow_connect(boundary["network"]["port"])
-    close_others([*keep, rules.descriptor])
+    reading = kernel.Ruleset()
+    reading.allow_path("/", kernel.READ | kernel.EXECUTE)
+    reading.allow_path("/dev/null", kernel.READ_FILE | kernel.WRITE_FILE)
+    reading.allow_path(boundary["temporary"], kernel.CHANGE)
+    close_others([*keep, rules.descriptor, reading.descriptor])
     # At the soft limit SIGXCPU ends the process; a tool that ignores it meets SIGKILL one second later.
     seconds = math.ceil(boundary["cpu"])
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     # An observed call loads its second filter later, in `be_observed`: its own preparations are not to be recorded.
     if not boundary["observed"]:
         kernel.install(bytes.fromhex(boundary["call_filter"]))
-    return rules
+    return rules, reading
 
 
 def be_observed(channel: socket.socket, boundary: dict[str, Any]) -> None:
@@ -186,15 +192,22 @@ def serve(
     call: dict[str, Any],
     module: types.ModuleType | None,
     watcher: watch.Watch,
+    reading: kernel.Ruleset | None,
 ) -> None:
-    """Run the tool and send one answer. `module` is the tool, if it was imported before."""
+    """Run the tool and send one answer. `module` is the tool, if it was imported before.
+
+    `reading` is the layer for decoding; it is not needed if the call may write nothing, and None in a rehearsal.
+    """
+    if reading is not None and (not call["writes"] or call["mode"] != "call"):
+        os.close(reading.descriptor)
+        reading = None
     before = _written(call["layout"])
     watcher.begin(boundary, call["layout"])
     descriptors: list[int] = []
     answer: dict[str, Any]
     value = "null"
     try:
-        answer, value = _answer(channel, boundary, call, module)
+        answer, value = _answer(channel, boundary, call, module, reading)
         if answer["kind"] == "value":
             descriptors = _collect(call["layout"], before, answer)
     except MemoryError:  # nothing more may be allocated, not even an answer
@@ -227,7 +240,11 @@ def serve(
 
 
 def _answer(
-    channel: socket.socket, boundary: dict[str, Any], call: dict[str, Any], module: types.ModuleType | None
+    channel: socket.socket,
+    boundary: dict[str, Any],
+    call: dict[str, Any],
+    module: types.ModuleType | None,
+    reading: kernel.Ruleset | None,
 ) -> tuple[dict[str, Any], str]:
     """The answer without its value, and the value as JSON text, so that a large value is serialized only once."""
     if call["mode"] == "describe":
@@ -246,8 +263,12 @@ def _answer(
         decoded = action.decode(call["arguments"])
         return decoded, action.as_json(decoded, call["named"])
 
-    confined = call["writes"] and action.runs_code
-    decoded, shown = _without_writing(boundary["temporary"], decode) if confined else decode()
+    if reading is not None and action.runs_code:
+        decoded, shown = _without_writing(reading, decode)
+    else:
+        if reading is not None:
+            os.close(reading.descriptor)
+        decoded, shown = decode()
     _begin(channel, shown)
     return {"kind": "value"}, serving.to_json(action.call(decoded))
 
@@ -259,7 +280,7 @@ def _begin(channel: socket.socket, decoded: dict[str, Any] | None) -> None:
     os.environ.update(frame["env"])
 
 
-def _without_writing(temporary: str, work: Callable[[], Any]) -> Any:
+def _without_writing(layer: kernel.Ruleset, work: Callable[[], Any]) -> Any:
     """The result of `work`, done in a thread that can read as this process can, and write only temporary files.
 
     A Landlock layer holds for one thread and those that it starts, and cannot be taken off again. So the thread that
@@ -270,10 +291,6 @@ def _without_writing(temporary: str, work: Callable[[], Any]) -> Any:
 
     def restricted() -> None:
         try:
-            layer = kernel.Ruleset()
-            layer.allow_path("/", kernel.READ | kernel.EXECUTE)
-            layer.allow_path("/dev/null", kernel.READ_FILE | kernel.WRITE_FILE)
-            layer.allow_path(temporary, kernel.CHANGE)
             layer.enforce()
             outcome.extend((work(), None))
         except BaseException as failure:  # noqa: BLE001 - raised again below, in the thread of the call
@@ -308,7 +325,7 @@ def rehearse(boundary: dict[str, Any], watcher: watch.Watch) -> None:
     for sent in ({**call, "kinds": []}, {"env": {}}):
         _report(broker, sent)
     frame = narrow(channel, boundary, None)
-    serve(channel, boundary, frame, decoding.REHEARSAL, watcher)
+    serve(channel, boundary, frame, decoding.REHEARSAL, watcher, None)
     broker.close()
     channel.close()
     decoding.forget(frame["function"])
