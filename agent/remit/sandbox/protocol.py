@@ -25,7 +25,7 @@ from remit.sandbox.profile import Profile
 
 ENVELOPE: Final = 64 << 10  # the most bytes of an answer besides its value
 DECODE_SECONDS: Final = 5.0  # the longest that the arguments of a call may take to decode
-_REPORTS: Final = ('{"kind":"loaded"', '{"kind":"decoded"')
+_REPORTS: Final = (b'{"kind":"loaded"', b'{"kind":"decoded"')
 _BATCH: Final = 64  # descriptors on one message: an account may have few in flight at a time
 _PRINTS_DELAY_SECONDS: Final = 0.005  # most calls answer sooner and print nothing: they save registering the pipe
 
@@ -172,20 +172,21 @@ class Exchange:
     def _take_report(self) -> bool:
         """Take a report of the first phase from the channel; False if what is there is none, so that it is the answer."""
         size = int.from_bytes(self._answer[:4], "big")
+        text = bytes(self._answer[4 : 4 + size]) if self.complete else b""
+        if not text.startswith(_REPORTS):
+            return False
         try:
-            text = self._answer[4 : 4 + size].decode() if self.complete else ""
-            frame = cast("Mapping[str, Json]", parse_json(text)) if text.startswith(_REPORTS) else {}
+            frame = cast("Mapping[str, Json]", parse_json(text.decode()))
         except (Refusal, UnicodeDecodeError):
             return False
-        match frame.get("kind"):
-            case "loaded" if not self.decoding:
-                self.decoding = True
-            case "decoded":
-                decoded = frame.get("arguments")
-                self.decoded = cast("Mapping[str, Json]", decoded) if isinstance(decoded, dict) else None
-                self.decoding, self.waiting = False, True
-            case _:
+        if frame["kind"] == "loaded":
+            if self.decoding:
                 return False
+            self.decoding = True
+        else:
+            decoded: Json = frame.get("arguments")
+            self.decoded = cast("Mapping[str, Json]", decoded) if isinstance(decoded, dict) else None
+            self.decoding, self.waiting = False, True
         del self._answer[: 4 + size]
         return True
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import enum
 import inspect
 import json
-import operator
 import re
 import types
 import typing
@@ -17,7 +16,6 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any, cast
 
 HIDDEN = ("idempotency_key", "resources")  # parameters that the broker fills in; no model sees them
@@ -116,7 +114,7 @@ class Action:
         if inspect.iscoroutine(result):
             import asyncio  # noqa: PLC0415 - 25 ms, and few tools need it
 
-            result = asyncio.run(cast("types.CoroutineType[Any, Any, Any]", result))
+            result = asyncio.run(result)
         return result if self._out_of is None else self._out_of.dump_python(result, mode="json", by_alias=True)
 
     def warm(self) -> None:
@@ -198,7 +196,11 @@ def model_of(function: Callable[..., Any], names: list[str]) -> Any:
         )
         for field, name in published.items()
     }
-    config: Any = {"extra": "forbid", "alias_generator": lambda field: published.get(field, field)}
+
+    def alias(field: str) -> str:
+        return published.get(field, field)
+
+    config: Any = {"extra": "forbid", "alias_generator": alias}
     return create_model(function.__name__, __config__=config, **fields)
 
 
@@ -228,11 +230,11 @@ def _by_value(hint: Any) -> Any:
         members = {part.value: part for part in parts if isinstance(part, enum.Enum)}
         return _member(hint, members) if members else hint
     if origin is typing.Annotated:
-        return typing.Annotated[(_by_value(parts[0]), *parts[1:])]  # type: ignore[return-value] - a type at run time
+        return cast("Any", typing.Annotated)[(_by_value(parts[0]), *parts[1:])]
     if origin in (typing.Union, types.UnionType):
-        return reduce(operator.or_, map(_by_value, parts))
+        return typing.Union[tuple(map(_by_value, parts))]  # noqa: UP007 - the parts are known at run time only
     if origin in (list, dict, set, frozenset, tuple):
-        return origin[tuple(map(_by_value, parts))]
+        return types.GenericAlias(cast("type", origin), tuple(map(_by_value, parts)))
     return hint
 
 
@@ -379,7 +381,7 @@ def _example_of(typed: Any) -> tuple[Any, str]:
     """A validator, and JSON text that it accepts; "" if none was found, or if it would run code of an author."""
     from pydantic import TypeAdapter  # noqa: PLC0415 - as above
 
-    adapter: Any = typed if isinstance(typed, TypeAdapter) else TypeAdapter(typed)
+    adapter: Any = TypeAdapter(typed) if isinstance(typed, type) else typed
     with suppress(Exception):
         if not _CODE.search(repr(adapter.core_schema)):
             schema = adapter.json_schema(by_alias=True)

@@ -322,8 +322,8 @@ def rehearse(boundary: dict[str, Any], watcher: watch.Watch) -> None:
         "env": {},
         "layout": layout,
     }
-    for sent in ({**call, "kinds": []}, {"env": {}}):
-        _report(broker, sent)
+    _report(broker, {**call, "kinds": []})
+    _report(broker, {"env": {}})
     frame = narrow(channel, boundary, None)
     serve(channel, boundary, frame, decoding.REHEARSAL, watcher, None)
     broker.close()

@@ -65,7 +65,9 @@ def _at(values: Json, path: Sequence[str]) -> list[Json]:
     if first == "*":
         items = cast("Iterable[Json]", values) if isinstance(values, list) else ()
         return [found for item in items for found in _at(item, rest)]
-    members = cast("Mapping[str, Json]", values) if isinstance(values, Mapping) else {}
+    if not isinstance(values, Mapping):
+        return []
+    members = cast("Mapping[str, Json]", values)
     return _at(members[first], rest) if first in members else []
 
 
@@ -81,7 +83,7 @@ def _equal(decided: Json, decoded: Json, unordered: bool) -> bool:
         except InvalidOperation:
             return False
     if unordered and isinstance(decided, list) and isinstance(decoded, list):
-        before, after = cast("list[Json]", decided), cast("list[Json]", decoded)
+        before, after = cast("Iterable[Json]", decided), cast("Iterable[Json]", decoded)
         return sorted(map(canonical_json, before)) == sorted(map(canonical_json, after))
     return canonical_json(decided) == canonical_json(decoded)
 
