@@ -95,9 +95,9 @@ def test_what_a_validator_accepts_reaches_the_function(limited: Bank) -> None:
 
 def test_the_labels_of_the_action_are_on_the_run_once_the_model_has_read_words_of_its_tool(limited: Bank) -> None:
     played = limited.play({"annotated": {"to": "a1", "amount": 5000}})
-    assert "told" in StoredRecord(played.opened.journal, played.ended.run).state.labels
+    assert "seen" in StoredRecord(played.opened.journal, played.ended.run).state.labels
     (answered,) = [item.event for item in played.records if isinstance(item.event, CallAnswered)]
-    assert answered.labels == ("told",)
+    assert answered.labels == ("seen",)
 
 
 def test_a_validator_that_changes_an_argument_that_a_condition_reads_is_refused(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def keyed(to: str, amount: float, when: dict[int, datetime.date]) -> str:
         {"keyed": {"to": "a1", "amount": 50, "when": {"1": "2026-01-02"}}},
     )
     assert [played.result(step) for step in range(5)] == [
-        {"ok": True, "value": value, "labels": ["told"]}
+        {"ok": True, "value": value, "labels": ["seen"]}
         for value in ("Decimal('50')", "50.0", "ONE", "['a1', 'a2']", "2026")
     ]
 
@@ -265,10 +265,10 @@ def fills(value: str) -> str:
 def exits(value: str) -> str:
     raise SystemExit(3)
 
-def tells(value: str) -> str:
+def discloses(value: str) -> str:
     raise LookupError(os.environ.get("BANK_KEY", "no secret"))
 """
-NAMES: Final = ("writes", "asks", "sleeps", "dies", "fills", "exits", "tells")
+NAMES: Final = ("writes", "asks", "sleeps", "dies", "fills", "exits", "discloses")
 
 
 def acting() -> str:

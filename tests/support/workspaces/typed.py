@@ -45,7 +45,7 @@ _ACTION: Final = """
 summary = "Pay"
 touches = {touches}
 effect = "{effect}"
-adds_labels = ["told"]
+adds_labels = ["seen"]
 """
 _AGENT: Final = """
 name = "clerk"
