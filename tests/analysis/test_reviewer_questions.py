@@ -244,6 +244,8 @@ def test_a_mutant_that_is_not_caught_comes_with_a_case_that_catches_it() -> None
         pytest.param("tools/http/tool.toml", "[at_most]", '[always]\nranges = ["10.0.0.0/8"]\nhosts = ["api.example.com:443"]\n[at_most]', "may now connect to the addresses 10.0.0.0/8", "tool.toml", id="a range"),
         pytest.param("tools/http/tool.toml", 'sent = "1MiB"', 'sent = "2MiB"', "may now use more sent", "tool.toml", id="a limit"),
         pytest.param("agent/triage/agent.toml", 'model = "script:script.yaml"', 'model = "openai:gpt-5"', "agent:triage now sends what it reads to the model 'openai:gpt-5'", "agent.toml", id="a model"),
+        pytest.param("agent/triage/agent.toml", 'model = "script:script.yaml"', 'models = ["script:script.yaml", "openai:gpt-5"]', "agent:triage now sends what it reads to the model 'openai:gpt-5'", "agent.toml", id="a second model"),
+        pytest.param("agent/triage/agent.toml", "[budget]", '[budget]\nmodel_wait = "1h"', "agent:triage may now wait more seconds for a model that fails: 3600 (was 600)", "agent.toml", id="a longer wait"),
         pytest.param("tools/files/tool.toml", 'adds_labels = ["untrusted"]', "adds_labels = []", "no longer get the label 'untrusted'", "tool.toml", id="a label"),
     ],
 )  # fmt: skip
@@ -289,6 +291,22 @@ def test_a_limit_over_all_runs_that_is_raised_or_gone_is_reported_and_a_lower_on
         found.append(tuple(one.text for one in permission_diff(before, working_tree(session).workspace).of("wider")))
     sentence = "all runs together may now use more than 10 calls in 3600 s (Enough)"
     assert found == [(sentence,), (sentence,), ()]
+
+
+def test_a_lower_price_of_a_model_is_reported_because_money_then_lasts_longer(session: Path) -> None:
+    def priced(text: str) -> str:
+        return f'[[model]]\nname = "openai:x"\ninput = 2\noutput = 10\n{text}'
+
+    file = session / "policies" / "prices.toml"
+    file.write_text(priced("cache_read = 1\n"), encoding="utf-8")
+    before, found = working_tree(session).workspace, list[tuple[str, ...]]()
+    euros = 'currency = "EUR"\n' + priced("cache_read = 1\n")
+    for text in (priced("cache_read = 0.5\n"), priced(""), priced("cache_read = 1\nturn = 1\n"), euros, ""):
+        file.write_text(text, encoding="utf-8")
+        found.append(tuple(one.text for one in permission_diff(before, working_tree(session).workspace).of("wider")))
+    lower = "turns of the model 'openai:x' now count less money, so that budgets and limits of money last longer"
+    other = "budgets and limits of money are now in EUR (were in USD)"
+    assert found == [(lower,), (), (), (other,), ()]
 
 
 def test_a_content_rule_that_is_gone_or_weaker_is_reported(session: Path) -> None:

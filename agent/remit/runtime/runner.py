@@ -5,7 +5,7 @@ The parts of a run that depend on this machine are built here and in `assembly`;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -39,7 +39,7 @@ from remit.runtime.assembly import (
 from remit.runtime.lifecycle import Driven, ExternalGraph, RunContext, RunResult, drive_run
 from remit.runtime.one_call import OneCall
 from remit.sandbox import Sandbox
-from remit.workspace import IMPERSONATE, Agent, WorkspaceSession, check_tenant, files_of
+from remit.workspace import IMPERSONATE, PRICES, Agent, WorkspaceSession, check_tenant, files_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class RunRequest:
     """The parameters of a new run.
 
     `subject` is the user that the agent acts for, `by` who starts it. `run` is its id (32 hex digits); None: a random one.
-    `folder` is an existing working folder, relative to the workspace; "": the agent's own. `scope` narrows what the run may do; None: everything that the rules allow its agent.
+    `fallbacks` are asked, in this order, when `model` fails. `folder` is an existing working folder, relative to the workspace; "": the agent's own. `scope` narrows what the run may do; None: everything that the rules allow its agent.
     """
 
     agent: str
@@ -58,6 +58,7 @@ class RunRequest:
     run: str | None = None
     folder: str = ""
     scope: Scope | None = None
+    fallbacks: Sequence[Model] = ()
 
 
 async def start_run(
@@ -95,6 +96,7 @@ async def start_run(
             session=session,
             agent=agent,
             model=request.model,
+            fallbacks=request.fallbacks,
             executor=_live_executor(session, sandbox, folder, secrets, request.subject, external_graph),
             confinement=confinement,
             folder=folder,
@@ -114,15 +116,25 @@ def checked_agent(session: WorkspaceSession, request: RunRequest) -> Agent:
 
     Raises:
         Refusal: `policy_denied`: who starts it is not of the tenant of this workspace.
-        UsageError: there is no such agent, or the scope names an unknown action.
+        UsageError: there is no such agent, the scope names an unknown action, or money is limited and the model has no price.
         WorkspaceError: the rules are not valid.
     """
     check_tenant(session.workspace.settings, request.by)
     agent = agent_of(session, request.agent)
+    _check_prices(session, agent, (request.model, *request.fallbacks))
     if request.scope is not None:
         narrowed(session.policy, request.scope)
     _check_rules(session)
     return agent
+
+
+def _check_prices(session: WorkspaceSession, agent: Agent, models: Iterable[Model]) -> None:
+    """Raise UsageError if money is limited and one of the models has no price."""
+    for model in models if session.workspace.limits_money(agent.name) else ():
+        if not session.workspace.prices.knows(model.name):
+            fix = f"run `remit prices sync --model {model.name}`, or write a table of the model there"
+            what = f"the money of agent {agent.name!r} is limited, and {PRICES} has no price of {model.name!r}"
+            raise UsageError(f"{what}: {fix}")
 
 
 def _check_rules(session: WorkspaceSession) -> None:
@@ -148,6 +160,7 @@ def _result(driven: Driven, recording: StoredRecording) -> RunResult:
         finished=driven.finished,
         waiting=driven.waiting,
         held=driven.held,
+        model_wait=driven.model_wait,
         first=driven.first,
         trace=recording.trace.path,
         unsent=recording.export.lost if recording.export is not None else 0,
@@ -165,6 +178,7 @@ def started_event(context: RunContext, request: RunRequest) -> RunStarted:
         task=sanitizer_of(session, run, context.secrets.values()).arguments(valid(request.task)),
         prompt=agent.prompt,
         model=request.model.name,
+        fallbacks=tuple(model.name for model in request.fallbacks),
         scripted=request.model.scripted,
         actions=agent.actions,
         bundle=context.recording.objects.put_bundle(files_of(session.workspace)),
@@ -228,6 +242,7 @@ async def resume_run(
             session=session,
             agent=agent,
             model=_model_of(session, agent, started) if external_graph is None else external_graph.model,
+            fallbacks=[open_model_of(session, agent.name, name) for name in started.fallbacks],
             executor=_live_executor(session, sandbox, folder, secrets, started.subjects.user, external_graph),
             confinement=confinement,
             folder=folder,

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from remit.core import Json, Problem, Refusal, WorkspaceError
+from remit.core.events import ModelSettings
 from remit.core.parsing import (
     TomlTable,
     check_schema,
@@ -24,13 +25,14 @@ from remit.core.parsing import (
 )
 from remit.guardrails import CONTENT, Content, read_content
 from remit.workspace.answer_contract import AnswerContract
-from remit.workspace.definitions import RESERVED, Agent, Budget, KeepRule, LookUp, Price, Settings, Tool, Workspace
+from remit.workspace.definitions import RESERVED, Agent, Budget, KeepRule, LookUp, Settings, Tool, Workspace
 from remit.workspace.file_schema import MARKER, AgentTable, SettingsTable
 from remit.workspace.files import WorkspaceFiles
 from remit.workspace.labels import LABELS, LabelRule, read_labels
 from remit.workspace.limits import LIMITS, SharedLimit, read_limits
 from remit.workspace.manifest.manifest import Pin, parse_manifest
 from remit.workspace.manifest.pins import LOCK, check_schemas, read_lock
+from remit.workspace.prices import PRICES, Prices, read_prices
 
 _T = TypeVar("_T", bound=TomlTable)
 
@@ -85,18 +87,23 @@ class _Loading:
         limits = self._limits(tools, agents)
         content = self._content()
         labels = self._labels()
-        if self._problems:
-            raise WorkspaceError(self._problems)
-        return Workspace(
+        prices = self._prices()
+        workspace = Workspace(
             root=self._root,
             settings=settings,
             agents=agents,
             tools=tools,
             files=dict(self._files),
             limits=limits,
+            prices=prices or Prices(),
             content=content,
             labels=labels,
         )
+        if prices is not None:
+            self._check_prices(workspace)
+        if self._problems:
+            raise WorkspaceError(self._problems)
+        return workspace
 
     def _problem(self, file: str, line: int | None, what: str, fix: str) -> None:
         self._problems.append(Problem(file=file, line=line, what=what, fix=fix))
@@ -184,13 +191,9 @@ class _Loading:
                 file, toml_line(text, "prompt"), f"'prompt' is {table.prompt!r}, which is not a file", f"write {prompt}"
             )
         # A recorded workspace has no folders, and a replay reads neither the script nor the seed.
+        models = self._models(file, table)
         if self._root is not None:
-            kind, _, script = table.model.partition(":")
-            if kind == "script" and not (self._root / "agent" / name / script).is_file():
-                fix = f"write agent/{name}/{script}, or name another model"
-                self._problem(
-                    file, toml_line(text, "model"), f"'model' names the script {script!r}, which is not a file", fix
-                )
+            self._check_scripts(file, name, table, models)
             if table.seed is not None and not (self._root / table.seed).is_dir():
                 fix = "write a folder relative to the workspace, or remove the line"
                 self._problem(file, toml_line(text, "seed"), f"'seed' is {table.seed!r}, which is not a folder", fix)
@@ -199,18 +202,48 @@ class _Loading:
         return Agent(
             name=name,
             summary=table.summary,
-            model=table.model,
+            models=models,
             base_url=table.base_url,
+            base_urls=table.base_urls,
             prompt=self._texts.get(prompt, "") + ("" if answer is None else f"\n{answer.instructions}"),
             actions=actions,
             folder=table.folder or f"work/{name}/{{run}}",
             seed=table.seed,
             accept_parsed_arguments=table.accept_parsed_arguments,
-            budget=self._budget(file, table),
-            price=None if table.price is None else Price(input=table.price.input, output=table.price.output),
+            model_settings=ModelSettings.model_validate(
+                {**table.model_settings.model_dump(), "stop": tuple(table.model_settings.stop)}
+            ),
+            budget=_budget(table),
             answer=answer,
             directory=self._directory(file, table, tools, actions),
         )
+
+    def _check_scripts(self, file: str, name: str, table: AgentTable, models: Sequence[str]) -> None:
+        assert self._root is not None
+        key = "model" if table.models is None else "models"
+        for kind, _, script in (model.partition(":") for model in models):
+            if kind == "script" and not (self._root / "agent" / name / script).is_file():
+                fix = f"write agent/{name}/{script}, or name another model"
+                what = f"{key!r} names the script {script!r}, which is not a file"
+                self._problem(file, toml_line(self._texts[file], key), what, fix)
+
+    def _models(self, file: str, table: AgentTable) -> tuple[str, ...]:
+        """The models of the agent, from `model` or `models`."""
+        text = self._texts[file]
+        models = table.models if table.models is not None else [table.model] if table.model is not None else []
+        if not models:
+            self._problem(file, 1, "the key 'model' is missing", "write model = …")
+        elif table.model is not None and table.models is not None:
+            fix = "write `model` for one model, or `models` for a list of them"
+            self._problem(file, toml_line(text, "models"), "'model' and 'models' are both there", fix)
+        elif len(set(models)) < len(models):
+            self._problem(file, toml_line(text, "models"), "'models' names a model twice", "name each model once")
+        for other in table.base_urls:
+            if other not in models[1:]:
+                where = toml_line(text, "base_urls", other)
+                fix = "name a model that `models` has after the first one; `base_url` is the address of the first one"
+                self._problem(file, where, f"'base_urls' names {other!r}, which is not such a model", fix)
+        return tuple(models)
 
     def _directory(
         self, file: str, table: AgentTable, tools: Mapping[str, Tool], own: Sequence[str]
@@ -245,37 +278,34 @@ class _Loading:
                 self._problem(file, line, fault, f"write a JSON Schema of an object in {path}")
         return AnswerContract(shape=shape, citations=given.citations, confidence=given.confidence, tries=given.tries)
 
-    def _budget(self, file: str, table: AgentTable) -> Budget:
-        given = table.budget
-        if given.money is not None and table.price is None:
-            line = toml_line(self._texts[file], "budget", "money")
-            self._problem(
-                file,
-                line,
-                "'money' is limited, and the price of a token is not known",
-                "write [price] with input and output",
-            )
-        output = None if given.output is None else size(given.output)
-        return Budget.model_validate({**given.model_dump(), "wall": duration(given.wall), "output": output})
-
     def _limits(self, tools: Mapping[str, Tool], agents: Mapping[str, Agent]) -> tuple[SharedLimit, ...]:
         if LIMITS not in self._texts:
             return ()
         known = [f"{tool}.{action}" for tool in tools for action in tools[tool].manifest.actions]
         try:
-            limits = read_limits(self._texts[LIMITS], actions=known, agents=tuple(agents))
+            return read_limits(self._texts[LIMITS], actions=known, agents=tuple(agents))
         except WorkspaceError as error:
             self._problems.extend(error.problems)
             return ()
-        for number, limit in enumerate(limits):
-            for name, agent in agents.items():
-                if limit.of == "money" and agent.price is None and limit.agent in ("", name):
-                    line = toml_line(self._texts[LIMITS], "limit", str(number), "of")
-                    fix = f"write [price] in agent/{name}/agent.toml"
-                    self._problem(
-                        LIMITS, line, f"money is limited, and the price of a token of agent {name!r} is not known", fix
-                    )
-        return limits
+
+    def _prices(self) -> Prices | None:
+        """The prices of the models; None if their file has problems."""
+        try:
+            return read_prices(self._texts[PRICES]) if PRICES in self._texts else Prices()
+        except WorkspaceError as error:
+            self._problems.extend(error.problems)
+            return None
+
+    def _check_prices(self, workspace: Workspace) -> None:
+        """Report each agent whose money is limited and that has a model without a price."""
+        for name, agent in workspace.agents.items():
+            file = f"agent/{name}/agent.toml"
+            for model in agent.models if workspace.limits_money(name) else ():
+                if not workspace.prices.knows(model):
+                    line = toml_line(self._texts[file], "budget", "money")
+                    what = f"the money of agent {name!r} is limited, and {PRICES} has no price of its model {model!r}"
+                    fix = f"run `remit prices sync`, or write a table of the model in {PRICES}"
+                    self._problem(file, line, what, fix)
 
     def _actions(self, file: str, table: AgentTable, tools: Mapping[str, Tool]) -> Iterable[str]:
         known = [f"{tool}.{action}" for tool in tools for action in tools[tool].manifest.actions]
@@ -347,3 +377,10 @@ class _Loading:
         table, problems = read_table(kind, document, file=file, text=text)
         self._problems.extend(problems)
         return table
+
+
+def _budget(table: AgentTable) -> Budget:
+    given = table.budget
+    output = None if given.output is None else size(given.output)
+    times = {"wall": duration(given.wall), "model_wait": duration(given.model_wait)}
+    return Budget.model_validate({**given.model_dump(), **times, "output": output})

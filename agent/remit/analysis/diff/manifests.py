@@ -7,7 +7,7 @@ that is added later is never overlooked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
@@ -15,7 +15,19 @@ from remit.core import Effect, FrozenModel, Json
 from remit.guardrails import CONTENT, Content
 from remit.sandbox.egress import Credential, Exposed, Host, parse_host
 from remit.workspace import LIMITS as SHARED
-from remit.workspace import Agent, AnswerContract, Budget, Casbin, LookUp, Price, Settings, SharedLimit, Tool, Workspace
+from remit.workspace import (
+    PRICES,
+    Agent,
+    AnswerContract,
+    Budget,
+    Casbin,
+    LookUp,
+    Prices,
+    Settings,
+    SharedLimit,
+    Tool,
+    Workspace,
+)
 from remit.workspace.manifest import Action, Breaker, Limits, Manifest, Retry
 
 Direction: TypeAlias = Literal["wider", "narrower", "unknown"]
@@ -50,6 +62,7 @@ def manifest_changes(old: Workspace, new: Workspace) -> Iterator[ManifestChange]
         yield from _compare_fields(f"agent:{name}", AGENT, before, after, where)
         yield from _compare_fields(f"agent:{name}", BUDGET, before.budget, after.budget, where)
     yield from _shared(old.limits, new.limits)
+    yield from _lower_prices(old.prices, new.prices)
     yield from _content(old.content, new.content)
 
 
@@ -61,6 +74,17 @@ def _shared(old: Iterable[SharedLimit], new: Iterable[SharedLimit]) -> Iterator[
         if most is None or most > limit.most:
             text = f"all runs together may now use more than {limit.allowance} ({limit.note})"
             yield ManifestChange(direction="wider", text=text, because=(SHARED,))
+
+
+def _lower_prices(old: Prices, new: Prices) -> Iterator[ManifestChange]:
+    """Yield models of which a price is lower: the same budget of money lasts longer. Without a price no run starts."""
+    if old.currency != new.currency:
+        text = f"budgets and limits of money are now in {new.currency} (were in {old.currency})"
+        yield ManifestChange(direction="wider", text=text, because=(PRICES,))
+    for name in sorted(old.models.keys() & new.models.keys()):
+        if old.models[name].is_ever_dearer(new.models[name]):
+            text = f"turns of the model {name!r} now count less money, so that budgets and limits of money last longer"
+            yield ManifestChange(direction="wider", text=text, because=(PRICES,))
 
 
 def _content(old: Content, new: Content) -> Iterator[ManifestChange]:
@@ -189,9 +213,12 @@ def _breaker(owner: str, before: Breaker, after: Breaker) -> Iterator[str]:
         yield f"{owner} is now paused {pause} (was after {before.failures} for {before.rest:g} s)"
 
 
-def _price(owner: str, before: Price | None, after: Price | None) -> Iterator[str]:
-    if before is not None and (after is None or after.input < before.input or after.output < before.output):
-        yield f"{owner} may now use more tokens for the same money"
+def _models(owner: str, before: Sequence[str], after: Sequence[str]) -> Iterator[str]:
+    if added := [model for model in after if model not in before]:
+        names, were = (", ".join(map(repr, models)) for models in (added, before))
+        yield f"{owner} now sends what it reads to the model {names} (was {were})"
+    elif after[0] != before[0]:
+        yield f"{owner} now asks the model {after[0]!r} first (was {before[0]!r})"
 
 
 def _answer(owner: str, before: AnswerContract | None, after: AnswerContract | None) -> Iterator[str]:
@@ -318,15 +345,15 @@ ACTION: Final[FieldTable] = {
     "run": _command,
 }
 AGENT: Final[FieldTable] = {
-    **dict.fromkeys(("name", "summary", "prompt"), "neutral"),
+    **dict.fromkeys(("name", "summary", "prompt", "model_settings"), "neutral"),
     "budget": "neutral",  # in a table of its own
     "actions": "requests",
-    "model": _any_change("now sends what it reads to the model"),
+    "models": _models,
     "base_url": _any_change("now calls its model at"),
+    "base_urls": _any_change("now calls its other models at"),
     "folder": _any_change("now works in"),
     "seed": _any_change("now starts with a copy of"),
     "accept_parsed_arguments": _accepted_arguments,
-    "price": _price,
     "answer": _answer,
     "directory": _directory_lookups,
 }
@@ -340,6 +367,7 @@ BUDGET: Final[FieldTable] = {
     "tries": _higher_number("repeat one failing call more often"),
     "retries": _higher_number("use more retries in a run"),
     "denials": _higher_number("get more denials in a row"),
+    "model_wait": _higher_number("wait more seconds for a model that fails"),
     "waiting": _higher_number("have more calls wait for approval at once"),
 }
 # Each model with its table. A field without an entry is reported as not analysed.

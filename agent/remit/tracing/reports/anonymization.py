@@ -25,8 +25,10 @@ from remit.core.events import (
     ApprovalGranted,
     AttemptEnded,
     CallAnswered,
+    ModelFailed,
     ModelRequested,
     ModelResponded,
+    ModelSettings,
     Recorded,
     RunStarted,
 )
@@ -38,8 +40,10 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 # Texts that are configuration: of a model, a version, an environment, an action, a role, a label, an agent.
 KEPT: Final[dict[type[BaseModel], frozenset[str]]] = {
-    RunStarted: frozenset({"model", "env", "version", "actions"}),
+    RunStarted: frozenset({"model", "fallbacks", "env", "version", "actions"}),
     ModelRequested: frozenset({"model"}),
+    ModelSettings: frozenset({"reasoning_effort"}),
+    ModelFailed: frozenset({"model"}),
     ModelResponded: frozenset({"response_model", "finish"}),
     Call: frozenset({"action"}),
     Subjects: frozenset({"agent"}),
