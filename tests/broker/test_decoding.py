@@ -371,9 +371,9 @@ def test_the_time_of_a_validator_in_this_process_is_bounded(hosted: Callable[...
 
 
 def test_an_import_that_fails_is_an_attempt_without_an_effect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is no fault of the arguments, and nothing is in doubt. A tool that cannot be imported is not kept warm."""
-    made = bank(tmp_path, LIMIT + '\nif "BANK_STOP" in os.environ:\n    raise RuntimeError("cannot start")\n',
-        limits='\n[always]\nenv = ["BANK_STOP"]\n')  # fmt: skip
+    """It is no fault of the arguments, and nothing is in doubt. Each call of this tool imports it."""
+    stop = '\nif "BANK_STOP" in os.environ:\n    raise RuntimeError("cannot start")\n'
+    made = bank(tmp_path, LIMIT + stop, head='trust = "none"', limits='\n[always]\nenv = ["BANK_STOP"]\n')
     monkeypatch.setenv("BANK_STOP", "1")
     played = made.play({"annotated": {"to": "a1", "amount": 7}})
     (ended,) = [item.event for item in played.records if isinstance(item.event, AttemptEnded)]

@@ -60,6 +60,7 @@ steps = 60
 calls = 100
 tries = 60
 retries = 60
+denials = 60
 """
 
 
@@ -96,11 +97,15 @@ def bank(
     effect: str = "once",
     limits: str = "",
     rules: str = "",
+    head: str = "",
     hosted: bool = False,
 ) -> Bank:
-    """Write the workspace: each public function of `source` is an action. `hosted`: the tool runs in this process."""
+    """Write the workspace: each public function of `source` is an action.
+
+    `head` are further lines of the manifest. `hosted`: the tool runs in this process.
+    """
     names = [line[4:].partition("(")[0] for line in source.splitlines() if line.startswith("def ") and line[4] != "_"]
-    host = 'host = "bank_host:ACTIONS"' if hosted else ""
+    host = 'host = "bank_host:ACTIONS"' if hosted else head
     manifest = _TOOL.format(source="host" if hosted else "python", host=host)
     shown = json.dumps(list(touches))
     manifest += "" if hosted else '\n[at_most]\nstores = ["ledger"]\n'
