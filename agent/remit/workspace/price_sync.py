@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from remit.core import UsageError, WorkspaceError
 from remit.core.parsing import TomlTable, load_toml, read_table, read_text
@@ -168,7 +168,7 @@ def _price_above(value: Any, over: int) -> Decimal:
 
 def _coming_changes(prices: object, now: datetime) -> list[str]:
     """When the price changes, if it is known already."""
-    conditional = cast("list[Any]", prices) if isinstance(prices, list) else []
+    conditional: list[Any] = prices if isinstance(prices, list) else []
     dates = [getattr(item.constraint, "start_date", None) for item in conditional]
     coming = sorted(date for date in dates if date is not None and date > now.date())
     return [f"changes on {coming[0]}: synchronize again then"] if coming else []
