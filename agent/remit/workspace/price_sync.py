@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 
 from remit.core import UsageError, WorkspaceError
 from remit.core.parsing import TomlTable, load_toml, read_table, read_text
