@@ -1,4 +1,5 @@
 from .attempts import (
+    UNDECODED,
     AddressClass,
     Change,
     Connection,
@@ -10,6 +11,7 @@ from .attempts import (
     ReachedLimit,
     ResourceUsage,
     SandboxLimit,
+    Undecoded,
 )
 from .calls import (
     BREAK_GLASS,
@@ -53,7 +55,17 @@ from .errors import (
     UsageError,
     WorkspaceError,
 )
-from .messages import COMPLETE_FINISHES, NO_SETTINGS, Message, Model, ModelError, ModelTurn, ToolSpec, settings_of
+from .messages import (
+    COMPLETE_FINISHES,
+    ENDED,
+    NO_SETTINGS,
+    Message,
+    Model,
+    ModelError,
+    ModelTurn,
+    ToolSpec,
+    settings_of,
+)
 from .principals import DEFAULT_TENANT, NAME_OF_SUBJECT, NOBODY, Authentication, Grant, Principal, Subject, same_person
 from .renamed import RENAMED
 from .threads import in_thread, in_thread_uninterrupted
@@ -63,11 +75,13 @@ __all__ = [
     "CODES",
     "COMPLETE_FINISHES",
     "DEFAULT_TENANT",
+    "ENDED",
     "NAME_OF_SUBJECT",
     "NEXT_STEPS",
     "NOBODY",
     "NO_SETTINGS",
     "RENAMED",
+    "UNDECODED",
     "Access",
     "AddressClass",
     "Authentication",
@@ -118,6 +132,7 @@ __all__ = [
     "Subjects",
     "Succeeded",
     "ToolSpec",
+    "Undecoded",
     "UsageError",
     "Verdict",
     "WorkspaceError",
