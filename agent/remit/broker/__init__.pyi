@@ -14,6 +14,7 @@ from .context import Moment, policy_context
 from .effects import settle_effect
 from .holds import hold_reason, lift_hold, set_hold
 from .host_tools import action_of, content_of, describe_host, describe_tool
+from .receipt import landed_of, receipt_of
 
 __all__ = [
     "CALLS_PER_TURN",
@@ -32,8 +33,10 @@ __all__ = [
     "describe_host",
     "describe_tool",
     "hold_reason",
+    "landed_of",
     "lift_hold",
     "policy_context",
+    "receipt_of",
     "receives_key",
     "run_function",
     "run_probe",

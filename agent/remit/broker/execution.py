@@ -8,17 +8,19 @@ admit ─► record begin ─► run in sandbox ─► check ─► sanitize ─
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 from remit.broker import budgets, effects, retries
-from remit.broker.attempts import AttemptOutcome, ToolExecutor, landed
+from remit.broker.attempts import AttemptOutcome, ProbeOutcome, ToolExecutor, landed
 from remit.broker.ports import ExecutionPorts
 from remit.core import (
     NEXT_STEPS,
+    READ_RESULT,
     Call,
     Code,
+    Confinement,
     Connection,
     Decision,
     Error,
@@ -26,13 +28,18 @@ from remit.core import (
     Json,
     Landed,
     Refusal,
+    ResourceUsage,
     Result,
     RunEnded,
     Succeeded,
     in_thread_uninterrupted,
+    page_of,
     request_digest,
+    result_message,
+    result_text,
 )
-from remit.core.events import AttemptBegun, AttemptEnded, EffectSettled
+from remit.core.events import AttemptBegun, AttemptEnded, CallAnswered, EffectSettled
+from remit.core.parsing import canonical_json, digest
 from remit.guardrails import Sanitizer
 from remit.journal import Record, effect_digest
 from remit.workspace import Agent, Workspace, labels_of
@@ -126,9 +133,10 @@ class Execution:
         state = self.ports.run_state(self.record, call, "")
         if number == 1:
             effects.check_repeated_effect(state, call)
-        profile, confinement = self.executor.prepare(call, number)
+        executor = ResultReader(self.record) if call.action == READ_RESULT else self.executor
+        profile, confinement = executor.prepare(call, number)
         check_arguments_unchanged(call, self.sanitizer)
-        key = effects.idempotency_key(call, state) if self.executor.keyed(call) else ""
+        key = effects.idempotency_key(call, state) if executor.keyed(call) else ""
         begun = AttemptBegun(
             step=call.step,
             index=call.index,
@@ -142,7 +150,7 @@ class Execution:
         )
         self.record.append(begun, durable=call.effect != "read")
         await self.record.commit()
-        attempted = await self._bounded(call, number, key)
+        attempted = await self._bounded(executor, call, number, key)
         ended = await self._ended(call, action, number, attempted)
         self.record.append(ended, durable=call.effect != "read")
         if call.effect != "read":
@@ -153,10 +161,10 @@ class Execution:
             raise RunEnded("sandbox_unavailable", attempted.message, fix="run `remit doctor`")
         return ended
 
-    async def _bounded(self, call: Call, number: int, key: str) -> AttemptOutcome:
+    async def _bounded(self, executor: ToolExecutor, call: Call, number: int, key: str) -> AttemptOutcome:
         """Run one attempt; its processes are killed when the run's time ends or an operator puts the call on hold."""
         until = budgets.wall_end(self.record.state, self.agent.budget)
-        attempt = self.executor.attempt(
+        attempt = executor.attempt(
             call, number, idempotency_key=key, decide=lambda url: self.allows_redirect(call, url)
         )
         work = asyncio.ensure_future(attempt)
@@ -230,8 +238,9 @@ class Execution:
         )
 
     def _labels(self, call: Call, action: Action) -> tuple[str, ...]:
-        """The labels of the action, and those of the resources that the call touched."""
-        return tuple(dict.fromkeys((*action.adds_labels, *labels_of(self.workspace.labels, call.touches))))
+        """The labels of the action, of the resources that the call touched, and of an earlier result that it reads again."""
+        read = ResultReader(self.record).labels(call) if call.action == READ_RESULT else ()
+        return tuple(dict.fromkeys((*action.adds_labels, *labels_of(self.workspace.labels, call.touches), *read)))
 
     def _sanitized(self, connection: Connection) -> Connection:
         path, why = self.sanitizer.text(connection.path), self.sanitizer.text(connection.why)
@@ -245,6 +254,64 @@ class Execution:
             and (attempted.retry_after_s or 0.0) <= retries.LONGEST_WAIT_S
             and (open_call is None or retries.has_tries_left(state, self.agent.budget, open_call.retry_key))
         )
+
+
+class ResultReader:
+    """Carries out `remit.read_result`: it reads the record of the run, and nothing outside of it.
+
+    A replay computes the part again from the replayed record, and compares it with the recorded one.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+
+    def prepare(self, call: Call, number: int) -> tuple[str, Confinement]:
+        return digest({"built-in": call.action}), "none"
+
+    def keyed(self, call: Call) -> bool:
+        return False
+
+    async def probe(self, call: Call, number: int, *, idempotency_key: str) -> ProbeOutcome:
+        return ProbeOutcome(landed="unknown")
+
+    async def attempt(
+        self, call: Call, number: int, *, idempotency_key: str, decide: Callable[[str], bool] | None = None
+    ) -> AttemptOutcome:
+        answered = self._answered(call)
+        if answered is None:
+            return _not_found(f"no earlier result of this run is {call.arguments['call']!r}")
+        text = result_text(result_message(call.arguments["call"], answered.result))
+        offset, find = call.arguments["offset"], call.arguments["find"]
+        begin = text.find(find, offset) if find else offset
+        if begin < 0 or begin > len(text):
+            missing = "it does not have that text after the offset" if find else "it has not so many"
+            return _not_found(f"the result {call.arguments['call']!r} has {len(text)} characters, and {missing}")
+        most = self._record.conversation.result_bytes
+        assert most is not None  # the agent has this action
+        page = page_of(text, begin, most=most, labels=self.labels(call))
+        return AttemptOutcome(code=None, value=page, spent=ResourceUsage(output_bytes=len(canonical_json(page))))
+
+    def labels(self, call: Call) -> Iterable[str]:
+        """The labels of the result that the call reads: the model reads its text again, so they are put on the run again."""
+        answered = self._answered(call)
+        if answered is None:
+            return ()
+        if isinstance(answered.result, Succeeded):
+            return answered.result.labels
+        place = f"{answered.step}/{answered.index}/{answered.result.error.attempts}"
+        ended = self._record.get(f"attempt.ended/{place}")
+        return ended.labels if isinstance(ended, AttemptEnded) else ()
+
+    def _answered(self, call: Call) -> CallAnswered | None:
+        """The earlier result that the arguments name; None without one. The model has read no results of internal steps."""
+        step, index = map(int, call.arguments["call"].split("."))
+        answered = self._record.get(f"call.answered/{step}/{index}/-")
+        known = self._record.state.internal < step < call.step
+        return answered if known and isinstance(answered, CallAnswered) else None
+
+
+def _not_found(message: str) -> AttemptOutcome:
+    return AttemptOutcome(code="tool_failed", error="not_found", message=message)
 
 
 def check_arguments_unchanged(call: Call, sanitizer: Sanitizer) -> None:

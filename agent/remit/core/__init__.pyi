@@ -53,8 +53,10 @@ from .errors import (
     UsageError,
     WorkspaceError,
 )
+from .excerpts import READ_RESULT, SMALLEST_EXCERPT, excerpt_message, page_of, result_message, result_text
 from .messages import COMPLETE_FINISHES, Message, Model, ModelError, ModelTurn, ToolSpec
 from .principals import DEFAULT_TENANT, NAME_OF_SUBJECT, NOBODY, Authentication, Grant, Principal, Subject, same_person
+from .receipts import Approver, CallOutcome, ReceiptItem
 from .renamed import RENAMED
 from .threads import in_thread, in_thread_uninterrupted
 
@@ -66,11 +68,15 @@ __all__ = [
     "NAME_OF_SUBJECT",
     "NEXT_STEPS",
     "NOBODY",
+    "READ_RESULT",
     "RENAMED",
+    "SMALLEST_EXCERPT",
     "Access",
     "AddressClass",
+    "Approver",
     "Authentication",
     "Call",
+    "CallOutcome",
     "Change",
     "Claim",
     "Code",
@@ -102,6 +108,7 @@ __all__ = [
     "Problem",
     "ProposedCall",
     "ReachedLimit",
+    "ReceiptItem",
     "Refusal",
     "RemitError",
     "Request",
@@ -123,8 +130,12 @@ __all__ = [
     "action_matches",
     "call_id",
     "decision_digest",
+    "excerpt_message",
     "in_thread",
     "in_thread_uninterrupted",
+    "page_of",
     "request_digest",
+    "result_message",
+    "result_text",
     "same_person",
 ]

@@ -43,6 +43,7 @@ DivergenceKind: TypeAlias = Literal[
 KIND_OF_EVENT: Final[Mapping[str, DivergenceKind]] = {
     "model.requested": "model_input",
     "model.responded": "model_input",
+    "context.reduced": "model_input",
     "call.decided": "decision",
     "approval.requested": "approval",
     "approval.granted": "approval",

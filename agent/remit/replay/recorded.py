@@ -38,6 +38,7 @@ from remit.core.events import (
     BudgetSpent,
     CallAnswered,
     CallDecided,
+    ContextReduced,
     EffectSettled,
     ModelFailed,
     ModelResponded,
@@ -140,6 +141,12 @@ class ReplayLog(MemoryLog):
         result = answered.result if isinstance(answered, CallAnswered) else None
         return result.error if isinstance(result, Failed) else None
 
+    def next_overflow(self, step: int) -> ContextReduced | None:
+        """The next recorded refusal of that turn, because the conversation was too long for the model."""
+        items = (item for item in self._by_call.get((step, None), ()) if item.key not in self.reached)
+        events = (item.event for item in items if isinstance(item.event, ContextReduced))
+        return next((event for event in events if event.cause == "overflow"), None)
+
     def next_decided(self, step: int, index: int) -> Recorded | None:
         """The next recorded decision of that call; only events of shared limits may come before it."""
         following = (item for item in self._by_call.get((step, index), ()) if item.key not in self.reached)
@@ -183,6 +190,9 @@ class RecordedModel:
 
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
         step += self._log.internal
+        if (refused := self._log.next_overflow(step)) is not None:
+            message, _, fix = refused.message.partition("\n    fix: ")
+            raise ModelError(message, fix=fix, overflow=True)
         answered = self._log.event(f"model.responded/{step}/-/-")
         if isinstance(answered, ModelResponded):
             return ModelTurn(
@@ -390,7 +400,9 @@ def recorded_agent(
     agent = workspace.agents[started.subjects.agent.partition(":")[2]]
     if what_if.tools is not None:
         workspace = replace(workspace, tools=what_if.tools.tools)
-        existing = {f"{name}.{action}" for name, tool in workspace.tools.items() for action in tool.manifest.actions}
+        existing = {
+            f"{name}.{action}" for name, tool in workspace.every_tool.items() for action in tool.manifest.actions
+        }
         agent = agent.model_copy(update={"actions": tuple(name for name in agent.actions if name in existing)})
     broker = Broker(
         workspace=workspace,

@@ -17,18 +17,18 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send, interrupt
 
-from remit.broker import ApprovalPending, Broker, check_turn, wall_end
+from remit.broker import ApprovalPending, Broker, check_turn, receipt_of, wall_end
 from remit.core import COMPLETE_FINISHES, Decision, Model, ModelError, ModelTurn, Refusal, ToolSpec, in_thread
 from remit.core.events import (
     NANO,
     AnswerRejected,
-    CallAnswered,
     ModelFailed,
     ModelRequested,
     ModelResponded,
     RunFinished,
 )
 from remit.journal import Record
+from remit.runtime.context import ask_until_it_fits, keep_below_limit
 from remit.runtime.directory import directory_calls
 
 QUICK_S: Final = 0.25  # a model that answers within this time is not watched for holds and the time limit
@@ -105,7 +105,7 @@ class AgentGraph:
         if self.record.get(f"answer.rejected/{step}/-/-") is not None:
             return
         requirements = self.broker.agent.answer
-        problems = () if requirements is None else requirements.problems(response.text, self._results())
+        problems = () if requirements is None else requirements.problems(response.text, receipt_of(self.record.every()))
         if requirements is None or not problems:
             self.record.append(RunFinished(outcome="completed", answer=response.text))
         elif self.record.state.answers_rejected < requirements.tries:
@@ -114,11 +114,6 @@ class AgentGraph:
             problem = f"no answer met its requirements; a person must check the run: {'; '.join(problems)}"
             message = self.broker.sanitizer.text(problem)
             self.record.append(RunFinished(outcome="escalated", code="invalid_output", message=message))
-
-    def _results(self) -> frozenset[str]:
-        """The calls that succeeded, each as STEP.INDEX."""
-        results = (event for event in self.record.every() if isinstance(event, CallAnswered))
-        return frozenset(f"{event.step}.{event.index}" for event in results if event.result.ok)
 
     async def _may_think(self, step: int) -> bool:
         """True if budgets and limits allow one more turn. Otherwise ends the run."""
@@ -137,17 +132,19 @@ class AgentGraph:
 
     async def _ask_model(self, step: int) -> ModelResponded | None:
         """Ask the model for one turn and record it. None if that ended the run."""
-        conversation = self.record.conversation
-        request = ModelRequested(step=step, model=self.model.name, input_digest=conversation.input_digest(self.tools))
-        if self.record.get(request.key) is None:
-            self.record.append(request)
+        if self.record.get(f"model.requested/{step}/-/-") is None:
+            keep_below_limit(self.record, step, self.tools)
+            digest = self.record.conversation.input_digest(self.tools)
+            self.record.append(ModelRequested(step=step, model=self.model.name, input_digest=digest))
         await self.record.commit()
         failed = self.record.get(f"model.failed/{step}/-/-")
         if isinstance(failed, ModelFailed):  # the process died before it could end the run
             self.record.append(RunFinished(outcome="failed", message=failed.message))
             return None
         try:
-            turn = await self._await_turn(step)
+            turn = await ask_until_it_fits(
+                self.record, step, self.tools, lambda: self._await_turn(step), self.broker.sanitizer.text
+            )
         except TimeoutError:
             message = f"the run has used all of its {self.broker.agent.budget.wall:g} s"
             self.record.append(RunFinished(outcome="exhausted", code="budget_exhausted", message=message))

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from remit.broker import Broker, ToolExecutor
-from remit.core import Call, Confinement, Json, Model, RemitError, Result, RunEnded, UsageError
+from remit.broker import Broker, ToolExecutor, receipt_of
+from remit.core import Call, Confinement, Json, Model, ReceiptItem, RemitError, Result, RunEnded, UsageError
 from remit.core.events import ApprovalRequested, CallAnswered, Outcome, RunFinished, RunStarted
 from remit.journal import RUN_LOCKED, AlreadyRecorded, Record
 from remit.runtime.approvals_wait import ApprovalWaiter
@@ -44,8 +44,9 @@ class RunResult:
     """How a run ended or paused.
 
     `finished` is None if the run is paused: it waits for the approvals in `waiting` or, if `held` gives a reason, for the
-    end of a hold. `first` is the result of the first call, for `remit call`. `unsent` counts the spans that did not arrive
-    at the OpenTelemetry collector; the trace file contains all spans.
+    end of a hold. `first` is the result of the first call, for `remit call`. `receipt` is what the broker saw of each call of
+    the model: the model wrote no part of it. `unsent` counts the spans that did not arrive at the OpenTelemetry collector; the
+    trace file contains all spans.
     """
 
     run: str
@@ -54,6 +55,7 @@ class RunResult:
     waiting: tuple[ApprovalRequested, ...] = ()
     held: str | None = None
     first: Result | None = None
+    receipt: tuple[ReceiptItem, ...] = ()
     unsent: int = 0
 
     @property
@@ -75,6 +77,7 @@ class Driven:
     waiting: tuple[ApprovalRequested, ...]
     held: str | None
     first: Result | None
+    receipt: tuple[ReceiptItem, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,4 +168,5 @@ def _driven(record: Record, agent_graph: AgentGraph, waiter: ApprovalWaiter) -> 
         waiting=tuple(waiter.waiting()),
         held=agent_graph.hold_reason(),
         first=first.result if isinstance(first, CallAnswered) else None,
+        receipt=receipt_of(record.every()),
     )

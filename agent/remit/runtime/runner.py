@@ -149,6 +149,7 @@ def _result(driven: Driven, recording: StoredRecording) -> RunResult:
         waiting=driven.waiting,
         held=driven.held,
         first=driven.first,
+        receipt=driven.receipt,
         trace=recording.trace.path,
         unsent=recording.export.lost if recording.export is not None else 0,
     )
@@ -174,6 +175,7 @@ def started_event(context: RunContext, request: RunRequest) -> RunStarted:
         folder=context.folder.relative_to(session.root).as_posix(),
         version=__version__,
         scope=request.scope,
+        context=agent.context,
     )
 
 

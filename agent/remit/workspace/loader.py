@@ -11,7 +11,8 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from remit.core import Json, Problem, Refusal, WorkspaceError
+from remit.core import READ_RESULT, Json, Problem, Refusal, WorkspaceError
+from remit.core.events import ContextLimits
 from remit.core.parsing import (
     TomlTable,
     check_schema,
@@ -25,7 +26,7 @@ from remit.core.parsing import (
 from remit.guardrails import CONTENT, Content, read_content
 from remit.workspace.answer_contract import AnswerContract
 from remit.workspace.definitions import RESERVED, Agent, Budget, KeepRule, LookUp, Price, Settings, Tool, Workspace
-from remit.workspace.file_schema import MARKER, AgentTable, SettingsTable
+from remit.workspace.file_schema import MARKER, AgentTable, ContextTable, SettingsTable
 from remit.workspace.files import WorkspaceFiles
 from remit.workspace.labels import LABELS, LabelRule, read_labels
 from remit.workspace.limits import LIMITS, SharedLimit, read_limits
@@ -209,6 +210,7 @@ class _Loading:
             budget=self._budget(file, table),
             price=None if table.price is None else Price(input=table.price.input, output=table.price.output),
             answer=answer,
+            context=_context(table.context),
             directory=self._directory(file, table, tools, actions),
         )
 
@@ -243,7 +245,13 @@ class _Loading:
                 faults = (f"'schema' is {path}, which is not one JSON object: {refusal.message}",)
             for fault in faults:
                 self._problem(file, line, fault, f"write a JSON Schema of an object in {path}")
-        return AnswerContract(shape=shape, citations=given.citations, confidence=given.confidence, tries=given.tries)
+        return AnswerContract(
+            shape=shape,
+            citations=given.citations,
+            confidence=given.confidence,
+            receipt=given.receipt,
+            tries=given.tries,
+        )
 
     def _budget(self, file: str, table: AgentTable) -> Budget:
         given = table.budget
@@ -278,7 +286,7 @@ class _Loading:
         return limits
 
     def _actions(self, file: str, table: AgentTable, tools: Mapping[str, Tool]) -> Iterable[str]:
-        known = [f"{tool}.{action}" for tool in tools for action in tools[tool].manifest.actions]
+        known = [f"{tool}.{action}" for tool in tools for action in tools[tool].manifest.actions] + [READ_RESULT]
         for number, name in enumerate(table.tools):
             tool, dot, _ = name.partition(".")
             if not dot and tool in tools:
@@ -347,3 +355,7 @@ class _Loading:
         table, problems = read_table(kind, document, file=file, text=text)
         self._problems.extend(problems)
         return table
+
+
+def _context(table: ContextTable) -> ContextLimits:
+    return ContextLimits(limit=None if table.limit is None else size(table.limit), result=size(table.result))

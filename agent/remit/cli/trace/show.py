@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remit.cli.live_output import explain, short
+from remit.cli.live_output import explain, reduction_text, short
 from remit.cli.output import echo, style
 from remit.core import Landed
 from remit.core.events import ApprovalGranted, ApprovalVoided
@@ -70,6 +70,7 @@ def context_lines(report: IncidentReport) -> list[str]:
         lines += _last_good_lines(report.good)
     lines += [f"held: {report.held}"] if report.held else []
     lines += [waiting_line(call) for call in timeline.waiting]
+    lines += [f"step {item.step}: {reduction_text(item)}" for item in timeline.reduced]
     lines += [f"in flight: {what}" for what in timeline.in_flight]
     lines += [f"the clock stepped back {back / 1e9:.1f} s at event {seq}" for seq, back in timeline.steps_back]
     if timeline.started is not None:

@@ -27,6 +27,17 @@ Content: TypeAlias = Literal[
 ]
 
 
+class ContextLimits(FrozenModel):
+    """Records how much the model of a run reads, in bytes of JSON text.
+
+    `limit` is the most for a whole conversation with the tools offered; None: as much as the model accepts. `result` is the most for
+    one result, if the agent has the action `remit.read_result`, by which it can read the rest.
+    """
+
+    limit: int | None = None
+    result: int = 16 * 1024
+
+
 class RunStarted(Event):
     """Records that a run starts, for whom, and under which rules. `by` is who started it.
 
@@ -53,6 +64,7 @@ class RunStarted(Event):
     version: str
     content: Content = "complete"
     scope: Scope | None = None
+    context: ContextLimits = ContextLimits()
     shrunk_from: str = ""
 
     def is_requested_by(self, other: Principal) -> bool:
@@ -130,6 +142,28 @@ class ModelFailed(Event):
     type: Literal["model.failed"] = "model.failed"
     step: int
     message: str
+
+
+class ContextReduced(Event):
+    """Records that the model reads less of the conversation from here on, because it was too long.
+
+    `cause` is "limit" for the limit in agent.toml, or "overflow" if the model refused the conversation with `message`. The turns
+    before the step `before` are left out, and their calls are listed instead; of a result the model reads at most `result` bytes,
+    None: all of it. `size` was the size of the conversation in bytes. `count` counts the reductions of the run from 1.
+    """
+
+    type: Literal["context.reduced"] = "context.reduced"
+    step: int
+    count: int
+    cause: Literal["limit", "overflow"]
+    before: int
+    result: int | None
+    size: int
+    message: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"context.reduced/{self.count}"
 
 
 class AnswerRejected(Event):
