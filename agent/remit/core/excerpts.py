@@ -36,10 +36,10 @@ def excerpt_message(message: str, most: int, *, readable: bool) -> str:
     """
     text = result_text(message)
     shown: dict[str, Any] = {key: value for key, value in load_json(message).items() if key in ("call", "ok", "labels")}
-    room = _room(most, shown.get("labels", ()))
-    head = _fitting(text, room * 2 // 3)
+    space = _space(most, shown.get("labels", ()))
+    head = _fitting(text, space * 2 // 3)
     rest = text[len(head) :]
-    tail = _fitting(reversed(rest), room - room * 2 // 3)[::-1]
+    tail = _fitting(reversed(rest), space - space * 2 // 3)[::-1]
     begin, end = len(head), len(text) - len(tail)
     excerpt: dict[str, Json] = {"head": head, "tail": tail, "characters": len(text), "left_out": [begin, end]}
     step = f'call {READ_RESULT.replace(".", "__", 1)} with "call": "{shown["call"]}" and "offset": {begin} to read on'
@@ -50,11 +50,11 @@ def excerpt_message(message: str, most: int, *, readable: bool) -> str:
 
 def page_of(text: str, offset: int, *, most: int, labels: Iterable[str]) -> dict[str, Json]:
     """A part of a text that begins at the offset, as the value of a result with these labels of at most `most` bytes."""
-    part = _fitting(text[offset:], _room(most, labels))
+    part = _fitting(text[offset:], _space(most, labels))
     return {"text": part, "offset": offset, "end": offset + len(part), "characters": len(text)}
 
 
-def _room(most: int, labels: Iterable[str]) -> int:
+def _space(most: int, labels: Iterable[str]) -> int:
     """The bytes for the text in a result with these labels, so that the whole result has at most `most` bytes."""
     return max(1, most - _FRAME - sum(len(label) + 3 for label in labels))
 

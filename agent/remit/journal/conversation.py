@@ -39,7 +39,7 @@ class _Turn:
     """
 
     step: int
-    said: Message
+    message: Message
     results: dict[int, str] = field(default_factory=dict[int, str])
     outcomes: dict[int, str] = field(default_factory=dict[int, str])
     following: list[Message] = field(default_factory=list[Message])
@@ -51,7 +51,7 @@ class _Turn:
 
     def answers(self, most: int | None, *, readable: bool) -> list[Message]:
         """The results as messages, in the order of the calls; none before all calls are answered."""
-        calls = self.said.proposed_calls if len(self.results) == len(self.said.proposed_calls) else ()
+        calls = self.message.proposed_calls if len(self.results) == len(self.message.proposed_calls) else ()
         texts = [
             whole if most is None or len(whole.encode()) <= most else excerpt_message(whole, most, readable=readable)
             for whole in map(self.results.__getitem__, range(len(calls)))
@@ -61,14 +61,14 @@ class _Turn:
         ]
 
     def messages(self, most: int | None, *, readable: bool) -> list[Message]:
-        return [self.said, *self.answers(most, readable=readable), *self.following]
+        return [self.message, *self.answers(most, readable=readable), *self.following]
 
     def lines(self, known: Collection[str]) -> list[str]:
         """One line for each call. An action that is not `known` is not named: the model made its name up."""
         return [
             f"{self.step}.{index} {proposed.action if proposed.action in known else 'no action of yours'}: "
             f"{self.outcomes.get(index, 'no result')}"
-            for index, proposed in enumerate(self.said.proposed_calls)
+            for index, proposed in enumerate(self.message.proposed_calls)
         ]
 
 
@@ -106,9 +106,9 @@ class Conversation:
                     proposed.model_copy(update={"id": call_id(event.step, index)})
                     for index, proposed in enumerate(event.proposed_calls)
                 )
-                said = Message(role="assistant", text=event.text, proposed_calls=proposed_calls)
-                self._turns.append(_Turn(step=event.step, said=said))
-                self._add(said)
+                message = Message(role="assistant", text=event.text, proposed_calls=proposed_calls)
+                self._turns.append(_Turn(step=event.step, message=message))
+                self._add(message)
             case CallAnswered() if self._turns and event.step == self._turns[-1].step:
                 turn = self._turns[-1]
                 turn.add(event)
@@ -182,8 +182,8 @@ class Conversation:
 
     def _note(self, lines: Sequence[str], before: int) -> Message:
         """What stands in place of the turns before a step, whose calls are `lines`: the first ones, and as many of the last as fit."""
-        kept, room = len(lines), LISTED_BYTES
-        while kept > LISTED_FIRST and (room := room - len(lines[kept - 1].encode()) - 3) > 0:
+        kept, space = len(lines), LISTED_BYTES
+        while kept > LISTED_FIRST and (space := space - len(lines[kept - 1].encode()) - 3) > 0:
             kept -= 1
         between = [f"({kept - LISTED_FIRST} more calls)"] if kept > LISTED_FIRST else []
         read = f'You can still read each result: call {READ_RESULT.replace(".", "__", 1)}, with its "call".'
