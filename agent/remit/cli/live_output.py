@@ -205,7 +205,9 @@ def reduction_text(event: ContextReduced) -> str:
     """Why the model reads less of the conversation, and what it still reads."""
     why = "is longer than the limit" if event.cause == "limit" else "was too long for the model"
     results = "" if event.result is None else f", and at most {event.result} bytes of a result"
-    return f"the conversation ({event.size} bytes) {why}: the model reads it from step {event.before} on{results}"
+    return (
+        f"the conversation ({event.input_bytes} bytes) {why}: the model reads it from step {event.before} on{results}"
+    )
 
 
 def _print_receipt(result: RunResult) -> None:

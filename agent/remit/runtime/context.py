@@ -60,7 +60,7 @@ def _reduce(
         cause=cause,
         before=before,
         result=result,
-        size=conversation.size(tools),
+        input_bytes=conversation.size(tools),
         message=message,
     )
     record.append(reduced)

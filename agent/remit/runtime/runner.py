@@ -175,7 +175,8 @@ def started_event(context: RunContext, request: RunRequest) -> RunStarted:
         folder=context.folder.relative_to(session.root).as_posix(),
         version=__version__,
         scope=request.scope,
-        context=agent.context,
+        # An external graph decides itself what its model reads.
+        context=agent.context.model_copy(update={} if context.external_graph is None else {"limit": None}),
     )
 
 
