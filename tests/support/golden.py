@@ -236,10 +236,10 @@ def answer_rejected(folder: Path) -> Stage:
 
 def context_reduced(folder: Path) -> Stage:
     """The conversation gets longer than its limit: its first turn is left out, and a part of that turn's result is read again."""
-    text = "a line of the ledger\n" * 700
+    text = "a line of the ledger\n" * 300
     looks = [turn(ledger__look={"name": name, "text": text}) for name in ("ann", "ben")]
-    part = turn(remit__read_result={"call": "0.0", "find": "a line", "offset": 9000})
-    stage = Stage(folder, [*looks, part, DONE], budget='[context]\nlimit = "32KiB"\nresult = "4KiB"')
+    part = turn(remit__read_result={"call": "0.0", "find": "a line", "offset": 4000})
+    stage = Stage(folder, [*looks, part, DONE], budget='[context]\nlimit = "16KiB"\nresult = "2KiB"')
     agent = folder / "agent/clerk/agent.toml"
     agent.write_text(agent.read_text().replace('tools = ["ledger"]', 'tools = ["ledger", "remit.read_result"]'))
     stage.edit_rules(

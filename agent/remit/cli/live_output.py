@@ -227,7 +227,7 @@ def _print_receipt(result: RunResult) -> None:
 
 def _how(item: ReceiptItem) -> str:
     """The code of a call, who approved it, and who found out its outcome, as the end of its line."""
-    parts = [] if item.code is None else [item.code]
+    parts: list[str] = [] if item.code is None else [item.code]
     if item.approved_by:
         names = ", ".join(f"{approver.subject} as {approver.role}" for approver in item.approved_by)
         parts.append(f"approved by {names}")

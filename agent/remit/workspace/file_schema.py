@@ -58,7 +58,7 @@ def _at_least(least: str) -> Callable[[str], str]:
     return check
 
 
-ContextSize = Annotated[Size, AfterValidator(_at_least("32KiB"))]
+ContextSize = Annotated[Size, AfterValidator(_at_least("16KiB"))]
 ResultSize = Annotated[Size, AfterValidator(_at_least("1KiB"))]
 Path = Annotated[str, AfterValidator(plain_path)]
 Folder = Annotated[str, AfterValidator(_folder)]
@@ -137,7 +137,7 @@ class ContextTable(TomlTable):
 
     limit: ContextSize | None = Field(
         default=None,
-        description="The whole conversation with the tools offered; absent: as much as the model accepts. At least 32KiB",
+        description="The whole conversation with the tools offered; absent: as much as the model accepts. At least 16KiB",
     )
     result: ResultSize = Field(
         default="16KiB",
