@@ -46,9 +46,7 @@ from remit.workspace import Agent, Workspace, labels_of
 from remit.workspace.manifest import Action
 
 LONGEST_TEXT: Final = 2000  # characters of tool-written text in one field that the model reads
-QUICK_S: Final = (
-    0.05  # a call that ends within this time is not watched for holds and the time limit: that would take longer
-)
+QUICK_S: Final = 0.05  # a call that ends within this time is not watched for holds and the time limit
 
 _RETRY: Final = "call it again with the same arguments, or continue without it"
 

@@ -117,7 +117,6 @@ def prune(
             freed += _delete(session, row.run, by)
             deleted.append(row.run)
         on_progress(done, len(rows))
-    release_space(session.journal)
     forget_deleted(session.journal)
     removed = _unused(session)
     freed += sum(size for _, size in removed)
@@ -135,6 +134,7 @@ def _delete(session: WorkspaceSession, run: str, by: Principal) -> int:
     path.unlink(missing_ok=True)
     # INVARIANT: last. While the journal has the run, the next call finds it and deletes the rest.
     delete_run(session.journal, run)
+    release_space(session.journal)
     return freed
 
 
@@ -145,8 +145,8 @@ def seal_finished(session: WorkspaceSession, older_s: int) -> int:
         if not session.journal.is_driven(run):
             with suppress(UsageError):
                 sealed += seal_run(session.journal, run)
+            release_space(session.journal)
     if sealed:
-        release_space(session.journal)
         forget_deleted(session.journal)
     return sealed
 
