@@ -172,9 +172,12 @@ class Journal:
     @contextmanager
     def writing(self, *, durable: bool = True) -> Generator[Transaction]:
         """One write transaction of upkeep, which lets the writers of runs come first."""
-        with self.letting_others_write(), self.failing("written"):
-            with self.database.transaction(durable=durable) as transaction:
-                yield transaction
+        with (
+            self.letting_others_write(),
+            self.failing("written"),
+            self.database.transaction(durable=durable) as transaction,
+        ):
+            yield transaction
 
     @contextmanager
     def letting_others_write(self) -> Generator[None]:
