@@ -132,7 +132,8 @@ async def drive_run(context: RunContext) -> Driven:
         with suppress(RemitError):  # the failure that is raised already says why
             await record.commit()
         recording.close()
-    return _driven(record, agent_graph, waiter)
+    receipt = await context.session.journal.run_in_thread(lambda: receipt_of(record.every()))
+    return _driven(record, agent_graph, waiter, receipt)
 
 
 def _build(context: RunContext) -> tuple[AgentGraph, ApprovalWaiter]:
@@ -160,7 +161,9 @@ def _build(context: RunContext) -> tuple[AgentGraph, ApprovalWaiter]:
     return agent_graph, ApprovalWaiter(ports, record, broker, context.model, context.wait)
 
 
-def _driven(record: Record, agent_graph: AgentGraph, waiter: ApprovalWaiter) -> Driven:
+def _driven(
+    record: Record, agent_graph: AgentGraph, waiter: ApprovalWaiter, receipt: tuple[ReceiptItem, ...]
+) -> Driven:
     finished = record.get("run.finished/-/-/-")
     first = record.get("call.answered/0/0/-")
     return Driven(
@@ -168,5 +171,5 @@ def _driven(record: Record, agent_graph: AgentGraph, waiter: ApprovalWaiter) -> 
         waiting=tuple(waiter.waiting()),
         held=agent_graph.hold_reason(),
         first=first.result if isinstance(first, CallAnswered) else None,
-        receipt=receipt_of(record.every()),
+        receipt=receipt,
     )
