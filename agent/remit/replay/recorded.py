@@ -18,6 +18,7 @@ from remit.core import (
     Error,
     Failed,
     Message,
+    Model,
     ModelError,
     ModelTurn,
     Refusal,
@@ -36,6 +37,7 @@ from remit.core.events import (
     CallDecided,
     EffectSettled,
     ModelFailed,
+    ModelRequested,
     ModelResponded,
     PolicyChanged,
     RunFinished,
@@ -68,19 +70,48 @@ class WhatIf:
     tools: Workspace | None = None
 
 
-class RecordedModel:
-    """Returns the recorded turns of the model."""
+class RecordedModels:
+    """The models of a recorded run: each request goes to the recorded model, and gets the recorded turn or failure."""
 
     def __init__(self, log: ReplayLog, started: RunStarted) -> None:
         self._log = log
-        self.name = started.model
-        self.scripted = started.scripted
+        self._started = started
+
+    def choose(self, step: int, attempt: int | None, asked: str) -> Model | None:
+        requested = self._log.event(_key("model.requested", step, attempt))
+        if isinstance(requested, ModelRequested):
+            return _RecordedModel(self._log, requested.model, scripted=self._started.scripted, attempt=attempt)
+        # A record that ends while the run waits for its model. A whole one may say that the time budget ended meanwhile.
+        if attempt is not None and self._log.event("run.finished/-/-/-") is None:
+            return None
+        return _RecordedModel(self._log, self._started.model, scripted=self._started.scripted, attempt=attempt)
+
+    def answered(self, model: Model) -> None:
+        return None
+
+    def failed(self, step: int, attempt: int | None, model: Model, failure: ModelError) -> int | None:
+        failed = self._log.event(_key("model.failed", step, attempt))
+        return failed.again_at if isinstance(failed, ModelFailed) else None
+
+
+class _RecordedModel:
+    """Returns the recorded turns of one model. `attempt` is that of the request that it answers."""
+
+    def __init__(self, log: ReplayLog, name: str, *, scripted: bool, attempt: int | None) -> None:
+        self._log = log
+        self._attempt = attempt
+        self.name = name
+        self.scripted = scripted
 
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
         step += self._log.internal
-        if (refused := self._log.next_overflow(step)) is not None:
+        if (refused := self._log.next_overflow(step, self._attempt)) is not None:
             message, _, fix = refused.message.partition("\n    fix: ")
             raise ModelError(message, fix=fix, overflow=True)
+        failed = self._log.event(_key("model.failed", step, self._attempt))
+        if isinstance(failed, ModelFailed):
+            message, _, fix = failed.message.partition("\n    fix: ")
+            raise ModelError(message, fix=fix, retryable=failed.passing)
         answered = self._log.event(f"model.responded/{step}/-/-")
         if isinstance(answered, ModelResponded):
             return ModelTurn(
@@ -90,14 +121,14 @@ class RecordedModel:
                 usage=answered.usage,
                 response_model=answered.response_model,
             )
-        failed = self._log.event(f"model.failed/{step}/-/-")
-        if isinstance(failed, ModelFailed):
-            message, _, fix = failed.message.partition("\n    fix: ")
-            raise ModelError(message, fix=fix)
         finished = self._log.event("run.finished/-/-/-")
         if isinstance(finished, RunFinished) and finished.code == "budget_exhausted":
             raise TimeoutError  # the time budget of the run ended while the model was answering
         raise RecordEnds
+
+
+def _key(kind: str, step: int, attempt: int | None) -> str:
+    return f"{kind}/{step}/-/{'-' if attempt is None else attempt}"
 
 
 class RecordedExecutor:
@@ -305,7 +336,7 @@ def recorded_agent(
     )
     return AgentGraph(
         broker=broker,
-        model=RecordedModel(log, started),
+        models=RecordedModels(log, started),
         record=record,
         tools=tool_specs(workspace, agent),
         hold_reason=lambda: None,

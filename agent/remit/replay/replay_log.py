@@ -88,11 +88,11 @@ class ReplayLog(MemoryLog):
         result = answered.result if isinstance(answered, CallAnswered) else None
         return result.error if isinstance(result, Failed) else None
 
-    def next_overflow(self, step: int) -> ContextReduced | None:
-        """The next recorded refusal of that turn, because the conversation was too long for the model."""
+    def next_overflow(self, step: int, attempt: int | None) -> ContextReduced | None:
+        """The next recorded refusal of that request, because the conversation was too long for the model."""
         items = (item for item in self._by_call.get((step, None), ()) if item.key not in self.reached)
         events = (item.event for item in items if isinstance(item.event, ContextReduced))
-        return next((event for event in events if event.cause == "overflow"), None)
+        return next((event for event in events if event.cause == "overflow" and event.attempt == attempt), None)
 
     def next_decided(self, step: int, index: int) -> Recorded | None:
         """The next recorded decision of that call; only events of shared limits may come before it."""

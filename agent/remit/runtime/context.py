@@ -15,17 +15,19 @@ def keep_below_limit(record: Record, step: int, tools: Sequence[ToolSpec]) -> No
     started = record.state.started
     limit = None if started is None else started.context.limit
     if limit is not None and record.conversation.size(tools) > limit:
-        _reduce(record, step, tools, limit // 2, "limit", "")
+        _reduce(record, (step, None), tools, limit // 2, "limit", "")
 
 
 async def ask_until_it_fits(
     record: Record,
-    step: int,
+    request: tuple[int, int | None],
     tools: Sequence[ToolSpec],
     ask: Callable[[], Awaitable[ModelTurn]],
     sanitize: Callable[[str], str],
 ) -> ModelTurn:
     """Ask the model, and ask it again with half of the conversation each time it refuses one as too long.
+
+    `request` is the step and the attempt of the request.
 
     Raises:
         ModelError: the request failed, or no shorter conversation is left.
@@ -35,14 +37,14 @@ async def ask_until_it_fits(
             return await ask()
         except ModelError as failure:
             half = record.conversation.size(tools) // 2
-            if not failure.overflow or not _reduce(record, step, tools, half, "overflow", sanitize(str(failure))):
+            if not failure.overflow or not _reduce(record, request, tools, half, "overflow", sanitize(str(failure))):
                 raise
             await record.commit()
 
 
 def _reduce(
     record: Record,
-    step: int,
+    request: tuple[int, int | None],
     tools: Sequence[ToolSpec],
     most: int,
     cause: Literal["limit", "overflow"],
@@ -55,7 +57,8 @@ def _reduce(
         return False
     before, result = found
     reduced = ContextReduced(
-        step=step,
+        step=request[0],
+        attempt=request[1],
         count=record.count("context.reduced") + 1,
         cause=cause,
         before=before,
