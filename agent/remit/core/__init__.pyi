@@ -54,7 +54,7 @@ from .errors import (
     WorkspaceError,
 )
 from .excerpts import READ_RESULT, SMALLEST_EXCERPT, excerpt_message, page_of, result_message, result_text
-from .messages import COMPLETE_FINISHES, Message, Model, ModelError, ModelTurn, ToolSpec
+from .messages import COMPLETE_FINISHES, NO_SETTINGS, Message, Model, ModelError, ModelTurn, ToolSpec, settings_of
 from .principals import DEFAULT_TENANT, NAME_OF_SUBJECT, NOBODY, Authentication, Grant, Principal, Subject, same_person
 from .receipts import Approver, CallOutcome, ReceiptItem
 from .renamed import RENAMED
@@ -68,6 +68,7 @@ __all__ = [
     "NAME_OF_SUBJECT",
     "NEXT_STEPS",
     "NOBODY",
+    "NO_SETTINGS",
     "READ_RESULT",
     "RENAMED",
     "SMALLEST_EXCERPT",
@@ -138,4 +139,5 @@ __all__ = [
     "result_message",
     "result_text",
     "same_person",
+    "settings_of",
 ]
