@@ -90,6 +90,7 @@ class Spans:
     def __init__(self, run: str) -> None:
         self._run = run
         self._open: dict[Place, _OpenSpan] = {}
+        self._requests: dict[int, int] = {}  # the number of the latest request of the current step
         self._approvals: dict[Place, int] = {}  # the number of the last approval request of each open call
 
     def see(self, recorded: Recorded | ChainLink) -> list[Span]:
@@ -99,7 +100,9 @@ class Spans:
         kind, _, rest = stored.key.partition("/")
         step, index = _numbers(rest)
         if kind in ("model.requested", "model.responded", "model.failed") and step is not None:
-            number = _last_number(stored.key)
+            # The response has no number of its own: it belongs to the latest request of the step.
+            number = self._requests.get(step, 0) if kind == "model.responded" else _last_number(stored.key)
+            self._requests = {step: number}
             return self._turn(stored, event, (step, -1, number) if number else (step, -1))
         if kind.startswith(("call.", "approval.", "attempt.")) and step is not None and index is not None:
             return self._call(stored, event, (step, index, _RANK["tool"], 0))

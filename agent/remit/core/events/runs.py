@@ -204,7 +204,8 @@ class ContextReduced(Event):
 
     `cause` is "limit" for the limit in agent.toml, or "overflow" if the model refused the conversation with `message`. The turns
     before the step `before` are left out, and their calls are listed instead; of a result the model reads at most `result` bytes,
-    None: all of it. `input_bytes` was the size of the conversation. `count` counts the reductions of the run from 1.
+    None: all of it. `input_bytes` was the size of the conversation. `count` counts the reductions of the run from 1;
+    `attempt` is that of the request.
     """
 
     type: Literal["context.reduced"] = "context.reduced"
