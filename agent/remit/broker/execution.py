@@ -1,26 +1,28 @@
 """Executes one allowed call, from its first attempt to its result.
 
-admit ─► record begin ─► run in sandbox ─► check ─► sanitize ─► record end ─► settle ─► result
-    ▲                                                        │
-    └──────────────────────── retry? ◄───────────────────────┘
+admit ─► decode ─► record begin ─► run in sandbox ─► check ─► sanitize ─► record end ─► settle ─► result
+    ▲                                                                   │
+    └───────────────────────────── retry? ◄─────────────────────────────┘
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
 from remit.broker import budgets, effects, retries
-from remit.broker.attempts import AttemptOutcome, ProbeOutcome, ToolExecutor, landed
+from remit.broker.attempts import DecodedCall, ToolExecutor
+from remit.broker.host import ResultReader
+from remit.broker.outcome import AttemptOutcome, landed
 from remit.broker.ports import ExecutionPorts
 from remit.core import (
     NEXT_STEPS,
     READ_RESULT,
     Call,
     Code,
-    Confinement,
     Connection,
     Decision,
     Error,
@@ -28,22 +30,17 @@ from remit.core import (
     Json,
     Landed,
     Refusal,
-    ResourceUsage,
     Result,
     RunEnded,
     Succeeded,
     in_thread_uninterrupted,
-    page_of,
     request_digest,
-    result_message,
-    result_text,
 )
-from remit.core.events import AttemptBegun, AttemptEnded, CallAnswered, EffectSettled
-from remit.core.parsing import canonical_json, digest
+from remit.core.events import AttemptBegun, AttemptEnded, EffectSettled
 from remit.guardrails import Sanitizer
 from remit.journal import Record, effect_digest
 from remit.workspace import Agent, Workspace, labels_of
-from remit.workspace.manifest import Action
+from remit.workspace.manifest import Action, check_decoded, named_arguments
 
 LONGEST_TEXT: Final = 2000  # characters of tool-written text in one field that the model reads
 QUICK_S: Final = 0.05  # a call that ends within this time is not watched for holds and the time limit
@@ -86,7 +83,7 @@ class Execution:
                 settled = await self._settled(call, action, ended, arguments_complete)
                 again = settled is not None and settled.landed == "not_landed" and ended.lost
                 if ended.retry_in_s is None and not again:
-                    return result_of(action, ended, settled, self._labels(call, action))
+                    return result_of(action, ended, settled, self.labels(call, action))
                 await self.ports.sleep(call, ended.retry_in_s or 0.0)
             try:
                 if (failed := lost_secret()) is not None:
@@ -130,28 +127,32 @@ class Execution:
         return settled
 
     async def _attempt(self, call: Call, decision: Decision, action: Action, number: int) -> AttemptEnded:
-        """Run one attempt. INVARIANT: `attempt.begun` is recorded before the tool runs, so no effect is without a record."""
+        """Run one attempt. INVARIANT: `attempt.begun` is recorded before the tool runs, so no effect is without a record.
+
+        The arguments are decoded before. What fails there has no effect, so nothing is in doubt.
+        """
         state = self.ports.run_state(self.record, call, "")
         if number == 1:
             effects.check_repeated_effect(state, call)
         executor = ResultReader(self.record) if call.action == READ_RESULT else self.executor
         profile, confinement = executor.prepare(call, number)
         check_arguments_unchanged(call, self.sanitizer)
-        key = effects.idempotency_key(call, state) if executor.keyed(call) else ""
-        begun = AttemptBegun(
-            step=call.step,
-            index=call.index,
-            attempt=number,
-            request_digest=call.request_digest,
-            decision_digest=decision.decision_digest,
-            profile_digest=profile,
-            confinement=confinement,
-            idempotency_key=key,
-            effect_digest=effect_digest(call),
-        )
-        self.record.append(begun, durable=call.effect != "read")
-        await self.record.commit()
-        attempted = await self._bounded(executor, call, number, key)
+        key = effects.idempotency_key(call, state)
+        async with self._decoded(executor, call, number, key) as decoded:
+            begun = AttemptBegun(
+                step=call.step,
+                index=call.index,
+                attempt=number,
+                request_digest=call.request_digest,
+                decision_digest=decision.decision_digest,
+                profile_digest=profile,
+                confinement=confinement,
+                idempotency_key=key if executor.keyed(call) else "",
+                effect_digest=effect_digest(call),
+            )
+            self.record.append(begun, durable=call.effect != "read")
+            await self.record.commit()
+            attempted = await self._bounded(call, decoded)
         ended = await self._ended(call, action, number, attempted)
         self.record.append(ended, durable=call.effect != "read")
         if call.effect != "read":
@@ -162,13 +163,23 @@ class Execution:
             raise RunEnded("sandbox_unavailable", attempted.message, fix="run `remit doctor`")
         return ended
 
-    async def _bounded(self, executor: ToolExecutor, call: Call, number: int, key: str) -> AttemptOutcome:
+    @asynccontextmanager
+    async def _decoded(self, executor: ToolExecutor, call: Call, number: int, key: str) -> AsyncGenerator[DecodedCall]:
+        """The call with its arguments decoded, and what the decision is about unchanged."""
+        tool, action = self.workspace.action(call.action)
+        assert tool.pin is not None  # the broker refuses unpinned tools before it decides
+        schema = tool.pin.schemas[action.name]
+        read = self.ports.policy(call.step, call.index).arguments_read(call.action)
+        read = read.intersection(schema.input.get("properties", {}))
+        named = named_arguments(action) | read
+        async with executor.decode(call, number, named=named, idempotency_key=key) as decoded:
+            check_decoded(action, schema, call.arguments, decoded.arguments, read=read)
+            yield decoded
+
+    async def _bounded(self, call: Call, decoded: DecodedCall) -> AttemptOutcome:
         """Run one attempt; its processes are killed when the run's time ends or an operator puts the call on hold."""
         until = budgets.wall_end(self.record.state, self.agent.budget)
-        attempt = executor.attempt(
-            call, number, idempotency_key=key, decide=lambda url: self.allows_redirect(call, url)
-        )
-        work = asyncio.ensure_future(attempt)
+        work = asyncio.ensure_future(decoded.attempt(lambda url: self.allows_redirect(call, url)))
         stop: asyncio.Future[tuple[Code, str]] | None = None
         try:
             await asyncio.wait({work}, timeout=QUICK_S)
@@ -223,7 +234,7 @@ class Execution:
             error=attempted.error,
             message=self.sanitizer.text(attempted.message, action=call.action)[:LONGEST_TEXT],
             next_step=None if attempted.next_step is None else self.sanitizer.text(attempted.next_step),
-            labels=self._labels(call, action) if attempted.code in WRITTEN_BY_TOOL and not retried else (),
+            labels=self.labels(call, action) if attempted.code in WRITTEN_BY_TOOL and not retried else (),
             value=self.sanitizer.json(attempted.value, action=call.action),
             landed=attempted.landed,
             changes=attempted.changes,
@@ -243,7 +254,7 @@ class Execution:
             retry_after_s=attempted.retry_after_s,
         )
 
-    def _labels(self, call: Call, action: Action) -> tuple[str, ...]:
+    def labels(self, call: Call, action: Action) -> tuple[str, ...]:
         """The labels of the action, of the resources that the call touched, and of an earlier result that it reads again."""
         read = ResultReader(self.record).labels(call) if call.action == READ_RESULT else ()
         return tuple(dict.fromkeys((*action.adds_labels, *labels_of(self.workspace.labels, call.touches), *read)))
@@ -260,64 +271,6 @@ class Execution:
             and (attempted.retry_after_s or 0.0) <= retries.LONGEST_WAIT_S
             and (open_call is None or retries.has_tries_left(state, self.agent.budget, open_call.retry_key))
         )
-
-
-class ResultReader:
-    """Carries out `remit.read_result`: it reads the record of the run, and nothing outside of it.
-
-    A replay computes the part again from the replayed record, and compares it with the recorded one.
-    """
-
-    def __init__(self, record: Record) -> None:
-        self._record = record
-
-    def prepare(self, call: Call, number: int) -> tuple[str, Confinement]:
-        return digest({"built-in": call.action}), "none"
-
-    def keyed(self, call: Call) -> bool:
-        return False
-
-    async def probe(self, call: Call, number: int, *, idempotency_key: str) -> ProbeOutcome:
-        return ProbeOutcome(landed="unknown")
-
-    async def attempt(
-        self, call: Call, number: int, *, idempotency_key: str, decide: Callable[[str], bool] | None = None
-    ) -> AttemptOutcome:
-        answered = self._answered(call)
-        if answered is None:
-            return _not_found(f"no earlier result of this run is {call.arguments['call']!r}")
-        text = result_text(result_message(call.arguments["call"], answered.result))
-        offset, find = call.arguments["offset"], call.arguments["find"]
-        begin = text.find(find, offset) if find else offset
-        if begin < 0 or begin > len(text):
-            missing = "it does not have that text after the offset" if find else "it has not so many"
-            return _not_found(f"the result {call.arguments['call']!r} has {len(text)} characters, and {missing}")
-        most = self._record.conversation.result_bytes
-        assert most is not None  # the agent has this action
-        page = page_of(text, begin, most=most, labels=self.labels(call))
-        return AttemptOutcome(code=None, value=page, spent=ResourceUsage(output_bytes=len(canonical_json(page))))
-
-    def labels(self, call: Call) -> Iterable[str]:
-        """The labels of the result that the call reads: the model reads its text again, so they are put on the run again."""
-        answered = self._answered(call)
-        if answered is None:
-            return ()
-        if isinstance(answered.result, Succeeded):
-            return answered.result.labels
-        place = f"{answered.step}/{answered.index}/{answered.result.error.attempts}"
-        ended = self._record.get(f"attempt.ended/{place}")
-        return ended.labels if isinstance(ended, AttemptEnded) else ()
-
-    def _answered(self, call: Call) -> CallAnswered | None:
-        """The earlier result that the arguments name; None without one. The model has read no results of internal steps."""
-        step, index = map(int, call.arguments["call"].split("."))
-        answered = self._record.get(f"call.answered/{step}/{index}/-")
-        known = self._record.state.internal < step < call.step
-        return answered if known and isinstance(answered, CallAnswered) else None
-
-
-def _not_found(message: str) -> AttemptOutcome:
-    return AttemptOutcome(code="tool_failed", error="not_found", message=message)
 
 
 def check_arguments_unchanged(call: Call, sanitizer: Sanitizer) -> None:

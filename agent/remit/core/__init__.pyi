@@ -1,4 +1,5 @@
 from .attempts import (
+    UNDECODED,
     AddressClass,
     Change,
     Connection,
@@ -10,6 +11,7 @@ from .attempts import (
     ReachedLimit,
     ResourceUsage,
     SandboxLimit,
+    Undecoded,
 )
 from .calls import (
     BREAK_GLASS,
@@ -54,7 +56,17 @@ from .errors import (
     WorkspaceError,
 )
 from .excerpts import READ_RESULT, SMALLEST_EXCERPT, excerpt_message, page_of, result_message, result_text
-from .messages import COMPLETE_FINISHES, NO_SETTINGS, Message, Model, ModelError, ModelTurn, ToolSpec, settings_of
+from .messages import (
+    COMPLETE_FINISHES,
+    ENDED,
+    NO_SETTINGS,
+    Message,
+    Model,
+    ModelError,
+    ModelTurn,
+    ToolSpec,
+    settings_of,
+)
 from .principals import DEFAULT_TENANT, NAME_OF_SUBJECT, NOBODY, Authentication, Grant, Principal, Subject, same_person
 from .receipts import Approver, CallOutcome, ReceiptItem
 from .renamed import RENAMED
@@ -65,6 +77,7 @@ __all__ = [
     "CODES",
     "COMPLETE_FINISHES",
     "DEFAULT_TENANT",
+    "ENDED",
     "NAME_OF_SUBJECT",
     "NEXT_STEPS",
     "NOBODY",
@@ -72,6 +85,7 @@ __all__ = [
     "READ_RESULT",
     "RENAMED",
     "SMALLEST_EXCERPT",
+    "UNDECODED",
     "Access",
     "AddressClass",
     "Approver",
@@ -125,6 +139,7 @@ __all__ = [
     "Subjects",
     "Succeeded",
     "ToolSpec",
+    "Undecoded",
     "UsageError",
     "Verdict",
     "WorkspaceError",

@@ -106,7 +106,10 @@ class Conversation:
                     proposed.model_copy(update={"id": call_id(event.step, index)})
                     for index, proposed in enumerate(event.proposed_calls)
                 )
-                message = Message(role="assistant", text=event.text, proposed_calls=proposed_calls)
+                state = event.provider_state
+                message = Message(
+                    role="assistant", text=event.text, proposed_calls=proposed_calls, provider_state=state
+                )
                 self._turns.append(_Turn(step=event.step, message=message))
                 self._add(message)
             case CallAnswered() if self._turns and event.step == self._turns[-1].step:
@@ -196,11 +199,17 @@ class Conversation:
 
     def _add(self, *messages: Message) -> None:
         for message in messages:
-            body = canonical_json(message.model_dump(mode="json"))
+            body = _body(message)
             self._digest = hashlib.sha256(self._digest.encode() + body).hexdigest()
             self._bytes += len(body)
             self._messages.append(message)
 
 
+def _body(message: Message) -> bytes:
+    # Without the state of a provider the digest is that of the versions before, which did not keep it.
+    left_out = set() if message.provider_state else {"provider_state"}
+    return canonical_json(message.model_dump(mode="json", exclude=left_out))
+
+
 def _bytes_of(message: Message) -> int:
-    return len(canonical_json(message.model_dump(mode="json")))
+    return len(_body(message))

@@ -17,8 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from remit.broker import CALLS_PER_TURN, ApprovalPending, Broker, receipt_of, too_many_calls
+from remit.broker import CALLS_PER_TURN, ApprovalPending, Broker, Hosted, receipt_of, too_many_calls
 from remit.core import (
+    ENDED,
     NEXT_STEPS,
     Call,
     Error,
@@ -202,7 +203,7 @@ class _ExternalModel:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.turn = ModelTurn(text="", finish="stop")
+        self.turn = ModelTurn(text="", finish=ENDED)
 
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
         return self.turn
@@ -273,7 +274,8 @@ class ExternalRun:
         tool, action = self._session.workspace.action(call.action)
         assert tool.pin is not None  # the broker refuses unpinned tools before it decides
         _check_reviewed(graph_tool, tool.pin.schemas[action.name], call.action)
-        return partial(graph_tool.function, tool.manifest.limits.wall)
+        assert graph_tool.tool is not None  # a call of an unknown tool has a schema that no pin has
+        return Hosted(tool=graph_tool.tool, invoke=partial(graph_tool.function, tool.manifest.limits.wall))
 
     # -- called by the graph --
 
@@ -322,7 +324,7 @@ class ExternalRun:
             state = self.agent_graph.record.state
             if not (leave or state.finished or self._failure or any(call.waiting for call in state.open.values())):
                 await self._cancel_rest()
-                self.model.turn = ModelTurn(text=answer, finish="stop")
+                self.model.turn = ModelTurn(text=answer, finish=ENDED)
                 await self.agent_graph.turn({"step": state.step})
         self._ended.set()
         return await self._work

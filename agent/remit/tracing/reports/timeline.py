@@ -23,6 +23,7 @@ from remit.core.events import (
     CallAnswered,
     CallDecided,
     ContextReduced,
+    Deviation,
     EffectSettled,
     ModelFailed,
     ModelRequested,
@@ -94,6 +95,7 @@ class CallTimeline:
     attempts: list[AttemptTimeline] = field(default_factory=list[AttemptTimeline])
     settled: EffectSettled | None = None
     result: Result | None = None
+    refusal_labels: tuple[str, ...] = ()
     labels_removed: tuple[str, ...] = ()
     internal: bool = False
 
@@ -115,7 +117,7 @@ class CallTimeline:
         if isinstance(self.result, Succeeded):
             return self.result.labels
         ended = self.attempts[-1].ended if self.attempts else None
-        return () if ended is None else ended.labels
+        return self.refusal_labels or (() if ended is None else ended.labels)
 
     @property
     def waiting(self) -> bool:
@@ -150,7 +152,7 @@ class TimelineTurn:
     """One turn of the model, and its calls. `asked_at` None: the request is not recorded.
 
     `model` is the one that gave the turn, and `failures` are the requests for it that failed before, each with its time.
-    `problems` says why the final answer in this turn was rejected; empty if it was not.
+    `problems` says why the final answer in this turn was rejected; empty if it was not. `deviations`: see `ModelTurn`.
     """
 
     step: int
@@ -162,6 +164,7 @@ class TimelineTurn:
     model: str = ""
     failures: list[FailedRequest] = field(default_factory=list["FailedRequest"])
     problems: tuple[str, ...] = ()
+    deviations: tuple[Deviation, ...] = ()
     internal: bool = False
     calls: list[CallTimeline] = field(default_factory=list[CallTimeline])
 
@@ -382,8 +385,7 @@ class _TimelineBuilder:
         text = "pre-run lookup by Remit, not shown to the model" if event.internal else event.text
         model, asked_at = self._asked.get(event.step, ("", None))
         turn = TimelineTurn(step=event.step, at=at, text=text, asked_at=asked_at, usage=event.usage, model=model)
-        turn.cost = event.cost
-        turn.internal = event.internal
+        turn.cost, turn.internal, turn.deviations = event.cost, event.internal, event.deviations
         turn.failures, self.timeline.failures = self.timeline.failures, []
         self.timeline.turns.append(turn)
         self.timeline.thinking = None
@@ -440,5 +442,6 @@ def _update_call(call: CallTimeline, event: object, at: int) -> None:
             call.settled = event
         case CallAnswered():
             call.result, call.answered_at, call.labels_removed = event.result, at, event.labels_removed
+            call.refusal_labels = event.labels
         case _:
             pass
