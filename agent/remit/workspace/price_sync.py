@@ -168,7 +168,7 @@ def _price_above(value: Any, over: int) -> Decimal:
 
 def _coming_changes(prices: object, now: datetime) -> list[str]:
     """When the price changes, if it is known already."""
-    conditional = cast("list[Any]", prices) if isinstance(prices, list) else []
+    conditional = cast("Sequence[Any]", prices) if isinstance(prices, list) else ()
     dates = [getattr(item.constraint, "start_date", None) for item in conditional]
     coming = sorted(date for date in dates if date is not None and date > now.date())
     return [f"changes on {coming[0]}: synchronize again then"] if coming else []
