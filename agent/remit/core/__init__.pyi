@@ -55,6 +55,7 @@ from .errors import (
     UsageError,
     WorkspaceError,
 )
+from .excerpts import READ_RESULT, SMALLEST_EXCERPT, excerpt_message, page_of, result_message, result_text
 from .messages import (
     COMPLETE_FINISHES,
     ENDED,
@@ -67,6 +68,7 @@ from .messages import (
     settings_of,
 )
 from .principals import DEFAULT_TENANT, NAME_OF_SUBJECT, NOBODY, Authentication, Grant, Principal, Subject, same_person
+from .receipts import Approver, CallOutcome, ReceiptItem
 from .renamed import RENAMED
 from .threads import in_thread, in_thread_uninterrupted
 
@@ -80,12 +82,16 @@ __all__ = [
     "NEXT_STEPS",
     "NOBODY",
     "NO_SETTINGS",
+    "READ_RESULT",
     "RENAMED",
+    "SMALLEST_EXCERPT",
     "UNDECODED",
     "Access",
     "AddressClass",
+    "Approver",
     "Authentication",
     "Call",
+    "CallOutcome",
     "Change",
     "Claim",
     "Code",
@@ -117,6 +123,7 @@ __all__ = [
     "Problem",
     "ProposedCall",
     "ReachedLimit",
+    "ReceiptItem",
     "Refusal",
     "RemitError",
     "Request",
@@ -139,9 +146,13 @@ __all__ = [
     "action_matches",
     "call_id",
     "decision_digest",
+    "excerpt_message",
     "in_thread",
     "in_thread_uninterrupted",
+    "page_of",
     "request_digest",
+    "result_message",
+    "result_text",
     "same_person",
     "settings_of",
 ]
