@@ -2,7 +2,7 @@ from .bounded_readers import LARGEST_LINE, count_of, load_json, load_toml, load_
 from .exact_json import Arguments, CopyOnRead
 from .file_patterns import covered
 from .hidden_characters import hidden_character, visible, visible_json
-from .json_schema import check_schema, types_of
+from .json_schema import ANNOTATIONS, KEYWORDS, check_schema, closed, resolved, types_of
 from .json_texts import leaves, map_texts, texts_of
 from .json_validation import Mismatch, validate
 from .names import canonical, proper_name, resource_of, tables_of
@@ -13,7 +13,9 @@ from .urls import DEFAULT_PORT, SCHEMES, URL_KINDS, Url, canonical_host, canonic
 from .yaml import MOST_BITS, YamlRow, read_rows, table_text
 
 __all__ = [
+    "ANNOTATIONS",
     "DEFAULT_PORT",
+    "KEYWORDS",
     "LARGEST_LINE",
     "MOST_BITS",
     "SCHEMES",
@@ -34,6 +36,7 @@ __all__ = [
     "canonical_json",
     "canonical_url",
     "check_schema",
+    "closed",
     "count_of",
     "covered",
     "digest",
@@ -53,6 +56,7 @@ __all__ = [
     "read_rows",
     "read_table",
     "read_text",
+    "resolved",
     "resource_of",
     "size",
     "table_text",
