@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any, Final, Protocol, cast
 
 from remit.core import Json, UsageError
-from remit.core.parsing import Arguments, CopyOnRead
+from remit.core.parsing import Arguments, CopyOnRead, closed
 from remit.sandbox import described, snake_case
 from remit.workspace.manifest import Manifest
 
@@ -81,7 +81,7 @@ def describe_tool(tool: HostTool) -> dict[str, Json]:
     kept = {key: value for key, value in schema.items() if key not in ("title", "description")}
     return {
         "description": tool.description,
-        "input": {"type": "object", "properties": {}, **kept},
+        "input": closed({"type": "object", "properties": {}, **kept}),
         "output": CONTENT,
         "hidden": [],
     }

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from remit.broker import AttemptOutcome, LiveExecutor, describe_host
 from remit.core import Call, Json, Problem, Refusal, Subjects, UsageError, WorkspaceError
-from remit.core.parsing import URL_KINDS, digest, parse_json, table_text, toml_line
+from remit.core.parsing import URL_KINDS, closed, digest, parse_json, table_text, toml_line
 from remit.guardrails import Redactor, Sanitizer, Secrets
 from remit.sandbox import Profile, Sandbox
 from remit.sandbox.egress import Network
@@ -84,7 +84,9 @@ async def derive_pin(workspace: Workspace, tool: Tool, sandbox: Sandbox) -> Pin:
         if unfit:
             raise WorkspaceError(unfit)
         schemas = {
-            name: ActionSchema(description=item["description"], input=item["input"], output=item["output"])
+            name: ActionSchema(
+                description=item["description"], input=closed(item["input"]), output=closed(item["output"])
+            )
             for name, item in described.items()
             if name in manifest.actions
         }

@@ -82,6 +82,7 @@ class Agent(FrozenModel):
     folder: str
     seed: str | None = None
     accept_parsed_arguments: bool = False
+    repair_calls: bool = True
     budget: Budget = Budget()
     price: Price | None = None
     answer: AnswerContract | None = None

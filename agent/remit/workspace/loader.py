@@ -206,6 +206,7 @@ class _Loading:
             folder=table.folder or f"work/{name}/{{run}}",
             seed=table.seed,
             accept_parsed_arguments=table.accept_parsed_arguments,
+            repair_calls=table.repair_calls,
             budget=self._budget(file, table),
             price=None if table.price is None else Price(input=table.price.input, output=table.price.output),
             answer=answer,

@@ -6,6 +6,7 @@ from .json_schema import ANNOTATIONS, KEYWORDS, check_schema, closed, resolved, 
 from .json_texts import leaves, map_texts, texts_of
 from .json_validation import Mismatch, validate
 from .names import canonical, proper_name, resource_of, tables_of
+from .repairs import read_arguments, repaired_name
 from .strict_json import canonical_json, digest, digest_bytes, parse_arguments, parse_json
 from .toml import Matching, TomlTable, invalid, read_table, toml_line
 from .toml_fields import Duration, Label, Size, Summary, duration, size
@@ -52,10 +53,12 @@ __all__ = [
     "parse_arguments",
     "parse_json",
     "proper_name",
+    "read_arguments",
     "read_file",
     "read_rows",
     "read_table",
     "read_text",
+    "repaired_name",
     "resolved",
     "resource_of",
     "size",

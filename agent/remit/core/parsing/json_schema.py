@@ -133,8 +133,13 @@ def check_schema(schema: Json) -> tuple[str, ...]:
 
 def types_of(schema: Json) -> frozenset[str]:
     """The JSON types that a value of this schema may have; all of them if the schema does not restrict them."""
+    return types_in(schema, schema)
+
+
+def types_in(schema: Json, root: Json) -> frozenset[str]:
+    """As `types_of`, for a schema inside `root`."""
     try:
-        types = _types(schema, schema, {})
+        types = _types(schema, root, {})
     except RecursionError:
         return frozenset(TYPES)
     return types - {"integer"} if "number" in types and types != frozenset(TYPES) else types

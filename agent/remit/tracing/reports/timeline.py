@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, TypeAlias
 
-from remit.core import Decision, Error, Failed, Json, Landed, ProposedCall, Result, Succeeded
+from remit.core import Decision, Error, Failed, Json, Landed, ProposedCall, Repair, Result, Succeeded
 from remit.core.events import (
     AnswerRejected,
     ApprovalGranted,
@@ -85,6 +85,7 @@ class CallTimeline:
     result: Result | None = None
     labels_removed: tuple[str, ...] = ()
     internal: bool = False
+    repairs: tuple[Repair, ...] = ()
 
     @property
     def place(self) -> str:
@@ -368,7 +369,7 @@ class _TimelineBuilder:
                 self.timeline.turns.append(TimelineTurn(step=event.step, at=at, text=""))
             call.internal = self.timeline.turns[-1].internal
             self.timeline.turns[-1].calls.append(call)
-        call.decision = event.decision
+        call.decision, call.repairs = event.decision, event.repairs
         if event.call is not None:
             call.arguments = dict(event.call.arguments)
             call.resources = tuple(dict.fromkeys(touch.resource for touch in event.call.touches))
