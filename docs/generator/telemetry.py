@@ -71,7 +71,7 @@ SPANS: Final[Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]]] = {
         },
     ),
     "chat": (
-        "One turn of the model. Its name ends with the model's.",
+        "One request to the model. Its name ends with the model's. A step has a further request after each failure.",
         {
             "gen_ai.operation.name": ("string", "`chat`"),
             "gen_ai.conversation.id": _RUN,
@@ -84,6 +84,14 @@ SPANS: Final[Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]]] = {
             "gen_ai.usage.input_tokens": ("int", "tokens that the model read; absent if the provider does not say"),
             "gen_ai.usage.output_tokens": ("int", "tokens that the model wrote; absent if the provider does not say"),
             "remit.input_digest": ("string", "the digest of the conversation so far and of the tools offered"),
+            "remit.model.passing": (
+                "boolean",
+                "true if the same request may succeed later; only if the request failed",
+            ),
+            "remit.model.again_at": (
+                "int",
+                "when the run asks again, in Unix nanoseconds; only if the request failed and the run goes on",
+            ),
             "error.type": _ERROR,
         },
     ),
@@ -225,6 +233,7 @@ METRIC_ATTRIBUTES: Final[Mapping[str, tuple[str, ...]]] = {
     "remit.calls": ("agent", "action", "code"),
     "remit.engines.disagree": ("agent", "action"),
     "remit.effects.unknown": ("agent", "action"),
+    "remit.model.failures": ("agent", "model", "passing"),
     "gen_ai.client.operation.duration": (*_MODEL, "error.type"),
     "gen_ai.client.token.usage": (*_MODEL, "gen_ai.token.type"),
     "gen_ai.execute_tool.duration": ("gen_ai.operation.name", "gen_ai.tool.name", "gen_ai.agent.name", "error.type"),

@@ -244,6 +244,8 @@ def test_a_mutant_that_is_not_caught_comes_with_a_case_that_catches_it() -> None
         pytest.param("tools/http/tool.toml", "[at_most]", '[always]\nranges = ["10.0.0.0/8"]\nhosts = ["api.example.com:443"]\n[at_most]', "may now connect to the addresses 10.0.0.0/8", "tool.toml", id="a range"),
         pytest.param("tools/http/tool.toml", 'sent = "1MiB"', 'sent = "2MiB"', "may now use more sent", "tool.toml", id="a limit"),
         pytest.param("agent/triage/agent.toml", 'model = "script:script.yaml"', 'model = "openai:gpt-5"', "agent:triage now sends what it reads to the model 'openai:gpt-5'", "agent.toml", id="a model"),
+        pytest.param("agent/triage/agent.toml", 'model = "script:script.yaml"', 'models = ["script:script.yaml", "openai:gpt-5"]', "agent:triage now sends what it reads to the model 'openai:gpt-5'", "agent.toml", id="a second model"),
+        pytest.param("agent/triage/agent.toml", "[budget]", '[budget]\nmodel_wait = "1h"', "agent:triage may now wait more seconds for a model that fails: 3600 (was 600)", "agent.toml", id="a longer wait"),
         pytest.param("tools/files/tool.toml", 'adds_labels = ["untrusted"]', "adds_labels = []", "no longer get the label 'untrusted'", "tool.toml", id="a label"),
     ],
 )  # fmt: skip

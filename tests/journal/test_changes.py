@@ -211,6 +211,21 @@ async def test_a_database_that_is_gone_does_not_stop_the_thread_that_waits(
     await asyncio.wait_for(waiting, LONG_S)
 
 
+async def test_a_waiting_task_that_is_cancelled_at_the_moment_of_a_change_ends(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python 3.11's `wait_for` forgets such a cancellation: the task would go on, and the process would not end."""
+    monkeypatch.setattr(journal.changes, "_watch", lambda: None)
+    waiting = asyncio.create_task(journal.changes.wait((RUN,), journal.version((RUN,)), LONG_S))
+    await asyncio.sleep(0)
+    ((_, changed),) = cast("Any", journal.changes)._waiting
+    changed.set()
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait({waiting}, timeout=5)
+    assert waiting.cancelled()
+
+
 async def test_a_task_that_waits_for_a_database_that_fails_returns_and_its_read_says_why(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,6 +99,19 @@ def test_a_command_on_a_deleted_run_says_when_it_was_deleted_and_by_whom(play: P
             resolve_run(played.opened.journal, never)
 
 
+async def test_a_run_that_a_process_drives_is_not_deleted(clerk: Callable[..., Path]) -> None:
+    """It has recorded its end, and its process still writes the trace."""
+    opened = session.open_session(clerk([]))
+    for name in ("a" * 32, "b" * 32):
+        append(opened.journal, name, started())
+        append(opened.journal, name, RunFinished(outcome="completed"))
+    async with opened.journal.lease("a" * 32):
+        rows = prunable(opened, 0)
+        assert len(rows) == 2
+        assert prune(opened, rows, by=principal("op")).runs == ("b" * 32,)
+        assert [row.run for row in list_runs(opened.journal)] == ["a" * 32]
+
+
 @pytest.mark.parametrize(("runs", "terminal"), [(11, True), (11, False), (10, True)])
 def test_deleting_many_runs_shows_its_progress_on_a_terminal(
     clerk: Callable[..., Path],

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -32,6 +32,7 @@ from remit.broker import holds as hold
 from remit.broker.approvals import requests as approval
 from remit.core.errors import Refusal
 from remit.core.events import AnyEvent, ApprovalRequested, Recorded
+from remit.core.messages import ModelError
 from remit.journal import StoredRecord
 from remit.journal.run_log import Record
 from remit.runtime import runner as run
@@ -40,6 +41,7 @@ from remit.tracing.reader import VERSION
 from remit.workspace.session import WorkspaceSession, open_session
 from support import ROOT
 from support.lifecycle import Killed, die_at
+from support.outages import Unsteady, busy
 from support.principals import OPERATOR, principal
 from support.runs import DONE, turn
 from support.workspaces.ledger import ledger_workspace, use
@@ -66,15 +68,28 @@ class Stage:
     def record(self) -> Record:
         return StoredRecord(self.session.journal, self.run)
 
-    def start(self, *, dies_at: str = "", wait: float = 0.0, seen: Callable[[AnyEvent], None] | None = None) -> None:
-        """Start the run; the process dies when the first event of the type `dies_at` is recorded."""
+    def start(
+        self,
+        *,
+        dies_at: str = "",
+        wait: float = 0.0,
+        seen: Callable[[AnyEvent], None] | None = None,
+        failures: Mapping[int, ModelError] | None = None,
+    ) -> None:
+        """Start the run; the process dies when the first event of the type `dies_at` is recorded.
+
+        The model fails at the requests in `failures`, from 0. The next one, which has the same turns, fails at its first request.
+        """
         opened = self.session
         request = run.RunRequest(
             agent="clerk",
             task="keep the ledger",
             subject="user:operator",
             by=OPERATOR,
-            model=run.open_model_of(opened, "clerk"),
+            model=Unsteady(run.open_model_of(opened, "clerk"), failures or {}),
+            fallbacks=[Unsteady(run.open_model_of(opened, "clerk"), {0: busy(after=0.1)}, name="script:next")]
+            if failures
+            else [],
             run=self.run,
         )
         if dies_at:
@@ -231,8 +246,16 @@ def answer_rejected(folder: Path) -> Stage:
     return stage
 
 
+def model_waited(folder: Path) -> Stage:
+    """After a payment, the model fails in passing, and the next one too. After a wait, that one goes on."""
+    stage = Stage(folder, [turn(ledger__pay={"name": "ann", "amount": 5}), turn(ledger__look={"name": "ann"}), DONE])
+    stage.start(failures={1: busy("the provider is overloaded", after=60.0)})
+    return stage
+
+
 SCENES: Final = (
     model_failed,
+    model_waited,
     outcome_unknown,
     rejected_and_resumed,
     rules_changed,

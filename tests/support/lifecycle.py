@@ -37,12 +37,12 @@ class Killed(BaseException):
 
 
 def die_at(journal: Journal, kind: str) -> None:
-    """End the process of the next run once the first event of that type is written; nothing after it is."""
+    """End the process of the next run once the first event of that type, or of that key, is written; nothing after it is."""
     write = journal.write
 
     def write_and_die(batch: Batch) -> None:
         for number, link in enumerate(batch.links, 1):
-            if link.type == kind:
+            if kind in (link.type, link.key):
                 journal.write = write  # type: ignore[method-assign]
                 write(replace(batch, links=batch.links[:number]))
                 raise Killed

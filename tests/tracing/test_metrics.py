@@ -15,19 +15,19 @@ from ruamel.yaml import YAML
 from remit.broker import holds as hold
 from remit.cli import COMMANDS
 from remit.core.errors import CODES
-from remit.core.events import CallDecided
-from remit.journal import count_approvals
+from remit.core.events import CallDecided, ModelFailed
+from remit.journal import StoredRecord, count_approvals, count_runs
 from remit.tracing import Export
 from remit.tracing.metrics import GAUGES, INSTRUMENTS
 from remit.tracing.otel_metrics import Meter
 from remit.workspace.template import starter_folder
 from support import CORPORA
-from support.events import a_whole_run, recorded
+from support.events import a_whole_run, recorded, started
 from support.principals import principal
 from support.runs import DONE, Play, Remit, turn
 
 TRACES = starter_folder() / "traces"
-OURS = {"agent", "action", "code", "outcome"}
+OURS = {"agent", "action", "code", "outcome", "model", "passing"}
 
 
 def points(reader: InMemoryMetricReader) -> Iterator[tuple[str, dict[str, Any], Any]]:
@@ -74,6 +74,7 @@ def test_calls_runs_tokens_and_time_are_counted(sent: list[tuple[str, dict[str, 
         (triage | {"action": "service.restart", "code": "policy_denied"}, 1),
     ]
     assert of("remit.runs") == [(triage | {"outcome": "failed", "code": "ok"}, 1)]
+    assert of("remit.model.failures") == [(triage | {"model": "script:script.yaml", "passing": "false"}, 1)]
     assert of("remit.engines.disagree") == [(triage | {"action": "service.restart"}, 1)]
     assert of("remit.effects.unknown") == [(triage | {"action": "service.restart"}, 1)]
     tokens = {attributes["gen_ai.token.type"]: value for attributes, value in of("gen_ai.client.token.usage")}
@@ -101,15 +102,22 @@ def test_every_metric_name_is_from_the_conventions_or_starts_with_remit(
 def test_gauges_of_approvals_and_holds_are_read_from_the_workspace(play: Play) -> None:
     """Also what other processes left behind."""
     played = play([turn(ledger__pay={"name": "ann", "amount": 500}, ledger__look={"name": "ann"}), DONE])
-    hold.set_hold(played.opened.journal, "tool:other", why="audit", by=principal("op"))
     journal = played.opened.journal
+    hold.set_hold(journal, "tool:other", why="audit", by=principal("op"))
+    StoredRecord(journal, "f" * 32).append(started())
+    StoredRecord(journal, "f" * 32).append(ModelFailed(step=0, message="busy", passing=True, again_at=1))
     reader = InMemoryMetricReader()
     gauges = {
         "remit.approvals.waiting": lambda: count_approvals(journal, "waiting"),
+        "remit.runs.waiting_for_model": lambda: count_runs(journal, "waiting: model"),
         "remit.holds": lambda: len(journal.holds()),
     }
     Meter(gauges, reader)
-    assert {name: value for name, _, value in points(reader)} == {"remit.approvals.waiting": 1, "remit.holds": 1}
+    assert {name: value for name, _, value in points(reader)} == {
+        "remit.approvals.waiting": 1,
+        "remit.runs.waiting_for_model": 1,
+        "remit.holds": 1,
+    }
     assert set(gauges) == set(GAUGES)
 
 
@@ -164,10 +172,14 @@ def test_every_alert_reads_a_metric_that_is_sent_and_links_the_page_of_its_code(
         assert named, rule["alert"]
         assert named <= known | {"gen_ai_tool_name"}, (rule["alert"], named - known)
         seen |= named
-        anchor = rule["annotations"]["runbook_url"].partition("#")[2]
-        assert anchor in CODES or anchor == "{{ $labels.code }}"
+        page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+        if page.endswith("traces/README.md"):
+            assert f"## {anchor.replace('-', ' ').capitalize()}\n" in (TRACES / "README.md").read_text()
+        else:
+            assert anchor in CODES or anchor == "{{ $labels.code }}"
         assert rule["annotations"]["find"].split()[1] in COMMANDS
     assert {"remit_calls", "remit_runs", "remit_effects_unknown", "remit_approvals_waiting", "remit_holds"} <= seen
+    assert {"remit_runs_waiting_for_model"} <= seen
 
 
 def test_a_new_workspace_has_the_alert_rules_and_the_codes_page(session: Path) -> None:

@@ -104,18 +104,22 @@ def _tool_cases(root: Path, name: str) -> tuple[int, list[Problem]]:
 def _scripts(root: Path, workspace: Workspace) -> list[Problem]:
     """Report approvals in scripts for actions that the agent does not have."""
     problems: list[Problem] = []
-    for name, agent in workspace.agents.items():
-        if not agent.model.startswith("script:"):
-            continue
+    scripted = [
+        (name, agent, spec)
+        for name, agent in workspace.agents.items()
+        for spec in agent.models
+        if spec.startswith("script:")
+    ]
+    for name, agent, spec in scripted:
         try:
-            model = open_model(agent.model, folder=root / "agent" / name)
+            model = open_model(spec, folder=root / "agent" / name)
         except WorkspaceError as error:
             problems.extend(error.problems)
             continue
         if isinstance(model, ScriptedModel):
             problems.extend(
                 Problem(
-                    file=f"agent/{name}/{agent.model.partition(':')[2]}",
+                    file=f"agent/{name}/{spec.partition(':')[2]}",
                     what=f"approves {item.action!r}, which the agent does not have",
                     fix="name one of its actions",
                 )

@@ -43,13 +43,14 @@ def check_call(state: RunState, budget: Budget, now: int, *, output: int = 0) ->
 
 def check_wall(state: RunState, budget: Budget, now: int) -> None:
     """Raise `budget_exhausted` if the time limit of the run has passed."""
-    if state.started_at is not None and now - state.started_at > budget.wall * NANO:
+    now = now if state.model_wait is None else state.model_failed_at  # the time limit stands still meanwhile
+    if state.started_at is not None and now > wall_end(state, budget):
         raise _exhausted("wall", budget.wall, f"the run has used all of its {budget.wall:g} s")
 
 
 def wall_end(state: RunState, budget: Budget) -> int:
-    """When the time limit of the run passes, in Unix nanoseconds."""
-    return (state.started_at or 0) + int(budget.wall * NANO)
+    """When the time limit of the run passes, in Unix nanoseconds. Time in which it waited for its model does not count."""
+    return (state.started_at or 0) + state.waited + int(budget.wall * NANO)
 
 
 def check_turn(state: RunState, agent: Agent, step: int, now: int) -> None:

@@ -39,6 +39,7 @@ from remit.workspace import Agent, Workspace, labels_of
 from remit.workspace.manifest import Action
 
 LONGEST_TEXT: Final = 2000  # characters of tool-written text in one field that the model reads
+QUICK_S: Final = 0.05  # a call that ends within this time is not watched for holds and the time limit
 
 _RETRY: Final = "call it again with the same arguments, or continue without it"
 
@@ -160,8 +161,12 @@ class Execution:
             call, number, idempotency_key=key, decide=lambda url: self.allows_redirect(call, url)
         )
         work = asyncio.ensure_future(attempt)
-        stop = asyncio.ensure_future(self.ports.wait_until_stopped(call, until))
+        stop: asyncio.Future[tuple[Code, str]] | None = None
         try:
+            await asyncio.wait({work}, timeout=QUICK_S)
+            if work.done():
+                return work.result()
+            stop = asyncio.ensure_future(self.ports.wait_until_stopped(call, until))
             await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
                 work.cancel()
@@ -171,7 +176,8 @@ class Execution:
             code, message = stop.result()
             return AttemptOutcome(code=code, message=message, landed=landed(call, code))
         finally:
-            stop.cancel()
+            if stop is not None:
+                stop.cancel()
             # If this task is cancelled too, it still waits until no process of the call is left.
             if not work.done():
                 work.cancel()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from remit.cli.output import echo, json_text, style
 from remit.core import Error, Result, Succeeded
 from remit.core.events import (
+    NANO,
     AnswerRejected,
     ApprovalGranted,
     ApprovalRejected,
@@ -24,6 +26,7 @@ from remit.core.events import (
     RunStarted,
 )
 from remit.guardrails import with_visible_characters
+from remit.tracing.reports import model_wait_text
 
 if TYPE_CHECKING:
     from remit.runtime import RunResult
@@ -86,11 +89,8 @@ class LiveOutput:
         """Print the last lines: the answer or what the run waits for, then the run id and its trace file."""
         finished = result.finished
         if self._as_json:
-            body = (
-                finished.model_dump(mode="json")
-                if finished
-                else {"outcome": "held" if result.held else "waiting", "held": result.held}
-            )
+            body = finished.model_dump(mode="json") if finished else {"outcome": _paused(result), "held": result.held}
+            failed = result.model_wait
             waiting = [item.model_dump(mode="json") for item in result.waiting]
             echo(
                 json_text(
@@ -99,6 +99,7 @@ class LiveOutput:
                         "trace": str(result.trace),
                         **body,
                         "waiting": waiting,
+                        "model_wait": None if failed is None else failed.model_dump(mode="json"),
                         "unsent": result.unsent,
                     },
                 )
@@ -107,6 +108,8 @@ class LiveOutput:
         echo()
         if finished is None:
             echo(style("held" if result.held else "paused", fg="yellow") + (f": {result.held}" if result.held else ""))
+            if result.model_wait is not None:
+                echo(f"  waits {model_wait_text(result.model_wait)}")
             for item in result.waiting:
                 echo(f"  waits for approval: remit approve show {result.run[:8]}/{item.step}.{item.index}")
             first = "remit start, then " if result.held else ""
@@ -169,7 +172,8 @@ def _print_run(run: str, event: RunStarted | RunResumed | PolicyChanged) -> None
 
 def _print_start(run: str, event: RunStarted) -> None:
     script = style("  (a written script, not a model)", fg="yellow") if event.scripted else ""
-    echo(f"run {run}  {event.subjects.agent} for {event.subjects.user}  {event.model}{script}")
+    models = ", then ".join((event.model, *event.fallbacks))
+    echo(f"run {run}  {event.subjects.agent} for {event.subjects.user}  {models}{script}")
     if event.content != "complete":
         _print_note("content is off: this run cannot be replayed or resumed", "yellow")
     if event.confinement in WEAKER:
@@ -183,7 +187,23 @@ def _print_turn(event: ModelResponded | AnswerRejected | ModelFailed) -> None:
         case AnswerRejected():
             _print_note(f"the answer was rejected: {short('; '.join(event.problems))}", "yellow")
         case ModelFailed():
-            _print_note(f"the model failed: {event.message}", "red")
+            _print_failure(event)
+
+
+def _print_failure(event: ModelFailed) -> None:
+    if event.again_at is None:
+        _print_note(f"the model failed: {event.message}", "red")
+        return
+    left = (event.again_at - time.time_ns()) / NANO
+    after = f"asks again in {left:.0f} s" if left > 0 else "asks again now"
+    _print_note(f"the model failed: {short(event.message.partition(chr(10))[0], 200)}; {after}", "yellow")
+
+
+def _paused(result: RunResult) -> str:
+    """What a paused run waits for, in a word."""
+    if result.held:
+        return "held"
+    return "waiting" if result.model_wait is None else "waiting: model"
 
 
 def _print_note(text: str, colour: str) -> None:

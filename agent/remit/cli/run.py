@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 @click.argument("agent", required=False)
 @click.argument("task", required=False)
 @click.option(
-    "--model", help="Use another model than the agent's own: script:FILE, openai:gpt-5, anthropic:…, ollama:…"
+    "--model",
+    "models",
+    multiple=True,
+    help="Use another model than the agent's own: script:FILE, openai:gpt-5, anthropic:…, ollama:…; "
+    "with several, the next one is asked when one fails.",
 )
 @click.option("--user", help="Act for another user, if the rules allow you the action remit.impersonate.")
 @click.option("--scope", metavar="FILE", help="A TOML file of actions and resources: the run may use only these.")
@@ -79,7 +83,7 @@ class RunOptions:
 
     agent: str | None
     task: str | None
-    model: str | None
+    models: tuple[str, ...]
     user: str | None
     scope: str | None
     resumed: str | None
@@ -102,7 +106,7 @@ def _resume(
     from remit.runtime import resume_run
     from remit.workspace import principal_of_process
 
-    if any(value is not None for value in (options.agent, options.model, options.user, options.scope)):
+    if options.models or any(value is not None for value in (options.agent, options.user, options.scope)):
         raise click.UsageError("--resume allows no AGENT, TASK, --model, --user or --scope: they are in the record")
     return resume_run(
         opened,
@@ -115,18 +119,22 @@ def _resume(
 
 
 def _start(opened: WorkspaceSession, options: RunOptions, output: LiveOutput) -> Coroutine[Any, Any, RunResult]:
-    from remit.runtime import RunRequest, acting_subject, open_model_of, start_run
+    from remit.runtime import RunRequest, acting_subject, open_fallbacks_of, open_model_of, start_run
     from remit.workspace import principal_of_process
 
     if options.agent is None or options.task is None:
         raise click.UsageError('name an agent and a task, as in: remit run triage "Checkout is failing"')
     by = principal_of_process(opened.workspace.settings)
+    first, *others = options.models or (None,)
     request = RunRequest(
         agent=options.agent,
         task=options.task,
         subject=acting_subject(opened, by, options.user),
         by=by,
-        model=open_model_of(opened, options.agent, options.model),
+        model=open_model_of(opened, options.agent, first),
+        fallbacks=[open_model_of(opened, options.agent, name) for name in others]
+        if options.models
+        else open_fallbacks_of(opened, options.agent),
         run=_checked_id(options.run_id),
         scope=None if options.scope is None else _scope(options.scope),
     )

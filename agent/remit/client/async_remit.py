@@ -34,6 +34,7 @@ from remit.runtime import (
     acting_subject,
     decide_call,
     explain_call,
+    open_fallbacks_of,
     open_model_of,
     resume_run,
     start_run,
@@ -219,6 +220,7 @@ class AsyncRemit:
             subject=acting_subject(self.session, self.principal, user),
             by=self.principal,
             model=opened,
+            fallbacks=open_fallbacks_of(self.session, agent) if model is None else (),
             run=run_id,
             scope=scope,
         )

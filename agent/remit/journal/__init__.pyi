@@ -11,6 +11,7 @@ from .run_list import (
     RunQuery,
     approvals_in_state,
     count_approvals,
+    count_runs,
     find_run,
     last_completed,
     list_runs,
@@ -18,7 +19,7 @@ from .run_list import (
     used_bundles,
 )
 from .run_log import Log, MemoryLog, Record, StoredRecord
-from .run_state import Circuit, InDoubt, InDoubtEffect, RunState, RunSummary, Tries, effect_digest, retry_key
+from .run_state import Circuit, InDoubt, InDoubtEffect, RunState, RunStatus, RunSummary, Tries, effect_digest, retry_key
 from .store import AlreadyRecorded, Journal
 from .upkeep.check import Difference, check_projections, rebuild_projections
 from .upkeep.deletion import delete_run, release_space
@@ -49,6 +50,7 @@ __all__ = [
     "Record",
     "RunQuery",
     "RunState",
+    "RunStatus",
     "RunSummary",
     "StoredRecord",
     "Tries",
@@ -56,6 +58,7 @@ __all__ = [
     "approvals_in_state",
     "check_projections",
     "count_approvals",
+    "count_runs",
     "delete_run",
     "effect_digest",
     "erase",

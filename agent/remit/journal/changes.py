@@ -33,8 +33,10 @@ class ChangeWatcher:
         self._join(entry)
         try:
             while self._is_still(topics, before) and (left := until - time.monotonic()) > 0:
+                # Not `wait_for`: in Python 3.11 it forgets a cancellation that comes together with the change.
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), left)
+                    async with asyncio.timeout(left):
+                        await changed.wait()
                 changed.clear()
         finally:
             with self._lock:

@@ -65,13 +65,11 @@ def apply_event(state: RunState, recorded: Recorded) -> RunState:
         case PolicyChanged() as event:
             return replace(state, bundles=_used(state, event.bundle))
         case ModelRequested() as event:
-            streak = state.refused_in_a_row
-            step = max(state.step, event.step)
-            return replace(state, step=step, streak=streak, refused_in_step=0, worked_in_step=False)
+            return _requested(state, event, recorded.at)
         case ModelResponded() as event:
             return _answered_by_model(state, event)
         case ModelFailed() as event:
-            return replace(state, step=max(state.step, event.step))
+            return _model_failed(state, event, recorded.at)
         case AnswerRejected():
             return replace(state, answers_rejected=state.answers_rejected + 1)
         case ApprovalRequested() | ApprovalGranted() | ApprovalRejected() | ApprovalRevoked() as event:
@@ -79,11 +77,39 @@ def apply_event(state: RunState, recorded: Recorded) -> RunState:
         case EffectSettled() as event:
             return _settled(state, event)
         case RunFinished() as event:
-            return replace(state, finished=True, ended_at=recorded.at, outcome=event.outcome, code=event.code)
+            return _finished(state, event, recorded.at)
         case None:
             return _erased(state, recorded)
         case _:
             return state
+
+
+def _requested(state: RunState, event: ModelRequested, at: int) -> RunState:
+    waited = 0 if state.model_wait is None else max(0, at - state.model_failed_at)
+    return replace(
+        state,
+        step=max(state.step, event.step),
+        streak=state.refused_in_a_row,
+        refused_in_step=0,
+        worked_in_step=False,
+        model_failures=state.model_failures if event.attempt is not None else 0,
+        model_wait=None,
+        waited=state.waited + waited,
+    )
+
+
+def _model_failed(state: RunState, event: ModelFailed, at: int) -> RunState:
+    return replace(
+        state,
+        step=max(state.step, event.step),
+        model_failures=state.model_failures + 1,
+        model_wait=None if event.again_at is None else event,
+        model_failed_at=at,
+    )
+
+
+def _finished(state: RunState, event: RunFinished, at: int) -> RunState:
+    return replace(state, finished=True, ended_at=at, outcome=event.outcome, code=event.code, model_wait=None)
 
 
 def _answered_by_model(state: RunState, event: ModelResponded) -> RunState:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from remit.core import UsageError
 from remit.core.events import RunPruned
 from remit.journal.projections import WORKSPACE_RUN, summary
-from remit.journal.run_state import RunSummary
+from remit.journal.run_state import RunStatus, RunSummary
 from remit.journal.storage.database import Row, Sql
 from remit.journal.storage.tables import (
     APPROVAL,
@@ -60,6 +60,7 @@ _IN_STATE: Final = Sql(
     .where(APPROVAL.c.state == sa.bindparam("state"))
     .order_by(APPROVAL.c.requested)
 )
+_RUNS: Final = Sql(sa.select(sa.func.count()).select_from(RUN).where(RUN.c.state == sa.bindparam("state")))
 _COUNTED: Final = Sql(sa.select(sa.func.count()).select_from(APPROVAL).where(APPROVAL.c.state == sa.bindparam("state")))
 
 
@@ -166,6 +167,11 @@ def _sealed_body(journal: Journal, run: str, seq: int) -> str | None:
 def count_approvals(journal: Journal, state: str) -> int:
     """How many approvals are in that state."""
     return int(journal.read(_COUNTED, state=state)[0][0])
+
+
+def count_runs(journal: Journal, state: RunStatus) -> int:
+    """How many runs are in that state."""
+    return int(journal.read(_RUNS, state=state)[0][0])
 
 
 def used_bundles(journal: Journal) -> set[str]:

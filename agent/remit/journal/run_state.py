@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from remit.core import Call, Code, Grant, MissingApproval
-from remit.core.events import NANO, Content, EffectSettled, Outcome, RunStarted
+from remit.core.events import NANO, Content, EffectSettled, ModelFailed, Outcome, RunStarted
 from remit.core.parsing import digest
 
 # A call that fails with one of these codes never reached its tool. Other codes mean that it may have had an effect.
@@ -37,7 +37,7 @@ REFUSED: Final[frozenset[Code]] = frozenset(
 # as a try in `RunState.tries`, which would block the call.
 PASSING: Final[frozenset[Code]] = frozenset({"held", "budget_exhausted", "rate_limited", "circuit_open"})
 
-RunStatus: TypeAlias = Literal["running", "waiting", "finished"]
+RunStatus: TypeAlias = Literal["running", "waiting", "waiting: model", "finished"]
 
 
 def effect_digest(call: Call) -> str:
@@ -182,7 +182,9 @@ class RunState:
     counts, by action, the answered calls that succeeded or may have happened. `open` holds the calls between decision and
     answer by (step, index), `doubts` the effects of unknown outcome, `emergencies` the emergency approvals as (number of the
     event, time, end). `bundles` are the digests of the policy bundles that the run used. `unmetered` counts the model's turns
-    that reported no number of tokens.
+    that reported no number of tokens. `model_failures` counts the failed requests of the current step; `model_wait` is the last of
+    them while the run waits to ask again, and `model_failed_at` when it was recorded. `waited` is how long the run has waited for
+    its model in all, in nanoseconds.
     """
 
     started: RunStarted | None = None
@@ -217,6 +219,10 @@ class RunState:
     output_tokens: int = 0
     unmetered: int = 0
     output_bytes: int = 0
+    model_failures: int = 0
+    model_wait: ModelFailed | None = None
+    model_failed_at: int = 0
+    waited: int = 0
 
     @property
     def task(self) -> str:
@@ -254,9 +260,14 @@ class RunState:
 
     @property
     def status(self) -> RunStatus:
-        """`waiting` if at least one call waits for people; `running` also if no process executes the run at present."""
+        """`waiting` if at least one call waits for people, `waiting: model` if the run waits to ask its model again.
+
+        `running` also if no process executes the run at present.
+        """
         if self.finished:
             return "finished"
+        if self.model_wait is not None:
+            return "waiting: model"
         return "waiting" if any(call.waiting for call in self.open.values()) else "running"
 
     def calls(self, *, but: tuple[int, int] | None = None) -> dict[str, int]:

@@ -65,6 +65,8 @@ from remit.journal.storage.tables import (
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
+PAUSES: Final = 2.0  # times as long as upkeep held the lock
+LONGEST_PAUSE_S: Final = 0.5
 FIX: Final = "free disk space or restore access to the journal, then resume the run: `remit run --resume`"
 
 _STORED: Final = sa.select(EVENT, PAYLOAD.c.salt, PAYLOAD.c.body).select_from(
@@ -169,9 +171,25 @@ class Journal:
 
     @contextmanager
     def writing(self, *, durable: bool = True) -> Generator[Transaction]:
-        """One write transaction."""
-        with self.failing("written"), self.database.transaction(durable=durable) as transaction:
+        """One write transaction of upkeep, which lets the writers of runs come first."""
+        with (
+            self.letting_others_write(),
+            self.failing("written"),
+            self.database.transaction(durable=durable) as transaction,
+        ):
             yield transaction
+
+    @contextmanager
+    def letting_others_write(self) -> Generator[None]:
+        """Pause after the block, if it held the only write lock of the database.
+
+        SQLite has no queue: a process that waits looks again after 1 to 100 ms. If many short transactions follow each other, it
+        finds the lock taken each time, and waits for seconds.
+        """
+        begun = time.monotonic()
+        yield
+        if self.database.dialect == "sqlite":
+            time.sleep(min(PAUSES * (time.monotonic() - begun), LONGEST_PAUSE_S))
 
     def append_shared(self, stream: str, event: AnyEvent, *, durable: bool = True) -> Recorded:
         """Record one event that belongs to no run: a hold, a review, a pruned run, or one of a circuit breaker.

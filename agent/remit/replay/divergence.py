@@ -26,7 +26,7 @@ from remit.core.events import (
 )
 from remit.core.parsing import canonical_json, load_json
 from remit.journal import ChainFault, Conversation, Record, RunState, apply_event
-from remit.replay.recorded import RecordEnds, ReplayLog, is_by_person
+from remit.replay.replay_log import RecordEnds, ReplayLog, is_by_person
 
 DivergenceKind: TypeAlias = Literal[
     "decision",  # the policy decides differently

@@ -17,7 +17,8 @@ from remit.core import Json
 from remit.core.events import AnyEvent, AttemptEnded, ModelResponded, Recorded, RunFinished, RunStarted
 from remit.journal import Chain, ChainLink, Record, link
 from remit.policy import Policy
-from remit.replay.recorded import RecordEnds, ReplayLog, WhatIf, recorded_agent, recorded_approvals
+from remit.replay.recorded import WhatIf, recorded_agent, recorded_approvals
+from remit.replay.replay_log import RecordEnds, ReplayLog
 from remit.runtime import drive
 from remit.workspace import Bundle
 

@@ -1,7 +1,6 @@
 """Answers everything outside a run from its record: model, tools, clock, rules, people and holds.
 
-The graph and the broker are the live ones. They append to a `ReplayLog`, which knows the recorded events and which of them
-have been reached. So a run is replayed without any effect: strictly (`divergence`), or in part (`partial`).
+The graph and the broker are the live ones, and append to a `ReplayLog`. So a run is replayed without any effect: strictly (`divergence`), or in part (`partial`).
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from typing import Final
 from remit.broker import AttemptOutcome, Broker, ProbeOutcome
 from remit.core import (
     Call,
-    Claim,
     Code,
     Confinement,
     Error,
     Failed,
     Message,
+    Model,
     ModelError,
     ModelTurn,
     Refusal,
@@ -29,9 +28,7 @@ from remit.core import (
 from remit.core.events import (
     AnyEvent,
     ApprovalGranted,
-    ApprovalRefused,
     ApprovalRejected,
-    ApprovalRequested,
     ApprovalRevoked,
     AttemptBegun,
     AttemptEnded,
@@ -40,16 +37,17 @@ from remit.core.events import (
     CallDecided,
     EffectSettled,
     ModelFailed,
+    ModelRequested,
     ModelResponded,
     PolicyChanged,
-    Recorded,
     RunFinished,
     RunResumed,
     RunStarted,
 )
 from remit.guardrails import AlreadySanitized
-from remit.journal import MemoryLog, Record, RunState
+from remit.journal import Record, RunState
 from remit.policy import Policy
+from remit.replay.replay_log import RecordEnds, ReplayLog
 from remit.runtime import AgentGraph
 from remit.workspace import Bundle, Measure, Workspace, tool_specs
 from remit.workspace.manifest import Breaker, check_output
@@ -72,117 +70,45 @@ class WhatIf:
     tools: Workspace | None = None
 
 
-class RecordEnds(Exception):
-    """The record ends here: what the run needs next was not recorded."""
-
-
-@dataclass
-class ReplayLog(MemoryLog):
-    """The log of a replayed run: it keeps appended events and maps each to the recorded event that it repeats.
-
-    With `loose`, a recorded approval also counts for the same call under other rules.
-    """
-
-    recorded: Sequence[Recorded]
-    loose: bool = True
-
-    def __post_init__(self) -> None:
-        super().__init__()
-        self.by_key = {item.key: item for item in self.recorded}
-        self.internal = sum(isinstance(item.event, ModelResponded) and item.event.internal for item in self.recorded)
-        self.reached: set[str] = set()  # keys as recorded; under other rules the replayed keys can differ
-        self._by_call: dict[tuple[int | None, int | None], list[Recorded]] = {}
-        for item in self.recorded:
-            # Events by people have no fixed place among the steps of a call, so they never count as "next".
-            if item.event is not None and not is_by_person(item.event):
-                self._by_call.setdefault((item.event.step, item.event.index), []).append(item)
-
-    def append(self, run: str, event: AnyEvent, *, durable: bool = False, claims: Sequence[Claim] = ()) -> Recorded:
-        return self.follow(run, event, self.by_key.get(self.key_then(event)))
-
-    def follow(self, run: str, event: AnyEvent, recorded: Recorded | None) -> Recorded:
-        """Keep the event, unsealed, with the time of the recorded event that it repeats."""
-        at = self._events[-1].at if self._events else 0
-        if recorded is not None:
-            self.reached.add(recorded.key)
-            at = max(at, recorded.at)
-            if isinstance(event, ApprovalRequested) and isinstance(recorded.event, ApprovalRequested):
-                # The expiry follows the version of Remit that recorded the request, not the one that replays it.
-                event = event.model_copy(update={"expires_at": recorded.event.expires_at})
-        # Built without validation: the event is valid, and this runs for each event of each replay.
-        return self.keep(
-            Recorded.model_construct(
-                run=run,
-                seq=len(self._events),
-                at=at,
-                type=event.type,
-                key=event.key,
-                prev="",
-                hash="",
-                payload_digest="",
-                salt=None,
-                event=event,
-            )
-        )
-
-    def run_state(self, record: Record, call: Call) -> RunState:
-        """The run state that a decision about that call may read."""
-        return record.state
-
-    def next_of(self, step: int | None, index: int | None) -> Recorded | None:
-        """The first recorded event of that call that has not been reached."""
-        return next((item for item in self._by_call.get((step, index), ()) if item.key not in self.reached), None)
-
-    def error_next(self, call: Call) -> Error | None:
-        """The error that the call ends with, if that is the next recorded event of the call."""
-        following = self.next_of(call.step, call.index)
-        answered = following.event if following is not None else None
-        result = answered.result if isinstance(answered, CallAnswered) else None
-        return result.error if isinstance(result, Failed) else None
-
-    def next_decided(self, step: int, index: int) -> Recorded | None:
-        """The next recorded decision of that call; only events of shared limits may come before it."""
-        following = (item for item in self._by_call.get((step, index), ()) if item.key not in self.reached)
-        return next((item for item in following if not isinstance(item.event, BudgetSpent)), None)
-
-    def latest_decided(self, step: int, index: int) -> Recorded | None:
-        """The last decision of that call that has been reached, or else the first one that is recorded."""
-        decided = [item for item in self._by_call.get((step, index), ()) if item.type == "call.decided"]
-        return next((item for item in reversed(decided) if item.key in self.reached), decided[0] if decided else None)
-
-    def key_then(self, event: AnyEvent) -> str:
-        """The key under which the record has this event.
-
-        Keys of approvals contain the digest of the recorded decision, which is another one under other rules.
-        """
-        if not self.loose or not event.type.startswith("approval."):
-            return event.key
-        # The key of a rejection does not contain the approver.
-        approver = "" if event.type == "approval.rejected" else getattr(event, "approver", "")
-        prefix, suffix = f"{event.type}/{event.step}/{event.index}/", f"/{approver}" if approver else ""
-        return next((key for key in self.by_key if key.startswith(prefix) and key.endswith(suffix)), event.key)
-
-    def event(self, key: str) -> AnyEvent | None:
-        """The recorded event of that key."""
-        recorded = self.by_key.get(key)
-        return recorded.event if recorded else None
-
-
-def is_by_person(event: AnyEvent) -> bool:
-    """True for an act of a person outside the steps of the run: a refused approval, or a settled effect."""
-    return isinstance(event, ApprovalRefused) or (isinstance(event, EffectSettled) and event.by_person)
-
-
-class RecordedModel:
-    """Returns the recorded turns of the model."""
+class RecordedModels:
+    """The models of a recorded run: each request goes to the recorded model, and gets the recorded turn or failure."""
 
     def __init__(self, log: ReplayLog, started: RunStarted) -> None:
         self._log = log
-        self.name = started.model
-        self.scripted = started.scripted
+        self._started = started
+
+    def choose(self, step: int, attempt: int | None, asked: str) -> Model | None:
+        requested = self._log.event(_key("model.requested", step, attempt))
+        if isinstance(requested, ModelRequested):
+            return _RecordedModel(self._log, requested.model, scripted=self._started.scripted, attempt=attempt)
+        # A record that ends while the run waits for its model. A whole one may say that the time budget ended meanwhile.
+        if attempt is not None and self._log.event("run.finished/-/-/-") is None:
+            return None
+        return _RecordedModel(self._log, self._started.model, scripted=self._started.scripted, attempt=attempt)
+
+    def answered(self, model: Model) -> None:
+        return None
+
+    def failed(self, step: int, attempt: int | None, model: Model, failure: ModelError) -> int | None:
+        failed = self._log.event(_key("model.failed", step, attempt))
+        return failed.again_at if isinstance(failed, ModelFailed) else None
+
+
+class _RecordedModel:
+    """Returns the recorded turns of one model. `attempt` is that of the request that it answers."""
+
+    def __init__(self, log: ReplayLog, name: str, *, scripted: bool, attempt: int | None) -> None:
+        self._log = log
+        self._attempt = attempt
+        self.name = name
+        self.scripted = scripted
 
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
         step += self._log.internal
+        failed = self._log.event(_key("model.failed", step, self._attempt))
+        if isinstance(failed, ModelFailed):
+            message, _, fix = failed.message.partition("\n    fix: ")
+            raise ModelError(message, fix=fix, retryable=failed.passing)
         answered = self._log.event(f"model.responded/{step}/-/-")
         if isinstance(answered, ModelResponded):
             return ModelTurn(
@@ -192,14 +118,14 @@ class RecordedModel:
                 usage=answered.usage,
                 response_model=answered.response_model,
             )
-        failed = self._log.event(f"model.failed/{step}/-/-")
-        if isinstance(failed, ModelFailed):
-            message, _, fix = failed.message.partition("\n    fix: ")
-            raise ModelError(message, fix=fix)
         finished = self._log.event("run.finished/-/-/-")
         if isinstance(finished, RunFinished) and finished.code == "budget_exhausted":
             raise TimeoutError  # the time budget of the run ended while the model was answering
         raise RecordEnds
+
+
+def _key(kind: str, step: int, attempt: int | None) -> str:
+    return f"{kind}/{step}/-/{'-' if attempt is None else attempt}"
 
 
 class RecordedExecutor:
@@ -405,7 +331,7 @@ def recorded_agent(
     )
     return AgentGraph(
         broker=broker,
-        model=RecordedModel(log, started),
+        models=RecordedModels(log, started),
         record=record,
         tools=tool_specs(workspace, agent),
         hold_reason=lambda: None,

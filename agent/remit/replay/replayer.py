@@ -23,7 +23,8 @@ from remit.replay.divergence import (
     compare_tool_lists,
     tampering_divergence,
 )
-from remit.replay.recorded import RecordEnds, WhatIf, recorded_agent, recorded_approvals
+from remit.replay.recorded import WhatIf, recorded_agent, recorded_approvals
+from remit.replay.replay_log import RecordEnds
 from remit.runtime import AgentGraph, drive
 from remit.workspace import Bundle, tool_specs
 

@@ -1,5 +1,5 @@
 from .approvals_wait import ApprovalWaiter
-from .assembly import new_run_id, open_model_of
+from .assembly import new_run_id, open_fallbacks_of, open_model_of
 from .erasure import Erasable, erasable, erase_runs
 from .graph import AgentGraph, drive
 from .lifecycle import RunResult
@@ -25,6 +25,7 @@ __all__ = [
     "erase_runs",
     "explain_call",
     "new_run_id",
+    "open_fallbacks_of",
     "open_model_of",
     "prunable",
     "prune",

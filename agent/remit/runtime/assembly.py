@@ -13,7 +13,7 @@ from pathlib import Path
 from remit.core import Confinement, Model, RunEnded, UsageError
 from remit.core.events import Recorded
 from remit.guardrails import Redactor, Sanitizer, Secrets, is_secret_name
-from remit.journal import Lease, LiveRecord, count_approvals
+from remit.journal import Lease, LiveRecord, count_approvals, count_runs
 from remit.runtime.models.selection import open_model
 from remit.sandbox import Sandbox
 from remit.sandbox.packages import make_environment
@@ -27,10 +27,15 @@ def new_run_id() -> str:
 
 
 def open_model_of(session: WorkspaceSession, name: str, spec: str | None = None) -> Model:
-    """The model that `spec` names; without `spec`, the agent's own model."""
+    """The model that `spec` names; without `spec`, the first model of the agent."""
     agent = agent_of(session, name)
     spec = spec or agent.model
-    return open_model(spec, folder=session.root / "agent" / agent.name, base_url=agent.base_url)
+    return open_model(spec, folder=session.root / "agent" / agent.name, base_url=agent.address_of(spec))
+
+
+def open_fallbacks_of(session: WorkspaceSession, name: str) -> list[Model]:
+    """The models that the agent names after the first one."""
+    return [open_model_of(session, name, spec) for spec in agent_of(session, name).models[1:]]
 
 
 def sanitizer_of(session: WorkspaceSession, run: str, values: Iterable[str]) -> Sanitizer:
@@ -146,6 +151,7 @@ async def open_recording(
     export = Export.from_environment(
         gauges={
             "remit.approvals.waiting": lambda: count_approvals(journal, "waiting"),
+            "remit.runs.waiting_for_model": lambda: count_runs(journal, "waiting: model"),
             "remit.holds": lambda: len(journal.holds()),
         }
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias, TypedDict
+from typing import Any, Final, Literal, Protocol, TypeAlias, TypedDict
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
@@ -42,6 +42,22 @@ class GraphState(TypedDict, total=False):
     index: int
 
 
+class Models(Protocol):
+    """The models that a run may ask, the preferred one first. `attempt` is that of the request: see `ModelRequested`."""
+
+    def choose(self, step: int, attempt: int | None, asked: str) -> Model | None:
+        """The model to ask now; None: each one may be asked only later. `asked` is the one that was asked before a kill, or ""."""
+        ...
+
+    def answered(self, model: Model) -> None:
+        """Note that the model answered."""
+        ...
+
+    def failed(self, step: int, attempt: int | None, model: Model, failure: ModelError) -> int | None:
+        """Note the failure. Returns when the run may ask again (Unix nanoseconds); None: no model is left to ask."""
+        ...
+
+
 WaitForChange: TypeAlias = Callable[
     [], Awaitable[bool]
 ]  # True: something may have changed for a waiting call; False: stop waiting
@@ -49,10 +65,10 @@ WaitForChange: TypeAlias = Callable[
 
 @dataclass(frozen=True, kw_only=True)
 class AgentGraph:
-    """One run of one agent: its model, its broker, and the record that both write to."""
+    """One run of one agent: its models, its broker, and the record that both write to."""
 
     broker: Broker
-    model: Model
+    models: Models
     record: Record
     tools: Sequence[ToolSpec]
     hold_reason: Callable[[], str | None]  # why an operator holds this run or agent, or None
@@ -73,9 +89,7 @@ class AgentGraph:
             return {"step": step}
         response = self.record.get(f"model.responded/{step}/-/-") or self.look_up(step)
         if not isinstance(response, ModelResponded):
-            if not await self._may_think(step):
-                return {"step": step}
-            turn = await self._ask_model(step)
+            turn = await self._next_turn(step)
             if turn is None:
                 return {"step": step}
             response = turn
@@ -135,28 +149,41 @@ class AgentGraph:
             return False
         return True
 
-    async def _ask_model(self, step: int) -> ModelResponded | None:
-        """Ask the model for one turn and record it. None if that ended the run."""
-        conversation = self.record.conversation
-        request = ModelRequested(step=step, model=self.model.name, input_digest=conversation.input_digest(self.tools))
+    async def _next_turn(self, step: int) -> ModelResponded | None:
+        """The turn of the first model that gives one. Waits while none may be asked. None if that ended the run."""
+        while not self.record.state.finished:
+            state = self.record.state
+            failures = state.model_failures if state.step == step else 0
+            attempt = failures + 1 if failures else None
+            failed = self.record.get(f"model.failed/{step}/-/{failures if failures > 1 else '-'}")
+            if isinstance(failed, ModelFailed) and failed.again_at is None:  # the process died before it ended the run
+                self.record.append(RunFinished(outcome="failed", message=failed.message))
+                break
+            requested = self.record.get(f"model.requested/{step}/-/{attempt or '-'}")
+            asked = requested.model if isinstance(requested, ModelRequested) else ""
+            if (model := self.models.choose(step, attempt, asked)) is None:
+                interrupt({"model": step})  # only waits: the time is in the record
+            elif await self._may_think(step) and (response := await self._ask_model(step, attempt, model)) is not None:
+                return response
+        return None
+
+    async def _ask_model(self, step: int, attempt: int | None, model: Model) -> ModelResponded | None:
+        """Ask that model for one turn and record it. None if it failed, or if that ended the run."""
+        digest = self.record.conversation.input_digest(self.tools)
+        request = ModelRequested(step=step, attempt=attempt, model=model.name, input_digest=digest)
         if self.record.get(request.key) is None:
             self.record.append(request)
         await self.record.commit()
-        failed = self.record.get(f"model.failed/{step}/-/-")
-        if isinstance(failed, ModelFailed):  # the process died before it could end the run
-            self.record.append(RunFinished(outcome="failed", message=failed.message))
-            return None
         try:
-            turn = await self._await_turn(step)
+            turn = await self._await_turn(step, model)
         except TimeoutError:
             message = f"the run has used all of its {self.broker.agent.budget.wall:g} s"
             self.record.append(RunFinished(outcome="exhausted", code="budget_exhausted", message=message))
             return None
         except ModelError as failure:
-            message = self.broker.sanitizer.text(str(failure))
-            self.record.append(ModelFailed(step=step, message=message))
-            self.record.append(RunFinished(outcome="failed", message=message))
+            await self._failed(step, attempt, model, failure)
             return None
+        self.models.answered(model)
         response = ModelResponded(
             step=step,
             text=await in_thread(len(turn.text), self.broker.sanitizer.answer, turn.text),
@@ -174,14 +201,30 @@ class AgentGraph:
         )
         return response
 
-    async def _await_turn(self, step: int) -> ModelTurn:
+    async def _failed(self, step: int, attempt: int | None, model: Model, failure: ModelError) -> None:
+        """Record that the model failed, and until when the run waits. Without a model to ask, the run ends."""
+        message = self.broker.sanitizer.text(str(failure))
+        failed = ModelFailed(
+            step=step,
+            attempt=attempt,
+            message=message,
+            model=model.name,
+            passing=failure.retryable,
+            again_at=self.models.failed(step, attempt, model, failure),
+        )
+        self.record.append(failed)
+        if failed.again_at is None:
+            self.record.append(RunFinished(outcome="failed", message=message))
+        await self.record.commit()
+
+    async def _await_turn(self, step: int, model: Model) -> ModelTurn:
         """One turn of the model. Interrupted if an operator holds the run.
 
         Raises TimeoutError when the time budget of the run is used up.
         """
         until = wall_end(self.record.state, self.broker.agent.budget)
         turn = step - 1 - self.record.state.internal  # the model does not count internal turns
-        thinking = asyncio.ensure_future(self.model.think(turn, self.record.conversation.messages, self.tools))
+        thinking = asyncio.ensure_future(model.think(turn, self.record.conversation.messages, self.tools))
         changed: asyncio.Future[None] | None = None
         try:
             await asyncio.wait({thinking}, timeout=QUICK_S)

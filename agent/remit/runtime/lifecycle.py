@@ -1,8 +1,8 @@
-"""Drives a run whose parts have been built: to its end, or to where it waits for approval."""
+"""Drives a run whose parts have been built: to its end, or to where it waits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +10,14 @@ from typing import Protocol
 
 from remit.broker import Broker, ToolExecutor
 from remit.core import Call, Confinement, Json, Model, RemitError, Result, RunEnded, UsageError
-from remit.core.events import ApprovalRequested, CallAnswered, Outcome, RunFinished, RunStarted
+from remit.core.events import ApprovalRequested, CallAnswered, ModelFailed, Outcome, RunFinished, RunStarted
 from remit.journal import RUN_LOCKED, AlreadyRecorded, Record
 from remit.runtime.approvals_wait import ApprovalWaiter
 from remit.runtime.assembly import Recording, sanitizer_of
 from remit.runtime.graph import AgentGraph, drive
 from remit.runtime.live import LivePorts
+from remit.runtime.model_wait import ModelWait
+from remit.runtime.models.model_list import ModelList
 from remit.workspace import Agent, WorkspaceSession, tool_specs
 
 
@@ -43,8 +45,8 @@ class ExternalGraph(Protocol):
 class RunResult:
     """How a run ended or paused.
 
-    `finished` is None if the run is paused: it waits for the approvals in `waiting` or, if `held` gives a reason, for the
-    end of a hold. `first` is the result of the first call, for `remit call`. `unsent` counts the spans that did not arrive
+    `finished` is None if the run is paused: it waits for the approvals in `waiting`, for the model whose failure `model_wait` is,
+    or, if `held` gives a reason, for the end of a hold. `first` is the result of the first call, for `remit call`. `unsent` counts the spans that did not arrive
     at the OpenTelemetry collector; the trace file contains all spans.
     """
 
@@ -53,6 +55,7 @@ class RunResult:
     finished: RunFinished | None
     waiting: tuple[ApprovalRequested, ...] = ()
     held: str | None = None
+    model_wait: ModelFailed | None = None
     first: Result | None = None
     unsent: int = 0
 
@@ -74,6 +77,7 @@ class Driven:
     finished: RunFinished | None
     waiting: tuple[ApprovalRequested, ...]
     held: str | None
+    model_wait: ModelFailed | None
     first: Result | None
 
 
@@ -81,7 +85,7 @@ class Driven:
 class RunContext:
     """Everything that one process needs to drive one run.
 
-    `executor` carries out the calls. `secrets` are values by name. `wait` is how many seconds the run waits for approvals.
+    `model` is asked first, then `fallbacks`, in this order. `executor` carries out the calls. `secrets` are values by name. `wait` is how many seconds the run waits for approvals.
     `external_graph` drives the run; None: Remit's own graph does.
     """
 
@@ -95,6 +99,7 @@ class RunContext:
     secrets: Mapping[str, str]
     wait: float = 0.0
     external_graph: ExternalGraph | None = None
+    fallbacks: Sequence[Model] = ()
 
 
 async def drive_run(context: RunContext) -> Driven:
@@ -110,9 +115,10 @@ async def drive_run(context: RunContext) -> Driven:
         if context.external_graph is not None:
             await context.external_graph.drive(agent_graph)
         else:
-            await drive(agent_graph, waiter.wait_for_change)
+            await drive(agent_graph, _waiting(agent_graph, waiter))
         if not record.state.finished and not context.session.workspace.settings.content:
-            message = "no approver answered in time, and a run without content cannot be resumed"
+            who = "the model did not come back" if record.state.model_wait is not None else "no approver answered"
+            message = f"{who} in time, and a run without content cannot be resumed"
             record.append(RunFinished(outcome="stopped", code="cancelled", message=message), durable=True)
         await record.commit()
     except AlreadyRecorded as failure:  # another process took the lease over, and has come further
@@ -149,12 +155,22 @@ def _build(context: RunContext) -> tuple[AgentGraph, ApprovalWaiter]:
     )
     agent_graph = AgentGraph(
         broker=broker,
-        model=context.model,
+        models=ModelList((context.model, *context.fallbacks)),
         record=record,
         tools=tool_specs(session.workspace, context.agent),
         hold_reason=lambda: ports.held(f"run:{record.run}", started.subjects.agent),
     )
     return agent_graph, ApprovalWaiter(ports, record, broker, context.model, context.wait)
+
+
+def _waiting(agent_graph: AgentGraph, approvals: ApprovalWaiter) -> Callable[[], Awaitable[bool]]:
+    """A function that waits for what the run waits for: its model, or people."""
+    model = ModelWait(agent_graph.record, agent_graph.broker, agent_graph.hold_reason)
+
+    async def wait_for_change() -> bool:
+        return await (model.wait_for_change() if model.waits else approvals.wait_for_change())
+
+    return wait_for_change
 
 
 def _driven(record: Record, agent_graph: AgentGraph, waiter: ApprovalWaiter) -> Driven:
@@ -164,5 +180,6 @@ def _driven(record: Record, agent_graph: AgentGraph, waiter: ApprovalWaiter) -> 
         finished=finished if isinstance(finished, RunFinished) else None,
         waiting=tuple(waiter.waiting()),
         held=agent_graph.hold_reason(),
+        model_wait=record.state.model_wait,
         first=first.result if isinstance(first, CallAnswered) else None,
     )

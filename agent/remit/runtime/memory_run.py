@@ -57,6 +57,7 @@ async def run_in_memory(
                 session=replace(session, journal=journal),
                 agent=agent,
                 model=request.model,
+                fallbacks=request.fallbacks,
                 recording=Recording(record=record, objects=MemoryObjects()),
                 executor=executor,
                 confinement=confinement,

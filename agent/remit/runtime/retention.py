@@ -81,13 +81,7 @@ def prunable(session: WorkspaceSession, older_s: int | None = None) -> list[RunS
         return []
     kept = golden_runs(session.traces) | {item.run for item in emergencies(session.journal)}
     ended = list_runs(session.journal, RunQuery(ended_before=now - shortest * NANO))
-    return [
-        row
-        for row in ended
-        if row.run not in kept
-        and (older_s is not None or _is_over(row, settings, now))
-        and not session.journal.is_driven(row.run)
-    ]
+    return [row for row in ended if row.run not in kept and (older_s is not None or _is_over(row, settings, now))]
 
 
 def _is_over(row: RunSummary, settings: Settings, now: int) -> bool:
@@ -112,27 +106,36 @@ def prune(
     by: Principal,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Pruned:
-    """Delete these runs. An interrupted call is completed by the next one.
+    """Delete these runs, except those that a process drives. An interrupted call is completed by the next one.
 
-    `on_progress` gets the number of deleted runs and the total, after each run.
+    `on_progress` gets the number of runs that are done and the total, after each run.
     """
     freed = 0
+    deleted: list[str] = []
     for done, row in enumerate(rows, 1):
-        head = session.journal.head(row.run)
-        pruned = RunPruned(run=row.run, head="" if head is None else f"{head[0]}:{head[1]}", by=by)
-        with suppress(AlreadyRecorded):  # by a call that was interrupted
-            session.journal.append_shared(WORKSPACE_RUN, pruned)
-        path = trace_path(session.traces, row.run)
-        freed += path.stat().st_size if path.exists() else 0
-        path.unlink(missing_ok=True)
-        # INVARIANT: last. While the journal has the run, the next call finds it and deletes the rest.
-        delete_run(session.journal, row.run)
+        if not session.journal.is_driven(row.run):
+            freed += _delete(session, row.run, by)
+            deleted.append(row.run)
         on_progress(done, len(rows))
-    release_space(session.journal)
     forget_deleted(session.journal)
     removed = _unused(session)
     freed += sum(size for _, size in removed)
-    return Pruned(runs=tuple(row.run for row in rows), objects=len(removed), bytes=freed)
+    return Pruned(runs=tuple(deleted), objects=len(removed), bytes=freed)
+
+
+def _delete(session: WorkspaceSession, run: str, by: Principal) -> int:
+    """Delete one run. Returns the bytes of its trace file."""
+    head = session.journal.head(run)
+    pruned = RunPruned(run=run, head="" if head is None else f"{head[0]}:{head[1]}", by=by)
+    with suppress(AlreadyRecorded):  # by a call that was interrupted
+        session.journal.append_shared(WORKSPACE_RUN, pruned)
+    path = trace_path(session.traces, run)
+    freed = path.stat().st_size if path.exists() else 0
+    path.unlink(missing_ok=True)
+    # INVARIANT: last. While the journal has the run, the next call finds it and deletes the rest.
+    delete_run(session.journal, run)
+    release_space(session.journal)
+    return freed
 
 
 def seal_finished(session: WorkspaceSession, older_s: int) -> int:
@@ -142,8 +145,8 @@ def seal_finished(session: WorkspaceSession, older_s: int) -> int:
         if not session.journal.is_driven(run):
             with suppress(UsageError):
                 sealed += seal_run(session.journal, run)
+            release_space(session.journal)
     if sealed:
-        release_space(session.journal)
         forget_deleted(session.journal)
     return sealed
 

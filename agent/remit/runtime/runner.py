@@ -5,7 +5,7 @@ The parts of a run that depend on this machine are built here and in `assembly`;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -47,7 +47,7 @@ class RunRequest:
     """The parameters of a new run.
 
     `subject` is the user that the agent acts for, `by` who starts it. `run` is its id (32 hex digits); None: a random one.
-    `folder` is an existing working folder, relative to the workspace; "": the agent's own. `scope` narrows what the run may do; None: everything that the rules allow its agent.
+    `fallbacks` are asked, in this order, when `model` fails. `folder` is an existing working folder, relative to the workspace; "": the agent's own. `scope` narrows what the run may do; None: everything that the rules allow its agent.
     """
 
     agent: str
@@ -58,6 +58,7 @@ class RunRequest:
     run: str | None = None
     folder: str = ""
     scope: Scope | None = None
+    fallbacks: Sequence[Model] = ()
 
 
 async def start_run(
@@ -95,6 +96,7 @@ async def start_run(
             session=session,
             agent=agent,
             model=request.model,
+            fallbacks=request.fallbacks,
             executor=_live_executor(session, sandbox, folder, secrets, request.subject, external_graph),
             confinement=confinement,
             folder=folder,
@@ -148,6 +150,7 @@ def _result(driven: Driven, recording: StoredRecording) -> RunResult:
         finished=driven.finished,
         waiting=driven.waiting,
         held=driven.held,
+        model_wait=driven.model_wait,
         first=driven.first,
         trace=recording.trace.path,
         unsent=recording.export.lost if recording.export is not None else 0,
@@ -165,6 +168,7 @@ def started_event(context: RunContext, request: RunRequest) -> RunStarted:
         task=sanitizer_of(session, run, context.secrets.values()).arguments(valid(request.task)),
         prompt=agent.prompt,
         model=request.model.name,
+        fallbacks=tuple(model.name for model in request.fallbacks),
         scripted=request.model.scripted,
         actions=agent.actions,
         bundle=context.recording.objects.put_bundle(files_of(session.workspace)),
@@ -228,6 +232,7 @@ async def resume_run(
             session=session,
             agent=agent,
             model=_model_of(session, agent, started) if external_graph is None else external_graph.model,
+            fallbacks=[open_model_of(session, agent.name, name) for name in started.fallbacks],
             executor=_live_executor(session, sandbox, folder, secrets, started.subjects.user, external_graph),
             confinement=confinement,
             folder=folder,

@@ -16,7 +16,7 @@ from remit.client import Remit
 from remit.core import Json, Model, Principal
 from remit.core.events import AnyEvent, ApprovalRequested, Recorded
 from remit.journal import StoredRecord, resolve_run
-from remit.runtime import RunRequest, open_model_of, run_in_memory, start_run
+from remit.runtime import RunRequest, open_fallbacks_of, open_model_of, run_in_memory, start_run
 from remit.runtime.models import ScriptedModel
 from remit.testing.fakes import FakeExecutor, NoAnswer
 from remit.testing.scripted import Turn
@@ -68,7 +68,7 @@ class CapturedRun:
 
     @property
     def outcome(self) -> str:
-        """`completed`, `failed`, `stopped`, `exhausted` or `escalated`; `waiting` or `held` for a run that is paused."""
+        """`completed`, `failed`, `stopped`, `exhausted` or `escalated`; `waiting`, `waiting: model` or `held` for a paused run."""
         return "held" if self.held and self.timeline.finished is None else self.timeline.outcome
 
     @property
@@ -191,12 +191,13 @@ def _request(
     model: Model | Sequence[Turn] | None,
     user: str | None,
 ) -> RunRequest:
+    fallbacks = open_fallbacks_of(session, agent) if model is None else ()
     if model is None:
         model = open_model_of(session, agent)
     elif isinstance(model, Sequence):
         model = ScriptedModel(model)
     subject = by.subject if user is None else user if user.startswith("user:") else f"user:{user}"
-    return RunRequest(agent=agent, task=task, subject=subject, by=by, model=model)
+    return RunRequest(agent=agent, task=task, subject=subject, by=by, model=model, fallbacks=fallbacks)
 
 
 def _captured(

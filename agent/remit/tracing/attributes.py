@@ -155,6 +155,9 @@ def _chat(events: Sequence[AnyEvent], run: str, step: int) -> SpanDescription:
             found.attributes["gen_ai.usage.output_tokens"] = answered.usage.output_tokens
     if failed is not None:
         found.fail(OTHER_ERROR, failed.message)
+        found.attributes["remit.model.passing"] = failed.passing
+        if failed.again_at is not None:
+            found.attributes["remit.model.again_at"] = failed.again_at
     return found
 
 

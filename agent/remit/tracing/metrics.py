@@ -2,7 +2,7 @@
 
 Names and units follow the GenAI conventions where they exist
 (https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/). Remit's own metrics are `remit.*`, with the attributes
-`agent`, `action`, `code` and `outcome`.
+`agent`, `action`, `code`, `outcome`, `model` and `passing`.
 """
 
 from __future__ import annotations
@@ -36,11 +36,17 @@ INSTRUMENTS: Final[Mapping[str, tuple[Kind, str, str]]] = {
     "remit.calls": ("count", "{call}", "Calls that were answered, by code"),
     "remit.engines.disagree": ("count", "{call}", "Calls that Remit's matcher allowed and stock Casbin did not"),
     "remit.effects.unknown": ("count", "{effect}", "Effects with unknown outcome: they may or may not have landed"),
+    "remit.model.failures": (
+        "count",
+        "{request}",
+        "Requests to a model that failed, by model and by whether that passes",
+    ),
     "gen_ai.client.operation.duration": ("histogram", "s", "How long the model took for a turn"),
     "gen_ai.client.token.usage": ("histogram", "{token}", "Tokens of a turn, as the provider counts them"),
     "gen_ai.execute_tool.duration": ("histogram", "s", "How long a call took, from its decision to its answer"),
 }
 GAUGES: Final[Mapping[str, str]] = {
+    "remit.runs.waiting_for_model": "Runs that wait until their model may be asked again, in the whole workspace",
     "remit.approvals.waiting": "Calls that wait for a person, in the whole workspace",
     "remit.holds": "Holds in force, in the whole workspace",
 }
@@ -61,7 +67,7 @@ class Metrics:
     def __init__(self) -> None:
         self._agent = ""
         self._model = ""
-        self._asked: dict[int, int] = {}
+        self._asked: dict[int, tuple[str, int]] = {}  # the model and the time of the last request, by step
         self._decided: dict[tuple[int, int], tuple[str, int]] = {}
 
     def see(self, recorded: Recorded | ChainLink) -> Iterator[Measurement]:
@@ -71,7 +77,7 @@ class Metrics:
             case RunStarted():
                 self._agent, self._model = event.subjects.agent.removeprefix("agent:"), event.model
             case ModelRequested():
-                self._asked[event.step] = at
+                self._asked[event.step] = (event.model, at)
             case ModelResponded() | ModelFailed():
                 yield from self._turn(event, at)
             case CallDecided():
@@ -98,14 +104,17 @@ class Metrics:
         return Measurement(name=name, value=1, attributes={"agent": self._agent, **attributes})
 
     def _turn(self, event: ModelResponded | ModelFailed, at: int) -> Iterator[Measurement]:
-        provider, _, model = self._model.partition(":")
+        name, asked_at = self._asked.pop(event.step, (self._model, at))
+        provider, _, model = name.partition(":")
         attributes = {
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": provider,
             "gen_ai.request.model": model or provider,
             "gen_ai.agent.name": self._agent,
         }
-        took = max(0, at - self._asked.pop(event.step, at)) / NANO
+        took = max(0, at - asked_at) / NANO
+        if isinstance(event, ModelFailed):
+            yield self._count("remit.model.failures", model=name, passing=str(event.passing).lower())
         failed = {"error.type": OTHER} if isinstance(event, ModelFailed) else {}
         yield Measurement(name="gen_ai.client.operation.duration", value=took, attributes=attributes | failed)
         if isinstance(event, ModelResponded):

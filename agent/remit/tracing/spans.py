@@ -1,7 +1,7 @@
 """Makes the spans of a run from its events, while they are recorded.
 
     invoke_agent                      the run
-    ├── chat                          one turn of the model
+    ├── chat                          one request to the model: a step has a further one after each failure
     └── execute_tool                  one call, also a denied one
         ├── remit.decide              one decision about it
         ├── remit.approval            one request for approval, with the answers
@@ -99,7 +99,8 @@ class Spans:
         kind, _, rest = stored.key.partition("/")
         step, index = _numbers(rest)
         if kind in ("model.requested", "model.responded", "model.failed") and step is not None:
-            return self._turn(stored, event, (step, -1))
+            number = _last_number(stored.key)
+            return self._turn(stored, event, (step, -1, number) if number else (step, -1))
         if kind.startswith(("call.", "approval.", "attempt.")) and step is not None and index is not None:
             return self._call(stored, event, (step, index, _RANK["tool"], 0))
         return self._run_event(stored, event)

@@ -23,12 +23,14 @@ class Budget(FrozenModel):
 
     `steps` are turns of the model; `wall` is in seconds, `output` in bytes of results, `money` in the currency of `price`.
     `tries` bounds the unsuccessful tries of one thing in a row, by the model or by the broker; `retries` bounds all tries
-    beyond the first; `denials` bounds the calls refused in a row. `waiting` bounds the calls that wait for people at one time.
+    beyond the first; `denials` bounds the calls refused in a row. `model_wait` is how many seconds one process waits for the
+    model in one step, which does not count for `wall`. `waiting` bounds the calls that wait for people at one time.
     """
 
     steps: int = 30
     calls: int = 60
     wall: float = 600.0
+    model_wait: float = 600.0
     tokens: int | None = None
     money: float | None = None
     output: int | None = None
@@ -68,15 +70,17 @@ class LookUp(FrozenModel):
 class Agent(FrozenModel):
     """One agent, as `agent.toml` defines it.
 
-    `prompt` is the text of its file; `actions` are the actions that its model is offered, `files.read`, in the order of the
+    `models` are asked in this order when one fails. `base_url` is the address of the first one, and `base_urls` are those of others,
+    by model; without one, a model is at its provider's own. `prompt` is the text of its file; `actions` are the actions that its model is offered, `files.read`, in the order of the
     file. `folder` is its working folder relative to the workspace; with `{run}` in it, each run has its own. A new folder is a
     copy of `seed`.
     """
 
     name: str
     summary: str
-    model: str
+    models: tuple[str, ...]
     base_url: str | None = None
+    base_urls: Mapping[str, str] = Field(default_factory=dict[str, str])
     prompt: str
     actions: tuple[str, ...]
     folder: str
@@ -87,6 +91,15 @@ class Agent(FrozenModel):
     price: Price | None = None
     answer: AnswerContract | None = None
     directory: tuple[LookUp, ...] = ()
+
+    @property
+    def model(self) -> str:
+        """The model that is asked first."""
+        return self.models[0]
+
+    def address_of(self, model: str) -> str | None:
+        """The address of the model's provider; None: its own. A model that the file does not name is where the first one is."""
+        return self.base_urls.get(model, None if model in self.models[1:] else self.base_url)
 
 
 # For which calls stock Casbin is also asked: those with an effect, all, or none. New rules are checked with it in any case.

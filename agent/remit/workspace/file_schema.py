@@ -106,6 +106,10 @@ class BudgetTable(TomlTable):
     steps: Annotated[int, Field(ge=1, le=100_000)] = Field(default=30, description="Turns of the model")
     calls: Annotated[int, Field(ge=0, le=100_000)] = Field(default=60, description="Calls that are carried out")
     wall: Duration = Field(default="10m", description="Wall-clock time")
+    model_wait: Duration = Field(
+        default="10m",
+        description="How long one process waits for a model that fails; not part of `wall`. Then the run stays paused",
+    )
     tries: Annotated[int, Field(ge=1, le=1000)] = Field(
         default=6, description="Unsuccessful tries of one thing in a row, by the model or by the broker"
     )
@@ -130,8 +134,17 @@ class AgentTable(TomlTable):
 
     name: AgentName = Field(description="The name of the folder")
     summary: Summary
-    model: Model = Field(description='"script:script.yaml", "openai:gpt-5", "anthropic:…" or "ollama:…"')
-    base_url: Address | None = Field(default=None, description="The address of the model's provider, if not its own")
+    model: Model | None = Field(
+        default=None, description='"script:script.yaml", "openai:gpt-5", "anthropic:…" or "ollama:…"; or write `models`'
+    )
+    models: Annotated[list[Model], Field(min_length=1)] | None = Field(
+        default=None,
+        description='In place of `model`, a list: the next model is asked when one fails: ["openai:gpt-5", "anthropic:…"]',
+    )
+    base_url: Address | None = Field(
+        default=None, description="The address of the provider of `model`, or of the first of `models`, if not its own"
+    )
+    base_urls: dict[Model, Address] = Field(default={}, description="The addresses of other models in `models`")
     prompt: Path = Field(description="The file with the prompt, beside agent.toml")
     tools: list[str] = Field(description='Tools, or single actions: ["files", "sql.query"]')
     folder: Folder | None = Field(

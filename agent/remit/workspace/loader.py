@@ -184,13 +184,9 @@ class _Loading:
                 file, toml_line(text, "prompt"), f"'prompt' is {table.prompt!r}, which is not a file", f"write {prompt}"
             )
         # A recorded workspace has no folders, and a replay reads neither the script nor the seed.
+        models = self._models(file, table)
         if self._root is not None:
-            kind, _, script = table.model.partition(":")
-            if kind == "script" and not (self._root / "agent" / name / script).is_file():
-                fix = f"write agent/{name}/{script}, or name another model"
-                self._problem(
-                    file, toml_line(text, "model"), f"'model' names the script {script!r}, which is not a file", fix
-                )
+            self._check_scripts(file, name, table, models)
             if table.seed is not None and not (self._root / table.seed).is_dir():
                 fix = "write a folder relative to the workspace, or remove the line"
                 self._problem(file, toml_line(text, "seed"), f"'seed' is {table.seed!r}, which is not a folder", fix)
@@ -199,8 +195,9 @@ class _Loading:
         return Agent(
             name=name,
             summary=table.summary,
-            model=table.model,
+            models=models,
             base_url=table.base_url,
+            base_urls=table.base_urls,
             prompt=self._texts.get(prompt, "") + ("" if answer is None else f"\n{answer.instructions}"),
             actions=actions,
             folder=table.folder or f"work/{name}/{{run}}",
@@ -212,6 +209,33 @@ class _Loading:
             answer=answer,
             directory=self._directory(file, table, tools, actions),
         )
+
+    def _check_scripts(self, file: str, name: str, table: AgentTable, models: Sequence[str]) -> None:
+        assert self._root is not None
+        key = "model" if table.models is None else "models"
+        for kind, _, script in (model.partition(":") for model in models):
+            if kind == "script" and not (self._root / "agent" / name / script).is_file():
+                fix = f"write agent/{name}/{script}, or name another model"
+                what = f"{key!r} names the script {script!r}, which is not a file"
+                self._problem(file, toml_line(self._texts[file], key), what, fix)
+
+    def _models(self, file: str, table: AgentTable) -> tuple[str, ...]:
+        """The models of the agent, from `model` or `models`."""
+        text = self._texts[file]
+        models = table.models if table.models is not None else [table.model] if table.model is not None else []
+        if not models:
+            self._problem(file, 1, "the key 'model' is missing", "write model = …")
+        elif table.model is not None and table.models is not None:
+            fix = "write `model` for one model, or `models` for a list of them"
+            self._problem(file, toml_line(text, "models"), "'model' and 'models' are both there", fix)
+        elif len(set(models)) < len(models):
+            self._problem(file, toml_line(text, "models"), "'models' names a model twice", "name each model once")
+        for other in table.base_urls:
+            if other not in models[1:]:
+                where = toml_line(text, "base_urls", other)
+                fix = "name a model that `models` has after the first one; `base_url` is the address of the first one"
+                self._problem(file, where, f"'base_urls' names {other!r}, which is not such a model", fix)
+        return tuple(models)
 
     def _directory(
         self, file: str, table: AgentTable, tools: Mapping[str, Tool], own: Sequence[str]
@@ -257,7 +281,8 @@ class _Loading:
                 "write [price] with input and output",
             )
         output = None if given.output is None else size(given.output)
-        return Budget.model_validate({**given.model_dump(), "wall": duration(given.wall), "output": output})
+        times = {"wall": duration(given.wall), "model_wait": duration(given.model_wait)}
+        return Budget.model_validate({**given.model_dump(), **times, "output": output})
 
     def _limits(self, tools: Mapping[str, Tool], agents: Mapping[str, Agent]) -> tuple[SharedLimit, ...]:
         if LIMITS not in self._texts:

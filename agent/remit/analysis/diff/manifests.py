@@ -7,7 +7,7 @@ that is added later is never overlooked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
@@ -189,6 +189,14 @@ def _breaker(owner: str, before: Breaker, after: Breaker) -> Iterator[str]:
         yield f"{owner} is now paused {pause} (was after {before.failures} for {before.rest:g} s)"
 
 
+def _models(owner: str, before: Sequence[str], after: Sequence[str]) -> Iterator[str]:
+    if added := [model for model in after if model not in before]:
+        names, were = (", ".join(map(repr, models)) for models in (added, before))
+        yield f"{owner} now sends what it reads to the model {names} (was {were})"
+    elif after[0] != before[0]:
+        yield f"{owner} now asks the model {after[0]!r} first (was {before[0]!r})"
+
+
 def _price(owner: str, before: Price | None, after: Price | None) -> Iterator[str]:
     if before is not None and (after is None or after.input < before.input or after.output < before.output):
         yield f"{owner} may now use more tokens for the same money"
@@ -326,8 +334,9 @@ AGENT: Final[FieldTable] = {
     **dict.fromkeys(("name", "summary", "prompt"), "neutral"),
     "budget": "neutral",  # in a table of its own
     "actions": "requests",
-    "model": _any_change("now sends what it reads to the model"),
+    "models": _models,
     "base_url": _any_change("now calls its model at"),
+    "base_urls": _any_change("now calls its other models at"),
     "folder": _any_change("now works in"),
     "seed": _any_change("now starts with a copy of"),
     "accept_parsed_arguments": _accepted_arguments,
@@ -346,6 +355,7 @@ BUDGET: Final[FieldTable] = {
     "tries": _higher_number("repeat one failing call more often"),
     "retries": _higher_number("use more retries in a run"),
     "denials": _higher_number("get more denials in a row"),
+    "model_wait": _higher_number("wait more seconds for a model that fails"),
     "waiting": _higher_number("have more calls wait for approval at once"),
 }
 # Each model with its table. A field without an entry is reported as not analysed.

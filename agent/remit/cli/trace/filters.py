@@ -33,6 +33,7 @@ class RunFilter:
     user: str = ""
     action: str = ""
     code: str = ""
+    state: str = ""
     since: int | None = None
 
     def choose(self, session: WorkspaceSession, limit: int | None) -> list[RunSummary]:
@@ -42,6 +43,7 @@ class RunFilter:
         query = RunQuery(
             agent=_subject("agent", self.agent),
             user=_subject("user", self.user),
+            state=self.state,
             failed=self.failed,
             denied=self.denied,
             since=self.since,
@@ -101,6 +103,12 @@ OPTIONS: Final = (
     ),
     click.option(
         "--code", default="", help="Only runs that ended with this code, or with a call (of --action) that did."
+    ),
+    click.option(
+        "--state",
+        default="",
+        type=click.Choice(["running", "waiting", "waiting: model", "finished"]),
+        help="Only runs in this state; `waiting` is for people, `waiting: model` for a model that failed for now.",
     ),
     click.option("--since", help="Only runs that began at this time or later: 30m, 2h, 3d, 2026-11-23T19:00."),
 )

@@ -10,13 +10,21 @@ from remit.core import Landed
 from remit.core.events import ApprovalGranted, ApprovalVoided
 from remit.guardrails import with_visible_characters
 from remit.policy import scope_text
-from remit.tracing.reports import resumed_text, unended_text, utc
+from remit.tracing.reports import failed_request_text, model_wait_text, resumed_text, unended_text, utc
 
 if TYPE_CHECKING:
-    from remit.tracing.reports import Approval, CallTimeline, IncidentReport, RunDiff, Timeline
+    from collections.abc import Sequence
+
+    from remit.tracing.reports import Approval, CallTimeline, FailedRequest, IncidentReport, RunDiff, Timeline
 
 COLOURS = {"allow": "green", "ask": "yellow", "deny": "red"}
-STATES: dict[str, str] = {"completed": "green", "waiting": "yellow", "held": "yellow", "running": "cyan"}
+STATES: dict[str, str] = {
+    "completed": "green",
+    "waiting": "yellow",
+    "waiting: model": "yellow",
+    "held": "yellow",
+    "running": "cyan",
+}
 EFFECTS: tuple[tuple[str, Landed], ...] = (("landed", "landed"), ("not landed", "not_landed"), ("unknown", "unknown"))
 RULES = 3  # shown of one decision
 INDENT = " " * 25
@@ -39,18 +47,27 @@ def show_run(report: IncidentReport) -> None:
         echo(f"  {word + ':':<12}{'; '.join(listed) or 'none'}")
     echo("\ntimeline")
     for turn in timeline.turns:
-        took = f"  model {turn.took / 1e6:.0f} ms" if turn.asked_at is not None else ""
+        _show_failures(timeline, turn.failures)
+        other = turn.model if timeline.started is None or turn.model != timeline.started.model else "model"
+        took = f"  {other} {turn.took / 1e6:.0f} ms" if turn.asked_at is not None else ""
         echo(f"{_at(timeline, turn.at)}  {style(f'step {turn.step}', bold=True)}  {short(turn.text)}{took}")
         if turn.problems:
             rejected = f"the answer was rejected: {short('; '.join(turn.problems), 160)}"
             echo(f"{INDENT}{style(rejected, fg='red')}")
         for call in turn.calls:
             _show_call(timeline, call, running=report.driven)
+    _show_failures(timeline, timeline.failures)
     if timeline.finished is not None and timeline.finished.answer:
         echo(f"\nanswer: {short(timeline.finished.answer, 400)}")
     echo("\nnext commands")
     for command, purpose in report.commands:
         echo(f"  {command}  {style(f'# {purpose}', dim=True)}")
+
+
+def _show_failures(timeline: Timeline, failures: Sequence[FailedRequest]) -> None:
+    for request in failures:
+        what = style(short(failed_request_text(request), 160), fg="yellow")
+        echo(f"{_at(timeline, request.at)}  {style(f'step {request.failed.step}', bold=True)}  {what}")
 
 
 def count_line(timeline: Timeline) -> str:
@@ -70,6 +87,10 @@ def context_lines(report: IncidentReport) -> list[str]:
         lines += _last_good_lines(report.good)
     lines += [f"held: {report.held}"] if report.held else []
     lines += [waiting_line(call) for call in timeline.waiting]
+    if timeline.model_wait is not None:
+        lines.append(
+            f"waits: {model_wait_text(timeline.model_wait)}, which failed: {short(timeline.model_wait.message, 240)}"
+        )
     lines += [f"in flight: {what}" for what in timeline.in_flight]
     lines += [f"the clock stepped back {back / 1e9:.1f} s at event {seq}" for seq, back in timeline.steps_back]
     if timeline.started is not None:
@@ -102,7 +123,7 @@ def _start_lines(report: IncidentReport) -> list[str]:
     who = f"{started.subjects.agent} for {started.subjects.user} (account {started.by.account})"
     resumed = f", resumed {resumed_text(timeline)}" if timeline.resumed else ""
     lines = [
-        f"{who}, {started.model}{scripted}, confinement {started.confinement}",
+        f"{who}, {', then '.join((started.model, *started.fallbacks))}{scripted}, confinement {started.confinement}",
         f"run {timeline.run}, began {utc(timeline.began_at)}{resumed}",
         f"task: {short(started.task)}",
     ]
@@ -115,7 +136,8 @@ def _start_lines(report: IncidentReport) -> list[str]:
     if report.budget is not None:
         limits = report.budget
         used = f"{len(timeline.turns)} of {limits.steps} steps, {len(timeline.calls)} of {limits.calls} calls"
-        lines.append(f"budget: {used}, {timeline.took / 1e9:.1f} of {limits.wall:g} s")
+        waited = f", {timeline.waited / 1e9:.1f} s of waiting for the model" if timeline.waited else ""
+        lines.append(f"budget: {used}, {(timeline.took - timeline.waited) / 1e9:.1f} of {limits.wall:g} s{waited}")
     if timeline.labels:
         lines.append(f"labels: {', '.join(timeline.labels)}")
     return lines

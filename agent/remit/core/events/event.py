@@ -14,8 +14,8 @@ NANO: Final = 1_000_000_000  # nanoseconds in a second; every recorded point in 
 class Event(FrozenModel):
     """One event of the record of a run. Events are written once and never changed.
 
-    `step` is the turn of the model, `index` the call in it, both from 0, and `attempt` the attempt of the call, from 1. Each is
-    None if the event does not belong to one.
+    `step` is the turn of the model, `index` the call in it, both from 0, and `attempt` the attempt of the call, from 1, or the
+    repeated request to the model, from 2. Each is None if the event does not belong to one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)

@@ -31,7 +31,7 @@ class RunStarted(Event):
     """Records that a run starts, for whom, and under which rules. `by` is who started it.
 
     `bundle` is the digest of the policy bundle: the object that lists every file of the workspace that the run uses.
-    `actions` are those that the model is offered. `content` says whether the record has what people, models and tools wrote.
+    `fallbacks` are the models that are asked, in this order, when `model` fails. `actions` are those that the model is offered. `content` says whether the record has what people, models and tools wrote.
     `scope` is a further bound on this run, None without one. `shrunk_from` names the run of which `remit trace shrink` made
     this one: such a run was never executed. `version` is that of Remit.
     """
@@ -43,6 +43,7 @@ class RunStarted(Event):
     task: str
     prompt: str
     model: str  # "script:script.yaml", "openai:gpt-5"
+    fallbacks: tuple[str, ...] = ()
     scripted: bool
     actions: tuple[str, ...]
     bundle: str
@@ -93,7 +94,10 @@ class PolicyChanged(Event):
 
 
 class ModelRequested(Event):
-    """Records that the model is requested now. `input_digest` covers the conversation so far and the tools offered."""
+    """Records that the model is requested now. `input_digest` covers the conversation so far and the tools offered.
+
+    `attempt` is None for the first request of a step; after a failure it counts the requests of the step, from 2.
+    """
 
     type: Literal["model.requested"] = "model.requested"
     step: int
@@ -125,11 +129,19 @@ class ModelResponded(Event):
 
 
 class ModelFailed(Event):
-    """Records that the request to the model failed, or that its response could not be read."""
+    """Records that the request to the model failed, or that its response could not be read.
+
+    `attempt` is that of the request. `model` is the model that failed. `passing` is True if the same request may succeed later.
+    `again_at` is when the run asks the next time, this model or another one of its list (Unix nanoseconds); until then it waits.
+    None: no model is left to ask, and the run ends.
+    """
 
     type: Literal["model.failed"] = "model.failed"
     step: int
     message: str
+    model: str = ""
+    passing: bool = False
+    again_at: int | None = None
 
 
 class AnswerRejected(Event):

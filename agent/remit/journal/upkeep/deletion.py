@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Final
 
 import sqlalchemy as sa
@@ -13,7 +12,6 @@ from remit.journal.storage.tables import APPROVAL, EVENT, HEAD, PAYLOAD, RUN, SE
 from remit.journal.store import Journal
 
 DELETED_AT_ONCE: Final = 500  # events in one transaction
-PAUSE_S: Final = 0.02  # between two parts; other writers come first
 
 _of: sa.BindParameter[str] = sa.bindparam("of")
 _ENDED: Final = Sql(sa.select(RUN.c.ended).where(RUN.c.run == _of))
@@ -45,10 +43,15 @@ def delete_run(journal: Journal, run: str) -> None:
 
 
 def release_space(journal: Journal) -> None:
-    """Return the disk space of deleted events to the file system."""
+    """Return the disk space of deleted events to the file system.
+
+    To be called after each run: SQLite looks through the whole list of free pages for each page that it returns.
+    """
     with journal.failing("written"):
-        while journal.database.release():
-            time.sleep(PAUSE_S)
+        more = True
+        while more:
+            with journal.letting_others_write():
+                more = journal.database.release()
 
 
 def check_ended(transaction: Transaction, run: str) -> None:

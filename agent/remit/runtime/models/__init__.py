@@ -2,6 +2,7 @@
 
     open_model("script:script.yaml") ─► ScriptedModel     turns and approvals from a file
     open_model("openai:gpt-5")       ─► LangChainModel    a provider, streamed
+    ModelList([…, …])                                     which of several models is asked now
 
 A `ModelTurn` has the arguments of each call as the text that the model streamed. They are parsed later, by the broker.
 """

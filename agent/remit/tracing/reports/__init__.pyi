@@ -5,7 +5,18 @@ from .incident import IncidentReport, incident_report
 from .reconciliation import reconcile
 from .run_diff import BundleFiles, RunCost, RunDiff, RunDifference, diff_runs, last_good_run
 from .statistics import ActionStatistics, tool_statistics
-from .timeline import Approval, CallTimeline, Timeline, build_timeline, resumed_text, unended_text, utc
+from .timeline import (
+    Approval,
+    CallTimeline,
+    FailedRequest,
+    Timeline,
+    build_timeline,
+    failed_request_text,
+    model_wait_text,
+    resumed_text,
+    unended_text,
+    utc,
+)
 from .verification import verify
 
 __all__ = [
@@ -14,6 +25,7 @@ __all__ = [
     "Approval",
     "BundleFiles",
     "CallTimeline",
+    "FailedRequest",
     "FailureSelector",
     "IncidentReport",
     "KeptWords",
@@ -29,9 +41,11 @@ __all__ = [
     "decision_rows",
     "declared_words",
     "diff_runs",
+    "failed_request_text",
     "find_failures",
     "incident_report",
     "last_good_run",
+    "model_wait_text",
     "parse_failure_selector",
     "reconcile",
     "resumed_text",

@@ -25,6 +25,7 @@ from remit.core.events import (
     ApprovalGranted,
     AttemptEnded,
     CallAnswered,
+    ModelFailed,
     ModelRequested,
     ModelResponded,
     Recorded,
@@ -38,8 +39,9 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 # Texts that are configuration: of a model, a version, an environment, an action, a role, a label, an agent.
 KEPT: Final[dict[type[BaseModel], frozenset[str]]] = {
-    RunStarted: frozenset({"model", "env", "version", "actions"}),
+    RunStarted: frozenset({"model", "fallbacks", "env", "version", "actions"}),
     ModelRequested: frozenset({"model"}),
+    ModelFailed: frozenset({"model"}),
     ModelResponded: frozenset({"response_model", "finish"}),
     Call: frozenset({"action"}),
     Subjects: frozenset({"agent"}),

@@ -45,8 +45,8 @@ class IncidentReport:
             return "erased"
         if self.held:
             return "held"
-        if self.timeline.waiting:
-            return "waiting"
+        if self.timeline.waiting or self.timeline.model_wait is not None:
+            return self.timeline.outcome
         return "running" if self.driven else "interrupted"
 
 
@@ -111,6 +111,8 @@ def _commands(report: IncidentReport, trace: Trace) -> Sequence[tuple[str, str]]
         waiting = timeline.waiting[:1]
         commands += [(f"remit approve show {run}/{call.place}", "show what needs approval") for call in waiting]
         commands.append((f"remit run --resume {run}", "continue the run after the approval"))
+    if report.state == "waiting: model":
+        commands.append((f"remit run --resume {run}", "ask the model again now, and continue the run"))
     if report.state == "held":
         commands.append(("remit stop --list", "show all holds; `remit start` lifts one"))
     if report.state in ("held", "interrupted"):

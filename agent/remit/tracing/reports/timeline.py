@@ -49,6 +49,14 @@ class AttemptedEffect:
     landed: Landed
 
 
+@dataclass(frozen=True, kw_only=True)
+class FailedRequest:
+    """One request to the model that failed, after which the run asked again. `at` is when it failed, in Unix nanoseconds."""
+
+    at: int
+    failed: ModelFailed
+
+
 @dataclass
 class AttemptTimeline:
     """One attempt of one call. `ended` None: its end is not recorded. Times are Unix nanoseconds."""
@@ -149,6 +157,7 @@ class CallTimeline:
 class TimelineTurn:
     """One turn of the model, and its calls. `asked_at` None: the request is not recorded.
 
+    `model` is the one that gave the turn, and `failures` are the requests for it that failed before, each with its time.
     `problems` says why the final answer in this turn was rejected; empty if it was not.
     """
 
@@ -157,6 +166,8 @@ class TimelineTurn:
     text: str
     asked_at: int | None = None
     usage: Usage = field(default_factory=Usage)
+    model: str = ""
+    failures: list[FailedRequest] = field(default_factory=list["FailedRequest"])
     problems: tuple[str, ...] = ()
     internal: bool = False
     calls: list[CallTimeline] = field(default_factory=list[CallTimeline])
@@ -171,8 +182,9 @@ class TimelineTurn:
 class Timeline:
     """A whole run. Times are Unix nanoseconds.
 
-    `steps_back` lists where the clock stepped back: event number and nanoseconds. `thinking` is the step of a request to the
-    model that has no answer yet.
+    `failure` is the failure of the model that ended the run, and `model_wait` the last one while the run waits to ask again.
+    `failures` are the failed requests of a step without a turn. `steps_back` lists where the clock stepped back: event number and
+    nanoseconds. `waited` is how long the run has waited for its model in all. `thinking` is the step of a request to the model that has no answer yet.
     """
 
     run: str
@@ -181,9 +193,12 @@ class Timeline:
     ended_at: int = 0
     turns: list[TimelineTurn] = field(default_factory=list[TimelineTurn])
     failure: ModelFailed | None = None
+    model_wait: ModelFailed | None = None
+    failures: list[FailedRequest] = field(default_factory=list[FailedRequest])
     finished: RunFinished | None = None
     resumed: list[RunResumed] = field(default_factory=list[RunResumed])
     edits: list[PolicyChanged] = field(default_factory=list[PolicyChanged])
+    waited: int = 0
     steps_back: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     thinking: int | None = None
 
@@ -227,9 +242,11 @@ class Timeline:
 
     @property
     def outcome(self) -> str:
-        """The outcome of a finished run; otherwise `waiting` (for approval) or `unfinished`."""
+        """The outcome of a finished run; otherwise `waiting` (for approval), `waiting: model` or `unfinished`."""
         if self.finished is not None:
             return self.finished.outcome
+        if self.model_wait is not None:
+            return "waiting: model"
         return "waiting" if self.waiting else "unfinished"
 
     @property
@@ -264,12 +281,14 @@ class Timeline:
         A loop comes before a failed call: repeated calls are usually the reason why the budget ended.
         """
         failed, loop = self.first_failure, self.loop
-        if loop is not None and self.outcome not in ("completed", "waiting"):
+        if loop is not None and self.outcome not in ("completed", "waiting", "waiting: model"):
             call, times = loop
             repeated = f"step {call.place}, {call.action}: the model made the same call {times} times"
             return repeated if call.error is None else f"{repeated}; {call.error.code}, {call.error.message}"
         if failed is not None and failed.error is not None:
             return f"step {failed.place}, {failed.action}: {failed.error.code}, {failed.error.message}"
+        if self.model_wait is not None:
+            return f"step {self.model_wait.step}: the model failed for now, {self.model_wait.message}"
         if self.failure is not None:
             return f"step {self.failure.step}: the model failed, {self.failure.message}"
         if self.finished is not None and (self.finished.code is not None or self.finished.message):
@@ -280,6 +299,21 @@ class Timeline:
 def utc(at: int) -> str:
     """Unix nanoseconds as text in UTC, to the second: `2026-11-29 03:00:00Z`."""
     return datetime.fromtimestamp(at / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def model_wait_text(failed: ModelFailed) -> str:
+    """Until when a run waits for its model, and which one failed: `until 2026-11-29 03:00:00Z for openai:x`."""
+    again = "" if failed.again_at is None else f"until {utc(failed.again_at)} "
+    return f"{again}for {failed.model}"
+
+
+def failed_request_text(request: FailedRequest) -> str:
+    """A failed request to the model, and when the run asked or asks again."""
+    failed = request.failed
+    again = max(0, (failed.again_at or 0) - request.at) / 1e9
+    after = f"again after {again:.1f} s" if again else "the next model is asked"
+    message = failed.message.partition("\n")[0]
+    return f"{failed.model} failed: {message}; {after}"
 
 
 def resumed_text(timeline: Timeline) -> str:
@@ -311,7 +345,7 @@ class _TimelineBuilder:
 
     def __init__(self) -> None:
         self.timeline = Timeline(run="")
-        self._asked_at: dict[int, int] = {}  # time of the request to the model, by step
+        self._asked: dict[int, tuple[str, int]] = {}  # the model and the time of the last request, by step
         self._calls: dict[tuple[int | None, int | None], CallTimeline] = {}
 
     def add(self, recorded: Recorded) -> None:
@@ -330,14 +364,13 @@ class _TimelineBuilder:
             case PolicyChanged() as event:
                 timeline.edits.append(event)
             case RunFinished() as event:
-                timeline.finished = event
+                timeline.finished, timeline.model_wait = event, None
             case ModelRequested() as event:
-                self._asked_at[event.step] = recorded.at
-                timeline.thinking = event.step
+                self._requested(event, recorded.at)
             case ModelResponded() as event:
                 self._answered(event, recorded.at)
             case ModelFailed() as event:
-                timeline.failure, timeline.thinking = event, None
+                self._failed(event, recorded.at)
             case AnswerRejected() as event if timeline.turns:
                 timeline.turns[-1].problems = event.problems
             case CallDecided() as event:
@@ -351,11 +384,28 @@ class _TimelineBuilder:
 
     def _answered(self, event: ModelResponded, at: int) -> None:
         text = "pre-run lookup by Remit, not shown to the model" if event.internal else event.text
-        asked_at = self._asked_at.get(event.step)
-        turn = TimelineTurn(step=event.step, at=at, text=text, asked_at=asked_at, usage=event.usage)
+        model, asked_at = self._asked.get(event.step, ("", None))
+        turn = TimelineTurn(step=event.step, at=at, text=text, asked_at=asked_at, usage=event.usage, model=model)
         turn.internal = event.internal
+        turn.failures, self.timeline.failures = self.timeline.failures, []
         self.timeline.turns.append(turn)
         self.timeline.thinking = None
+
+    def _requested(self, event: ModelRequested, at: int) -> None:
+        timeline = self.timeline
+        self._asked[event.step] = (event.model, at)
+        if timeline.model_wait is not None:
+            timeline.waited += max(0, at - timeline.failures[-1].at)
+        timeline.thinking, timeline.model_wait = event.step, None
+
+    def _failed(self, event: ModelFailed, at: int) -> None:
+        timeline = self.timeline
+        timeline.thinking = None
+        if event.again_at is None:
+            timeline.failure = event
+        else:
+            timeline.model_wait = event
+            timeline.failures.append(FailedRequest(at=at, failed=event))
 
     def _decided(self, event: CallDecided, at: int) -> None:
         call = self._calls.get((event.step, event.index))

@@ -21,7 +21,16 @@ from remit.guardrails import with_visible_characters
 from remit.policy import scope_text
 from remit.tracing import write_atomically
 from remit.tracing.reports.incident import IncidentReport
-from remit.tracing.reports.timeline import CallTimeline, Timeline, TimelineTurn, resumed_text, unended_text, utc
+from remit.tracing.reports.timeline import (
+    CallTimeline,
+    Timeline,
+    TimelineTurn,
+    failed_request_text,
+    model_wait_text,
+    resumed_text,
+    unended_text,
+    utc,
+)
 
 LONGEST: Final = 20_000  # characters of one value on the page; the trace contains the whole value
 STYLE: Final = files("remit.tracing.reports.html").joinpath("page.css").read_text()
@@ -62,7 +71,13 @@ def render_page(report: IncidentReport) -> str:
 def _head(report: IncidentReport) -> Iterator[str]:
     timeline, state = report.timeline, report.state
     good = state == "completed" and timeline.first_failure is None
-    tone = "good" if state == "completed" else "warn" if state in ("waiting", "held", "running") else "bad"
+    tone = (
+        "good"
+        if state == "completed"
+        else "warn"
+        if state in ("waiting", "waiting: model", "held", "running")
+        else "bad"
+    )
     agent = timeline.started.subjects.agent if timeline.started else "run"
     cause = _text(timeline.root_cause or "no failing call")
     yield f'<h1><span class="{tone}">{_text(state)}</span> · {_text(agent)} · run <code>{timeline.run[:8]}</code></h1>'
@@ -100,6 +115,8 @@ def _properties(report: IncidentReport) -> Iterator[tuple[str, str]]:
         yield "held", report.held
     for call in timeline.waiting:
         yield "waits for", f"approval by {call.needs} of {call.place} {call.action}"
+    if timeline.model_wait is not None:
+        yield "waits", f"{model_wait_text(timeline.model_wait)}: {timeline.model_wait.message}"
     for what in timeline.in_flight:
         yield "in flight", what
 
@@ -153,6 +170,8 @@ def _turn(timeline: Timeline, turn: TimelineTurn) -> Iterator[str]:
     began = turn.at if turn.asked_at is None else turn.asked_at
     tokens = f" · {turn.usage.input_tokens} + {turn.usage.output_tokens} tokens" if turn.usage.input_tokens else ""
     text = _text(turn.text[:400]) or '<span class="dim">(no text)</span>'
+    for request in turn.failures:
+        text += f'<br><span class="bad">{_text(failed_request_text(request))}</span>'
     if turn.problems:
         text += f'<br><span class="bad">the answer was rejected: {_text("; ".join(turn.problems))}</span>'
     yield (

@@ -1,0 +1,120 @@
+"""The log of a replayed run: it knows the recorded events, and which of them the replay has reached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from remit.core import Call, Claim, Error, Failed
+from remit.core.events import (
+    AnyEvent,
+    ApprovalRefused,
+    ApprovalRequested,
+    BudgetSpent,
+    CallAnswered,
+    EffectSettled,
+    ModelResponded,
+    Recorded,
+)
+from remit.journal import MemoryLog, Record, RunState
+
+
+class RecordEnds(Exception):
+    """The record ends here: what the run needs next was not recorded."""
+
+
+@dataclass
+class ReplayLog(MemoryLog):
+    """The log of a replayed run: it keeps appended events and maps each to the recorded event that it repeats.
+
+    With `loose`, a recorded approval also counts for the same call under other rules.
+    """
+
+    recorded: Sequence[Recorded]
+    loose: bool = True
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self.by_key = {item.key: item for item in self.recorded}
+        self.internal = sum(isinstance(item.event, ModelResponded) and item.event.internal for item in self.recorded)
+        self.reached: set[str] = set()  # keys as recorded; under other rules the replayed keys can differ
+        self._by_call: dict[tuple[int | None, int | None], list[Recorded]] = {}
+        for item in self.recorded:
+            # Events by people have no fixed place among the steps of a call, so they never count as "next".
+            if item.event is not None and not is_by_person(item.event):
+                self._by_call.setdefault((item.event.step, item.event.index), []).append(item)
+
+    def append(self, run: str, event: AnyEvent, *, durable: bool = False, claims: Sequence[Claim] = ()) -> Recorded:
+        return self.follow(run, event, self.by_key.get(self.key_then(event)))
+
+    def follow(self, run: str, event: AnyEvent, recorded: Recorded | None) -> Recorded:
+        """Keep the event, unsealed, with the time of the recorded event that it repeats."""
+        at = self._events[-1].at if self._events else 0
+        if recorded is not None:
+            self.reached.add(recorded.key)
+            at = max(at, recorded.at)
+            if isinstance(event, ApprovalRequested) and isinstance(recorded.event, ApprovalRequested):
+                # The expiry follows the version of Remit that recorded the request, not the one that replays it.
+                event = event.model_copy(update={"expires_at": recorded.event.expires_at})
+        # Built without validation: the event is valid, and this runs for each event of each replay.
+        return self.keep(
+            Recorded.model_construct(
+                run=run,
+                seq=len(self._events),
+                at=at,
+                type=event.type,
+                key=event.key,
+                prev="",
+                hash="",
+                payload_digest="",
+                salt=None,
+                event=event,
+            )
+        )
+
+    def run_state(self, record: Record, call: Call) -> RunState:
+        """The run state that a decision about that call may read."""
+        return record.state
+
+    def next_of(self, step: int | None, index: int | None) -> Recorded | None:
+        """The first recorded event of that call that has not been reached."""
+        return next((item for item in self._by_call.get((step, index), ()) if item.key not in self.reached), None)
+
+    def error_next(self, call: Call) -> Error | None:
+        """The error that the call ends with, if that is the next recorded event of the call."""
+        following = self.next_of(call.step, call.index)
+        answered = following.event if following is not None else None
+        result = answered.result if isinstance(answered, CallAnswered) else None
+        return result.error if isinstance(result, Failed) else None
+
+    def next_decided(self, step: int, index: int) -> Recorded | None:
+        """The next recorded decision of that call; only events of shared limits may come before it."""
+        following = (item for item in self._by_call.get((step, index), ()) if item.key not in self.reached)
+        return next((item for item in following if not isinstance(item.event, BudgetSpent)), None)
+
+    def latest_decided(self, step: int, index: int) -> Recorded | None:
+        """The last decision of that call that has been reached, or else the first one that is recorded."""
+        decided = [item for item in self._by_call.get((step, index), ()) if item.type == "call.decided"]
+        return next((item for item in reversed(decided) if item.key in self.reached), decided[0] if decided else None)
+
+    def key_then(self, event: AnyEvent) -> str:
+        """The key under which the record has this event.
+
+        Keys of approvals contain the digest of the recorded decision, which is another one under other rules.
+        """
+        if not self.loose or not event.type.startswith("approval."):
+            return event.key
+        # The key of a rejection does not contain the approver.
+        approver = "" if event.type == "approval.rejected" else getattr(event, "approver", "")
+        prefix, suffix = f"{event.type}/{event.step}/{event.index}/", f"/{approver}" if approver else ""
+        return next((key for key in self.by_key if key.startswith(prefix) and key.endswith(suffix)), event.key)
+
+    def event(self, key: str) -> AnyEvent | None:
+        """The recorded event of that key."""
+        recorded = self.by_key.get(key)
+        return recorded.event if recorded else None
+
+
+def is_by_person(event: AnyEvent) -> bool:
+    """True for an act of a person outside the steps of the run: a refused approval, or a settled effect."""
+    return isinstance(event, ApprovalRefused) or (isinstance(event, EffectSettled) and event.by_person)

@@ -1,0 +1,498 @@
+"""A run outlives its provider: it waits, asks again, or asks the next model, and nothing that landed is done again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remit.broker import holds as hold
+from remit.client import Remit, replay_trace
+from remit.core.errors import WorkspaceError
+from remit.core.events import NANO, ModelFailed, ModelRequested, Recorded, RunFinished, RunStarted
+from remit.core.messages import Model, ModelError
+from remit.journal import check_projections, count_runs, find_run
+from remit.replay.replayer import ReplayResult
+from remit.runtime import open_fallbacks_of
+from remit.runtime import runner as run
+from remit.runtime.models import model_list
+from remit.runtime.models.model_list import ModelList
+from remit.testing import capture_run
+from remit.tracing import open_trace
+from remit.tracing.reports import incident_report
+from remit.workspace.session import WorkspaceSession, open_session
+from support.lifecycle import RUN, Killed, die_at
+from support.openai_server import Reply
+from support.outages import BackLater, Unsteady, busy, gone, replies
+from support.principals import OPERATOR, principal
+from support.runs import DONE, Command, Played, turn
+
+Clerk = Callable[..., Path]
+PAY = turn(ledger__pay={"name": "ann", "amount": 5})
+LOOK = turn(ledger__look={"name": "ann"})
+PAID = ("ledger__pay", '{"name": "ann", "amount": 5}')
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that says nothing of when to come back is asked again after about 50 ms."""
+    monkeypatch.setattr(model_list, "FIRST_S", 0.05)
+
+
+def started(
+    folder: Path,
+    failures: Mapping[int, ModelError] | None = None,
+    *fallbacks: Model,
+    dies_at: str = "",
+    seen: Callable[[Recorded], None] | None = None,
+) -> Played | None:
+    """Run the clerk with a model that fails at these requests; None if the process died."""
+    opened = open_session(folder)
+    if dies_at:
+        die_at(opened.journal, dies_at)
+    request = run.RunRequest(
+        agent="clerk",
+        task="keep the ledger",
+        subject="user:operator",
+        by=OPERATOR,
+        model=Unsteady(run.open_model_of(opened, "clerk"), failures or {}),
+        fallbacks=fallbacks,
+        run=RUN,
+    )
+    try:
+        ended = asyncio.run(run.start_run(opened, request, on_event=seen))
+    except Killed:
+        return None
+    return Played(folder=folder, opened=opened, ended=ended)
+
+
+def ended(folder: Path, failures: Mapping[int, ModelError], *fallbacks: Model) -> Played:
+    played = started(folder, failures, *fallbacks)
+    assert played is not None
+    return played
+
+
+def resumed(folder: Path) -> Played:
+    opened = open_session(folder)
+    return Played(folder=folder, opened=opened, ended=asyncio.run(run.resume_run(opened, RUN, by=OPERATOR)))
+
+
+def replayed(opened: WorkspaceSession) -> ReplayResult:
+    return asyncio.run(replay_trace(open_trace(opened.traces, opened.journal, RUN)))
+
+
+def failures_of(played: Played) -> list[ModelFailed]:
+    return [item.event for item in played.records if isinstance(item.event, ModelFailed)]
+
+
+def asked(played: Played) -> list[tuple[int, str]]:
+    """The step and the model of each request."""
+    return [(item.event.step, item.event.model) for item in played.records if isinstance(item.event, ModelRequested)]
+
+
+def completed(played: Played, *, payments: int = 1) -> None:
+    """The run completed, each payment was made once, the lists follow from the events, and the replay reproduces it."""
+    assert played.ended.outcome == "completed", played.ended.finished
+    assert len(played.effects) == payments
+    assert check_projections(played.opened.journal) == []
+    result = replayed(played.opened)
+    assert (result.divergences, result.complete) == ((), True)
+
+
+# -- it waits, and goes on by itself -----------------------------------------------------------------------------------
+
+
+def test_a_run_goes_on_by_itself_after_its_provider_failed_in_passing(clerk: Clerk) -> None:
+    """Before the first turn, twice after a payment, and before the answer."""
+    failing = {0: busy(), 2: busy("dropped"), 3: busy("529"), 5: busy()}
+    played = ended(clerk([PAY, LOOK, DONE]), failing)
+    completed(played)
+    assert [(item.step, item.attempt, item.passing) for item in failures_of(played)] == [
+        (0, None, True),
+        (1, None, True),
+        (1, 2, True),
+        (2, None, True),
+    ]
+    assert [step for step, _ in asked(played)] == [0, 0, 1, 1, 1, 2, 2]
+
+
+def test_the_time_that_the_provider_states_is_waited(clerk: Clerk) -> None:
+    played = ended(clerk([PAY, DONE]), {1: busy(after=0.6)})
+    completed(played)
+    (failed,) = [item for item in played.records if isinstance(item.event, ModelFailed)]
+    (again,) = [item for item in played.records if item.key == "model.requested/1/-/2"]
+    assert isinstance(failed.event, ModelFailed)
+    assert failed.event.again_at is not None
+    assert 0.5 * NANO < failed.event.again_at - failed.at <= 0.6 * NANO
+    assert again.at >= failed.event.again_at
+
+
+def test_waiting_for_a_model_does_not_use_the_time_budget(clerk: Clerk) -> None:
+    played = ended(clerk([PAY, DONE], budget='wall = "1s"'), {1: busy(after=1.3)})
+    completed(played)
+
+
+def test_the_time_budget_still_ends_a_run_whose_model_is_slow(clerk: Clerk) -> None:
+    """The model fails, comes back, and then does not answer."""
+
+    class Slow(Unsteady):
+        async def think(self, *given: Any) -> Any:
+            if self.asked >= 2:
+                await asyncio.sleep(30)
+            return await super().think(*given)
+
+    folder = clerk([PAY, DONE], budget='wall = "1s"')
+    opened = open_session(folder)
+    model = Slow(run.open_model_of(opened, "clerk"), {1: busy()})
+    request = run.RunRequest(agent="clerk", task="x", subject="user:operator", by=OPERATOR, model=model, run=RUN)
+    result = asyncio.run(run.start_run(opened, request))
+    assert (result.outcome, result.finished.code if result.finished else "") == ("exhausted", "budget_exhausted")
+    assert replayed(opened).divergences == ()
+
+
+def test_each_further_failure_is_waited_twice_as_long_and_an_answer_starts_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(model_list, "FIRST_S", 1.0)
+
+    class Named:
+        name, scripted = "openai:x", False
+
+    model: Any = Named()
+    models = ModelList([model])
+
+    def pause(failure: ModelError) -> float:
+        again = models.failed(0, None, model, failure)
+        assert again is not None
+        return (again - time.time_ns()) / NANO
+
+    pauses = [pause(busy()) for _ in range(9)]
+    for count, seconds in enumerate(pauses):
+        assert min(2**count, 60) * 0.7 < seconds < min(2**count, 60) * 1.3
+    assert models.choose(0, None, "") is None
+    models.answered(model)
+    assert pause(busy()) < 1.3
+    assert 86399 < pause(busy(after=86400.0)) <= 86400
+    assert pause(busy(after=1e12)) <= 30 * 86400
+    for meaningless in (-5.0, float("nan")):
+        models.answered(model)
+        assert 0.7 < pause(busy(after=meaningless)) < 1.3
+
+
+# -- over HTTP ---------------------------------------------------------------------------------------------------------
+
+
+def served(clerk: Clerk, server: BackLater, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("OPENAI_API_KEY", "any")
+    folder = clerk([])
+    agent = folder / "agent/clerk/agent.toml"
+    named = f'model = "openai:any"\nbase_url = "{server.base_url}"'
+    agent.write_text(agent.read_text().replace('model = "script:script.yaml"', named))
+    return folder
+
+
+OUTAGES = {
+    "529": Reply(status=529, message="Overloaded"),
+    "503": Reply(status=503, message="Service Unavailable"),
+    "429": Reply(status=429, message="Rate limit reached"),
+    "dropped": Reply(text="I will now look at", ending="broken"),
+}
+
+
+@pytest.mark.parametrize("failure", OUTAGES.values(), ids=OUTAGES)
+def test_an_outage_after_a_payment_is_waited_for_and_the_payment_is_made_once(
+    clerk: Clerk, monkeypatch: pytest.MonkeyPatch, failure: Reply
+) -> None:
+    with BackLater(replies(PAID), failure=failure, seconds=0.5) as server:
+        folder = served(clerk, server, monkeypatch)
+        opened = open_session(folder)
+        request = run.RunRequest(
+            agent="clerk",
+            task="pay ann",
+            subject="user:operator",
+            by=OPERATOR,
+            model=run.open_model_of(opened, "clerk"),
+            run=RUN,
+        )
+        result = asyncio.run(run.start_run(opened, request))
+    completed(Played(folder=folder, opened=opened, ended=result))
+    assert server.failures >= 1
+
+
+def test_a_provider_that_is_back_after_five_seconds_costs_five_seconds(
+    clerk: Clerk, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the waits of a user: the command line, in a process of its own."""
+    with BackLater(replies(PAID), failure=OUTAGES["529"], seconds=5.0) as server:
+        result = command(served(clerk, server, monkeypatch), "run", "clerk", "pay ann", timeout=60)
+    assert result.code == 0, result.out + result.err
+    assert "the model failed: 'openai:any'" in result.out
+    assert "asks again in" in result.out
+    assert 2 <= server.failures <= 5
+    assert server.played == 2
+
+
+# -- it is killed, or pauses, and is resumed ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dies_at", ["model.failed", "model.requested", "attempt.ended"])
+def test_a_run_that_is_killed_around_an_outage_is_resumed_and_pays_once(clerk: Clerk, dies_at: str) -> None:
+    folder = clerk([PAY, DONE])
+    assert started(folder, {0: busy(), 2: busy(after=3600.0)}, dies_at=dies_at) is None
+    completed(resumed(folder))
+
+
+def test_a_run_that_waits_is_listed_and_shown_as_waiting_for_its_model(clerk: Clerk, command: Command) -> None:
+    folder = clerk([PAY, DONE])
+    assert started(folder, {1: busy("over capacity", after=3600.0)}, dies_at="model.failed") is None
+    opened = open_session(folder)
+    row = find_run(opened.journal, RUN)
+    assert row is not None
+    assert (row.state, count_runs(opened.journal, "waiting: model")) == ("waiting: model", 1)
+    listed = command(folder, "trace", "list", "--state", "waiting: model").out
+    assert listed.startswith(RUN[:8])
+    assert "waiting: model" in listed
+    assert command(folder, "trace", "list", "--state", "finished").out == "no runs match the filters\n"
+    shown = command(folder, "trace", "show", RUN).out
+    assert shown.startswith("waiting: model")
+    assert "for script:script.yaml, which failed: over capacity" in shown
+    assert "again after 36" in shown
+    assert f"remit run --resume {RUN[:8]}" in shown
+    assert incident_report(open_trace(opened.traces, opened.journal, RUN), opened).state == "waiting: model"
+    result = replayed(opened)
+    assert (result.divergences, result.complete) == ((), False)
+
+
+def test_a_run_waits_no_longer_than_its_agent_allows_and_is_then_paused(clerk: Clerk, command: Command) -> None:
+    """A quota that is back in an hour: the process does not wait for it, the run is not lost, and a person can go on at once."""
+    played = ended(clerk([PAY, DONE]), {1: busy("quota", after=3600.0)})
+    assert (played.ended.outcome, played.ended.finished) == (None, None)
+    assert played.ended.model_wait is not None
+    assert played.ended.model_wait.message.startswith("quota")
+    completed(resumed(played.folder))
+
+
+def test_several_failures_in_one_step_are_waited_for_no_longer_than_the_agent_allows(clerk: Clerk) -> None:
+    failing = {number: busy() for number in range(1, 50)}
+    began = time.monotonic()
+    played = ended(clerk([PAY, DONE], budget='model_wait = "300ms"'), failing)
+    assert time.monotonic() - began < 5
+    assert played.ended.model_wait is not None
+    assert 2 <= len(failures_of(played)) <= 6
+    completed(resumed(played.folder))
+
+
+def test_a_paused_run_says_until_when_it_waits_and_how_to_go_on(
+    clerk: Clerk, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with BackLater(replies(PAID), failure=OUTAGES["503"], seconds=3600.0) as server:
+        folder = served(clerk, server, monkeypatch)
+        agent = folder / "agent/clerk/agent.toml"
+        agent.write_text(agent.read_text().replace("[budget]", '[budget]\nmodel_wait = "1ms"'))
+        result = command(folder, "run", "clerk", "pay ann")
+        assert result.code == 1
+        assert "paused" in result.out
+        assert "waits until 20" in result.out
+        assert "remit run --resume" in result.out
+        name = result.out.split()[1]
+        server.seconds = 0.0
+        again = command(folder, "run", "--resume", name, "--json")
+        assert (again.code, again.json["outcome"], again.json["model_wait"]) == (0, "completed", None)
+
+
+def test_a_program_reads_that_a_run_waits_for_its_model(
+    clerk: Clerk, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with BackLater(replies(PAID), failure=OUTAGES["503"], seconds=3600.0) as server:
+        folder = served(clerk, server, monkeypatch)
+        agent = folder / "agent/clerk/agent.toml"
+        agent.write_text(agent.read_text().replace("[budget]", '[budget]\nmodel_wait = "1ms"'))
+        paused = command(folder, "run", "clerk", "pay ann", "--json")
+    assert (paused.code, paused.json["outcome"], paused.json["held"]) == (1, "waiting: model", None)
+    assert paused.json["model_wait"]["model"] == "openai:any"
+
+
+def test_a_hold_ends_the_wait_for_a_model(clerk: Clerk) -> None:
+    folder = clerk([PAY, DONE])
+
+    def seen(recorded: Recorded) -> None:
+        if isinstance(recorded.event, ModelFailed):
+            hold.set_hold(open_session(folder).journal, "agent:clerk", why="audit", by=principal("op"))
+
+    began = time.monotonic()
+    played = started(folder, {1: busy(after=60.0)}, seen=seen)
+    assert played is not None
+    assert time.monotonic() - began < 30
+    assert (played.ended.outcome, played.ended.held is not None) == (None, True)
+    hold.lift_hold(played.opened.journal, "agent:clerk", by=principal("op"))
+    completed(resumed(folder))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_runs_with_random_outages_and_kills_pay_each_payment_once_and_are_reproduced(clerk: Clerk, seed: int) -> None:
+    """Up to five failures, and a process that dies at some event, then up to five resumptions."""
+    payments = [turn(ledger__pay={"name": name, "amount": 5}) for name in ("ann", "ben", "cid")]
+    kinds = ["model.requested", "model.failed", "model.responded", "call.decided", "call.answered"]
+    chance = random.Random(seed)
+    folder = clerk([*payments, DONE])
+    failing = {chance.randrange(9): busy() for _ in range(5)}
+    played = started(folder, failing, dies_at=chance.choice(kinds))
+    for _ in range(5):
+        if played is not None and played.ended.finished is not None:
+            break
+        played = resumed(folder)
+    assert played is not None
+    completed(played, payments=3)
+
+
+# -- the next model of the list ----------------------------------------------------------------------------------------
+
+
+def scripted(folder: Path, name: str, failures: Mapping[int, ModelError] | None = None) -> Unsteady:
+    opened = open_session(folder)
+    return Unsteady(run.open_model_of(opened, "clerk"), failures or {}, name=name)
+
+
+def test_the_next_model_is_asked_at_once_and_the_first_one_again_when_its_time_has_come(clerk: Clerk) -> None:
+    class Late(Unsteady):
+        async def think(self, step: int, *given: Any) -> Any:
+            await asyncio.sleep(0.8 if step == 2 else 0)
+            return await super().think(step, *given)
+
+    folder = clerk([PAY, LOOK, LOOK, DONE])
+    second = Late(run.open_model_of(open_session(folder), "clerk"), {}, name="script:b")
+    played = ended(folder, {1: busy(after=0.7)}, second)
+    completed(played)
+    first = "script:script.yaml"
+    assert asked(played) == [(0, first), (1, first), (1, "script:b"), (2, "script:b"), (3, first)]
+
+
+def test_a_model_that_fails_for_good_is_not_asked_again_and_the_next_one_goes_on(clerk: Clerk) -> None:
+    folder = clerk([PAY, LOOK, DONE])
+    played = ended(folder, {1: gone("no credit left")}, scripted(folder, "script:b"))
+    completed(played)
+    assert [name for _, name in asked(played)] == ["script:script.yaml"] * 2 + ["script:b"] * 2
+    (failed,) = failures_of(played)
+    assert (failed.passing, failed.model) == (False, "script:script.yaml")
+
+
+def test_a_run_ends_with_the_words_of_the_last_model_when_none_is_left(clerk: Clerk) -> None:
+    folder = clerk([PAY, DONE])
+    played = ended(folder, {1: gone("the key is wrong")}, scripted(folder, "script:b", {0: gone("no such model")}))
+    finished = played.ended.finished
+    assert isinstance(finished, RunFinished)
+    assert (finished.outcome, finished.message.partition("\n")[0]) == ("failed", "no such model")
+    assert replayed(played.opened).reproduced
+    assert len(played.effects) == 1
+
+
+def test_one_model_for_good_and_one_in_passing_means_waiting_for_the_second(clerk: Clerk) -> None:
+    folder = clerk([PAY, DONE])
+    played = ended(folder, {1: gone()}, scripted(folder, "script:b", {0: busy(after=0.3)}))
+    completed(played)
+    assert [name for _, name in asked(played)] == ["script:script.yaml"] * 2 + ["script:b"] * 2
+
+
+def short_and_whole(clerk: Clerk) -> Path:
+    """An agent with two models: the first script ends after one turn, which does not pass; the second one has all turns."""
+    folder = clerk([PAY, DONE])
+    (folder / "agent/clerk/short.yaml").write_text(json.dumps({"turns": [PAY]}))
+    agent = folder / "agent/clerk/agent.toml"
+    listed = 'models = ["script:short.yaml", "script:script.yaml"]'
+    agent.write_text(agent.read_text().replace('model = "script:script.yaml"', listed))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("dies_at", "models"),
+    [
+        # The first model is asked again, because what a process knows of failures ends with it.
+        ("model.failed", ["short", "short", "short", "script"]),
+        # The request to the second model stands in the record, so that model is asked.
+        ("model.requested/1/-/2", ["short", "short", "script"]),
+    ],
+)
+def test_the_list_of_models_in_the_agents_file_is_used_recorded_and_resumed(
+    clerk: Clerk, dies_at: str, models: list[str]
+) -> None:
+    folder = short_and_whole(clerk)
+    opened = open_session(folder)
+    die_at(opened.journal, dies_at)
+    request = run.RunRequest(
+        agent="clerk",
+        task="pay",
+        subject="user:operator",
+        by=OPERATOR,
+        model=run.open_model_of(opened, "clerk"),
+        fallbacks=open_fallbacks_of(opened, "clerk"),
+        run=RUN,
+    )
+    with pytest.raises(Killed):
+        asyncio.run(run.start_run(opened, request))
+    played = resumed(folder)
+    completed(played)
+    begun = played.records[0].event
+    assert isinstance(begun, RunStarted)
+    assert (begun.model, begun.fallbacks) == ("script:short.yaml", ("script:script.yaml",))
+    assert [name for _, name in asked(played)] == [f"script:{name}.yaml" for name in models]
+
+
+def test_several_models_can_be_named_for_one_run_and_else_those_of_the_agent_are_asked(
+    clerk: Clerk, command: Command
+) -> None:
+    folder = short_and_whole(clerk)
+    listed = command(folder, "run", "clerk", "pay")
+    assert listed.code == 0, listed.out + listed.err
+    assert "script:short.yaml, then script:script.yaml" in listed.out
+    named = command(folder, "run", "clerk", "pay", "--model", "script:short.yaml")
+    assert named.code == 1
+    both = command(folder, "run", "clerk", "pay", "--model", "script:short.yaml", "--model", "script:script.yaml")
+    assert both.code == 0, both.out + both.err
+
+
+def test_a_client_asks_the_models_of_the_agent_in_order(clerk: Clerk) -> None:
+    folder = short_and_whole(clerk)
+    with Remit.open(folder) as client:
+        assert client.run("clerk", "pay").outcome == "completed"
+        assert client.run("clerk", "pay", model="script:short.yaml").outcome == "failed"
+    assert capture_run(folder, "clerk", "pay").outcome == "completed"
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("", "the key 'model' is missing"),
+        ("models = []", "'models'"),
+        ('model = "openai:x"\nmodels = ["openai:y"]', "'model' and 'models' are both there"),
+        ('models = ["openai:x", "openai:x"]', "'models' names a model twice"),
+        ('models = ["openai:x", "gpt"]', "which is not the name of a model"),
+        ('models = ["openai:x", "script:none.yaml"]', "'models' names the script 'none.yaml', which is not a file"),
+        ('models = ["openai:x"]\nbase_urls = { "openai:x" = "http://h" }', "'base_urls' names 'openai:x'"),
+        ('model = "openai:x"\nbase_urls = { "openai:y" = "ftp://h" }', "not an address"),
+    ],
+)
+def test_a_list_of_models_that_cannot_be_meant_is_refused(clerk: Clerk, text: str, what: str) -> None:
+    folder = clerk([])
+    agent = folder / "agent/clerk/agent.toml"
+    agent.write_text(agent.read_text().replace('model = "script:script.yaml"', text))
+    with pytest.raises(WorkspaceError, match=what.replace("(", r"\(")):
+        open_session(folder)
+
+
+def test_each_model_of_a_list_has_its_own_address(clerk: Clerk) -> None:
+    folder = clerk([])
+    agent = folder / "agent/clerk/agent.toml"
+    text = (
+        'models = ["openai:a", "openai:b", "anthropic:c"]\nbase_url = "http://first/v1"\n'
+        'base_urls = { "openai:b" = "http://second/v1" }'
+    )
+    agent.write_text(agent.read_text().replace('model = "script:script.yaml"', text))
+    clerk_agent = open_session(folder).workspace.agents["clerk"]
+    addresses = [clerk_agent.address_of(name) for name in (*clerk_agent.models, "openai:other")]
+    assert addresses == ["http://first/v1", "http://second/v1", None, "http://first/v1"]
