@@ -94,8 +94,8 @@ class CallTimeline:
     settled: EffectSettled | None = None
     result: Result | None = None
     labels_removed: tuple[str, ...] = ()
-    internal: bool = False
     repairs: tuple[Repair, ...] = ()
+    internal: bool = False
 
     @property
     def place(self) -> str:
@@ -414,10 +414,8 @@ class _TimelineBuilder:
     def _decided(self, event: CallDecided, at: int) -> None:
         call = self._calls.get((event.step, event.index))
         if call is None:
-            action = event.call.action if event.call else event.proposed.action
-            call = CallTimeline(
-                step=event.step, index=event.index, action=action, decided_at=at, proposed=event.proposed
-            )
+            action, proposed = event.call.action if event.call else event.proposed.action, event.proposed
+            call = CallTimeline(step=event.step, index=event.index, action=action, decided_at=at, proposed=proposed)
             self._calls[event.step, event.index] = call
             if not self.timeline.turns:  # the turn itself was erased
                 self.timeline.turns.append(TimelineTurn(step=event.step, at=at, text=""))
