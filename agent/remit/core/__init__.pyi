@@ -1,4 +1,5 @@
 from .attempts import (
+    UNDECODED,
     AddressClass,
     Change,
     Connection,
@@ -10,6 +11,7 @@ from .attempts import (
     ReachedLimit,
     ResourceUsage,
     SandboxLimit,
+    Undecoded,
 )
 from .calls import (
     BREAK_GLASS,
@@ -80,6 +82,7 @@ __all__ = [
     "NOBODY",
     "NO_SETTINGS",
     "RENAMED",
+    "UNDECODED",
     "Access",
     "AddressClass",
     "Authentication",
@@ -131,6 +134,7 @@ __all__ = [
     "Subjects",
     "Succeeded",
     "ToolSpec",
+    "Undecoded",
     "UsageError",
     "Verdict",
     "WorkspaceError",
