@@ -22,6 +22,7 @@ from remit.broker.decisions import Decider
 from remit.broker.execution import Execution, refusal_result
 from remit.broker.ports import ExecutionPorts
 from remit.core import (
+    UNDECODED,
     Call,
     Confinement,
     Decision,
@@ -423,9 +424,12 @@ class Broker:
         return failed
 
     def _record_result(self, step: int, index: int, result: Result, call: Call | None = None) -> Result:
-        """Record the result of the call, with the labels that it removes from the run and the names that it adds to the directory."""
+        """Record the result of the call, with the labels that it puts on the run and removes, and the names for the directory."""
+        labels: tuple[str, ...] = ()
         labels_removed: tuple[str, ...] = ()
         names = frozenset[str]()
+        if call is not None and isinstance(result, Failed) and result.error.details.get("reason") in UNDECODED:
+            labels = self._execution.labels(call, self.workspace.action(call.action)[1])
         if call is not None and isinstance(result, Succeeded):
             _, action = self.workspace.action(call.action)
             open_call = self.ports.run_state(self.record, call, "").open.get((step, index))
@@ -442,7 +446,12 @@ class Broker:
                 # A name that an effect created belongs to the run. A name that only repeats an argument may be untrusted.
                 names = names if trusted else names - repeated_names(self.sanitizer.arguments(call.arguments), names)
         answered = CallAnswered(
-            step=step, index=index, result=result, labels_removed=labels_removed, directory_added=tuple(sorted(names))
+            step=step,
+            index=index,
+            result=result,
+            labels=labels,
+            labels_removed=labels_removed,
+            directory_added=tuple(sorted(names)),
         )
         self.record.append(answered, durable=False)
         return result

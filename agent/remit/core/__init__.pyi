@@ -1,4 +1,5 @@
 from .attempts import (
+    UNDECODED,
     AddressClass,
     Change,
     Connection,
@@ -10,6 +11,7 @@ from .attempts import (
     ReachedLimit,
     ResourceUsage,
     SandboxLimit,
+    Undecoded,
 )
 from .calls import (
     BREAK_GLASS,
@@ -68,6 +70,7 @@ __all__ = [
     "NEXT_STEPS",
     "NOBODY",
     "RENAMED",
+    "UNDECODED",
     "Access",
     "AddressClass",
     "Authentication",
@@ -119,6 +122,7 @@ __all__ = [
     "Subjects",
     "Succeeded",
     "ToolSpec",
+    "Undecoded",
     "UsageError",
     "Verdict",
     "WorkspaceError",

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from remit.broker import CALLS_PER_TURN, ApprovalPending, Broker, too_many_calls
+from remit.broker import CALLS_PER_TURN, ApprovalPending, Broker, Hosted, too_many_calls
 from remit.core import (
     NEXT_STEPS,
     Call,
@@ -257,7 +257,8 @@ class ExternalRun:
         tool, action = self._session.workspace.action(call.action)
         assert tool.pin is not None  # the broker refuses unpinned tools before it decides
         _check_reviewed(graph_tool, tool.pin.schemas[action.name], call.action)
-        return partial(graph_tool.function, tool.manifest.limits.wall)
+        assert graph_tool.tool is not None  # a call of an unknown tool has a schema that no pin has
+        return Hosted(tool=graph_tool.tool, invoke=partial(graph_tool.function, tool.manifest.limits.wall))
 
     # -- called by the graph --
 

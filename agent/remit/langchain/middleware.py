@@ -447,4 +447,4 @@ def _graph_tool(request: ToolCallRequest, function: Function) -> GraphTool | Non
         return None
     described = describe_tool(request.tool)
     schema = {"description": described["description"], "input": described["input"]}
-    return GraphTool(schema=canonical_json(schema).decode(), function=function)
+    return GraphTool(schema=canonical_json(schema).decode(), function=function, tool=request.tool)

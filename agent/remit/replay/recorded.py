@@ -6,12 +6,14 @@ The graph and the broker are the live ones, and append to a `ReplayLog`. So a ru
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
-from remit.broker import AttemptOutcome, Broker, ProbeOutcome
+from remit.broker import AttemptOutcome, Broker, DecodedCall, ProbeOutcome, Ready
 from remit.core import (
+    UNDECODED,
     Call,
     Code,
     Confinement,
@@ -157,9 +159,17 @@ class RecordedExecutor:
             raise RecordEnds
         return ProbeOutcome(landed=settled.landed, value=settled.value, reason=settled.reason)
 
-    async def attempt(
-        self, call: Call, number: int, *, idempotency_key: str, decide: Callable[[str], bool] | None = None
-    ) -> AttemptOutcome:
+    @asynccontextmanager
+    async def decode(
+        self, call: Call, number: int, *, named: Collection[str], idempotency_key: str
+    ) -> AsyncGenerator[DecodedCall]:
+        """The recorded refusal, if the arguments were refused."""
+        error = self._log.error_next(call)
+        if error is not None and error.code == "invalid_arguments" and error.details.get("reason") in UNDECODED:
+            raise _refusal_of(error)
+        yield Ready(run=lambda _: self._attempt(call, number))
+
+    async def _attempt(self, call: Call, number: int) -> AttemptOutcome:
         ended = self._log.event(f"attempt.ended/{call.step}/{call.index}/{number}")
         if not isinstance(ended, AttemptEnded):
             raise RecordEnds

@@ -29,8 +29,10 @@ from remit.workspace.manifest import (
     Manifest,
     Pin,
     action_name,
+    check_decoded,
     check_schemas,
     command_schema,
+    named_arguments,
     pin,
     resolve,
     write_lock,
@@ -99,7 +101,7 @@ async def derive_pin(workspace: Workspace, tool: Tool, sandbox: Sandbox) -> Pin:
 
 
 def _signature_fix(problem: str) -> str:
-    """What to write for a problem of a function's signature, as `guest/serving.py` words it."""
+    """What to write for a problem of a function's signature, as `guest/decoding.py` words it."""
     if problem.endswith(("has no type", "has no return type")):
         return "give every parameter and the result a type"
     if problem.endswith("cannot be passed by name"):
@@ -236,9 +238,12 @@ async def _attempt(
     )
     assert workspace.root is not None
     values = Secrets(workspace.root).values(fresh.manifest.secrets)
-    done = await LiveExecutor(workspace, sandbox, folder, values).attempt(
-        call, 1, idempotency_key=digest({"try": canonical})
-    )
+    key, named = digest({"try": canonical}), named_arguments(action)
+    async with LiveExecutor(workspace, sandbox, folder, values).decode(
+        call, 1, named=named, idempotency_key=key
+    ) as decoded:
+        check_decoded(action, fresh.pin.schemas[action.name], canonical, decoded.arguments)
+        done = await decoded.attempt()
     sanitizer = Sanitizer(Redactor(call.run, values.values(), off=workspace.content.off), workspace.content)
     message, stderr = sanitizer.text(done.message, action=name), sanitizer.text(done.stderr, action=name)
     return call, replace(done, value=sanitizer.json(done.value, action=name), message=message, stderr=stderr)

@@ -200,6 +200,8 @@ def _tool(events: Sequence[AnyEvent], run: str, step: int, index: int) -> SpanDe
                     if value
                 }
             case Failed() as result:
+                if answered.labels:
+                    found.attributes["remit.labels"] = answered.labels
                 found.fail(result.error.code, result.error.message)
     return found
 

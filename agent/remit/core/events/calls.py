@@ -127,7 +127,8 @@ class EffectSettled(Event):
 class CallAnswered(Event):
     """Records the result of a call as the model reads it. Each call has exactly one.
 
-    `output_digest` is the digest of the result. `labels_removed` are the labels that the result removes from the run;
+    `output_digest` is the digest of the result. `labels` are those of the action, if its types refused the arguments before an
+    attempt and the model reads the words of the tool. `labels_removed` are the labels that the result removes from the run;
     `directory_added` are the resources that it adds to the directory.
     """
 
@@ -136,5 +137,6 @@ class CallAnswered(Event):
     index: int
     result: Result
     output_digest: str = ""
+    labels: tuple[str, ...] = ()
     labels_removed: tuple[str, ...] = ()
     directory_added: tuple[str, ...] = ()

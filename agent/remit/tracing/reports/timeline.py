@@ -91,6 +91,7 @@ class CallTimeline:
     attempts: list[AttemptTimeline] = field(default_factory=list[AttemptTimeline])
     settled: EffectSettled | None = None
     result: Result | None = None
+    refusal_labels: tuple[str, ...] = ()
     labels_removed: tuple[str, ...] = ()
     internal: bool = False
     repairs: tuple[Repair, ...] = ()
@@ -113,7 +114,7 @@ class CallTimeline:
         if isinstance(self.result, Succeeded):
             return self.result.labels
         ended = self.attempts[-1].ended if self.attempts else None
-        return () if ended is None else ended.labels
+        return self.refusal_labels or (() if ended is None else ended.labels)
 
     @property
     def waiting(self) -> bool:
@@ -443,5 +444,6 @@ def _update_call(call: CallTimeline, event: object, at: int) -> None:
             call.settled = event
         case CallAnswered():
             call.result, call.answered_at, call.labels_removed = event.result, at, event.labels_removed
+            call.refusal_labels = event.labels
         case _:
             pass

@@ -27,6 +27,7 @@ class HostTool(Protocol):
 
     name: str
     description: str
+    args_schema: Any  # a pydantic model of all arguments, or a JSON Schema
 
     @property
     def tool_call_schema(self) -> Any:
@@ -43,11 +44,26 @@ class ToolError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Hosted:
-    """Calls a LangChain tool as the function of an action. It returns the content of the ToolMessage."""
+    """Calls a LangChain tool as the function of an action. It returns the content of the ToolMessage.
+
+    `invoke` calls the tool in another way: in its graph.
+    """
 
     tool: HostTool
+    invoke: Callable[..., Json] | None = None
+
+    @property
+    def model(self) -> Any:
+        """The pydantic model by which LangChain validates the arguments of the model; None if it has none."""
+        every, shown = self.tool.args_schema, self.tool.tool_call_schema
+        if not hasattr(shown, "model_fields"):
+            return None
+        # The second is made of the first without what the graph injects, and without its validators of whole models.
+        return every if set(getattr(every, "model_fields", ())) == set(shown.model_fields) else shown
 
     def __call__(self, **arguments: Json) -> Json:
+        if self.invoke is not None:
+            return self.invoke(**arguments)
         given = CopyOnRead(Arguments.of(arguments))
         call = {"type": "tool_call", "name": self.tool.name, "args": given, "id": "remit"}
         try:
