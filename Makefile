@@ -13,7 +13,7 @@ BENCHES := $(sort $(wildcard tests/benchmarks/*.py))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful exact golden kills
+.PHONY: help setup run test check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful exact golden kills tiny-model
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -88,6 +88,9 @@ golden: setup  ## Record the golden traces of the current format again; refused 
 
 kills: setup  ## Kill 300 runs with -9 at random points and resume them (ARGS="--runs 3000 --seed 7 --postgres")
 	@$(BIN)/python tests/adversarial/crash.py $(ARGS)
+
+tiny-model: setup  ## Let a real model of 135M parameters drive the example agent for 30 minutes (ARGS="--minutes 5")
+	@$(BIN)/python tests/adversarial/tiny_model.py $(ARGS)
 
 bench:  ## Run every benchmark, with comparisons (bench-policy, bench-sandbox, … for one)
 	@test -n "$(BENCHES)" || { echo "error: there is no benchmark in tests/benchmarks/" >&2; exit 1; }

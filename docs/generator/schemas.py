@@ -25,6 +25,7 @@ from remit.workspace.file_schema import AgentTable, SettingsTable
 from remit.workspace.labels import LabelsTable
 from remit.workspace.limits import SharedLimitsTable
 from remit.workspace.manifest.schema import manifest_schema
+from remit.workspace.prices import PricesTable
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -60,6 +61,7 @@ FILES: Final = (
     SettingsFile(
         name="limits", path="policies/limits.toml", what="limits that all runs share", model=SharedLimitsTable
     ),
+    SettingsFile(name="prices", path="policies/prices.toml", what="what turns of each model cost", model=PricesTable),
     SettingsFile(name="labels", path="policies/labels.toml", what="labels by resource", model=LabelsTable),
     SettingsFile(name="content", path="policies/content.toml", what="content rules", model=ContentTable),
     SettingsFile(

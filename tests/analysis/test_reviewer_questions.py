@@ -293,6 +293,22 @@ def test_a_limit_over_all_runs_that_is_raised_or_gone_is_reported_and_a_lower_on
     assert found == [(sentence,), (sentence,), ()]
 
 
+def test_a_lower_price_of_a_model_is_reported_because_money_then_lasts_longer(session: Path) -> None:
+    def priced(text: str) -> str:
+        return f'[[model]]\nname = "openai:x"\ninput = 2\noutput = 10\n{text}'
+
+    file = session / "policies" / "prices.toml"
+    file.write_text(priced("cache_read = 1\n"), encoding="utf-8")
+    before, found = working_tree(session).workspace, list[tuple[str, ...]]()
+    euros = 'currency = "EUR"\n' + priced("cache_read = 1\n")
+    for text in (priced("cache_read = 0.5\n"), priced(""), priced("cache_read = 1\nturn = 1\n"), euros, ""):
+        file.write_text(text, encoding="utf-8")
+        found.append(tuple(one.text for one in permission_diff(before, working_tree(session).workspace).of("wider")))
+    lower = "turns of the model 'openai:x' now count less money, so that budgets and limits of money last longer"
+    other = "budgets and limits of money are now in EUR (were in USD)"
+    assert found == [(lower,), (), (), (other,), ()]
+
+
 def test_a_content_rule_that_is_gone_or_weaker_is_reported(session: Path) -> None:
     def rules(texts: str, do: str = "block", off: str = "") -> str:
         return f'[secrets]\noff = [{off}]\n[[phrase]]\nnote = "Stays inside"\ntext = [{texts}]\ndo = "{do}"\n'

@@ -31,6 +31,7 @@ OPTIONAL: Final = (
     "traces/checkpoints.db",
     "policies/content.toml",
     "policies/limits.toml",
+    "policies/prices.toml",
 )
 
 

@@ -315,6 +315,7 @@ def test_a_file_of_the_starter_names_its_schema_and_fits_it(file: schemas.Settin
     if not found:
         assert file.name in (
             "limits",
+            "prices",
             "labels",
             "content",
             "content-cases",

@@ -48,7 +48,8 @@ def test_a_file_that_nothing_reads_is_an_error_with_its_path(session: Path, name
 
 
 @pytest.mark.parametrize(
-    "name", ["more.csv", "NOTES.md", "limits.toml", ".gitkeep", ".rules.csv.swp", ".DS_Store", "open/more.csv"]
+    "name",
+    ["more.csv", "NOTES.md", "limits.toml", "prices.toml", ".gitkeep", ".rules.csv.swp", ".DS_Store", "open/more.csv"],
 )
 def test_a_file_that_is_read_or_cannot_be_mistaken_for_rules_is_accepted(session: Path, name: str) -> None:
     """Files in a folder with NOT_IN_FORCE are accepted too."""

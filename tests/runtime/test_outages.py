@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -246,6 +249,38 @@ def test_a_run_that_is_killed_around_an_outage_is_resumed_and_pays_once(clerk: C
     folder = clerk([PAY, DONE])
     assert started(folder, {0: busy(), 2: busy(after=3600.0)}, dies_at=dies_at) is None
     completed(resumed(folder))
+
+
+def test_a_process_that_is_killed_while_it_waits_loses_nothing(clerk: Clerk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """kill -9 of a process that waits for its provider, after the payment."""
+    with BackLater(replies(PAID), failure=OUTAGES["503"], seconds=3600.0) as server:
+        folder = served(clerk, server, monkeypatch)
+        path = os.pathsep.join([str(folder / "hosted"), *filter(None, sys.path)])
+        with subprocess.Popen(
+            [sys.executable, "-m", "remit", "run", "clerk", "pay ann", "--run-id", RUN],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": path},
+            stdout=subprocess.DEVNULL,
+        ) as process:
+            until = time.monotonic() + 60
+            while time.monotonic() < until and not is_waiting(folder):
+                assert process.poll() is None
+                time.sleep(0.1)
+            process.kill()
+        assert is_waiting(folder)
+        server.seconds = 0.0
+        completed(resumed(folder))
+
+
+def is_waiting(folder: Path) -> bool:
+    if not (folder / "traces").exists():
+        return False
+    opened = open_session(folder)
+    try:
+        row = find_run(opened.journal, RUN)
+        return row is not None and row.state == "waiting: model"
+    finally:
+        opened.journal.close()
 
 
 def test_a_run_that_waits_is_listed_and_shown_as_waiting_for_its_model(clerk: Clerk, command: Command) -> None:

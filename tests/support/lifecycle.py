@@ -29,7 +29,7 @@ from support.runs import DONE, Played, turn
 RUN: Final = "e" * 32
 LARGE: Final = [turn(ledger__pay={"name": "ann", "amount": 5000}), DONE]
 TAKES: Final = Usage(input_tokens=900, output_tokens=100)
-PRICE: Final = "[price]\ninput = 1.0\noutput = 10.0\n"
+PRICE: Final = '[[model]]\nname = "script:script.yaml"\ninput = 1.0\noutput = 10.0\n'
 
 
 class Killed(BaseException):
@@ -83,22 +83,28 @@ def another(played: Played, turns: list[dict[str, Any]], *, user: str = "user:op
 
 
 class Metered:
-    """A model that reports a fixed token usage."""
+    """A model that reports the token usage of each of its turns; the last one is that of all later turns, too."""
 
-    name = "script:script.yaml"
     scripted = True
 
-    def __init__(self, usage: Usage) -> None:
-        self._usage = usage
+    def __init__(self, *usages: Usage, name: str = "script:script.yaml") -> None:
+        self.name = name
+        self._usages = usages
 
     async def think(self, step: int, messages: Any, tools: Sequence[Any]) -> ModelTurn:
         proposed = ProposedCall(name="ledger__look", arguments=json.dumps({"name": f"a{step}"}))
-        return ModelTurn(text="", proposed_calls=(proposed,), finish="tool_calls", usage=self._usage)
+        return ModelTurn(
+            text="",
+            proposed_calls=(proposed,),
+            finish="tool_calls",
+            usage=self._usages[min(step, len(self._usages) - 1)],
+        )
 
 
-def metered(folder: Path, usage: Usage) -> Played:
-    opened = open_session(folder)
-    start = run.RunRequest(agent="clerk", task="x", subject="user:operator", by=OPERATOR, model=Metered(usage))
+def metered(folder: Path, *usages: Usage, name: str = "script:script.yaml") -> Played:
+    """A run whose model calls a tool in each turn and reports these usages, to the end of its budget."""
+    opened, model = open_session(folder), Metered(*usages, name=name)
+    start = run.RunRequest(agent="clerk", task="x", subject="user:operator", by=OPERATOR, model=model)
     return Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
 
 

@@ -1,6 +1,6 @@
 from .attempts import DecodedCall, LiveExecutor, Ready, ToolExecutor, receives_key, run_probe
 from .broker import ApprovalPending, Broker
-from .budgets import CALLS_PER_TURN, check_turn, too_many_calls, wall_end
+from .budgets import CALLS_PER_TURN, check_counted, check_turn, too_many_calls, wall_end
 from .circuit_breaker import check_circuit, count_attempt
 from .context import Moment, policy_context
 from .effects import settle_effect
@@ -23,6 +23,7 @@ __all__ = [
     "ToolExecutor",
     "action_of",
     "check_circuit",
+    "check_counted",
     "check_turn",
     "content_of",
     "count_attempt",

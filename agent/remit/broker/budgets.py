@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from decimal import Decimal
 from typing import Final
 
 from remit.core import Error, Failed, Json, Refusal
 from remit.core.events import NANO
 from remit.journal import RunState
-from remit.workspace import Agent, Budget
+from remit.workspace import Budget
 
 CALLS_PER_TURN: Final = 128  # calls of one turn; one more is recorded, to answer that all others were rejected
 _TOO_MANY: Final = f"a turn may contain {CALLS_PER_TURN} calls; this call and all later calls of the turn were rejected"
@@ -53,28 +55,30 @@ def wall_end(state: RunState, budget: Budget) -> int:
     return (state.started_at or 0) + state.waited + int(budget.wall * NANO)
 
 
-def check_turn(state: RunState, agent: Agent, step: int, now: int) -> None:
+def check_counted(state: RunState, limited: Collection[str]) -> None:
+    """Raise `budget_exhausted` if tokens or money are limited, and a turn of the run could not be counted.
+
+    A limit that cannot be counted is not ignored.
+    """
+    for limit, uncounted in (("tokens", state.unmetered), ("money", state.unpriced)):
+        if limit in limited and uncounted:
+            why = "does not report its tokens" if state.unmetered else "has no known price"
+            raise _exhausted(limit, 0, f"the model {why}, so the {limit} limit cannot be enforced")
+
+
+def check_turn(state: RunState, budget: Budget, step: int, now: int) -> None:
     """Raise `budget_exhausted` if the run cannot start another model turn."""
-    budget, tokens = agent.budget, state.input_tokens + state.output_tokens
+    tokens = state.input_tokens + state.output_tokens
     if step >= budget.steps:
         raise _exhausted("steps", budget.steps, f"the run has used all of its {budget.steps} steps")
     check_wall(state, budget, now)
-    # Fail closed: without a token count neither limit can be enforced.
-    bounded = [name for name, bound in (("tokens", budget.tokens), ("money", budget.money)) if bound is not None]
-    if bounded and state.unmetered:
-        raise _exhausted(
-            bounded[0], 0, f"the model does not report its tokens, so the {bounded[0]} limit cannot be enforced"
-        )
+    check_counted(
+        state, [name for name, bound in (("tokens", budget.tokens), ("money", budget.money)) if bound is not None]
+    )
     if budget.tokens is not None and tokens >= budget.tokens:
         raise _exhausted("tokens", budget.tokens, f"the run has used {tokens} of its {budget.tokens} tokens")
-    if budget.money is not None and cost(state, agent) >= budget.money * 1_000_000:
-        spent = f"{cost(state, agent) / 1_000_000:g}"
-        raise _exhausted("money", budget.money, f"the run has cost {spent} of its {budget.money:g}")
-
-
-def cost(state: RunState, agent: Agent) -> int:
-    """The cost of the run so far, in millionths; 0 if the agent has no token price."""
-    return 0 if agent.price is None else agent.price.of(state.input_tokens, state.output_tokens)
+    if budget.money is not None and state.cost >= Decimal(str(budget.money)):
+        raise _exhausted("money", budget.money, f"the run has cost {state.cost:.6g} of its {budget.money:g}")
 
 
 def _exhausted(limit: str, of: float, why: str) -> Refusal:

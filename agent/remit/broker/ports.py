@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Protocol
 
 from remit.core import Call, Code, Failed, Request
+from remit.core.events import Usage
 from remit.journal import Record, RunState
 from remit.policy import Policy
 from remit.workspace import Measure
@@ -68,6 +70,10 @@ class ExecutionPorts(Protocol):
 
     async def sleep(self, call: Call, seconds: float) -> None:
         """Wait before the next attempt; a hold on the call ends the wait."""
+        ...
+
+    def cost(self, step: int, model: str, usage: Usage) -> Decimal | None:
+        """The price of one turn of that model; None if the price or the tokens are not known."""
         ...
 
     async def reserve(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:

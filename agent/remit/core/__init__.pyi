@@ -56,7 +56,7 @@ from .errors import (
     UsageError,
     WorkspaceError,
 )
-from .messages import COMPLETE_FINISHES, Message, Model, ModelError, ModelTurn, ToolSpec
+from .messages import COMPLETE_FINISHES, NO_SETTINGS, Message, Model, ModelError, ModelTurn, ToolSpec, settings_of
 from .principals import DEFAULT_TENANT, NAME_OF_SUBJECT, NOBODY, Authentication, Grant, Principal, Subject, same_person
 from .renamed import RENAMED
 from .threads import in_thread, in_thread_uninterrupted
@@ -69,6 +69,7 @@ __all__ = [
     "NAME_OF_SUBJECT",
     "NEXT_STEPS",
     "NOBODY",
+    "NO_SETTINGS",
     "RENAMED",
     "UNDECODED",
     "Access",
@@ -133,4 +134,5 @@ __all__ = [
     "in_thread_uninterrupted",
     "request_digest",
     "same_person",
+    "settings_of",
 ]

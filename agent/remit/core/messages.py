@@ -7,10 +7,13 @@ from typing import Final, Literal, Protocol
 
 from remit.core.calls import FrozenModel, Json, ProposedCall
 from remit.core.errors import RemitError
-from remit.core.events import Usage
+from remit.core.events import ModelSettings, Usage
 
 # The values of `ModelTurn.finish` for a complete turn. A turn that was cut may have a cut call, so its calls must not run.
 COMPLETE_FINISHES: Final = frozenset({"stop", "tool_calls"})
+
+
+NO_SETTINGS: Final = ModelSettings()
 
 
 class ModelError(RemitError):
@@ -78,7 +81,10 @@ class ModelTurn(FrozenModel):
 
 
 class Model(Protocol):
-    """A model: it answers a conversation with its next turn."""
+    """A model: it answers a conversation with its next turn.
+
+    One that sends settings to a provider also has the attribute `settings`; see `settings_of`.
+    """
 
     @property
     def name(self) -> str:
@@ -97,3 +103,9 @@ class Model(Protocol):
             ModelError: the request failed, or the answer could not be read.
         """
         ...
+
+
+def settings_of(model: Model) -> ModelSettings:
+    """The settings that the model sends to its provider; none for a model without the attribute `settings`."""
+    settings = getattr(model, "settings", None)
+    return settings if isinstance(settings, ModelSettings) else NO_SETTINGS

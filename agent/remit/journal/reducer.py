@@ -121,6 +121,8 @@ def _answered_by_model(state: RunState, event: ModelResponded) -> RunState:
         input_tokens=state.input_tokens + (used_in or 0),
         output_tokens=state.output_tokens + (used_out or 0),
         unmetered=state.unmetered + (0 if event.internal or None not in (used_in, used_out) else 1),
+        cost=state.cost + (event.cost or 0),
+        unpriced=state.unpriced + (0 if event.internal or event.cost is not None else 1),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Final, Literal, TypeAlias
 
 from remit.core import Call, Code, Grant, MissingApproval
@@ -182,9 +183,10 @@ class RunState:
     counts, by action, the answered calls that succeeded or may have happened. `open` holds the calls between decision and
     answer by (step, index), `doubts` the effects of unknown outcome, `emergencies` the emergency approvals as (number of the
     event, time, end). `bundles` are the digests of the policy bundles that the run used. `unmetered` counts the model's turns
-    that reported no number of tokens. `model_failures` counts the failed requests of the current step; `model_wait` is the last of
-    them while the run waits to ask again, and `model_failed_at` when it was recorded. `waited` is how long the run has waited for
-    its model in all, in nanoseconds.
+    that reported no number of tokens. `cost` is the sum of the costs of its turns, of which `unpriced` have no known cost.
+    `model_failures` counts the failed requests of the current step; `model_wait` is the last of them while the run waits to ask
+    again, and `model_failed_at` when it was recorded. `waited` is how long the run has waited for its model in all, in
+    nanoseconds.
     """
 
     started: RunStarted | None = None
@@ -218,6 +220,8 @@ class RunState:
     input_tokens: int = 0
     output_tokens: int = 0
     unmetered: int = 0
+    cost: Decimal = Decimal(0)
+    unpriced: int = 0
     output_bytes: int = 0
     model_failures: int = 0
     model_wait: ModelFailed | None = None

@@ -10,10 +10,10 @@ from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 
 from remit.core import Json, ModelTurn, Principal, ProposedCall, Refusal, Result, UsageError
-from remit.core.events import ApprovalRequested, Usage
+from remit.core.events import ApprovalRequested
 from remit.core.parsing import Arguments, canonical_json
 from remit.langchain.graph_call import GraphCall
-from remit.runtime.models import finish_of
+from remit.runtime.models import finish_of, langchain_usage
 
 CHECKPOINTER: Final = "__pregel_checkpointer"  # the key in a node's configuration (a private name of LangGraph)
 PRINCIPAL: Final = "remit_principal"  # the key in `configurable` for who asks in this invocation
@@ -59,14 +59,13 @@ def same_call(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
 
 def turn_of(message: AIMessage, proposed_calls: tuple[ProposedCall, ...], earlier_text: str) -> ModelTurn:
     """The message as one turn of the model. `earlier_text` is put before its text."""
-    usage = message.usage_metadata
     metadata = cast("Mapping[str, Any]", message.response_metadata)
     text = "\n\n".join(filter(None, [earlier_text, str(message.text)]))
     return ModelTurn(
         text=text.encode("utf-8", "replace").decode(),
         proposed_calls=proposed_calls,
         finish=finish_of(metadata) or "tool_calls",
-        usage=Usage(input_tokens=usage["input_tokens"], output_tokens=usage["output_tokens"]) if usage else Usage(),
+        usage=langchain_usage(message.usage_metadata),
         response_model=str(metadata.get("model_name") or metadata.get("model") or ""),
     )
 

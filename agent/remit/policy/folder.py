@@ -14,7 +14,16 @@ from remit.policy.language.loader import FOLDER
 CASES: Final = f"{FOLDER}cases.yaml"
 NOT_IN_FORCE: Final = "NOT_IN_FORCE"  # a file with the reason why nothing in its folder is read
 READ: Final = frozenset(
-    {"model.conf", "cases.yaml", "tools.lock", "labels.toml", "limits.toml", "content.toml", "content_cases.yaml"}
+    {
+        "model.conf",
+        "cases.yaml",
+        "tools.lock",
+        "labels.toml",
+        "limits.toml",
+        "prices.toml",
+        "content.toml",
+        "content_cases.yaml",
+    }
 )
 _SUFFIXES: Final = (".csv", ".md")  # rules, and documents for people
 _LIKE_RULES: Final = (".csv", ".conf", ".yaml", ".toml", ".lock")

@@ -9,10 +9,12 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Final
 
 from remit.broker import AttemptOutcome, Broker, DecodedCall, ProbeOutcome, Ready
 from remit.core import (
+    NO_SETTINGS,
     UNDECODED,
     Call,
     Code,
@@ -45,6 +47,7 @@ from remit.core.events import (
     RunFinished,
     RunResumed,
     RunStarted,
+    Usage,
 )
 from remit.guardrails import AlreadySanitized
 from remit.journal import Record, RunState
@@ -82,11 +85,11 @@ class RecordedModels:
     def choose(self, step: int, attempt: int | None, asked: str) -> Model | None:
         requested = self._log.event(_key("model.requested", step, attempt))
         if isinstance(requested, ModelRequested):
-            return _RecordedModel(self._log, requested.model, scripted=self._started.scripted, attempt=attempt)
+            return _RecordedModel(self._log, self._started, attempt, requested)
         # A record that ends while the run waits for its model. A whole one may say that the time budget ended meanwhile.
         if attempt is not None and self._log.event("run.finished/-/-/-") is None:
             return None
-        return _RecordedModel(self._log, self._started.model, scripted=self._started.scripted, attempt=attempt)
+        return _RecordedModel(self._log, self._started, attempt)
 
     def answered(self, model: Model) -> None:
         return None
@@ -97,13 +100,16 @@ class RecordedModels:
 
 
 class _RecordedModel:
-    """Returns the recorded turns of one model. `attempt` is that of the request that it answers."""
+    """Returns the recorded turns of one model. `attempt` is that of the request that it answers, None for the first of a step."""
 
-    def __init__(self, log: ReplayLog, name: str, *, scripted: bool, attempt: int | None) -> None:
+    def __init__(
+        self, log: ReplayLog, started: RunStarted, attempt: int | None, requested: ModelRequested | None = None
+    ) -> None:
         self._log = log
         self._attempt = attempt
-        self.name = name
-        self.scripted = scripted
+        self.name = started.model if requested is None else requested.model
+        self.scripted = started.scripted
+        self.settings = NO_SETTINGS if requested is None else requested.settings
 
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
         step += self._log.internal
@@ -256,6 +262,11 @@ class RecordedPorts:
 
     async def attempt_ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
         return None
+
+    def cost(self, step: int, model: str, usage: Usage) -> Decimal | None:
+        """The recorded cost: the prices may have changed when the run was resumed."""
+        responded = self._log.event(f"model.responded/{step}/-/-")
+        return responded.cost if isinstance(responded, ModelResponded) else None
 
     async def reserve(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
         reserved = self._log.event(f"budget.spent/{step}/{'-' if call is None else call.index}/reserved")

@@ -30,7 +30,8 @@ def open_model_of(session: WorkspaceSession, name: str, spec: str | None = None)
     """The model that `spec` names; without `spec`, the first model of the agent."""
     agent = agent_of(session, name)
     spec = spec or agent.model
-    return open_model(spec, folder=session.root / "agent" / agent.name, base_url=agent.address_of(spec))
+    folder = session.root / "agent" / agent.name
+    return open_model(spec, folder=folder, base_url=agent.address_of(spec), settings=agent.model_settings)
 
 
 def open_fallbacks_of(session: WorkspaceSession, name: str) -> list[Model]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final, Literal, Protocol, TypeAlias, TypedDict
 
 from langchain_core.runnables import RunnableConfig
@@ -18,7 +19,17 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send, interrupt
 
 from remit.broker import ApprovalPending, Broker, check_turn, wall_end
-from remit.core import COMPLETE_FINISHES, Decision, Model, ModelError, ModelTurn, Refusal, ToolSpec, in_thread
+from remit.core import (
+    COMPLETE_FINISHES,
+    Decision,
+    Model,
+    ModelError,
+    ModelTurn,
+    Refusal,
+    ToolSpec,
+    in_thread,
+    settings_of,
+)
 from remit.core.events import (
     NANO,
     AnswerRejected,
@@ -30,6 +41,7 @@ from remit.core.events import (
 )
 from remit.journal import Record
 from remit.runtime.directory import directory_calls
+from remit.workspace import millionths
 
 QUICK_S: Final = 0.25  # a model that answers within this time is not watched for holds and the time limit
 NODES_PER_STEP: Final = 3  # think, decide, act: LangGraph counts each against its recursion limit
@@ -138,7 +150,7 @@ class AgentGraph:
         """True if budgets and limits allow one more turn. Otherwise ends the run."""
         agent, ports, state = self.broker.agent, self.broker.ports, self.record.state
         try:
-            check_turn(state, agent, step, ports.clock(step, -1))
+            check_turn(state, agent.budget, step, ports.clock(step, -1))
             if state.refused_in_a_row >= agent.budget.denials:
                 message = f"the last {state.refused_in_a_row} calls were all refused; the run is stopped"
                 self.record.append(RunFinished(outcome="stopped", code="denial_loop", message=message))
@@ -169,8 +181,13 @@ class AgentGraph:
 
     async def _ask_model(self, step: int, attempt: int | None, model: Model) -> ModelResponded | None:
         """Ask that model for one turn and record it. None if it failed, or if that ended the run."""
-        digest = self.record.conversation.input_digest(self.tools)
-        request = ModelRequested(step=step, attempt=attempt, model=model.name, input_digest=digest)
+        request = ModelRequested(
+            step=step,
+            attempt=attempt,
+            model=model.name,
+            settings=settings_of(model),
+            input_digest=self.record.conversation.input_digest(self.tools),
+        )
         if self.record.get(request.key) is None:
             self.record.append(request)
         await self.record.commit()
@@ -190,15 +207,13 @@ class AgentGraph:
             proposed_calls=await in_thread(turn.size, self.broker.receive, step, turn.proposed_calls),
             finish=turn.finish,
             usage=turn.usage,
+            cost=self.broker.ports.cost(step, model.name, turn.usage),
             response_model=turn.response_model,
         )
         self.record.append(response)
-        input_tokens, output_tokens = response.usage.input_tokens or 0, response.usage.output_tokens or 0
-        price = self.broker.agent.price
-        money = 0 if price is None else price.of(input_tokens, output_tokens)
-        await self.broker.ports.record_usage(
-            self.record, step, None, {"tokens": input_tokens + output_tokens, "money": money}
-        )
+        tokens = (response.usage.input_tokens or 0) + (response.usage.output_tokens or 0)
+        money = millionths(response.cost or Decimal(0))
+        await self.broker.ports.record_usage(self.record, step, None, {"tokens": tokens, "money": money})
         return response
 
     async def _failed(self, step: int, attempt: int | None, model: Model, failure: ModelError) -> None:

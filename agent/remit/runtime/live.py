@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from decimal import Decimal
 from typing import Literal
 
-from remit.broker import check_circuit, count_attempt, hold_reason
+from remit.broker import check_circuit, check_counted, count_attempt, hold_reason
 from remit.core import Call, Claim, Code, Exhausted, Failed, Refusal, Request, WorkspaceError
-from remit.core.events import NANO, BudgetSpent, PolicyChanged
+from remit.core.events import NANO, BudgetSpent, PolicyChanged, Usage
 from remit.journal import SHARED, Record, RunState
 from remit.policy import Policy, PolicyWatcher, SecondOpinion
 from remit.runtime.assembly import Recording
@@ -80,11 +81,16 @@ class LivePorts:
     async def attempt_ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
         await count_attempt(self._journal, call, attempt, code, breaker)
 
+    def cost(self, step: int, model: str, usage: Usage) -> Decimal | None:
+        return self._session.workspace.prices.cost(model, usage)
+
     async def reserve(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
         event = self._claimed(record, step, call, "reserved", amounts)
         if event is None or record.get(event[0].key) is not None:
             return
         spent, claimed = event
+        if call is None:
+            check_counted(record.state, [limit.of for limit, _ in claimed.values()])
         try:
             await record.append_claimed(spent, [replace(claim, at=spent.at) for _, claim in claimed.values()])
         except Exhausted as exhausted:

@@ -5,7 +5,7 @@ The parts of a run that depend on this machine are built here and in `assembly`;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -39,7 +39,7 @@ from remit.runtime.assembly import (
 from remit.runtime.lifecycle import Driven, ExternalGraph, RunContext, RunResult, drive_run
 from remit.runtime.one_call import OneCall
 from remit.sandbox import Sandbox
-from remit.workspace import IMPERSONATE, Agent, WorkspaceSession, check_tenant, files_of
+from remit.workspace import IMPERSONATE, PRICES, Agent, WorkspaceSession, check_tenant, files_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,15 +116,25 @@ def checked_agent(session: WorkspaceSession, request: RunRequest) -> Agent:
 
     Raises:
         Refusal: `policy_denied`: who starts it is not of the tenant of this workspace.
-        UsageError: there is no such agent, or the scope names an unknown action.
+        UsageError: there is no such agent, the scope names an unknown action, or money is limited and the model has no price.
         WorkspaceError: the rules are not valid.
     """
     check_tenant(session.workspace.settings, request.by)
     agent = agent_of(session, request.agent)
+    _check_prices(session, agent, (request.model, *request.fallbacks))
     if request.scope is not None:
         narrowed(session.policy, request.scope)
     _check_rules(session)
     return agent
+
+
+def _check_prices(session: WorkspaceSession, agent: Agent, models: Iterable[Model]) -> None:
+    """Raise UsageError if money is limited and one of the models has no price."""
+    for model in models if session.workspace.limits_money(agent.name) else ():
+        if not session.workspace.prices.knows(model.name):
+            fix = f"run `remit prices sync --model {model.name}`, or write a table of the model there"
+            what = f"the money of agent {agent.name!r} is limited, and {PRICES} has no price of {model.name!r}"
+            raise UsageError(f"{what}: {fix}")
 
 
 def _check_rules(session: WorkspaceSession) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, TypeVar
+from typing import Final, Literal, TypeAlias, TypeVar
 
 from remit.core import Failed, Json, Succeeded, call_id
 from remit.core.events import (
@@ -26,6 +26,7 @@ from remit.core.events import (
     ModelFailed,
     ModelRequested,
     ModelResponded,
+    ModelSettings,
     RunFinished,
     RunResumed,
     RunStarted,
@@ -135,6 +136,7 @@ def _chat(events: Sequence[AnyEvent], run: str, step: int) -> SpanDescription:
             "gen_ai.provider.name": _provider(asked.model),
             "gen_ai.request.model": _model(asked.model),
             "remit.input_digest": asked.input_digest,
+            **_settings(asked.settings),
         }
     if answered is not None:
         parts: list[Json] = [{"type": "text", "content": answered.text}] if answered.text else []
@@ -149,15 +151,53 @@ def _chat(events: Sequence[AnyEvent], run: str, step: int) -> SpanDescription:
         }
         if answered.response_model:
             found.attributes["gen_ai.response.model"] = answered.response_model
-        if answered.usage.input_tokens is not None:
-            found.attributes["gen_ai.usage.input_tokens"] = answered.usage.input_tokens
-        if answered.usage.output_tokens is not None:
-            found.attributes["gen_ai.usage.output_tokens"] = answered.usage.output_tokens
+        found.attributes |= _usage(answered)
     if failed is not None:
         found.fail(OTHER_ERROR, failed.message)
         found.attributes["remit.model.passing"] = failed.passing
         if failed.again_at is not None:
             found.attributes["remit.model.again_at"] = failed.again_at
+    return found
+
+
+# The names of the semantic conventions; they have none for the last two.
+_SETTINGS: Final = {
+    "temperature": "gen_ai.request.temperature",
+    "top_p": "gen_ai.request.top_p",
+    "top_k": "gen_ai.request.top_k",
+    "max_tokens": "gen_ai.request.max_tokens",
+    "seed": "gen_ai.request.seed",
+    "stop": "gen_ai.request.stop_sequences",
+    "reasoning_effort": "remit.request.reasoning_effort",
+    "extra": "remit.request.extra",
+}
+
+
+def _settings(settings: ModelSettings) -> dict[str, Attribute]:
+    """The settings that were sent."""
+    found: dict[str, Attribute] = {}
+    for name, value in settings.given.items():
+        found[_SETTINGS[name]] = value if isinstance(value, str | int | float) else _text(value)
+    return found | ({_SETTINGS["stop"]: settings.stop} if settings.stop else {})
+
+
+# The names of the semantic conventions; they have none for what stays in the cache for an hour.
+_USAGE: Final = {
+    "input_tokens": "gen_ai.usage.input_tokens",
+    "output_tokens": "gen_ai.usage.output_tokens",
+    "cache_read": "gen_ai.usage.cache_read.input_tokens",
+    "cache_write": "gen_ai.usage.cache_creation.input_tokens",
+    "cache_write_1h": "remit.usage.cache_write_1h",
+    "reasoning": "gen_ai.usage.reasoning.output_tokens",
+}
+
+
+def _usage(answered: ModelResponded) -> dict[str, Attribute]:
+    """What the turn took and what it cost, without the numbers that are not known."""
+    counted = ((name, getattr(answered.usage, field)) for field, name in _USAGE.items())
+    found: dict[str, Attribute] = {name: tokens for name, tokens in counted if tokens is not None}
+    if answered.cost is not None:
+        found["remit.cost"] = format(answered.cost, "f")
     return found
 
 

@@ -6,6 +6,7 @@ session          an open workspace with its policy and its journal
 bundle           the policy bundle: the files that a run uses, as recorded
 identity         the principal of this process, and the user of an account
 labels, limits   `policies/labels.toml`, `policies/limits.toml`
+prices           `policies/prices.toml`; price_sync writes it from genai-prices
 answer_contract  what the answer of an agent must be
 manifest/        `tool.toml`, resources of calls, pins
 """

@@ -1,12 +1,14 @@
 from .answer_contract import AnswerContract
 from .bundle import CODE_DIGESTS, IMPERSONATE, Bundle, files_of, open_bundle, read_digests, tool_specs, vocabulary
-from .definitions import RESERVED, Agent, Budget, Casbin, KeepRule, LookUp, Price, Settings, Tool, Workspace
+from .definitions import RESERVED, Agent, Budget, Casbin, KeepRule, LookUp, Settings, Tool, Workspace
 from .file_schema import MARKER
 from .files import find_workspace, read_code
 from .identity import check_tenant, principal_of_process
 from .labels import labels_of
 from .limits import LIMITS, Measure, SharedLimit, limit_claims, limit_refusal
 from .loader import load_files, load_workspace
+from .price_sync import SyncedPrices, sync_prices
+from .prices import PRICES, ModelPrice, Prices, millionths
 from .session import WorkspaceSession, load_workspace_and_policy, open_session, policy_files
 from .template import write_starter
 
@@ -15,6 +17,7 @@ __all__ = [
     "IMPERSONATE",
     "LIMITS",
     "MARKER",
+    "PRICES",
     "RESERVED",
     "Agent",
     "AnswerContract",
@@ -24,9 +27,11 @@ __all__ = [
     "KeepRule",
     "LookUp",
     "Measure",
-    "Price",
+    "ModelPrice",
+    "Prices",
     "Settings",
     "SharedLimit",
+    "SyncedPrices",
     "Tool",
     "Workspace",
     "WorkspaceSession",
@@ -39,12 +44,14 @@ __all__ = [
     "load_files",
     "load_workspace",
     "load_workspace_and_policy",
+    "millionths",
     "open_bundle",
     "open_session",
     "policy_files",
     "principal_of_process",
     "read_code",
     "read_digests",
+    "sync_prices",
     "tool_specs",
     "vocabulary",
     "write_starter",

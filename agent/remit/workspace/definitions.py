@@ -11,17 +11,19 @@ from typing import Final, Literal, TypeAlias
 from pydantic import Field
 
 from remit.core import DEFAULT_TENANT, Confinement, FrozenModel, Json, Refusal
+from remit.core.events import ModelSettings
 from remit.guardrails import Content
 from remit.workspace.answer_contract import AnswerContract
 from remit.workspace.labels import LabelRule
 from remit.workspace.limits import SharedLimit
 from remit.workspace.manifest.manifest import Action, Manifest, Pin
+from remit.workspace.prices import Prices
 
 
 class Budget(FrozenModel):
     """The limits of one run; None is no limit.
 
-    `steps` are turns of the model; `wall` is in seconds, `output` in bytes of results, `money` in the currency of `price`.
+    `steps` are turns of the model; `wall` is in seconds, `output` in bytes of results, `money` in the currency of `Prices`.
     `tries` bounds the unsuccessful tries of one thing in a row, by the model or by the broker; `retries` bounds all tries
     beyond the first; `denials` bounds the calls refused in a row. `model_wait` is how many seconds one process waits for the
     model in one step, which does not count for `wall`. `waiting` bounds the calls that wait for people at one time.
@@ -38,17 +40,6 @@ class Budget(FrozenModel):
     retries: int = 30
     denials: int = 10
     waiting: int = 5
-
-
-class Price(FrozenModel):
-    """The price of a million tokens, in a currency of the user's choice."""
-
-    input: float
-    output: float
-
-    def of(self, input_tokens: int, output_tokens: int) -> int:
-        """The cost of these tokens, in millionths of the currency."""
-        return round(input_tokens * self.input + output_tokens * self.output)
 
 
 class LookUp(FrozenModel):
@@ -87,8 +78,8 @@ class Agent(FrozenModel):
     seed: str | None = None
     accept_parsed_arguments: bool = False
     repair_calls: bool = True
+    model_settings: ModelSettings = ModelSettings()
     budget: Budget = Budget()
-    price: Price | None = None
     answer: AnswerContract | None = None
     directory: tuple[LookUp, ...] = ()
 
@@ -168,6 +159,7 @@ class Workspace:
     tools: Mapping[str, Tool]
     files: Mapping[str, bytes] = field(repr=False)
     limits: tuple[SharedLimit, ...] = ()
+    prices: Prices = Prices()
     content: Content = Content()
     labels: tuple[LabelRule, ...] = ()
 
@@ -179,6 +171,11 @@ class Workspace:
         if tool is None or action is None:
             raise Refusal("unknown_action", f"no tool of this workspace has the action {name[:64]!r}")
         return tool, action
+
+    def limits_money(self, agent: str) -> bool:
+        """True if a budget or a shared limit bounds the money of that agent: then its model needs a price."""
+        shared = any(limit.of == "money" and limit.agent in ("", agent) for limit in self.limits)
+        return shared or self.agents[agent].budget.money is not None
 
     def code(self, name: str) -> Path:
         """The folder of the tool with that name. The workspace must not be a recorded one."""

@@ -77,13 +77,6 @@ Group = Annotated[
 ]
 
 
-class PriceTable(TomlTable):
-    """The price of a million tokens of the model, in the currency of your bill."""
-
-    input: Annotated[float, Field(ge=0)] = Field(description="A million tokens that the model reads")
-    output: Annotated[float, Field(ge=0)] = Field(description="A million tokens that the model writes")
-
-
 class AnswerTable(TomlTable):
     """The requirements of the answer: one JSON object. Absent: any text."""
 
@@ -101,7 +94,9 @@ class BudgetTable(TomlTable):
     """The limits of one run. Absent: tokens, money and output are not limited."""
 
     tokens: Annotated[int, Field(ge=0)] | None = Field(default=None, description="Tokens read and written by the model")
-    money: Annotated[float, Field(ge=0)] | None = Field(default=None, description="In the currency of [price]")
+    money: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="In the currency of policies/prices.toml"
+    )
     output: Size | None = Field(default=None, description="Bytes of all results together")
     steps: Annotated[int, Field(ge=1, le=100_000)] = Field(default=30, description="Turns of the model")
     calls: Annotated[int, Field(ge=0, le=100_000)] = Field(default=60, description="Calls that are carried out")
@@ -126,6 +121,56 @@ class LookUpTable(TomlTable):
     action: str = Field(description='An action that only reads: "contacts.list"')
     args: dict[str, Json] = Field(
         default={}, description='For "{channel}", one call is made for each channel that the directory has'
+    )
+
+
+# Keys of a request that Remit writes itself.
+_OWN_KEYS: Final = frozenset(
+    {
+        "model",
+        "messages",
+        "tools",
+        "tool_choice",
+        "functions",
+        "function_call",
+        "stream",
+        "stream_options",
+        "n",
+        "options",
+    }
+)
+
+
+def _extra(value: dict[str, Json]) -> dict[str, Json]:
+    """The keys, if none is Remit's own or one that has a setting; otherwise raises the error of a validator."""
+    for key in value:
+        if key in _OWN_KEYS:
+            raise invalid(f"has {key!r}, which Remit writes itself", "remove it")
+        if key in ModelSettingsTable.model_fields:
+            raise invalid(f"has {key!r}, which is a setting of its own", f"write {key} in [model_settings]")
+    return value
+
+
+class ModelSettingsTable(TomlTable):
+    """The settings that are sent to the model's provider. Absent: the provider's own defaults."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(
+        default=None, description="How freely the model chooses its words; 0: the likeliest"
+    )
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None, description="The share of likely words from which it chooses"
+    )
+    top_k: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="The number of likely words from which it chooses"
+    )
+    max_tokens: Annotated[int, Field(ge=1)] | None = Field(default=None, description="The most tokens of one turn")
+    seed: int | None = Field(default=None, description="The same seed gives similar answers, where the provider can")
+    stop: Annotated[list[str], Field(max_length=16)] = Field(default=[], description="Texts that end a turn")
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = Field(
+        default=None, description="How long the model thinks, as its provider names it"
+    )
+    extra: Annotated[dict[str, Json], AfterValidator(_extra)] = Field(
+        default={}, description="Further keys of the request, as the provider names them"
     )
 
 
@@ -161,8 +206,8 @@ class AgentTable(TomlTable):
         default=True,
         description="Read a call that its model wrote slightly wrong, where only one reading fits the schema",
     )
+    model_settings: ModelSettingsTable = ModelSettingsTable()
     budget: BudgetTable = BudgetTable()
-    price: PriceTable | None = None
     answer: AnswerTable | None = None
     directory: list[LookUpTable] = []
 

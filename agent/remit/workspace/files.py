@@ -13,7 +13,9 @@ from remit.workspace.definitions import RESERVED
 from remit.workspace.file_schema import MARKER, plain_path
 from remit.workspace.manifest.manifest import code_digest, is_code
 
-_RULES = re.compile(r"policies/[^/]+\.(?:conf|csv)|policies/tools\.lock|policies/(?:limits|content|labels)\.toml")
+_RULES = re.compile(
+    r"policies/[^/]+\.(?:conf|csv)|policies/tools\.lock|policies/(?:limits|prices|content|labels)\.toml"
+)
 
 
 def find_workspace(start: Path) -> Path:

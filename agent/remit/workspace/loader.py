@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from remit.core import Json, Problem, Refusal, WorkspaceError
+from remit.core.events import ModelSettings
 from remit.core.parsing import (
     TomlTable,
     check_schema,
@@ -24,13 +25,14 @@ from remit.core.parsing import (
 )
 from remit.guardrails import CONTENT, Content, read_content
 from remit.workspace.answer_contract import AnswerContract
-from remit.workspace.definitions import RESERVED, Agent, Budget, KeepRule, LookUp, Price, Settings, Tool, Workspace
+from remit.workspace.definitions import RESERVED, Agent, Budget, KeepRule, LookUp, Settings, Tool, Workspace
 from remit.workspace.file_schema import MARKER, AgentTable, SettingsTable
 from remit.workspace.files import WorkspaceFiles
 from remit.workspace.labels import LABELS, LabelRule, read_labels
 from remit.workspace.limits import LIMITS, SharedLimit, read_limits
 from remit.workspace.manifest.manifest import Pin, parse_manifest
 from remit.workspace.manifest.pins import LOCK, check_schemas, read_lock
+from remit.workspace.prices import PRICES, Prices, read_prices
 
 _T = TypeVar("_T", bound=TomlTable)
 
@@ -85,18 +87,23 @@ class _Loading:
         limits = self._limits(tools, agents)
         content = self._content()
         labels = self._labels()
-        if self._problems:
-            raise WorkspaceError(self._problems)
-        return Workspace(
+        prices = self._prices()
+        workspace = Workspace(
             root=self._root,
             settings=settings,
             agents=agents,
             tools=tools,
             files=dict(self._files),
             limits=limits,
+            prices=prices or Prices(),
             content=content,
             labels=labels,
         )
+        if prices is not None:
+            self._check_prices(workspace)
+        if self._problems:
+            raise WorkspaceError(self._problems)
+        return workspace
 
     def _problem(self, file: str, line: int | None, what: str, fix: str) -> None:
         self._problems.append(Problem(file=file, line=line, what=what, fix=fix))
@@ -204,8 +211,10 @@ class _Loading:
             seed=table.seed,
             accept_parsed_arguments=table.accept_parsed_arguments,
             repair_calls=table.repair_calls,
-            budget=self._budget(file, table),
-            price=None if table.price is None else Price(input=table.price.input, output=table.price.output),
+            model_settings=ModelSettings.model_validate(
+                {**table.model_settings.model_dump(), "stop": tuple(table.model_settings.stop)}
+            ),
+            budget=_budget(table),
             answer=answer,
             directory=self._directory(file, table, tools, actions),
         )
@@ -270,38 +279,34 @@ class _Loading:
                 self._problem(file, line, fault, f"write a JSON Schema of an object in {path}")
         return AnswerContract(shape=shape, citations=given.citations, confidence=given.confidence, tries=given.tries)
 
-    def _budget(self, file: str, table: AgentTable) -> Budget:
-        given = table.budget
-        if given.money is not None and table.price is None:
-            line = toml_line(self._texts[file], "budget", "money")
-            self._problem(
-                file,
-                line,
-                "'money' is limited, and the price of a token is not known",
-                "write [price] with input and output",
-            )
-        output = None if given.output is None else size(given.output)
-        times = {"wall": duration(given.wall), "model_wait": duration(given.model_wait)}
-        return Budget.model_validate({**given.model_dump(), **times, "output": output})
-
     def _limits(self, tools: Mapping[str, Tool], agents: Mapping[str, Agent]) -> tuple[SharedLimit, ...]:
         if LIMITS not in self._texts:
             return ()
         known = [f"{tool}.{action}" for tool in tools for action in tools[tool].manifest.actions]
         try:
-            limits = read_limits(self._texts[LIMITS], actions=known, agents=tuple(agents))
+            return read_limits(self._texts[LIMITS], actions=known, agents=tuple(agents))
         except WorkspaceError as error:
             self._problems.extend(error.problems)
             return ()
-        for number, limit in enumerate(limits):
-            for name, agent in agents.items():
-                if limit.of == "money" and agent.price is None and limit.agent in ("", name):
-                    line = toml_line(self._texts[LIMITS], "limit", str(number), "of")
-                    fix = f"write [price] in agent/{name}/agent.toml"
-                    self._problem(
-                        LIMITS, line, f"money is limited, and the price of a token of agent {name!r} is not known", fix
-                    )
-        return limits
+
+    def _prices(self) -> Prices | None:
+        """The prices of the models; None if their file has problems."""
+        try:
+            return read_prices(self._texts[PRICES]) if PRICES in self._texts else Prices()
+        except WorkspaceError as error:
+            self._problems.extend(error.problems)
+            return None
+
+    def _check_prices(self, workspace: Workspace) -> None:
+        """Report each agent whose money is limited and that has a model without a price."""
+        for name, agent in workspace.agents.items():
+            file = f"agent/{name}/agent.toml"
+            for model in agent.models if workspace.limits_money(name) else ():
+                if not workspace.prices.knows(model):
+                    line = toml_line(self._texts[file], "budget", "money")
+                    what = f"the money of agent {name!r} is limited, and {PRICES} has no price of its model {model!r}"
+                    fix = f"run `remit prices sync`, or write a table of the model in {PRICES}"
+                    self._problem(file, line, what, fix)
 
     def _actions(self, file: str, table: AgentTable, tools: Mapping[str, Tool]) -> Iterable[str]:
         known = [f"{tool}.{action}" for tool in tools for action in tools[tool].manifest.actions]
@@ -373,3 +378,10 @@ class _Loading:
         table, problems = read_table(kind, document, file=file, text=text)
         self._problems.extend(problems)
         return table
+
+
+def _budget(table: AgentTable) -> Budget:
+    given = table.budget
+    output = None if given.output is None else size(given.output)
+    times = {"wall": duration(given.wall), "model_wait": duration(given.model_wait)}
+    return Budget.model_validate({**given.model_dump(), **times, "output": output})

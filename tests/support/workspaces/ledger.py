@@ -152,7 +152,7 @@ g, user:leo, role:lead
 AGENT = """
 name = "clerk"
 summary = "Keeps the ledger"
-model = "script:script.yaml"
+model = "{model}"
 prompt = "prompt.md"
 tools = ["ledger"]
 folder = "work/clerk"
@@ -172,7 +172,9 @@ def ledger_workspace(
     calls: int = 60,
     budget: str = "",
     limits: str = "",
+    prices: str = "",
     content: str = "",
+    model: str = "script:script.yaml",
     **script: Any,
 ) -> Path:
     """Write the workspace, with `turns` as the script: [{"say": …, "calls": [{"ledger__look": {…}}]}]."""
@@ -183,13 +185,15 @@ def ledger_workspace(
         + 'host_tools = ["ledger"]\nusers = ["user:operator", "user:leo", "user:bea", "user:bob"]\n\n[identity]\n"*" = "user:operator"\nlea = "user:lea"\n',
         "tools/ledger/tool.toml": TOOL,
         "policies/rules.csv": RULES,
-        "agent/clerk/agent.toml": AGENT.format(steps=steps, calls=calls, budget=budget),
+        "agent/clerk/agent.toml": AGENT.format(steps=steps, calls=calls, budget=budget, model=model),
         "agent/clerk/prompt.md": "Keep the ledger.\n",
         "agent/clerk/script.yaml": json.dumps({"turns": turns, **script}),
         "hosted/ledger_host.py": HOST,
     }
     if limits:
         files["policies/limits.toml"] = limits
+    if prices:
+        files["policies/prices.toml"] = prices
     if content:
         files["policies/content.toml"] = content
     for name, text in files.items():

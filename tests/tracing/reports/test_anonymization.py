@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from itertools import product
 from pathlib import Path
 from types import NoneType, UnionType
@@ -132,7 +133,7 @@ def filled(kind: Any, json_value: Any, pick: int = 0) -> Any:
         return tuple(filled(part, json_value, pick) for part in parts if part is not ...)
     if origin is dict:
         return {NAME: filled(parts[1], json_value, pick)}
-    return json_value if kind is Any else {str: NAME, int: 1, float: 1.0, bool: True}[kind]
+    return json_value if kind is Any else {str: NAME, int: 1, float: 1.0, bool: True, Decimal: Decimal(1)}[kind]
 
 
 def fields_with_name(model: BaseModel) -> Iterator[tuple[type[BaseModel], str]]:

@@ -21,7 +21,7 @@ def test_latency_tokens_and_cost_are_listed_by_agent_and_action(
     """Three turns of 900 tokens in and 100 out, each asking for one look; nothing is answered."""
     from remit.cli import remit
 
-    folder = clerk([DONE], budget=PRICE, steps=3)
+    folder = clerk([DONE], prices=PRICE, steps=3)
     metered(folder, TAKES)
     monkeypatch.chdir(folder)
 

@@ -15,7 +15,19 @@ from remit.core import Effect, FrozenModel, Json
 from remit.guardrails import CONTENT, Content
 from remit.sandbox.egress import Credential, Exposed, Host, parse_host
 from remit.workspace import LIMITS as SHARED
-from remit.workspace import Agent, AnswerContract, Budget, Casbin, LookUp, Price, Settings, SharedLimit, Tool, Workspace
+from remit.workspace import (
+    PRICES,
+    Agent,
+    AnswerContract,
+    Budget,
+    Casbin,
+    LookUp,
+    Prices,
+    Settings,
+    SharedLimit,
+    Tool,
+    Workspace,
+)
 from remit.workspace.manifest import Action, Breaker, Limits, Manifest, Retry
 
 Direction: TypeAlias = Literal["wider", "narrower", "unknown"]
@@ -50,6 +62,7 @@ def manifest_changes(old: Workspace, new: Workspace) -> Iterator[ManifestChange]
         yield from _compare_fields(f"agent:{name}", AGENT, before, after, where)
         yield from _compare_fields(f"agent:{name}", BUDGET, before.budget, after.budget, where)
     yield from _shared(old.limits, new.limits)
+    yield from _lower_prices(old.prices, new.prices)
     yield from _content(old.content, new.content)
 
 
@@ -61,6 +74,17 @@ def _shared(old: Iterable[SharedLimit], new: Iterable[SharedLimit]) -> Iterator[
         if most is None or most > limit.most:
             text = f"all runs together may now use more than {limit.allowance} ({limit.note})"
             yield ManifestChange(direction="wider", text=text, because=(SHARED,))
+
+
+def _lower_prices(old: Prices, new: Prices) -> Iterator[ManifestChange]:
+    """Yield models of which a price is lower: the same budget of money lasts longer. Without a price no run starts."""
+    if old.currency != new.currency:
+        text = f"budgets and limits of money are now in {new.currency} (were in {old.currency})"
+        yield ManifestChange(direction="wider", text=text, because=(PRICES,))
+    for name in sorted(old.models.keys() & new.models.keys()):
+        if old.models[name].is_ever_dearer(new.models[name]):
+            text = f"turns of the model {name!r} now count less money, so that budgets and limits of money last longer"
+            yield ManifestChange(direction="wider", text=text, because=(PRICES,))
 
 
 def _content(old: Content, new: Content) -> Iterator[ManifestChange]:
@@ -197,11 +221,6 @@ def _models(owner: str, before: Sequence[str], after: Sequence[str]) -> Iterator
         yield f"{owner} now asks the model {after[0]!r} first (was {before[0]!r})"
 
 
-def _price(owner: str, before: Price | None, after: Price | None) -> Iterator[str]:
-    if before is not None and (after is None or after.input < before.input or after.output < before.output):
-        yield f"{owner} may now use more tokens for the same money"
-
-
 def _answer(owner: str, before: AnswerContract | None, after: AnswerContract | None) -> Iterator[str]:
     if before is None:
         return
@@ -331,7 +350,7 @@ ACTION: Final[FieldTable] = {
     "run": _command,
 }
 AGENT: Final[FieldTable] = {
-    **dict.fromkeys(("name", "summary", "prompt"), "neutral"),
+    **dict.fromkeys(("name", "summary", "prompt", "model_settings"), "neutral"),
     "budget": "neutral",  # in a table of its own
     "actions": "requests",
     "models": _models,
@@ -341,7 +360,6 @@ AGENT: Final[FieldTable] = {
     "seed": _any_change("now starts with a copy of"),
     "accept_parsed_arguments": _accepted_arguments,
     "repair_calls": _repaired_calls,
-    "price": _price,
     "answer": _answer,
     "directory": _directory_lookups,
 }

@@ -76,7 +76,9 @@ def count_line(timeline: Timeline) -> str:
     failed = sum(call.error is not None and bool(call.attempts) for call in timeline.calls)
     turns = "1 turn" if len(timeline.turns) == 1 else f"{len(timeline.turns)} turns"
     calls = "1 call" if len(timeline.calls) == 1 else f"{len(timeline.calls)} calls"
-    return f"{turns}, {calls}, {refused} refused, {failed} failed, {timeline.took / 1e9:.1f} s"
+    spent = sum(turn.cost for turn in timeline.turns if turn.cost is not None)
+    cost = f", cost {spent:.4f}" if spent else ""
+    return f"{turns}, {calls}, {refused} refused, {failed} failed, {timeline.took / 1e9:.1f} s{cost}"
 
 
 def context_lines(report: IncidentReport) -> list[str]:

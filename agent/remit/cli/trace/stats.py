@@ -20,9 +20,8 @@ def show_stats(since: int | None, as_json: bool) -> None:
     from remit.workspace import open_session
 
     opened = open_session()
-    prices = {name: agent.price for name, agent in opened.workspace.agents.items()}
     runs = list_runs(opened.journal, RunQuery(since=since))
-    rows = tool_statistics((item for row in runs for item in opened.journal.events(row.run)), prices)
+    rows = tool_statistics(item for row in runs for item in opened.journal.events(row.run))
     if as_json:
         echo(json_text([asdict(row) for row in rows]))
         return

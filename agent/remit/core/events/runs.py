@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from decimal import Decimal
+from typing import Annotated, Literal, TypeAlias
 
-from remit.core.calls import Confinement, FrozenModel, ProposedCall, Scope, Subjects
+from pydantic import Field, PlainSerializer
+
+from remit.core.calls import Confinement, FrozenModel, Json, ProposedCall, Scope, Subjects
 from remit.core.errors import Code
 from remit.core.events.event import Event
 from remit.core.principals import DEFAULT_TENANT, Principal, same_person
@@ -24,6 +27,14 @@ Content: TypeAlias = Literal[
     "complete",
     "omitted",  # not recorded; the run cannot be replayed
     "anonymized",  # replaced by placeholders of the same shape
+]
+
+
+# An exact amount in the currency of `policies/prices.toml`. As JSON it is a text: "0.0037".
+Money: TypeAlias = Annotated[
+    Decimal,
+    Field(strict=False, allow_inf_nan=False),
+    PlainSerializer(lambda amount: format(amount, "f"), str),
 ]
 
 
@@ -93,27 +104,58 @@ class PolicyChanged(Event):
         return f"policy.changed/{self.count}"
 
 
-class ModelRequested(Event):
-    """Records that the model is requested now. `input_digest` covers the conversation so far and the tools offered.
+class ModelSettings(FrozenModel):
+    """The settings that are sent to a model. None, or empty: the provider's own default.
 
-    `attempt` is None for the first request of a step; after a failure it counts the requests of the step, from 2.
+    `max_tokens` bounds one turn. `extra` are further keys of the request, as the provider names them.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    reasoning_effort: str | None = None
+    extra: dict[str, Json] = Field(default_factory=dict)
+
+    @property
+    def given(self) -> dict[str, Json]:
+        """Those that are set, by name."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+
+class ModelRequested(Event):
+    """Records that the model is requested now, with these settings.
+
+    `input_digest` covers the conversation so far and the tools offered. `attempt` is None for the first request of a step; after a
+    failure it counts the requests of the step, from 2.
     """
 
     type: Literal["model.requested"] = "model.requested"
     step: int
     model: str
+    settings: ModelSettings = ModelSettings()
     input_digest: str
 
 
 class Usage(FrozenModel):
-    """Tokens as the provider counts them; None if it does not report them."""
+    """Tokens of one turn as the provider counts them; None if it does not report them.
+
+    `input_tokens` contain the tokens that were read from the provider's cache (`cache_read`) and those that were written to it
+    (`cache_write`); `cache_write_1h` are those of `cache_write` that stay for an hour. `output_tokens` contain `reasoning`.
+    """
 
     input_tokens: int | None = None
     output_tokens: int | None = None
+    cache_read: int | None = None
+    cache_write: int | None = None
+    cache_write_1h: int | None = None
+    reasoning: int | None = None
 
 
 class ModelResponded(Event):
-    """Records one turn of the model.
+    """Records one turn of the model. `cost` is its price, None if it is not known.
 
     `internal` is True for a turn that Remit makes itself, to look up what goes into the directory; the model does not read it.
     """
@@ -124,6 +166,7 @@ class ModelResponded(Event):
     proposed_calls: tuple[ProposedCall, ...] = ()
     finish: str  # "stop" | "tool_calls" | "length" | the provider's own word
     usage: Usage = Usage()
+    cost: Money | None = None
     response_model: str = ""
     internal: bool = False
 

@@ -15,9 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from remit.core import Json, Message, ModelError, ModelTurn, ProposedCall, ToolSpec, UsageError
-from remit.core.events import Usage
+from remit.core import NO_SETTINGS, Json, Message, ModelError, ModelTurn, ProposedCall, ToolSpec, UsageError
+from remit.core.events import ModelSettings, Usage
 from remit.core.parsing import load_json
+from remit.runtime.models.usage import langchain_usage
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -34,7 +35,7 @@ class Provider:
     """How to import and open one provider's LangChain class.
 
     `extra` is the optional dependency of Remit. `shows_text` is False if the provider or LangChain parses the arguments, so
-    that their text is not available.
+    that their text is not available. `settings` are the names of its settings, by ours.
     """
 
     extra: str
@@ -43,9 +44,11 @@ class Provider:
     key: str  # environment variable of the key; "" where there is none
     address: tuple[str, ...]  # environment variables of the base URL, read by the library itself
     options: Mapping[str, Any]
+    settings: Mapping[str, str]
     shows_text: bool = True
 
 
+_SAME: Final = {"temperature": "temperature", "top_p": "top_p"}
 PROVIDERS: Final[Mapping[str, Provider]] = {
     "openai": Provider(
         extra="openai",
@@ -54,6 +57,14 @@ PROVIDERS: Final[Mapping[str, Provider]] = {
         key="OPENAI_API_KEY",
         address=("OPENAI_API_BASE", "OPENAI_BASE_URL"),
         options={"stream_usage": True, "timeout": SILENCE_S, "max_retries": TRIES},
+        settings={
+            **_SAME,
+            "max_tokens": "max_tokens",
+            "seed": "seed",
+            "stop": "stop",
+            "reasoning_effort": "reasoning_effort",
+            "extra": "extra_body",
+        },
     ),
     "anthropic": Provider(
         extra="anthropic",
@@ -62,6 +73,14 @@ PROVIDERS: Final[Mapping[str, Provider]] = {
         key="ANTHROPIC_API_KEY",
         address=("ANTHROPIC_API_URL", "ANTHROPIC_BASE_URL"),
         options={"stream_usage": True, "timeout": SILENCE_S, "max_retries": TRIES},
+        settings={
+            **_SAME,
+            "top_k": "top_k",
+            "max_tokens": "max_tokens",
+            "stop": "stop",
+            "reasoning_effort": "effort",
+            "extra": "model_kwargs",
+        },
     ),
     "ollama": Provider(
         extra="ollama",
@@ -70,6 +89,14 @@ PROVIDERS: Final[Mapping[str, Provider]] = {
         key="",
         address=("OLLAMA_HOST",),
         options={"client_kwargs": {"timeout": SILENCE_S}},
+        settings={
+            **_SAME,
+            "top_k": "top_k",
+            "max_tokens": "num_predict",
+            "seed": "seed",
+            "stop": "stop",
+            "reasoning_effort": "reasoning",
+        },
         shows_text=False,
     ),
 }
@@ -78,16 +105,25 @@ PROVIDERS: Final[Mapping[str, Provider]] = {
 class LangChainModel:
     """A provider's chat model. It is streamed, because only the stream has the arguments as the model wrote them."""
 
-    def __init__(self, provider: Provider, model: str, *, name: str, base_url: str | None = None) -> None:
+    def __init__(
+        self,
+        provider: Provider,
+        model: str,
+        *,
+        name: str,
+        base_url: str | None = None,
+        settings: ModelSettings = NO_SETTINGS,
+    ) -> None:
         self.scripted = False
         self.name = name
+        self.settings = settings
         self._provider = provider
         self._secret = os.environ.get(provider.key, "") if provider.key else ""
         self._chat = self._open(model, base_url)
 
     def _open(self, model: str, base_url: str | None) -> BaseChatModel:
         provider = self._provider
-        options: dict[str, Any] = {**provider.options, "model": model}
+        options: dict[str, Any] = {**provider.options, **self._sent_settings(), "model": model}
         if base_url:
             options["base_url"] = base_url
         if provider.key and not self._secret:
@@ -106,6 +142,17 @@ class LangChainModel:
             return cast("BaseChatModel", factory(**options))
         except Exception as error:
             raise UsageError(f"{self.name!r} cannot be opened: {self._clean(str(error))}") from error
+
+    def _sent_settings(self) -> dict[str, Json]:
+        """The settings by the names of the library. Raises UsageError for one that the provider does not have."""
+        names = self._provider.settings
+        for name in self.settings.given:
+            if name not in names:
+                raise UsageError(
+                    f"{self.name!r} has no setting {name!r}: remove it from [model_settings] in agent.toml; "
+                    f"it has {', '.join(names)}"
+                )
+        return {names[name]: value for name, value in self.settings.given.items()}
 
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
         """Ask the provider for the next turn. Raises ModelError for every failure of the provider or its library."""
@@ -215,8 +262,7 @@ class _StreamedTurn:
         self._by_index: dict[int | str | None, _StreamedCall] = {}
         self._finish = ""
         self._model = ""
-        self._input: int | None = None
-        self._output: int | None = None
+        self._usage = Usage()
         self._characters = 0
 
     def add(self, chunk: AIMessageChunk) -> None:
@@ -248,7 +294,7 @@ class _StreamedTurn:
         usage = chunk.usage_metadata
         if usage:
             # Some servers send the count in every chunk, each from the start of the turn: the last one is right.
-            self._input, self._output = usage["input_tokens"], usage["output_tokens"]
+            self._usage = langchain_usage(usage)
 
     def _count(self, text: str) -> None:
         self._characters += len(text)
@@ -269,7 +315,7 @@ class _StreamedTurn:
             text=_without_surrogates("".join(self._text), lambda _: "\ufffd"),
             proposed_calls=tuple(call.proposed() for call in self._calls),
             finish=finish,
-            usage=Usage(input_tokens=self._input, output_tokens=self._output),
+            usage=self._usage,
             response_model=self._model,
         )
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from remit.core import Model, UsageError
+from remit.core import NO_SETTINGS, Model, UsageError
+from remit.core.events import ModelSettings
 from remit.runtime.models.langchain import PROVIDERS, LangChainModel
 from remit.runtime.models.scripted import ScriptedModel
 
 
-def open_model(spec: str, *, folder: Path, base_url: str | None = None) -> Model:
-    """The model that `spec` names; a script's path is relative to `folder`.
+def open_model(spec: str, *, folder: Path, base_url: str | None = None, settings: ModelSettings = NO_SETTINGS) -> Model:
+    """The model that `spec` names, which sends `settings` to its provider. A script's path is relative to `folder`.
 
     Raises:
-        UsageError: the name is not valid, or the provider's package or key is missing.
+        UsageError: the name is not valid, the provider's package or key is missing, or it has no such setting.
         WorkspaceError: the script cannot be read.
     """
     provider, colon, model = spec.partition(":")
@@ -23,7 +24,7 @@ def open_model(spec: str, *, folder: Path, base_url: str | None = None) -> Model
         return ScriptedModel.read(folder / model, name=spec)
     if provider not in PROVIDERS:
         raise UsageError(f"{spec!r}: unknown model provider {provider!r}: write {_forms()}")
-    return LangChainModel(PROVIDERS[provider], model, name=spec, base_url=base_url)
+    return LangChainModel(PROVIDERS[provider], model, name=spec, base_url=base_url, settings=settings)
 
 
 def _forms() -> str:

@@ -28,6 +28,7 @@ from remit.core.events import (
     ModelFailed,
     ModelRequested,
     ModelResponded,
+    ModelSettings,
     Recorded,
     RunStarted,
 )
@@ -41,6 +42,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 KEPT: Final[dict[type[BaseModel], frozenset[str]]] = {
     RunStarted: frozenset({"model", "fallbacks", "env", "version", "actions"}),
     ModelRequested: frozenset({"model"}),
+    ModelSettings: frozenset({"reasoning_effort"}),
     ModelFailed: frozenset({"model"}),
     ModelResponded: frozenset({"response_model", "finish"}),
     Call: frozenset({"action"}),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from remit.core import Failed
 from remit.core.events import CallAnswered, CallDecided, ModelRequested, ModelResponded, Recorded, RunStarted
-from remit.workspace import Price
 
 ANSWER = "(answer)"  # turns of the model without a call
 
@@ -17,7 +17,8 @@ ANSWER = "(answer)"  # turns of the model without a call
 class ActionStatistics:
     """The figures of one agent and one action. Seconds are from the last decision to the result, or of the turn itself.
 
-    The tokens of a turn are divided equally among its calls. `cost` is None if `agent.toml` has no price of tokens.
+    The tokens and the cost of a turn are divided equally among its calls. `cost` is the sum of the costs that were recorded, None
+    if a turn has none: its model had no price, or reported no tokens.
     """
 
     agent: str
@@ -40,13 +41,11 @@ class _Sums:
     seconds: list[float] = field(default_factory=list[float])
     input_tokens: float = 0.0
     output_tokens: float = 0.0
+    cost: Decimal | None = Decimal(0)
 
 
-def tool_statistics(records: Iterable[Recorded], prices: Mapping[str, Price | None]) -> tuple[ActionStatistics, ...]:
-    """The rows, sorted by agent and then action.
-
-    `records` are the events of runs, in order within each run; `prices` are by agent.
-    """
+def tool_statistics(records: Iterable[Recorded]) -> tuple[ActionStatistics, ...]:
+    """The rows, sorted by agent and then action. `records` are the events of runs, in order within each run."""
     sums: defaultdict[tuple[str, str], _Sums] = defaultdict(_Sums)
     agents: dict[str, str] = {}
     asked_at: dict[tuple[str, int], int] = {}
@@ -68,7 +67,7 @@ def tool_statistics(records: Iterable[Recorded], prices: Mapping[str, Price | No
                 _call(sums[agent, name], event, (item.at - at) / 1e9)
             case _:
                 pass
-    return tuple(_row(name, entry, prices.get(name[0])) for name, entry in sorted(sums.items()))
+    return tuple(_row(name, entry) for name, entry in sorted(sums.items()))
 
 
 def _turn(sums: defaultdict[tuple[str, str], _Sums], agent: str, event: ModelResponded, seconds: float) -> None:
@@ -77,6 +76,8 @@ def _turn(sums: defaultdict[tuple[str, str], _Sums], agent: str, event: ModelRes
         entry = sums[agent, name]
         entry.input_tokens += (event.usage.input_tokens or 0) / len(names)
         entry.output_tokens += (event.usage.output_tokens or 0) / len(names)
+        if not event.internal:
+            entry.cost = None if entry.cost is None or event.cost is None else entry.cost + event.cost / len(names)
     if not event.proposed_calls:
         sums[agent, ANSWER].calls += 1
         sums[agent, ANSWER].seconds.append(seconds)
@@ -90,8 +91,7 @@ def _call(entry: _Sums, event: CallAnswered, seconds: float) -> None:
         entry.failed += not event.result.refused
 
 
-def _row(name: tuple[str, str], entry: _Sums, price: Price | None) -> ActionStatistics:
-    input_tokens, output_tokens = round(entry.input_tokens), round(entry.output_tokens)
+def _row(name: tuple[str, str], entry: _Sums) -> ActionStatistics:
     return ActionStatistics(
         agent=name[0],
         action=name[1],
@@ -100,9 +100,9 @@ def _row(name: tuple[str, str], entry: _Sums, price: Price | None) -> ActionStat
         failed=entry.failed,
         p50_s=percentile(entry.seconds, 50),
         p95_s=percentile(entry.seconds, 95),
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        cost=None if price is None else price.of(input_tokens, output_tokens) / 1_000_000,
+        input_tokens=round(entry.input_tokens),
+        output_tokens=round(entry.output_tokens),
+        cost=None if entry.cost is None else float(entry.cost),
     )
 
 

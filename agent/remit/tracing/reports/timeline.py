@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Final, TypeAlias
 
 from remit.core import Decision, Error, Failed, Json, Landed, ProposedCall, Repair, Result, Succeeded
@@ -167,6 +168,7 @@ class TimelineTurn:
     text: str
     asked_at: int | None = None
     usage: Usage = field(default_factory=Usage)
+    cost: Decimal | None = None
     model: str = ""
     failures: list[FailedRequest] = field(default_factory=list["FailedRequest"])
     problems: tuple[str, ...] = ()
@@ -387,6 +389,7 @@ class _TimelineBuilder:
         text = "pre-run lookup by Remit, not shown to the model" if event.internal else event.text
         model, asked_at = self._asked.get(event.step, ("", None))
         turn = TimelineTurn(step=event.step, at=at, text=text, asked_at=asked_at, usage=event.usage, model=model)
+        turn.cost = event.cost
         turn.internal = event.internal
         turn.failures, self.timeline.failures = self.timeline.failures, []
         self.timeline.turns.append(turn)

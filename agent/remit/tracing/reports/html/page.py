@@ -169,6 +169,8 @@ def _timeline(timeline: Timeline, *, running: bool | None) -> Iterator[str]:
 def _turn(timeline: Timeline, turn: TimelineTurn) -> Iterator[str]:
     began = turn.at if turn.asked_at is None else turn.asked_at
     tokens = f" · {turn.usage.input_tokens} + {turn.usage.output_tokens} tokens" if turn.usage.input_tokens else ""
+    tokens += f", {turn.usage.cache_read} from the cache" if turn.usage.cache_read else ""
+    tokens += f", cost {turn.cost:.4f}" if turn.cost else ""
     text = _text(turn.text[:400]) or '<span class="dim">(no text)</span>'
     for request in turn.failures:
         text += f'<br><span class="bad">{_text(failed_request_text(request))}</span>'
