@@ -20,7 +20,7 @@ from support.runs import Played
 from support.workspaces.typed import Bank, bank
 
 LIMIT: Final = """
-def low(value: float) -> float:
+def _low(value: float) -> float:
     if value > 100:
         raise ValueError("more than 100 needs a second pair of eyes")
     return value
@@ -35,16 +35,16 @@ class Order(BaseModel):
             raise ValueError("more than 100 needs a second pair of eyes")
         return self
 
-def annotated(to: str, amount: Annotated[float, AfterValidator(low)]) -> str:
+def annotated(to: str, amount: Annotated[float, AfterValidator(_low)]) -> str:
     return entered(amount)
 
 def whole(to: str, order: Order) -> str:
     return entered(order.amount)
 
-def inside(to: str, amounts: dict[str, list[Annotated[float, AfterValidator(low)]]]) -> str:
+def inside(to: str, amounts: dict[str, list[Annotated[float, AfterValidator(_low)]]]) -> str:
     return entered(sum(map(sum, amounts.values())))
 
-def optional(to: str, amount: Annotated[float, AfterValidator(low)] | None = None) -> str:
+def optional(to: str, amount: Annotated[float, AfterValidator(_low)] | None = None) -> str:
     return entered(amount)
 """
 SHIFTED: Final = """
@@ -373,7 +373,7 @@ def test_the_time_of_a_validator_in_this_process_is_bounded(hosted: Callable[...
 def test_an_import_that_fails_is_an_attempt_without_an_effect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is no fault of the arguments, and nothing is in doubt. A tool that cannot be imported is not kept warm."""
     made = bank(tmp_path, LIMIT + '\nif "BANK_STOP" in os.environ:\n    raise RuntimeError("cannot start")\n',
-        limits='\n[at_most]\nenv = ["BANK_STOP"]\n')  # fmt: skip
+        limits='\n[always]\nenv = ["BANK_STOP"]\n')  # fmt: skip
     monkeypatch.setenv("BANK_STOP", "1")
     played = made.play({"annotated": {"to": "a1", "amount": 7}})
     (ended,) = [item.event for item in played.records if isinstance(item.event, AttemptEnded)]

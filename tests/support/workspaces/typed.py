@@ -103,6 +103,7 @@ def bank(
     host = 'host = "bank_host:ACTIONS"' if hosted else ""
     manifest = _TOOL.format(source="host" if hosted else "python", host=host)
     shown = json.dumps(list(touches))
+    manifest += "" if hosted else '\n[at_most]\nstores = ["ledger"]\n'
     manifest += "".join(_ACTION.format(name=name, touches=shown, effect=effect) for name in names) + limits
     code = HEAD + source
     every = "".join(
