@@ -73,7 +73,7 @@ def test_a_run_with_repaired_calls_is_reproduced(play: Play) -> None:
     assert replayed(played).reproduced
 
 
-def test_trace_show_tells_what_was_repaired(play: Play, command: Command) -> None:
+def test_trace_show_lists_what_was_repaired(play: Play, command: Command) -> None:
     played = play([raw(" ledger__pay", PAID), DONE])
     out = command(played.folder, "trace", "show", played.ended.run).out
     assert "repaired: the name of the call was read without what surrounds it" in out

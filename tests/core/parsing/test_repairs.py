@@ -59,14 +59,14 @@ def read(arguments: Any, *, repair: bool = True) -> tuple[dict[str, Any], list[t
         ({"mixed": "[1, 2]"}, {"mixed": [1, 2]}, "decoded", "mixed"),
     ],
 )
-def test_what_has_one_reading_is_read_so_and_the_place_is_told(
+def test_what_has_one_reading_is_read_so_and_the_place_is_recorded(
     written: dict[str, Any], read_as: dict[str, Any], kind: str, at: str
 ) -> None:
     assert read({**GOOD, **written}) == ({**GOOD, **read_as}, [(kind, at)])
     assert read({**GOOD, **written}, repair=False) == ({**GOOD, **written}, [])
 
 
-def test_several_repairs_of_one_call_are_all_told() -> None:
+def test_several_repairs_of_one_call_are_all_recorded() -> None:
     written = {**GOOD, "lines": None, "filters": json.dumps([{"column": "c", "values": "[3]", "limit": None}])}
     found, repairs = read(written)
     assert found == {**GOOD, "filters": [{"column": "c", "values": [3]}]}
