@@ -61,12 +61,12 @@ def test_pairs_of_a_hundred_forms_agree_or_the_form_cannot_be_pinned() -> None:
         pinned.append(name)
         schema = schema_of(function)
         assert isinstance(schema, ActionSchema)
-        wanted = PAIRS * 3 // (2 * len(FORMS))  # some forms have few values
-        for seed in range(1, 2 + wanted // 20):
-            made, found = outcomes(function, schema, min(40, wanted), seed=seed)
+        expected = PAIRS * 3 // (2 * len(FORMS))  # some forms have few values
+        for seed in range(1, 2 + expected // 20):
+            made, found = outcomes(function, schema, min(40, expected), seed=seed)
             assert disagreements({"f": schema}, made, found, file=name) == (), name
             compared[name] += len(made["f"]["arguments"]) + len(made["f"]["results"])
-            if compared[name] >= wanted:
+            if compared[name] >= expected:
                 break
     assert len(FORMS) - len(pinned) <= 5
     assert compared.total() >= PAIRS
@@ -138,11 +138,11 @@ def pinning(folder: Path, source: str) -> str:
     return ""
 
 
-def test_a_tool_whose_types_disagree_cannot_be_pinned_and_the_example_and_the_fix_are_told(tmp_path: Path) -> None:
-    told = pinning(tmp_path, source_of(DISAGREEING["another published type"][0]))
-    assert 'its schema accepts {"x": ' in told
-    assert "valid integer" in told
-    assert "remove what overrides the schema" in told
+def test_a_tool_whose_types_disagree_cannot_be_pinned_and_the_example_and_the_fix_are_shown(tmp_path: Path) -> None:
+    message = pinning(tmp_path, source_of(DISAGREEING["another published type"][0]))
+    assert 'its schema accepts {"x": ' in message
+    assert "valid integer" in message
+    assert "remove what overrides the schema" in message
 
 
 def test_validators_run_at_the_pin_without_effects_and_a_slow_one_ends(tmp_path: Path) -> None:

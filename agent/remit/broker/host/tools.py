@@ -136,7 +136,7 @@ def describe_host(manifest: Manifest) -> dict[str, dict[str, Json]]:
 
 
 def try_host(manifest: Manifest, examples: Mapping[str, Mapping[str, Sequence[Json]]]) -> dict[str, Json]:
-    """What became of examples of `arguments` and `results` of the functions by action, as the sandbox tells it for other tools.
+    """What became of examples of `arguments` and `results` of the functions by action, as the sandbox reports it for other tools.
 
     LangChain tools are left out: LangChain makes their schemas from the models by which it validates.
     """
