@@ -11,6 +11,7 @@ from typing import Final
 
 from generator.markdown import code, one_of, table
 from remit.runtime.models.langchain import PROVIDERS
+from remit.runtime.models.wire.chat_completions import ADDRESSES, KEY, OPTIONAL_HEADERS
 from remit.sandbox.cgroups import VARIABLE
 from remit.tracing.attributes import CONTENT
 from remit.tracing.metrics import GAUGES, INSTRUMENTS
@@ -318,11 +319,14 @@ VARIABLES: Final[Mapping[str, str]] = {
 
 def provider_variables() -> Iterator[tuple[str, str]]:
     """The variables of the providers of models, with their meaning."""
-    for name, provider in PROVIDERS.items():
-        if provider.key:
-            yield provider.key, f"The key for models `{name}:…`."
-        for variable in provider.address:
+    given = [("openai", KEY, ADDRESSES), *((name, item.key, item.address) for name, item in PROVIDERS.items())]
+    for name, key, addresses in given:
+        if key:
+            yield key, f"The key for models `{name}:…`."
+        for variable in addresses:
             yield variable, f"The address of the provider for models `{name}:…`, without `base_url` in agent.toml."
+    for variable, header in OPTIONAL_HEADERS.items():
+        yield variable, f"The header `{header}` of requests for models `openai:…`."
 
 
 def _environment() -> str:

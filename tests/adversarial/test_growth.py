@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from remit.broker.repairs import read_arguments, repaired_name
 from remit.core import Listing, RemitError, ResourceAccess
 from remit.core.parsing import (
     Mismatch,
@@ -49,7 +50,6 @@ from remit.core.parsing.bounded_readers import text_of as outside_text
 from remit.core.parsing.exact_json import Arguments
 from remit.core.parsing.hidden_characters import visible, visible_json
 from remit.core.parsing.json_schema import closed, is_type, resolved, type_name
-from remit.core.parsing.repairs import read_arguments, repaired_name
 from remit.guardrails import (
     Content,
     Redactor,
@@ -264,7 +264,7 @@ ROWS: Mapping[str, Row] = {
         lambda n: ["a " * (n // 2) + "!"],
         lambda n: [f"v{k % 50}" for k in range(n // 4)],
     ),
-    "core.parsing.repairs:read_arguments": of(
+    "broker.repairs:read_arguments": of(
         lambda text: tried(read, text),
         *JSONS,
         lambda n: json.dumps({"of": json.dumps(levels(n))}),
@@ -272,7 +272,7 @@ ROWS: Mapping[str, Row] = {
         lambda n: json.dumps({"rows": [{"a": None}] * (n // 12)}),
         lambda n: json.dumps({"rows": ["[1]"] * (n // 8)}),
     ),
-    "core.parsing.repairs:repaired_name": of(
+    "broker.repairs:repaired_name": of(
         lambda text: repaired_name(text, ("files.read",)), "a", " ", "functions.", "<|", "( ", "tools__", "."
     ),
     "core.parsing.names:canonical": of(
@@ -466,6 +466,7 @@ INSIDE: Mapping[str, str] = {
 
 PACKAGES = ("core.parsing", "guardrails")
 MODULES = (
+    "broker.repairs",
     "sandbox.egress.client_hello",
     "sandbox.egress.requests",
     "sandbox.egress.response_scrubber",

@@ -78,7 +78,7 @@ def test_a_limit_is_counted_for_the_subjects_that_it_names(play: Play, whom: dic
     assert names(another(played, [pays("d"), DONE], user="user:lea")) == list(passed)
 
 
-def test_a_call_that_waits_or_is_refused_uses_no_budget(play: Play) -> None:
+def test_a_call_that_is_refused_uses_no_budget(play: Play) -> None:
     """A budget is charged for executed calls, not for proposed ones (F4)."""
     played = play([pays("vault"), pays("a"), pays("a"), DONE], limits=limit("calls", 2))
     assert [played.result(step)["ok"] for step in (0, 1, 2)] == [False, True, True]

@@ -58,7 +58,7 @@ def test_the_settings_of_agent_toml_are_sent_and_recorded_with_each_request(cler
         played = played_by(server, folder)
     assert len(server.requests) == 2
     for body in server.requests:
-        most = body.get("max_completion_tokens", body.get("max_tokens"))
+        most = body["max_tokens"]
         sent = {name: body[name] for name in ("temperature", "top_p", "seed", "stop", "reasoning_effort", "verbosity")}
         assert (sent, most) == (
             {
@@ -84,6 +84,34 @@ def test_the_settings_of_agent_toml_are_sent_and_recorded_with_each_request(cler
     assert replayed(played).reproduced
 
 
+def test_a_server_that_names_the_most_tokens_otherwise_is_asked_again_by_its_name() -> None:
+    reason = (
+        "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+    )
+    with OpenAIServer([Reply(status=400, message=reason), Reply(text="one"), Reply(text="two")]) as server:
+        settings = ModelSettings(max_tokens=300)
+        model = open_model("openai:any", folder=Path(), base_url=server.base_url, settings=settings)
+        texts = [asyncio.run(model.think(number, _question(), [])).text for number in range(2)]
+    assert texts == ["one", "two"]
+    sent = [{name: body.get(name) for name in ("max_tokens", "max_completion_tokens")} for body in server.requests]
+    other = {"max_tokens": None, "max_completion_tokens": 300}
+    assert sent == [{"max_tokens": 300, "max_completion_tokens": None}, other, other]
+
+
+def test_further_members_of_a_request_do_not_replace_those_of_remit() -> None:
+    with OpenAIServer([Reply(text="done")]) as server:
+        settings = ModelSettings(extra={"messages": [], "model": "another", "stream": False, "verbosity": "low"})
+        model = open_model("openai:any", folder=Path(), base_url=server.base_url, settings=settings)
+        asyncio.run(model.think(0, _question(), []))
+    (body,) = server.requests
+    assert (body["model"], len(body["messages"]), body["stream"], body["verbosity"]) == (
+        "any",
+        len(_question()),
+        True,
+        "low",
+    )
+
+
 def test_what_agent_toml_does_not_set_is_not_sent() -> None:
     with OpenAIServer([Reply(text="done")]) as server:
         model = open_model("openai:any", folder=Path(), base_url=server.base_url)
@@ -103,7 +131,6 @@ def test_a_script_has_no_settings_and_none_are_recorded(clerk: Callable[..., Pat
 @pytest.mark.parametrize(
     ("spec", "settings", "name"),
     [
-        ("openai:any", ModelSettings(top_k=40), "top_k"),
         ("anthropic:any", ModelSettings(seed=1), "seed"),
         ("ollama:any", ModelSettings(extra={"a": 1}), "extra"),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from pathlib import Path
 
@@ -251,8 +250,7 @@ async def test_a_turn_stopped_by_a_filter_keeps_the_providers_reason_and_is_inco
 
 
 async def test_a_turn_without_end_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    provider = importlib.import_module("remit.runtime.models.langchain")
-    monkeypatch.setattr(provider, "TURN_CHARACTERS", 1000)
+    monkeypatch.setattr("remit.runtime.models.wire.turns.TURN_CHARACTERS", 1000)
 
     with pytest.raises(ModelError, match="longer than 1000 characters"):
         await turn_of(Reply(text="x" * 2000, fragment=100))
@@ -375,10 +373,5 @@ async def test_the_base_url_of_the_environment_is_used(monkeypatch: pytest.Monke
 
 
 def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client's own retries wait up to seconds; the count is not what is tested."""
-    provider = importlib.import_module("remit.runtime.models.langchain")
-    openai_provider = provider.PROVIDERS["openai"]
-    patched = type(openai_provider)(
-        **{**vars(openai_provider), "options": {**openai_provider.options, "max_retries": 0}}
-    )
-    monkeypatch.setitem(provider.PROVIDERS, "openai", patched)
+    """Retries wait up to seconds; the count is not what is tested."""
+    monkeypatch.setattr("remit.runtime.models.wire.chat_completions.TRIES", 0)

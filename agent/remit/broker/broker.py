@@ -21,6 +21,7 @@ from remit.broker.context import counted_grants
 from remit.broker.decisions import Decider
 from remit.broker.execution import Execution, refusal_result
 from remit.broker.ports import ExecutionPorts
+from remit.broker.repairs import read_arguments, repaired_name
 from remit.core import (
     UNDECODED,
     Call,
@@ -44,7 +45,7 @@ from remit.core.events import (
     CallAnswered,
     CallDecided,
 )
-from remit.core.parsing import canonical_json, read_arguments, repaired_name
+from remit.core.parsing import canonical_json
 from remit.guardrails import Sanitizer, directory_entries, repeated_names
 from remit.journal import Record, retry_key
 from remit.policy import Evaluated

@@ -23,7 +23,7 @@ USAGE: Final = 2
 # its module, because other sub-packages have a command of the same name.
 COMMANDS: Final = {
     "init": ("workspace", "write a starter workspace: tools, policies, an example agent"),
-    "doctor": ("workspace", "test the sandbox on this machine with real escape attempts"),
+    "doctor": ("workspace", "test the sandbox on this machine with real escape attempts, or a model"),
     "check": ("workspace", "check the whole workspace: manifests, agents, policies, pins, cases"),
     "run": ("run", "run an agent on a task"),
     "call": ("run", "make one tool call as an agent, with policy and sandbox"),

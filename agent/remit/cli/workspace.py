@@ -1,4 +1,4 @@
-"""`remit init`, `remit check` and `remit doctor`: write a workspace, check it, and test this machine."""
+"""`remit init`, `remit check` and `remit doctor`: write a workspace, check it, and test this machine or a model."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 from remit.cli.output import echo, json_text, style
 
 if TYPE_CHECKING:
+    from remit.runtime.models import ModelCheck
     from remit.sandbox.selfcheck import TierReport
 
 
@@ -73,16 +74,26 @@ def check_command(as_json: bool) -> None:
     sys.exit(2 if report.problems else 0)
 
 
-@click.command("doctor", short_help="test the sandbox on this machine")
+@click.command("doctor", short_help="test the sandbox on this machine, or a model")
+@click.option("--model", "model", metavar="MODEL", help="Test this model in place of the sandbox, as openai:gpt-5.")
+@click.option("--base-url", "base_url", metavar="URL", help="The address of the model's server.")
 @click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON.")
-def doctor_command(as_json: bool) -> None:
+def doctor_command(model: str | None, base_url: str | None, as_json: bool) -> None:
     """Test the sandbox on this machine with real escape attempts, and print the fix for each that is not blocked.
+
+    With --model, test a model: Remit's adapter reads answers in the forms that servers send, and the real model gets five short
+    questions, which cost a few hundred tokens. No tool runs.
 
     \b
     Examples:
       remit doctor
       remit doctor --json
+      remit doctor --model openai:gpt-5
+      remit doctor --model openai:qwen3 --base-url http://127.0.0.1:8000/v1
     """
+    if model is not None:
+        _test_model(model, base_url, as_json=as_json)
+        return
     from remit.sandbox import probe
 
     if sys.stderr.isatty():
@@ -97,6 +108,36 @@ def doctor_command(as_json: bool) -> None:
     if not ok:
         echo(f"{style('no tool runs here', fg='red')}: remit.toml accepts only {' and '.join(accepted)}")
     sys.exit(0 if ok else 1)
+
+
+def _test_model(spec: str, base_url: str | None, *, as_json: bool) -> None:
+    """Test one model, print what works, and exit with 1 if anything does not."""
+    import asyncio
+
+    from remit.runtime.models import check_model
+
+    report = asyncio.run(check_model(spec, base_url=base_url))
+    if as_json:
+        echo(json_text({"ok": report.ok, **asdict(report)}))
+        sys.exit(0 if report.ok else 1)
+    echo(f"{report.model}: answers in the forms of servers, read by Remit's adapter")
+    if not report.shapes:
+        echo("  not tested: a library of the provider reads its answers")
+    for check in report.shapes:
+        _show_model_check(check, "read")
+    echo(f"{report.model}: questions to the real model")
+    for check in report.questions:
+        _show_model_check(check, "works")
+    if report.deviations:
+        echo(f"  note: its answers are unusual and are read all the same: {', '.join(report.deviations)}")
+    sys.exit(0 if report.ok else 1)
+
+
+def _show_model_check(check: ModelCheck, good: str) -> None:
+    word = style(good, fg="green") if check.ok else style("FAILS", fg="red")
+    echo(f"  {word} {check.name}{f': {check.detail}' if check.detail else ''}")
+    if check.fix:
+        echo(f"         fix: {check.fix}")
 
 
 def _accepted() -> tuple[str, ...]:

@@ -56,7 +56,17 @@ from .errors import (
     UsageError,
     WorkspaceError,
 )
-from .messages import COMPLETE_FINISHES, NO_SETTINGS, Message, Model, ModelError, ModelTurn, ToolSpec, settings_of
+from .messages import (
+    COMPLETE_FINISHES,
+    ENDED,
+    NO_SETTINGS,
+    Message,
+    Model,
+    ModelError,
+    ModelTurn,
+    ToolSpec,
+    settings_of,
+)
 from .principals import DEFAULT_TENANT, NAME_OF_SUBJECT, NOBODY, Authentication, Grant, Principal, Subject, same_person
 from .renamed import RENAMED
 from .threads import in_thread, in_thread_uninterrupted
@@ -66,6 +76,7 @@ __all__ = [
     "CODES",
     "COMPLETE_FINISHES",
     "DEFAULT_TENANT",
+    "ENDED",
     "NAME_OF_SUBJECT",
     "NEXT_STEPS",
     "NOBODY",

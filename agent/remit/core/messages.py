@@ -7,10 +7,12 @@ from typing import Final, Literal, Protocol
 
 from remit.core.calls import FrozenModel, Json, ProposedCall
 from remit.core.errors import RemitError
-from remit.core.events import ModelSettings, Usage
+from remit.core.events import Deviation, ModelSettings, Usage
 
+# The finish of a turn that a program made to end the run, as the end of an external graph. It needs no words.
+ENDED: Final = "ended"
 # The values of `ModelTurn.finish` for a complete turn. A turn that was cut may have a cut call, so its calls must not run.
-COMPLETE_FINISHES: Final = frozenset({"stop", "tool_calls"})
+COMPLETE_FINISHES: Final = frozenset({"stop", "tool_calls", ENDED})
 
 
 NO_SETTINGS: Final = ModelSettings()
@@ -52,20 +54,24 @@ class Message(FrozenModel):
     """One message of the conversation.
 
     `proposed_calls` are the calls of an assistant message. `call_id` of a tool message is the `ProposedCall.id` that it
-    answers; if ids repeat or are empty, answers belong to the calls in their order.
+    answers; if ids repeat or are empty, answers belong to the calls in their order. `provider_state` is that of the turn (see
+    `ModelTurn`).
     """
 
     role: Literal["system", "user", "assistant", "tool"]
     text: str
     proposed_calls: tuple[ProposedCall, ...] = ()
     call_id: str = ""
+    provider_state: str = ""
 
 
 class ModelTurn(FrozenModel):
     """One turn of the model: a text, proposed calls, or both.
 
-    `finish` is one of COMPLETE_FINISHES, "length" (cut, or ended without a reason), or the provider's own word.
-    `response_model` is the model that the provider says it used.
+    `finish` is one of COMPLETE_FINISHES, "length" (cut, or ended without a reason), "refusal" (the model refused, and `text` says
+    why), or the provider's own word. `response_model` is the model that the provider says it used. `provider_state` is what the
+    provider needs back with this turn, as JSON text that only its adapter reads; "" for nothing. `deviations` are the ways in
+    which the answer differed from the usual wire format, and was read all the same.
     """
 
     text: str
@@ -73,6 +79,8 @@ class ModelTurn(FrozenModel):
     finish: str
     usage: Usage = Usage()
     response_model: str = ""
+    provider_state: str = ""
+    deviations: tuple[Deviation, ...] = ()
 
     @property
     def size(self) -> int:

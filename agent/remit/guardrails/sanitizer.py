@@ -62,6 +62,10 @@ class Sanitizer:
         """Arguments as they are recorded: unchanged except for secrets."""
         return self._redactor.json(value)
 
+    def provider_state(self, state: str) -> str:
+        """A provider's state as it is recorded: unchanged except for known secrets. It is never shown to people or to other models."""
+        return self._redactor.known(state)
+
     def proposed_call(self, proposed: ProposedCall) -> ProposedCall:
         """A proposed call as it is recorded; `redacted` is True if a secret was removed from its arguments."""
         arguments = None if proposed.arguments is None else self._redactor.json_text(valid(proposed.arguments))
@@ -94,6 +98,9 @@ class AlreadySanitized(Sanitizer):
 
     def arguments(self, value: Json) -> Json:
         return value
+
+    def provider_state(self, state: str) -> str:
+        return state
 
     def proposed_call(self, proposed: ProposedCall) -> ProposedCall:
         return proposed

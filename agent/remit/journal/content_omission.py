@@ -32,7 +32,8 @@ def omit_content(event: AnyEvent) -> AnyEvent:
         case RunStarted():
             return event.model_copy(update={"task": "", "prompt": "", "content": "omitted"})
         case ModelResponded():
-            return event.model_copy(update={"text": "", "proposed_calls": tuple(map(_proposed, event.proposed_calls))})
+            proposed_calls = tuple(map(_proposed, event.proposed_calls))
+            return event.model_copy(update={"text": "", "proposed_calls": proposed_calls, "provider_state": ""})
         case CallDecided():
             return _decided(event)
         case AnswerRejected():

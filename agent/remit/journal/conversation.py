@@ -44,7 +44,10 @@ class Conversation:
                     for index, proposed in enumerate(event.proposed_calls)
                 )
                 self._proposed_calls, self._step, self._answers = proposed_calls, event.step, {}
-                self._add(Message(role="assistant", text=event.text, proposed_calls=proposed_calls))
+                state = event.provider_state
+                self._add(
+                    Message(role="assistant", text=event.text, proposed_calls=proposed_calls, provider_state=state)
+                )
             case CallAnswered() if event.step == self._step:
                 self._answers[event.index] = event.result
                 if len(self._answers) == len(self._proposed_calls):
@@ -70,6 +73,8 @@ class Conversation:
         return digest_bytes(b'{"messages":%b,"tools":%b}' % (canonical_json(self._digest), self._offered[1]))
 
     def _add(self, message: Message) -> None:
-        body = canonical_json(message.model_dump(mode="json"))
+        # Without the state of a provider the digest is that of the versions before, which did not keep it.
+        left_out = set() if message.provider_state else {"provider_state"}
+        body = canonical_json(message.model_dump(mode="json", exclude=left_out))
         self._digest = hashlib.sha256(self._digest.encode() + body).hexdigest()
         self._messages.append(message)

@@ -19,6 +19,7 @@ from typing import Any, TypeVar, cast
 
 from remit.broker import CALLS_PER_TURN, ApprovalPending, Broker, Hosted, too_many_calls
 from remit.core import (
+    ENDED,
     NEXT_STEPS,
     Call,
     Error,
@@ -186,7 +187,7 @@ class _ExternalModel:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.turn = ModelTurn(text="", finish="stop")
+        self.turn = ModelTurn(text="", finish=ENDED)
 
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
         return self.turn
@@ -307,7 +308,7 @@ class ExternalRun:
             state = self.agent_graph.record.state
             if not (leave or state.finished or self._failure or any(call.waiting for call in state.open.values())):
                 await self._cancel_rest()
-                self.model.turn = ModelTurn(text=answer, finish="stop")
+                self.model.turn = ModelTurn(text=answer, finish=ENDED)
                 await self.agent_graph.turn({"step": state.step})
         self._ended.set()
         return await self._work

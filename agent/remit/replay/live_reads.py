@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from remit.core import Message, ModelTurn, Principal, ProposedCall, ToolSpec, UsageError
+from remit.core import ENDED, Message, ModelTurn, Principal, ProposedCall, ToolSpec, UsageError
 from remit.core.events import AttemptEnded, Recorded
 from remit.core.parsing import canonical_json
 from remit.replay.divergence import Divergence, unified_diff
@@ -54,7 +54,7 @@ class RepeatingModel:
 
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
         if step >= len(self._steps):
-            return ModelTurn(text="", proposed_calls=(), finish="stop")
+            return ModelTurn(text="", proposed_calls=(), finish=ENDED)
         proposed_calls = tuple(
             ProposedCall(name=call.proposed.name, arguments=canonical_json(call.arguments).decode())
             for call in self._steps[step]

@@ -125,6 +125,8 @@ class _RecordedModel:
                 finish=answered.finish,
                 usage=answered.usage,
                 response_model=answered.response_model,
+                provider_state=answered.provider_state,
+                deviations=answered.deviations,
             )
         finished = self._log.event("run.finished/-/-/-")
         if isinstance(finished, RunFinished) and finished.code == "budget_exhausted":

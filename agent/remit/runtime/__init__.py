@@ -11,7 +11,7 @@ one_call        `remit call`, and its dry run
 memory_run      run an agent in memory, with another executor
 retention       seal finished runs, delete old ones
 erasure         erase what runs recorded, on request
-models/         the models: scripts and LangChain chat models
+models/         the models: scripts, and models of providers
 """
 
 from remit._face import face

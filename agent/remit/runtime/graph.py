@@ -41,6 +41,7 @@ from remit.core.events import (
 )
 from remit.journal import Record
 from remit.runtime.directory import directory_calls
+from remit.runtime.no_answer import TRIES, why_no_answer
 from remit.workspace import millionths
 
 QUICK_S: Final = 0.25  # a model that answers within this time is not watched for holds and the time limit
@@ -123,19 +124,25 @@ class AgentGraph:
         return response
 
     def _finish(self, step: int, response: ModelResponded) -> None:
-        """End the run with its answer. An answer that fails its checks is asked for again, and at last escalated."""
-        if response.finish not in COMPLETE_FINISHES:
+        """End the run with its answer. An answer that fails its checks is asked for again, and at last escalated or failed."""
+        no_answer = why_no_answer(response, self.tools)
+        if no_answer is None and response.finish not in COMPLETE_FINISHES:
             message = f"the answer is incomplete: the model stopped with {response.finish!r}"
             self.record.append(RunFinished(outcome="failed", answer=response.text, message=message))
             return
         if self.record.get(f"answer.rejected/{step}/-/-") is not None:
             return
         requirements = self.broker.agent.answer
-        problems = () if requirements is None else requirements.problems(response.text, self._results())
-        if requirements is None or not problems:
+        problems: tuple[str, ...] = () if no_answer is None else (no_answer,)
+        if requirements is not None and not problems:
+            problems = requirements.problems(response.text, self._results())
+        if not problems:
             self.record.append(RunFinished(outcome="completed", answer=response.text))
-        elif self.record.state.answers_rejected < requirements.tries:
+        elif self.record.state.answers_rejected < (TRIES if requirements is None else requirements.tries):
             self.record.append(AnswerRejected(step=step, problems=problems))
+        elif requirements is None:
+            message = f"the model gave no answer, although it was asked again: {no_answer}"
+            self.record.append(RunFinished(outcome="failed", answer=response.text, message=message))
         else:  # INVARIANT: a rejected answer is in the trace only; it is never returned as the answer of the run
             problem = f"no answer met its requirements; a person must check the run: {'; '.join(problems)}"
             message = self.broker.sanitizer.text(problem)
@@ -209,6 +216,10 @@ class AgentGraph:
             usage=turn.usage,
             cost=self.broker.ports.cost(step, model.name, turn.usage),
             response_model=turn.response_model,
+            provider_state=await in_thread(
+                len(turn.provider_state), self.broker.sanitizer.provider_state, turn.provider_state
+            ),
+            deviations=turn.deviations,
         )
         self.record.append(response)
         tokens = (response.usage.input_tokens or 0) + (response.usage.output_tokens or 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from remit.broker import Broker, LiveExecutor
-from remit.core import Message, ModelTurn, ProposedCall, Subjects, ToolSpec
+from remit.core import ENDED, Message, ModelTurn, ProposedCall, Subjects, ToolSpec
 from remit.core.events import CallDecided
 from remit.guardrails import Secrets
 from remit.journal import MemoryLog, Record
@@ -27,7 +27,7 @@ class OneCall:
 
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
         return ModelTurn(
-            text="", proposed_calls=(self._proposed,) if step == 0 else (), finish="tool_calls" if step == 0 else "stop"
+            text="", proposed_calls=(self._proposed,) if step == 0 else (), finish="tool_calls" if step == 0 else ENDED
         )
 
 

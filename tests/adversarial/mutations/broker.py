@@ -48,9 +48,9 @@ def open_when_broken(self: Decider, call: Call) -> Decision:
 
 
 async def spent_when_asked(self: Broker, *given: Any) -> CallDecided:
-    """What a call takes from shared limits is taken when it waits for approval, too."""
+    """What a call takes from shared limits is taken when it waits for approval or is refused, too."""
     decided = await DECIDE_CALL(self, *given)
-    if decided.call is not None and decided.decision is not None and decided.decision.verdict == "ask":
+    if decided.call is not None and decided.decision is not None and decided.decision.verdict != "allow":
         await self._reserve(decided.call)
     return decided
 
@@ -188,7 +188,10 @@ ROWS: Final = (
         "only executed calls are charged",
         replaced(Broker, "_decide_call", spent_when_asked),
         threats="F4",
-        tests=("broker/test_budgets.py::test_a_call_that_waits_or_is_refused_uses_no_budget",),
+        tests=(
+            "broker/test_budgets.py::test_a_call_that_is_refused_uses_no_budget",
+            "broker/test_budgets.py::test_an_approved_call_spends_when_it_is_approved_and_only_once",
+        ),
     ),
     brokered(
         "a host tool that exits ends only its own call",

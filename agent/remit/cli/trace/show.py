@@ -51,6 +51,9 @@ def show_run(report: IncidentReport) -> None:
         other = turn.model if timeline.started is None or turn.model != timeline.started.model else "model"
         took = f"  {other} {turn.took / 1e6:.0f} ms" if turn.asked_at is not None else ""
         echo(f"{_at(timeline, turn.at)}  {style(f'step {turn.step}', bold=True)}  {short(turn.text)}{took}")
+        if turn.deviations:
+            unusual = f"read although unusual: {', '.join(turn.deviations)}"
+            echo(f"{INDENT}{style(unusual, dim=True)}")
         if turn.problems:
             rejected = f"the answer was rejected: {short('; '.join(turn.problems), 160)}"
             echo(f"{INDENT}{style(rejected, fg='red')}")

@@ -29,6 +29,15 @@ Content: TypeAlias = Literal[
     "anonymized",  # replaced by placeholders of the same shape
 ]
 
+# How an answer of a provider differed from the usual wire format, and was read all the same.
+Deviation: TypeAlias = Literal[
+    "arguments_not_text",  # the arguments of a call came as an object
+    "calls_without_index",  # calls had no index, or shared one
+    "content_not_text",  # the text came as parts, or as another value
+    "legacy_function_call",  # a call came in the older form, without `tool_calls`
+    "not_streamed",  # the answer came as one document
+]
+
 
 # An exact amount in the currency of `policies/prices.toml`. As JSON it is a text: "0.0037".
 Money: TypeAlias = Annotated[
@@ -158,17 +167,21 @@ class ModelResponded(Event):
     """Records one turn of the model. `cost` is its price, None if it is not known.
 
     `internal` is True for a turn that Remit makes itself, to look up what goes into the directory; the model does not read it.
+    `provider_state` is what the provider needs back with the turn, such as signatures of its thoughts: JSON text that only the
+    provider's adapter reads. `deviations` are the ways in which the answer differed from the usual wire format.
     """
 
     type: Literal["model.responded"] = "model.responded"
     step: int
     text: str
     proposed_calls: tuple[ProposedCall, ...] = ()
-    finish: str  # "stop" | "tool_calls" | "length" | the provider's own word
+    finish: str  # "stop" | "tool_calls" | "ended" | "length" | "refusal" | the provider's own word
     usage: Usage = Usage()
     cost: Money | None = None
     response_model: str = ""
     internal: bool = False
+    provider_state: str = ""
+    deviations: tuple[Deviation, ...] = ()
 
 
 class ModelFailed(Event):

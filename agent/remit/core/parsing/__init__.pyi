@@ -2,11 +2,10 @@ from .bounded_readers import LARGEST_LINE, count_of, load_json, load_toml, load_
 from .exact_json import Arguments, CopyOnRead
 from .file_patterns import covered
 from .hidden_characters import hidden_character, visible, visible_json
-from .json_schema import ANNOTATIONS, KEYWORDS, check_schema, closed, resolved, types_of
+from .json_schema import ANNOTATIONS, COMBINING, KEYWORDS, check_schema, closed, is_type, resolved, types_in, types_of
 from .json_texts import leaves, map_texts, texts_of
 from .json_validation import Mismatch, validate
 from .names import canonical, proper_name, resource_of, tables_of
-from .repairs import read_arguments, repaired_name
 from .strict_json import canonical_json, digest, digest_bytes, parse_arguments, parse_json
 from .toml import Matching, TomlTable, invalid, read_table, toml_line
 from .toml_fields import Duration, Label, Size, Summary, duration, size
@@ -15,6 +14,7 @@ from .yaml import MOST_BITS, YamlRow, read_rows, table_text
 
 __all__ = [
     "ANNOTATIONS",
+    "COMBINING",
     "DEFAULT_PORT",
     "KEYWORDS",
     "LARGEST_LINE",
@@ -45,6 +45,7 @@ __all__ = [
     "duration",
     "hidden_character",
     "invalid",
+    "is_type",
     "leaves",
     "load_json",
     "load_toml",
@@ -53,12 +54,10 @@ __all__ = [
     "parse_arguments",
     "parse_json",
     "proper_name",
-    "read_arguments",
     "read_file",
     "read_rows",
     "read_table",
     "read_text",
-    "repaired_name",
     "resolved",
     "resource_of",
     "size",
@@ -66,6 +65,7 @@ __all__ = [
     "tables_of",
     "texts_of",
     "toml_line",
+    "types_in",
     "types_of",
     "validate",
     "visible",

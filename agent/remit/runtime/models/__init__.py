@@ -1,8 +1,9 @@
-"""Model implementations: a scripted model, and chat models of LangChain by name.
+"""Model implementations: a scripted model, and the models of providers by name.
 
-    open_model("script:script.yaml") ─► ScriptedModel     turns and approvals from a file
-    open_model("openai:gpt-5")       ─► LangChainModel    a provider, streamed
-    ModelList([…, …])                                     which of several models is asked now
+    open_model("script:script.yaml")  ─► ScriptedModel         turns and approvals from a file
+    open_model("openai:gpt-5")        ─► ChatCompletionsModel  a server with OpenAI's interface, streamed
+    open_model("anthropic:claude-…")  ─► LangChainModel        another provider, streamed through its library
+    ModelList([…, …])                                          which of several models is asked now
 
 A `ModelTurn` has the arguments of each call as the text that the model streamed. They are parsed later, by the broker.
 """

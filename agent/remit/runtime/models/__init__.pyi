@@ -1,6 +1,7 @@
-from .langchain import finish_of
+from .conformance import ModelCheck, ModelReport, check_model
 from .scripted import ScriptedModel
 from .selection import open_model
 from .usage import langchain_usage
+from .wire import finish_of
 
-__all__ = ["ScriptedModel", "finish_of", "langchain_usage", "open_model"]
+__all__ = ["ModelCheck", "ModelReport", "ScriptedModel", "check_model", "finish_of", "langchain_usage", "open_model"]

@@ -1,4 +1,4 @@
-"""Opens the model that a name stands for: a script, or a chat model of a LangChain provider."""
+"""The model that a name stands for: "script:FILE", "openai:MODEL", "anthropic:MODEL" or "ollama:MODEL"."""
 
 from __future__ import annotations
 
@@ -22,10 +22,15 @@ def open_model(spec: str, *, folder: Path, base_url: str | None = None, settings
         raise UsageError(f"{spec!r} is not a model: write {_forms()}")
     if provider == "script":
         return ScriptedModel.read(folder / model, name=spec)
+    if provider == "openai":
+        # Imported here because a scripted run never needs its HTTP client, which takes a tenth of a second.
+        from remit.runtime.models.wire.chat_completions import ChatCompletionsModel  # noqa: PLC0415
+
+        return ChatCompletionsModel(model, name=spec, base_url=base_url, settings=settings)
     if provider not in PROVIDERS:
         raise UsageError(f"{spec!r}: unknown model provider {provider!r}: write {_forms()}")
     return LangChainModel(PROVIDERS[provider], model, name=spec, base_url=base_url, settings=settings)
 
 
 def _forms() -> str:
-    return "script:FILE, " + ", ".join(f"{name}:MODEL" for name in PROVIDERS)
+    return "script:FILE, openai:MODEL, " + ", ".join(f"{name}:MODEL" for name in PROVIDERS)

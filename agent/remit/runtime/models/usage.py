@@ -7,9 +7,11 @@ contains what was read from and written to the cache, and the output contains th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from remit.core.events import Usage
+
+_MOST: Final = 2**53  # a larger number is no count of tokens
 
 
 def openai_usage(reported: object) -> Usage:
@@ -71,6 +73,6 @@ def _first(*values: object) -> int | None:
 
 def _count(value: object) -> int | None:
     """The value as a number of tokens; None if it is none. Some servers write whole numbers with a decimal point."""
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < _MOST:
         value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST else None

@@ -21,6 +21,7 @@ from remit.core.events import (
     AttemptEnded,
     CallAnswered,
     CallDecided,
+    Deviation,
     EffectSettled,
     ModelFailed,
     ModelRequested,
@@ -94,8 +95,8 @@ class CallTimeline:
     result: Result | None = None
     refusal_labels: tuple[str, ...] = ()
     labels_removed: tuple[str, ...] = ()
-    internal: bool = False
     repairs: tuple[Repair, ...] = ()
+    internal: bool = False
 
     @property
     def place(self) -> str:
@@ -160,7 +161,7 @@ class TimelineTurn:
     """One turn of the model, and its calls. `asked_at` None: the request is not recorded.
 
     `model` is the one that gave the turn, and `failures` are the requests for it that failed before, each with its time.
-    `problems` says why the final answer in this turn was rejected; empty if it was not.
+    `problems` says why the final answer in this turn was rejected; empty if it was not. `deviations`: see `ModelTurn`.
     """
 
     step: int
@@ -172,6 +173,7 @@ class TimelineTurn:
     model: str = ""
     failures: list[FailedRequest] = field(default_factory=list["FailedRequest"])
     problems: tuple[str, ...] = ()
+    deviations: tuple[Deviation, ...] = ()
     internal: bool = False
     calls: list[CallTimeline] = field(default_factory=list[CallTimeline])
 
@@ -389,8 +391,7 @@ class _TimelineBuilder:
         text = "pre-run lookup by Remit, not shown to the model" if event.internal else event.text
         model, asked_at = self._asked.get(event.step, ("", None))
         turn = TimelineTurn(step=event.step, at=at, text=text, asked_at=asked_at, usage=event.usage, model=model)
-        turn.cost = event.cost
-        turn.internal = event.internal
+        turn.cost, turn.internal, turn.deviations = event.cost, event.internal, event.deviations
         turn.failures, self.timeline.failures = self.timeline.failures, []
         self.timeline.turns.append(turn)
         self.timeline.thinking = None
@@ -414,10 +415,8 @@ class _TimelineBuilder:
     def _decided(self, event: CallDecided, at: int) -> None:
         call = self._calls.get((event.step, event.index))
         if call is None:
-            action = event.call.action if event.call else event.proposed.action
-            call = CallTimeline(
-                step=event.step, index=event.index, action=action, decided_at=at, proposed=event.proposed
-            )
+            action, proposed = event.call.action if event.call else event.proposed.action, event.proposed
+            call = CallTimeline(step=event.step, index=event.index, action=action, decided_at=at, proposed=proposed)
             self._calls[event.step, event.index] = call
             if not self.timeline.turns:  # the turn itself was erased
                 self.timeline.turns.append(TimelineTurn(step=event.step, at=at, text=""))

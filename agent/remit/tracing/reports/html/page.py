@@ -174,6 +174,8 @@ def _turn(timeline: Timeline, turn: TimelineTurn) -> Iterator[str]:
     text = _text(turn.text[:400]) or '<span class="dim">(no text)</span>'
     for request in turn.failures:
         text += f'<br><span class="bad">{_text(failed_request_text(request))}</span>'
+    if turn.deviations:
+        text += f'<br><span class="dim">read although unusual: {_text(", ".join(turn.deviations))}</span>'
     if turn.problems:
         text += f'<br><span class="bad">the answer was rejected: {_text("; ".join(turn.problems))}</span>'
     yield (

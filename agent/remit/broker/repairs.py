@@ -10,11 +10,17 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal, cast
 
-from remit.core.calls import Json, Repair
-from remit.core.errors import Refusal
-from remit.core.parsing.json_schema import COMBINING, is_type, resolved, types_in
-from remit.core.parsing.json_validation import Mismatch, validate
-from remit.core.parsing.strict_json import parse_arguments, parse_json
+from remit.core import Json, Refusal, Repair
+from remit.core.parsing import (
+    COMBINING,
+    Mismatch,
+    is_type,
+    parse_arguments,
+    parse_json,
+    resolved,
+    types_in,
+    validate,
+)
 
 MOST_REPAIRS: Final = 64  # of one call
 DEEPEST_REPAIR: Final = 16  # levels of arguments

@@ -1,0 +1,544 @@
+"""What servers other than OpenAI's send: a run completes, or it fails with the provider's words.
+
+Each case is a whole run of the ledger workspace against a server that plays bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from remit.core.events import ModelResponded, RunFinished
+from remit.journal.content_omission import omit_content
+from remit.runtime import runner as run
+from remit.runtime.models import open_model
+from remit.runtime.models.wire.provider_state import SentState
+from remit.workspace.session import open_session
+from support.lifecycle import replayed
+from support.principals import OPERATOR
+from support.runs import Played
+from support.wire_player import (
+    DONE,
+    Answer,
+    Turn,
+    WirePlayer,
+    call,
+    calls,
+    delta,
+    document,
+    finish,
+    says,
+    stream,
+)
+
+LOOK: Final = "ledger__look"
+ANN: Final = '{"name": "ann"}'
+BEN: Final = '{"name": "ben"}'
+END: Final = says("the ledger is in order")
+
+Run = Callable[..., tuple[Played, WirePlayer]]
+
+
+@pytest.fixture
+def against(clerk: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the agent with a model whose server plays these turns."""
+    for name in ("OPENAI_API_KEY", "OPENAI_API_BASE", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("remit.runtime.models.wire.chat_completions.FIRST_PAUSE_S", 0.001)
+
+    def played(turns: Sequence[Turn], *, budget: str = "") -> tuple[Played, WirePlayer]:
+        folder = clerk([], budget=budget)
+        opened = open_session(folder)
+        with WirePlayer(turns) as player:
+            model = open_model("openai:some", folder=folder, base_url=player.base_url)
+            start = run.RunRequest(agent="clerk", task="look", subject="user:operator", by=OPERATOR, model=model)
+            return Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start))), player
+
+    return played
+
+
+def outcome(played: Played) -> RunFinished:
+    assert played.ended.finished is not None
+    return played.ended.finished
+
+
+def responses(played: Played) -> list[ModelResponded]:
+    return [item.event for item in played.records if isinstance(item.event, ModelResponded)]
+
+
+def whole(*items: dict[str, Any], reason: str = "tool_calls", **members: Any) -> dict[str, Any]:
+    """A completion that is one document."""
+    message = {"role": "assistant", "content": None, "tool_calls": list(items), **members}
+    return {
+        "id": "c",
+        "object": "chat.completion",
+        "choices": [{"index": 0, "message": message, "finish_reason": reason}],
+    }
+
+
+# Each answer is one turn that calls `look` for ann, or for ann and ben; with the deviations that it counts as.
+CALLS: Final[dict[str, tuple[Answer, int, tuple[str, ...]]]] = {
+    "as OpenAI sends it": (calls(call(LOOK, ANN, id="a", index=0)), 1, ()),
+    "arguments as an object": (calls(call(LOOK, {"name": "ann"}, id="a", index=0)), 1, ("arguments_not_text",)),
+    "one call without an index": (calls(call(LOOK, ANN, id="a")), 1, ("calls_without_index",)),
+    "two calls without an index": (
+        calls(call(LOOK, ANN, id="a"), call(LOOK, BEN, id="b")),
+        2,
+        ("calls_without_index",),
+    ),
+    "two calls of index 0": (
+        calls(call(LOOK, ANN, id="a", index=0), call(LOOK, BEN, id="b", index=0)),
+        2,
+        ("calls_without_index",),
+    ),
+    "two calls of index 0 with empty ids": (
+        calls(call(LOOK, ANN, id="", index=0), call(LOOK, BEN, id="", index=0)),
+        2,
+        ("calls_without_index",),
+    ),
+    "two calls without index and id": (calls(call(LOOK, ANN), call(LOOK, BEN)), 2, ("calls_without_index",)),
+    "arguments in pieces without an index": (
+        calls(call(LOOK, '{"name": ', id="a"), call(None, '"ann"}')),
+        1,
+        ("calls_without_index",),
+    ),
+    "the name in each piece": (calls(call(LOOK, '{"name"', index=0), call(LOOK, ': "ann"}', index=0)), 1, ()),
+    "the name in two pieces": (calls(call("ledger__", "", id="a", index=0), call("look", ANN, index=0)), 1, ()),
+    "another id in each piece": (
+        calls(call(LOOK, '{"name": ', id="a", index=0), call("", '"ann"}', id="b", index=0)),
+        1,
+        (),
+    ),
+    "an index that is text": (calls(call(LOOK, ANN, id="a", index="0")), 1, ()),
+    "indexes from 1": (calls(call(LOOK, ANN, id="a", index=1), call(LOOK, BEN, id="b", index=2)), 2, ()),
+    "the same id twice": (calls(call(LOOK, ANN, id="a", index=0), call(LOOK, BEN, id="a", index=1)), 2, ()),
+    "pieces of two calls mixed": (
+        calls(
+            call(LOOK, "", id="a", index=0),
+            call(LOOK, "", id="b", index=1),
+            call(None, '{"name": "a', index=0),
+            call(None, '{"name": "b', index=1),
+            call(None, 'nn"}', index=0),
+            call(None, 'en"}', index=1),
+        ),
+        2,
+        (),
+    ),
+    "a function that is null": (
+        calls(call(LOOK, ANN, id="a", index=0), {"index": 0, "id": "a", "type": "function", "function": None}),
+        1,
+        (),
+    ),
+    "name and arguments beside the function": (
+        calls({"index": 0, "id": "a", "name": LOOK, "arguments": ANN}),
+        1,
+        (),
+    ),
+    "the older form of calls": (
+        stream(delta(function_call={"name": LOOK, "arguments": ANN}), finish("function_call"), DONE),
+        1,
+        ("legacy_function_call",),
+    ),
+    "one document although a stream was asked for": (document(whole(call(LOOK, ANN, id="a"))), 1, ("not_streamed",)),
+    "one document with two calls without ids": (
+        document(whole(call(LOOK, ANN), call(LOOK, BEN))),
+        2,
+        ("not_streamed",),
+    ),
+    "one document sent as a stream": (
+        Answer(
+            pieces=[json.dumps(whole(call(LOOK, ANN, id="a"))).encode()], headers={"content-type": "text/event-stream"}
+        ),
+        1,
+        ("not_streamed",),
+    ),
+    "one document a line": (
+        Answer(
+            pieces=[
+                json.dumps(chunk).encode() + b"\n"
+                for chunk in (delta(tool_calls=[call(LOOK, ANN, id="a", index=0)]), finish("tool_calls"))
+            ]
+        ),
+        1,
+        ("not_streamed",),
+    ),
+    "a whole message in an event": (stream(whole(call(LOOK, ANN, id="a")), DONE), 1, ()),
+    "events without empty lines between": (
+        stream(
+            f"data: {json.dumps(delta(tool_calls=[call(LOOK, ANN, id='a', index=0)]))}\n",
+            f"data: {json.dumps(finish('tool_calls'))}\n",
+        ),
+        1,
+        (),
+    ),
+    "line ends of Windows, comments, no space": (
+        stream(
+            ": PROCESSING\r\n\r\n",
+            f"data:{json.dumps(delta(tool_calls=[call(LOOK, ANN, id='a', index=0)]))}\r\n\r\n",
+            f"data:{json.dumps(finish('tool_calls'))}\r\n\r\ndata:[DONE]\r\n\r\n",
+        ),
+        1,
+        (),
+    ),
+    "a chunk without choices, and null everywhere": (
+        stream(
+            {"id": "", "choices": [], "prompt_filter_results": [], "usage": None},
+            delta(content=None, tool_calls=None, function_call=None),
+            {"choices": [{"index": 0, "delta": None, "finish_reason": None}]},
+            delta(tool_calls=[call(LOOK, ANN, id="a", index=0)]),
+            finish("tool_calls"),
+            {"choices": [], "usage": {"prompt_tokens": 11.0, "completion_tokens": None, "total_tokens": 5}},
+            DONE,
+        ),
+        1,
+        (),
+    ),
+    "the finish reason eos": (calls(call(LOOK, ANN, id="a", index=0), reason="eos"), 1, ()),
+    "the finish reason in capitals": (calls(call(LOOK, ANN, id="a", index=0), reason="STOP"), 1, ()),
+    "the finish reason stop with calls": (calls(call(LOOK, ANN, id="a", index=0), reason="stop"), 1, ()),
+    "two finish reasons": (
+        stream(delta(tool_calls=[call(LOOK, ANN, id="a", index=0)]), finish("tool_calls"), finish("stop"), DONE),
+        1,
+        (),
+    ),
+}
+
+# Answers after which the run fails, and what the person must read of it.
+FAILURES: Final[dict[str, tuple[Answer, str]]] = {
+    "an error as a text": (
+        document({"error": "model 'x' does not support tools"}, status=400),
+        "does not support tools",
+    ),
+    "a list of errors": (
+        document([{"error": {"code": 400, "message": "missing a thought_signature"}}], status=400),
+        "missing a thought_signature",
+    ),
+    "a list of details": (
+        document({"detail": [{"loc": ["body", "tools"], "msg": "extra fields not permitted"}]}, status=422),
+        "body.tools: extra fields not permitted",
+    ),
+    "a detail as a text": (document({"detail": "Not authenticated"}, status=403), "Not authenticated"),
+    "plain text": (document("bad request: model is busy", status=400, content_type="text/plain"), "model is busy"),
+    "a web page": (document("<html><title>503 upstream</title></html>", status=503), "503 upstream"),
+    "a page to sign in, under 200": (document("<html><h1>Sign in</h1></html>"), "gave a web page: Sign in"),
+    "an error under 200": (
+        document({"error": {"message": "Provider returned an error: overloaded", "code": 502}}),
+        "Provider returned an error: overloaded",
+    ),
+    "an error of the provider behind": (
+        document(
+            {
+                "error": {
+                    "message": "Provider returned error",
+                    "code": 400,
+                    "metadata": {"raw": '{"error": {"message": "tools are not supported"}}'},
+                }
+            },
+            status=400,
+        ),
+        "Provider returned error: tools are not supported",
+    ),
+    "an error in a chunk": (
+        stream(
+            delta(tool_calls=[call(LOOK, ANN, id="a", index=0)]),
+            {"error": {"message": "Upstream is gone", "type": "server_error", "code": 502}},
+        ),
+        "Upstream is gone",
+    ),
+    "an event of the kind error": (
+        stream(delta(content="I lo"), 'event: error\ndata: {"message": "Overloaded", "type": "overloaded_error"}\n\n'),
+        "Overloaded",
+    ),
+    "an error in a choice": (
+        stream(delta(content="I lo"), finish("error", error={"code": 502, "message": "the provider went away"}), DONE),
+        "the provider went away",
+    ),
+    "an event that is not JSON": (stream(delta(content="I"), "data: upstream timed out\n\n"), "upstream timed out"),
+    "a stream that breaks off": (stream(delta(content="I lo"), dropped=True), "lost in the middle of its answer"),
+    "no credit": (
+        document({"error": {"message": "Insufficient credits", "code": 402}}, status=402),
+        "Insufficient credits",
+    ),
+    "an unpaid quota": (
+        document({"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}, status=429),
+        "no credit or quota left: You exceeded your quota",
+    ),
+    "a region": (
+        document({"error": {"message": "Country not supported", "code": "unsupported_country"}}, status=403),
+        "does not permit this request: Country not supported",
+    ),
+    "a redirection": (document("", status=307, location="http://127.0.0.1:9/v1"), "redirection (307)"),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_run_completes_whatever_the_form_of_its_calls(against: Run, name: str) -> None:
+    answer, count, deviations = CALLS[name]
+
+    played, player = against([answer, END])
+
+    assert (outcome(played).outcome, outcome(played).answer) == ("completed", "the ledger is in order")
+    assert [played.result(0, index)["value"]["name"] for index in range(count)] == ["ann", "ben"][:count]
+    first = responses(played)[0]
+    assert (len(first.proposed_calls), first.deviations) == (count, deviations)
+    answered = [message for message in player.requests[1]["messages"] if message["role"] == "tool"]
+    assert len(answered) == count
+    assert replayed(played).reproduced
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_run_fails_with_the_words_of_the_provider(against: Run, name: str) -> None:
+    answer, words = FAILURES[name]
+
+    played, _ = against([answer])
+
+    assert outcome(played).outcome == "failed"
+    assert words in outcome(played).message
+    assert "\n    fix: " in outcome(played).message
+    assert replayed(played).reproduced
+
+
+@pytest.mark.parametrize("reason", ["", "unknown", "length", "content_filter", None])
+def test_calls_of_a_turn_that_may_be_cut_do_not_run(against: Run, reason: str | None) -> None:
+    cut = stream(delta(tool_calls=[call(LOOK, ANN, id="a", index=0)]), finish(reason), DONE)
+
+    played, _ = against([cut, END])
+
+    assert played.error(0)["code"] == "invalid_arguments"
+    assert outcome(played).outcome == "completed"
+
+
+def test_an_object_of_arguments_with_a_repeated_key_is_refused_as_such(against: Run) -> None:
+    """Reading the object must not drop one of the two values."""
+    twice = 'data: {"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"name": "ledger__look", "arguments": {"name": "ann", "name": "ben"}}}]}}]}\n\n'
+
+    played, _ = against([stream(twice, finish("tool_calls"), DONE), END])
+
+    assert played.error(0)["details"]["problem"] == "duplicate_key"
+
+
+def test_a_server_that_rejects_stream_options_is_asked_without_them(against: Run) -> None:
+    def picky(body: dict[str, Any]) -> Answer:
+        if "stream_options" in body:
+            return document({"error": {"message": "Unrecognized request argument: stream_options"}}, status=400)
+        return END
+
+    played, player = against([picky])
+
+    assert outcome(played).outcome == "completed"
+    assert ["stream_options" in body for body in player.requests] == [True, False]
+
+
+def test_a_server_that_cannot_stream_is_asked_for_one_document(against: Run) -> None:
+    def picky(body: dict[str, Any]) -> Answer:
+        if body["stream"]:
+            return document({"detail": "streaming is not supported with tools"}, status=400)
+        return document(whole(content="in order", reason="stop"))
+
+    played, player = against([picky])
+
+    assert (outcome(played).outcome, outcome(played).answer) == ("completed", "in order")
+    assert [body["stream"] for body in player.requests] == [True, False]
+
+
+# The state of providers
+
+
+def needs(*words: str) -> Callable[[dict[str, Any]], Answer]:
+    """A server that rejects a conversation without these words, as reasoning models do in the second turn."""
+
+    def second(body: dict[str, Any]) -> Answer:
+        missing = [word for word in words if word not in json.dumps(body["messages"])]
+        return document({"error": {"message": f"{missing} must be passed back"}}, status=400) if missing else END
+
+    return second
+
+
+# It looks like a key of AWS, and must stay as it is.
+SIGNATURE: Final = "EpwCCpkCAXrI2nwMKhRhYzE4Y2M4NGZj+AKIAIOSFODNN7EXAMPLE/ODdkMDk0ZjI3YzU2OGI2NTQ3MGIz=="
+
+STATES: Final[dict[str, tuple[Answer, dict[str, Any], dict[str, Any]]]] = {
+    "a signature of a thought in a call": (
+        calls(call(LOOK, ANN, id="a", index=0, extra_content={"google": {"thought_signature": SIGNATURE}})),
+        {},
+        {"extra_content": {"google": {"thought_signature": SIGNATURE}}},
+    ),
+    "a signature in a delta of its own": (
+        stream(
+            delta(tool_calls=[call(LOOK, ANN, id="a", index=0)]),
+            delta(content="", extra_content={"google": {"thought_signature": SIGNATURE}}),
+            finish("stop"),
+            DONE,
+        ),
+        {"extra_content": {"google": {"thought_signature": SIGNATURE}}},
+        {},
+    ),
+    "reasoning in fragments": (
+        stream(
+            delta(content=None, reasoning_content="I should "),
+            delta(reasoning_content="look."),
+            delta(tool_calls=[call(LOOK, ANN, id="a", index=0)]),
+            finish("tool_calls"),
+            DONE,
+        ),
+        {"reasoning_content": "I should look."},
+        {},
+    ),
+    "details of reasoning in fragments": (
+        stream(
+            delta(reasoning="hm", reasoning_details=[{"type": "reasoning.text", "text": "I ", "index": 0}]),
+            delta(reasoning_details=[{"type": "reasoning.text", "text": "look", "signature": "s1", "index": 0}]),
+            delta(reasoning_details=[{"type": "reasoning.encrypted", "data": "eNc==", "id": "r_1", "index": 1}]),
+            delta(tool_calls=[call(LOOK, ANN, id="a", index=0)]),
+            finish("tool_calls"),
+            DONE,
+        ),
+        {
+            "reasoning": "hm",
+            "reasoning_details": [
+                {"type": "reasoning.text", "text": "I look", "signature": "s1", "index": 0},
+                {"type": "reasoning.encrypted", "data": "eNc==", "id": "r_1", "index": 1},
+            ],
+        },
+        {},
+    ),
+    "a member that nobody knows, in one document": (
+        document(whole(call(LOOK, ANN, id="a", seal={"n": [1, 2.5, None, True, "\ud83d\ude00 é"]}), proof="p" * 500)),
+        {"proof": "p" * 500},
+        {"seal": {"n": [1, 2.5, None, True, "😀 é"]}},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_what_a_provider_needs_back_is_sent_back_as_it_was(against: Run, name: str) -> None:
+    answer, of_message, of_call = STATES[name]
+    words = [word for word in (SIGNATURE, "look.", "eNc==", "p" * 500) if word in json.dumps([of_message, of_call])]
+
+    played, player = against([answer, needs(*words)])
+
+    assert outcome(played).outcome == "completed", outcome(played).message
+    sent = player.requests[1]["messages"][2]
+    own = {key: value for key, value in sent.items() if key not in ("role", "content", "tool_calls")}
+    (sent_call,) = sent["tool_calls"]
+    assert own == of_message
+    assert {key: value for key, value in sent_call.items() if key not in ("id", "type", "function")} == of_call
+    assert replayed(played).reproduced
+
+
+def test_a_known_secret_in_the_state_is_not_recorded(against: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEDGER_TOKEN", "correct-horse-42")
+    answer = stream(
+        delta(reasoning_content="the token is correct-horse-42"),
+        delta(tool_calls=[call(LOOK, ANN, id="a", index=0)]),
+        finish("tool_calls"),
+        DONE,
+    )
+
+    played, player = against([answer, END])
+
+    state = responses(played)[0].provider_state
+    assert "correct-horse-42" not in state
+    assert "[redacted:" in state
+    assert "[redacted:" in player.requests[1]["messages"][2]["reasoning_content"]
+
+
+def test_the_state_is_omitted_with_the_content() -> None:
+    event = ModelResponded(step=0, text="a", finish="stop", provider_state='{"model": "m"}')
+
+    assert omit_content(event) == ModelResponded(step=0, text="", finish="stop")
+
+
+def test_the_state_is_sent_to_the_model_that_wrote_it_only(against: Run) -> None:
+    answer, _, _ = STATES["reasoning in fragments"]
+
+    played, _ = against([answer, END])
+
+    state = responses(played)[0].provider_state
+    assert SentState(state, "openai:some").message == {"reasoning_content": "I should look."}
+    assert SentState(state, "openai:another").message == {}
+
+
+# Answers without words
+
+
+EMPTY: Final[dict[str, tuple[Answer, str]]] = {
+    "no text": (says(""), "no words"),
+    "null as text": (stream(delta(content=None), finish("stop"), DONE), "no words"),
+    "blanks": (says(" \n\t\u3000 "), "no words"),
+    "invisible characters": (says("\u200b\u2060\ufeff\u2800"), "no words"),
+    "reasoning only": (
+        stream(delta(reasoning_content="All is clear."), finish("stop"), DONE),
+        "reasoning and no words",
+    ),
+    "a refusal": (stream(delta(refusal="I cannot help with that."), finish("stop"), DONE), "a refusal"),
+    "a call as tagged text": (
+        says('I look.\n<tool_call>{"name": "ledger__look", "arguments": {"name": "ann"}}</tool_call>'),
+        "a call of 'ledger__look' as text",
+    ),
+    "a call as bare JSON": (
+        says('```json\n{"name": "ledger.look", "parameters": {"name": "ann"}}\n```'),
+        "a call of 'ledger__look' as text",
+    ),
+    "a call in the format of Mistral": (
+        says('[TOOL_CALLS][{"name": "ledger__look", "arguments": {"name": "ann"}}]'),
+        "a call of 'ledger__look' as text",
+    ),
+    "a call in the format of XML": (
+        says('<function_calls>\n<invoke name="ledger__look"><parameter name="name">ann</parameter></invoke>'),
+        "a call of 'ledger__look' as text",
+    ),
+    "a call that the provider could not read": (
+        stream(delta(content=""), finish("malformed_function_call"), DONE),
+        "a call that the provider could not read",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_an_answer_without_words_is_asked_for_again(against: Run, name: str) -> None:
+    answer, reason = EMPTY[name]
+
+    played, player = against([calls(call(LOOK, ANN, id="a", index=0)), answer, END])
+
+    assert (outcome(played).outcome, outcome(played).answer) == ("completed", "the ledger is in order")
+    asked = player.requests[2]["messages"][-1]
+    assert asked["role"] == "user"
+    assert reason in asked["content"]
+    assert replayed(played).reproduced
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_a_run_whose_model_gives_no_words_fails_with_the_reason(against: Run, name: str) -> None:
+    answer, reason = EMPTY[name]
+
+    played, player = against([answer])
+
+    assert outcome(played).outcome == "failed"
+    assert reason in outcome(played).message
+    assert len(player.requests) == 3
+    assert replayed(played).reproduced
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0",
+        "…",
+        "A server without a parser writes <tool_call> as text; vLLM has an option for it.",
+        '{"name": "ann", "balance": 10}',
+        '{"name": "ledger__look", "balance": 10}',
+        "I called ledger__look and all is in order.",
+        "See `[TOOL_CALLS]` in the documentation of Mistral.",
+        "The server sent <tool_call> as text for ledger__look, so I asked again.",
+    ],
+)
+def test_an_answer_with_words_is_the_answer(against: Run, text: str) -> None:
+    played, _ = against([says(text)])
+
+    assert (outcome(played).outcome, outcome(played).answer) == ("completed", text)
