@@ -1,5 +1,5 @@
 from .calls import decode_for_host, run_function
-from .tools import Hosted, HostTool, action_of, content_of, describe_host, describe_tool, load_host
+from .tools import Hosted, HostTool, action_of, content_of, describe_host, describe_tool, load_host, try_host
 
 __all__ = [
     "HostTool",
@@ -11,4 +11,5 @@ __all__ = [
     "describe_tool",
     "load_host",
     "run_function",
+    "try_host",
 ]
