@@ -273,7 +273,14 @@ ROWS: Mapping[str, Row] = {
         lambda n: json.dumps({"rows": ["[1]"] * (n // 8)}),
     ),
     "broker.repairs:repaired_name": of(
-        lambda text: repaired_name(text, ("files.read",)), "a", " ", "functions.", "<|", "( ", "tools__", "."
+        lambda text: repaired_name(text, ("files.read",), repair=True),
+        "a",
+        " ",
+        "functions.",
+        "<|",
+        "( ",
+        "tools__",
+        ".",
     ),
     "core.parsing.names:canonical": of(
         lambda text: [tried(canonical, kind, text) for kind in ("file", "mail", "host", "https", "table", "id")],

@@ -138,18 +138,18 @@ def test_a_call_with_very_many_faults_is_not_repaired() -> None:
     ],
 )
 def test_a_known_prefix_or_suffix_of_a_name_is_left_out(name: str) -> None:
-    assert repaired_name(name, ACTIONS) == ("files.read", (Repair(kind="name"),))
+    assert repaired_name(name, ACTIONS, repair=True) == ("files.read", (Repair(kind="name"),))
 
 
 @pytest.mark.parametrize("name", ["files__read", "files.read", "tools__list"])
 def test_the_name_of_an_action_is_no_repair(name: str) -> None:
-    assert repaired_name(name, ACTIONS) == (name.replace("__", "."), ())
+    assert repaired_name(name, ACTIONS, repair=True) == (name.replace("__", "."), ())
 
 
 @pytest.mark.parametrize(
     "name", ["files__reads", "Files__read", "read", "other.files__read", "", "functions.", "<|", "list"]
 )
 def test_a_name_that_is_only_similar_is_not_read_as_the_action(name: str) -> None:
-    action, repairs = repaired_name(name, ACTIONS)
+    action, repairs = repaired_name(name, ACTIONS, repair=True)
     assert action not in ACTIONS
     assert repairs == ()

@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, TypeAlias
 
 from remit.broker import budgets, effects, refusals, retries
 from remit.broker.approvals import requests
@@ -51,6 +52,8 @@ from remit.journal import Record, retry_key
 from remit.policy import Evaluated
 from remit.workspace import Agent, Measure, Workspace
 from remit.workspace.manifest import resolve
+
+_Read: TypeAlias = tuple[dict[str, Json], tuple[Repair, ...]]  # arguments, and how they were repaired
 
 
 class ApprovalPending(Exception):
@@ -151,7 +154,8 @@ class Broker:
             self.record.append(event)
             return event
         shown: Call | None = None
-        action, repairs = self._action_of(proposed)
+        found: dict[str, Any]
+        action, repairs = repaired_name(proposed.name, self.agent.actions, repair=self.agent.repair_calls)
         try:
             budgets.check_position(index)
             if cut:
@@ -176,18 +180,10 @@ class Broker:
             if decision.verdict == "allow":
                 await self._reserve(call)
             quoted = self._quoted_by_user(call) if proposed.redacted else None
-            event = CallDecided(
-                step=step,
-                index=index,
-                proposed=proposed,
-                call=shown,
-                decision=decision,
-                quoted_by_user=quoted,
-                repairs=repairs,
-            )
+            found = {"decision": decision, "quoted_by_user": quoted}
         except Refusal as refusal:
-            failed = refusal_result(self.sanitizer, refusal)
-            event = CallDecided(step=step, index=index, proposed=proposed, call=shown, refusal=failed, repairs=repairs)
+            found = {"refusal": refusal_result(self.sanitizer, refusal)}
+        event = CallDecided(step=step, index=index, proposed=proposed, call=shown, repairs=repairs, **found)
         self.record.append(event)
         return event
 
@@ -215,13 +211,7 @@ class Broker:
         tool = self.workspace.tools.get(action.partition(".")[0])
         return 0 if tool is None else tool.manifest.limits.output
 
-    def _action_of(self, proposed: ProposedCall) -> tuple[str, tuple[Repair, ...]]:
-        """The action that the model named, and the repair of the name."""
-        return repaired_name(proposed.name, self.agent.actions) if self.agent.repair_calls else (proposed.action, ())
-
-    def _parse(
-        self, step: int, index: int, name: str, proposed: ProposedCall
-    ) -> tuple[dict[str, Json], tuple[Repair, ...]]:
+    def _parse(self, step: int, index: int, name: str, proposed: ProposedCall) -> _Read:
         """The arguments of a call of the action `name`, and how they were repaired."""
         if name not in self.agent.actions:
             raise refusals.unknown_action(self.sanitizer.text(proposed.name), self.subjects.agent, self.agent.actions)

@@ -37,14 +37,14 @@ class _Unrepairable(Exception):
     """More than one reading, or too many repairs."""
 
 
-def repaired_name(name: str, actions: Sequence[str]) -> tuple[str, tuple[Repair, ...]]:
+def repaired_name(name: str, actions: Sequence[str], *, repair: bool) -> tuple[str, tuple[Repair, ...]]:
     """The action that the name of a call stands for, and the repair of the name.
 
     A name of no action is returned as an action without a repair, unless it has a known prefix, suffix or space around the name
-    of exactly one of `actions`.
+    of exactly one of `actions`, and `repair` is True.
     """
     action = name.replace("__", ".", 1)
-    if action in actions:
+    if action in actions or not repair:
         return action, ()
     bare = name.strip()
     bare = bare[: match.start()] if (match := _AFTER.search(bare)) else bare

@@ -424,9 +424,8 @@ class _TimelineBuilder:
             self.timeline.turns[-1].calls.append(call)
         call.decision, call.repairs = event.decision, event.repairs
         if event.call is not None:
-            call.arguments = dict(event.call.arguments)
+            call.arguments, call.effect = dict(event.call.arguments), event.call.effect
             call.resources = tuple(dict.fromkeys(touch.resource for touch in event.call.touches))
-            call.effect = event.call.effect
 
 
 def _update_call(call: CallTimeline, event: object, at: int) -> None:
