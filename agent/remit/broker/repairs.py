@@ -116,13 +116,14 @@ class _Repairing:
             value = self._read(value, types, path)
         if not isinstance(value, dict | list):
             return value
-        key = (id(schema), "object" if isinstance(value, dict) else "array")
+        kind = "object" if isinstance(value, dict) else "array"
+        key = (id(cast("object", schema)), kind)
         if key not in self._parts:
-            self._parts[key] = self._part(cast("Mapping[str, Json]", schema), key[1])
+            self._parts[key] = self._part(cast("Mapping[str, Json]", schema), kind)
         part = self._parts[key]
         if isinstance(value, dict):
             return self._object(part, cast("dict[str, Json]", value), path)
-        return self._array(part, value, path)
+        return self._array(part, list(cast("Sequence[Json]", value)), path)
 
     def _types_of(self, schema: Json) -> frozenset[str]:
         if id(schema) not in self._types:

@@ -264,7 +264,9 @@ def _written(tokens: Sequence[tuple[Any, Any]], chance: random.Random) -> Iterat
                 for _ in range(chance.randint(low, min(int(high), low + 3))):
                     yield from _written(list(inner), chance)
             case "SUBPATTERN" | "ATOMIC_GROUP":
-                yield from _written(list(value[-1] if isinstance(value, tuple) else value), chance)
+                yield from _written(
+                    list(cast("Sequence[Any]", value)[-1] if isinstance(value, tuple) else value), chance
+                )
             case "BRANCH":
                 yield from _written(list(chance.choice(value[1])), chance)
             case _:  # an anchor adds no character

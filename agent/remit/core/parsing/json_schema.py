@@ -221,7 +221,8 @@ def _pointer(reference: str) -> str | None:
 def _lost(places: Mapping[str, Json]) -> Iterator[str]:
     """References that do not lead to a schema inside this one."""
     for place, schema in places.items():
-        if isinstance(schema, dict) and "$ref" in schema and _pointer(schema["$ref"]) not in places:
+        inner = cast("Mapping[str, Json]", schema if isinstance(schema, dict) else {})
+        if "$ref" in inner and _pointer(inner["$ref"]) not in places:
             yield f"{place.lstrip('/') or 'the schema'} has a '$ref' that leads to no schema of the same document"
 
 
@@ -253,7 +254,7 @@ def resolved(root: Json, reference: str) -> Json:
             found = cast("Sequence[Json]", found)[int(name)]
         else:
             return None
-    return found if isinstance(found, dict | bool) else None
+    return cast("Json", found) if isinstance(found, dict | bool) else None
 
 
 def closed(schema: dict[str, Json]) -> dict[str, Json]:
