@@ -155,6 +155,7 @@ SPANS: Final[Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]]] = {
         {
             **_PLACE,
             "remit.round": ("int", "which decision of the call it is, from 0"),
+            "remit.repairs": ("string[]", "how the call differs from the one that the model wrote"),
             "remit.verdict": ("string", "`allow`, `ask` or `deny`"),
             "remit.reason": ("string", "why, as one word"),
             "remit.message": ("string", "why, in words"),

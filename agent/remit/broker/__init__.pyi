@@ -5,7 +5,7 @@ from .circuit_breaker import check_circuit, count_attempt
 from .context import Moment, policy_context
 from .effects import settle_effect
 from .holds import hold_reason, lift_hold, set_hold
-from .host import Hosted, HostTool, action_of, content_of, describe_host, describe_tool, run_function
+from .host import Hosted, HostTool, action_of, content_of, describe_host, describe_tool, run_function, try_host
 from .outcome import AttemptOutcome, ProbeOutcome
 from .receipt import landed_of, receipt_of
 
@@ -41,5 +41,6 @@ __all__ = [
     "set_hold",
     "settle_effect",
     "too_many_calls",
+    "try_host",
     "wall_end",
 ]

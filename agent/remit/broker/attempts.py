@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from remit.broker.host import decode_for_host, load_host, run_function
-from remit.broker.outcome import AttemptOutcome, ProbeOutcome, landed
+from remit.broker.outcome import AttemptOutcome, ProbeOutcome, landed, result_refusal
 from remit.core import (
     Access,
     Call,
@@ -213,7 +213,8 @@ class LiveExecutor:
                     schema = tool.pin.schemas[action.name]
                     await in_thread(output.spent.output_bytes, check_output, schema, value)
                 except Refusal as refusal:
-                    code, message, value, next_step = refusal.code, refusal.message, None, refusal.next_step
+                    code, value, next_step = refusal.code, None, refusal.next_step
+                    message = result_refusal(call, refusal)
             if code is None and output.scratch is not None:
                 try:
                     changes = output.scratch.commit()

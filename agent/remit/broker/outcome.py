@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from remit.core import Call, Change, Code, Connection, DeniedAccess, Json, Landed, ReachedLimit, ResourceUsage
+from remit.core import Call, Change, Code, Connection, DeniedAccess, Json, Landed, ReachedLimit, Refusal, ResourceUsage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,3 +52,9 @@ def landed(call: Call, code: Code | None, *, entered: bool = True) -> Landed:
     if only_files or code in ("tool_failed", "sandbox_unavailable"):
         return "not_landed"
     return "unknown"
+
+
+def result_refusal(call: Call, refusal: Refusal) -> str:
+    """The message for a result that was refused: it says so if the function had returned, and what it did stays done."""
+    after = "; the function had returned by then, so its effect has probably happened"
+    return refusal.message + (after if landed(call, "invalid_output") == "unknown" else "")

@@ -27,6 +27,7 @@ Inside the sandbox (`guest/`, which imports nothing of Remit), in this order:
     scratch_folders  a scratch folder for each call, which no other call can find
     onecall          the process of one call: narrow the rights, decode, run the tool, answer
     decoding         the annotations of a function: its schema, its arguments, its result
+    conformance      examples of arguments and results, tried on the annotations without a call
     serving          import the tool, report what it raises, start its programs
     watch            records attempts to access what was not granted
     outlet           the network listener, made inside and handed out

@@ -1,4 +1,5 @@
 from .file_grants import expand
+from .guest.conformance import tried
 from .guest.decoding import Action, Refused, described, validated
 from .guest.serving import message_of, retry_after, snake_case
 from .outcome import Output, exhausted, not_decoded, refused_by_validator
@@ -32,5 +33,6 @@ __all__ = [
     "refused_by_validator",
     "retry_after",
     "snake_case",
+    "tried",
     "validated",
 ]

@@ -32,7 +32,7 @@ _PRINTS_DELAY_SECONDS: Final = 0.005  # most calls answer sooner and print nothi
 
 @dataclass(frozen=True, kw_only=True)
 class ToolCall:
-    """What a tool has to do. Mode "describe" returns the schemas of its functions instead of calling one.
+    """What a tool has to do. Mode "describe" returns the schemas of its functions instead of calling one; "conform" tries examples.
 
     `named` are the arguments whose decoded values are reported. `declared` maps the manifest's error names to exception
     classes; `allowed` decides each file of a set.
@@ -42,7 +42,7 @@ class ToolCall:
     declared: Mapping[str, str]
     allowed: Callable[[str], bool]
     named: Collection[str] = ()
-    mode: Literal["call", "describe"] = "call"
+    mode: Literal["call", "describe", "conform"] = "call"
 
 
 class _Deadline:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, cast
+from typing import Final, Literal, Self, cast
 
 from remit.core import Confinement, Json, ModelCode, Refusal, RunEnded
 from remit.sandbox.account import NOBODY, closed_to_others
@@ -285,11 +285,27 @@ class Sandbox:
             Refusal: the code does not import; `details["stderr"]` has its traceback.
             RunEnded: `sandbox_unavailable`: nothing ran.
         """
+        return await self._inspect(profile, "describe", {})
+
+    async def conform(self, profile: Profile, examples: Mapping[str, Json]) -> Json:
+        """What became of examples of `arguments` and `results`, by function: see `tried` in `guest/conformance.py`.
+
+        Validators of the author run, without files, network and secrets; the functions do not.
+
+        Raises:
+            Refusal: as `describe`; `timeout` if the validators did not end within the limit of the profile.
+            RunEnded: `sandbox_unavailable`: nothing ran.
+        """
+        return await self._inspect(profile, "conform", examples)
+
+    async def _inspect(
+        self, profile: Profile, mode: Literal["describe", "conform"], arguments: Mapping[str, Json]
+    ) -> Json:
         alone = replace(
             self._fitted(profile), reads=(), writes=(), stores=(), read_stores=(), source="python", output=1 << 20
         )
         try:
-            call = ToolCall(arguments={}, declared={}, allowed=_everything, mode="describe")
+            call = ToolCall(arguments=arguments, declared={}, allowed=_everything, mode=mode)
             output = await perform_once(alone, self._runtime(), call)
         except DidNotStart as failure:
             raise self._broken(failure) from failure

@@ -254,6 +254,8 @@ def _decide(events: Sequence[AnyEvent], step: int, index: int) -> SpanDescriptio
     found = SpanDescription(name="remit.decide", attributes=_place_of_call(step, index))
     if decided is not None:
         found.attributes["remit.round"] = decided.round
+    if decided is not None and decided.repairs:
+        found.attributes["remit.repairs"] = tuple(repair.text for repair in decided.repairs)
     if decided is not None and decided.decision is not None:
         decision = decided.decision
         found.attributes |= {

@@ -78,6 +78,7 @@ class Agent(FrozenModel):
     folder: str
     seed: str | None = None
     accept_parsed_arguments: bool = False
+    repair_calls: bool = True
     model_settings: ModelSettings = ModelSettings()
     budget: Budget = Budget()
     answer: AnswerContract | None = None

@@ -234,6 +234,10 @@ class AgentTable(TomlTable):
     accept_parsed_arguments: bool = Field(
         default=False, description="Accept arguments that the model's library parsed, where it does not give their text"
     )
+    repair_calls: bool = Field(
+        default=True,
+        description="Read a call that its model wrote slightly wrong, where only one reading fits the schema",
+    )
     model_settings: ModelSettingsTable = ModelSettingsTable()
     budget: BudgetTable = BudgetTable()
     answer: AnswerTable | None = None

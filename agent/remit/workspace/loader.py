@@ -210,6 +210,7 @@ class _Loading:
             folder=table.folder or f"work/{name}/{{run}}",
             seed=table.seed,
             accept_parsed_arguments=table.accept_parsed_arguments,
+            repair_calls=table.repair_calls,
             model_settings=ModelSettings.model_validate(
                 {**table.model_settings.model_dump(), "stop": tuple(table.model_settings.stop)}
             ),

@@ -1,6 +1,6 @@
 from .calls import decode_for_host, run_function
 from .results import ResultReader
-from .tools import Hosted, HostTool, action_of, content_of, describe_host, describe_tool, load_host
+from .tools import Hosted, HostTool, action_of, content_of, describe_host, describe_tool, load_host, try_host
 
 __all__ = [
     "HostTool",
@@ -13,4 +13,5 @@ __all__ = [
     "describe_tool",
     "load_host",
     "run_function",
+    "try_host",
 ]

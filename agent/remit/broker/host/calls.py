@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, cast
 
 from remit.broker.host.tools import Hosted
-from remit.broker.outcome import AttemptOutcome, landed
+from remit.broker.outcome import AttemptOutcome, landed, result_refusal
 from remit.core import Call, Code, Json, ReachedLimit, Refusal, ResourceUsage
 from remit.sandbox import (
     DECODE_SECONDS,
@@ -97,7 +97,8 @@ async def run_function(workspace: Workspace, call: Call, function: Callable[[], 
             limit = ReachedLimit(name="output", most=tool.manifest.limits.output, used=size, unit="bytes")
             code, message, value = "resource_exhausted", exhausted(limit), None
     except Refusal as refusal:
-        code, message, value = refusal.code, refusal.message, None
+        code, value = refusal.code, None
+        message = result_refusal(call, refusal) if code == "invalid_output" else refusal.message
     except TimeoutError:
         most = tool.manifest.limits.wall
         code, message = "timeout", f"no result within {most:g} s"

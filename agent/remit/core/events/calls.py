@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Literal
 
 from remit.core.attempts import Change, Connection, DeniedAccess, Landed, ReachedLimit, ResourceUsage
-from remit.core.calls import Call, Confinement, Decision, Json, ProposedCall, Result
+from remit.core.calls import Call, Confinement, Decision, Json, ProposedCall, Repair, Result
 from remit.core.errors import Code
 from remit.core.events.event import Event
 from remit.core.principals import Principal
@@ -23,7 +23,7 @@ class CallDecided(Event):
     `proposed` is the call as the model wrote it. `call` is None if it could not be parsed; `refusal` is the result of a call
     that was refused before it was decided, None otherwise. `round` counts the decisions of one call: 0 for the first, 1 after the
     first grant. `quoted_by_user` is that fact for a call whose secrets were removed before it was recorded, because it cannot
-    be computed from the record; None for other calls.
+    be computed from the record; None for other calls. `repairs` are how the call differs from the one that the model wrote.
     """
 
     type: Literal["call.decided"] = "call.decided"
@@ -35,6 +35,7 @@ class CallDecided(Event):
     decision: Decision | None = None
     refusal: Result | None = None
     quoted_by_user: bool | None = None
+    repairs: tuple[Repair, ...] = ()
 
     @property
     def key(self) -> str:

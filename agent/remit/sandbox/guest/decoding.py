@@ -115,7 +115,16 @@ class Action:
             import asyncio  # noqa: PLC0415 - 25 ms, and few tools need it
 
             result = asyncio.run(result)
+        return self.encode(result)
+
+    def encode(self, result: Any) -> Any:
+        """A value that the function returned, as JSON data."""
         return result if self._out_of is None else self._out_of.dump_python(result, mode="json", by_alias=True)
+
+    @property
+    def types(self) -> str:
+        """The types of the arguments, as pydantic writes them; "" if nothing needs a conversion."""
+        return "" if self._model is None else repr(self._model.__pydantic_core_schema__)
 
     def warm(self) -> None:
         """Run the validators once on an example, so that a call does not have to copy the memory that they touch.

@@ -25,8 +25,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from remit.sandbox.guest import decoding, kernel, serving, watch
+    from remit.sandbox.guest import conformance, decoding, kernel, serving, watch
 else:
+    import conformance
     import decoding
     import kernel
     import serving
@@ -249,6 +250,8 @@ def _answer(
     """The answer without its value, and the value as JSON text, so that a large value is serialized only once."""
     if call["mode"] == "describe":
         return {"kind": "value"}, serving.to_json(decoding.describe(serving.load(boundary)))
+    if call["mode"] == "conform":
+        return {"kind": "value"}, serving.to_json(conformance.of_module(serving.load(boundary), call["arguments"]))
     if call["mode"] == "command":
         _begin(channel, None)
         answer = serving.run_command(call["argv"], boundary["output"], call["declared"])

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Final, TypeAlias
 
 from remit.broker import landed_of
-from remit.core import Decision, Error, Failed, Json, Landed, ProposedCall, Result, Succeeded
+from remit.core import Decision, Error, Failed, Json, Landed, ProposedCall, Repair, Result, Succeeded
 from remit.core.events import (
     AnswerRejected,
     ApprovalGranted,
@@ -97,6 +97,7 @@ class CallTimeline:
     result: Result | None = None
     refusal_labels: tuple[str, ...] = ()
     labels_removed: tuple[str, ...] = ()
+    repairs: tuple[Repair, ...] = ()
     internal: bool = False
 
     @property
@@ -409,20 +410,17 @@ class _TimelineBuilder:
     def _decided(self, event: CallDecided, at: int) -> None:
         call = self._calls.get((event.step, event.index))
         if call is None:
-            action = event.call.action if event.call else event.proposed.action
-            call = CallTimeline(
-                step=event.step, index=event.index, action=action, decided_at=at, proposed=event.proposed
-            )
+            action, proposed = event.call.action if event.call else event.proposed.action, event.proposed
+            call = CallTimeline(step=event.step, index=event.index, action=action, decided_at=at, proposed=proposed)
             self._calls[event.step, event.index] = call
             if not self.timeline.turns:  # the turn itself was erased
                 self.timeline.turns.append(TimelineTurn(step=event.step, at=at, text=""))
             call.internal = self.timeline.turns[-1].internal
             self.timeline.turns[-1].calls.append(call)
-        call.decision = event.decision
+        call.decision, call.repairs = event.decision, event.repairs
         if event.call is not None:
-            call.arguments = dict(event.call.arguments)
+            call.arguments, call.effect = dict(event.call.arguments), event.call.effect
             call.resources = tuple(dict.fromkeys(touch.resource for touch in event.call.touches))
-            call.effect = event.call.effect
 
 
 def _update_call(call: CallTimeline, event: object, at: int) -> None:
