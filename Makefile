@@ -43,10 +43,12 @@ faithful: setup  ## Replay at full size: 1,000 random runs reproduced by 4 proce
 	@REMIT_RUNS=1000 REMIT_PROCESSES=4 REMIT_POINTS=100 REMIT_INCIDENTS=5 $(BIN)/python -m pytest -q -n 2 \
 	    tests/replay/test_many_runs.py tests/adversarial/test_incidents.py $(ARGS)
 
-exact: setup  ## Policy at full size: 312,000 requests compared with stock Casbin, diffs and lint by brute force, 1,000 reloads
-	@REMIT_EXACT_POLICIES=10400 REMIT_EXACT_PAIRS=2000 REMIT_EXACT_LINT=4000 REMIT_RELOADS=1000 $(BIN)/python -m pytest \
+exact: setup  ## At full size: 312,000 requests compared with stock Casbin, diffs and lint by brute force, 1,000 reloads, 20,000 values of types
+	@REMIT_EXACT_POLICIES=10400 REMIT_EXACT_PAIRS=2000 REMIT_EXACT_LINT=4000 REMIT_RELOADS=1000 \
+	    REMIT_CONFORMANCE_PAIRS=20000 $(BIN)/python -m pytest \
 	    -n auto -q -s tests/policy/test_casbin_reference.py tests/policy/test_reload.py tests/analysis/test_diff.py \
-	    tests/analysis/test_reviewer_questions.py -k "random or reload or brute_force or several or exactly" $(ARGS)
+	    tests/analysis/test_reviewer_questions.py tests/tools/test_conformance.py \
+	    -k "random or reload or brute_force or several or exactly or pairs" $(ARGS)
 
 check:  ## Everything that CI checks: style, types, imports, the workspace, documentation, tests
 	@$(SETUP) --group lint --group docs

@@ -1,4 +1,4 @@
-"""Pages of error codes and of the facts of conditions."""
+"""Pages of error codes, of the facts of conditions, and of the keywords of schemas."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from generator.markdown import code, one_of, table
 from generator.schemas import facts
 from remit.core import Confinement, Effect
 from remit.core.errors import CODES, NEXT_STEPS, OperatorCode
+from remit.core.parsing import ANNOTATIONS, KEYWORDS
 from remit.policy.language import conditions
 
 
 def pages() -> dict[str, str]:
-    """Both pages."""
-    return {"reference/codes.md": _codes(), "reference/facts.md": _facts()}
+    """The three pages."""
+    return {"reference/codes.md": _codes(), "reference/facts.md": _facts(), "reference/json-schema.md": _keywords()}
 
 
 def _codes() -> str:
@@ -64,3 +65,46 @@ def _facts() -> str:
 
 
 _OPERATORS: Final = ("==", "!=", "<", "<=", ">", ">=")
+
+
+REFUSED: Final = frozenset(
+    {
+        "$anchor",
+        "$dynamicAnchor",
+        "$dynamicRef",
+        "$id",
+        "$vocabulary",
+        "contains",
+        "dependentSchemas",
+        "else",
+        "if",
+        "maxContains",
+        "minContains",
+        "not",
+        "then",
+        "unevaluatedItems",
+        "unevaluatedProperties",
+    }
+)
+_LIMITS: Final = {
+    "$ref": "to a schema of the same document only, by a JSON pointer: `#/$defs/NAME`",
+    "$defs": "`definitions` means the same",
+    "pattern": "found anywhere in the text; a regular expression without lookaround and backreference, by the Rust engine of pydantic",
+    "patternProperties": "as `pattern`",
+    "multipleOf": "compared as decimal numbers: 19.99 is a multiple of 0.01",
+    "uniqueItems": "1 and 1.0 are equal; 1 and `true` are not",
+}
+
+
+def _keywords() -> str:
+    rows = ((code(name), _LIMITS.get(name, "")) for name in sorted(KEYWORDS - {"definitions"}))
+    return (
+        "# JSON Schema\n\nThe arguments and the result of an action have JSON Schemas, which Remit makes from the types of the "
+        "function, or takes from a host tool. A keyword means what JSON Schema 2020-12 says. The published schema of an object "
+        "says `additionalProperties: false`, unless the type accepts other members.\n\n## Keywords that Remit validates\n\n"
+        + table(("keyword", "in Remit"), rows)
+        + "## Annotations\n\nA model reads them; Remit does not validate them. The type of the function does, before the function "
+        f"is called: {one_of(map(code, sorted(ANNOTATIONS)))}.\n\n"
+        "## Keywords that are refused\n\nA tool with one of these, or with a keyword that 2020-12 does not have, cannot be pinned: "
+        f"{one_of(map(code, sorted(REFUSED)))}.\n"
+    )

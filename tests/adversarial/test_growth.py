@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from remit.broker.repairs import read_arguments, repaired_name
 from remit.core import Listing, RemitError, ResourceAccess
 from remit.core.parsing import (
     Mismatch,
@@ -48,7 +49,7 @@ from remit.core.parsing.bounded_readers import load_json
 from remit.core.parsing.bounded_readers import text_of as outside_text
 from remit.core.parsing.exact_json import Arguments
 from remit.core.parsing.hidden_characters import visible, visible_json
-from remit.core.parsing.json_schema import is_type, resolved, type_name
+from remit.core.parsing.json_schema import closed, is_type, resolved, type_name
 from remit.guardrails import (
     Content,
     Redactor,
@@ -140,8 +141,23 @@ def broken(call: Callable[[str], object]) -> Callable[[str], object]:
     return read
 
 
+def read(text: str) -> object:
+    """Read arguments that need repairs wherever that is possible."""
+    rows = {"type": "array", "items": {"anyOf": [{"type": "object", "properties": {"a": {"type": "integer"}}}, UNION]}}
+    return read_arguments(
+        text, {"type": "object", "properties": {"of": UNION, "rows": rows}, **nested({})}, repair=True
+    )
+
+
 def numbers(size: int) -> list[int]:
     return list(range(size // 6))
+
+
+def references(size: int) -> dict[str, Any]:
+    """A chain of definitions, each of which refers to the next."""
+    count = size // 60
+    defs = {f"D{k}": {"$ref": f"#/$defs/D{k + 1}"} for k in range(count)}
+    return {"$ref": "#/$defs/D0", "$defs": {**defs, f"D{count}": {"type": "string"}}}
 
 
 def levels(size: int) -> Any:
@@ -218,6 +234,10 @@ ROWS: Mapping[str, Row] = {
         check_schema,
         lambda n: {"properties": {f"p{k}": {"type": "string"} for k in range(n // 20)}},
         lambda n: {"enum": strings(n)},
+        references,
+    ),
+    "core.parsing.json_schema:closed": of(
+        closed, references, lambda n: {"properties": {f"p{k}": {"type": "string"} for k in range(n // 20)}}
     ),
     "core.parsing.json_schema:types_of": of(
         types_of,
@@ -226,7 +246,7 @@ ROWS: Mapping[str, Row] = {
             "$defs": {f"D{k}": {"anyOf": [{"$ref": f"#/$defs/D{k + 1}"}] * 2} for k in range(n // 60)},
         },
     ),
-    "core.parsing.json_schema:resolved": of(lambda text: resolved(UNION, f"#/$defs/{text}"), "F/"),
+    "core.parsing.json_schema:resolved": of(lambda text: resolved(UNION, f"#/$defs/{text}"), "F/", "~1", "%41"),
     "core.parsing.json_schema:type_name": of(type_name, strings),
     "core.parsing.json_schema:is_type": of(lambda value: is_type(value, "array"), strings),
     "core.parsing.json_texts:leaves": of(lambda value: [*leaves(value)], levels, strings),
@@ -243,6 +263,24 @@ ROWS: Mapping[str, Row] = {
         lambda n: ["a" * n + "!"],
         lambda n: ["a " * (n // 2) + "!"],
         lambda n: [f"v{k % 50}" for k in range(n // 4)],
+    ),
+    "broker.repairs:read_arguments": of(
+        lambda text: tried(read, text),
+        *JSONS,
+        lambda n: json.dumps({"of": json.dumps(levels(n))}),
+        lambda n: json.dumps(json.dumps({"of": strings(n)})),
+        lambda n: json.dumps({"rows": [{"a": None}] * (n // 12)}),
+        lambda n: json.dumps({"rows": ["[1]"] * (n // 8)}),
+    ),
+    "broker.repairs:repaired_name": of(
+        lambda text: repaired_name(text, ("files.read",), repair=True),
+        "a",
+        " ",
+        "functions.",
+        "<|",
+        "( ",
+        "tools__",
+        ".",
     ),
     "core.parsing.names:canonical": of(
         lambda text: [tried(canonical, kind, text) for kind in ("file", "mail", "host", "https", "table", "id")],
@@ -410,6 +448,7 @@ INSIDE: Mapping[str, str] = {
     "core.parsing.bounded_readers:load_yaml": "played as read_rows",
     "core.parsing.bounded_readers:count_of": "takes a number, or a text of at most 19 digits",
     "core.parsing.exact_json:CopyOnRead.get": "takes the name of an argument",
+    "core.parsing.json_schema:types_in": "played as types_of",
     "core.parsing.json_schema:compiled": "takes a pattern of a schema that a reviewer pins; what it may become is bounded",
     "guardrails.content_cases:check_content": "plays the reviewer's own cases",
     "guardrails.content_rules:ContentRule.covers": "takes the name of an action",
@@ -434,6 +473,7 @@ INSIDE: Mapping[str, str] = {
 
 PACKAGES = ("core.parsing", "guardrails")
 MODULES = (
+    "broker.repairs",
     "sandbox.egress.client_hello",
     "sandbox.egress.requests",
     "sandbox.egress.response_scrubber",

@@ -469,8 +469,8 @@ def test_a_rule_or_list_for_one_action_does_not_cover_a_longer_name(clerk: Calla
 @pytest.mark.parametrize(
     "name",
     [
-        "ledger__p\u0430y", "ledger__pay\u200b", "\uff4cedger__pay", "Ledger__pay", "ledger__PAY", "ledger__pay ", "ledger___pay",
-        "ledger__pay\u0301", "ledger__pay__", "ledger/pay", "ledger__pay\n", "pay", "ledger__", "__pay", "*", "ledger__*",
+        "ledger__p\u0430y", "ledger__pay\u200b", "\uff4cedger__pay", "Ledger__pay", "ledger__PAY", "ledger__p ay", "ledger___pay",
+        "ledger__pay\u0301", "ledger__pay__", "ledger/pay", "ledger__\npay", "pay", "ledger__", "__pay", "*", "ledger__*",
     ],
 )  # fmt: skip
 def test_a_name_that_only_looks_like_an_action_is_unknown(play: Play, name: str) -> None:

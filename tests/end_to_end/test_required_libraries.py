@@ -14,9 +14,10 @@ import pytest
 from sqlmodel import Session, create_engine, select
 
 from remit.journal.storage.tables import EventRow
-from remit.runtime.assembly import open_model_of
+from remit.runtime.models.selection import open_model
 from remit.runtime.runner import RunRequest, start_run
 from remit.workspace.session import open_session
+from support.openai_server import OpenAIServer, Reply
 from support.otlp_collector import collecting
 from support.principals import OPERATOR
 from support.runs import TASK
@@ -25,6 +26,7 @@ from support.runs import TASK
 REQUIRED: Final = {
     "langgraph": "langgraph.pregel",  # drives the steps
     "pydantic": "pydantic.main",  # reads and makes every typed value
+    "httpx": "httpx",  # asks the model
     "opentelemetry-sdk": "opentelemetry.sdk.trace",  # sends the spans
 }
 
@@ -32,7 +34,7 @@ REQUIRED: Final = {
 def test_a_run_of_the_triage_agent_uses_each_required_library(session: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counts the function calls of the interpreter in every thread.
 
-    The spans arrive at a real collector, and a SQLModel session reads the journal.
+    The model is one that a server on loopback answers for, the spans arrive at a real collector, and a SQLModel session reads the journal.
     """
     called: Counter[str] = Counter()
 
@@ -40,13 +42,14 @@ def test_a_run_of_the_triage_agent_uses_each_required_library(session: Path, mon
         if event == "call":
             called[frame.f_globals.get("__name__", "")] += 1
 
-    with collecting() as (address, bodies):
+    replies = [Reply(calls=[("files__read", '{"path": "logs/checkout.log"}')]), Reply(text="The pool is too small.")]
+    with collecting() as (address, bodies), OpenAIServer(replies) as server:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
         threading.setprofile(count)
         sys.setprofile(count)
         try:
             opened = open_session(session)
-            model = open_model_of(opened, "triage")
+            model = open_model("openai:any", folder=session, base_url=server.base_url)
             start = RunRequest(agent="triage", task=TASK, subject="user:operator", by=OPERATOR, model=model)
             ended = asyncio.run(start_run(opened, start))
         finally:

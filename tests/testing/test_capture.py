@@ -259,6 +259,24 @@ def test_exceptions_and_wrong_values_fail_as_those_of_a_real_tool(
     assert "a private detail" not in str([event for event in run.events if isinstance(event, CallAnswered)])
 
 
+def test_a_result_that_fails_its_schema_after_an_effect_says_that_the_effect_has_probably_happened(
+    clerk: Clerk,
+) -> None:
+    sentence = "the function had returned by then, so its effect has probably happened"
+    run = capture_run(clerk([]), "clerk", "x", model=[PAY, DONE], executor=FakeExecutor({"ledger.pay": 5}))
+    failed = run.call(0).error
+    assert failed is not None
+    assert failed.code == "outcome_unknown"
+    assert failed.message == f"the result of the tool does not match its schema: the value: wrong_type; {sentence}"
+    read = (
+        capture_run(clerk([]), "clerk", "x", model=[LOOK, DONE], executor=FakeExecutor({"ledger.look": 5}))
+        .call(0)
+        .error
+    )
+    assert read is not None
+    assert sentence not in read.message
+
+
 def test_answers_one_after_another_show_a_retry_and_too_few_of_them_fail_the_test(clerk: Clerk) -> None:
     folder = clerk([])
     answers = iter([Busy("locked"), READ])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from remit.core.calls import ResourceAccess
 from remit.core.errors import Refusal
+from remit.core.parsing import closed
 from remit.workspace.manifest.manifest import Action, ActionSchema, Manifest
 from remit.workspace.manifest.resolution import MOST_TOUCHES, check_output, command_schema, fill_argv, resolve
 
@@ -36,7 +37,8 @@ def manifest(**changes: Any) -> Manifest:
 
 
 def schema(required: tuple[str, ...] = (), **properties: Any) -> ActionSchema:
-    return ActionSchema(input={"type": "object", "properties": properties, "required": list(required)}, output={})
+    given = closed({"type": "object", "properties": properties, "required": list(required)})
+    return ActionSchema(input=given, output={})
 
 
 def touch(line: str, *, fixed: bool = False) -> ResourceAccess:

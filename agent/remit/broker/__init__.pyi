@@ -1,28 +1,26 @@
-from .attempts import (
-    AttemptOutcome,
-    LiveExecutor,
-    ProbeOutcome,
-    ToolExecutor,
-    receives_key,
-    run_function,
-    run_probe,
-)
+from .attempts import DecodedCall, LiveExecutor, Ready, ToolExecutor, receives_key, run_probe
 from .broker import ApprovalPending, Broker
 from .budgets import CALLS_PER_TURN, check_counted, check_turn, too_many_calls, wall_end
 from .circuit_breaker import check_circuit, count_attempt
 from .context import Moment, policy_context
 from .effects import settle_effect
 from .holds import hold_reason, lift_hold, set_hold
-from .host_tools import action_of, content_of, describe_host, describe_tool
+from .host import Hosted, HostTool, action_of, content_of, describe_host, describe_tool, run_function, try_host
+from .outcome import AttemptOutcome, ProbeOutcome
+from .receipt import landed_of, receipt_of
 
 __all__ = [
     "CALLS_PER_TURN",
     "ApprovalPending",
     "AttemptOutcome",
     "Broker",
+    "DecodedCall",
+    "HostTool",
+    "Hosted",
     "LiveExecutor",
     "Moment",
     "ProbeOutcome",
+    "Ready",
     "ToolExecutor",
     "action_of",
     "check_circuit",
@@ -33,13 +31,16 @@ __all__ = [
     "describe_host",
     "describe_tool",
     "hold_reason",
+    "landed_of",
     "lift_hold",
     "policy_context",
+    "receipt_of",
     "receives_key",
     "run_function",
     "run_probe",
     "set_hold",
     "settle_effect",
     "too_many_calls",
+    "try_host",
     "wall_end",
 ]

@@ -7,66 +7,54 @@ replaces it by an executor that returns recorded outcomes, so nothing real can h
 from __future__ import annotations
 
 import asyncio
-import copy
-import json
 import os
-import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from remit.broker.host_tools import load_host
+from remit.broker.host import decode_for_host, load_host, run_function
+from remit.broker.outcome import AttemptOutcome, ProbeOutcome, landed, result_refusal
 from remit.core import (
     Access,
     Call,
     Change,
-    Code,
     Confinement,
-    Connection,
-    DeniedAccess,
     Json,
-    Landed,
-    ReachedLimit,
     Refusal,
-    ResourceUsage,
     in_thread,
 )
 from remit.core.parsing import digest
-from remit.sandbox import OWN_FOLDER, Output, Profile, Sandbox, exhausted, message_of, retry_after
+from remit.sandbox import OWN_FOLDER, Output, Profile, Sandbox
 from remit.sandbox.egress import Permit
 from remit.sandbox.packages import Environment, find_environment, make_environment
 from remit.workspace import Tool, Workspace, read_code
-from remit.workspace.manifest import Action, ActionSchema, check_output, code_digest, fill_argv, resolve
+from remit.workspace.manifest import (
+    Action,
+    check_decoded,
+    check_output,
+    code_digest,
+    fill_argv,
+    named_arguments,
+    resolve,
+)
 
 
-@dataclass(frozen=True, kw_only=True)
-class AttemptOutcome:
-    """The outcome of one attempt before it is sanitized. If `code` is None, `value` is the result."""
+class DecodedCall(Protocol):
+    """A call whose arguments are decoded, and whose function is not called yet: nothing has happened."""
 
-    code: Code | None
-    value: Json = None
-    error: str | None = None
-    message: str = ""
-    next_step: str | None = None
-    retry_after_s: float | None = None
-    landed: Landed = "none"
-    changes: tuple[Change, ...] = ()
-    refused: tuple[DeniedAccess, ...] = ()
-    connections: tuple[Connection, ...] = ()
-    stderr: str = ""
-    spent: ResourceUsage = ResourceUsage()
-    limit: ReachedLimit | None = None
-    lost: bool = False
+    @property
+    def arguments(self) -> Mapping[str, Json] | None:
+        """The named arguments as the function gets them, as JSON, without those that JSON cannot represent.
 
+        None: all are as decided.
+        """
+        ...
 
-@dataclass(frozen=True, kw_only=True)
-class ProbeOutcome:
-    """The outcome of a probe of an effect. `value` is what the call would have returned; None unless it landed."""
-
-    landed: Landed
-    value: Json = None
-    reason: str = ""
+    async def attempt(self, decide: Callable[[str], bool] | None = None) -> AttemptOutcome:
+        """Run the call. `decide` returns True if the call may follow a redirect to that URL; None allows no redirect."""
+        ...
 
 
 class ToolExecutor(Protocol):
@@ -77,15 +65,32 @@ class ToolExecutor(Protocol):
         """True if the tool or its server receives an idempotency key for this call."""
         ...
 
-    async def attempt(
-        self, call: Call, number: int, *, idempotency_key: str, decide: Callable[[str], bool] | None = None
-    ) -> AttemptOutcome:
-        """Run the call. `decide` returns True if the call may follow a redirect to that URL; None allows no redirect."""
+    def decode(
+        self, call: Call, number: int, *, named: Collection[str], idempotency_key: str
+    ) -> AbstractAsyncContextManager[DecodedCall]:
+        """Decode the arguments into the types of the tool, and hold the call until the context is left.
+
+        The broker records the attempt before `DecodedCall.attempt`, so what happens here must have no effect.
+
+        Raises:
+            Refusal: `invalid_arguments`: the tool does not accept the arguments.
+        """
         ...
 
     async def probe(self, call: Call, number: int, *, idempotency_key: str) -> ProbeOutcome:
         """Find out if the effect of the call has happened; `number` counts the probes."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """A decoded call: the decoded arguments, and what runs it."""
+
+    run: Callable[[Callable[[str], bool] | None], Awaitable[AttemptOutcome]]
+    arguments: Mapping[str, Json] | None = None
+
+    async def attempt(self, decide: Callable[[str], bool] | None = None) -> AttemptOutcome:
+        return await self.run(decide)
 
 
 class LiveExecutor:
@@ -152,13 +157,21 @@ class LiveExecutor:
             self._check_code(self._workspace.action(call.action)[0])
         except Refusal as refusal:
             return ProbeOutcome(landed="unknown", reason=refusal.message)
-        return await run_probe(
-            self._workspace, call, lambda probe: self.attempt(probe, number, idempotency_key=idempotency_key)
-        )
 
-    async def attempt(
-        self, call: Call, number: int, *, idempotency_key: str, decide: Callable[[str], bool] | None = None
-    ) -> AttemptOutcome:
+        async def attempt(probe: Call) -> AttemptOutcome:
+            tool, action = self._workspace.action(probe.action)
+            assert tool.pin is not None  # the broker refuses unpinned tools before it decides
+            named = named_arguments(action)
+            async with self.decode(probe, number, named=named, idempotency_key=idempotency_key) as decoded:
+                check_decoded(action, tool.pin.schemas[action.name], probe.arguments, decoded.arguments)
+                return await decoded.attempt()
+
+        return await run_probe(self._workspace, call, attempt)
+
+    @asynccontextmanager
+    async def decode(
+        self, call: Call, number: int, *, named: Collection[str], idempotency_key: str
+    ) -> AsyncGenerator[DecodedCall]:
         tool, action = self._workspace.action(call.action)
         assert tool.pin is not None  # the broker refuses unpinned tools before it decides
         arguments = dict(call.arguments)
@@ -169,22 +182,24 @@ class LiveExecutor:
             arguments["resources"] = [touch.resource for touch in call.touches]
         if tool.manifest.source == "host":
             function = self._function(tool, action, call)
-            return await run_function(self._workspace, call, arguments, function)
+            wall = tool.manifest.limits.wall
+            run, shown = await decode_for_host(function, arguments, named, wall=wall)
+            yield Ready(run=lambda _: run_function(self._workspace, call, run), arguments=shown)
+            return
         profile = self._profile(tool, action, call)
         if profile.environment is not None and not profile.environment.made:
             await asyncio.to_thread(make_environment, profile.code)
-        output = await self._sandbox.run(
-            profile,
-            arguments,
-            declared=action.errors,
-            permit=Permit(
-                values={item.secret: self._secrets[item.secret] for item in tool.manifest.credentials},
-                decide=decide,
-                key=idempotency_key,
-            ),
-            variables={item.env: self._secrets[item.secret] for item in tool.manifest.exposed},
-        )
-        return await self._settle(tool, action, call, output)
+        async with self._sandbox.open(profile, arguments, named=named, declared=action.errors) as opened:
+
+            async def attempt(decide: Callable[[str], bool] | None) -> AttemptOutcome:
+                values = {item.secret: self._secrets[item.secret] for item in tool.manifest.credentials}
+                output = await opened.run(
+                    permit=Permit(values=values, decide=decide, key=idempotency_key),
+                    variables={item.env: self._secrets[item.secret] for item in tool.manifest.exposed},
+                )
+                return await self._settle(tool, action, call, output)
+
+            yield Ready(run=attempt, arguments=opened.decoded)
 
     async def _settle(self, tool: Tool, action: Action, call: Call, output: Output) -> AttemptOutcome:
         """Check the result first and commit its files last: a result that fails its schema leaves no file behind."""
@@ -198,7 +213,8 @@ class LiveExecutor:
                     schema = tool.pin.schemas[action.name]
                     await in_thread(output.spent.output_bytes, check_output, schema, value)
                 except Refusal as refusal:
-                    code, message, value, next_step = refusal.code, refusal.message, None, refusal.next_step
+                    code, value, next_step = refusal.code, None, refusal.next_step
+                    message = result_refusal(call, refusal)
             if code is None and output.scratch is not None:
                 try:
                     changes = output.scratch.commit()
@@ -214,7 +230,7 @@ class LiveExecutor:
             message=message,
             next_step=next_step,
             retry_after_s=output.retry_after_s,
-            landed=landed(call, code),
+            landed=landed(call, code, entered=output.entered),
             changes=changes,
             refused=output.refused,
             connections=output.connections,
@@ -279,59 +295,6 @@ class LiveExecutor:
         return self._hosted[manifest.name][action.name]
 
 
-async def run_function(
-    workspace: Workspace, call: Call, arguments: dict[str, Json], function: Callable[..., Json]
-) -> AttemptOutcome:
-    """Carry out one attempt by a function of this process, in a thread of its own, within the limits of the tool.
-
-    The returned value must match the pinned output schema. An exception is the declared error of that name, or a crash.
-    """
-    tool, action = workspace.action(call.action)
-    started = time.monotonic()
-    code: Code | None = None
-    limit: ReachedLimit | None = None
-    error, message, value, after, size = None, "", None, None, 0
-    assert tool.pin is not None
-    schema = tool.pin.schemas[action.name]
-    try:
-        value, size = await asyncio.wait_for(
-            # A copy, so that the tool cannot change the decided arguments for later attempts.
-            asyncio.to_thread(_checked_value, function, copy.deepcopy(arguments), schema),
-            tool.manifest.limits.wall,
-        )
-        if size > tool.manifest.limits.output:
-            limit = ReachedLimit(name="output", most=tool.manifest.limits.output, used=size, unit="bytes")
-            code, message, value = "resource_exhausted", exhausted(limit), None
-    except Refusal as refusal:
-        code, message, value = refusal.code, refusal.message, None
-    except TimeoutError:
-        most = tool.manifest.limits.wall
-        code, message = "timeout", f"no result within {most:g} s"
-        limit = ReachedLimit(name="wall", most=most, used=round(time.monotonic() - started, 3), unit="s")
-    except _RaisedByTool as wrapped:
-        code, error, message, after = _failure_of(action, wrapped.__cause__)
-    return AttemptOutcome(
-        code=code,
-        value=value,
-        error=error,
-        message=message,
-        retry_after_s=after,
-        landed=landed(call, code),
-        spent=ResourceUsage(wall_s=time.monotonic() - started, output_bytes=size if code is None else 0),
-        limit=limit,
-    )
-
-
-def _failure_of(action: Action, failure: BaseException | None) -> tuple[Code, str | None, str, float | None]:
-    """The code, the declared error, its message, and the seconds to wait, of an exception that a tool raised."""
-    assert failure is not None
-    after = retry_after(failure) or None
-    error = next((name for name, kind in action.errors.items() if _is_declared(failure, name, kind)), None)
-    if error is None:
-        return "tool_crashed", None, type(failure).__name__, after
-    return "tool_failed", error, message_of(failure), after
-
-
 async def run_probe(
     workspace: Workspace, call: Call, attempt: Callable[[Call], Awaitable[AttemptOutcome]]
 ) -> ProbeOutcome:
@@ -366,58 +329,6 @@ def receives_key(workspace: Workspace, call: Call) -> bool:
     return "idempotency_key" in hidden or action.idempotency_header != ""
 
 
-class _RaisedByTool(Exception):
-    """Wraps an exception of a host tool."""
-
-
-def _checked_value(function: Callable[..., Json], arguments: dict[str, Json], schema: ActionSchema) -> tuple[Json, int]:
-    """The checked return value of the function, and its size in bytes.
-
-    Raises:
-        Refusal: the graph or the broker refused the call; it is not an error of the tool.
-        _RaisedByTool: the tool raised an exception, which is the cause.
-    """
-    raised, value = _call_and_catch(function, arguments)
-    if isinstance(raised, Refusal):
-        raise raised
-    if raised is not None:
-        raise _RaisedByTool from raised
-    check_output(schema, value)
-    return value, len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
-
-
-def _call_and_catch(function: Callable[..., Json], arguments: dict[str, Json]) -> tuple[BaseException | None, Json]:
-    """The exception of the function, or its return value. A tool that calls `sys.exit` ends only its own call.
-
-    It runs in a separate thread, which never receives the interrupts of this process. Any KeyboardInterrupt comes from the tool.
-    """
-    try:
-        return None, function(**arguments)
-    except BaseException as failure:  # noqa: BLE001 - any exception of a tool becomes an error code
-        return failure, None
-
-
 def _resources(call: Call, kind: str, access: Access) -> tuple[str, ...]:
     """What the call was decided for, of that kind and with exactly that access."""
     return tuple(touch.name for touch in call.touches if (touch.kind, touch.access) == (kind, access))
-
-
-def landed(call: Call, code: Code | None) -> Landed:
-    """What is known about the effect after an attempt that ended with `code`.
-
-    Files reach the working folder only when the broker commits them. A failed attempt that writes only files has therefore
-    not landed. With a declared error the tool itself states that nothing happened.
-    """
-    if call.effect == "read":
-        return "none"
-    if code is None:
-        return "landed"
-    only_files = all(touch.access != "use" and touch.kind == "file" for touch in call.touches if touch.access != "read")
-    if only_files or code in ("tool_failed", "sandbox_unavailable"):
-        return "not_landed"
-    return "unknown"
-
-
-def _is_declared(failure: BaseException, name: str, kind: str) -> bool:
-    names: set[str] = {base.__name__ for base in type(failure).__mro__}
-    return (kind or "".join(part.title() for part in name.split("_"))) in names

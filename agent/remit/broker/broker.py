@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, TypeAlias
 
 from remit.broker import budgets, effects, refusals, retries
 from remit.broker.approvals import requests
@@ -21,13 +22,17 @@ from remit.broker.context import counted_grants
 from remit.broker.decisions import Decider
 from remit.broker.execution import Execution, refusal_result
 from remit.broker.ports import ExecutionPorts
+from remit.broker.repairs import read_arguments, repaired_name
 from remit.core import (
+    UNDECODED,
     Call,
     Confinement,
     Decision,
     Failed,
+    Json,
     ProposedCall,
     Refusal,
+    Repair,
     Result,
     Subjects,
     Succeeded,
@@ -41,12 +46,14 @@ from remit.core.events import (
     CallAnswered,
     CallDecided,
 )
-from remit.core.parsing import canonical_json, parse_arguments
+from remit.core.parsing import canonical_json
 from remit.guardrails import Sanitizer, directory_entries, repeated_names
 from remit.journal import Record, retry_key
 from remit.policy import Evaluated
 from remit.workspace import Agent, Measure, Workspace
 from remit.workspace.manifest import resolve
+
+_Read: TypeAlias = tuple[dict[str, Json], tuple[Repair, ...]]  # arguments, and how they were repaired
 
 
 class ApprovalPending(Exception):
@@ -147,14 +154,18 @@ class Broker:
             self.record.append(event)
             return event
         shown: Call | None = None
+        found: dict[str, Any]
+        action, repairs = repaired_name(proposed.name, self.agent.actions, repair=self.agent.repair_calls)
         try:
             budgets.check_position(index)
             if cut:
                 raise refusals.cut_turn()
-            output = self._outstanding_output() + self._output_of(proposed.action)
+            output = self._outstanding_output() + self._output_of(action)
             budgets.check_call(self.record.state, self.agent.budget, self.ports.clock(step, index), output=output)
             retries.check_tries(self.record.state, self.agent.budget, f"ask:{proposed.action}")
-            call = self._resolve(step, index, self._unredacted.get((step, index), proposed))
+            parsed, repaired = self._parse(step, index, action, self._unredacted.get((step, index), proposed))
+            repairs += repaired
+            call = self._resolve(step, index, action, parsed)
             self._calls[step, index] = call
             shown = call.model_copy(update={"arguments": self.sanitizer.arguments(call.arguments)})
             if (note := self.sanitizer.blocked(call.arguments, "arguments", call.action)) is not None:
@@ -169,12 +180,10 @@ class Broker:
             if decision.verdict == "allow":
                 await self._reserve(call)
             quoted = self._quoted_by_user(call) if proposed.redacted else None
-            event = CallDecided(
-                step=step, index=index, proposed=proposed, call=shown, decision=decision, quoted_by_user=quoted
-            )
+            found = {"decision": decision, "quoted_by_user": quoted}
         except Refusal as refusal:
-            failed = refusal_result(self.sanitizer, refusal)
-            event = CallDecided(step=step, index=index, proposed=proposed, call=shown, refusal=failed)
+            found = {"refusal": refusal_result(self.sanitizer, refusal)}
+        event = CallDecided(step=step, index=index, proposed=proposed, call=shown, repairs=repairs, **found)
         self.record.append(event)
         return event
 
@@ -199,18 +208,33 @@ class Broker:
         return sum(self._output_of(call.action) for call in self.record.state.open.values() if call.allowed)
 
     def _output_of(self, action: str) -> int:
-        tool = self.workspace.tools.get(action.partition(".")[0])
+        tool = self.workspace.every_tool.get(action.partition(".")[0])
         return 0 if tool is None else tool.manifest.limits.output
 
-    def _resolve(self, step: int, index: int, proposed: ProposedCall) -> Call:
-        """Resolve a proposed call to a canonical call, or refuse it."""
-        name = proposed.action
+    def _parse(self, step: int, index: int, name: str, proposed: ProposedCall) -> _Read:
+        """The arguments of a call of the action `name`, and how they were repaired."""
         if name not in self.agent.actions:
-            raise refusals.unknown_action(self.sanitizer.text(proposed.name)[:64], self.subjects.agent)
+            raise refusals.unknown_action(self.sanitizer.text(proposed.name), self.subjects.agent, self.agent.actions)
         tool, action = self.workspace.action(name)
         if not tool.pinned or tool.pin is None:
             raise refusals.not_reviewed(tool.manifest.name)
-        parsed = self._parse(step, index, proposed)
+        text = self._text_of(step, index, proposed)
+        return read_arguments(text, tool.pin.schemas[action.name].input, repair=self.agent.repair_calls)
+
+    def _text_of(self, step: int, index: int, proposed: ProposedCall) -> str:
+        """The arguments as JSON text."""
+        if proposed.redacted and self.needs_secrets and (step, index) not in self._unredacted:
+            raise refusals.lost_secret()
+        if proposed.arguments is not None:
+            return proposed.arguments
+        if self.agent.accept_parsed_arguments and proposed.parsed is not None:
+            return canonical_json(proposed.parsed).decode()
+        raise refusals.no_argument_text()
+
+    def _resolve(self, step: int, index: int, name: str, parsed: dict[str, Json]) -> Call:
+        """Resolve parsed arguments to a canonical call, or refuse them."""
+        tool, action = self.workspace.action(name)
+        assert tool.pin is not None  # checked before the arguments are parsed
         arguments, touches = resolve(tool.manifest, action, tool.pin.schemas[action.name], parsed)
         if any(self.sanitizer.arguments(touch.resource) != touch.resource for touch in touches):
             raise refusals.secret_in_resource(name)
@@ -228,15 +252,6 @@ class Broker:
                 self.subjects, name, self.sanitizer.arguments(arguments), tool.manifest.digest
             ),
         )
-
-    def _parse(self, step: int, index: int, proposed: ProposedCall) -> dict[str, object]:
-        if proposed.redacted and self.needs_secrets and (step, index) not in self._unredacted:
-            raise refusals.lost_secret()
-        if proposed.arguments is not None:
-            return parse_arguments(proposed.arguments)
-        if self.agent.accept_parsed_arguments and proposed.parsed is not None:
-            return parse_arguments(canonical_json(proposed.parsed).decode())
-        raise refusals.no_argument_text()
 
     # ── perform: one call, once ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -396,13 +411,16 @@ class Broker:
         if not proposed.redacted:
             return None
         if (failed := self.ports.lost_secret_result(call.step, call.index)) is None:
-            self._parse(call.step, call.index, proposed)
+            self._text_of(call.step, call.index, proposed)
         return failed
 
     def _record_result(self, step: int, index: int, result: Result, call: Call | None = None) -> Result:
-        """Record the result of the call, with the labels that it removes from the run and the names that it adds to the directory."""
+        """Record the result of the call, with the labels that it puts on the run and removes, and the names for the directory."""
+        labels: tuple[str, ...] = ()
         labels_removed: tuple[str, ...] = ()
         names = frozenset[str]()
+        if call is not None and isinstance(result, Failed) and result.error.details.get("reason") in UNDECODED:
+            labels = self._execution.labels(call, self.workspace.action(call.action)[1])
         if call is not None and isinstance(result, Succeeded):
             _, action = self.workspace.action(call.action)
             open_call = self.ports.run_state(self.record, call, "").open.get((step, index))
@@ -419,7 +437,12 @@ class Broker:
                 # A name that an effect created belongs to the run. A name that only repeats an argument may be untrusted.
                 names = names if trusted else names - repeated_names(self.sanitizer.arguments(call.arguments), names)
         answered = CallAnswered(
-            step=step, index=index, result=result, labels_removed=labels_removed, directory_added=tuple(sorted(names))
+            step=step,
+            index=index,
+            result=result,
+            labels=labels,
+            labels_removed=labels_removed,
+            directory_added=tuple(sorted(names)),
         )
         self.record.append(answered, durable=False)
         return result

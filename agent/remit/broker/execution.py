@@ -1,22 +1,26 @@
 """Executes one allowed call, from its first attempt to its result.
 
-admit ─► record begin ─► run in sandbox ─► check ─► sanitize ─► record end ─► settle ─► result
-    ▲                                                        │
-    └──────────────────────── retry? ◄───────────────────────┘
+admit ─► decode ─► record begin ─► run in sandbox ─► check ─► sanitize ─► record end ─► settle ─► result
+    ▲                                                                   │
+    └───────────────────────────── retry? ◄─────────────────────────────┘
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
 from remit.broker import budgets, effects, retries
-from remit.broker.attempts import AttemptOutcome, ToolExecutor, landed
+from remit.broker.attempts import DecodedCall, ToolExecutor
+from remit.broker.host import ResultReader
+from remit.broker.outcome import AttemptOutcome, landed
 from remit.broker.ports import ExecutionPorts
 from remit.core import (
     NEXT_STEPS,
+    READ_RESULT,
     Call,
     Code,
     Connection,
@@ -36,7 +40,7 @@ from remit.core.events import AttemptBegun, AttemptEnded, EffectSettled
 from remit.guardrails import Sanitizer
 from remit.journal import Record, effect_digest
 from remit.workspace import Agent, Workspace, labels_of
-from remit.workspace.manifest import Action
+from remit.workspace.manifest import Action, check_decoded, named_arguments
 
 LONGEST_TEXT: Final = 2000  # characters of tool-written text in one field that the model reads
 QUICK_S: Final = 0.05  # a call that ends within this time is not watched for holds and the time limit
@@ -79,7 +83,7 @@ class Execution:
                 settled = await self._settled(call, action, ended, arguments_complete)
                 again = settled is not None and settled.landed == "not_landed" and ended.lost
                 if ended.retry_in_s is None and not again:
-                    return result_of(action, ended, settled, self._labels(call, action))
+                    return result_of(action, ended, settled, self.labels(call, action))
                 await self.ports.sleep(call, ended.retry_in_s or 0.0)
             try:
                 if (failed := lost_secret()) is not None:
@@ -123,27 +127,32 @@ class Execution:
         return settled
 
     async def _attempt(self, call: Call, decision: Decision, action: Action, number: int) -> AttemptEnded:
-        """Run one attempt. INVARIANT: `attempt.begun` is recorded before the tool runs, so no effect is without a record."""
+        """Run one attempt. INVARIANT: `attempt.begun` is recorded before the tool runs, so no effect is without a record.
+
+        The arguments are decoded before. What fails there has no effect, so nothing is in doubt.
+        """
         state = self.ports.run_state(self.record, call, "")
         if number == 1:
             effects.check_repeated_effect(state, call)
-        profile, confinement = self.executor.prepare(call, number)
+        executor = ResultReader(self.record) if call.action == READ_RESULT else self.executor
+        profile, confinement = executor.prepare(call, number)
         check_arguments_unchanged(call, self.sanitizer)
-        key = effects.idempotency_key(call, state) if self.executor.keyed(call) else ""
-        begun = AttemptBegun(
-            step=call.step,
-            index=call.index,
-            attempt=number,
-            request_digest=call.request_digest,
-            decision_digest=decision.decision_digest,
-            profile_digest=profile,
-            confinement=confinement,
-            idempotency_key=key,
-            effect_digest=effect_digest(call),
-        )
-        self.record.append(begun, durable=call.effect != "read")
-        await self.record.commit()
-        attempted = await self._bounded(call, number, key)
+        key = effects.idempotency_key(call, state)
+        async with self._decoded(executor, call, number, key) as decoded:
+            begun = AttemptBegun(
+                step=call.step,
+                index=call.index,
+                attempt=number,
+                request_digest=call.request_digest,
+                decision_digest=decision.decision_digest,
+                profile_digest=profile,
+                confinement=confinement,
+                idempotency_key=key if executor.keyed(call) else "",
+                effect_digest=effect_digest(call),
+            )
+            self.record.append(begun, durable=call.effect != "read")
+            await self.record.commit()
+            attempted = await self._bounded(call, decoded)
         ended = await self._ended(call, action, number, attempted)
         self.record.append(ended, durable=call.effect != "read")
         if call.effect != "read":
@@ -154,13 +163,23 @@ class Execution:
             raise RunEnded("sandbox_unavailable", attempted.message, fix="run `remit doctor`")
         return ended
 
-    async def _bounded(self, call: Call, number: int, key: str) -> AttemptOutcome:
+    @asynccontextmanager
+    async def _decoded(self, executor: ToolExecutor, call: Call, number: int, key: str) -> AsyncGenerator[DecodedCall]:
+        """The call with its arguments decoded, and what the decision is about unchanged."""
+        tool, action = self.workspace.action(call.action)
+        assert tool.pin is not None  # the broker refuses unpinned tools before it decides
+        schema = tool.pin.schemas[action.name]
+        read = self.ports.policy(call.step, call.index).arguments_read(call.action)
+        read = read.intersection(schema.input.get("properties", {}))
+        named = named_arguments(action) | read
+        async with executor.decode(call, number, named=named, idempotency_key=key) as decoded:
+            check_decoded(action, schema, call.arguments, decoded.arguments, read=read)
+            yield decoded
+
+    async def _bounded(self, call: Call, decoded: DecodedCall) -> AttemptOutcome:
         """Run one attempt; its processes are killed when the run's time ends or an operator puts the call on hold."""
         until = budgets.wall_end(self.record.state, self.agent.budget)
-        attempt = self.executor.attempt(
-            call, number, idempotency_key=key, decide=lambda url: self.allows_redirect(call, url)
-        )
-        work = asyncio.ensure_future(attempt)
+        work = asyncio.ensure_future(decoded.attempt(lambda url: self.allows_redirect(call, url)))
         stop: asyncio.Future[tuple[Code, str]] | None = None
         try:
             await asyncio.wait({work}, timeout=QUICK_S)
@@ -215,7 +234,7 @@ class Execution:
             error=attempted.error,
             message=self.sanitizer.text(attempted.message, action=call.action)[:LONGEST_TEXT],
             next_step=None if attempted.next_step is None else self.sanitizer.text(attempted.next_step),
-            labels=self._labels(call, action) if attempted.code in WRITTEN_BY_TOOL and not retried else (),
+            labels=self.labels(call, action) if attempted.code in WRITTEN_BY_TOOL and not retried else (),
             value=self.sanitizer.json(attempted.value, action=call.action),
             landed=attempted.landed,
             changes=attempted.changes,
@@ -235,9 +254,10 @@ class Execution:
             retry_after_s=attempted.retry_after_s,
         )
 
-    def _labels(self, call: Call, action: Action) -> tuple[str, ...]:
-        """The labels of the action, and those of the resources that the call touched."""
-        return tuple(dict.fromkeys((*action.adds_labels, *labels_of(self.workspace.labels, call.touches))))
+    def labels(self, call: Call, action: Action) -> tuple[str, ...]:
+        """The labels of the action, of the resources that the call touched, and of an earlier result that it reads again."""
+        read = ResultReader(self.record).labels(call) if call.action == READ_RESULT else ()
+        return tuple(dict.fromkeys((*action.adds_labels, *labels_of(self.workspace.labels, call.touches), *read)))
 
     def _sanitized(self, connection: Connection) -> Connection:
         path, why = self.sanitizer.text(connection.path), self.sanitizer.text(connection.why)

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Final
+
 from remit.core import Call, Decision, Refusal
 from remit.core.events import ApprovalRejected
+
+LONGEST_NAME: Final = 64  # characters of a tool's name that the model wrote
+MOST_NAMES: Final = 20  # names of tools in one message
+MOST_COMPARED: Final = 500  # names that a wrong name is compared with
 
 
 def cut_turn() -> Refusal:
@@ -25,11 +33,21 @@ def blocked_arguments(action: str, note: str) -> Refusal:
     )
 
 
-def unknown_action(name: str, agent: str) -> Refusal:
+def unknown_action(name: str, agent: str, actions: Sequence[str]) -> Refusal:
+    """The agent has no action of this name; the model reads which it has, at most `MOST_NAMES` of them."""
+    tools = [action.replace(".", "__", 1) for action in actions]
+    name = name[:LONGEST_NAME]
+    near = get_close_matches(name.replace(".", "__", 1), tools[:MOST_COMPARED], n=3)
+    details = {"near": near, "tools": tools[:MOST_NAMES]}
+    more = len(tools) - MOST_NAMES
+    listed = ", ".join(tools[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
     return Refusal(
         "unknown_action",
-        f"{name!r} is not an action of {agent}",
-        next_step="call one of the listed tools, or answer without it",
+        f"{name!r} is not a tool of {agent}; its tools are: {listed or 'none'}",
+        details=details,
+        next_step=f"call {' or '.join(near)}, or answer without it"
+        if near
+        else "call one of the listed tools, or answer without it",
     )
 
 

@@ -5,12 +5,19 @@ An attempt is one execution of a tool for a call. A call with retries has severa
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 from remit.core.calls import Access, FrozenModel
 
 # What is known of the effect of an attempt. "unknown": it may have happened; "none": the action only reads.
 Landed: TypeAlias = Literal["landed", "not_landed", "unknown", "none"]
+# Why a call was refused when its arguments were decoded, before an attempt: `details.reason` of `invalid_arguments`.
+Undecoded: TypeAlias = Literal[
+    "refused_by_validator",  # the types of the tool do not accept them
+    "changed_by_validator",  # a validator of the tool changes an argument that the call is decided by
+    "not_decoded",  # decoding took too long, or its process ended; `details.cause` is the code
+]
+UNDECODED: Final[frozenset[str]] = frozenset(get_args(Undecoded))
 SandboxLimit: TypeAlias = Literal[
     "wall", "cpu", "memory", "output", "prints", "file_size", "file_space", "open_files", "processes"
 ]

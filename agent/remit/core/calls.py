@@ -93,6 +93,28 @@ class ProposedCall(FrozenModel):
         return self.name.replace("__", ".", 1)
 
 
+class Repair(FrozenModel):
+    """Records one difference between a call as the model wrote it and as it was read; the schema allows no other reading.
+
+    `name`: a known prefix, suffix or space around the name of the action. `decoded`: an object or a list was written as JSON text.
+    `absent`: null, for an argument that may be left out and not be null.
+    `at` is the place in the arguments, with names of the schema only: `filters.0.limit`; "" for the name, and for all arguments.
+    """
+
+    kind: Literal["name", "decoded", "absent"]
+    at: str = ""
+
+    @property
+    def text(self) -> str:
+        """The repair as a person reads it."""
+        readings = {
+            "name": "the name of the call was read without what surrounds it",
+            "decoded": f"{self.at or 'the arguments'}: JSON text was read as the value that it encodes",
+            "absent": f"{self.at}: null was read as left out",
+        }
+        return readings[self.kind]
+
+
 def call_id(step: int, index: int) -> str:
     """The id of a call in messages, results and spans. Remit makes it, because ids made by models can repeat."""
     return f"call_{step}_{index}"

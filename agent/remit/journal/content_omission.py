@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from remit.core import Failed, Json, ProposedCall, Result, Succeeded
+from remit.core import UNDECODED, Failed, Json, ProposedCall, Result, Succeeded
 from remit.core.events import (
     AnswerRejected,
     AnyEvent,
@@ -23,7 +23,7 @@ from remit.core.events import (
 )
 
 # Members of an error's details that Remit itself wrote; every other one may hold text of the model or the tool.
-OWN_DETAILS: Final = frozenset({"error", "effect", "reason", "limit", "of", "used", "problem"})
+OWN_DETAILS: Final = frozenset({"error", "effect", "reason", "cause", "limit", "of", "used", "problem"})
 
 
 def omit_content(event: AnyEvent) -> AnyEvent:
@@ -69,6 +69,7 @@ def _result(result: Result) -> Result:
         return result.model_copy(update={"value": None})
     error = result.error
     details: dict[str, Json] = {name: value for name, value in error.details.items() if name in OWN_DETAILS}
-    # Without an attempt Remit wrote the message; after one it may quote the tool.
-    changes = {"details": details} if not error.attempts else {"details": details, "message": ""}
+    # Without an attempt Remit wrote the message; after one, and where the arguments were decoded, it may quote the tool.
+    quotes = error.attempts or error.details.get("reason") in UNDECODED
+    changes = {"details": details, "message": ""} if quotes else {"details": details}
     return Failed(error=error.model_copy(update=changes))

@@ -254,7 +254,8 @@ def _answered(state: RunState, event: CallAnswered) -> RunState:
                 changes["tries"] = {key: tries for key, tries in state.tries.items() if key not in cleared}
             state = _learned(replace(state, worked_in_step=True, **changes), event, result, call)
         case Failed() as result:
-            state = _failed(replace(state, **changes), event.step, call, result)
+            read = event.labels if event.step > state.internal else ()  # as in `_attempted`
+            state = _failed(_labelled(replace(state, **changes), read), event.step, call, result)
     if call is not None and call.doubtful:
         doubt = InDoubtEffect(
             step=event.step,

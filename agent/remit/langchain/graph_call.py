@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from remit.broker import HostTool
 from remit.core import Json, ModelTurn, Principal
 
 Function: TypeAlias = Callable[..., Json]
@@ -34,7 +35,8 @@ class GraphCall:
 
 @dataclass(frozen=True, kw_only=True)
 class GraphTool:
-    """The graph's own tool for a call: its schema as canonical JSON, and the function that runs it."""
+    """The graph's own tool for a call: its schema as canonical JSON, and the function that runs it in the graph."""
 
     schema: str
     function: Function
+    tool: HostTool | None = None

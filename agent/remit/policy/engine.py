@@ -7,12 +7,13 @@ compare the two.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from remit.core import Context, Decision, Request, Rule, UsageError
+from remit.core import Context, Decision, Request, Rule, UsageError, action_matches
 from remit.core.parsing import digest
 from remit.policy import explanation as explain
 from remit.policy.folder import read_folder
@@ -25,6 +26,7 @@ from remit.policy.next_step import find_next_step
 
 NOBODY: Final = "user:none"
 _SEMANTICS: Final = 1  # increased when the meaning of the same rules changes, so that their digest changes
+_ARGUMENT: Final = re.compile(r"\bargs\.([A-Za-z_][A-Za-z0-9_]*)")  # in the name of a fact: `len(args.to)`
 _NEAR: Final = 4  # rules considered as near misses, on each side and for each name
 
 
@@ -58,6 +60,7 @@ class Policy:
             }
         )
         self.links: Final = rules.links
+        self._arguments_read: dict[str, frozenset[str]] = {}  # by action, as they are asked for
         self._index: Final = Index(rules.rows)
         self._roles: Final = closures(rules.links)
         ruled = {row.subject for row in rules.rows}
@@ -110,6 +113,13 @@ class Policy:
         """The users who may approve in `role`: those who have it, without the subjects in `asking`."""
         people = (name for name in self.members_of(role) if name.startswith("user:"))
         return frozenset(people) - {*asking, NOBODY}
+
+    def arguments_read(self, action: str) -> frozenset[str]:
+        """The arguments that conditions of rows about that action read."""
+        if action not in self._arguments_read:
+            reads = (name for row in self.rows if action_matches(action, row.action) for name in row.condition.reads)
+            self._arguments_read[action] = frozenset(match[1] for name in reads if (match := _ARGUMENT.search(name)))
+        return self._arguments_read[action]
 
     def decide(self, request: Request) -> Decision:
         """Decide, and name the rules and facts that decided.

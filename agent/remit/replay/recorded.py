@@ -6,14 +6,16 @@ The graph and the broker are the live ones, and append to a `ReplayLog`. So a ru
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final
 
-from remit.broker import AttemptOutcome, Broker, ProbeOutcome
+from remit.broker import AttemptOutcome, Broker, DecodedCall, ProbeOutcome, Ready
 from remit.core import (
     NO_SETTINGS,
+    UNDECODED,
     Call,
     Code,
     Confinement,
@@ -111,6 +113,9 @@ class _RecordedModel:
 
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
         step += self._log.internal
+        if (refused := self._log.next_overflow(step, self._attempt)) is not None:
+            message, _, fix = refused.message.partition("\n    fix: ")
+            raise ModelError(message, fix=fix, overflow=True)
         failed = self._log.event(_key("model.failed", step, self._attempt))
         if isinstance(failed, ModelFailed):
             message, _, fix = failed.message.partition("\n    fix: ")
@@ -165,9 +170,17 @@ class RecordedExecutor:
             raise RecordEnds
         return ProbeOutcome(landed=settled.landed, value=settled.value, reason=settled.reason)
 
-    async def attempt(
-        self, call: Call, number: int, *, idempotency_key: str, decide: Callable[[str], bool] | None = None
-    ) -> AttemptOutcome:
+    @asynccontextmanager
+    async def decode(
+        self, call: Call, number: int, *, named: Collection[str], idempotency_key: str
+    ) -> AsyncGenerator[DecodedCall]:
+        """The recorded refusal, if the arguments were refused."""
+        error = self._log.error_next(call)
+        if error is not None and error.code == "invalid_arguments" and error.details.get("reason") in UNDECODED:
+            raise _refusal_of(error)
+        yield Ready(run=lambda _: self._attempt(call, number))
+
+    async def _attempt(self, call: Call, number: int) -> AttemptOutcome:
         ended = self._log.event(f"attempt.ended/{call.step}/{call.index}/{number}")
         if not isinstance(ended, AttemptEnded):
             raise RecordEnds
@@ -329,7 +342,9 @@ def recorded_agent(
     agent = workspace.agents[started.subjects.agent.partition(":")[2]]
     if what_if.tools is not None:
         workspace = replace(workspace, tools=what_if.tools.tools)
-        existing = {f"{name}.{action}" for name, tool in workspace.tools.items() for action in tool.manifest.actions}
+        existing = {
+            f"{name}.{action}" for name, tool in workspace.every_tool.items() for action in tool.manifest.actions
+        }
         agent = agent.model_copy(update={"actions": tuple(name for name in agent.actions if name in existing)})
     broker = Broker(
         workspace=workspace,

@@ -1,6 +1,6 @@
 """Runs one authorized tool call in a sandbox that exposes only the authorized resources.
 
-    sandbox           run, describe, close; which tier works on this machine
+    sandbox           open, run, describe, close; which tier works on this machine
     profile           what a call may access, and the bubblewrap command line for it
     one_shot          one call in a sandbox of its own
     warm/             a pool of tools that stay imported, with a child process for each call
@@ -25,8 +25,10 @@ Inside the sandbox (`guest/`, which imports nothing of Remit), in this order:
     base             the process that imported the tool, and is forked for each call
     notices          seccomp user notifications, and the answers to them
     scratch_folders  a scratch folder for each call, which no other call can find
-    onecall          the process of one call: narrow the rights, run the tool, answer
-    serving          import the tool, convert its arguments, call it
+    onecall          the process of one call: narrow the rights, decode, run the tool, answer
+    decoding         the annotations of a function: its schema, its arguments, its result
+    conformance      examples of arguments and results, tried on the annotations without a call
+    serving          import the tool, report what it raises, start its programs
     watch            records attempts to access what was not granted
     outlet           the network listener, made inside and handed out
     kernel           system calls without a Python function: Landlock, filters, openat2
@@ -49,6 +51,8 @@ Alternatives that were tried and dropped:
 * mounting a call's folders from outside: it needs a privilege there, and the first process of the sandbox has one of
   its own;
 * warm tools that start programs: a fork bomb would have to be killed, and with it the idle children;
+* decoding in a process of its own: its objects cannot be passed on, and decoding twice runs each validator with the rights
+  of the call;
 * RLIMIT_AS: it counts what threads only reserve.
 """
 

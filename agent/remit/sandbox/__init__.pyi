@@ -1,17 +1,24 @@
 from .file_grants import expand
-from .guest.serving import described, message_of, retry_after, snake_case
-from .outcome import Output, exhausted
+from .guest.conformance import tried
+from .guest.decoding import Action, Refused, described, validated
+from .guest.serving import message_of, retry_after, snake_case
+from .outcome import Output, exhausted, not_decoded, refused_by_validator
 from .profile import OWN_FOLDER, Profile, Tier, argv
-from .sandbox import Sandbox, find_bwrap, probe
+from .protocol import DECODE_SECONDS
+from .sandbox import OpenedCall, Sandbox, find_bwrap, probe
 from .scratch import Scratch
 from .syscall_observer import Observed, ObservedAccess
 
 __all__ = [
+    "DECODE_SECONDS",
     "OWN_FOLDER",
+    "Action",
     "Observed",
     "ObservedAccess",
+    "OpenedCall",
     "Output",
     "Profile",
+    "Refused",
     "Sandbox",
     "Scratch",
     "Tier",
@@ -21,7 +28,11 @@ __all__ = [
     "expand",
     "find_bwrap",
     "message_of",
+    "not_decoded",
     "probe",
+    "refused_by_validator",
     "retry_after",
     "snake_case",
+    "tried",
+    "validated",
 ]

@@ -26,10 +26,9 @@ _MOST_REFUSED: Final = 20
 
 @dataclass(frozen=True, kw_only=True)
 class CallContext:
-    """What a call needs from outside its sandbox: the proxy, its permit there, and environment variables for it alone."""
+    """What a call gets once its attempt is recorded: its permit at the proxy, and environment variables for it alone."""
 
-    egress: Egress
-    permit: Permit
+    permit: Permit = field(default_factory=Permit)
     variables: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
 
 
@@ -108,7 +107,7 @@ class NetworkAccess:
     """
 
     def __init__(
-        self, listener: ProxyListener | None, network: Network | None, context: CallContext | None, source: str = ""
+        self, listener: ProxyListener | None, network: Network | None, context: CallContext, source: str = ""
     ) -> None:
         self.connections: Sequence[Connection] = ()
         self.limit: ReachedLimit | None = None
@@ -119,7 +118,7 @@ class NetworkAccess:
         self._call_session: CallSession | None = None
 
     async def __aenter__(self) -> Self:
-        if self._listener is not None and self._network is not None and self._context is not None:
+        if self._listener is not None and self._network is not None:
             self._call_session = self._listener.admit(self._network, self._context.permit, self._source)
         return self
 
@@ -131,11 +130,11 @@ class NetworkAccess:
             self.connections = await asyncio.shield(self._listener.dismiss(self._call_session))
             self.limit = self._call_session.limit
 
-    def with_variables(self, call: Mapping[str, Json]) -> dict[str, Json]:
-        """The call's frame with its own environment variables, and those that name the proxy and the ticket."""
-        own: Mapping[str, str] = {} if self._context is None else self._context.variables
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment variables of the call: its own, and those that name the proxy and the ticket."""
         proxy: Mapping[str, str] = {} if self._call_session is None else self._call_session.environment
-        return {**call, "env": {**call["env"], **own, **proxy}}
+        return {**self._context.variables, **proxy}
 
 
 def with_network_result(output: Output, network_access: NetworkAccess) -> Output:

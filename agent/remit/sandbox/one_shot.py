@@ -1,4 +1,4 @@
-"""Runs one call in a sandbox of its own: start it, send the call, read the answer, end it.
+"""Runs one call in a sandbox of its own: start it, have it decode the arguments, have it run, end it.
 
 How the call ended is read from what the tool cannot forge: the exit status that process 1 reports, the bytes on the
 pipes, the clock.
@@ -10,14 +10,17 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import ExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Final
 
 from remit.core import Json, ResourceUsage
 from remit.sandbox.account import account_for
+from remit.sandbox.egress import Egress, ProxyListener
 from remit.sandbox.file_grants import GrantedFiles
 from remit.sandbox.network_handover import CallContext, NetworkAccess, with_network_result
-from remit.sandbox.outcome import Ending, GuestAnswer, Output, classify_ending
+from remit.sandbox.outcome import Ending, GuestAnswer, Output, classify_ending, undecoded
 from remit.sandbox.process import (
     DRAIN_SECONDS,
     START_SECONDS,
@@ -29,7 +32,7 @@ from remit.sandbox.process import (
     remove_base,
 )
 from remit.sandbox.profile import PROCESSES, Profile, Runtime, places
-from remit.sandbox.protocol import Exchange, ToolCall
+from remit.sandbox.protocol import DECODE_SECONDS, Exchange, ToolCall
 from remit.sandbox.syscall_observer import Observer
 
 _MAX_STARTS: Final = 3  # of a sandbox that is killed before it runs anything
@@ -42,70 +45,113 @@ def call_frame(profile: Profile, granted: GrantedFiles, call: ToolCall) -> dict[
         "function": profile.action.rpartition(".")[2],
         "argv": list(profile.argv),
         "arguments": dict(call.arguments),
+        "named": sorted(call.named),
+        "writes": bool(profile.writes or profile.stores),
         "declared": dict(call.declared),
         "layout": granted.layout,
         "env": dict(profile.env),
     }
 
 
-class GuestConversation:
-    """The exchange with one sandbox for one call: send the boundary, send the call, read the report of process 1."""
+class OneShotCall:
+    """One call in a sandbox of its own. Its arguments are decoded; `run` has the function called.
+
+    `decoded` are the named arguments as the function would get them; None: all are as given.
+    """
 
     def __init__(
-        self, process: Process, profile: Profile, on_print: Callable[[bytes], None] | None, observer: Observer | None
+        self,
+        process: Process,
+        profile: Profile,
+        granted: GrantedFiles,
+        call: ToolCall,
+        on_print: Callable[[bytes], None] | None,
+        observer: Observer | None,
     ) -> None:
         self._process = process
         self._profile = profile
+        self._granted = granted
+        self._call = call
+        self._observer = observer
+        self._boundary: Mapping[str, Json] = {}
         self._control_data = bytearray()
-        self.exchange = Exchange(process.channel, process.prints, profile, on_print)
-        self.network_access: NetworkAccess | None = None
+        self._exchange = Exchange(process.channel, process.prints, profile, on_print)
+        self._exchange.ended = lambda: self._report is not None or self._exchange.closed(process.control.fileno())
+        self._listener: ProxyListener | None = None
+        self._decode_s = 0.0
+        self._early: Output | None = None  # the result of a call that ended before its function was called
         if observer is not None:
-            self.exchange.on_first_descriptor = observer.take
+            self._exchange.on_first_descriptor = observer.take
 
-    async def run(
-        self, boundary: Mapping[str, Json], granted: GrantedFiles, call: Mapping[str, Json], context: CallContext | None
-    ) -> Ending:
-        """Run the whole exchange.
+    @property
+    def decoded(self) -> Mapping[str, Json] | None:
+        return self._exchange.decoded
+
+    async def open(self, boundary: Mapping[str, Json]) -> None:
+        """Start the sandbox and have it decode the arguments.
 
         Raises:
             DidNotStart: no code of the tool ran.
+            Refusal: `invalid_arguments`: the tool does not accept the arguments.
         """
-        exchange, process = self.exchange, self._process
+        exchange, process, self._boundary = self._exchange, self._process, boundary
         exchange.watch()
         exchange.listen(process.control.fileno(), self._on_control)
         exchange.listen(process.starter, self._on_starter)
-        try:
-            await self._start(boundary)
-            if context is None:
-                return await self._work(granted, call)
-            listener = process.handover.receive_listener() if process.handover is not None else None
-            self.network_access = network_access = NetworkAccess(listener, self._profile.network, context)
-            try:
-                async with network_access:
-                    return await self._work(granted, network_access.with_variables(call))
-            finally:
-                if listener is not None:
-                    listener.close()
-        finally:
-            exchange.unwatch()
-
-    async def _work(self, granted: GrantedFiles, call: Mapping[str, Json]) -> Ending:
-        exchange, process = self.exchange, self._process
+        await self._start(boundary)
+        if process.handover is not None:
+            self._listener = process.handover.receive_listener()
         started = time.monotonic()
-        try:
-            async with asyncio.timeout(self._profile.wall):
-                await exchange.send_call(granted, call)
-                await exchange.wait_until(lambda: self._report is not None or exchange.closed(process.control.fileno()))
-        except TimeoutError:
-            exchange.stop = exchange.stop or "wall"
+        await exchange.decode(self._granted, call_frame(self._profile, self._granted, self._call), self._profile.wall)
+        self._decode_s = time.monotonic() - started
+        if exchange.waiting:
+            return
+        limit = min(self._profile.wall, DECODE_SECONDS) if exchange.decoding else self._profile.wall
+        profile = replace(self._profile, wall=limit)
+        ending = await self._ending(started)
+        if exchange.decoding:
+            raise undecoded(profile, ending)
+        answer = classify_ending(profile, ending, declared=self._call.declared)
+        if answer.code is None and self._call.mode == "call":
+            raise undecoded(profile, ending)
+        self._early = replace(settle(profile, ending, answer, self._granted, exchange), entered=False)
+
+    async def run(self, context: CallContext) -> Output:
+        """Have the function called, with what only a recorded attempt gets."""
+        if self._early is not None:
+            return self._early
+        started = time.monotonic() - self._decode_s
+        async with (network_access := NetworkAccess(self._listener, self._profile.network, context)):
+            await self._exchange.finish(network_access.variables, self._profile.wall)
+            ending = await self._ending(started)
+        answer = classify_ending(self._profile, ending, declared=self._call.declared)
+        output = settle(self._profile, ending, answer, self._granted, self._exchange)
+        return with_network_result(output, network_access)
+
+    async def _ending(self, started: float) -> Ending:
+        exchange = self._exchange
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await exchange.wait_until(exchange.ended)
         if exchange.stop is not None:
-            process.kill()
+            self._process.kill()
         # What was printed before the end is still in the pipe, and the report of process 1 may be, too.
         await exchange.drain(DRAIN_SECONDS)
-        return exchange.ending(started, self._report)
+        ending = exchange.ending(started, self._report)
+        if self._observer is not None:
+            self._observer.end(self._boundary, self._granted.layout, ending.answer)
+        return ending
+
+    def close(self) -> None:
+        self._exchange.unwatch()
+        close_files(self._exchange)
+        if self._listener is not None:
+            self._listener.close()
+        if self._observer is not None:
+            self._observer.close()
 
     async def _start(self, boundary: Mapping[str, Json]) -> None:
-        exchange = self.exchange
+        exchange = self._exchange
         try:
             async with asyncio.timeout(START_SECONDS):
                 await exchange.send(boundary, [])
@@ -125,12 +171,12 @@ class GuestConversation:
         data = self._process.receive()
         self._control_data += data
         if not data:
-            self.exchange.close(self._process.control.fileno())
-        self.exchange.changed()
+            self._exchange.close(self._process.control.fileno())
+        self._exchange.changed()
 
     def _on_starter(self) -> None:
         """Bubblewrap ended, after the call or because it was killed. Then the processes in its sandbox must end, too."""
-        self.exchange.close(self._process.starter)
+        self._exchange.close(self._process.starter)
         self._process.kill()
 
     @property
@@ -140,16 +186,17 @@ class GuestConversation:
         return json.loads(line) if line.endswith(b"\n") else None
 
 
-async def perform_once(
+@asynccontextmanager
+async def open_once(
     profile: Profile,
     runtime: Runtime,
     call: ToolCall,
     *,
     on_print: Callable[[bytes], None] | None = None,
-    context: CallContext | None = None,
+    egress: Egress | None = None,
     observer: Observer | None = None,
-) -> Output:
-    """Run one call in a sandbox of its own. If it is cancelled, it leaves no process and no file.
+) -> AsyncGenerator[OneShotCall]:
+    """Decode the arguments of one call in a sandbox of its own. When the context is left, no process and no file is left.
 
     A sandbox that is killed before it runs anything is started again.
 
@@ -158,62 +205,59 @@ async def perform_once(
         runtime: what every sandbox sees of this machine.
         call: what the tool has to do.
         on_print: gets what the call prints, while it prints.
-        context: the proxy and the variables; None: no network, whatever the profile says.
+        egress: the proxy; None: no network, whatever the profile says.
         observer: records what the call tries to access.
 
     Raises:
         DidNotStart: no code of the tool ran.
-        Refusal: what the call reads or writes cannot be opened as granted.
+        Refusal: what the call reads or writes cannot be opened as granted, or the tool does not accept the arguments.
     """
     profile = profile.resolved()
     starts = 0
     while True:
-        try:
-            return await _perform(profile, runtime, call, on_print, context, observer)
-        except DidNotStart as failure:
-            starts += 1
-            if not failure.silent or starts == _MAX_STARTS:
-                raise
+        with ExitStack() as stack:
+            process, granted, sent_boundary = _start(profile, runtime, call, egress, observer, stack)
+            opened = OneShotCall(process, profile, granted, call, on_print, observer)
+            stack.callback(opened.close)
+            try:
+                await opened.open(sent_boundary)
+            except DidNotStart as failure:
+                starts += 1
+                if not failure.silent or starts == _MAX_STARTS:
+                    raise
+                continue
+            yield opened
+            return
 
 
-async def _perform(
+def _start(
     profile: Profile,
     runtime: Runtime,
     call: ToolCall,
-    on_print: Callable[[bytes], None] | None,
-    context: CallContext | None,
+    egress: Egress | None,
     observer: Observer | None,
-) -> Output:
-    """Start the sandbox once and run the call in it."""
+    stack: ExitStack,
+) -> tuple[Process, GrantedFiles, dict[str, Json]]:
+    """Start the sandbox once; leaving the stack ends it."""
     granted = GrantedFiles(profile, call.allowed)
-    base = make_base(profile)
-    try:
-        at = places(profile, runtime, base or "")
-        frame = call_frame(profile, granted, call)
-        account = account_for(profile, runtime, granted.files)
-        egress = None if context is None else context.egress
-        with Process(profile, runtime, at, account=account, files=granted.files, egress=egress) as process:
-            conversation = GuestConversation(process, profile, on_print, observer)
-            try:
-                sent_boundary = boundary(profile, runtime, at, network=process.network, observed=observer is not None)
-                ending = await conversation.run(sent_boundary, granted, frame, context)
-                if observer is not None:
-                    observer.end(sent_boundary, granted.layout, ending.answer)
-                answer = classify_ending(profile, ending, declared=call.declared)
-                output = settle(profile, ending, answer, granted, conversation.exchange)
-                return (
-                    output
-                    if conversation.network_access is None
-                    else with_network_result(output, conversation.network_access)
-                )
-            finally:
-                close_files(conversation.exchange)
-                if observer is not None:
-                    observer.close()
-    finally:
-        granted.close()
-        if base is not None:
-            remove_base(base)
+    stack.callback(granted.close)
+    if (base := make_base(profile)) is not None:
+        stack.callback(remove_base, base)
+    at = places(profile, runtime, base or "")
+    account = account_for(profile, runtime, granted.files)
+    process = stack.enter_context(Process(profile, runtime, at, account=account, files=granted.files, egress=egress))
+    return process, granted, boundary(profile, runtime, at, network=process.network, observed=observer is not None)
+
+
+async def perform_once(profile: Profile, runtime: Runtime, call: ToolCall) -> Output:
+    """Run one call in a sandbox of its own, without a network and without secrets.
+
+    Raises:
+        DidNotStart: no code of the tool ran.
+        Refusal: as `open_once`.
+    """
+    async with open_once(profile, runtime, call) as opened:
+        return await opened.run(CallContext())
 
 
 def close_files(exchange: Exchange) -> None:

@@ -19,6 +19,7 @@ from remit.core import (
     Refusal,
     ResourceUsage,
     SandboxLimit,
+    Undecoded,
 )
 from remit.core.parsing import parse_json
 from remit.sandbox.profile import OPEN_FILES, PROCESSES, SCRATCH_BYTES, Profile
@@ -84,13 +85,15 @@ class Output:
     `code` None: it succeeded, and `value` is not yet checked against the tool's schema.
 
     `error` is the name of the declared error, with code `tool_failed`. `scratch` holds the written files until it is
-    committed or discarded; None if the call failed or may not write.
+    committed or discarded; None if the call failed or may not write. `entered` is False if the function was never called,
+    so that the call had no effect.
     """
 
     code: Code | None
     value: Json = None
     error: str | None = None
     message: str = ""
+    entered: bool = True
     next_step: str | None = None
     retry_after_s: float | None = None
     stderr: str = ""
@@ -137,6 +140,32 @@ def classify_ending(profile: Profile, ending: Ending, *, declared: Mapping[str, 
     except (Refusal, _InvalidFrame) as failure:
         detail = failure.message if isinstance(failure, Refusal) else str(failure)
         return GuestAnswer(code="invalid_output", message=f"the tool's result cannot be read: {detail}")
+
+
+def undecoded(profile: Profile, ending: Ending) -> Refusal:
+    """The refusal of a call whose process ended or answered before its arguments were decoded."""
+    try:
+        frame = _frame(ending.answer or b"")
+    except (Refusal, _InvalidFrame):
+        frame = {}
+    if ending.stop is None and frame.get("kind") == "refused":
+        return refused_by_validator(_text(frame, "message"), _text(frame, "argument"))
+    answer = classify_ending(profile, ending, declared={})
+    return not_decoded(answer.code or "invalid_output", answer.message or "the tool answered too early")
+
+
+def refused_by_validator(message: str, argument: str) -> Refusal:
+    """The types of the tool do not accept the arguments. `message` are the words of the tool's author."""
+    reason: Undecoded = "refused_by_validator"
+    details = {"reason": reason} | ({"argument": argument} if argument else {})
+    return Refusal("invalid_arguments", f"the tool does not accept the arguments: {message}", details=details)
+
+
+def not_decoded(cause: Code, why: str) -> Refusal:
+    """The arguments were not decoded, so the function was not called. `cause` is the code of what happened instead."""
+    reason: Undecoded = "not_decoded"
+    message = f"the arguments could not be decoded: {why}"
+    return Refusal("invalid_arguments", message, details={"reason": reason, "cause": cause})
 
 
 def _limit(profile: Profile, name: SandboxLimit, used: float | None) -> ReachedLimit:

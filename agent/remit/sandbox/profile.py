@@ -40,7 +40,7 @@ GUEST_FILES: Final = (
         "onecall.py",
         "outlet.py",
     ),
-    *("serving.py", "watch.py", "kernel.py"),
+    *("conformance.py", "decoding.py", "serving.py", "watch.py", "kernel.py"),
 )
 
 FLOATING: Final = "/work/all"  # where a warm tool's supervisor finds the working folders of its calls

@@ -1,4 +1,8 @@
-"""The broker's side of one call: send what was granted, read the answer and the prints, trust none of it."""
+"""The broker's side of one call: send what was granted, read the answer and the prints, trust none of it.
+
+The process first reports that its arguments are decoded, and waits. It gets the second frame, with the secrets and the
+ticket of the proxy, once the attempt is recorded; then it answers. `guest/onecall.py` is the other side.
+"""
 
 from __future__ import annotations
 
@@ -8,32 +12,54 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Generator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
-from remit.core import Json
+from remit.core import Json, Refusal
+from remit.core.parsing import parse_json
 from remit.sandbox.file_grants import FileGrant, GrantedFiles
 from remit.sandbox.outcome import FLOOD, Ending, Stop
 from remit.sandbox.profile import Profile
 
 ENVELOPE: Final = 64 << 10  # the most bytes of an answer besides its value
+DECODE_SECONDS: Final = 5.0  # the longest that the arguments of a call may take to decode
+_REPORTS: Final = (b'{"kind":"loaded"', b'{"kind":"decoded"')
 _BATCH: Final = 64  # descriptors on one message: an account may have few in flight at a time
 _PRINTS_DELAY_SECONDS: Final = 0.005  # most calls answer sooner and print nothing: they save registering the pipe
 
 
 @dataclass(frozen=True, kw_only=True)
 class ToolCall:
-    """What a tool has to do. Mode "describe" returns the schemas of its functions instead of calling one.
+    """What a tool has to do. Mode "describe" returns the schemas of its functions instead of calling one; "conform" tries examples.
 
-    `declared` maps the manifest's error names to exception classes; `allowed` decides each file of a set.
+    `named` are the arguments whose decoded values are reported. `declared` maps the manifest's error names to exception
+    classes; `allowed` decides each file of a set.
     """
 
     arguments: Mapping[str, Json]
     declared: Mapping[str, str]
     allowed: Callable[[str], bool]
-    mode: Literal["call", "describe"] = "call"
+    named: Collection[str] = ()
+    mode: Literal["call", "describe", "conform"] = "call"
+
+
+class _Deadline:
+    """A time limit that can be set again."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_end: Callable[[], None]) -> None:
+        self._loop = loop
+        self._on_end = on_end
+        self._timer: asyncio.TimerHandle | None = None
+
+    def restart(self, seconds: float) -> None:
+        self.cancel()
+        self._timer = self._loop.call_later(seconds, self._on_end)
+
+    def cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 class Exchange:
@@ -51,7 +77,11 @@ class Exchange:
         self.stop: Stop | None = None
         # Takes the descriptor that an observed call sends before its answer: the listener of its filter.
         self.on_first_descriptor: Callable[[int], None] | None = None
+        self.ended: Callable[[], bool] = lambda: self.answered  # True once nothing more comes
         self.call_unread = False  # True: the process ended before it read the call, so no code of the tool ran
+        self.decoding = False  # True: the process has imported the tool, and decodes the arguments
+        self.waiting = False  # True: it has decoded them, and waits for the second frame
+        self.decoded: Mapping[str, Json] | None = None  # the named ones; None: all are as given
         self._channel = channel
         self._prints_line = prints
         self._profile = profile
@@ -98,27 +128,67 @@ class Exchange:
         return len(self._answer) >= 4 and len(self._answer) >= 4 + int.from_bytes(self._answer[:4], "big")
 
     @property
+    def _reported_nothing(self) -> bool:
+        return not (self._answer or self.decoding or self.waiting)
+
+    @property
     def printed_text(self) -> str:
         """What was printed so far, as text."""
         return self._prints.decode("utf-8", "replace").strip()
 
-    async def send_and_receive(self, granted: GrantedFiles, call: Mapping[str, Json]) -> None:
-        """Send the call and read its answer to the end of the channel, within the wall limit.
+    async def decode(self, granted: GrantedFiles, call: Mapping[str, Json], seconds: float) -> None:
+        """Send the call, and read until the process waits for the second frame, or has ended or answered.
 
-        The pipe for prints is only watched if the answer takes a while: most calls answer at once and print nothing.
+        `decoding` restarts the time limit, at `DECODE_SECONDS` or less.
         """
-        loop = self._loop
-        over = loop.call_later(self._profile.wall, self._on_timeout)
-        late = loop.call_later(_PRINTS_DELAY_SECONDS, self.listen, self._prints_line, self._on_prints)
-        try:
+        with self._limited(seconds) as over:
             self.listen(self._channel.fileno(), self._on_channel)
             await self.send_call(granted, call)
-            while not self.answered and self.stop is None:
-                self._changed.clear()
-                await self._changed.wait()
+            while not self.waiting:
+                await self.wait_until(lambda: self.complete or self.ended())
+                if self.stop is not None or not self._take_report():
+                    return
+                if not self.waiting:
+                    over.restart(min(seconds, DECODE_SECONDS))
+
+    async def finish(self, variables: Mapping[str, str], seconds: float) -> None:
+        """Send the second frame, and read the answer to its end."""
+        with self._limited(seconds):
+            await self.send({"env": dict(variables)}, [])
+            await self.wait_until(self.ended)
+
+    @contextmanager
+    def _limited(self, seconds: float) -> Generator[_Deadline]:
+        """Limit the time, and watch the pipe for prints if it takes a while: most calls answer at once and print nothing."""
+        over = _Deadline(self._loop, self._on_timeout)
+        over.restart(seconds)
+        late = self._loop.call_later(_PRINTS_DELAY_SECONDS, self.listen, self._prints_line, self._on_prints)
+        try:
+            yield over
         finally:
             over.cancel()
             late.cancel()
+
+    def _take_report(self) -> bool:
+        """Take a report of the first phase from the channel; False if what is there is none, so that it is the answer."""
+        size = int.from_bytes(self._answer[:4], "big")
+        text = bytes(self._answer[4 : 4 + size]) if self.complete else b""
+        if not text.startswith(_REPORTS):
+            return False
+        try:
+            frame = cast("Mapping[str, Json]", parse_json(text.decode()))
+        except (Refusal, UnicodeDecodeError):
+            return False
+        if frame["kind"] == "loaded":
+            if self.decoding:
+                return False
+            self.decoding = True
+        else:
+            decoded: Json = frame.get("arguments")
+            self.decoded = cast("Mapping[str, Json]", decoded) if isinstance(decoded, dict) else None
+            self.decoding, self.waiting = False, True
+        del self._answer[: 4 + size]
+        return True
 
     def _on_timeout(self) -> None:
         self.stop = self.stop or "wall"
@@ -186,7 +256,7 @@ class Exchange:
             except BlockingIOError:
                 await self._writable()
             except (BrokenPipeError, ConnectionResetError):  # it ended; how is seen where its report is awaited
-                self.call_unread = not self._answer
+                self.call_unread = self._reported_nothing
                 return
             except OSError as failure:
                 if failure.errno != errno.ETOOMANYREFS:
@@ -235,7 +305,7 @@ class Exchange:
         except BlockingIOError:
             return
         except ConnectionResetError:
-            self.call_unread = not self._answer
+            self.call_unread = self._reported_nothing
         except OSError:
             pass
         if not data:
@@ -247,6 +317,7 @@ class Exchange:
             self.stop = self.stop or "output"
             self.close(self._channel.fileno())
         elif data and self.complete:
+            self._changed.set()
             self._on_channel()  # the end of the channel usually comes together with the answer
 
     def _receive(self) -> bytes:

@@ -10,27 +10,27 @@ import shutil
 import subprocess
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, cast
+from typing import Final, Literal, Self, cast
 
 from remit.core import Confinement, Json, ModelCode, Refusal, RunEnded
 from remit.sandbox.account import NOBODY, closed_to_others
 from remit.sandbox.cgroups import delegated
 from remit.sandbox.egress import Egress, Permit
 from remit.sandbox.network_handover import CallContext
-from remit.sandbox.one_shot import perform_once
+from remit.sandbox.one_shot import OneShotCall, open_once, perform_once
 from remit.sandbox.outcome import Output
 from remit.sandbox.process import DidNotStart
 from remit.sandbox.profile import Profile, Runtime, Tier, runtime
 from remit.sandbox.protocol import ToolCall
 from remit.sandbox.selfcheck.probe import TierReport, examine, fix_for, try_tier
 from remit.sandbox.syscall_observer import Observed, Observer
-from remit.sandbox.warm.call import perform_warm
+from remit.sandbox.warm.call import WarmCall, open_warm
 from remit.sandbox.warm.pool import Closed, Pool
 from remit.sandbox.warm.zygote_handle import Bounds, Cold
 
@@ -57,6 +57,40 @@ def find_bwrap() -> Path | None:
     if system is not None and _version(system) >= _FIXED_BWRAP:
         return system
     return _bundled() or system
+
+
+class OpenedCall:
+    """A call whose arguments are decoded and whose function is not called yet.
+
+    `decoded` are the named arguments as the function would get them, as JSON; one that JSON cannot represent is missing.
+    None: all are as given.
+    """
+
+    def __init__(self, call: WarmCall | OneShotCall | None, early: Output | None = None) -> None:
+        self._call = call
+        self._early = early  # the result of a call for which nothing was started
+
+    @property
+    def decoded(self) -> Mapping[str, Json] | None:
+        return None if self._call is None else self._call.decoded
+
+    async def run(self, *, permit: Permit | None = None, variables: Mapping[str, str] | None = None) -> Output:
+        """The second phase: have the function called.
+
+        Args:
+            permit: what the call may do at the proxy besides `profile.network`.
+            variables: environment variables for the process of this call alone.
+
+        Raises:
+            RunEnded: `sandbox_unavailable`: the function was not called.
+        """
+        if self._call is None:
+            assert self._early is not None
+            return self._early
+        try:
+            return await self._call.run(CallContext(permit=permit or Permit(), variables=variables or {}))
+        except OSError as failure:
+            raise _not_set_up(failure) from failure
 
 
 class Sandbox:
@@ -170,38 +204,68 @@ class Sandbox:
             RunEnded: `sandbox_unavailable`: nothing ran.
         """
         try:
-            context = CallContext(egress=self._egress, permit=permit or Permit(), variables=variables or {})
-            call = ToolCall(arguments=arguments, declared=declared or {}, allowed=allowed or _everything)
-            return await self._run(self._fitted(profile), call, context)
+            async with self.open(profile, arguments, declared=declared, allowed=allowed) as opened:
+                return await opened.run(permit=permit, variables=variables)
         except Refusal as refusal:
-            return Output(code=refusal.code, message=refusal.message, next_step=refusal.next_step)
+            return _refused(refusal)
+
+    @asynccontextmanager
+    async def open(
+        self,
+        profile: Profile,
+        arguments: Mapping[str, Json],
+        *,
+        named: Collection[str] = (),
+        declared: Mapping[str, str] | None = None,
+        allowed: Callable[[str], bool] | None = None,
+    ) -> AsyncGenerator[OpenedCall]:
+        """The first phase of one call: its arguments are decoded, and its function is not called yet.
+
+        Until `OpenedCall.run`, the process has no secret and no permit at the proxy, and can write nothing that outlives it.
+        When the context is left, no process, no file and no connection is left.
+
+        Args:
+            profile: as in `run`, and so are `arguments`, `declared` and `allowed`.
+            named: the arguments that `OpenedCall.decoded` has.
+
+        Raises:
+            Refusal: `invalid_arguments`: the tool does not accept the arguments, or decoding them failed.
+            RunEnded: `sandbox_unavailable`: nothing ran.
+        """
+        call = ToolCall(arguments=arguments, declared=declared or {}, allowed=allowed or _everything, named=named)
+        async with AsyncExitStack() as stack:
+            opened = await self._opened(stack, self._fitted(profile), call)
+            yield opened
+
+    async def _opened(self, stack: AsyncExitStack, profile: Profile, call: ToolCall) -> OpenedCall:
+        try:
+            return OpenedCall(await self._enter(stack, profile, call))
+        except Refusal as refusal:
+            if refusal.code == "invalid_arguments" and "reason" in refusal.details:
+                raise
+            return OpenedCall(None, _refused(refusal))
         except (DidNotStart, Closed) as failure:
             raise self._broken(failure) from failure
         except OSError as failure:
-            raise RunEnded(
-                "sandbox_unavailable",
-                f"the call could not be set up: {failure.strerror}",
-                fix="check the permissions of the working folder, the free space for temporary files, and `ulimit -n`",
-            ) from failure
+            raise _not_set_up(failure) from failure
 
-    async def _run(self, profile: Profile, call: ToolCall, context: CallContext) -> Output:
+    async def _enter(self, stack: AsyncExitStack, profile: Profile, call: ToolCall) -> WarmCall | OneShotCall:
         if self._observed is not None:
-            return await self._observe(profile, call, context, self._observed)
+            # Each observed system call waits for an answer of the broker, so the wall limit of the manifest would be too
+            # short.
+            slower = replace(profile, wall=_OBSERVED_SLOWDOWN * profile.wall)
+            observer = Observer(slower, self._runtime())
+            report = self._observed
+            stack.callback(lambda: report(profile, observer.seen))
+            return await stack.enter_async_context(
+                open_once(slower, self._runtime(), call, egress=self._egress, observer=observer)
+            )
         if profile.source == "python" and not profile.starts_programs and profile.trust != "none":
             with suppress(Cold):
-                return await perform_warm(self._warm(), profile, call, on_print=self._on_print, context=context)
-        return await perform_once(profile, self._runtime(), call, on_print=self._on_print, context=context)
-
-    async def _observe(
-        self, profile: Profile, call: ToolCall, context: CallContext, report: Callable[[Profile, Observed], None]
-    ) -> Output:
-        # Each observed system call waits for an answer of the broker, so the wall limit of the manifest would be too
-        # short.
-        slower = replace(profile, wall=_OBSERVED_SLOWDOWN * profile.wall)
-        observer = Observer(slower, self._runtime())
-        output = await perform_once(slower, self._runtime(), call, context=context, observer=observer)
-        report(profile, observer.seen)
-        return output
+                return await stack.enter_async_context(open_warm(self._warm(), profile, call, on_print=self._on_print))
+        return await stack.enter_async_context(
+            open_once(profile, self._runtime(), call, on_print=self._on_print, egress=self._egress)
+        )
 
     def _warm(self) -> Pool:
         with self._lock:
@@ -221,11 +285,27 @@ class Sandbox:
             Refusal: the code does not import; `details["stderr"]` has its traceback.
             RunEnded: `sandbox_unavailable`: nothing ran.
         """
+        return await self._inspect(profile, "describe", {})
+
+    async def conform(self, profile: Profile, examples: Mapping[str, Json]) -> Json:
+        """What became of examples of `arguments` and `results`, by function: see `tried` in `guest/conformance.py`.
+
+        Validators of the author run, without files, network and secrets; the functions do not.
+
+        Raises:
+            Refusal: as `describe`; `timeout` if the validators did not end within the limit of the profile.
+            RunEnded: `sandbox_unavailable`: nothing ran.
+        """
+        return await self._inspect(profile, "conform", examples)
+
+    async def _inspect(
+        self, profile: Profile, mode: Literal["describe", "conform"], arguments: Mapping[str, Json]
+    ) -> Json:
         alone = replace(
             self._fitted(profile), reads=(), writes=(), stores=(), read_stores=(), source="python", output=1 << 20
         )
         try:
-            call = ToolCall(arguments={}, declared={}, allowed=_everything, mode="describe")
+            call = ToolCall(arguments=arguments, declared={}, allowed=_everything, mode=mode)
             output = await perform_once(alone, self._runtime(), call)
         except DidNotStart as failure:
             raise self._broken(failure) from failure
@@ -331,6 +411,19 @@ def _account_note(here: Runtime, account: int | None) -> str:
     closed = closed_to_others(here)
     why = f"other accounts cannot read {closed}" if closed else "an ordinary account may not make namespaces here"
     return f"started as root, and tools stay root in their namespaces, without a limit on processes: {why}"
+
+
+def _not_set_up(failure: OSError) -> RunEnded:
+    return RunEnded(
+        "sandbox_unavailable",
+        f"the call could not be set up: {failure.strerror}",
+        fix="check the permissions of the working folder, the free space for temporary files, and `ulimit -n`",
+    )
+
+
+def _refused(refusal: Refusal) -> Output:
+    """The result of a call that was refused before its function was called."""
+    return Output(code=refusal.code, message=refusal.message, next_step=refusal.next_step, entered=False)
 
 
 def _everything(_: str) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 
-from remit.broker import AttemptOutcome, ProbeOutcome, receives_key, run_function, run_probe
+from remit.broker import AttemptOutcome, DecodedCall, ProbeOutcome, Ready, receives_key, run_function, run_probe
 from remit.core import Call, Confinement, Json, UsageError
 from remit.core.parsing import digest
 from remit.workspace import Workspace
@@ -62,7 +63,9 @@ class FakeExecutor:
         Raises:
             UsageError: an answer is for an action that no tool has: no call would ever get it.
         """
-        known = sorted(f"{tool}.{action}" for tool, its in workspace.tools.items() for action in its.manifest.actions)
+        known = sorted(
+            f"{tool}.{action}" for tool, its in workspace.every_tool.items() for action in its.manifest.actions
+        )
         unknown = [action for action in self._answers if action not in known]
         if unknown:
             names = ", ".join(known) or "none"
@@ -79,10 +82,14 @@ class FakeExecutor:
         """See `remit.broker.ToolExecutor`."""
         return receives_key(self._used, call)
 
-    async def attempt(
-        self, call: Call, number: int, *, idempotency_key: str, decide: Callable[[str], bool] | None = None
-    ) -> AttemptOutcome:
-        """See `remit.broker.ToolExecutor`."""
+    @asynccontextmanager
+    async def decode(
+        self, call: Call, number: int, *, named: Collection[str], idempotency_key: str
+    ) -> AsyncGenerator[DecodedCall]:
+        """See `remit.broker.ToolExecutor`. The tool does not run, so its types accept whatever its schema does."""
+        yield Ready(run=lambda _: self._attempt(call, number, idempotency_key))
+
+    async def _attempt(self, call: Call, number: int, idempotency_key: str) -> AttemptOutcome:
         fake = FakeCall(
             action=call.action,
             arguments=deepcopy(call.arguments),
@@ -95,23 +102,21 @@ class FakeExecutor:
         self.calls.append(fake)
         failed: list[AssertionError] = []
 
-        def answer(**_: Json) -> Json:
+        def answer() -> Json:
             try:
                 return self._answer(fake)
             except AssertionError as failure:
                 failed.append(failure)
                 raise
 
-        outcome = await run_function(self._used, call, {}, answer)
+        outcome = await run_function(self._used, call, answer)
         if failed:
             raise failed[0]
         return outcome
 
     async def probe(self, call: Call, number: int, *, idempotency_key: str) -> ProbeOutcome:
         """See `remit.broker.ToolExecutor`."""
-        return await run_probe(
-            self._used, call, lambda probe: self.attempt(probe, number, idempotency_key=idempotency_key)
-        )
+        return await run_probe(self._used, call, lambda probe: self._attempt(probe, number, idempotency_key))
 
     @property
     def _used(self) -> Workspace:

@@ -13,14 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from remit.broker import AttemptOutcome, LiveExecutor, describe_host
+from remit.broker import AttemptOutcome, LiveExecutor, describe_host, try_host
 from remit.core import Call, Json, Problem, Refusal, Subjects, UsageError, WorkspaceError
-from remit.core.parsing import URL_KINDS, digest, parse_json, table_text, toml_line
+from remit.core.parsing import URL_KINDS, closed, digest, parse_json, table_text, toml_line
 from remit.guardrails import Redactor, Sanitizer, Secrets
 from remit.sandbox import Profile, Sandbox
 from remit.sandbox.egress import Network
 from remit.sandbox.packages import Environment, check_environment, lock_environment, make_environment
 from remit.tools.cases import ToolCase, read_tool_cases
+from remit.tools.conformance import disagreements, made_examples
 from remit.workspace import Tool, Workspace
 from remit.workspace.manifest import (
     LOCK,
@@ -29,8 +30,10 @@ from remit.workspace.manifest import (
     Manifest,
     Pin,
     action_name,
+    check_decoded,
     check_schemas,
     command_schema,
+    named_arguments,
     pin,
     resolve,
     write_lock,
@@ -84,20 +87,24 @@ async def derive_pin(workspace: Workspace, tool: Tool, sandbox: Sandbox) -> Pin:
         if unfit:
             raise WorkspaceError(unfit)
         schemas = {
-            name: ActionSchema(description=item["description"], input=item["input"], output=item["output"])
+            name: ActionSchema(
+                description=item["description"], input=closed(item["input"]), output=closed(item["output"])
+            )
             for name, item in described.items()
             if name in manifest.actions
         }
         hidden = {name: tuple(described[name]["hidden"]) for name in schemas if described[name]["hidden"]}
     file = f"tools/{manifest.name}/tool.toml"
     problems = check_schemas(manifest, schemas, hidden, file=file, text=workspace.files[file].decode())
+    if not problems and manifest.source != "command":
+        problems = await _disagreements(workspace, manifest, schemas, sandbox)
     if problems:
         raise WorkspaceError(problems)
     return pin(manifest, tool.code, schemas, hidden)
 
 
 def _signature_fix(problem: str) -> str:
-    """What to write for a problem of a function's signature, as `guest/serving.py` words it."""
+    """What to write for a problem of a function's signature, as `guest/decoding.py` words it."""
     if problem.endswith(("has no type", "has no return type")):
         return "give every parameter and the result a type"
     if problem.endswith("cannot be passed by name"):
@@ -126,9 +133,20 @@ async def _described(workspace: Workspace, manifest: Manifest, sandbox: Sandbox)
     """The functions of the tool, by name: `description`, `input`, `output`, `hidden`; or `problem`."""
     if manifest.source == "host":
         return describe_host(manifest)
+    try:
+        return await sandbox.describe(_importing(workspace, manifest, sandbox))
+    except Refusal as refusal:
+        what = f"{refusal.message}\n{refusal.details.get('stderr', '')}".rstrip()
+        raise WorkspaceError(
+            [Problem(file=f"tools/{manifest.name}/main.py", what=what, fix="fix the code")]
+        ) from refusal
+
+
+def _importing(workspace: Workspace, manifest: Manifest, sandbox: Sandbox) -> Profile:
+    """A profile that opens no files: importing the tool needs none."""
     code = workspace.code(manifest.name)
     check_environment(code)
-    profile = Profile(  # opens no files: importing the tool needs none
+    return Profile(
         tool=manifest.name,
         action="",
         source="python",
@@ -142,13 +160,24 @@ async def _described(workspace: Workspace, manifest: Manifest, sandbox: Sandbox)
         environment=make_environment(code),
         network=Network() if manifest.hosts or manifest.url_hosts else None,
     )
+
+
+async def _disagreements(
+    workspace: Workspace, manifest: Manifest, schemas: Mapping[str, ActionSchema], sandbox: Sandbox
+) -> tuple[Problem, ...]:
+    """Where the types or the signature of a function do not accept what its schema accepts; see `conformance.py`."""
+    made = made_examples(schemas)
+    file = f"tools/{manifest.name}/{'tool.toml' if manifest.source == 'host' else 'main.py'}"
+    if manifest.source == "host":
+        return disagreements(schemas, made, try_host(manifest, made), file=file)
     try:
-        return await sandbox.describe(profile)
+        tried = await sandbox.conform(_importing(workspace, manifest, sandbox), made)
     except Refusal as refusal:
-        what = f"{refusal.message}\n{refusal.details.get('stderr', '')}".rstrip()
-        raise WorkspaceError(
-            [Problem(file=f"tools/{manifest.name}/main.py", what=what, fix="fix the code")]
-        ) from refusal
+        if refusal.code in ("timeout", "resource_exhausted"):  # a slow validator is bounded in each call
+            return ()
+        what = f"the examples of its arguments could not be tried: {refusal.message}"
+        return (Problem(file=file, what=what, fix="let each validator return a value or raise ValueError"),)
+    return disagreements(schemas, made, tried, file=file)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,9 +263,12 @@ async def _attempt(
     )
     assert workspace.root is not None
     values = Secrets(workspace.root).values(fresh.manifest.secrets)
-    done = await LiveExecutor(workspace, sandbox, folder, values).attempt(
-        call, 1, idempotency_key=digest({"try": canonical})
-    )
+    key, named = digest({"try": canonical}), named_arguments(action)
+    async with LiveExecutor(workspace, sandbox, folder, values).decode(
+        call, 1, named=named, idempotency_key=key
+    ) as decoded:
+        check_decoded(action, fresh.pin.schemas[action.name], canonical, decoded.arguments)
+        done = await decoded.attempt()
     sanitizer = Sanitizer(Redactor(call.run, values.values(), off=workspace.content.off), workspace.content)
     message, stderr = sanitizer.text(done.message, action=name), sanitizer.text(done.stderr, action=name)
     return call, replace(done, value=sanitizer.json(done.value, action=name), message=message, stderr=stderr)

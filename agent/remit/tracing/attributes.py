@@ -23,6 +23,7 @@ from remit.core.events import (
     AttemptEnded,
     CallAnswered,
     CallDecided,
+    ContextReduced,
     ModelFailed,
     ModelRequested,
     ModelResponded,
@@ -114,7 +115,9 @@ def _agent(events: Sequence[AnyEvent], run: str) -> SpanDescription:
         }
         if started.scope is not None:
             found.attributes["remit.scope"] = _text(started.scope.model_dump(mode="json"))
-    resumed = _last(events, RunResumed)
+    reduced, resumed = _last(events, ContextReduced), _last(events, RunResumed)
+    if reduced is not None:
+        found.attributes["remit.context.reduced"] = reduced.count
     if resumed is not None:
         found.attributes["remit.resumed"] = resumed.count
     if finished is not None:
@@ -240,6 +243,8 @@ def _tool(events: Sequence[AnyEvent], run: str, step: int, index: int) -> SpanDe
                     if value
                 }
             case Failed() as result:
+                if answered.labels:
+                    found.attributes["remit.labels"] = answered.labels
                 found.fail(result.error.code, result.error.message)
     return found
 
@@ -249,6 +254,8 @@ def _decide(events: Sequence[AnyEvent], step: int, index: int) -> SpanDescriptio
     found = SpanDescription(name="remit.decide", attributes=_place_of_call(step, index))
     if decided is not None:
         found.attributes["remit.round"] = decided.round
+    if decided is not None and decided.repairs:
+        found.attributes["remit.repairs"] = tuple(repair.text for repair in decided.repairs)
     if decided is not None and decided.decision is not None:
         decision = decided.decision
         found.attributes |= {

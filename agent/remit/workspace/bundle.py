@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from pydantic import TypeAdapter
 
@@ -61,7 +61,7 @@ def vocabulary(workspace: Workspace) -> Vocabulary:
     effects: dict[str, Effect] = {}
     means: dict[str, tuple[str, ...]] = {}
     unconfined: set[str] = set()
-    for tool in workspace.tools.values():
+    for tool in workspace.every_tool.values():
         for action in tool.manifest.actions.values():
             schema = tool.pin.schemas.get(action.name) if tool.pin else None
             name = action_name(tool.manifest.name, action.name)
@@ -98,7 +98,10 @@ def _declared(workspace: Workspace) -> DeclaredNames:
 def _types(schema: ActionSchema) -> dict[str, str]:
     """The JSON type of each argument; `any` if it may have several."""
     properties: Mapping[str, Json] = schema.input.get("properties", {})
-    return {name: str(kind.get("type", "any")) for name, kind in properties.items()}
+    return {
+        name: str(cast("Mapping[str, Json]", kind).get("type", "any")) if isinstance(kind, dict) else "any"
+        for name, kind in properties.items()
+    }
 
 
 def tool_specs(workspace: Workspace, agent: Agent) -> tuple[ToolSpec, ...]:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 
 from remit.core import UsageError, WorkspaceError
 from remit.core.parsing import TomlTable, load_toml, read_table, read_text
@@ -113,14 +113,21 @@ def price_row(name: str, address: str | None, *, now: datetime) -> _Row | None:
     notes = ["the highest price of the day"] if any(level != levels[0] for level in levels) else []
     if notes := notes + _coming_changes(model.prices, now):
         row["note"] = "; ".join(notes)[:200]
-    for over in sorted({over for level in levels for over in level}):
-        highest = _highest([level[max(start for start in level if start <= over)] for level in levels])
-        prices = {part: float(price) for part, price in highest.items()}
-        if over == _BASE:
-            row |= prices
-        else:
-            row.setdefault("tier", []).append({"over": over, **{k: v for k, v in prices.items() if k != "turn"}})
+    base, *tiers = _merged(levels).items()
+    row |= base[1]
+    if tiers:
+        row["tier"] = [{"over": over, **{k: v for k, v in prices.items() if k != "turn"}} for over, prices in tiers]
     return row
+
+
+def _merged(levels: Sequence[Mapping[int, Mapping[str, Decimal]]]) -> dict[int, dict[str, float]]:
+    """The highest price of each part at each level, ascending."""
+    merged: dict[int, dict[str, float]] = {}
+    for over in sorted({over for level in levels for over in level}):
+        reached = [level[max(start for start in level if start <= over)] for level in levels]
+        parts = reached[0].keys()
+        merged[over] = {part: float(max(prices.get(part, Decimal(0)) for prices in reached)) for part in parts}
+    return merged
 
 
 def _looked_up(name: str, address: str | None, at: datetime) -> PriceCalculation | None:
@@ -159,13 +166,10 @@ def _price_above(value: Any, over: int) -> Decimal:
     return max(reached)[1] if reached else base
 
 
-def _highest(levels: Sequence[Mapping[str, Decimal]]) -> dict[str, Decimal]:
-    return {part: max(level.get(part, Decimal(0)) for level in levels) for part in levels[0]}
-
-
-def _coming_changes(prices: Any, now: datetime) -> list[str]:
+def _coming_changes(prices: object, now: datetime) -> list[str]:
     """When the price changes, if it is known already."""
-    dates = [getattr(item.constraint, "start_date", None) for item in (prices if isinstance(prices, list) else ())]
+    conditional = cast("Sequence[Any]", prices) if isinstance(prices, list) else ()
+    dates = [getattr(item.constraint, "start_date", None) for item in conditional]
     coming = sorted(date for date in dates if date is not None and date > now.date())
     return [f"changes on {coming[0]}: synchronize again then"] if coming else []
 

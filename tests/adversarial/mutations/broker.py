@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from adversarial.mutations.row import brokered, never, replaced
 from remit.broker import (
-    attempts,
     broker,
     budgets,
     circuit_breaker,
@@ -21,6 +20,7 @@ from remit.broker import (
 )
 from remit.broker.broker import Broker
 from remit.broker.decisions import Decider
+from remit.broker.host import calls as host_calls
 from remit.core.calls import Call, Decision
 from remit.core.events import CallDecided
 
@@ -55,10 +55,10 @@ async def spent_when_asked(self: Broker, *given: Any) -> CallDecided:
     return decided
 
 
-def taken_for_done(function: Callable[..., Any], arguments: dict[str, Any]) -> tuple[None, Any]:
+def taken_for_done(function: Callable[[], Any]) -> tuple[None, Any]:
     """Every exception of the tool counts as a return."""
     try:
-        return None, function(**arguments)
+        return None, function()
     except BaseException:  # noqa: BLE001 - the mutation
         return None, None
 
@@ -123,8 +123,16 @@ ROWS: Final = (
         tests=("broker/test_broker.py::test_arguments_that_are_changed_after_the_decision_do_not_run",),
     ),
     brokered(
+        "a validator changes nothing that was decided",
+        never(execution, "check_decoded"),
+        tests=(
+            "broker/test_decoding.py::test_ten_validators_that_change_the_argument_of_the_resource_are_refused_and_ten_that_change_another_are_not",
+            "broker/test_decoding.py::test_a_validator_that_changes_an_argument_that_a_condition_reads_is_refused",
+        ),
+    ),
+    brokered(
         "each attempt gets a copy of the arguments",
-        replaced(attempts.copy, "deepcopy", lambda value: value),
+        replaced(host_calls.copy, "deepcopy", lambda value: value),
         threats="E7",
         tests=("broker/test_broker.py::test_a_tool_that_changes_its_arguments_changes_no_later_attempt",),
     ),
@@ -187,7 +195,7 @@ ROWS: Final = (
     ),
     brokered(
         "a host tool that exits ends only its own call",
-        replaced(attempts, "_call_and_catch", taken_for_done),
+        replaced(host_calls, "_call_and_catch", taken_for_done),
         threats="F8",
         tests=("broker/test_broker.py::test_a_host_tool_that_exits_ends_only_its_own_call",),
     ),
@@ -199,7 +207,7 @@ ROWS: Final = (
     brokered(
         "error messages of tools are short and legible",
         replaced(execution, "LONGEST_TEXT", 10**9),
-        replaced(attempts, "message_of", at_length),
+        replaced(host_calls, "message_of", at_length),
         threats="E4 F7",
         tests=(
             "guardrails/test_content.py::test_the_error_message_of_a_tool_is_short_legible_data_in_a_separate_field",

@@ -293,6 +293,11 @@ def _accepted_arguments(owner: str, _: bool, after: bool) -> Iterator[str]:
         yield f"{owner} may now pass arguments whose raw text was not checked"
 
 
+def _repaired_calls(owner: str, _: bool, after: bool) -> Iterator[str]:
+    if after:
+        yield f"{owner} may now make calls that its model wrote slightly wrong"
+
+
 # -- the fields --------------------------------------------------------------------------------------------------------
 
 SETTINGS: Final[FieldTable] = {
@@ -354,6 +359,7 @@ AGENT: Final[FieldTable] = {
     "folder": _any_change("now works in"),
     "seed": _any_change("now starts with a copy of"),
     "accept_parsed_arguments": _accepted_arguments,
+    "repair_calls": _repaired_calls,
     "answer": _answer,
     "directory": _directory_lookups,
 }

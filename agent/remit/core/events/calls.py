@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Literal
 
 from remit.core.attempts import Change, Connection, DeniedAccess, Landed, ReachedLimit, ResourceUsage
-from remit.core.calls import Call, Confinement, Decision, Json, ProposedCall, Result
+from remit.core.calls import Call, Confinement, Decision, Json, ProposedCall, Repair, Result
 from remit.core.errors import Code
 from remit.core.events.event import Event
 from remit.core.principals import Principal
@@ -23,7 +23,7 @@ class CallDecided(Event):
     `proposed` is the call as the model wrote it. `call` is None if it could not be parsed; `refusal` is the result of a call
     that was refused before it was decided, None otherwise. `round` counts the decisions of one call: 0 for the first, 1 after the
     first grant. `quoted_by_user` is that fact for a call whose secrets were removed before it was recorded, because it cannot
-    be computed from the record; None for other calls.
+    be computed from the record; None for other calls. `repairs` are how the call differs from the one that the model wrote.
     """
 
     type: Literal["call.decided"] = "call.decided"
@@ -35,6 +35,7 @@ class CallDecided(Event):
     decision: Decision | None = None
     refusal: Result | None = None
     quoted_by_user: bool | None = None
+    repairs: tuple[Repair, ...] = ()
 
     @property
     def key(self) -> str:
@@ -126,7 +127,8 @@ class EffectSettled(Event):
 class CallAnswered(Event):
     """Records the result of a call as the model reads it. Each call has exactly one.
 
-    `output_digest` is the digest of the result. `labels_removed` are the labels that the result removes from the run;
+    `output_digest` is the digest of the result. `labels` are those of the action, if its types refused the arguments before an
+    attempt and the model reads the words of the tool. `labels_removed` are the labels that the result removes from the run;
     `directory_added` are the resources that it adds to the directory.
     """
 
@@ -135,5 +137,6 @@ class CallAnswered(Event):
     index: int
     result: Result
     output_digest: str = ""
+    labels: tuple[str, ...] = ()
     labels_removed: tuple[str, ...] = ()
     directory_added: tuple[str, ...] = ()

@@ -2,7 +2,7 @@ from .bounded_readers import LARGEST_LINE, count_of, load_json, load_toml, load_
 from .exact_json import Arguments, CopyOnRead
 from .file_patterns import covered
 from .hidden_characters import hidden_character, visible, visible_json
-from .json_schema import check_schema, types_of
+from .json_schema import ANNOTATIONS, COMBINING, KEYWORDS, check_schema, closed, is_type, resolved, types_in, types_of
 from .json_texts import leaves, map_texts, texts_of
 from .json_validation import Mismatch, validate
 from .names import canonical, proper_name, resource_of, tables_of
@@ -13,7 +13,10 @@ from .urls import DEFAULT_PORT, SCHEMES, URL_KINDS, Url, canonical_host, canonic
 from .yaml import MOST_BITS, YamlRow, read_rows, table_text
 
 __all__ = [
+    "ANNOTATIONS",
+    "COMBINING",
     "DEFAULT_PORT",
+    "KEYWORDS",
     "LARGEST_LINE",
     "MOST_BITS",
     "SCHEMES",
@@ -34,6 +37,7 @@ __all__ = [
     "canonical_json",
     "canonical_url",
     "check_schema",
+    "closed",
     "count_of",
     "covered",
     "digest",
@@ -41,6 +45,7 @@ __all__ = [
     "duration",
     "hidden_character",
     "invalid",
+    "is_type",
     "leaves",
     "load_json",
     "load_toml",
@@ -53,12 +58,14 @@ __all__ = [
     "read_rows",
     "read_table",
     "read_text",
+    "resolved",
     "resource_of",
     "size",
     "table_text",
     "tables_of",
     "texts_of",
     "toml_line",
+    "types_in",
     "types_of",
     "validate",
     "visible",

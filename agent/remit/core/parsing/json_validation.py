@@ -1,17 +1,16 @@
 """Validates a value against a JSON Schema, without coercion, with the keywords of JSON Schema 2020-12.
 
-Two things are stricter than the standard: an object with `properties` accepts no others unless the schema allows them, and
-a whole number must be written as one (5, not 5.0). `pattern` may match anywhere in the text, as in the standard; write `^…$`
-for the whole text.
+`pattern` may match anywhere in the text, as the standard says; write `^…$` for the whole text.
 
-The time is linear in the size of the value, also for a hostile one: a union visits each part of the value once (see
-`_union`), texts are matched by a linear engine, and equal items are found by hashing.
+The time is linear in the size of the value, also for a hostile one: a definition visits each part of the value once (see
+`_referred`), texts are matched by a linear engine, and equal items are found by hashing.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, TypeAlias, cast
@@ -19,9 +18,10 @@ from typing import Final, TypeAlias, cast
 from remit.core.calls import Json
 from remit.core.errors import Refusal
 from remit.core.parsing.json_schema import TYPES, compiled, is_type, resolved, types_of
-from remit.core.parsing.strict_json import canonical_json
+from remit.core.parsing.strict_json import LARGEST_INTEGER, canonical_json
 
 MOST_BRANCHES: Final = 1_000_000  # branches of unions that the check of one value may visit
+_LARGEST_FLOAT: Final = 10**308
 
 _Path: TypeAlias = tuple[str, ...]
 
@@ -36,7 +36,7 @@ class Mismatch(Exception):
         super().__init__(f"{'.'.join(path) or 'the value'}: {problem}")
 
 
-def validate(schema: Mapping[str, Json], value: Json, *, fill: bool = True) -> Json:
+def validate(schema: Json, value: Json, *, fill: bool = True) -> Json:
     """A copy of the value, with defaults filled in if `fill`; nothing is coerced and unknown properties are refused.
 
     Raises:
@@ -45,7 +45,7 @@ def validate(schema: Mapping[str, Json], value: Json, *, fill: bool = True) -> J
     try:
         own = _copied(value)
         check = _Check(schema, fill=fill)
-        check.value(dict(schema), own, ())
+        check.value(schema, own, ())
     except RecursionError:
         raise Mismatch((), "too_deep") from None
     check.defaults.fill()
@@ -93,33 +93,81 @@ class _Check:
     INVARIANT: the value does not change before the check ends, so that a part of it is identified by its `id`.
     """
 
-    def __init__(self, root: Mapping[str, Json], *, fill: bool) -> None:
+    def __init__(self, root: Json, *, fill: bool) -> None:
         self.defaults = _Defaults()
         self._root = root
         self._fill = fill
-        self._inside = 0  # unions
+        self._inside = 0  # keywords that may apply two schemas to the same part
         self._branches = 0  # visited so far
         self._known: dict[
             tuple[int, int], _Defaults | Mismatch
-        ] = {}  # by union and part; their paths begin at the union
+        ] = {}  # by definition and part; their paths begin at the part
+        self._targets: dict[str, Json] = {}
         self._choices: dict[int, frozenset[bytes]] = {}
 
     def value(self, schema: Json, value: Json, path: _Path) -> None:
         """Raise the first mismatch."""
         if schema is True:
             return
+        if schema is False:
+            raise Mismatch(path, "not_allowed")
         if not isinstance(schema, dict):
             raise Mismatch(path, "no_schema")  # a value without a schema is refused, not accepted
         schema = cast("dict[str, Json]", schema)
         if "$ref" in schema:
-            self.value(resolved(self._root, schema["$ref"]), value, path)
-            return
+            if len(schema) == 1:
+                self._referred(schema["$ref"], value, path)
+                return
+            with self._applied_again():
+                self._referred(schema["$ref"], value, path)
         for keyword in ("anyOf", "oneOf"):
             if keyword in schema:
-                self._union(schema[keyword], value, path, exactly_one=keyword == "oneOf")
+                with self._applied_again():
+                    self._union(schema[keyword], value, path, exactly_one=keyword == "oneOf")
+        for branch in schema.get("allOf", ()):
+            with self._applied_again():
+                self.value(branch, value, path)
         self._kind(schema, value, path)
         self._choice(schema, value, path)
         self._content(schema, value, path)
+
+    @contextmanager
+    def _applied_again(self) -> Generator[None]:
+        """While another schema may be applied to the same part of the value, results of definitions are kept."""
+        self._inside += 1
+        try:
+            yield
+        finally:
+            self._inside -= 1
+            if not self._inside:
+                self._known.clear()
+
+    def _referred(self, reference: str, value: Json, path: _Path) -> None:
+        """Check a definition, at most once for each part of the value.
+
+        Without that, two branches that both check the same member would double the work at each level of the value. Only a
+        definition can apply to a level below its own, so the parts of one definition need not be kept.
+        """
+        if reference not in self._targets:
+            self._targets[reference] = resolved(self._root, reference)
+        schema = self._targets[reference]
+        if not self._inside:
+            self.value(schema, value, path)
+            return
+        known = self._known.get((id(schema), id(value)))
+        if known is None:
+            start = len(self.defaults.parts)
+            try:
+                self.value(schema, value, path)
+                known = self.defaults.take(start)
+            except Mismatch as mismatch:
+                self.defaults.take(start)
+                known = Mismatch(mismatch.path[len(path) :], mismatch.problem, mismatch.expected)
+            self._known[id(schema), id(value)] = known
+        if isinstance(known, Mismatch):
+            raise Mismatch((*path, *known.path), known.problem, known.expected)
+        if known.parts:
+            self.defaults.parts.append(known)
 
     def _kind(self, schema: Mapping[str, Json], value: Json, path: _Path) -> None:
         if "type" in schema:
@@ -155,30 +203,7 @@ class _Check:
                 raise Mismatch(path, "wrong_type", " or ".join(TYPES))
 
     def _union(self, branches: list[Json], value: Json, path: _Path, *, exactly_one: bool) -> None:
-        """Check the branches of a union, at most once for each part of the value.
-
-        Without that, two branches that both check the same member would double the work at each level of the value.
-        """
-        known = self._known.get((id(branches), id(value)))
-        if known is None:
-            try:
-                self._inside += 1
-                known = self._matched(branches, value, path, exactly_one=exactly_one)
-            except Mismatch as mismatch:
-                known = Mismatch(mismatch.path[len(path) :], mismatch.problem, mismatch.expected)
-            finally:
-                self._inside -= 1
-            if self._inside:
-                self._known[id(branches), id(value)] = known
-            else:
-                self._known.clear()  # no union around it can visit the same part again
-        if isinstance(known, Mismatch):
-            raise Mismatch((*path, *known.path), known.problem, known.expected)
-        if known.parts:
-            self.defaults.parts.append(known)
-
-    def _matched(self, branches: list[Json], value: Json, path: _Path, *, exactly_one: bool) -> _Defaults:
-        """The defaults of the first branch that matches. If none does, the mismatch with the longest path is raised."""
+        """Keep the defaults of the first branch that matches. If none does, raise the mismatch with the longest path."""
         furthest, matched = Mismatch(path, "wrong_type"), None
         for branch in [item for item in branches if not self._differs(item, value)] or branches:
             self._branches += 1
@@ -191,20 +216,20 @@ class _Check:
                 furthest = mismatch if len(mismatch.path) > len(furthest.path) else furthest
                 self.defaults.take(start)
                 continue
-            taken = self.defaults.take(start)
-            if not exactly_one:
-                return taken
             if matched is not None:
                 raise Mismatch(path, "more_than_one_matches")
-            matched = taken
-        if matched is not None:
-            return matched
-        if len(furthest.path) > len(path):
-            raise furthest
-        raise Mismatch(path, "wrong_type", self._types(branches))
+            matched = self.defaults.take(start)
+            if not exactly_one:
+                break
+        if matched is None:
+            raise furthest if len(furthest.path) > len(path) else Mismatch(path, "wrong_type", self._types(branches))
+        if matched.parts:
+            self.defaults.parts.append(matched)
 
     def _types(self, branches: list[Json]) -> str:
-        return " or ".join(sorted(types_of({"anyOf": branches, "$defs": self._root.get("$defs", {})})))
+        return " or ".join(
+            sorted(types_of({"anyOf": branches, "$defs": cast("Mapping[str, Json]", self._root).get("$defs", {})}))
+        )
 
     def _differs(self, branch: Json, value: Json) -> bool:
         """True if a constant property of the branch, such as its type, has another value here: then the branch is not meant."""
@@ -213,9 +238,9 @@ class _Check:
         members = cast("dict[str, Json]", value)
         inner = cast("Mapping[str, Json]", branch)
         if "$ref" in inner:
-            inner = resolved(self._root, inner["$ref"]) or {}
+            inner = cast("Mapping[str, Json]", resolved(self._root, inner["$ref"]) or {})
         for name, schema in cast("Mapping[str, Json]", inner.get("properties", {})).items():
-            tag = None if schema is True else cast("Mapping[str, Json]", schema).get("const")
+            tag = cast("Mapping[str, Json]", schema).get("const") if isinstance(schema, dict) else None
             member = members.get(name)
             if isinstance(tag, str) and isinstance(member, str) and member != tag:
                 return True
@@ -236,27 +261,51 @@ class _Check:
 
     def _object(self, schema: Mapping[str, Json], value: dict[str, Json], path: _Path) -> None:
         _check_size(schema, "Properties", len(value), path)
-        properties: Mapping[str, Json] = schema.get("properties", {})
-        # JSON Schema accepts unknown properties; the function of a tool does not.
-        others = schema.get("additionalProperties", "properties" not in schema)
-        for name, item in value.items():
-            if name in properties:
-                self.value(properties[name], item, (*path, name))
-            elif others is False:
-                raise Mismatch(path, "unknown_property", sorted(properties))
-            else:
-                self.value(others, item, (*path, "*"))
-        filled = self._absent(properties, value)
-        for name in schema.get("required", ()):
+        filled = self._absent(schema.get("properties", {}), value)
+        patterns: Mapping[str, Json] = schema.get("patternProperties", {})
+        if patterns:
+            with self._applied_again():
+                self._members(schema, patterns, value, path)
+        else:
+            self._members(schema, patterns, value, path)
+        needed = list(schema.get("required", ()))
+        for name, others in schema.get("dependentRequired", {}).items():
+            needed += others if name in value else ()
+        for name in needed:
             if name not in value and name not in filled:
                 raise Mismatch((*path, name), "missing")
+
+    def _members(
+        self, schema: Mapping[str, Json], patterns: Mapping[str, Json], value: dict[str, Json], path: _Path
+    ) -> None:
+        """Check each member with the schema of its name, with those of matching patterns, or with that of the others."""
+        properties: Mapping[str, Json] = schema.get("properties", {})
+        others, names = schema.get("additionalProperties", True), schema.get("propertyNames", True)
+        for name, item in value.items():
+            matching = [inner for pattern, inner in patterns.items() if compiled(pattern).isinstance_python(name)]
+            if name in properties:
+                self.value(properties[name], item, (*path, name))
+            elif others is False and not matching:
+                raise Mismatch(path, "unknown_property", sorted(properties))
+            elif not matching:
+                self.value(others, item, (*path, "*"))
+            for inner in matching:
+                self.value(inner, item, (*path, "*"))
+            if names is not True:
+                self._name(names, name, path)
+
+    def _name(self, schema: Json, name: str, path: _Path) -> None:
+        try:
+            self.value(schema, name, path)
+        except Mismatch as mismatch:
+            raise Mismatch(path, "property_name", mismatch.expected) from mismatch
 
     def _absent(self, properties: Mapping[str, Json], value: dict[str, Json]) -> frozenset[str]:
         """The absent properties that have a default; each default is noted, to be filled in."""
         absent = [
             _Default(into=value, name=name, value=inner["default"])
             for name, inner in properties.items()
-            if self._fill and name not in value and inner is not True and "default" in inner
+            if self._fill and name not in value and isinstance(inner, dict) and "default" in inner
         ]
         self.defaults.parts += absent
         return frozenset(default.name for default in absent)
@@ -300,8 +349,22 @@ def _written(value: Json, path: _Path) -> bytes:
     """The canonical JSON of the value: equal values are written alike, and `true` differs from 1."""
     try:
         return canonical_json(value)
+    except Refusal:
+        pass
+    try:
+        return canonical_json(_large_as_float(value))
     except Refusal as refusal:
         raise Mismatch(path, str(refusal.details.get("problem", "not_json"))) from refusal
+
+
+def _large_as_float(value: Json) -> Json:
+    """The value with integers beyond ±2**53 as the floats that are equal to them, which canonical JSON can write."""
+    if isinstance(value, dict):
+        return {name: _large_as_float(item) for name, item in cast("dict[str, Json]", value).items()}
+    if isinstance(value, list):
+        return [_large_as_float(item) for item in cast("Sequence[Json]", value)]
+    large = type(value) is int and LARGEST_INTEGER < abs(value) < _LARGEST_FLOAT
+    return float(value) if large and float(value) == value else value
 
 
 def _copied(value: Json) -> Json:

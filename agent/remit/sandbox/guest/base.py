@@ -23,8 +23,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from remit.sandbox.guest import kernel, onecall, serving, watch
+    from remit.sandbox.guest import decoding, kernel, onecall, serving, watch
 else:
+    import decoding
     import kernel
     import onecall
     import serving
@@ -61,9 +62,9 @@ def run(boundary: dict[str, Any], line: socket.socket) -> NoReturn:
 def _warm_up(module: Any) -> None:
     """Do once what every child would otherwise repeat: imports, types, validators."""
     importlib.import_module("random")  # reseeded in each child
-    for name in serving.public(module):
+    for name in decoding.public(module):
         with suppress(Exception):  # a function that cannot be an action must not stop the others
-            serving.action(module, name).warm()
+            decoding.action(module, name).warm()
     if "httpx" in sys.modules:  # it imports the rest of itself at its first use, which takes a tenth of a second
         for name in ("httpcore", "encodings.idna"):
             with suppress(ImportError):
@@ -88,14 +89,14 @@ def _one_call(parent: int, boundary: dict[str, Any], module: Any) -> int:
     for path in (own["scratch"], own["temporary"]):
         os.mkdir(path, 0o700)
     os.environ["HOME"] = os.environ["TMPDIR"] = own["temporary"]
-    rules = onecall.prepare(own, [channel.fileno()])
+    rules, reading = onecall.prepare(own, [channel.fileno()])
     _refresh()
     watcher = watch.Watch()
     onecall.rehearse(own, watcher)
-    for action in serving.actions():
+    for action in decoding.actions():
         action.warm()
     call = onecall.narrow(channel, own, rules)
-    onecall.serve(channel, own, call, module, watcher)
+    onecall.serve(channel, own, call, module, watcher, reading)
     onecall.clean(own)
     return 0
 

@@ -4,7 +4,7 @@
     one call          this process forks the process of the call, waits for it, and reports its end
     many calls        `supervisor.py` keeps a process that has imported the tool (`base.py`); each call is a fork of it
 
-Run by path with `python -I -S -B`; standard library only (and pydantic, for the tool's own types). Descriptor 0 is the
+Run by path with `python -I -S -B`; standard library only (and pydantic, for the tool's own types: `decoding.py`). Descriptor 0 is the
 channel to the broker, 1 the control socket of this process alone, 2 the pipe for prints. A frame is a length of four
 bytes, then JSON; descriptors are sent with the length.
 """
@@ -35,6 +35,7 @@ else:
     del sys.path[0]
     for _name in (
         "base",
+        "decoding",
         "guard",
         "kernel",
         "notices",
@@ -153,13 +154,13 @@ def _limit(which: int, value: int) -> None:
 def _one_call(channel: socket.socket, boundary: dict[str, Any], parent: int) -> NoReturn:
     try:
         kernel.die_with_parent(parent)
-        rules = onecall.prepare(boundary, [channel.fileno()])
+        rules, reading = onecall.prepare(boundary, [channel.fileno()])
         call = onecall.narrow(channel, boundary, rules)
         watcher = watch.Watch()
         if boundary["observed"]:
             onecall.be_observed(channel, boundary)
             watcher.observe()
-        onecall.serve(channel, boundary, call, None, watcher)
+        onecall.serve(channel, boundary, call, None, watcher, reading)
     except BaseException:
         traceback.print_exc()
         os._exit(1)

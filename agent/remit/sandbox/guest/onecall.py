@@ -1,4 +1,8 @@
-"""One call in a process of its own: prepare the rules, narrow them to the granted files, run the tool, send the answer.
+"""One call in a process of its own: prepare the rules, narrow them to the granted files, decode, run the tool, answer.
+
+It has two phases. In the first, the arguments are decoded: the process has no secret and no ticket of the proxy, and it
+cannot write what outlives it. Then it reports the decoded arguments and waits. The broker sends the second frame, with
+secrets and ticket, only when it has recorded that the attempt begins; only then is the function called.
 
 Standard library only. Everything here is trusted until `serve` imports or calls the tool, and nothing is after that. In
 a warm tool the import ran before and may have replaced these functions: then the first layer (`inside.lock_down`) and
@@ -7,20 +11,24 @@ the supervisor hold.
 
 from __future__ import annotations
 
+import contextvars
 import json
 import math
 import os
 import resource
 import shutil
 import socket
+import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from remit.sandbox.guest import kernel, serving, watch
+    from remit.sandbox.guest import conformance, decoding, kernel, serving, watch
 else:
+    import conformance
+    import decoding
     import kernel
     import serving
     import watch
@@ -55,6 +63,12 @@ def send(channel: socket.socket, body: bytes, descriptors: list[int]) -> None:
     channel.shutdown(socket.SHUT_WR)
 
 
+def _report(channel: socket.socket, frame: dict[str, Any]) -> None:
+    """Send a frame of the first phase."""
+    body = json.dumps(frame, separators=(",", ":")).encode()
+    channel.sendall(len(body).to_bytes(4, "big") + body)
+
+
 # ---- before the tool -------------------------------------------------------------------------------------------------
 
 
@@ -69,10 +83,12 @@ def runtime_access(boundary: dict[str, Any]) -> Iterator[tuple[str, int]]:
         yield path, kernel.READ_FILE | kernel.EXECUTE
 
 
-def prepare(boundary: dict[str, Any], keep: list[int]) -> kernel.Ruleset:
-    """Prepare the part of the second layer that is the same for every call.
+def prepare(boundary: dict[str, Any], keep: list[int]) -> tuple[kernel.Ruleset, kernel.Ruleset]:
+    """Prepare the part of the second layer that is the same for every call, and the layer for decoding.
 
-    INVARIANT: only the three standard descriptors, `keep` and the ruleset stay open. An inherited descriptor would keep
+    The latter takes away every write but those to temporary files. The filter of calls makes new layers impossible.
+
+    INVARIANT: only the three standard descriptors, `keep` and the two rulesets stay open. An inherited descriptor would keep
     the access that it was opened with, whatever Landlock allows later.
     """
     rules = kernel.Ruleset()
@@ -82,14 +98,18 @@ def prepare(boundary: dict[str, Any], keep: list[int]) -> kernel.Ruleset:
         rules.allow_path(path, kernel.CHANGE)
     if boundary["network"]:
         rules.allow_connect(boundary["network"]["port"])
-    close_others([*keep, rules.descriptor])
+    reading = kernel.Ruleset()
+    reading.allow_path("/", kernel.READ | kernel.EXECUTE)
+    reading.allow_path("/dev/null", kernel.READ_FILE | kernel.WRITE_FILE)
+    reading.allow_path(boundary["temporary"], kernel.CHANGE)
+    close_others([*keep, rules.descriptor, reading.descriptor])
     # At the soft limit SIGXCPU ends the process; a tool that ignores it meets SIGKILL one second later.
     seconds = math.ceil(boundary["cpu"])
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     # An observed call loads its second filter later, in `be_observed`: its own preparations are not to be recorded.
     if not boundary["observed"]:
         kernel.install(bytes.fromhex(boundary["call_filter"]))
-    return rules
+    return rules, reading
 
 
 def be_observed(channel: socket.socket, boundary: dict[str, Any]) -> None:
@@ -173,20 +193,29 @@ def serve(
     call: dict[str, Any],
     module: types.ModuleType | None,
     watcher: watch.Watch,
+    reading: kernel.Ruleset | None,
 ) -> None:
-    """Run the tool and send one answer. `module` is the tool, if it was imported before."""
+    """Run the tool and send one answer. `module` is the tool, if it was imported before.
+
+    `reading` is the layer for decoding; it is not needed if the call may write nothing, and None in a rehearsal.
+    """
+    if reading is not None and (not call["writes"] or call["mode"] != "call"):
+        os.close(reading.descriptor)
+        reading = None
     before = _written(call["layout"])
     watcher.begin(boundary, call["layout"])
     descriptors: list[int] = []
     answer: dict[str, Any]
     value = "null"
     try:
-        answer, value = _answer(boundary, call, module)
+        answer, value = _answer(channel, boundary, call, module, reading)
         if answer["kind"] == "value":
             descriptors = _collect(call["layout"], before, answer)
     except MemoryError:  # nothing more may be allocated, not even an answer
         send(channel, _MEMORY, [])
         return
+    except decoding.Refused as failure:
+        answer = {"kind": "refused", "argument": failure.argument, "message": str(failure)}
     except serving.NotJson as failure:
         answer = {"kind": "invalid", "message": str(failure)}
     except BaseException as failure:  # noqa: BLE001 - a tool may raise anything
@@ -212,17 +241,71 @@ def serve(
 
 
 def _answer(
-    boundary: dict[str, Any], call: dict[str, Any], module: types.ModuleType | None
+    channel: socket.socket,
+    boundary: dict[str, Any],
+    call: dict[str, Any],
+    module: types.ModuleType | None,
+    reading: kernel.Ruleset | None,
 ) -> tuple[dict[str, Any], str]:
     """The answer without its value, and the value as JSON text, so that a large value is serialized only once."""
+    if call["mode"] == "describe":
+        return {"kind": "value"}, serving.to_json(decoding.describe(serving.load(boundary)))
+    if call["mode"] == "conform":
+        return {"kind": "value"}, serving.to_json(conformance.of_module(serving.load(boundary), call["arguments"]))
     if call["mode"] == "command":
+        _begin(channel, None)
         answer = serving.run_command(call["argv"], boundary["output"], call["declared"])
         return answer, serving.to_json(answer.pop("value", None))
     if module is None:
-        module = serving.load(boundary)
-    if call["mode"] == "describe":
-        return {"kind": "value"}, serving.to_json(serving.describe(module))
-    return {"kind": "value"}, serving.to_json(serving.perform(module, call["function"], call["arguments"]))
+        action = decoding.action(serving.load(boundary), call["function"])
+        _report(channel, {"kind": "loaded"})
+    else:
+        action = decoding.action(module, call["function"])
+
+    def decode() -> tuple[decoding.Decoded, dict[str, Any] | None]:
+        decoded = action.decode(call["arguments"])
+        return decoded, action.as_json(decoded, call["named"])
+
+    if reading is not None and action.runs_code:
+        decoded, shown = _without_writing(reading, decode)
+    else:
+        if reading is not None:
+            os.close(reading.descriptor)
+        decoded, shown = decode()
+    _begin(channel, shown)
+    return {"kind": "value"}, serving.to_json(action.call(decoded))
+
+
+def _begin(channel: socket.socket, decoded: dict[str, Any] | None) -> None:
+    """End the first phase: report the decoded arguments, None if they are as given; wait for the second frame."""
+    _report(channel, {"kind": "decoded", "arguments": decoded})
+    frame, _ = receive(channel)
+    os.environ.update(frame["env"])
+
+
+def _without_writing(layer: kernel.Ruleset, work: Callable[[], Any]) -> Any:
+    """The result of `work`, done in a thread that can read as this process can, and write only temporary files.
+
+    A Landlock layer holds for one thread and those that it starts, and cannot be taken off again. So the thread that
+    will call the function keeps its rights. The memory is shared: against code that changes it this is no boundary, and
+    an import of that tool is none either.
+    """
+    outcome: list[Any] = []
+
+    def restricted() -> None:
+        try:
+            layer.enforce()
+            outcome.extend((work(), None))
+        except BaseException as failure:  # noqa: BLE001 - raised again below, in the thread of the call
+            outcome.extend((None, failure))
+
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(restricted,))
+    thread.start()
+    thread.join()
+    result, failure = outcome
+    if failure is not None:
+        raise failure
+    return result
 
 
 def rehearse(boundary: dict[str, Any], watcher: watch.Watch) -> None:
@@ -236,17 +319,19 @@ def rehearse(boundary: dict[str, Any], watcher: watch.Watch) -> None:
         "mode": "call",
         "function": "rehearsal",
         "arguments": {},
+        "named": [],
+        "writes": False,
         "declared": {},
         "env": {},
         "layout": layout,
     }
-    body = json.dumps({**call, "kinds": []}).encode()
-    broker.send(len(body).to_bytes(4, "big") + body)
+    _report(broker, {**call, "kinds": []})
+    _report(broker, {"env": {}})
     frame = narrow(channel, boundary, None)
-    serve(channel, boundary, frame, serving.REHEARSAL, watcher)
+    serve(channel, boundary, frame, decoding.REHEARSAL, watcher, None)
     broker.close()
     channel.close()
-    serving.forget(frame["function"])
+    decoding.forget(frame["function"])
 
 
 def _written(layout: dict[str, Any]) -> dict[str, tuple[int, int, int]]:

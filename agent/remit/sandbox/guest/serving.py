@@ -1,6 +1,6 @@
-"""Runs the tool's own code: import it, convert the arguments to its types, call it, convert the result to JSON.
+"""Runs the tool's own code: import it, report what it raises, start its programs.
 
-Standard library only (and pydantic, for the tool's own types). It runs after the process has dropped its rights,
+Standard library only. It runs after the process has dropped its rights,
 together with untrusted code: what it reports helps the author of the tool, and is never a reason to allow anything.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
-import inspect
 import json
 import os
 import re
@@ -17,16 +16,11 @@ import subprocess
 import sys
 import traceback
 import types
-import typing
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from typing import Any, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-HIDDEN = ("idempotency_key", "resources")  # parameters that the broker fills in; no model sees them
 _LONGEST = 2_000
 _MOST = 20
-_DEEPEST = 8
 _WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # the borders between the words of a class name
 
 
@@ -110,143 +104,6 @@ def load(boundary: Mapping[str, Any]) -> types.ModuleType:
 # ---- call ------------------------------------------------------------------------------------------------------------
 
 
-class Action:
-    """One function of main.py, with the validators that convert JSON to its types and its result to JSON, built once."""
-
-    def __init__(self, module: types.ModuleType, name: str) -> None:
-        self.function = getattr(module, name, None)
-        if not callable(self.function):
-            raise AttributeError(f"main.py has no function {name!r}")
-        hints = typing.get_type_hints(self.function, include_extras=True)
-        self.into = {key: _adapter(hint) for key, hint in hints.items() if key != "return"}
-        self.out_of = _adapter(hints["return"]) if "return" in hints else None
-
-        adapters = [item for item in (*self.into.values(), self.out_of) if item is not None]
-        # A validator that the tool wrote may have effects, so types with one are not warmed up.
-        plain = [item for item in adapters if "function-" not in repr(item.core_schema)]
-        self._examples = [(item, example) for item in plain if (example := _example_of(item)) is not None]
-
-    def warm(self) -> None:
-        """Run the validators once on an example, so that a call does not have to copy the pages that they touch."""
-        for adapter, example in self._examples:
-            with suppress(Exception), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                to_json(adapter.dump_python(adapter.validate_python(example), mode="json", by_alias=True))
-
-
-def _example_of(adapter: Any) -> Any:
-    """A value that the validator accepts; None if none was found."""
-    with suppress(Exception):
-        schema = adapter.json_schema(by_alias=True)
-        example = _example(schema, schema.get("$defs", {}), 0)
-        adapter.validate_python(example)
-        return example
-    return None
-
-
-def _example(schema: Mapping[str, Any], definitions: Mapping[str, Any], depth: int) -> Any:
-    if depth > _DEEPEST:
-        raise ValueError
-    if "$ref" in schema:
-        return _example(definitions[schema["$ref"].rpartition("/")[2]], definitions, depth + 1)
-    for choices in (schema.get("anyOf"), schema.get("allOf"), schema.get("oneOf")):
-        if choices:
-            return _example(choices[0], definitions, depth + 1)
-    for key in ("const", "default"):
-        if key in schema:
-            return schema[key]
-    if "enum" in schema:
-        return schema["enum"][0]
-    match schema.get("type"):
-        case "object":
-            return {key: _example(part, definitions, depth + 1) for key, part in schema.get("properties", {}).items()}
-        case "array":
-            items = schema.get("items")
-            return [_example(items, definitions, depth + 1)] if items else []
-        case "string":
-            return "2026-01-02" if schema.get("format") == "date" else "x" * schema.get("minLength", 1)
-        case "integer" | "number":
-            return schema.get("minimum", 1)
-        case "boolean":
-            return True
-        case _:
-            return None
-
-
-_actions: dict[str, Action] = {}
-
-
-def action(module: types.ModuleType, name: str) -> Action:
-    """The action of that name, built at its first use. Raises what its types raise."""
-    if name not in _actions:
-        _actions[name] = Action(module, name)
-    return _actions[name]
-
-
-def _rehearsal() -> dict[str, str]:
-    return {"text": "é"}
-
-
-REHEARSAL = types.ModuleType("rehearsal")
-REHEARSAL.rehearsal = _rehearsal  # type: ignore[attr-defined]
-
-
-def forget(name: str) -> None:
-    """Forget an action that is not the tool's: that of the rehearsal."""
-    _actions.pop(name, None)
-
-
-def actions() -> list[Action]:
-    """The actions that were built so far."""
-    return list(_actions.values())
-
-
-def public(module: types.ModuleType) -> list[str]:
-    """The functions that main.py itself defines, without those that begin with an underscore."""
-    return [
-        name
-        for name, value in vars(module).items()
-        if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
-    ]
-
-
-def perform(module: types.ModuleType, name: str, arguments: dict[str, Any]) -> Any:
-    """Call the action and return its result as JSON data."""
-    called = action(module, name)
-    given = {
-        key: value if (adapter := called.into.get(key)) is None else adapter.validate_python(value)
-        for key, value in arguments.items()
-    }
-    assert called.function is not None
-    result = called.function(**given)
-    if inspect.iscoroutine(result):
-        import asyncio  # noqa: PLC0415 - 25 ms, and few tools need it
-
-        result = asyncio.run(result)
-    return result if called.out_of is None else called.out_of.dump_python(result, mode="json", by_alias=True)
-
-
-def _adapter(hint: Any) -> Any:
-    """The validator for a type; None if JSON values need no conversion."""
-    if _is_plain(hint):
-        return None
-    from pydantic import TypeAdapter  # noqa: PLC0415 - 60 ms, so only where a type needs it
-
-    return TypeAdapter(hint)
-
-
-def _is_plain(hint: Any) -> bool:
-    """True if values of the type are plain JSON, so that pydantic (60 ms to import) is not needed."""
-    origin = typing.get_origin(hint)
-    if origin is typing.Annotated:
-        return _is_plain(typing.get_args(hint)[0])
-    if origin is typing.Literal or typing.is_typeddict(hint):
-        return True
-    if origin in (list, dict, typing.Union, types.UnionType):
-        return all(_is_plain(part) for part in typing.get_args(hint))
-    return hint in (str, int, float, bool, None, type(None), list, dict, Any)
-
-
 def to_json(value: Any) -> str:
     """The value as JSON text.
 
@@ -320,51 +177,6 @@ def flush() -> None:
             stream.flush()
         except Exception:  # noqa: BLE001, S112 - the tool may have put anything there
             continue
-
-
-# ---- describe --------------------------------------------------------------------------------------------------------
-
-
-def describe(module: types.ModuleType) -> dict[str, Any]:
-    """The schemas of every public function of main.py; only `problem` for one that cannot be an action."""
-    return {name: described(getattr(module, name)) for name in public(module)}
-
-
-def described(function: Callable[..., Any]) -> dict[str, Any]:
-    """The `description`, `input`, `output` and `hidden` of a function; only `problem` if it cannot be an action."""
-    from pydantic import TypeAdapter, create_model  # noqa: PLC0415 - as above
-    from pydantic.errors import PydanticUserError  # noqa: PLC0415
-    from pydantic.json_schema import GenerateJsonSchema  # noqa: PLC0415
-
-    class Untitled(GenerateJsonSchema):
-        """Without titles of fields, which would only repeat the names."""
-
-        def field_title_should_be_set(self, schema: Any) -> bool:
-            return False
-
-    try:
-        hints = typing.get_type_hints(function, include_extras=True)
-        fields: dict[str, Any] = {}
-        hidden: list[str] = []
-        for name, parameter in inspect.signature(function).parameters.items():
-            if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-                return {"problem": f"parameter {name!r} cannot be passed by name"}
-            if name not in hints:
-                return {"problem": f"parameter {name!r} has no type"}
-            if name in HIDDEN:
-                hidden.append(name)
-                continue
-            fields[name] = (hints[name], ... if parameter.default is parameter.empty else parameter.default)
-        if "return" not in hints:
-            return {"problem": "it has no return type"}
-        arguments = create_model(function.__name__, __config__={"extra": "forbid"}, **fields)
-        schema = arguments.model_json_schema(schema_generator=Untitled)
-        schema.pop("title", None)
-        result = TypeAdapter(hints["return"]).json_schema(mode="serialization", schema_generator=Untitled)
-    except (PydanticUserError, TypeError, NameError) as failure:
-        return {"problem": message_of(failure).splitlines()[0]}
-    described = {"description": inspect.getdoc(function) or "", "input": schema, "output": result, "hidden": hidden}
-    return cast("dict[str, Any]", json.loads(json.dumps(described)))
 
 
 # ---- programs --------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from remit.core import Refusal
 from remit.sandbox.guest import kernel
+from remit.sandbox.network_handover import CallContext
 from remit.sandbox.one_shot import perform_once
 from remit.sandbox.outcome import Output
 from remit.sandbox.process import DidNotStart
@@ -28,7 +29,7 @@ from remit.sandbox.profile import Profile, Runtime, Tier
 from remit.sandbox.protocol import ToolCall
 from remit.sandbox.seccomp import this_machine
 from remit.sandbox.selfcheck.cases import ALLOWED, ATTEMPTS, ENDINGS, LEFT, QUICK, ExpectedEnd
-from remit.sandbox.warm.call import perform_warm
+from remit.sandbox.warm.call import open_warm
 from remit.sandbox.warm.pool import Pool
 from remit.sandbox.warm.zygote_handle import Cold
 
@@ -154,7 +155,8 @@ class _Targets:
         return _value(await perform_once(profile, self.runtime, _plain(arguments)))
 
     async def in_warm_tool(self, pool: Pool, action: str, arguments: dict[str, Any], **given: Any) -> Output:
-        return await perform_warm(pool, self.profile(action, **given), _plain(arguments), on_print=None)
+        async with open_warm(pool, self.profile(action, **given), _plain(arguments), on_print=None) as opened:
+            return await opened.run(CallContext())
 
 
 def _plain(arguments: dict[str, Any]) -> ToolCall:

@@ -1,13 +1,13 @@
-"""One call of a warm tool: take an idle child, send it the call, read its answer."""
+"""One call of a warm tool: take an idle child, have it decode the arguments, have it run, read its answer."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass, fields
-from typing import Final, TypeAlias
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, fields, replace
+from typing import Final, Literal, TypeAlias
 
 from remit.core import Json
 from remit.sandbox.account import account_for
@@ -15,10 +15,10 @@ from remit.sandbox.egress.permissions import Network
 from remit.sandbox.file_grants import GrantedFiles
 from remit.sandbox.network_handover import CallContext, NetworkAccess, with_network_result
 from remit.sandbox.one_shot import call_frame, close_files, settle
-from remit.sandbox.outcome import Output, classify_ending
+from remit.sandbox.outcome import Ending, Output, classify_ending, undecoded
 from remit.sandbox.process import DRAIN_SECONDS
 from remit.sandbox.profile import Profile
-from remit.sandbox.protocol import Exchange, ToolCall
+from remit.sandbox.protocol import DECODE_SECONDS, Exchange, ToolCall
 from remit.sandbox.warm.pool import Pool
 from remit.sandbox.warm.zygote_handle import Cold, WarmChild
 
@@ -102,20 +102,16 @@ def _inode(path: str) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-async def perform_warm(
-    pool: Pool,
-    profile: Profile,
-    call: ToolCall,
-    *,
-    on_print: Callable[[bytes], None] | None,
-    context: CallContext | None = None,
-) -> Output:
-    """Run one call in a child of a warm tool. If it is cancelled, it leaves no process of its own and no file.
+@asynccontextmanager
+async def open_warm(
+    pool: Pool, profile: Profile, call: ToolCall, *, on_print: Callable[[bytes], None] | None
+) -> AsyncGenerator[WarmCall]:
+    """Decode the arguments of one call in a child of a warm tool. When the context is left, no process and no file is left.
 
     Raises:
         Cold: the tool cannot be kept warm; no part of the call ran.
         DidNotStart: the warm sandbox did not start; no part of the call ran.
-        Refusal: what the call reads or writes cannot be opened as granted.
+        Refusal: what the call reads or writes cannot be opened as granted, or the tool does not accept the arguments.
     """
     granted = GrantedFiles(profile, call.allowed)
     try:
@@ -123,10 +119,13 @@ async def perform_warm(
         key = (account, key_of(profile))
         prepared = _Prepared(profile=profile, granted=granted, call=call, frame=call_frame(profile, granted, call))
         for _ in range(_ATTEMPTS):
-            child = await pool.take(key, profile, account)
-            output = await _once(child, pool, prepared, on_print, context)
-            if output is not None:
-                return output
+            opened = WarmCall(await pool.take(key, profile, account), pool, prepared, on_print)
+            try:
+                if await opened.open():
+                    yield opened
+                    return
+            finally:
+                opened.close()
         pool.mark_cold(key, "its processes die before they are used")
         raise Cold("its processes die before they are used")
     finally:
@@ -143,48 +142,86 @@ class _Prepared:
     frame: Mapping[str, Json]
 
 
-async def _once(
-    child: WarmChild,
-    pool: Pool,
-    prepared: _Prepared,
-    on_print: Callable[[bytes], None] | None,
-    context: CallContext | None,
-) -> Output | None:
-    """Run the call in this child; None if the child died unused, or its listener was closed, so that another may serve."""
-    # The zygote is retired unless the call is known to have ended well: also after an exception.
-    retire = True
-    profile, granted, declared = prepared.profile, prepared.granted, prepared.call.declared
-    exchange = Exchange(child.channel, child.prints, profile, on_print)
-    listener = child.zygote.listener
-    try:
+class WarmCall:
+    """One call in a child of a warm tool. Its arguments are decoded; `run` has the function called.
+
+    `decoded` are the named arguments as the function would get them; None: all are as given.
+    """
+
+    def __init__(
+        self, child: WarmChild, pool: Pool, prepared: _Prepared, on_print: Callable[[bytes], None] | None
+    ) -> None:
+        self._child = child
+        self._pool = pool
+        self._prepared = prepared
+        self._exchange = Exchange(child.channel, child.prints, prepared.profile, on_print)
+        self._decode_s = 0.0
+        self._state: Literal["decoding", "waiting", "running", "over"] = "decoding"
+        # The zygote is retired unless the call is known to have ended well: also after an exception.
+        self._retire = True
+
+    @property
+    def decoded(self) -> Mapping[str, Json] | None:
+        return self._exchange.decoded
+
+    async def open(self) -> bool:
+        """Have the child decode the arguments. False if it died unused, or its listener was closed: another may serve.
+
+        Raises:
+            Refusal: `invalid_arguments`: the tool does not accept the arguments.
+        """
+        profile, exchange = self._prepared.profile, self._exchange
+        listener = self._child.zygote.listener
         if listener is not None and not listener.open:
-            return None
-        network_access = NetworkAccess(listener, profile.network, context, child.source)
-        async with network_access:
-            started = time.monotonic()
-            await exchange.send_and_receive(granted, network_access.with_variables(prepared.frame))
-            report = None
-            if exchange.stop is not None or not exchange.complete:
-                child.end()
-                report = await child.ended(DRAIN_SECONDS)
-                # The tool did not run, so running the call again in another child repeats no effect.
-                if exchange.call_unread and exchange.stop is None:
-                    retire = False
-                    return None
+            return False
+        limit = min(profile.wall, DECODE_SECONDS)
+        started = time.monotonic()
+        await exchange.decode(self._prepared.granted, self._prepared.frame, limit)
+        self._decode_s = time.monotonic() - started
+        if exchange.waiting:
+            self._state = "waiting"
+            return True
+        ending, unread = await self._ending(started, replace(profile, wall=limit))
+        if unread:
+            self._retire = False
+            return False
+        refusal = undecoded(replace(profile, wall=limit), ending)
+        self._retire = refusal.details.get("reason") != "refused_by_validator"
+        raise refusal
+
+    async def run(self, context: CallContext) -> Output:
+        """Have the function called, with what only a recorded attempt gets."""
+        profile, exchange, child = self._prepared.profile, self._exchange, self._child
+        self._state = "running"
+        started = time.monotonic() - self._decode_s
+        async with (network_access := NetworkAccess(child.zygote.listener, profile.network, context, child.source)):
+            await exchange.finish(network_access.variables, profile.wall)
+            ending, _ = await self._ending(started, profile)
+        answer = classify_ending(profile, ending, declared=self._prepared.call.declared)
+        output = settle(profile, ending, answer, self._prepared.granted, exchange)
+        # What one call has filled up would be full for the next, and what ended it may have damaged its parent.
+        self._retire = output.code in ("resource_exhausted", "timeout")
+        return with_network_result(output, network_access)
+
+    async def _ending(self, started: float, profile: Profile) -> tuple[Ending, bool]:
+        """How the process ended, and whether it never read the call, so that another may serve it."""
+        exchange, child, report = self._exchange, self._child, None
+        self._state = "over"
+        if exchange.stop is not None or not exchange.complete:
+            child.end()
+            report = await child.ended(DRAIN_SECONDS)
         exchange.read_prints()
         ending = exchange.ending(started, report)
-        answer = classify_ending(profile, ending, declared=declared)
-        if answer.limit is not None and report is None:  # only the parent of the process knows how much it used
+        # Only the parent of the process knows how much it used.
+        if report is None and classify_ending(profile, ending, declared=self._prepared.call.declared).limit is not None:
             ending = exchange.ending(started, await child.ended(DRAIN_SECONDS))
-            answer = classify_ending(profile, ending, declared=declared)
-        output = with_network_result(settle(profile, ending, answer, granted, exchange), network_access)
-        # What one call has filled up would be full for the next, and what ended it may have damaged its parent.
-        retire = output.code in ("resource_exhausted", "timeout")
-        return output
-    except asyncio.CancelledError:
-        child.end()
-        raise
-    finally:
-        close_files(exchange)
-        exchange.unwatch()
-        pool.done(child, retire=retire)
+        return ending, exchange.call_unread and exchange.stop is None
+
+    def close(self) -> None:
+        """Give the child back. One that still runs, or waits for its second frame, is killed: its call does not go on."""
+        if self._state != "over":
+            self._child.end()
+            self._retire = self._state != "waiting"
+        close_files(self._exchange)
+        self._exchange.unwatch()
+        self._pool.done(self._child, retire=self._retire)

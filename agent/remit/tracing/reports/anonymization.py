@@ -51,7 +51,7 @@ KEPT: Final[dict[type[BaseModel], frozenset[str]]] = {
     ApprovalGranted: frozenset({"role"}),
     AttemptEnded: frozenset({"labels"}),
     Succeeded: frozenset({"labels"}),
-    CallAnswered: frozenset({"labels_removed"}),
+    CallAnswered: frozenset({"labels", "labels_removed"}),
 }
 # Texts that are kept only if a manifest declares that name: a model can propose any name, a tool can report any error.
 DECLARED: Final[dict[type[BaseModel], frozenset[str]]] = {

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final, TypeAlias
 
-from remit.core import Decision, Error, Failed, Json, Landed, ProposedCall, Result, Succeeded
+from remit.broker import landed_of
+from remit.core import Decision, Error, Failed, Json, Landed, ProposedCall, Repair, Result, Succeeded
 from remit.core.events import (
     AnswerRejected,
     ApprovalGranted,
@@ -21,6 +22,7 @@ from remit.core.events import (
     AttemptEnded,
     CallAnswered,
     CallDecided,
+    ContextReduced,
     Deviation,
     EffectSettled,
     ModelFailed,
@@ -93,7 +95,9 @@ class CallTimeline:
     attempts: list[AttemptTimeline] = field(default_factory=list[AttemptTimeline])
     settled: EffectSettled | None = None
     result: Result | None = None
+    refusal_labels: tuple[str, ...] = ()
     labels_removed: tuple[str, ...] = ()
+    repairs: tuple[Repair, ...] = ()
     internal: bool = False
 
     @property
@@ -114,7 +118,7 @@ class CallTimeline:
         if isinstance(self.result, Succeeded):
             return self.result.labels
         ended = self.attempts[-1].ended if self.attempts else None
-        return () if ended is None else ended.labels
+        return self.refusal_labels or (() if ended is None else ended.labels)
 
     @property
     def waiting(self) -> bool:
@@ -140,18 +144,8 @@ class CallTimeline:
     @property
     def landed(self) -> Landed:
         """Whether the call's effect landed. An attempt without a recorded end may have landed."""
-        # A person or a probe decides only what the attempts leave open: a successful attempt has landed.
-        done = any(attempt.ended is not None and attempt.ended.code is None for attempt in self.attempts)
-        if self.settled is not None and self.settled.landed != "unknown" and not done:
-            return self.settled.landed
-        if any(attempt.ended is None for attempt in self.attempts):
-            return "none" if self.effect == "read" else "unknown"
-        # The worst case of all attempts counts: one that landed, then one that may have landed.
-        states = [attempt.ended.landed for attempt in self.attempts if attempt.ended is not None]
-        for state in ("landed", "unknown", "not_landed"):
-            if state in states:
-                return state
-        return "none"
+        ended = [attempt.ended for attempt in self.attempts]
+        return landed_of(ended, self.settled, reads=self.effect == "read")
 
 
 @dataclass
@@ -201,6 +195,7 @@ class Timeline:
     finished: RunFinished | None = None
     resumed: list[RunResumed] = field(default_factory=list[RunResumed])
     edits: list[PolicyChanged] = field(default_factory=list[PolicyChanged])
+    reduced: list[ContextReduced] = field(default_factory=list[ContextReduced])
     waited: int = 0
     steps_back: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     thinking: int | None = None
@@ -366,6 +361,8 @@ class _TimelineBuilder:
                 timeline.resumed.append(event)
             case PolicyChanged() as event:
                 timeline.edits.append(event)
+            case ContextReduced() as event:
+                timeline.reduced.append(event)
             case RunFinished() as event:
                 timeline.finished, timeline.model_wait = event, None
             case ModelRequested() as event:
@@ -413,20 +410,17 @@ class _TimelineBuilder:
     def _decided(self, event: CallDecided, at: int) -> None:
         call = self._calls.get((event.step, event.index))
         if call is None:
-            action = event.call.action if event.call else event.proposed.action
-            call = CallTimeline(
-                step=event.step, index=event.index, action=action, decided_at=at, proposed=event.proposed
-            )
+            action, proposed = event.call.action if event.call else event.proposed.action, event.proposed
+            call = CallTimeline(step=event.step, index=event.index, action=action, decided_at=at, proposed=proposed)
             self._calls[event.step, event.index] = call
             if not self.timeline.turns:  # the turn itself was erased
                 self.timeline.turns.append(TimelineTurn(step=event.step, at=at, text=""))
             call.internal = self.timeline.turns[-1].internal
             self.timeline.turns[-1].calls.append(call)
-        call.decision = event.decision
+        call.decision, call.repairs = event.decision, event.repairs
         if event.call is not None:
-            call.arguments = dict(event.call.arguments)
+            call.arguments, call.effect = dict(event.call.arguments), event.call.effect
             call.resources = tuple(dict.fromkeys(touch.resource for touch in event.call.touches))
-            call.effect = event.call.effect
 
 
 def _update_call(call: CallTimeline, event: object, at: int) -> None:
@@ -446,5 +440,6 @@ def _update_call(call: CallTimeline, event: object, at: int) -> None:
             call.settled = event
         case CallAnswered():
             call.result, call.answered_at, call.labels_removed = event.result, at, event.labels_removed
+            call.refusal_labels = event.labels
         case _:
             pass

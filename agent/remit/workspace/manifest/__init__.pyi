@@ -1,3 +1,4 @@
+from .decoded import check_decoded, named_arguments
 from .manifest import (
     Action,
     ActionSchema,
@@ -28,12 +29,14 @@ __all__ = [
     "Retry",
     "Template",
     "action_name",
+    "check_decoded",
     "check_output",
     "check_schemas",
     "code_digest",
     "command_schema",
     "fill_argv",
     "is_code",
+    "named_arguments",
     "pin",
     "resolve",
     "rules",

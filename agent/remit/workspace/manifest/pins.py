@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, Literal, cast
 
 from pydantic import ValidationError
 
 from remit.core import FrozenModel, Json, Problem, Refusal, WorkspaceError
-from remit.core.parsing import check_schema, hidden_character, parse_json, texts_of, toml_line, types_of
+from remit.core.parsing import check_schema, hidden_character, parse_json, resolved, texts_of, toml_line, types_of
 from remit.workspace.manifest.manifest import Action, ActionSchema, Manifest, Pin, pin_digest
 from remit.workspace.manifest.touches import Template
 
@@ -160,46 +160,45 @@ def _touch_faults(
                 "change its type in main.py",
             )
         required = template.argument in schema.input.get("required", ())
-        if template.form == "set" and not required and not isinstance(argument.get("default"), str):
+        default = cast("Mapping[str, Json]", argument).get("default") if isinstance(argument, dict) else None
+        if template.form == "set" and not required and not isinstance(default, str):
             fix = f'write {template.argument}: str = "…" in main.py, or make it required'
             yield here, f"argument {template.argument!r} names a set of files and has no default", fix
 
 
-def _names_things_at(
-    schema: Mapping[str, Json], root: Mapping[str, Json], template: Template, path: Sequence[str]
-) -> bool:
+def _names_things_at(schema: Json, root: Json, template: Template, path: Sequence[str]) -> bool:
     """As `_names_things`, for the values at the path. Objects without declared properties are checked in each call."""
     if not path:
         return _names_things(schema, root, template)
-    if "$ref" in schema:
-        return _names_things_at(root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root, template, path)
-    if branches := schema.get("anyOf") or schema.get("oneOf"):
-        return all(_names_things_at(branch, root, template, path) for branch in branches)
+    if not isinstance(schema, dict):
+        return schema is False
+    inner = cast("Mapping[str, Json]", schema)
+    if _by_parts(inner, root, lambda part: _names_things_at(part, root, template, path)):
+        return True
     first, rest = path[0], path[1:]
-    match schema.get("type"):
+    match inner.get("type"):
         case "null":
             return len(path) == len(template.path)
-        case "array" if first == "*" and isinstance(schema.get("items"), dict):
-            return _names_things_at(schema["items"], root, template, rest)
+        case "array" if first == "*" and "prefixItems" not in inner and isinstance(inner.get("items"), dict):
+            return _names_things_at(inner["items"], root, template, rest)
         case "object" if first != "*":
-            properties: Mapping[str, Json] = schema.get("properties", {})
+            properties: Mapping[str, Json] = inner.get("properties", {})
             described = first in properties
             return _names_things_at(properties[first], root, template, rest) if described else not properties
         case _:
             return False
 
 
-def _names_things(
-    schema: Mapping[str, Json], root: Mapping[str, Json], template: Template, *, inside: bool = False
-) -> bool:
+def _names_things(schema: Json, root: Json, template: Template, *, inside: bool = False) -> bool:
     """True if every value of the schema can name a resource: a text, a whole number for an id, a list of these, or null."""
-    if "$ref" in schema:
-        return _names_things(root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root, template, inside=inside)
-    if branches := schema.get("anyOf") or schema.get("oneOf"):
-        return all(_names_things(branch, root, template, inside=inside) for branch in branches)
-    if "enum" in schema or "const" in schema:
-        return all(isinstance(choice, str) for choice in schema.get("enum", [schema.get("const")]))
-    match schema.get("type"):
+    if not isinstance(schema, dict):
+        return schema is False
+    inner = cast("Mapping[str, Json]", schema)
+    if _by_parts(inner, root, lambda part: _names_things(part, root, template, inside=inside)):
+        return True
+    if "enum" in inner or "const" in inner:
+        return all(isinstance(choice, str) for choice in inner.get("enum", [inner.get("const")]))
+    match inner.get("type"):
         case "string":
             return True
         case "integer":
@@ -207,10 +206,19 @@ def _names_things(
         case "null":
             return not inside
         case "array":
-            fits = not inside and template.form != "sql" and isinstance(schema.get("items"), dict)
-            return fits and _names_things(schema["items"], root, template, inside=True)
+            listed = "prefixItems" not in inner and isinstance(inner.get("items"), dict)
+            fits = not inside and template.form != "sql" and listed
+            return fits and _names_things(inner["items"], root, template, inside=True)
         case _:
             return False
+
+
+def _by_parts(schema: Mapping[str, Json], root: Json, holds: Callable[[Json], bool]) -> bool:
+    """True if `holds` is true of every value because of a `$ref`, of a part of `allOf`, or of every branch of a union."""
+    every = [resolved(root, schema["$ref"])] if "$ref" in schema else []
+    every += schema.get("allOf", ())
+    unions = [schema[keyword] for keyword in ("anyOf", "oneOf") if keyword in schema]
+    return any(map(holds, every)) or any(all(map(holds, branches)) for branches in unions)
 
 
 def _line(text: str, path: list[str]) -> int | None:

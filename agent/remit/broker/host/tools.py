@@ -7,14 +7,15 @@ point in a manifest is a table of functions by action, or a list of LangChain to
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final, Protocol, cast
 
 from remit.core import Json, UsageError
-from remit.core.parsing import Arguments, CopyOnRead
-from remit.sandbox import described, snake_case
+from remit.core.parsing import Arguments, CopyOnRead, closed
+from remit.sandbox import Action as TypedFunction
+from remit.sandbox import described, snake_case, tried
 from remit.workspace.manifest import Manifest
 
 CONTENT: Final[Json] = {
@@ -27,6 +28,7 @@ class HostTool(Protocol):
 
     name: str
     description: str
+    args_schema: Any  # a pydantic model of all arguments, or a JSON Schema
 
     @property
     def tool_call_schema(self) -> Any:
@@ -43,11 +45,26 @@ class ToolError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Hosted:
-    """Calls a LangChain tool as the function of an action. It returns the content of the ToolMessage."""
+    """Calls a LangChain tool as the function of an action. It returns the content of the ToolMessage.
+
+    `invoke` calls the tool in another way: in its graph.
+    """
 
     tool: HostTool
+    invoke: Callable[..., Json] | None = None
+
+    @property
+    def model(self) -> Any:
+        """The pydantic model by which LangChain validates the arguments of the model; None if it has none."""
+        every, shown = self.tool.args_schema, self.tool.tool_call_schema
+        if not hasattr(shown, "model_fields"):
+            return None
+        # The second is made of the first without what the graph injects, and without its validators of whole models.
+        return every if set(getattr(every, "model_fields", ())) == set(shown.model_fields) else shown
 
     def __call__(self, **arguments: Json) -> Json:
+        if self.invoke is not None:
+            return self.invoke(**arguments)
         given = CopyOnRead(Arguments.of(arguments))
         call = {"type": "tool_call", "name": self.tool.name, "args": given, "id": "remit"}
         try:
@@ -81,7 +98,7 @@ def describe_tool(tool: HostTool) -> dict[str, Json]:
     kept = {key: value for key, value in schema.items() if key not in ("title", "description")}
     return {
         "description": tool.description,
-        "input": {"type": "object", "properties": {}, **kept},
+        "input": closed({"type": "object", "properties": {}, **kept}),
         "output": CONTENT,
         "hidden": [],
     }
@@ -115,4 +132,15 @@ def describe_host(manifest: Manifest) -> dict[str, dict[str, Json]]:
         name: describe_tool(function.tool) if isinstance(function, Hosted) else described(function)
         for name, function in load_host(manifest).items()
         if name in manifest.actions
+    }
+
+
+def try_host(manifest: Manifest, examples: Mapping[str, Mapping[str, Sequence[Json]]]) -> dict[str, Json]:
+    """What became of examples of `arguments` and `results` of the functions by action, as the sandbox reports it for other tools.
+
+    LangChain tools are left out: LangChain makes their schemas from the models by which it validates.
+    """
+    functions = {name: made for name, made in load_host(manifest).items() if not isinstance(made, Hosted)}
+    return {
+        name: tried(TypedFunction(functions[name]), **given) for name, given in examples.items() if name in functions
     }
