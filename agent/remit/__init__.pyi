@@ -9,6 +9,7 @@ from .client import (
     WaitingApproval,
 )
 from .core import (
+    Approver,
     Call,
     Context,
     Decision,
@@ -22,6 +23,7 @@ from .core import (
     Principal,
     Problem,
     ProposedCall,
+    ReceiptItem,
     Refusal,
     RemitError,
     Request,
@@ -50,6 +52,7 @@ __version__: str
 __all__ = [
     "ApprovalRequested",
     "Approved",
+    "Approver",
     "AsyncRemit",
     "AsyncRunStream",
     "Call",
@@ -72,6 +75,7 @@ __all__ = [
     "Problem",
     "Profile",
     "ProposedCall",
+    "ReceiptItem",
     "Recorded",
     "Refusal",
     "Remit",

@@ -67,6 +67,7 @@ SPANS: Final[Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]]] = {
             "remit.version": ("string", "the version of Remit"),
             "remit.scope": ("string", "the scope of the run, as JSON; absent without one"),
             "remit.resumed": ("int", "how often the run was resumed; absent if never"),
+            "remit.context.reduced": ("int", "how often the conversation was shortened; absent if never"),
             "remit.outcome": ("string", "the outcome; absent while the run goes on"),
             "error.type": _ERROR,
         },

@@ -44,7 +44,7 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
         "HoldSet.reason",
     ),
     "why the provider of the model or the run failed, without which nobody could repair it": (
-        "ModelFailed.message", "RunFinished.message",
+        "ModelFailed.message", "RunFinished.message", "ContextReduced.message",
     ),
 }  # fmt: skip
 CONTENT: Final = ("ModelResponded.text", "RunFinished.answer", "AttemptEnded.stderr", "RunStarted.task")

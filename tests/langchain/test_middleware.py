@@ -170,6 +170,23 @@ def test_one_line_puts_every_call_of_an_agent_under_the_broker(
     assert "reproduced: 2 decisions, 2 model turns, 2 tool results compared" in workspace.reproduced()[1]
 
 
+def test_every_answer_of_an_agent_comes_with_the_receipt_of_what_the_broker_saw(
+    new_workspace: Callable[..., LangChainWorkspace],
+) -> None:
+    """In the state after each invocation; that of a thread has the calls of earlier invocations too."""
+    workspace = new_workspace()
+    state = workspace.agent(says(LOOK, SMALL)).invoke(ASKED)
+    seen = [(item["call"], item["action"], item["outcome"], item["landed"]) for item in state["remit_receipt"]]
+    assert seen == [("0.0", "desk.get_order", "done", "none"), ("0.1", "desk.refund", "done", "landed")]
+    remit = workspace.remit()
+    agent = workspace.agent(says(LOOK), says(SMALL), remit=remit, checkpointer=InMemorySaver())
+    config = {"configurable": {"thread_id": "t"}}
+    state = agent.invoke(ASKED, config)
+    assert [item["outcome"] for item in state["remit_receipt"]] == ["done", "done"]
+    assert [item.call for item in remit.receipt("t")] == ["0.0", "1.0"]
+    assert remit.receipt("another") == ()
+
+
 def test_an_agent_in_an_event_loop_is_under_the_broker_too_and_its_tools_run_in_that_loop(
     new_workspace: Callable[..., LangChainWorkspace],
 ) -> None:

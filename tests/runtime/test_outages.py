@@ -8,8 +8,9 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from remit.broker import holds as hold
 from remit.client import Remit, replay_trace
 from remit.core.errors import WorkspaceError
 from remit.core.events import NANO, ModelFailed, ModelRequested, Recorded, RunFinished, RunStarted
-from remit.core.messages import Model, ModelError
+from remit.core.messages import Message, Model, ModelError, ModelTurn, ToolSpec
 from remit.journal import check_projections, count_runs, find_run
 from remit.replay.replayer import ReplayResult
 from remit.runtime import open_fallbacks_of
@@ -27,14 +28,15 @@ from remit.runtime import runner as run
 from remit.runtime.models import model_list
 from remit.runtime.models.model_list import ModelList
 from remit.testing import capture_run
-from remit.tracing import open_trace
-from remit.tracing.reports import incident_report
+from remit.tracing import open_trace, read_trace
+from remit.tracing.reports import incident_report, verify
 from remit.workspace.session import WorkspaceSession, open_session
 from support.lifecycle import RUN, Killed, die_at
 from support.openai_server import Reply
 from support.outages import BackLater, Unsteady, busy, gone, replies
 from support.principals import OPERATOR, principal
 from support.runs import DONE, Command, Played, turn
+from support.wire_player import WirePlayer, call, calls, delta, document, says, stream
 
 Clerk = Callable[..., Path]
 PAY = turn(ledger__pay={"name": "ann", "amount": 5})
@@ -103,6 +105,7 @@ def completed(played: Played, *, payments: int = 1) -> None:
     """The run completed, each payment was made once, the lists follow from the events, and the replay reproduces it."""
     assert played.ended.outcome == "completed", played.ended.finished
     assert len(played.effects) == payments
+    assert verify(read_trace(played.ended.trace)) == ()
     assert check_projections(played.opened.journal) == []
     result = replayed(played.opened)
     assert (result.divergences, result.complete) == ((), True)
@@ -137,7 +140,8 @@ def test_the_time_that_the_provider_states_is_waited(clerk: Clerk) -> None:
 
 
 def test_waiting_for_a_model_does_not_use_the_time_budget(clerk: Clerk) -> None:
-    played = ended(clerk([PAY, DONE], budget='wall = "1s"'), {1: busy(after=1.3)})
+    """Neither while it waits, nor at a later turn."""
+    played = ended(clerk([PAY, LOOK, LOOK, DONE], budget='wall = "1s"'), {1: busy(after=1.3)})
     completed(played)
 
 
@@ -145,10 +149,10 @@ def test_the_time_budget_still_ends_a_run_whose_model_is_slow(clerk: Clerk) -> N
     """The model fails, comes back, and then does not answer."""
 
     class Slow(Unsteady):
-        async def think(self, *given: Any) -> Any:
+        async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
             if self.asked >= 2:
                 await asyncio.sleep(30)
-            return await super().think(*given)
+            return await super().think(step, messages, tools)
 
     folder = clerk([PAY, DONE], budget='wall = "1s"')
     opened = open_session(folder)
@@ -191,11 +195,11 @@ def test_each_further_failure_is_waited_twice_as_long_and_an_answer_starts_again
 # -- over HTTP ---------------------------------------------------------------------------------------------------------
 
 
-def served(clerk: Clerk, server: BackLater, monkeypatch: pytest.MonkeyPatch) -> Path:
+def served(clerk: Clerk, address: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("OPENAI_API_KEY", "any")
     folder = clerk([])
     agent = folder / "agent/clerk/agent.toml"
-    named = f'model = "openai:any"\nbase_url = "{server.base_url}"'
+    named = f'model = "openai:any"\nbase_url = "{address}"'
     agent.write_text(agent.read_text().replace('model = "script:script.yaml"', named))
     return folder
 
@@ -213,7 +217,7 @@ def test_an_outage_after_a_payment_is_waited_for_and_the_payment_is_made_once(
     clerk: Clerk, monkeypatch: pytest.MonkeyPatch, failure: Reply
 ) -> None:
     with BackLater(replies(PAID), failure=failure, seconds=0.5) as server:
-        folder = served(clerk, server, monkeypatch)
+        folder = served(clerk, server.base_url, monkeypatch)
         opened = open_session(folder)
         request = run.RunRequest(
             agent="clerk",
@@ -228,12 +232,40 @@ def test_an_outage_after_a_payment_is_waited_for_and_the_payment_is_made_once(
     assert server.failures >= 1
 
 
+def test_an_error_in_the_middle_of_a_stream_and_a_stated_time_are_waited_for(
+    clerk: Clerk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stream begins with 200 and ends with an error event; then the provider says when to come back."""
+    overloaded = {"error": {"message": "Overloaded", "type": "overloaded_error"}}
+    answers = [
+        calls(call("ledger__pay", '{"name": "ann", "amount": 5}', index=0, id="c1")),
+        stream(delta(content="I will now look at"), overloaded),
+        document(overloaded, status=429, retry_after="1", x_should_retry="false"),
+        says("done"),
+    ]
+    with WirePlayer(answers) as player:
+        folder = served(clerk, player.base_url, monkeypatch)
+        opened = open_session(folder)
+        model = run.open_model_of(opened, "clerk")
+        request = run.RunRequest(
+            agent="clerk", task="pay ann", subject="user:operator", by=OPERATOR, model=model, run=RUN
+        )
+        result = asyncio.run(run.start_run(opened, request))
+    played = Played(folder=folder, opened=opened, ended=result)
+    completed(played)
+    first, second = failures_of(played)
+    assert "Overloaded" in first.message
+    (at,) = [item.at for item in played.records if item.event == second]
+    assert second.again_at is not None
+    assert 0.5 * NANO < second.again_at - at < 1.5 * NANO
+
+
 def test_a_provider_that_is_back_after_five_seconds_costs_five_seconds(
     clerk: Clerk, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the waits of a user: the command line, in a process of its own."""
     with BackLater(replies(PAID), failure=OUTAGES["529"], seconds=5.0) as server:
-        result = command(served(clerk, server, monkeypatch), "run", "clerk", "pay ann", timeout=60)
+        result = command(served(clerk, server.base_url, monkeypatch), "run", "clerk", "pay ann", timeout=60)
     assert result.code == 0, result.out + result.err
     assert "the model failed: 'openai:any'" in result.out
     assert "asks again in" in result.out
@@ -254,7 +286,7 @@ def test_a_run_that_is_killed_around_an_outage_is_resumed_and_pays_once(clerk: C
 def test_a_process_that_is_killed_while_it_waits_loses_nothing(clerk: Clerk, monkeypatch: pytest.MonkeyPatch) -> None:
     """kill -9 of a process that waits for its provider, after the payment."""
     with BackLater(replies(PAID), failure=OUTAGES["503"], seconds=3600.0) as server:
-        folder = served(clerk, server, monkeypatch)
+        folder = served(clerk, server.base_url, monkeypatch)
         path = os.pathsep.join([str(folder / "hosted"), *filter(None, sys.path)])
         with subprocess.Popen(
             [sys.executable, "-m", "remit", "run", "clerk", "pay ann", "--run-id", RUN],
@@ -327,7 +359,7 @@ def test_a_paused_run_says_until_when_it_waits_and_how_to_go_on(
     clerk: Clerk, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with BackLater(replies(PAID), failure=OUTAGES["503"], seconds=3600.0) as server:
-        folder = served(clerk, server, monkeypatch)
+        folder = served(clerk, server.base_url, monkeypatch)
         agent = folder / "agent/clerk/agent.toml"
         agent.write_text(agent.read_text().replace("[budget]", '[budget]\nmodel_wait = "1ms"'))
         result = command(folder, "run", "clerk", "pay ann")
@@ -345,7 +377,7 @@ def test_a_program_reads_that_a_run_waits_for_its_model(
     clerk: Clerk, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with BackLater(replies(PAID), failure=OUTAGES["503"], seconds=3600.0) as server:
-        folder = served(clerk, server, monkeypatch)
+        folder = served(clerk, server.base_url, monkeypatch)
         agent = folder / "agent/clerk/agent.toml"
         agent.write_text(agent.read_text().replace("[budget]", '[budget]\nmodel_wait = "1ms"'))
         paused = command(folder, "run", "clerk", "pay ann", "--json")
@@ -358,7 +390,10 @@ def test_a_hold_ends_the_wait_for_a_model(clerk: Clerk) -> None:
 
     def seen(recorded: Recorded) -> None:
         if isinstance(recorded.event, ModelFailed):
-            hold.set_hold(open_session(folder).journal, "agent:clerk", why="audit", by=principal("op"))
+            threading.Timer(0.5, stop).start()
+
+    def stop() -> None:
+        hold.set_hold(open_session(folder).journal, "agent:clerk", why="audit", by=principal("op"))
 
     began = time.monotonic()
     played = started(folder, {1: busy(after=60.0)}, seen=seen)
@@ -396,9 +431,9 @@ def scripted(folder: Path, name: str, failures: Mapping[int, ModelError] | None 
 
 def test_the_next_model_is_asked_at_once_and_the_first_one_again_when_its_time_has_come(clerk: Clerk) -> None:
     class Late(Unsteady):
-        async def think(self, step: int, *given: Any) -> Any:
+        async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
             await asyncio.sleep(0.8 if step == 2 else 0)
-            return await super().think(step, *given)
+            return await super().think(step, messages, tools)
 
     folder = clerk([PAY, LOOK, LOOK, DONE])
     second = Late(run.open_model_of(open_session(folder), "clerk"), {}, name="script:b")

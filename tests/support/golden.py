@@ -49,6 +49,9 @@ from support.workspaces.ledger import ledger_workspace, use
 NAME: Final = f"traces/golden/format-{VERSION}"
 FOLDER: Final = ROOT / NAME
 LARGE: Final = turn(ledger__pay={"name": "ann", "amount": 5000})
+READS: Final = "\n".join(
+    f"p, {subject}, remit.read_result, result:*, True, allow" for subject in ("agent:clerk", "role:people")
+)
 LIMIT: Final = '[[limit]]\nnote = "So much is enough"\nof = "{of}"\nmost = {most}\nper = "1h"\n'
 
 
@@ -246,6 +249,21 @@ def answer_rejected(folder: Path) -> Stage:
     return stage
 
 
+def context_reduced(folder: Path) -> Stage:
+    """The conversation gets longer than its limit: its first turn is left out, and a part of that turn's result is read again."""
+    text = "a line of the ledger\n" * 300
+    looks = [turn(ledger__look={"name": name, "text": text}) for name in ("ann", "ben")]
+    part = turn(remit__read_result={"call": "0.0", "find": "a line", "offset": 4000})
+    stage = Stage(folder, [*looks, part, DONE], budget='[context]\nlimit = "16KiB"\nresult = "2KiB"')
+    agent = folder / "agent/clerk/agent.toml"
+    agent.write_text(agent.read_text().replace('tools = ["ledger"]', 'tools = ["ledger", "remit.read_result"]'))
+    stage.edit_rules(
+        "# Nobody touches the vault", f"# The clerk reads its results in parts\n{READS}\n# Nobody touches the vault"
+    )
+    stage.start()
+    return stage
+
+
 def model_waited(folder: Path) -> Stage:
     """After a payment, the model fails in passing, and the next one too. After a wait, that one goes on."""
     stage = Stage(folder, [turn(ledger__pay={"name": "ann", "amount": 5}), turn(ledger__look={"name": "ann"}), DONE])
@@ -264,6 +282,7 @@ SCENES: Final = (
     effect_settled,
     budget_spent,
     answer_rejected,
+    context_reduced,
 )
 
 

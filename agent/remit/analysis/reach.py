@@ -27,7 +27,7 @@ def reach_of(workspace: Workspace, *, pinned: bool = False) -> Mapping[str, Reac
     """Compute the reach of every action; with `pinned`, only of tools whose files match their pin."""
     return {
         f"{tool.manifest.name}.{action.name}": _reach(tool.manifest, action)
-        for tool in workspace.tools.values()
+        for tool in workspace.every_tool.values()
         if tool.pinned or not pinned
         for action in tool.manifest.actions.values()
     }

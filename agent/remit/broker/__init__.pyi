@@ -7,6 +7,7 @@ from .effects import settle_effect
 from .holds import hold_reason, lift_hold, set_hold
 from .host import Hosted, HostTool, action_of, content_of, describe_host, describe_tool, run_function, try_host
 from .outcome import AttemptOutcome, ProbeOutcome
+from .receipt import landed_of, receipt_of
 
 __all__ = [
     "CALLS_PER_TURN",
@@ -30,8 +31,10 @@ __all__ = [
     "describe_host",
     "describe_tool",
     "hold_reason",
+    "landed_of",
     "lift_hold",
     "policy_context",
+    "receipt_of",
     "receives_key",
     "run_function",
     "run_probe",

@@ -208,7 +208,7 @@ class Broker:
         return sum(self._output_of(call.action) for call in self.record.state.open.values() if call.allowed)
 
     def _output_of(self, action: str) -> int:
-        tool = self.workspace.tools.get(action.partition(".")[0])
+        tool = self.workspace.every_tool.get(action.partition(".")[0])
         return 0 if tool is None else tool.manifest.limits.output
 
     def _parse(self, step: int, index: int, name: str, proposed: ProposedCall) -> _Read:

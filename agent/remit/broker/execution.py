@@ -15,10 +15,12 @@ from typing import Final
 
 from remit.broker import budgets, effects, retries
 from remit.broker.attempts import DecodedCall, ToolExecutor
+from remit.broker.host import ResultReader
 from remit.broker.outcome import AttemptOutcome, landed
 from remit.broker.ports import ExecutionPorts
 from remit.core import (
     NEXT_STEPS,
+    READ_RESULT,
     Call,
     Code,
     Connection,
@@ -132,10 +134,11 @@ class Execution:
         state = self.ports.run_state(self.record, call, "")
         if number == 1:
             effects.check_repeated_effect(state, call)
-        profile, confinement = self.executor.prepare(call, number)
+        executor = ResultReader(self.record) if call.action == READ_RESULT else self.executor
+        profile, confinement = executor.prepare(call, number)
         check_arguments_unchanged(call, self.sanitizer)
         key = effects.idempotency_key(call, state)
-        async with self._decoded(call, action, number, key) as decoded:
+        async with self._decoded(executor, call, number, key) as decoded:
             begun = AttemptBegun(
                 step=call.step,
                 index=call.index,
@@ -144,7 +147,7 @@ class Execution:
                 decision_digest=decision.decision_digest,
                 profile_digest=profile,
                 confinement=confinement,
-                idempotency_key=key if self.executor.keyed(call) else "",
+                idempotency_key=key if executor.keyed(call) else "",
                 effect_digest=effect_digest(call),
             )
             self.record.append(begun, durable=call.effect != "read")
@@ -161,15 +164,15 @@ class Execution:
         return ended
 
     @asynccontextmanager
-    async def _decoded(self, call: Call, action: Action, number: int, key: str) -> AsyncGenerator[DecodedCall]:
+    async def _decoded(self, executor: ToolExecutor, call: Call, number: int, key: str) -> AsyncGenerator[DecodedCall]:
         """The call with its arguments decoded, and what the decision is about unchanged."""
-        tool, _ = self.workspace.action(call.action)
+        tool, action = self.workspace.action(call.action)
         assert tool.pin is not None  # the broker refuses unpinned tools before it decides
         schema = tool.pin.schemas[action.name]
         read = self.ports.policy(call.step, call.index).arguments_read(call.action)
         read = read.intersection(schema.input.get("properties", {}))
         named = named_arguments(action) | read
-        async with self.executor.decode(call, number, named=named, idempotency_key=key) as decoded:
+        async with executor.decode(call, number, named=named, idempotency_key=key) as decoded:
             check_decoded(action, schema, call.arguments, decoded.arguments, read=read)
             yield decoded
 
@@ -252,8 +255,9 @@ class Execution:
         )
 
     def labels(self, call: Call, action: Action) -> tuple[str, ...]:
-        """The labels of the action, and those of the resources that the call touched."""
-        return tuple(dict.fromkeys((*action.adds_labels, *labels_of(self.workspace.labels, call.touches))))
+        """The labels of the action, of the resources that the call touched, and of an earlier result that it reads again."""
+        read = ResultReader(self.record).labels(call) if call.action == READ_RESULT else ()
+        return tuple(dict.fromkeys((*action.adds_labels, *labels_of(self.workspace.labels, call.touches), *read)))
 
     def _sanitized(self, connection: Connection) -> Connection:
         path, why = self.sanitizer.text(connection.path), self.sanitizer.text(connection.why)

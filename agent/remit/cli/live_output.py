@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from remit.cli.output import echo, json_text, style
-from remit.core import Error, Result, Succeeded
+from remit.core import CallOutcome, Error, ReceiptItem, Result, Succeeded
 from remit.core.events import (
     NANO,
     AnswerRejected,
@@ -18,6 +20,7 @@ from remit.core.events import (
     AttemptEnded,
     CallAnswered,
     CallDecided,
+    ContextReduced,
     ModelFailed,
     ModelResponded,
     PolicyChanged,
@@ -32,6 +35,14 @@ if TYPE_CHECKING:
     from remit.runtime import RunResult
 
 WIDTH = 100  # characters of a recorded text on one line
+OUTCOMES: Mapping[CallOutcome, str] = {
+    "done": "green",
+    "refused": "red",
+    "failed": "red",
+    "waiting": "yellow",
+    "unknown": "yellow",
+}
+RECEIPT_LINES = 20  # of one run; `remit trace show` has all of them
 WEAKER = {
     "landlock": "confinement: landlock only, which remit.toml accepts; weaker than full (see SECURITY.md)",
     "none": "confinement: NONE, every tool of this agent runs in this process",
@@ -71,7 +82,7 @@ class LiveOutput:
         match event:
             case RunStarted() | RunResumed() | PolicyChanged():
                 _print_run(recorded.run, event)
-            case ModelResponded() | AnswerRejected() | ModelFailed():
+            case ModelResponded() | AnswerRejected() | ModelFailed() | ContextReduced():
                 _print_turn(event)
             case ApprovalRequested() | ApprovalGranted() | ApprovalRejected() | ApprovalRevoked() | ApprovalVoided():
                 self._approval(event)
@@ -99,6 +110,7 @@ class LiveOutput:
                         "trace": str(result.trace),
                         **body,
                         "waiting": waiting,
+                        "receipt": [item.model_dump(mode="json") for item in result.receipt],
                         "model_wait": None if failed is None else failed.model_dump(mode="json"),
                         "unsent": result.unsent,
                     },
@@ -118,6 +130,7 @@ class LiveOutput:
             echo(finished.answer)
         else:
             echo(f"{style(finished.outcome, fg='red')}: {finished.message}")
+        _print_receipt(result)
         if result.unsent:
             lost = f"{result.unsent} spans did not arrive at the collector; the trace file contains all spans"
             echo(style(f"\n{lost}", fg="yellow"))
@@ -180,7 +193,7 @@ def _print_start(run: str, event: RunStarted) -> None:
         _print_note(WEAKER[event.confinement], "yellow")
 
 
-def _print_turn(event: ModelResponded | AnswerRejected | ModelFailed) -> None:
+def _print_turn(event: ModelResponded | AnswerRejected | ModelFailed | ContextReduced) -> None:
     match event:
         case ModelResponded():
             echo(f"\n{style(f'{event.step:>3}', bold=True)}  {short(event.text)}".rstrip())
@@ -188,6 +201,8 @@ def _print_turn(event: ModelResponded | AnswerRejected | ModelFailed) -> None:
             _print_note(f"the answer was rejected: {short('; '.join(event.problems))}", "yellow")
         case ModelFailed():
             _print_failure(event)
+        case ContextReduced():
+            _print_note(reduction_text(event), "yellow")
 
 
 def _print_failure(event: ModelFailed) -> None:
@@ -204,6 +219,41 @@ def _paused(result: RunResult) -> str:
     if result.held:
         return "held"
     return "waiting" if result.model_wait is None else "waiting: model"
+
+
+def reduction_text(event: ContextReduced) -> str:
+    """Why the model reads less of the conversation, and what it still reads."""
+    why = "is longer than the limit" if event.cause == "limit" else "was too long for the model"
+    results = "" if event.result is None else f", and at most {event.result} bytes of a result"
+    return (
+        f"the conversation ({event.input_bytes} bytes) {why}: the model reads it from step {event.before} on{results}"
+    )
+
+
+def _print_receipt(result: RunResult) -> None:
+    """Print what the broker saw: how many calls had which outcome, and each one that is more than a read that succeeded."""
+    if not result.receipt:
+        return
+    counts = Counter(item.outcome for item in result.receipt)
+    calls = "1 call" if len(result.receipt) == 1 else f"{len(result.receipt)} calls"
+    echo(f"\nreceipt {calls}: {', '.join(f'{counts[word]} {word}' for word in OUTCOMES if counts[word])}")
+    listed = [item for item in result.receipt if item.outcome != "done" or item.landed == "landed"]
+    for item in listed[:RECEIPT_LINES]:
+        what = short(" ".join([item.action, *item.resources]), 80)
+        echo(f"  {item.call:<5} {style(f'{item.outcome:<8}', fg=OUTCOMES[item.outcome])} {what}{_how(item)}")
+    if len(listed) > RECEIPT_LINES:
+        echo(f"  and {len(listed) - RECEIPT_LINES} more: remit trace show {result.run[:8]}")
+
+
+def _how(item: ReceiptItem) -> str:
+    """The code of a call, who approved it, and who found out its outcome, as the end of its line."""
+    parts: list[str] = [] if item.code is None else [item.code]
+    if item.approved_by:
+        names = ", ".join(f"{approver.subject} as {approver.role}" for approver in item.approved_by)
+        parts.append(f"approved by {names}")
+    if item.settled_by:
+        parts.append(f"settled by {item.settled_by}")
+    return f"  {style(', '.join(parts), dim=True)}" if parts else ""
 
 
 def _print_note(text: str, colour: str) -> None:

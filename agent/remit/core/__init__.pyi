@@ -56,6 +56,7 @@ from .errors import (
     UsageError,
     WorkspaceError,
 )
+from .excerpts import READ_RESULT, SMALLEST_EXCERPT, excerpt_message, page_of, result_message, result_text
 from .messages import (
     COMPLETE_FINISHES,
     ENDED,
@@ -68,6 +69,7 @@ from .messages import (
     settings_of,
 )
 from .principals import DEFAULT_TENANT, NAME_OF_SUBJECT, NOBODY, Authentication, Grant, Principal, Subject, same_person
+from .receipts import Approver, CallOutcome, ReceiptItem
 from .renamed import RENAMED
 from .threads import in_thread, in_thread_uninterrupted
 
@@ -81,12 +83,16 @@ __all__ = [
     "NEXT_STEPS",
     "NOBODY",
     "NO_SETTINGS",
+    "READ_RESULT",
     "RENAMED",
+    "SMALLEST_EXCERPT",
     "UNDECODED",
     "Access",
     "AddressClass",
+    "Approver",
     "Authentication",
     "Call",
+    "CallOutcome",
     "Change",
     "Claim",
     "Code",
@@ -118,6 +124,7 @@ __all__ = [
     "Problem",
     "ProposedCall",
     "ReachedLimit",
+    "ReceiptItem",
     "Refusal",
     "RemitError",
     "Repair",
@@ -141,9 +148,13 @@ __all__ = [
     "action_matches",
     "call_id",
     "decision_digest",
+    "excerpt_message",
     "in_thread",
     "in_thread_uninterrupted",
+    "page_of",
     "request_digest",
+    "result_message",
+    "result_text",
     "same_person",
     "settings_of",
 ]

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from remit.broker import CALLS_PER_TURN, ApprovalPending, Broker, Hosted, too_many_calls
+from remit.broker import CALLS_PER_TURN, ApprovalPending, Broker, Hosted, receipt_of, too_many_calls
 from remit.core import (
     ENDED,
     NEXT_STEPS,
@@ -29,6 +29,7 @@ from remit.core import (
     ModelTurn,
     Principal,
     ProposedCall,
+    ReceiptItem,
     Refusal,
     Result,
     RunEnded,
@@ -40,6 +41,7 @@ from remit.core.events import ApprovalRequested, ModelResponded, RunFinished
 from remit.core.parsing import canonical_json, digest
 from remit.journal import LiveRecord
 from remit.langchain.graph_call import Function, GraphCall, GraphTool
+from remit.langchain.state import last_answer, messages_of, read_state
 from remit.runtime import (
     AgentGraph,
     ApprovalWaiter,
@@ -103,6 +105,10 @@ class RunRegistry:
         run = self._runs.get(key)
         return None if run is None else run.agent_graph.record.run
 
+    async def receipt(self, key: str) -> tuple[ReceiptItem, ...]:
+        run = self._runs.get(key)
+        return () if run is None else receipt_of(run.agent_graph.record.every())
+
     async def waiting(self, key: str) -> list[ApprovalRequested]:
         run = self._runs.get(key)
         return [] if run is None else run.waiter(0.0).waiting()
@@ -114,6 +120,16 @@ class RunRegistry:
     async def finish(self, key: str, answer: str) -> RunResult | None:
         run = self._runs.pop(key, None)
         return None if run is None else await run.end(answer)
+
+    async def answered(self, state: Any, thread: str | None) -> dict[str, Any]:
+        """The receipt for the state of a graph that gave its answer. Ends the run of an invocation without a thread."""
+        if thread:
+            items = await self.receipt(f"thread:{thread}")
+        else:
+            key = read_state(state, "remit_invocation") or ""
+            ended = await self.finish(key, last_answer(messages_of(state)))
+            items = () if ended is None else ended.receipt
+        return {"remit_receipt": [item.model_dump(mode="json") for item in items]}
 
     async def close(self) -> None:
         for key in list(self._runs):

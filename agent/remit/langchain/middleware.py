@@ -33,7 +33,7 @@ from langgraph.types import interrupt
 from pydantic import Field
 
 from remit.broker import action_of, content_of, describe_tool
-from remit.core import Json, ModelTurn, ProposedCall, Refusal, Result
+from remit.core import Json, ModelTurn, ProposedCall, ReceiptItem, Refusal, Result
 from remit.core.events import ApprovalRequested
 from remit.core.parsing import Arguments, CopyOnRead, canonical_json
 from remit.langchain.background_loop import BackgroundLoop
@@ -44,7 +44,6 @@ from remit.langchain.state import (
     answers_before,
     can_pause,
     interrupt_value,
-    last_answer,
     messages_of,
     principal_of,
     proposed_call_of,
@@ -75,9 +74,10 @@ LATE_S: Final = 0.05  # a call in the graph's loop is cancelled this long after 
 
 
 class MiddlewareState(AgentState):
-    """Remit's part of a LangChain agent's state: the id of an invocation that has no thread."""
+    """Remit's part of a LangChain agent's state: the id of an invocation that has no thread, and the receipt of the run."""
 
     remit_invocation: NotRequired[Annotated[str, PrivateStateAttr]]
+    remit_receipt: NotRequired[list[dict[str, Json]]]
 
 
 class RemitMiddleware(AgentMiddleware):
@@ -175,14 +175,12 @@ class RemitMiddleware(AgentMiddleware):
         """Start a run for an invocation without a thread."""
         return None if thread_of(runtime) else {"remit_invocation": secrets.token_hex(8)}
 
-    def after_agent(self, state: Any, runtime: Any) -> None:
-        """End the run of an invocation without a thread. The run of a thread stays open."""
-        if not thread_of(runtime) and (key := read_state(state, "remit_invocation")):
-            self._loop.call(self._runs.finish(key, last_answer(messages_of(state))))
+    def after_agent(self, state: Any, runtime: Any) -> dict[str, Any]:
+        """End the run of an invocation without a thread, and put its receipt into the state. The run of a thread stays open."""
+        return self._loop.call(self._runs.answered(state, thread_of(runtime)))
 
-    async def aafter_agent(self, state: Any, runtime: Any) -> None:
-        if not thread_of(runtime) and (key := read_state(state, "remit_invocation")):
-            await self._loop.acall(self._runs.finish(key, last_answer(messages_of(state))))
+    async def aafter_agent(self, state: Any, runtime: Any) -> dict[str, Any]:
+        return await self._loop.acall(self._runs.answered(state, thread_of(runtime)))
 
     def _graph_call(self, request: Any) -> GraphCall:
         runtime = request.runtime
@@ -256,6 +254,10 @@ class RemitMiddleware(AgentMiddleware):
         """The id of the run of the thread; without `thread`, of this object's run. None before the first call."""
         return self._loop.call(self._runs.run_of(self._key if thread is None else f"thread:{thread}"))
 
+    def receipt(self, thread: str | None = None) -> tuple[ReceiptItem, ...]:
+        """What the broker saw of each call of the thread's run so far, whatever the model says of it."""
+        return self._loop.call(self._runs.receipt(self._key if thread is None else f"thread:{thread}"))
+
     def waiting(self, thread: str | None = None) -> list[ApprovalRequested]:
         """The open requests for approval of the thread's run."""
         return self._loop.call(self._runs.waiting(self._key if thread is None else f"thread:{thread}"))
@@ -309,9 +311,6 @@ class _Action(BaseTool):
     async def _arun(self, arguments: Any, call_id: str | None, config: RunnableConfig) -> Any:
         message = await self.remit.acall(self.name, arguments, call_id, config)
         return message if call_id else message.content
-
-
-# ── between the broker and the graph ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class _ReviewedTool:

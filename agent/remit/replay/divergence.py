@@ -43,6 +43,7 @@ DivergenceKind: TypeAlias = Literal[
 KIND_OF_EVENT: Final[Mapping[str, DivergenceKind]] = {
     "model.requested": "model_input",
     "model.responded": "model_input",
+    "context.reduced": "model_input",
     "call.decided": "decision",
     "approval.requested": "approval",
     "approval.granted": "approval",
@@ -61,7 +62,9 @@ VOLATILE: Final = frozenset({"spent", "expires_at"})
 # Digests that always differ under another policy.
 DIGESTS: Final = frozenset({"policy_digest", "decision_digest"})
 # Digests that always differ with another version of a tool. The arguments, resources and results behind them are compared.
-TOOL_DEPENDENT: Final = frozenset({"decision_digest", "manifest", "request_digest", "profile_digest", "input_digest"})
+TOOL_DEPENDENT: Final = frozenset(
+    {"decision_digest", "manifest", "request_digest", "profile_digest", "input_digest", "input_bytes"}
+)
 # Texts and details that another policy can change while its decision stays the same.
 POLICY_DEPENDENT: Final = DIGESTS | frozenset(
     {
@@ -73,6 +76,7 @@ POLICY_DEPENDENT: Final = DIGESTS | frozenset(
         "next_step",
         "for_model",
         "input_digest",
+        "input_bytes",
     }
 )
 

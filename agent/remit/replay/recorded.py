@@ -113,6 +113,9 @@ class _RecordedModel:
 
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
         step += self._log.internal
+        if (refused := self._log.next_overflow(step, self._attempt)) is not None:
+            message, _, fix = refused.message.partition("\n    fix: ")
+            raise ModelError(message, fix=fix, overflow=True)
         failed = self._log.event(_key("model.failed", step, self._attempt))
         if isinstance(failed, ModelFailed):
             message, _, fix = failed.message.partition("\n    fix: ")
@@ -339,7 +342,9 @@ def recorded_agent(
     agent = workspace.agents[started.subjects.agent.partition(":")[2]]
     if what_if.tools is not None:
         workspace = replace(workspace, tools=what_if.tools.tools)
-        existing = {f"{name}.{action}" for name, tool in workspace.tools.items() for action in tool.manifest.actions}
+        existing = {
+            f"{name}.{action}" for name, tool in workspace.every_tool.items() for action in tool.manifest.actions
+        }
         agent = agent.model_copy(update={"actions": tuple(name for name in agent.actions if name in existing)})
     broker = Broker(
         workspace=workspace,

@@ -12,6 +12,7 @@ from remit.core.events import (
     ApprovalRequested,
     BudgetSpent,
     CallAnswered,
+    ContextReduced,
     EffectSettled,
     ModelResponded,
     Recorded,
@@ -86,6 +87,12 @@ class ReplayLog(MemoryLog):
         answered = following.event if following is not None else None
         result = answered.result if isinstance(answered, CallAnswered) else None
         return result.error if isinstance(result, Failed) else None
+
+    def next_overflow(self, step: int, attempt: int | None) -> ContextReduced | None:
+        """The next recorded refusal of that request, because the conversation was too long for the model."""
+        items = (item for item in self._by_call.get((step, None), ()) if item.key not in self.reached)
+        events = (item.event for item in items if isinstance(item.event, ContextReduced))
+        return next((event for event in events if event.cause == "overflow" and event.attempt == attempt), None)
 
     def next_decided(self, step: int, index: int) -> Recorded | None:
         """The next recorded decision of that call; only events of shared limits may come before it."""

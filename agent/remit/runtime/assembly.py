@@ -91,7 +91,7 @@ def working_folder(session: WorkspaceSession, agent: Agent, run: str) -> Path:
 async def install_packages(workspace: Workspace, agent: Agent, progress: Callable[[str], None] | None) -> None:
     """Install the packages of the agent's pinned tools before the run, so that no call waits for them."""
     for name in dict.fromkeys(action.partition(".")[0] for action in agent.actions):
-        tool = workspace.tools[name]
+        tool = workspace.every_tool[name]
         if tool.pinned and tool.manifest.source == "python":
             await asyncio.to_thread(make_environment, workspace.code(name), report=progress)
 
@@ -101,7 +101,7 @@ def confinement_of(workspace: Workspace, agent: Agent, sandbox: Sandbox) -> tupl
 
     The sandbox is probed only if a tool needs it; an agent with host tools only has the confinement "none".
     """
-    if all(workspace.action(name)[0].manifest.source == "host" for name in agent.actions):
+    if all(workspace.action(name)[0].manifest.source in ("host", "built-in") for name in agent.actions):
         return "none", None
     try:
         return sandbox.confinement, None

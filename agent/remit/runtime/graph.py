@@ -18,7 +18,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send, interrupt
 
-from remit.broker import ApprovalPending, Broker, check_turn, wall_end
+from remit.broker import ApprovalPending, Broker, check_turn, receipt_of, wall_end
 from remit.core import (
     COMPLETE_FINISHES,
     Decision,
@@ -33,13 +33,13 @@ from remit.core import (
 from remit.core.events import (
     NANO,
     AnswerRejected,
-    CallAnswered,
     ModelFailed,
     ModelRequested,
     ModelResponded,
     RunFinished,
 )
 from remit.journal import Record
+from remit.runtime.context import ask_until_it_fits, keep_below_limit
 from remit.runtime.directory import directory_calls
 from remit.runtime.no_answer import TRIES, why_no_answer
 from remit.workspace import millionths
@@ -135,7 +135,7 @@ class AgentGraph:
         requirements = self.broker.agent.answer
         problems: tuple[str, ...] = () if no_answer is None else (no_answer,)
         if requirements is not None and not problems:
-            problems = requirements.problems(response.text, self._results())
+            problems = requirements.problems(response.text, receipt_of(self.record.every()))
         if not problems:
             self.record.append(RunFinished(outcome="completed", answer=response.text))
         elif self.record.state.answers_rejected < (TRIES if requirements is None else requirements.tries):
@@ -147,11 +147,6 @@ class AgentGraph:
             problem = f"no answer met its requirements; a person must check the run: {'; '.join(problems)}"
             message = self.broker.sanitizer.text(problem)
             self.record.append(RunFinished(outcome="escalated", code="invalid_output", message=message))
-
-    def _results(self) -> frozenset[str]:
-        """The calls that succeeded, each as STEP.INDEX."""
-        results = (event for event in self.record.every() if isinstance(event, CallAnswered))
-        return frozenset(f"{event.step}.{event.index}" for event in results if event.result.ok)
 
     async def _may_think(self, step: int) -> bool:
         """True if budgets and limits allow one more turn. Otherwise ends the run."""
@@ -188,18 +183,25 @@ class AgentGraph:
 
     async def _ask_model(self, step: int, attempt: int | None, model: Model) -> ModelResponded | None:
         """Ask that model for one turn and record it. None if it failed, or if that ended the run."""
-        request = ModelRequested(
-            step=step,
-            attempt=attempt,
-            model=model.name,
-            settings=settings_of(model),
-            input_digest=self.record.conversation.input_digest(self.tools),
-        )
-        if self.record.get(request.key) is None:
+        if self.record.get(f"model.requested/{step}/-/{attempt or '-'}") is None:
+            keep_below_limit(self.record, step, self.tools)
+            request = ModelRequested(
+                step=step,
+                attempt=attempt,
+                model=model.name,
+                settings=settings_of(model),
+                input_digest=self.record.conversation.input_digest(self.tools),
+            )
             self.record.append(request)
         await self.record.commit()
         try:
-            turn = await self._await_turn(step, model)
+            turn = await ask_until_it_fits(
+                self.record,
+                (step, attempt),
+                self.tools,
+                lambda: self._await_turn(step, model),
+                self.broker.sanitizer.text,
+            )
         except TimeoutError:
             message = f"the run has used all of its {self.broker.agent.budget.wall:g} s"
             self.record.append(RunFinished(outcome="exhausted", code="budget_exhausted", message=message))

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from remit.broker import Broker, ToolExecutor
-from remit.core import Call, Confinement, Json, Model, RemitError, Result, RunEnded, UsageError
+from remit.broker import Broker, ToolExecutor, receipt_of
+from remit.core import Call, Confinement, Json, Model, ReceiptItem, RemitError, Result, RunEnded, UsageError
 from remit.core.events import ApprovalRequested, CallAnswered, ModelFailed, Outcome, RunFinished, RunStarted
 from remit.journal import RUN_LOCKED, AlreadyRecorded, Record
 from remit.runtime.approvals_wait import ApprovalWaiter
@@ -46,8 +46,9 @@ class RunResult:
     """How a run ended or paused.
 
     `finished` is None if the run is paused: it waits for the approvals in `waiting`, for the model whose failure `model_wait` is,
-    or, if `held` gives a reason, for the end of a hold. `first` is the result of the first call, for `remit call`. `unsent` counts the spans that did not arrive
-    at the OpenTelemetry collector; the trace file contains all spans.
+    or, if `held` gives a reason, for the end of a hold. `first` is the result of the first call, for `remit call`. `receipt` is
+    what the broker saw of each call of the model: the model wrote no part of it. `unsent` counts the spans that did not arrive at
+    the OpenTelemetry collector; the trace file contains all spans.
     """
 
     run: str
@@ -57,6 +58,7 @@ class RunResult:
     held: str | None = None
     model_wait: ModelFailed | None = None
     first: Result | None = None
+    receipt: tuple[ReceiptItem, ...] = ()
     unsent: int = 0
 
     @property
@@ -79,6 +81,7 @@ class Driven:
     held: str | None
     model_wait: ModelFailed | None
     first: Result | None
+    receipt: tuple[ReceiptItem, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +138,8 @@ async def drive_run(context: RunContext) -> Driven:
         with suppress(RemitError):  # the failure that is raised already says why
             await record.commit()
         recording.close()
-    return _driven(record, agent_graph, waiter)
+    receipt = await context.session.journal.run_in_thread(lambda: receipt_of(record.every()))
+    return _driven(record, agent_graph, waiter, receipt)
 
 
 def _build(context: RunContext) -> tuple[AgentGraph, ApprovalWaiter]:
@@ -173,7 +177,9 @@ def _waiting(agent_graph: AgentGraph, approvals: ApprovalWaiter) -> Callable[[],
     return wait_for_change
 
 
-def _driven(record: Record, agent_graph: AgentGraph, waiter: ApprovalWaiter) -> Driven:
+def _driven(
+    record: Record, agent_graph: AgentGraph, waiter: ApprovalWaiter, receipt: tuple[ReceiptItem, ...]
+) -> Driven:
     finished = record.get("run.finished/-/-/-")
     first = record.get("call.answered/0/0/-")
     return Driven(
@@ -182,4 +188,5 @@ def _driven(record: Record, agent_graph: AgentGraph, waiter: ApprovalWaiter) -> 
         held=agent_graph.hold_reason(),
         model_wait=record.state.model_wait,
         first=first.result if isinstance(first, CallAnswered) else None,
+        receipt=receipt,
     )

@@ -162,6 +162,7 @@ def _result(driven: Driven, recording: StoredRecording) -> RunResult:
         held=driven.held,
         model_wait=driven.model_wait,
         first=driven.first,
+        receipt=driven.receipt,
         trace=recording.trace.path,
         unsent=recording.export.lost if recording.export is not None else 0,
     )
@@ -188,6 +189,8 @@ def started_event(context: RunContext, request: RunRequest) -> RunStarted:
         folder=context.folder.relative_to(session.root).as_posix(),
         version=__version__,
         scope=request.scope,
+        # An external graph decides itself what its model reads.
+        context=agent.context.model_copy(update={} if context.external_graph is None else {"limit": None}),
     )
 
 

@@ -63,7 +63,9 @@ class FakeExecutor:
         Raises:
             UsageError: an answer is for an action that no tool has: no call would ever get it.
         """
-        known = sorted(f"{tool}.{action}" for tool, its in workspace.tools.items() for action in its.manifest.actions)
+        known = sorted(
+            f"{tool}.{action}" for tool, its in workspace.every_tool.items() for action in its.manifest.actions
+        )
         unknown = [action for action in self._answers if action not in known]
         if unknown:
             names = ", ".join(known) or "none"

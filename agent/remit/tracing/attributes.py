@@ -23,6 +23,7 @@ from remit.core.events import (
     AttemptEnded,
     CallAnswered,
     CallDecided,
+    ContextReduced,
     ModelFailed,
     ModelRequested,
     ModelResponded,
@@ -114,7 +115,9 @@ def _agent(events: Sequence[AnyEvent], run: str) -> SpanDescription:
         }
         if started.scope is not None:
             found.attributes["remit.scope"] = _text(started.scope.model_dump(mode="json"))
-    resumed = _last(events, RunResumed)
+    reduced, resumed = _last(events, ContextReduced), _last(events, RunResumed)
+    if reduced is not None:
+        found.attributes["remit.context.reduced"] = reduced.count
     if resumed is not None:
         found.attributes["remit.resumed"] = resumed.count
     if finished is not None:

@@ -90,6 +90,7 @@ class Spans:
     def __init__(self, run: str) -> None:
         self._run = run
         self._open: dict[Place, _OpenSpan] = {}
+        self._requests: dict[int, Place] = {}  # the last request of each step
         self._approvals: dict[Place, int] = {}  # the number of the last approval request of each open call
 
     def see(self, recorded: Recorded | ChainLink) -> list[Span]:
@@ -99,8 +100,7 @@ class Spans:
         kind, _, rest = stored.key.partition("/")
         step, index = _numbers(rest)
         if kind in ("model.requested", "model.responded", "model.failed") and step is not None:
-            number = _last_number(stored.key)
-            return self._turn(stored, event, (step, -1, number) if number else (step, -1))
+            return self._turn(stored, event, step)
         if kind.startswith(("call.", "approval.", "attempt.")) and step is not None and index is not None:
             return self._call(stored, event, (step, index, _RANK["tool"], 0))
         return self._run_event(stored, event)
@@ -119,7 +119,11 @@ class Spans:
         # The root stays open: an approval that comes after the end still needs a span. Then the root ends again.
         return [self._span(root)] if _finished(root) else []
 
-    def _turn(self, stored: ChainLink, event: AnyEvent | None, place: Place) -> list[Span]:
+    def _turn(self, stored: ChainLink, event: AnyEvent | None, step: int) -> list[Span]:
+        if stored.type == "model.requested":
+            number = _last_number(stored.key)
+            self._requests[step] = (step, -1, number) if number else (step, -1)
+        place = self._requests.get(step, (step, -1))  # the key of a turn does not say which request it answers
         turn = self._open_span("chat", place, _ROOT, stored)
         turn.add(stored, event, contained=True)
         return [] if stored.type == "model.requested" else [self._end(place)]

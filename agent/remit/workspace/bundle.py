@@ -61,7 +61,7 @@ def vocabulary(workspace: Workspace) -> Vocabulary:
     effects: dict[str, Effect] = {}
     means: dict[str, tuple[str, ...]] = {}
     unconfined: set[str] = set()
-    for tool in workspace.tools.values():
+    for tool in workspace.every_tool.values():
         for action in tool.manifest.actions.values():
             schema = tool.pin.schemas.get(action.name) if tool.pin else None
             name = action_name(tool.manifest.name, action.name)

@@ -11,11 +11,12 @@ from typing import Final, Literal, TypeAlias
 from pydantic import Field
 
 from remit.core import DEFAULT_TENANT, Confinement, FrozenModel, Json, Refusal
-from remit.core.events import ModelSettings
+from remit.core.events import ContextLimits, ModelSettings
 from remit.guardrails import Content
 from remit.workspace.answer_contract import AnswerContract
 from remit.workspace.labels import LabelRule
 from remit.workspace.limits import SharedLimit
+from remit.workspace.manifest import built_in
 from remit.workspace.manifest.manifest import Action, Manifest, Pin
 from remit.workspace.prices import Prices
 
@@ -81,6 +82,7 @@ class Agent(FrozenModel):
     model_settings: ModelSettings = ModelSettings()
     budget: Budget = Budget()
     answer: AnswerContract | None = None
+    context: ContextLimits = ContextLimits()
     directory: tuple[LookUp, ...] = ()
 
     @property
@@ -146,6 +148,10 @@ class Tool(FrozenModel):
         return self.pin is not None and (self.pin.manifest, self.pin.code) == (self.manifest.digest, self.code)
 
 
+# Remit's own tool, whose action every agent may name.
+BUILT_IN: Final = Tool(manifest=built_in.MANIFEST, pin=built_in.PIN)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Workspace:
     """Everything that the files of a workspace define. `root` is None for a recorded workspace.
@@ -163,10 +169,15 @@ class Workspace:
     content: Content = Content()
     labels: tuple[LabelRule, ...] = ()
 
+    @property
+    def every_tool(self) -> dict[str, Tool]:
+        """The tools of the workspace and Remit's own, by name."""
+        return {**self.tools, BUILT_IN.manifest.name: BUILT_IN}
+
     def action(self, name: str) -> tuple[Tool, Action]:
         """The tool and the action with the name `files.read`. Raises Refusal `unknown_action` without one."""
         tool_name, _, action_name = name.partition(".")
-        tool = self.tools.get(tool_name)
+        tool = BUILT_IN if tool_name == BUILT_IN.manifest.name else self.tools.get(tool_name)
         action = tool.manifest.actions.get(action_name) if tool else None
         if tool is None or action is None:
             raise Refusal("unknown_action", f"no tool of this workspace has the action {name[:64]!r}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field
 
 from remit.core import DEFAULT_TENANT, NAME_OF_SUBJECT, Json, Refusal
-from remit.core.parsing import Duration, Matching, Size, Summary, TomlTable, canonical, invalid
+from remit.core.parsing import Duration, Matching, Size, Summary, TomlTable, canonical, invalid, size
 
 MARKER: Final = "remit.toml"
 PROTECTED: Final = ("policies", "tools", "agent", "traces", ".git", MARKER)  # no working folder is in one of these
@@ -48,6 +49,17 @@ def _model(value: str) -> str:
     return value
 
 
+def _at_least(least: str) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if size(value) < size(least):
+            raise invalid(f"is {value!r}, which is too little", f'write "{least}" or more')
+        return value
+
+    return check
+
+
+ContextSize = Annotated[Size, AfterValidator(_at_least("16KiB"))]
+ResultSize = Annotated[Size, AfterValidator(_at_least("1KiB"))]
 Path = Annotated[str, AfterValidator(plain_path)]
 Folder = Annotated[str, AfterValidator(_folder)]
 Model = Annotated[str, AfterValidator(_model)]
@@ -87,6 +99,10 @@ class AnswerTable(TomlTable):
     confidence: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None, description="The lowest confidence that the answer may state"
     )
+    receipt: Literal["attached", "must-match"] = Field(
+        default="attached",
+        description="must-match: the answer names, by call, all effects that have happened and no others",
+    )
     tries: Annotated[int, Field(ge=0, le=10)] = Field(default=2, description="How often the model is asked again")
 
 
@@ -112,6 +128,20 @@ class BudgetTable(TomlTable):
     denials: Annotated[int, Field(ge=1, le=100_000)] = Field(default=10, description="Calls refused in a row")
     waiting: Annotated[int, Field(ge=0, le=1000)] = Field(
         default=5, description="Calls that wait for people at one time"
+    )
+
+
+class ContextTable(TomlTable):
+    """How much the model reads, in bytes of JSON text; a token is about four of them."""
+
+    limit: ContextSize | None = Field(
+        default=None,
+        description="The whole conversation with the tools offered; absent: as much as the model accepts. At least 16KiB",
+    )
+    result: ResultSize = Field(
+        default="16KiB",
+        description='One result, if "remit.read_result" is in `tools`: of a longer one the model gets the beginning and '
+        "the end, and can read the rest. At least 1KiB",
     )
 
 
@@ -191,7 +221,9 @@ class AgentTable(TomlTable):
     )
     base_urls: dict[Model, Address] = Field(default={}, description="The addresses of other models in `models`")
     prompt: Path = Field(description="The file with the prompt, beside agent.toml")
-    tools: list[str] = Field(description='Tools, or single actions: ["files", "sql.query"]')
+    tools: list[str] = Field(
+        description='Tools, or single actions: ["files", "sql.query"]; "remit.read_result" reads long results in parts'
+    )
     folder: Folder | None = Field(
         default=None,
         description='The working folder; with "{run}" in it, each run has its own. Absent: "work/NAME/{run}"',
@@ -209,6 +241,7 @@ class AgentTable(TomlTable):
     model_settings: ModelSettingsTable = ModelSettingsTable()
     budget: BudgetTable = BudgetTable()
     answer: AnswerTable | None = None
+    context: ContextTable = ContextTable()
     directory: list[LookUpTable] = []
 
 

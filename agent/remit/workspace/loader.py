@@ -11,8 +11,8 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from remit.core import Json, Problem, Refusal, WorkspaceError
-from remit.core.events import ModelSettings
+from remit.core import READ_RESULT, Json, Problem, Refusal, WorkspaceError
+from remit.core.events import ContextLimits, ModelSettings
 from remit.core.parsing import (
     TomlTable,
     check_schema,
@@ -26,7 +26,7 @@ from remit.core.parsing import (
 from remit.guardrails import CONTENT, Content, read_content
 from remit.workspace.answer_contract import AnswerContract
 from remit.workspace.definitions import RESERVED, Agent, Budget, KeepRule, LookUp, Settings, Tool, Workspace
-from remit.workspace.file_schema import MARKER, AgentTable, SettingsTable
+from remit.workspace.file_schema import MARKER, AgentTable, ContextTable, SettingsTable
 from remit.workspace.files import WorkspaceFiles
 from remit.workspace.labels import LABELS, LabelRule, read_labels
 from remit.workspace.limits import LIMITS, SharedLimit, read_limits
@@ -216,6 +216,7 @@ class _Loading:
             ),
             budget=_budget(table),
             answer=answer,
+            context=_context(table.context),
             directory=self._directory(file, table, tools, actions),
         )
 
@@ -277,7 +278,13 @@ class _Loading:
                 faults = (f"'schema' is {path}, which is not one JSON object: {refusal.message}",)
             for fault in faults:
                 self._problem(file, line, fault, f"write a JSON Schema of an object in {path}")
-        return AnswerContract(shape=shape, citations=given.citations, confidence=given.confidence, tries=given.tries)
+        return AnswerContract(
+            shape=shape,
+            citations=given.citations,
+            confidence=given.confidence,
+            receipt=given.receipt,
+            tries=given.tries,
+        )
 
     def _limits(self, tools: Mapping[str, Tool], agents: Mapping[str, Agent]) -> tuple[SharedLimit, ...]:
         if LIMITS not in self._texts:
@@ -309,7 +316,7 @@ class _Loading:
                     self._problem(file, line, what, fix)
 
     def _actions(self, file: str, table: AgentTable, tools: Mapping[str, Tool]) -> Iterable[str]:
-        known = [f"{tool}.{action}" for tool in tools for action in tools[tool].manifest.actions]
+        known = [f"{tool}.{action}" for tool in tools for action in tools[tool].manifest.actions] + [READ_RESULT]
         for number, name in enumerate(table.tools):
             tool, dot, _ = name.partition(".")
             if not dot and tool in tools:
@@ -378,6 +385,10 @@ class _Loading:
         table, problems = read_table(kind, document, file=file, text=text)
         self._problems.extend(problems)
         return table
+
+
+def _context(table: ContextTable) -> ContextLimits:
+    return ContextLimits(limit=None if table.limit is None else size(table.limit), result=size(table.result))
 
 
 def _budget(table: AgentTable) -> Budget:

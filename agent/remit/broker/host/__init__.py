@@ -1,4 +1,4 @@
-"""Host tools: functions of this process, and LangChain tools. They are not confined."""
+"""What runs in this process: host tools and LangChain tools, which are not confined, and Remit's own action."""
 
 from remit._face import face
 

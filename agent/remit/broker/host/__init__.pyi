@@ -1,9 +1,11 @@
 from .calls import decode_for_host, run_function
+from .results import ResultReader
 from .tools import Hosted, HostTool, action_of, content_of, describe_host, describe_tool, load_host, try_host
 
 __all__ = [
     "HostTool",
     "Hosted",
+    "ResultReader",
     "action_of",
     "content_of",
     "decode_for_host",

@@ -84,7 +84,7 @@ def with_run_filter(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def filtered(**options: Any) -> None:
         values = {field.name: options.pop(field.name) for field in fields(RunFilter)}
-        values |= {"code": _code(values["code"]), "since": _since(values["since"])}
+        values |= {"state": values["state"] or "", "code": _code(values["code"]), "since": _since(values["since"])}
         command(run_filter=RunFilter(**values), **options)
 
     decorated: Callable[..., None] = filtered
@@ -106,7 +106,6 @@ OPTIONS: Final = (
     ),
     click.option(
         "--state",
-        default="",
         type=click.Choice(["running", "waiting", "waiting: model", "finished"]),
         help="Only runs in this state; `waiting` is for people, `waiting: model` for a model that failed for now.",
     ),

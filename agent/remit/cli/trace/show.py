@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remit.cli.live_output import explain, short
+from remit.cli.live_output import explain, reduction_text, short
 from remit.cli.output import echo, style
 from remit.core import Landed
 from remit.core.events import ApprovalGranted, ApprovalVoided
@@ -92,6 +92,7 @@ def context_lines(report: IncidentReport) -> list[str]:
         lines += _last_good_lines(report.good)
     lines += [f"held: {report.held}"] if report.held else []
     lines += [waiting_line(call) for call in timeline.waiting]
+    lines += [f"step {item.step}: {reduction_text(item)}" for item in timeline.reduced]
     if timeline.model_wait is not None:
         lines.append(
             f"waits: {model_wait_text(timeline.model_wait)}, which failed: {short(timeline.model_wait.message, 240)}"

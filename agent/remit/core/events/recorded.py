@@ -21,6 +21,7 @@ from remit.core.events.operations import HoldLifted, HoldSet, ToolFailed, ToolRe
 from remit.core.events.runs import (
     AnswerRejected,
     BudgetSpent,
+    ContextReduced,
     ModelFailed,
     ModelRequested,
     ModelResponded,
@@ -39,6 +40,7 @@ AnyEvent: TypeAlias = Annotated[
     | ModelRequested
     | ModelResponded
     | ModelFailed
+    | ContextReduced
     | AnswerRejected
     | CallDecided
     | ApprovalRequested

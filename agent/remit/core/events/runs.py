@@ -47,6 +47,17 @@ Money: TypeAlias = Annotated[
 ]
 
 
+class ContextLimits(FrozenModel):
+    """Records how much the model of a run reads, in bytes of JSON text.
+
+    `limit` is the most for a whole conversation with the tools offered; None: as much as the model accepts. `result` is the most for
+    one result, if the agent has the action `remit.read_result`, by which it can read the rest.
+    """
+
+    limit: int | None = None
+    result: int = 16 * 1024
+
+
 class RunStarted(Event):
     """Records that a run starts, for whom, and under which rules. `by` is who started it.
 
@@ -74,6 +85,7 @@ class RunStarted(Event):
     version: str
     content: Content = "complete"
     scope: Scope | None = None
+    context: ContextLimits = ContextLimits()
     shrunk_from: str = ""
 
     def is_requested_by(self, other: Principal) -> bool:
@@ -198,6 +210,29 @@ class ModelFailed(Event):
     model: str = ""
     passing: bool = False
     again_at: int | None = None
+
+
+class ContextReduced(Event):
+    """Records that the model reads less of the conversation from here on, because it was too long.
+
+    `cause` is "limit" for the limit in agent.toml, or "overflow" if the model refused the conversation with `message`. The turns
+    before the step `before` are left out, and their calls are listed instead; of a result the model reads at most `result` bytes,
+    None: all of it. `input_bytes` was the size of the conversation. `count` counts the reductions of the run from 1;
+    `attempt` is that of the request.
+    """
+
+    type: Literal["context.reduced"] = "context.reduced"
+    step: int
+    count: int
+    cause: Literal["limit", "overflow"]
+    before: int
+    result: int | None
+    input_bytes: int
+    message: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"context.reduced/{self.count}"
 
 
 class AnswerRejected(Event):

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final, TypeAlias
 
+from remit.broker import landed_of
 from remit.core import Decision, Error, Failed, Json, Landed, ProposedCall, Repair, Result, Succeeded
 from remit.core.events import (
     AnswerRejected,
@@ -21,6 +22,7 @@ from remit.core.events import (
     AttemptEnded,
     CallAnswered,
     CallDecided,
+    ContextReduced,
     Deviation,
     EffectSettled,
     ModelFailed,
@@ -142,18 +144,8 @@ class CallTimeline:
     @property
     def landed(self) -> Landed:
         """Whether the call's effect landed. An attempt without a recorded end may have landed."""
-        # A person or a probe decides only what the attempts leave open: a successful attempt has landed.
-        done = any(attempt.ended is not None and attempt.ended.code is None for attempt in self.attempts)
-        if self.settled is not None and self.settled.landed != "unknown" and not done:
-            return self.settled.landed
-        if any(attempt.ended is None for attempt in self.attempts):
-            return "none" if self.effect == "read" else "unknown"
-        # The worst case of all attempts counts: one that landed, then one that may have landed.
-        states = [attempt.ended.landed for attempt in self.attempts if attempt.ended is not None]
-        for state in ("landed", "unknown", "not_landed"):
-            if state in states:
-                return state
-        return "none"
+        ended = [attempt.ended for attempt in self.attempts]
+        return landed_of(ended, self.settled, reads=self.effect == "read")
 
 
 @dataclass
@@ -203,6 +195,7 @@ class Timeline:
     finished: RunFinished | None = None
     resumed: list[RunResumed] = field(default_factory=list[RunResumed])
     edits: list[PolicyChanged] = field(default_factory=list[PolicyChanged])
+    reduced: list[ContextReduced] = field(default_factory=list[ContextReduced])
     waited: int = 0
     steps_back: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     thinking: int | None = None
@@ -368,6 +361,8 @@ class _TimelineBuilder:
                 timeline.resumed.append(event)
             case PolicyChanged() as event:
                 timeline.edits.append(event)
+            case ContextReduced() as event:
+                timeline.reduced.append(event)
             case RunFinished() as event:
                 timeline.finished, timeline.model_wait = event, None
             case ModelRequested() as event:

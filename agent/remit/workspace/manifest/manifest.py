@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
+from typing import Literal
 
 from pydantic import Field
 
@@ -93,7 +94,7 @@ class Manifest(FrozenModel):
     """A tool as its author declares it.
 
     `hosts`, `ranges`, `credentials`, `exposed`, `env` and `programs` are available to every call. `read` and `write` (patterns of
-    files), `stores` and `url_hosts` are the most that the resources of one call may be. `digest` covers the parsed file, so
+    files), `stores` and `url_hosts` are the most that the resources of one call may be. The source "built-in" is Remit itself. `digest` covers the parsed file, so
     comments and layout do not change it.
     """
 
@@ -101,7 +102,7 @@ class Manifest(FrozenModel):
     version: str
     owner: str
     summary: str
-    source: Source
+    source: Source | Literal["built-in"]
     host: str = ""
     trust: Trust = "pinned"
     hosts: tuple[str, ...] = ()

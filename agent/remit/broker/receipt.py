@@ -1,0 +1,116 @@
+"""The receipt of a run, folded from its events: the model has no part in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from remit.core import Approver, CallOutcome, Failed, Landed, ReceiptItem, Result
+from remit.core.events import (
+    AnyEvent,
+    ApprovalGranted,
+    ApprovalRejected,
+    ApprovalRevoked,
+    ApprovalVoided,
+    AttemptBegun,
+    AttemptEnded,
+    CallAnswered,
+    CallDecided,
+    EffectSettled,
+    ModelResponded,
+)
+
+
+def receipt_of(events: Iterable[AnyEvent]) -> tuple[ReceiptItem, ...]:
+    """What the broker saw of each call of the model, in the order of the calls; look-ups that Remit makes itself are left out."""
+    calls: dict[tuple[int | None, int | None], _CallRecord] = {}
+    internal: set[int] = set()
+    for event in events:
+        if isinstance(event, ModelResponded):
+            internal.update({event.step} if event.internal else ())
+        elif isinstance(event, CallDecided):
+            if event.step not in internal:
+                calls.setdefault((event.step, event.index), _CallRecord(decided=event)).decided = event
+        elif (call := calls.get((event.step, event.index))) is not None:
+            call.add(event)
+    return tuple(calls[place].item() for place in sorted(calls, key=_order))
+
+
+def landed_of(attempts: Sequence[AttemptEnded | None], settled: EffectSettled | None, *, reads: bool) -> Landed:
+    """Whether the effect of a call landed.
+
+    `attempts` are the ends of its attempts, None for one without a recorded end, which may have landed. `settled` is the latest
+    statement of its outcome. `reads` is True for a call that changes nothing.
+    """
+    # A person or a probe decides only what the attempts leave open: a successful attempt has landed.
+    done = any(ended is not None and ended.code is None for ended in attempts)
+    if settled is not None and settled.landed != "unknown" and not done:
+        return settled.landed
+    if None in attempts:
+        return "none" if reads else "unknown"
+    # The worst case of all attempts counts: one that landed, then one that may have landed.
+    states = {ended.landed for ended in attempts if ended is not None}
+    return next((state for state in ("landed", "unknown", "not_landed") if state in states), "none")
+
+
+@dataclass
+class _CallRecord:
+    """The events of one call that its receipt reads."""
+
+    decided: CallDecided
+    answers: dict[str, ApprovalGranted | ApprovalRejected | ApprovalRevoked | ApprovalVoided] = field(
+        default_factory=dict[str, ApprovalGranted | ApprovalRejected | ApprovalRevoked | ApprovalVoided]
+    )
+    attempts: dict[int | None, AttemptEnded | None] = field(default_factory=dict[int | None, AttemptEnded | None])
+    settled: EffectSettled | None = None
+    result: Result | None = None
+
+    def add(self, event: AnyEvent) -> None:
+        match event:
+            case ApprovalGranted() | ApprovalRejected() | ApprovalRevoked() | ApprovalVoided():
+                self.answers[event.approver] = event
+            case AttemptBegun():
+                self.attempts[event.attempt] = None
+            case AttemptEnded():
+                self.attempts[event.attempt] = event
+            case EffectSettled():
+                self.settled = event
+            case CallAnswered():
+                self.result = event.result
+            case _:
+                pass
+
+    def item(self) -> ReceiptItem:
+        call = self.decided.call
+        reads = call is None or call.effect == "read"
+        landed = landed_of(tuple(self.attempts.values()), self.settled, reads=reads)
+        return ReceiptItem(
+            call=f"{self.decided.step}.{self.decided.index}",
+            action=self.decided.proposed.action if call is None else call.action,
+            resources=() if call is None else tuple(dict.fromkeys(touch.resource for touch in call.touches)),
+            outcome=self._outcome(landed),
+            landed=landed,
+            code=self.result.error.code if isinstance(self.result, Failed) else None,
+            approved_by=tuple(
+                Approver(subject=answer.approver, role=answer.role)
+                for answer in self.answers.values()
+                if isinstance(answer, ApprovalGranted)
+            ),
+            settled_by="" if self.settled is None or self.settled.landed == "unknown" else self.settled.source,
+        )
+
+    def _outcome(self, landed: Landed) -> CallOutcome:
+        if landed == "landed":
+            return "done"
+        if landed == "unknown":
+            return "unknown"
+        if self.result is None:
+            return "waiting"
+        if not isinstance(self.result, Failed):
+            return "done"
+        return "refused" if self.result.refused else "failed"
+
+
+def _order(place: tuple[int | None, int | None]) -> tuple[int, int]:
+    step, index = place
+    return step or 0, index or 0
