@@ -207,7 +207,7 @@ class Conversation:
 
 def _body(message: Message) -> bytes:
     # Without the state of a provider the digest is that of the versions before, which did not keep it.
-    left_out = set() if message.provider_state else {"provider_state"}
+    left_out: set[str] = set() if message.provider_state else {"provider_state"}
     return canonical_json(message.model_dump(mode="json", exclude=left_out))
 
 

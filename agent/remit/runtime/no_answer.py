@@ -10,6 +10,7 @@ from typing import Final
 from remit.core import ENDED, ToolSpec
 from remit.core.events import ModelResponded
 from remit.core.parsing import hidden_character, load_json
+from remit.runtime.models.wire.event_stream import is_array, is_object
 
 TRIES: Final = 2  # how often the model is asked again, unless `agent.toml` says it under [answer]
 
@@ -76,9 +77,9 @@ def _bare_call(text: str, names: set[str]) -> str | None:
         value = load_json(plain)
     except ValueError:
         return None
-    for item in value if isinstance(value, list) and value else [value]:
-        call = item.get("function", item) if isinstance(item, dict) else None
-        if not isinstance(call, dict) or not any(name in call for name in _ARGUMENTS):
+    for item in value if is_array(value) and value else [value]:
+        call = item.get("function", item) if is_object(item) else None
+        if not is_object(call) or not any(name in call for name in _ARGUMENTS):
             return None
         if (name := _offered(str(call.get("name", "")), names)) is not None:
             return name

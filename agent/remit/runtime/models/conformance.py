@@ -13,6 +13,7 @@ from remit.core.parsing import load_json
 from remit.runtime.models.selection import open_model
 from remit.runtime.models.shapes import ACTION, SHAPES, TEXT, Shape
 from remit.runtime.models.wire.chat_completions import ChatCompletionsModel
+from remit.runtime.models.wire.event_stream import is_object
 from remit.runtime.models.wire.played import Played
 
 UNICODE: Final = "Grüße, 世界, 🌍"
@@ -177,7 +178,7 @@ def _object(call: ProposedCall) -> object:
 
 def _argument(call: ProposedCall, name: str) -> object:
     value = _object(call)
-    return value.get(name) if isinstance(value, dict) else None
+    return value.get(name) if is_object(value) else None
 
 
 def _shown(turn: ModelTurn) -> str:

@@ -72,7 +72,7 @@ class SentState:
                 state = read_json(text.encode())
             except ValueError:
                 state = None  # a secret was replaced in it, or it was omitted
-        own = state if is_object(state) and state.get("model") == model else {}
+        own: Mapping[str, Json] = state if is_object(state) and state.get("model") == model else {}
         self.message: Mapping[str, Json] = _object(own.get("message"))
         self._calls: Mapping[str, Json] = _object(own.get("calls"))
 

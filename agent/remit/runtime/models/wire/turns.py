@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from remit.core import Json, ModelError, ModelTurn, ProposedCall
 from remit.core.events import Deviation, Usage
+from remit.runtime.models.wire.event_stream import is_object
 
 SILENCE_S: Final = 120.0  # seconds without a byte from the provider
 TURN_S: Final = 600.0  # seconds for one whole turn; reasoning models think for minutes
@@ -34,7 +35,7 @@ def finish_of(metadata: Mapping[str, Any]) -> str:
         reason = "stop"
     elif not reason and metadata.get("status") == "incomplete":
         details: Any = metadata.get("incomplete_details")
-        reason = details.get("reason") if isinstance(details, dict) else None
+        reason = details.get("reason") if is_object(details) else None
         reason = reason or "length"
     word = str(reason)[:64].lower() if reason else ""
     return _FINISH.get(word, word)
