@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 
-from remit.broker.repairs import read_arguments, repaired_name
 from remit.core import Listing, RemitError, ResourceAccess
 from remit.core.parsing import (
     Mismatch,
@@ -79,6 +78,7 @@ from remit.sandbox.egress.errors import Blocked
 from remit.sandbox.egress.requests import parse_authority, parse_head, tokens
 from remit.sandbox.egress.response_scrubber import Scrubber
 from remit.workspace.answer_contract import AnswerContract
+from remit.workspace.manifest.repairs import read_arguments, repaired_name
 
 SMALLEST = 2_000  # characters
 LARGEST = 32_000
@@ -264,7 +264,7 @@ ROWS: Mapping[str, Row] = {
         lambda n: ["a " * (n // 2) + "!"],
         lambda n: [f"v{k % 50}" for k in range(n // 4)],
     ),
-    "broker.repairs:read_arguments": of(
+    "workspace.manifest.repairs:read_arguments": of(
         lambda text: tried(read, text),
         *JSONS,
         lambda n: json.dumps({"of": json.dumps(levels(n))}),
@@ -272,7 +272,7 @@ ROWS: Mapping[str, Row] = {
         lambda n: json.dumps({"rows": [{"a": None}] * (n // 12)}),
         lambda n: json.dumps({"rows": ["[1]"] * (n // 8)}),
     ),
-    "broker.repairs:repaired_name": of(
+    "workspace.manifest.repairs:repaired_name": of(
         lambda text: repaired_name(text, ("files.read",), repair=True),
         "a",
         " ",
@@ -473,7 +473,7 @@ INSIDE: Mapping[str, str] = {
 
 PACKAGES = ("core.parsing", "guardrails")
 MODULES = (
-    "broker.repairs",
+    "workspace.manifest.repairs",
     "sandbox.egress.client_hello",
     "sandbox.egress.requests",
     "sandbox.egress.response_scrubber",

@@ -83,8 +83,10 @@ def test_a_turn_beyond_a_tier_pays_the_tier_for_all_of_its_tokens_and_the_sum_of
 def test_limited_money_without_a_price_of_the_agents_model_is_reported(
     clerk: Callable[..., Path], options: dict[str, str]
 ) -> None:
+    clerk([DONE])  # its tool is pinned in a workspace that loads
+    folder = clerk([DONE], model="openai:gpt-5", **options)
     with pytest.raises(WorkspaceError) as found:
-        open_session(clerk([DONE], model="openai:gpt-5", **options))
+        open_session(folder)
     (problem,) = found.value.problems
     assert problem.file == "agent/clerk/agent.toml"
     assert "policies/prices.toml has no price of its model 'openai:gpt-5'" in problem.what

@@ -22,7 +22,6 @@ from remit.broker.context import counted_grants
 from remit.broker.decisions import Decider
 from remit.broker.execution import Execution, refusal_result
 from remit.broker.ports import ExecutionPorts
-from remit.broker.repairs import read_arguments, repaired_name
 from remit.core import (
     UNDECODED,
     Call,
@@ -51,7 +50,7 @@ from remit.guardrails import Sanitizer, directory_entries, repeated_names
 from remit.journal import Record, retry_key
 from remit.policy import Evaluated
 from remit.workspace import Agent, Measure, Workspace
-from remit.workspace.manifest import resolve
+from remit.workspace.manifest import read_arguments, repaired_name, resolve
 
 _Read: TypeAlias = tuple[dict[str, Json], tuple[Repair, ...]]  # arguments, and how they were repaired
 

@@ -50,7 +50,11 @@ def landed_of(attempts: Sequence[AttemptEnded | None], settled: EffectSettled | 
         return "none" if reads else "unknown"
     # The worst case of all attempts counts: one that landed, then one that may have landed.
     states = {ended.landed for ended in attempts if ended is not None}
-    return next((state for state in ("landed", "unknown", "not_landed") if state in states), "none")
+    worst: tuple[Landed, ...] = ("landed", "unknown", "not_landed")
+    for state in worst:
+        if state in states:
+            return state
+    return "none"
 
 
 @dataclass

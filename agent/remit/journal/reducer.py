@@ -256,7 +256,12 @@ def _answered(state: RunState, event: CallAnswered) -> RunState:
         case Failed() as result:
             read = event.labels if event.step > state.internal else ()  # as in `_attempted`
             state = _failed(_labelled(replace(state, **changes), read), event.step, call, result)
-    if call is not None and call.doubtful:
+    return state if call is None else _doubted(state, event, call)
+
+
+def _doubted(state: RunState, event: CallAnswered, call: OpenCall) -> RunState:
+    """Note an effect of unknown outcome, or settle those of the same idempotency key."""
+    if call.doubtful:
         doubt = InDoubtEffect(
             step=event.step,
             index=event.index,
@@ -266,7 +271,7 @@ def _answered(state: RunState, event: CallAnswered) -> RunState:
             idempotency_key=call.idempotency_key,
         )
         state = replace(state, doubts=(*state.doubts, doubt))
-    elif call is not None and event.result.ok and state.doubts:  # a success under the same idempotency key settles it
+    elif event.result.ok and state.doubts:  # a success under the same idempotency key settles it
         key = call.idempotency_key
         doubts = tuple(item for item in state.doubts if not item.idempotency_key or item.idempotency_key != key)
         state = replace(state, doubts=doubts)

@@ -183,7 +183,7 @@ class LangChainModel:
 def _answer_of(error: Exception) -> tuple[Mapping[str, str], bytes]:
     """The headers and the body of the answer that a library turned into an exception."""
     response = getattr(error, "response", None)
-    headers: object = getattr(response, "headers", None)
+    headers = getattr(response, "headers", None)
     try:
         text = getattr(response, "text", None)
     except Exception:  # noqa: BLE001 - a library may not have read the body
@@ -194,7 +194,7 @@ def _answer_of(error: Exception) -> tuple[Mapping[str, str], bytes]:
             text = body if isinstance(body, str) else json.dumps(body) if body else str(error)
         except (TypeError, ValueError):
             text = str(error)
-    given: Mapping[object, object] = cast("Mapping[object, object]", headers) if isinstance(headers, Mapping) else {}
+    given = cast("Mapping[object, object]", headers if isinstance(headers, Mapping) else {})
     known = {str(name): str(value) for name, value in given.items()}
     return known, text.encode("utf-8", "replace")
 

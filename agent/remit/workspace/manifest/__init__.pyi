@@ -13,6 +13,7 @@ from .manifest import (
     pin,
 )
 from .pins import LOCK, check_schemas, write_lock
+from .repairs import read_arguments, repaired_name
 from .resolution import check_output, command_schema, fill_argv, resolve
 from .schema import ManifestTable, rules
 from .touches import Template
@@ -38,6 +39,8 @@ __all__ = [
     "is_code",
     "named_arguments",
     "pin",
+    "read_arguments",
+    "repaired_name",
     "resolve",
     "rules",
     "write_lock",

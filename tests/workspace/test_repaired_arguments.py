@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, create_model
 
-from remit.broker.repairs import read_arguments, repaired_name
 from remit.core.calls import Repair
 from remit.core.errors import Refusal
 from remit.core.parsing import closed
+from remit.workspace.manifest import read_arguments, repaired_name
 
 ACTIONS = ("files.read", "files.write", "tools.list", "sql.query")
 
