@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from remit.broker.host import decode_for_host, load_host, run_function
-from remit.broker.outcome import AttemptOutcome, ProbeOutcome, landed, result_refusal
+from remit.broker.ports import AttemptOutcome, ProbeOutcome, landed, result_refusal
 from remit.core import (
     Access,
     Call,

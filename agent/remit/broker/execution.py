@@ -16,8 +16,7 @@ from typing import Final
 from remit.broker import budgets, effects, retries
 from remit.broker.attempts import DecodedCall, ToolExecutor
 from remit.broker.host import ResultReader
-from remit.broker.outcome import AttemptOutcome, landed
-from remit.broker.ports import ExecutionPorts
+from remit.broker.ports import AttemptOutcome, ExecutionPorts, landed
 from remit.core import (
     NEXT_STEPS,
     READ_RESULT,

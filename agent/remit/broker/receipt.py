@@ -51,7 +51,10 @@ def landed_of(attempts: Sequence[AttemptEnded | None], settled: EffectSettled | 
     # The worst case of all attempts counts: one that landed, then one that may have landed.
     states = {ended.landed for ended in attempts if ended is not None}
     worst: tuple[Landed, ...] = ("landed", "unknown", "not_landed")
-    return next((state for state in worst if state in states), "none")
+    for state in worst:
+        if state in states:
+            return state
+    return "none"
 
 
 @dataclass

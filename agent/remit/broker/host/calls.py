@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, cast
 
 from remit.broker.host.tools import Hosted
-from remit.broker.outcome import AttemptOutcome, landed, result_refusal
+from remit.broker.ports import AttemptOutcome, landed, result_refusal
 from remit.core import Call, Code, Json, ReachedLimit, Refusal, ResourceUsage
 from remit.sandbox import (
     DECODE_SECONDS,

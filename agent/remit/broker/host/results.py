@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from remit.broker.outcome import AttemptOutcome, ProbeOutcome
+from remit.broker.ports import AttemptOutcome, ProbeOutcome
 from remit.core import Call, Confinement, ResourceUsage, Succeeded, page_of, result_message, result_text
 from remit.core.events import AttemptEnded, CallAnswered
 from remit.core.parsing import canonical_json, digest

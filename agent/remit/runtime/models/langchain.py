@@ -194,7 +194,7 @@ def _answer_of(error: Exception) -> tuple[Mapping[str, str], bytes]:
             text = body if isinstance(body, str) else json.dumps(body) if body else str(error)
         except (TypeError, ValueError):
             text = str(error)
-    given = cast("Mapping[object, object]", headers) if isinstance(headers, Mapping) else {}
+    given = cast("Mapping[object, object]", headers if isinstance(headers, Mapping) else {})
     known = {str(name): str(value) for name, value in given.items()}
     return known, text.encode("utf-8", "replace")
 
