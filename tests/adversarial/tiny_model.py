@@ -112,10 +112,10 @@ def served(folder: Path) -> Iterator[str]:
             process.terminate()
 
 
-def set_agent(root: Path, address: str, seed: int) -> None:
-    """Let the example agent ask that model, with settings that bound what one turn takes."""
+def set_agent(root: Path, example: str, address: str, seed: int) -> None:
+    """Let the agent of that agent.toml ask the model, with settings that bound what one turn takes."""
     file = root / "agent/triage/agent.toml"
-    text = re.sub(r"(?m)^(?:model|base_url) = .*\n", "", file.read_text()).partition("[budget]")[0]
+    text = re.sub(r"(?m)^model = .*\n", "", example).partition("[budget]")[0]
     settings = f"[model_settings]\ntemperature = 0.8\nmax_tokens = 160\nseed = {seed}\n"
     budget = '[budget]\nsteps = 4\ncalls = 20\nwall = "9m"\nmoney = 5\n'
     file.write_text(f'model = "{MODEL}"\nbase_url = "{address}"\n{text}{settings}{budget}')
@@ -186,11 +186,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as made, served(folder) as address:
         root = Path(made)
         write_starter(root)
+        example = (root / "agent/triage/agent.toml").read_text()
         for number in range(options.runs):
             if time.monotonic() > until:
                 break
             seed, task = choose.randrange(2**31), TASKS[number % len(TASKS)]
-            set_agent(root, address, seed)
+            set_agent(root, example, address, seed)
             began = time.monotonic()
             records, problems, outcome = play(root, task)
             add(counts, records, outcome)

@@ -66,7 +66,10 @@ def look(name: str) -> ModelTurn:
 
 def size_of(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> int:
     """The bytes that this model gets, counted without the code under test."""
-    sent = [item.model_dump(mode="json") for item in (*messages, *tools)]
+    sent = [
+        item.model_dump(mode="json", exclude=None if getattr(item, "provider_state", "") else {"provider_state"})
+        for item in (*messages, *tools)
+    ]
     return len(json.dumps(sent, ensure_ascii=False, separators=(",", ":")).encode())
 
 

@@ -201,7 +201,7 @@ class Conversation:
         for message in messages:
             body = _body(message)
             self._digest = hashlib.sha256(self._digest.encode() + body).hexdigest()
-            self._bytes += len(body)
+            self._bytes += len(body) + 1
             self._messages.append(message)
 
 
@@ -212,4 +212,4 @@ def _body(message: Message) -> bytes:
 
 
 def _bytes_of(message: Message) -> int:
-    return len(_body(message))
+    return len(_body(message)) + 1  # a comma follows it in the list that is sent

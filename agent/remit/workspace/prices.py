@@ -43,7 +43,7 @@ class PriceTable(TomlTable):
         default=None,
         description="Where the prices are from; `remit prices sync` writes again what it has written itself",
     )
-    note: Summary | None = Field(default=None, description="One line for whoever reviews the prices")
+    note: Summary | None = Field(default=None, description="One line for the person who reviews the prices")
     input: _Price = Field(description="A million tokens that the model reads")
     output: _Price = Field(description="A million tokens that the model writes")
     cache_read: _Price | None = Field(
