@@ -394,6 +394,7 @@ ROWS: Mapping[str, Row] = {
         lambda n: [f"a{k}@b.co" for k in range(n // 9)],
     ),
     "guardrails.redaction:Redactor.text": of(lambda text: redactor(SECRET).text(text), *HOSTILE, *KNOWN),
+    "guardrails.redaction:Redactor.known": of(lambda text: redactor(SECRET).known(text), *HOSTILE, *KNOWN),
     "guardrails.redaction:Redactor.json_text": of(
         lambda text: redactor(SECRET).json_text(text), *JSONS, *FEW, lambda n: json.dumps(escaped(n))
     ),
@@ -407,6 +408,7 @@ ROWS: Mapping[str, Row] = {
     "guardrails.sanitizer:with_visible_characters": of(with_visible_characters, "a", "\u202e", "\U000e0041"),
     "guardrails.sanitizer:valid": of(valid, "a", "\ud800"),
     "guardrails.sanitizer:Sanitizer.text": of(lambda text: sanitizer(PHRASE).text(text), *FEW, "\u202e"),
+    "guardrails.sanitizer:Sanitizer.provider_state": of(lambda text: sanitizer(PHRASE).provider_state(text), *FEW),
     "guardrails.sanitizer:Sanitizer.answer": of(lambda text: sanitizer(BLOCKED).answer(text), *FEW),
     "guardrails.sanitizer:Sanitizer.json": of(lambda value: sanitizer(PHRASE).json(value), strings, levels, *FEW),
     "guardrails.sanitizer:Sanitizer.blocked": of(
@@ -462,6 +464,7 @@ INSIDE: Mapping[str, str] = {
     "guardrails.secrets:check_value": "takes what an operator types",
     "guardrails.sanitizer:AlreadySanitized.text": "changes nothing",
     "guardrails.sanitizer:AlreadySanitized.answer": "changes nothing",
+    "guardrails.sanitizer:AlreadySanitized.provider_state": "changes nothing",
     "guardrails.sanitizer:AlreadySanitized.json": "changes nothing",
     "guardrails.sanitizer:AlreadySanitized.arguments": "changes nothing",
     "sandbox.egress.requests:Head.all": "looks through at most 100 fields",

@@ -281,7 +281,9 @@ def test_every_metric_is_in_the_reference_with_its_attributes() -> None:
         "agent",
         "action",
         "code",
+        "model",
         "outcome",
+        "passing",
     }
 
 

@@ -22,7 +22,7 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
     "the name of a person, an account, a role, a run, an agent, a tool, an action or a model": (
         "account", "approver", "granted", "issuer", "subject", "roles", "session", "tenant", "role",
         "widen", "run", "tool", "scope", "agent", "user", "probe",
-        "action", "actions", "model", "response_model", "version", "env", "folder", "shrunk_from", "proposed.name",
+        "action", "actions", "model", "RunStarted.fallbacks", "response_model", "version", "env", "folder", "shrunk_from", "proposed.name",
         "proposed.id", "proposed_calls.name", "proposed_calls.id", "ModelResponded.finish",
     ),
     "the name of a resource": (
@@ -31,6 +31,10 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
     ),
     "a label, a declared error or an amount of a limit": (
         "labels", "labels_removed", "AttemptEnded.error", "BudgetSpent.amounts", "BudgetSpent.windows",
+    ),
+    "a setting of the model in agent.toml, the price of a turn, or the place of a repair by names of the schema": (
+        "ModelRequested.settings.extra", "ModelRequested.settings.reasoning_effort", "ModelRequested.settings.stop",
+        "ModelResponded.cost", "CallDecided.repairs.at",
     ),
     "a rule, and what Remit says of it": (
         "file", "note", "text", "rules", "CallDecided.decision.message", "next_step", "for_model.message",

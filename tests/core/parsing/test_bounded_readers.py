@@ -201,6 +201,8 @@ ALLOWED = {
     "remit/journal/storage/sealed.py": "a part of bounded length that the journal wrote; ValueError becomes RunEnded",
     "remit/workspace/files.py": "a tool's own code, which is hashed and not parsed",
     "remit/guardrails/redaction.py": "a text that was read before; ValueError and RecursionError make it plain text",
+    "remit/runtime/models/langchain.py": "arguments of a call, which sent_messages has read a moment before",
+    "remit/runtime/models/wire/event_stream.py": "an answer of bounded size, whose repeated members must be kept; ValueError ends the turn",
     "remit/tools/cases.py": "what a case's tool wrote, compared with the text that the case expects",
 }
 
