@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from adversarial.mutations.row import brokered, never, replaced
 from remit.broker import (
-    broker,
     budgets,
     circuit_breaker,
     context,
@@ -23,6 +22,7 @@ from remit.broker.decisions import Decider
 from remit.broker.host import calls as host_calls
 from remit.core.calls import Call, Decision
 from remit.core.events import CallDecided
+from remit.workspace.manifest import repairs
 
 LOST: Final = effects.lost_attempt
 
@@ -112,7 +112,7 @@ ROWS: Final = (
     ),
     brokered(
         "arguments are parsed strictly",
-        replaced(broker, "parse_arguments", lenient),
+        replaced(repairs, "parse_arguments", lenient),
         threats="E6",
         tests=("broker/test_broker.py::test_arguments_that_are_not_exact_are_refused_and_never_repeated",),
     ),

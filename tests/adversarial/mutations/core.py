@@ -15,15 +15,16 @@ from remit.core.calls import ProposedCall, Subjects
 from remit.core.parsing import bounded_readers, exact_json, hidden_characters, json_schema, json_validation, urls
 
 
-def forgetful_union(self: Any, branches: Any, value: Any, path: Any, *, exactly_one: bool) -> None:
-    self._matched(branches, value, path, exactly_one=exactly_one)
+def forgetful_definition(self: Any, reference: str, value: Any, path: Any) -> None:
+    """A definition is checked again for each branch that names it."""
+    self.value(json_schema.resolved(self._root, reference), value, path)
 
 
-MATCHED: Final = json_validation._Check._matched
+UNION: Final = json_validation._Check._union
 
 
-def any_branch(self: Any, branches: Any, value: Any, path: Any, *, exactly_one: bool) -> Any:
-    return MATCHED(self, branches, value, path, exactly_one=False)
+def any_branch(self: Any, branches: Any, value: Any, path: Any, *, exactly_one: bool) -> None:
+    UNION(self, branches, value, path, exactly_one=False)
 
 
 class Backtracking:
@@ -99,12 +100,12 @@ ROWS: Final = (
     ),
     brokered(
         "nested unions are validated once",
-        replaced(json_validation._Check, "_union", forgetful_union),
+        replaced(json_validation._Check, "_referred", forgetful_definition),
         tests=("adversarial/test_own_budget.py::test_a_union_in_a_union_takes_time_in_proportion_to_its_levels",),
     ),
     brokered(
         "oneOf needs exactly one matching branch",
-        replaced(json_validation._Check, "_matched", any_branch),
+        replaced(json_validation._Check, "_union", any_branch),
         tests=("adversarial/test_own_budget.py::test_keywords_mean_what_json_schema_says",),
     ),
     brokered(
