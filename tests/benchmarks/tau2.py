@@ -486,7 +486,9 @@ class ScriptedAgent:
                     name=f"{one.tool or self.domain}__{one.step.name}", arguments=json.dumps(dict(one.step.args))
                 )
             )
-        return ModelTurn(text="", proposed_calls=tuple(asks), finish="tool_calls" if asks else "stop")
+        return ModelTurn(
+            text="" if asks else "done", proposed_calls=tuple(asks), finish="tool_calls" if asks else "stop"
+        )
 
 
 def turns_of(task: Task, own: Customer, swaps: Swaps) -> list[list[Asked]]:

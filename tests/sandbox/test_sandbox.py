@@ -580,6 +580,7 @@ def test_the_command_line_is_exactly_this() -> None:
         *("--ro-bind", "/remit/sandbox/scratch_folders.py", "/remit/scratch_folders.py"),
         *("--ro-bind", "/remit/sandbox/onecall.py", "/remit/onecall.py"),
         *("--ro-bind", "/remit/sandbox/outlet.py", "/remit/outlet.py"),
+        *("--ro-bind", "/remit/sandbox/conformance.py", "/remit/conformance.py"),
         *("--ro-bind", "/remit/sandbox/decoding.py", "/remit/decoding.py"),
         *("--ro-bind", "/remit/sandbox/serving.py", "/remit/serving.py"),
         *("--ro-bind", "/remit/sandbox/watch.py", "/remit/watch.py"),

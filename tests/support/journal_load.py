@@ -114,7 +114,12 @@ class Looks:
         arguments = json.dumps({"name": f"a{step}"})
         proposed = (ProposedCall(name="ledger__look", arguments=arguments),) if step < self._steps else ()
         usage = Usage(input_tokens=9, output_tokens=9)
-        return ModelTurn(text="", proposed_calls=proposed, finish="tool_calls" if proposed else "stop", usage=usage)
+        return ModelTurn(
+            text="" if proposed else "done",
+            proposed_calls=proposed,
+            finish="tool_calls" if proposed else "stop",
+            usage=usage,
+        )
 
 
 async def look(opened: WorkspaceSession, steps: int) -> None:

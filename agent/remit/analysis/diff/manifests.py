@@ -350,7 +350,7 @@ ACTION: Final[FieldTable] = {
     "run": _command,
 }
 AGENT: Final[FieldTable] = {
-    **dict.fromkeys(("name", "summary", "prompt", "model_settings"), "neutral"),
+    **dict.fromkeys(("name", "summary", "prompt", "model_settings", "context"), "neutral"),
     "budget": "neutral",  # in a table of its own
     "actions": "requests",
     "models": _models,
