@@ -195,9 +195,9 @@ def test_each_further_failure_is_waited_twice_as_long_and_an_answer_starts_again
 # -- over HTTP ---------------------------------------------------------------------------------------------------------
 
 
-def served(clerk: Clerk, address: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+def served(clerk: Clerk, address: str, monkeypatch: pytest.MonkeyPatch, *, budget: str = "") -> Path:
     monkeypatch.setenv("OPENAI_API_KEY", "any")
-    folder = clerk([])
+    folder = clerk([], budget=budget)
     agent = folder / "agent/clerk/agent.toml"
     named = f'model = "openai:any"\nbase_url = "{address}"'
     agent.write_text(agent.read_text().replace('model = "script:script.yaml"', named))
@@ -359,9 +359,7 @@ def test_a_paused_run_says_until_when_it_waits_and_how_to_go_on(
     clerk: Clerk, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with BackLater(replies(PAID), failure=OUTAGES["503"], seconds=3600.0) as server:
-        folder = served(clerk, server.base_url, monkeypatch)
-        agent = folder / "agent/clerk/agent.toml"
-        agent.write_text(agent.read_text().replace("[budget]", '[budget]\nmodel_wait = "1ms"'))
+        folder = served(clerk, server.base_url, monkeypatch, budget='model_wait = "1ms"')
         result = command(folder, "run", "clerk", "pay ann")
         assert result.code == 1
         assert "paused" in result.out
@@ -377,9 +375,7 @@ def test_a_program_reads_that_a_run_waits_for_its_model(
     clerk: Clerk, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with BackLater(replies(PAID), failure=OUTAGES["503"], seconds=3600.0) as server:
-        folder = served(clerk, server.base_url, monkeypatch)
-        agent = folder / "agent/clerk/agent.toml"
-        agent.write_text(agent.read_text().replace("[budget]", '[budget]\nmodel_wait = "1ms"'))
+        folder = served(clerk, server.base_url, monkeypatch, budget='model_wait = "1ms"')
         paused = command(folder, "run", "clerk", "pay ann", "--json")
     assert (paused.code, paused.json["outcome"], paused.json["held"]) == (1, "waiting: model", None)
     assert paused.json["model_wait"]["model"] == "openai:any"

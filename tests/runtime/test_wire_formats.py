@@ -425,7 +425,7 @@ STATES: Final[dict[str, tuple[Answer, dict[str, Any], dict[str, Any]]]] = {
         },
         {},
     ),
-    "a member that nobody knows, in one document": (
+    "an unknown member, in one document": (
         document(whole(call(LOOK, ANN, id="a", seal={"n": [1, 2.5, None, True, "\ud83d\ude00 é"]}), proof="p" * 500)),
         {"proof": "p" * 500},
         {"seal": {"n": [1, 2.5, None, True, "😀 é"]}},

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Literal
+
+from support.model_server import ModelServer
 
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
@@ -44,32 +44,18 @@ class Reply:
 
 
 @dataclass
-class OpenAIServer:
-    """Serves on a free port of 127.0.0.1 while the context is open. Requests that are refused take no turn."""
+class OpenAIServer(ModelServer):
+    """Answers with the turns in order. Requests that are refused take no turn."""
 
     turns: Sequence[Reply]
     key: str | None = None  # the only key accepted; None accepts any
     model: str = "any-2026-11-01"
     requests: list[dict[str, Any]] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
-    base_url: str = ""
+    _played: int = field(default=0, init=False)
 
-    def __enter__(self) -> OpenAIServer:
-        self._played = 0
-        self._lock = threading.Lock()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"owner": self}))
-        self._http.daemon_threads = True
-        self.base_url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join(5)
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        return _Handler
 
     @property
     def played(self) -> int:

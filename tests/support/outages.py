@@ -47,10 +47,6 @@ class BackLater(OpenAIServer):
     failed_at: float = 0.0
     failures: int = 0
 
-    def __enter__(self) -> BackLater:
-        super().__enter__()
-        return self
-
     def next_turn(self) -> tuple[int, Reply] | None:
         if self.played == 0:
             return super().next_turn()

@@ -8,13 +8,13 @@ player.requests   # the bodies of the requests
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 from typing import Any, TypeAlias
+
+from support.model_server import ModelServer
 
 DONE = "data: [DONE]\n\n"
 
@@ -73,28 +73,15 @@ def says(text: str) -> Answer:
     return stream(delta(content=text), finish("stop"), DONE)
 
 
-class WirePlayer:
-    """Serves on a free port of 127.0.0.1 while the context is open. After the last turn, the last one is played again."""
+class WirePlayer(ModelServer):
+    """Plays the turns in order. After the last turn, the last one is played again."""
 
     def __init__(self, turns: Sequence[Turn]) -> None:
         self._turns = turns
-        self._lock = threading.Lock()
         self.requests: list[dict[str, Any]] = []
 
-    def __enter__(self) -> WirePlayer:
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"player": self}))
-        self._http.daemon_threads = True
-        self.base_url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join(5)
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        return _Handler
 
     def answer(self, body: dict[str, Any]) -> Answer:
         with self._lock:
@@ -104,7 +91,7 @@ class WirePlayer:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    player: WirePlayer
+    owner: WirePlayer
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
@@ -112,7 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Tests read results, not logs."""
 
     def do_POST(self) -> None:
-        answer = self.player.answer(json.loads(self.rfile.read(int(self.headers.get("content-length", 0)))))
+        answer = self.owner.answer(json.loads(self.rfile.read(int(self.headers.get("content-length", 0)))))
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)

@@ -52,7 +52,7 @@ _OVERFLOW = re.compile(
     r"|reduce the length of the (?:messages|prompt|input)|request too large|longer than the model's context",
     re.IGNORECASE,
 )
-# A quota that does not come back by waiting: somebody has to pay or to raise it.
+# A quota that does not return with time: its owner has to pay, or to raise it.
 _UNPAID: Final = frozenset(
     {"insufficient_quota", "billing_error", "billing_hard_limit_reached", "insufficient_credits"}
 )
