@@ -340,7 +340,11 @@ class ScriptedCalls:
             if step < len(self._turns)
             else ()
         )
-        return ModelTurn(text="", proposed_calls=proposed_calls, finish="tool_calls" if proposed_calls else "stop")
+        return ModelTurn(
+            text="" if proposed_calls else "all rows are done",
+            proposed_calls=proposed_calls,
+            finish="tool_calls" if proposed_calls else "stop",
+        )
 
 
 def hostile_texts() -> tuple[list[str], list[str]]:
