@@ -8,10 +8,12 @@ from .projections import CIRCUIT_STREAM, SHARED, WORKSPACE_RUN
 from .reducer import apply_event
 from .run_list import (
     EVERY_RUN,
+    EndedRun,
     RunQuery,
     approvals_in_state,
     count_approvals,
     count_runs,
+    ended_runs,
     find_run,
     last_completed,
     list_runs,
@@ -40,6 +42,7 @@ __all__ = [
     "Circuit",
     "Conversation",
     "Difference",
+    "EndedRun",
     "InDoubt",
     "InDoubtEffect",
     "Journal",
@@ -61,6 +64,7 @@ __all__ = [
     "count_runs",
     "delete_run",
     "effect_digest",
+    "ended_runs",
     "erase",
     "find_run",
     "forget_deleted",

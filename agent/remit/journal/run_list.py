@@ -43,6 +43,11 @@ _PRUNED: Final = Sql(
     .order_by(EVENT.c.key)
     .limit(5)
 )
+_ENDED: Final = Sql(
+    sa.select(RUN.c.run, RUN.c.agent, RUN.c.outcome, RUN.c.labels, RUN.c.ended)
+    .where(HAS_ENDED, RUN.c.ended < sa.bindparam("before"))
+    .order_by(RUN.c.ended.desc(), RUN.c.run.desc())
+)
 _LAST_GOOD: Final = Sql(
     sa.select(RUN)
     .where(
@@ -68,7 +73,7 @@ _COUNTED: Final = Sql(sa.select(sa.func.count()).select_from(APPROVAL).where(APP
 class RunQuery:
     """The conditions that listed runs meet; "", False and None are no condition.
 
-    `run` is a whole id; `agent` and `user` are whole subjects (`agent:triage`). `since` and `ended_before` are Unix nanoseconds.
+    `run` is a whole id; `agent` and `user` are whole subjects (`agent:triage`). `since` is Unix nanoseconds.
     """
 
     run: str = ""
@@ -80,7 +85,6 @@ class RunQuery:
     denied: bool = False
     in_doubt: bool = False
     since: int | None = None
-    ended_before: int | None = None
 
     @property
     def conditions(self) -> Sequence[sa.ColumnElement[bool]]:
@@ -91,8 +95,6 @@ class RunQuery:
         found += [condition for condition, asked in some.items() if asked]
         if self.since is not None:
             found.append(RUN.c.started >= self.since)
-        if self.ended_before is not None:
-            found += [HAS_ENDED, RUN.c.ended < self.ended_before]
         return found
 
 
@@ -100,23 +102,38 @@ EVERY_RUN: Final = RunQuery()
 
 
 def list_runs(journal: Journal, query: RunQuery = EVERY_RUN, *, page: int = PAGE) -> Iterator[RunSummary]:
-    """The runs that match, the latest first: by their start or, with `ended_before`, by their end.
-
-    Pages are read while the iterator goes on.
-    """
-    time_of = RUN.c.started if query.ended_before is None else RUN.c.ended
+    """The runs that match, the latest first. Pages are read while the iterator goes on."""
     last: tuple[int, str] | None = None
     while True:
         statement = sa.select(RUN).where(*query.conditions)
         if last is not None:
             # A comparison of rows is a range of the index; with `OR` each page would read all earlier ones.
-            statement = statement.where(sa.tuple_(time_of, RUN.c.run) < last)
-        rows = journal.read(statement.order_by(time_of.desc(), RUN.c.run.desc()).limit(page))
+            statement = statement.where(sa.tuple_(RUN.c.started, RUN.c.run) < last)
+        rows = journal.read(statement.order_by(RUN.c.started.desc(), RUN.c.run.desc()).limit(page))
         for row in rows:
             yield _summary(row)
         if len(rows) < page:
             return
-        last = _column(rows[-1], time_of.name), _column(rows[-1], "run")
+        last = _column(rows[-1], "started"), _column(rows[-1], "run")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndedRun:
+    """What decides how long a run is kept, once it has ended. `ended_at` is Unix nanoseconds."""
+
+    run: str
+    agent: str
+    outcome: str
+    labels: tuple[str, ...]
+    ended_at: int
+
+
+def ended_runs(journal: Journal, before: int) -> list[EndedRun]:
+    """The runs that ended before that time (Unix nanoseconds), the latest first."""
+    return [
+        EndedRun(run=run, agent=agent, outcome=outcome, labels=tuple(labels.split()), ended_at=ended)
+        for run, agent, outcome, labels, ended in journal.read(_ENDED, before=before)
+    ]
 
 
 def find_run(journal: Journal, run: str) -> RunSummary | None:
