@@ -1,6 +1,13 @@
 """Says how good an agent is, and whether a change makes it worse: scenarios, grades, comparisons.
 
-results     the grades of an evaluation, as every report and every comparison reads them
+results      the grades of an evaluation, as every report and every comparison reads them
+scenarios    the rows of `agent/NAME/evals/*.yaml`
+worlds       the working folder of a scenario, and the answers of what is outside of it
+definitions  the variants of an agent that are compared
+grading      what a run has done against what its scenario expects
+player       plays the runs of an evaluation, and records their grades
+verdict      what an evaluation without a baseline says
+stored       evaluations as the journal has them
 """
 
 from remit._face import face
