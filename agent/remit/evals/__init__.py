@@ -6,8 +6,10 @@ worlds       the working folder of a scenario, and the answers of what is outsid
 definitions  the variants of an agent that are compared
 grading      what a run has done against what its scenario expects
 player       plays the runs of an evaluation, and records their grades
-verdict      what an evaluation without a baseline says
 stored       evaluations as the journal has them
+baseline     the reviewed outcomes with which an evaluation is compared
+statistics/  rates, intervals, pass^k, comparison, and what a suite can see
+reports/     an evaluation as text, JSON, JUnit XML, a page and a comment
 """
 
 from remit._face import face

@@ -1,11 +1,12 @@
+from .baseline import BASELINE, read_baseline, write_baseline
 from .definitions import Changes, matrix
 from .player import Selection, play, record_evaluation
 from .results import Check, Evaluation, Grade, GradeOutcome, ScenarioInfo, Variant
 from .scenarios import Scenario, read_scenarios
 from .stored import read_evaluation
-from .verdict import failures
 
 __all__ = [
+    "BASELINE",
     "Changes",
     "Check",
     "Evaluation",
@@ -15,10 +16,11 @@ __all__ = [
     "ScenarioInfo",
     "Selection",
     "Variant",
-    "failures",
     "matrix",
     "play",
+    "read_baseline",
     "read_evaluation",
     "read_scenarios",
     "record_evaluation",
+    "write_baseline",
 ]

@@ -16,9 +16,12 @@ from remit.cli.output import echo, style
 if TYPE_CHECKING:
     from remit.core import Json
     from remit.evals import Evaluation, Grade, Selection
+    from remit.evals.reports import EvaluationReport
 
 COLOURS = {"passed": "green", "failed": "red", "infrastructure": "yellow"}
-FOLDER_OR_FILE = click.Path(path_type=Path, exists=True)
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,11 @@ class EvalOptions:
     settings: tuple[str, ...]
     parallel: int | None
     resumed: str | None
+    against: Path | None
+    write_baseline: bool
+    html: Path | None
+    junit: Path | None
+    markdown: Path | None
     as_json: bool
 
     @property
@@ -72,18 +80,18 @@ class EvalOptions:
 @click.option("--scenario", "scenarios", multiple=True, metavar="NAME", help="Only this scenario; may be repeated.")
 @click.option("--repeats", type=click.IntRange(1, 1000), help="Play each scenario so often, whatever its row says.")
 @click.option("--model", "models", multiple=True, help="A variant with another model: openai:gpt-5, script:FILE.")
-@click.option("--prompt", "prompts", multiple=True, type=FOLDER_OR_FILE, help="A variant with the prompt in this file.")
+@click.option("--prompt", "prompts", multiple=True, type=FILE, help="A variant with the prompt in this file.")
 @click.option(
     "--policy",
     "policies",
     multiple=True,
-    type=FOLDER_OR_FILE,
+    type=FOLDER,
     help="A variant with the rules of this folder or workspace.",
 )
 @click.option(
     "--tools",
     multiple=True,
-    type=FOLDER_OR_FILE,
+    type=FOLDER,
     help="A variant with the tools of another workspace: its folder `tools`.",
 )
 @click.option(
@@ -95,7 +103,14 @@ class EvalOptions:
 )
 @click.option("--parallel", type=click.IntRange(1, 256), help="Runs at a time; default: one for each core.")
 @click.option("--resume", "resumed", metavar="ID", help="Play what an interrupted evaluation has not played yet.")
-@click.option("--json", "as_json", is_flag=True, help="Print the evaluation with all grades as JSON.")
+@click.option(
+    "--against", type=FILE, help="Compare with this baseline; default: agent/NAME/evals/baseline.json, if it exists."
+)
+@click.option("--write-baseline", is_flag=True, help="Write the outcomes to agent/NAME/evals/baseline.json, to commit.")
+@click.option("--html", type=NEW_FILE, help="Write the report to this file as one HTML page.")
+@click.option("--junit", type=NEW_FILE, help="Write the report to this file as JUnit XML.")
+@click.option("--markdown", type=NEW_FILE, help="Write the report to this file as a comment for a pull request.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report with all grades as JSON.")
 def play_command(**options: Any) -> None:
     """Play every scenario of AGENT as often as its row says, and grade each run. Nothing of a run leaves its world.
 
@@ -109,29 +124,42 @@ def play_command(**options: Any) -> None:
       remit eval triage --policy ../draft/policies
       remit eval --resume 3f2a9c01d4e5b6f7
     """
-    from remit.evals import failures, play, record_evaluation
+    from remit.evals import play, record_evaluation
     from remit.workspace import open_session, principal_of_process
 
     given = EvalOptions(**options)
     opened = open_session()
     by = principal_of_process(opened.workspace.settings)
-    if given.resumed is not None:
-        if given.selects:
-            raise click.UsageError("--resume allows no AGENT and no options of what is played: they are recorded")
-        evaluation = given.resumed
-    else:
+    if given.resumed is None:
         evaluation = record_evaluation(opened, given.selection(), by=by)
+    elif given.selects:
+        raise click.UsageError("--resume allows no AGENT and no option of what is played: they are recorded")
+    else:
+        evaluation = given.resumed
     try:
         played = asyncio.run(play(opened, evaluation, by=by, parallel=given.parallel, on_grade=_show_grade))
     except KeyboardInterrupt:
         echo(f"\nto continue it: remit eval --resume {evaluation}", err=True)
         raise
-    wrong = [*failures(played)]
-    if given.as_json:
-        echo(played.model_dump_json())
-    else:
-        _show(played, wrong)
-    sys.exit(1 if wrong else 0)
+    report = _report(opened.root, played, given)
+    sys.exit(0 if report.verdict == "passed" else 1)
+
+
+def _report(root: Path, played: Evaluation, given: EvalOptions) -> EvaluationReport:
+    """Write and print the reports that are asked for, and the baseline."""
+    from remit.evals import BASELINE, read_baseline, write_baseline
+    from remit.evals.reports import render_html, render_junit, render_markdown, render_text, report_on
+
+    own = root / "agent" / played.agent / "evals" / BASELINE
+    path = given.against or (own if own.is_file() and not given.write_baseline else None)
+    report = report_on(played, None if path is None else read_baseline(path, file=str(path)))
+    for file, render in ((given.html, render_html), (given.junit, render_junit), (given.markdown, render_markdown)):
+        if file is not None:
+            file.write_text(render(report), encoding="utf-8")
+    if given.write_baseline:
+        write_baseline(own, played)
+    echo(report.model_dump_json() if given.as_json else render_text(report))
+    return report
 
 
 def _show_grade(grade: Grade) -> None:
@@ -141,13 +169,6 @@ def _show_grade(grade: Grade) -> None:
         f"{word} {grade.scenario} [{grade.variant}] {grade.repeat + 1}  {grade.seconds:.2f} s  {grade.run[:8]}",
         err=True,
     )
-
-
-def _show(played: Evaluation, wrong: list[str]) -> None:
-    counts = {word: sum(grade.outcome == word for grade in played.grades) for word in COLOURS}
-    for line in wrong:
-        echo(style(line, fg="red"))
-    echo(f"evaluation {played.id}: " + ", ".join(f"{count} {word}" for word, count in counts.items()))
 
 
 def _settings(text: str) -> dict[str, Json]:
