@@ -2,7 +2,7 @@ from .baseline import BASELINE, read_baseline, write_baseline
 from .definitions import Changes, matrix
 from .player import Selection, play, record_evaluation
 from .results import Check, Evaluation, Grade, GradeOutcome, ScenarioInfo, Variant
-from .scenarios import Scenario, read_scenarios
+from .scenarios import Scenario, check_scenarios, read_scenarios
 from .stored import read_evaluation
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "ScenarioInfo",
     "Selection",
     "Variant",
+    "check_scenarios",
     "matrix",
     "play",
     "read_baseline",

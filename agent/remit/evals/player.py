@@ -97,7 +97,7 @@ def record_evaluation(session: WorkspaceSession, selection: Selection, *, by: Pr
     if selection.agent not in session.workspace.agents:
         known = ", ".join(sorted(session.workspace.agents)) or "none"
         raise UsageError(f"there is no agent {selection.agent!r} here; agents: {known}")
-    scenarios = _chosen(read_scenarios(session, selection.agent), selection.scenarios)
+    scenarios = _chosen(read_scenarios(session.workspace, selection.agent), selection.scenarios)
     repeats = {} if selection.repeats is None else {"repeats": selection.repeats}
     objects = ObjectStore(session.traces / "objects")
     started = EvaluationStarted(
@@ -203,7 +203,7 @@ class _Player:
 
     def _scenarios(self) -> dict[str, Scenario]:
         """The scenarios as they are on disk. Raises UsageError if one differs from the one that the evaluation began with."""
-        found = {item.name: item for item in read_scenarios(self._session, self._evaluation.agent)}
+        found = {item.name: item for item in read_scenarios(self._session.workspace, self._evaluation.agent)}
         for info in self._evaluation.scenarios:
             if info.name not in found or found[info.name].digest != info.digest:
                 raise UsageError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from remit.cli.eval.list import list_command
 from remit.cli.eval.play import play_command
 
 
@@ -25,8 +26,10 @@ def eval_command() -> None:
       remit eval triage
       remit eval triage --scenario injected-notice --repeats 20
       remit eval triage --model openai:gpt-5 --prompt shorter.md
+      remit eval list
       remit eval --resume 3f2a9c01d4e5b6f7
     """
 
 
 eval_command.add_command(play_command)
+eval_command.add_command(list_command)
