@@ -32,7 +32,7 @@ ANSWERS = {"world": {"answers": [LOOK, PAID]}}
 PAY = turn(ledger__pay={"name": "ann", "amount": 7})
 ASKS = turn(ledger__pay={"name": "bob", "amount": 500})
 PAYS = {**ANSWERS, "expect": {"effects": [{"action": "ledger.pay"}]}}
-LIMITS = '[[limit]]\nscope = "payments"\nof = "calls"\nmost = 1\nper = "1h"\naction = "ledger.pay"\n'
+LIMITS = '[[limit]]\nnote = "One payment in an hour"\nof = "calls"\nmost = 1\nper = "1h"\naction = "ledger.pay"\n'
 
 
 def test_a_call_that_leaves_the_world_gets_the_answer_of_the_scenario_or_an_error_and_never_happens(

@@ -26,7 +26,7 @@ from remit.core.events import (
     Recorded,
     RunFinished,
 )
-from remit.core.parsing import digest_bytes
+from remit.core.parsing import digest_bytes, read_file
 from remit.evals.definitions import OF_SCENARIO, Changes, Definition, open_definition, store_variant
 from remit.evals.grading import check_record, check_world, spent_by
 from remit.evals.results import Evaluation
@@ -299,7 +299,7 @@ class _Player:
 
     async def _run_program(self, world: Path, program: str) -> str:
         """What a program finds wrong in the world; it runs confined, and reads the world only."""
-        data = (self._session.root / "agent" / self._evaluation.agent / program).read_bytes()
+        data = read_file(self._session.root / "agent" / self._evaluation.agent / program, file=program)
         code = self.folder / "programs" / digest_bytes(data).rpartition(":")[2]
         code.mkdir(parents=True, exist_ok=True)
         (code / "main.py").write_bytes(data)
