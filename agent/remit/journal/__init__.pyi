@@ -4,11 +4,12 @@ from .hash_chain import Chain, ChainFault, ChainLink, link, link_of, verify_chai
 from .lease import RUN_LOCKED, Lease
 from .live_record import LiveRecord
 from .opening import open_journal
-from .projections import CIRCUIT_STREAM, SHARED, WORKSPACE_RUN
+from .projections import CIRCUIT_STREAM, EVALUATION_STREAM, SHARED, WORKSPACE_RUN
 from .reducer import apply_event
 from .run_list import (
-    EVERY_RUN,
+    LIVE_RUNS,
     EndedRun,
+    EvaluationSummary,
     RunQuery,
     approvals_in_state,
     count_approvals,
@@ -16,6 +17,7 @@ from .run_list import (
     ended_runs,
     find_run,
     last_completed,
+    list_evaluations,
     list_runs,
     resolve_run,
     used_bundles,
@@ -30,7 +32,8 @@ from .upkeep.sealing import seal_run, unsealed_runs
 
 __all__ = [
     "CIRCUIT_STREAM",
-    "EVERY_RUN",
+    "EVALUATION_STREAM",
+    "LIVE_RUNS",
     "OWN_DETAILS",
     "RUN_LOCKED",
     "SHARED",
@@ -43,6 +46,7 @@ __all__ = [
     "Conversation",
     "Difference",
     "EndedRun",
+    "EvaluationSummary",
     "InDoubt",
     "InDoubtEffect",
     "Journal",
@@ -71,6 +75,7 @@ __all__ = [
     "last_completed",
     "link",
     "link_of",
+    "list_evaluations",
     "list_runs",
     "open_journal",
     "rebuild_projections",
