@@ -1,13 +1,20 @@
-from .divergence import Divergence
+from .divergence import ComparingLog, Divergence
 from .live_reads import LiveReads, read_live, with_new_outcomes
 from .minimize import ShrinkResult, check_fixed, shrink
 from .partial import seal_run
-from .recorded import WhatIf
+from .recorded import RecordedExecutor, RecordedModels, RecordedPorts, WhatIf, recorded_approvals, recorded_turn
+from .replay_log import RecordEnds, ReplayLog
 from .replayer import ReplayResult, check_replayable, find_tampering, replay
 
 __all__ = [
+    "ComparingLog",
     "Divergence",
     "LiveReads",
+    "RecordEnds",
+    "RecordedExecutor",
+    "RecordedModels",
+    "RecordedPorts",
+    "ReplayLog",
     "ReplayResult",
     "ShrinkResult",
     "WhatIf",
@@ -15,6 +22,8 @@ __all__ = [
     "check_replayable",
     "find_tampering",
     "read_live",
+    "recorded_approvals",
+    "recorded_turn",
     "replay",
     "seal_run",
     "shrink",
