@@ -30,6 +30,9 @@ OF_WORKSPACE = {  # no run holds these
     "tool.failed",
     "tool.trial_started",
     "tool.recovered",
+    "evaluation.started",
+    "evaluation.graded",
+    "evaluation.finished",
 }
 
 

@@ -4,10 +4,10 @@ from .hash_chain import Chain, ChainFault, ChainLink, link, link_of, verify_chai
 from .lease import RUN_LOCKED, Lease
 from .live_record import LiveRecord
 from .opening import open_journal
-from .projections import CIRCUIT_STREAM, SHARED, WORKSPACE_RUN
+from .projections import CIRCUIT_STREAM, EVALUATION_STREAM, SHARED, WORKSPACE_RUN
 from .reducer import apply_event
 from .run_list import (
-    EVERY_RUN,
+    LIVE_RUNS,
     RunQuery,
     approvals_in_state,
     count_approvals,
@@ -28,7 +28,8 @@ from .upkeep.sealing import seal_run, unsealed_runs
 
 __all__ = [
     "CIRCUIT_STREAM",
-    "EVERY_RUN",
+    "EVALUATION_STREAM",
+    "LIVE_RUNS",
     "OWN_DETAILS",
     "RUN_LOCKED",
     "SHARED",

@@ -50,6 +50,7 @@ _LAST_GOOD: Final = Sql(
         RUN.c.task_digest == sa.bindparam("task"),
         RUN.c.started < sa.bindparam("before"),
         RUN.c.outcome == "completed",
+        RUN.c.evaluation == "",
     )
     .order_by(RUN.c.started.desc())
     .limit(1)
@@ -60,7 +61,9 @@ _IN_STATE: Final = Sql(
     .where(APPROVAL.c.state == sa.bindparam("state"))
     .order_by(APPROVAL.c.requested)
 )
-_RUNS: Final = Sql(sa.select(sa.func.count()).select_from(RUN).where(RUN.c.state == sa.bindparam("state")))
+_RUNS: Final = Sql(
+    sa.select(sa.func.count()).select_from(RUN).where(RUN.c.state == sa.bindparam("state"), RUN.c.evaluation == "")
+)
 _COUNTED: Final = Sql(sa.select(sa.func.count()).select_from(APPROVAL).where(APPROVAL.c.state == sa.bindparam("state")))
 
 
@@ -68,9 +71,10 @@ _COUNTED: Final = Sql(sa.select(sa.func.count()).select_from(APPROVAL).where(APP
 class RunQuery:
     """The conditions that listed runs meet; "", False and None are no condition.
 
-    `run` is a whole id; `agent` and `user` are whole subjects (`agent:triage`). `since` and `ended_before` are Unix nanoseconds.
+    `evaluation` is "" for live runs only, the id of an evaluation for its runs, and None for both. `run` is a whole id; `agent` and `user` are whole subjects (`agent:triage`). `since` and `ended_before` are Unix nanoseconds.
     """
 
+    evaluation: str | None = ""
     run: str = ""
     agent: str = ""
     user: str = ""
@@ -87,6 +91,8 @@ class RunQuery:
         """The conditions as SQL."""
         equal = {"run": self.run, "agent": self.agent, "user": self.user, "tenant": self.tenant, "state": self.state}
         found: list[Any] = [RUN.c[name] == value for name, value in equal.items() if value]
+        if self.evaluation is not None:
+            found.append(RUN.c.evaluation == self.evaluation)
         some = {HAS_FAILED: self.failed, WAS_REFUSED: self.denied, IS_IN_DOUBT: self.in_doubt}
         found += [condition for condition, asked in some.items() if asked]
         if self.since is not None:
@@ -96,10 +102,10 @@ class RunQuery:
         return found
 
 
-EVERY_RUN: Final = RunQuery()
+LIVE_RUNS: Final = RunQuery()
 
 
-def list_runs(journal: Journal, query: RunQuery = EVERY_RUN, *, page: int = PAGE) -> Iterator[RunSummary]:
+def list_runs(journal: Journal, query: RunQuery = LIVE_RUNS, *, page: int = PAGE) -> Iterator[RunSummary]:
     """The runs that match, the latest first: by their start or, with `ended_before`, by their end.
 
     Pages are read while the iterator goes on.
@@ -170,7 +176,7 @@ def count_approvals(journal: Journal, state: str) -> int:
 
 
 def count_runs(journal: Journal, state: RunStatus) -> int:
-    """How many runs are in that state."""
+    """How many live runs are in that state."""
     return int(journal.read(_RUNS, state=state)[0][0])
 
 

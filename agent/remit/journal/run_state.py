@@ -292,7 +292,7 @@ class RunSummary:
 
     `started_at` and `ended_at` are Unix nanoseconds. `task` is the beginning of the task; two runs of one `task_digest` have
     the same task. `first_failed` names the first call that failed or was refused, with its code: `files.read at step 0:
-    timeout`. `in_doubt` are the effects of unknown outcome.
+    timeout`. `in_doubt` are the effects of unknown outcome. `evaluation` is the id of the evaluation of the run, "" for a live run.
     """
 
     run: str
@@ -316,3 +316,4 @@ class RunSummary:
     content: Content = "complete"
     labels: tuple[str, ...] = ()
     in_doubt: tuple[InDoubt, ...] = ()
+    evaluation: str = ""

@@ -31,8 +31,10 @@ from remit.journal.lease import BEAT_S, Lease, is_leased, keep_leases, release_l
 from remit.journal.projections import (
     CIRCUIT_COLUMNS,
     CIRCUIT_STREAM,
+    EVALUATION_STREAM,
     SHARED,
     circuit_changes,
+    evaluation_changes,
     next_circuit,
     reviewed,
     workspace_changes,
@@ -53,6 +55,7 @@ from remit.journal.storage.sealed import unpack
 from remit.journal.storage.tables import (
     APPROVAL,
     CIRCUIT,
+    EVALUATION,
     EVENT,
     HEAD,
     HOLD,
@@ -88,6 +91,7 @@ SEALED_OBJECT: Final = Sql(sa.select(SEALED.c.last, SEALED.c.chain, SEALED.c.bod
 _HOLDS: Final = Sql(sa.select(HOLD.c.scope, HOLD.c.body))
 _CIRCUIT: Final = Sql(sa.select(*(CIRCUIT.c[name] for name in CIRCUIT_COLUMNS)).where(CIRCUIT.c.tool == _of))
 _CIRCUITS: Final = Sql(sa.select(CIRCUIT.c.tool, *(CIRCUIT.c[name] for name in CIRCUIT_COLUMNS)))
+_EVALUATION: Final = Sql(sa.select(EVALUATION).where(EVALUATION.c.evaluation == _of))
 _APPROVAL: Final = Sql(sa.select(APPROVAL).where(APPROVAL.c.run == _of, APPROVAL.c.seq == sa.bindparam("number")))
 
 
@@ -217,6 +221,10 @@ class Journal:
         if recorded.run.startswith(CIRCUIT_STREAM):
             tool = recorded.run.removeprefix(CIRCUIT_STREAM)
             return circuit_changes(tool, next_circuit(self.circuit(tool), recorded.event, recorded.at))
+        if recorded.run.startswith(EVALUATION_STREAM):
+            rows = self.read(_EVALUATION, of=recorded.run.removeprefix(EVALUATION_STREAM))
+            names = [column.name for column in EVALUATION.columns]
+            return evaluation_changes(dict(zip(names, rows[0], strict=True)) if rows else {}, recorded)
         if (found := reviewed(recorded.event)) is not None:
             return self._reviewed_rows(*found)
         return workspace_changes(recorded)

@@ -9,12 +9,13 @@ from .model_wait import ModelWait
 from .models.model_list import ModelList
 from .one_call import OneCall, decide_call, explain_call
 from .retention import prunable, prune, retention_seconds, seal_finished
-from .runner import RunRequest, acting_subject, resume_run, start_run
+from .runner import EvaluatedRun, RunRequest, acting_subject, resume_run, start_run
 
 __all__ = [
     "AgentGraph",
     "ApprovalWaiter",
     "Erasable",
+    "EvaluatedRun",
     "LivePorts",
     "MemoryRun",
     "ModelList",

@@ -80,7 +80,7 @@ def prunable(session: WorkspaceSession, older_s: int | None = None) -> list[RunS
     if shortest is None:
         return []
     kept = golden_runs(session.traces) | {item.run for item in emergencies(session.journal)}
-    ended = list_runs(session.journal, RunQuery(ended_before=now - shortest * NANO))
+    ended = list_runs(session.journal, RunQuery(ended_before=now - shortest * NANO, evaluation=None))
     return [row for row in ended if row.run not in kept and (older_s is not None or _is_over(row, settings, now))]
 
 

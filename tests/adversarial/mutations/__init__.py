@@ -13,6 +13,7 @@ from adversarial.mutations import (
     broker,
     core,
     egress,
+    evals,
     guardrails,
     journal,
     langchain,
@@ -37,4 +38,5 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     *langchain.ROWS,
     *runtime.ROWS,
     *guardrails.ROWS,
+    *evals.ROWS,
 )

@@ -8,6 +8,16 @@ from .approvals import (
     BreakGlassReviewed,
 )
 from .calls import AttemptBegun, AttemptEnded, CallAnswered, CallDecided, EffectSettled
+from .evaluations import (
+    Check,
+    EvaluationFinished,
+    EvaluationGraded,
+    EvaluationStarted,
+    Grade,
+    GradeOutcome,
+    ScenarioInfo,
+    Variant,
+)
 from .event import NANO
 from .operations import HoldLifted, HoldSet, ToolFailed, ToolRecovered, ToolTrialStarted
 from .recorded import EVENT, AnyEvent, Recorded
@@ -50,11 +60,17 @@ __all__ = [
     "BudgetSpent",
     "CallAnswered",
     "CallDecided",
+    "Check",
     "Content",
     "ContextLimits",
     "ContextReduced",
     "Deviation",
     "EffectSettled",
+    "EvaluationFinished",
+    "EvaluationGraded",
+    "EvaluationStarted",
+    "Grade",
+    "GradeOutcome",
     "HoldLifted",
     "HoldSet",
     "ModelFailed",
@@ -70,8 +86,10 @@ __all__ = [
     "RunPruned",
     "RunResumed",
     "RunStarted",
+    "ScenarioInfo",
     "ToolFailed",
     "ToolRecovered",
     "ToolTrialStarted",
     "Usage",
+    "Variant",
 ]

@@ -17,6 +17,7 @@ from remit.core.events.approvals import (
     BreakGlassReviewed,
 )
 from remit.core.events.calls import AttemptBegun, AttemptEnded, CallAnswered, CallDecided, EffectSettled
+from remit.core.events.evaluations import EvaluationFinished, EvaluationGraded, EvaluationStarted
 from remit.core.events.operations import HoldLifted, HoldSet, ToolFailed, ToolRecovered, ToolTrialStarted
 from remit.core.events.runs import (
     AnswerRejected,
@@ -62,7 +63,10 @@ AnyEvent: TypeAlias = Annotated[
     | RunPruned
     | ToolFailed
     | ToolTrialStarted
-    | ToolRecovered,
+    | ToolRecovered
+    | EvaluationStarted
+    | EvaluationGraded
+    | EvaluationFinished,
     Field(discriminator="type"),
 ]
 
