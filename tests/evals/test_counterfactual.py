@@ -14,7 +14,8 @@ import pytest
 from remit.broker.approvals import requests as approval
 from remit.core import Model, Succeeded
 from remit.core.events import CallAnswered
-from remit.evals.counterfactual import Candidate, Counterfactual, RecordedRun, play_from
+from remit.evals import World
+from remit.evals.counterfactual import Candidate, Counterfactual, Place, RecordedRun, play_from
 from remit.runtime import RunRequest, open_model_of, start_run
 from remit.runtime.models import ScriptedModel
 from remit.tracing import Trace, open_trace
@@ -32,8 +33,10 @@ def played_from(session: WorkspaceSession, trace: Trace, step: int, *models: Mod
     run = RecordedRun.of(trace)
 
     async def play() -> Counterfactual:
-        candidate = Candidate(definition=run.with_changes(**changes), workspace=session.workspace, models=models)
-        async with play_from(run, step, candidate) as played:
+        candidate = Candidate(definition=run.with_changes(**changes), models=models)
+        seed = candidate.definition.workspace.agents[run.agent].seed
+        place = Place(workspace=session.workspace, world=World(seed=seed), root=session.root)
+        async with play_from(run, step, candidate, place) as played:
             return played
 
     return asyncio.run(play())

@@ -3,7 +3,7 @@ from .live_reads import LiveReads, read_live, with_new_outcomes
 from .minimize import ShrinkResult, check_fixed, shrink
 from .partial import seal_run
 from .recorded import RecordedExecutor, RecordedModels, RecordedPorts, WhatIf, recorded_approvals, recorded_turn
-from .replay_log import RecordEnds, ReplayLog
+from .replay_log import RecordEnds, ReplayLog, events_before
 from .replayer import ReplayResult, check_replayable, find_tampering, replay
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "WhatIf",
     "check_fixed",
     "check_replayable",
+    "events_before",
     "find_tampering",
     "read_live",
     "recorded_approvals",

@@ -54,12 +54,6 @@ class PathLog(ComparingLog):
         self._left_at = 0
         self._left = 0.0
 
-    def copy(self, items: Sequence[Recorded]) -> None:
-        """Keep these events as they were recorded: the steps before the first one that is played."""
-        for item in items:
-            self.reached.add(item.key)
-            self.keep(item)
-
     def leave(self) -> None:
         """Follow the record no longer: from here on nothing of it is found by its place."""
         if self.follows:

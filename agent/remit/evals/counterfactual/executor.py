@@ -12,7 +12,7 @@ from remit.core import Call, Confinement
 from remit.evals.counterfactual.circumstances import PathLog
 from remit.evals.counterfactual.seed_copy import SeedCopy
 from remit.evals.counterfactual.versions import (
-    Place,
+    CallPlace,
     RecordedCalls,
     Version,
     effect_of,
@@ -36,7 +36,7 @@ class Answer:
 
     call: Call
     source: Source
-    place: Place | None = None
+    place: CallPlace | None = None
     why: str = ""
 
     @property
@@ -59,7 +59,7 @@ class CounterfactualExecutor:
     def __init__(
         self, log: PathLog, recorded: RecordedCalls, workspace: Workspace, changed: Collection[str], copy: SeedCopy
     ) -> None:
-        self.answers: dict[Place, Answer] = {}
+        self.answers: dict[CallPlace, Answer] = {}
         self._log = log
         self._recorded = recorded
         self._workspace = workspace
@@ -164,7 +164,7 @@ def _unknown(call: Call, why: str) -> RecordEnds:
     return RecordEnds(f"nobody knows what {call.action} returns at step {name_of(_place(call))}: {why}")
 
 
-def _place(call: Call) -> Place:
+def _place(call: Call) -> CallPlace:
     return (call.step, call.index)
 
 

@@ -10,16 +10,16 @@ from typing import Self, get_args
 
 from remit.broker import Broker
 from remit.client import open_bundles
-from remit.core import Model, UsageError
+from remit.core import Message, Model, ModelTurn, ToolSpec, UsageError
 from remit.core.events import ModelRequested, Recorded, RunFinished, RunStarted
 from remit.evals.counterfactual.circumstances import Circumstances, PathLog, People
 from remit.evals.counterfactual.executor import Answer, CounterfactualExecutor, Source
-from remit.evals.counterfactual.seed_copy import SeedCopy, copied_seed
+from remit.evals.counterfactual.seed_copy import Place, SeedCopy, copied_seed
 from remit.evals.counterfactual.turns import Turns
 from remit.evals.counterfactual.versions import RecordedCalls
 from remit.journal import Record
 from remit.policy import Policy
-from remit.replay import RecordEnds, check_replayable
+from remit.replay import RecordEnds, check_replayable, events_before
 from remit.runtime import AgentGraph, ModelWait, drive, sanitizer_of
 from remit.runtime.models import ScriptedApproval
 from remit.tracing import Trace
@@ -30,14 +30,15 @@ from remit.workspace import Agent, Bundle, Workspace, tool_specs
 class Candidate:
     """What goes on from a step of a recorded run.
 
-    `definition` are the agent, its tools and its policy. `models` are asked from that step on; without any, the recorded turns are
-    repeated while the model reads what it read then, and `otherwise` takes the others. `workspace` has the code of the tools that
-    may run in a copy of the seed. `approvals` are given in place of people who answered nothing like the question in the record.
+    `definition` are the agent, its tools and its policy. `models` are asked from that step on: the first turn of a script is the
+    first one that is played, unless it has the turns of the whole run (`whole_script`). Without any, the recorded turns are
+    repeated while the model reads what it read then, and `otherwise` takes the others. `approvals` are given where nobody answered
+    the same question in the record.
     """
 
     definition: Bundle
-    workspace: Workspace
     models: Sequence[Model] = ()
+    whole_script: bool = False
     otherwise: Model | None = None
     approvals: Sequence[ScriptedApproval] = ()
 
@@ -143,8 +144,8 @@ class RecordedRun:
 
 
 @asynccontextmanager
-async def play_from(run: RecordedRun, step: int, candidate: Candidate) -> AsyncGenerator[Counterfactual]:
-    """Play the recorded run from that step with the candidate. The copy of the seed is removed when the context is left.
+async def play_from(run: RecordedRun, step: int, candidate: Candidate, place: Place) -> AsyncGenerator[Counterfactual]:
+    """Play the recorded run from that step with the candidate. The copy of the world is removed when the context is left.
 
     Raises:
         UsageError: the run has no such step, or the candidate has no such agent.
@@ -156,7 +157,7 @@ async def play_from(run: RecordedRun, step: int, candidate: Candidate) -> AsyncG
     if run.agent not in agents:
         raise UsageError(f"the candidate has no agent {run.agent!r}, of which the recorded run is")
     recorded, user = RecordedCalls(run.records), run.started.subjects.user
-    with copied_seed(candidate.workspace, agents[run.agent], user, recorded) as copy:
+    with copied_seed(place, agents[run.agent], user, recorded) as copy:
         yield await _Play(run, step, candidate, agents[run.agent], copy).play()
 
 
@@ -170,7 +171,9 @@ class _Play:
         self._copy = copy
         self._step = step
         self._log = PathLog(recorded=records, start=step)
-        self._log.copy(_before(records, step, started, agent))
+        own = started.model_copy(update={"prompt": agent.prompt, "actions": agent.actions})
+        first, *others = events_before(records, step)
+        self._log.copy([first.model_copy(update={"event": own}), *others])
         if changed or own_policy:
             self._log.leave()
         record = Record(self._log, records[0].run)
@@ -190,7 +193,7 @@ class _Play:
         self._wait = ModelWait(record, broker, lambda: None)
         self._graph = AgentGraph(
             broker=broker,
-            models=Turns(self._log, record, candidate.models, candidate.otherwise),
+            models=Turns(self._log, record, _models(candidate, self._log, record), candidate.otherwise),
             record=record,
             tools=tool_specs(definition.workspace, agent),
             hold_reason=lambda: None,
@@ -217,12 +220,23 @@ class _Play:
         return await (self._wait.wait_for_change() if self._wait.waits else self._people.answer())
 
 
-def _before(records: Sequence[Recorded], step: int, started: RunStarted, agent: Agent) -> list[Recorded]:
-    """The events before that step; the first one has the prompt and the actions of the candidate."""
-    steps = [None if item.event is None else item.event.step for item in records]
-    end = next(at for at, of in enumerate(steps) if of is not None and of >= step)
-    own = started.model_copy(update={"prompt": agent.prompt, "actions": agent.actions})
-    return [records[0].model_copy(update={"event": own}), *records[1:end]]
+def _models(candidate: Candidate, log: PathLog, record: Record) -> list[Model]:
+    first = 0 if candidate.whole_script else log.start - 1 - record.state.internal
+    return [_Later(model, first) if model.scripted and first else model for model in candidate.models]
+
+
+class _Later:
+    """A script that begins later: its first turn is the first one that is played."""
+
+    scripted = True
+
+    def __init__(self, model: Model, first: int) -> None:
+        self.name = model.name
+        self._model = model
+        self._first = first
+
+    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
+        return await self._model.think(step - self._first, messages, tools)
 
 
 def _changed_tools(recorded: Workspace, now: Workspace, agent: Agent) -> frozenset[str]:

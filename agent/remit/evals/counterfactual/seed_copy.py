@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,10 +12,24 @@ from tempfile import TemporaryDirectory
 from remit.broker import LiveExecutor
 from remit.core import Call, RunEnded
 from remit.evals.counterfactual.versions import RecordedCall, RecordedCalls, Version
+from remit.evals.worlds import World, WorldExecutor
 from remit.replay import RecordEnds
 from remit.sandbox import Sandbox
 from remit.workspace import Agent, Workspace
 from remit.workspace.manifest import named_arguments
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where tools may run: in a copy of `world`, made in the folder `below`; None: that of temporary files.
+
+    `workspace` has the code of the tools, and `root` is the workspace that has the seed.
+    """
+
+    workspace: Workspace
+    world: World
+    root: Path
+    below: Path | None = None
 
 
 @dataclass(kw_only=True)
@@ -29,7 +42,7 @@ class SeedCopy:
 
     workspace: Workspace
     folder: Path
-    executor: LiveExecutor
+    executor: WorldExecutor
     recorded: RecordedCalls
     why_not: str = ""
     applied: set[str] = field(default_factory=set[str])
@@ -40,20 +53,15 @@ class SeedCopy:
     def obstacle(self, call: Call, version: Version) -> str:
         """Why the call cannot run in the copy when what it touches has that version; "" if it can.
 
-        INVARIANT: what runs here has no network and no secret, and sees no file outside of the copy. So no effect lands.
+        INVARIANT: what runs here has no network and no secret, and sees no file outside of the copy. So nothing lands.
         """
         if self.why_not:
             return self.why_not
-        tool, action = self.workspace.action(call.action)
-        manifest = tool.manifest
-        if manifest.digest != call.manifest or not tool.pinned:
-            return f"this workspace has another version of the tool {manifest.name!r}"
-        if manifest.source not in ("python", "command"):
-            return f"the tool {manifest.name!r} runs unconfined"
-        if manifest.network(action, call.touches) is not None:
-            return f"the tool {manifest.name!r} uses the network"
-        if manifest.secrets:
-            return f"the tool {manifest.name!r} uses secrets"
+        tool, _ = self.workspace.action(call.action)
+        if tool.manifest.digest != call.manifest or not tool.pinned:
+            return f"this workspace has another version of the tool {tool.manifest.name!r}"
+        if why_not := self.executor.obstacle(call):
+            return why_not
         for name in sorted(version):
             if why_not := self._unrepeatable(name):
                 return f"call {name} changed what it touches, {why_not}"
@@ -108,19 +116,21 @@ def _begun(effect: RecordedCall) -> int:
 
 
 @contextmanager
-def copied_seed(workspace: Workspace, agent: Agent, user: str, recorded: RecordedCalls) -> Iterator[SeedCopy]:
-    """A copy of the agent's seed for as long as the context lasts. `workspace` is the one whose tools run in it."""
-    with TemporaryDirectory(prefix="remit-counterfactual-") as place:
-        folder, why_not = Path(place) / "work", ""
+def copied_seed(place: Place, agent: Agent, user: str, recorded: RecordedCalls) -> Iterator[SeedCopy]:
+    """The world of one counterfactual run, for as long as the context lasts."""
+    workspace = place.workspace
+    with TemporaryDirectory(prefix="counterfactual-", dir=place.below) as parent:
+        folder, why_not = Path(parent) / "work", ""
         sandbox = Sandbox.shared(workspace.settings.accept)
-        if workspace.root is None or agent.seed is None or "{run}" not in agent.folder:
+        if place.world.seed is None or "{run}" not in agent.folder:
             why_not = "the files that the run began with are unknown: its agent has no seed, or no folder for each run"
             folder.mkdir()
         else:
-            shutil.copytree(workspace.root / agent.seed, folder, symlinks=True)
+            place.world.write(place.root, folder)
             try:
                 _ = sandbox.confinement
             except RunEnded as unavailable:
                 why_not = unavailable.message
-        executor = LiveExecutor(workspace, sandbox, folder, user=user)
+        live = LiveExecutor(workspace, sandbox, folder, user=user)
+        executor = WorldExecutor(live, workspace, place.world.answers)
         yield SeedCopy(workspace=workspace, folder=folder, executor=executor, recorded=recorded, why_not=why_not)

@@ -22,11 +22,10 @@ class Turns:
     def __init__(self, log: PathLog, record: Record, given: Sequence[Model], otherwise: Model | None) -> None:
         started, recorded = record.state.started, log.recorded[0].event
         assert started is not None  # the first event is copied before
-        first = log.start - 1 - record.state.internal  # the number of the first turn that is played
         self._log = log
         # Failures of the recorded model are repeated too, if nothing that it reads can differ.
         self._recorded = RecordedModels(log, started) if not given and started == recorded else None
-        self._list = ModelList([_from(model, first) for model in given] or [_RepeatedTurns(log, record, otherwise)])
+        self._list = ModelList(given or [_RepeatedTurns(log, record, otherwise)])
 
     def choose(self, step: int, attempt: int | None, asked: str) -> Model | None:
         if self._log.follows and self._recorded is not None:
@@ -66,21 +65,3 @@ class _RepeatedTurns:
         if self._otherwise is None:
             raise RecordEnds(f"at step {at} the model reads something new, and no model is given that can answer it")
         return await self._otherwise.think(step, messages, tools)
-
-
-class _Later:
-    """A script that begins later: its first turn is the first one that is played."""
-
-    scripted = True
-
-    def __init__(self, model: Model, first: int) -> None:
-        self.name = model.name
-        self._model = model
-        self._first = first
-
-    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
-        return await self._model.think(step - self._first, messages, tools)
-
-
-def _from(model: Model, first: int) -> Model:
-    return _Later(model, first) if model.scripted else model

@@ -17,7 +17,7 @@ from remit.core import Call
 from remit.core.events import AttemptBegun, AttemptEnded, CallDecided, Recorded
 from remit.core.parsing import URL_KINDS
 
-Place: TypeAlias = tuple[int, int]  # a call by step and index
+CallPlace: TypeAlias = tuple[int, int]  # a call by step and index
 Version: TypeAlias = frozenset[str]  # the names of effects
 Area: TypeAlias = tuple[str, tuple[str, ...], bool]  # a kind, a path, and whether it stands for all below it
 
@@ -47,7 +47,7 @@ def version_of(call: Call, effects: Iterable[Effect]) -> Version:
     return frozenset(effect.name for effect in effects if effect.intersects(areas))
 
 
-def name_of(place: Place) -> str:
+def name_of(place: CallPlace) -> str:
     """The name of a call: `3.0`."""
     return f"{place[0]}.{place[1]}"
 
@@ -113,7 +113,7 @@ class RecordedCalls:
 
     def __init__(self, records: Sequence[Recorded]) -> None:
         self.by_name = {item.name: item for item in _attempted(records)}
-        self._places: dict[tuple[str, Version], list[Place]] = {}
+        self._places: dict[tuple[str, Version], list[CallPlace]] = {}
         changing = [(item, effect) for item in self.by_name.values() if (effect := item.effect) is not None]
         for item in self.by_name.values():
             others = [(other, effect) for other, effect in changing if other is not item and other.begun < item.ended]
@@ -130,7 +130,7 @@ class RecordedCalls:
         every = ((item.call.step, item.effect) for item in self.by_name.values())
         return [effect for of, effect in every if effect is not None and of < step]
 
-    def take(self, request: str, version: Version) -> Place | None:
+    def take(self, request: str, version: Version) -> CallPlace | None:
         """The recorded call that answers this request in this version; None without one.
 
         If there are several, each is taken once, in order, and the last one again.
@@ -141,8 +141,8 @@ class RecordedCalls:
 
 def _attempted(records: Sequence[Recorded]) -> Iterable[RecordedCall]:
     """The calls that were attempted, in the order of their first attempts."""
-    decided: dict[Place, CallDecided] = {}
-    found: dict[Place, RecordedCall] = {}
+    decided: dict[CallPlace, CallDecided] = {}
+    found: dict[CallPlace, RecordedCall] = {}
     for item in records:
         match item.event:
             case CallDecided() as event:

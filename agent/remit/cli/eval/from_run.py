@@ -95,15 +95,13 @@ def _candidate(session: WorkspaceSession, run: RecordedRun, options: _Options) -
     from remit.runtime import open_model_of
     from remit.runtime.models import ScriptedModel
 
-    tools = None if options.tools is None else tools_in(options.tools)
     models = [open_model_of(session, run.agent, name) for name in options.models]
     return Candidate(
         definition=run.with_changes(
             prompt=None if options.prompt is None else read_text(options.prompt, file=str(options.prompt)),
             policy=None if options.policy is None else policy_in(options.policy),
-            tools=tools,
+            tools=None if options.tools is None else tools_in(options.tools),
         ),
-        workspace=session.workspace if tools is None else tools,
         models=models,
         otherwise=None if models else _recorded_model(session, run, options),
         approvals=[item for model in models if isinstance(model, ScriptedModel) for item in model.approvals],
@@ -122,10 +120,17 @@ def _recorded_model(session: WorkspaceSession, run: RecordedRun, options: _Optio
 async def _play(
     trace: Trace, run: RecordedRun, session: WorkspaceSession, candidate: Candidate, options: _Options
 ) -> bool:
-    from remit.evals.counterfactual import play_from, write_row
+    from remit.cli.replay import tools_in
+    from remit.evals import World
+    from remit.evals.counterfactual import Place, play_from, write_row
     from remit.tracing.reports import build_timeline, diff_runs
 
-    async with play_from(run, options.step, candidate) as played:
+    place = Place(
+        workspace=session.workspace if options.tools is None else tools_in(options.tools),
+        world=World(seed=candidate.definition.workspace.agents[run.agent].seed),
+        root=session.root,
+    )
+    async with play_from(run, options.step, candidate, place) as played:
         pass
     diff = diff_runs(build_timeline(trace.records), build_timeline(played.records))
     written: list[str] = []
