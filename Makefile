@@ -13,7 +13,7 @@ BENCHES := $(sort $(wildcard tests/benchmarks/*.py))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful simulations exact golden kills tiny-model
+.PHONY: help setup run test check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful simulations exact golden kills tiny-model eval
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -85,6 +85,9 @@ check-workspace:
 docs:  ## Build the documentation into .cache/site, without network: a broken link is an error
 	@$(SETUP) --group docs
 	@PYTHONPATH=docs $(BIN)/python -m generator.site
+
+eval: setup  ## Evaluate the example agent: 12 scenarios, 8 times each, with scripted models (ARGS="--scenario NAME")
+	@$(BIN)/remit eval triage --repeats 8 $(ARGS)
 
 golden: setup  ## Record the golden traces of the current format again; refused once a release has them
 	@$(BIN)/python tests/support/golden.py

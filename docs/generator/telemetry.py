@@ -65,6 +65,7 @@ SPANS: Final[Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]]] = {
             "remit.bundle": ("string", "the digest of the policy bundle"),
             "remit.scripted": ("boolean", "true if the model is a script"),
             "remit.version": ("string", "the version of Remit"),
+            "remit.evaluation": ("string", "the evaluation that the run belongs to; absent for a live run"),
             "remit.scope": ("string", "the scope of the run, as JSON; absent without one"),
             "remit.resumed": ("int", "how often the run was resumed; absent if never"),
             "remit.context.reduced": ("int", "how often the conversation was shortened; absent if never"),

@@ -2,7 +2,7 @@ from .baseline import BASELINE, read_baseline, write_baseline
 from .definitions import Changes, matrix
 from .player import Selection, play, record_evaluation
 from .results import Check, Evaluation, Grade, GradeOutcome, ScenarioInfo, Variant
-from .scenarios import Scenario, read_scenarios
+from .scenarios import Scenario, check_scenarios, read_scenarios
 from .stored import read_evaluation
 from .worlds import World
 
@@ -18,6 +18,7 @@ __all__ = [
     "Selection",
     "Variant",
     "World",
+    "check_scenarios",
     "matrix",
     "play",
     "read_baseline",

@@ -65,7 +65,7 @@ class Changes(FrozenModel):
         if self.prompt is not None:
             if not self.prompt.is_file():
                 raise UsageError(f"there is no prompt {str(self.prompt)!r}: name a file")
-            changed[f"agent/{agent}/{document['prompt']}"] = self.prompt.read_bytes()
+            changed[f"agent/{agent}/{document['prompt']}"] = read_file(self.prompt, file=str(self.prompt))
         if self.model is not None:
             document = {key: value for key, value in document.items() if key not in ("models", "base_urls")}
             document["model"] = self.model

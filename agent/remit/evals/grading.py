@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
-from remit.core import Json, Refusal
+from remit.core import Json, Refusal, WorkspaceError
 from remit.core.events import Check
-from remit.core.parsing import Mismatch, parse_arguments, validate
+from remit.core.parsing import Mismatch, parse_arguments, read_text, validate
 from remit.evals.scenarios import CallMatch, Expected, ExpectedAnswer, ExpectedState, Scenario
 from remit.policy.language import parse_pattern, parse_resource
 from remit.tracing.reports import CallTimeline, Timeline
@@ -122,13 +122,13 @@ def _found(calls: Sequence[CallTimeline]) -> str:
 
 def _answer(expect: ExpectedAnswer, timeline: Timeline, folder: Path) -> Iterator[Check]:
     text = "" if timeline.finished is None else timeline.finished.answer
-    said = text.casefold()
+    lower = text.casefold()
     wrong: list[str] = []
     for item in expect.contains:
         options = item if isinstance(item, list) else [item]
-        if not any(option.casefold() in said for option in options):
+        if not any(option.casefold() in lower for option in options):
             wrong.append(f"it does not contain {' or '.join(map(repr, options))}")
-    wrong += [f"it contains {item!r}" for item in expect.lacks if item.casefold() in said]
+    wrong += [f"it contains {item!r}" for item in expect.lacks if item.casefold() in lower]
     if expect.shape is not None:
         wrong += _shape(text, folder / expect.shape)
     wrong += [f"it does not cite {pattern}" for pattern in expect.cites if not _cites(pattern, text, timeline)]
@@ -137,7 +137,7 @@ def _answer(expect: ExpectedAnswer, timeline: Timeline, folder: Path) -> Iterato
 
 def _shape(text: str, file: Path) -> list[str]:
     try:
-        validate(parse_arguments(file.read_text(encoding="utf-8")), parse_arguments(text), fill=False)
+        validate(parse_arguments(read_text(file, file=file.name)), parse_arguments(text), fill=False)
     except Mismatch as mismatch:
         return [f"it does not match {file.name}: {mismatch}"]
     except Refusal as refusal:
@@ -186,6 +186,9 @@ def _file(state: ExpectedState, world: Path) -> str:
     is_there = path.is_file() and path.resolve().is_relative_to(world.resolve())
     if state.absent or not is_there:
         return "" if state.absent != is_there else f"{state.file} {'exists' if is_there else 'does not exist'}"
-    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        text = read_text(path, file=state.file)
+    except WorkspaceError as error:
+        return f"{state.file}: {error.problems[0].what}"
     wrong = [f"{state.file} does not contain {item!r}" for item in state.contains if item not in text]
     return "; ".join(wrong + [f"{state.file} contains {item!r}" for item in state.lacks if item in text])

@@ -26,7 +26,7 @@ from remit.core.events import (
     Recorded,
     RunFinished,
 )
-from remit.core.parsing import digest_bytes
+from remit.core.parsing import digest_bytes, read_file
 from remit.evals.definitions import OF_SCENARIO, Changes, Definition, open_definition, store_variant
 from remit.evals.grading import check_record, check_world, spent_by
 from remit.evals.results import Evaluation
@@ -97,7 +97,7 @@ def record_evaluation(session: WorkspaceSession, selection: Selection, *, by: Pr
     if selection.agent not in session.workspace.agents:
         known = ", ".join(sorted(session.workspace.agents)) or "none"
         raise UsageError(f"there is no agent {selection.agent!r} here; agents: {known}")
-    scenarios = _chosen(read_scenarios(session, selection.agent), selection.scenarios)
+    scenarios = _chosen(read_scenarios(session.workspace, selection.agent), selection.scenarios)
     repeats = {} if selection.repeats is None else {"repeats": selection.repeats}
     objects = ObjectStore(session.traces / "objects")
     started = EvaluationStarted(
@@ -203,7 +203,7 @@ class _Player:
 
     def _scenarios(self) -> dict[str, Scenario]:
         """The scenarios as they are on disk. Raises UsageError if one differs from the one that the evaluation began with."""
-        found = {item.name: item for item in read_scenarios(self._session, self._evaluation.agent)}
+        found = {item.name: item for item in read_scenarios(self._session.workspace, self._evaluation.agent)}
         for info in self._evaluation.scenarios:
             if info.name not in found or found[info.name].digest != info.digest:
                 raise UsageError(
@@ -299,7 +299,7 @@ class _Player:
 
     async def _run_program(self, world: Path, program: str) -> str:
         """What a program finds wrong in the world; it runs confined, and reads the world only."""
-        data = (self._session.root / "agent" / self._evaluation.agent / program).read_bytes()
+        data = read_file(self._session.root / "agent" / self._evaluation.agent / program, file=program)
         code = self.folder / "programs" / digest_bytes(data).rpartition(":")[2]
         code.mkdir(parents=True, exist_ok=True)
         (code / "main.py").write_bytes(data)

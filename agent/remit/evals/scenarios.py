@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from remit.core import FrozenModel, Json, Problem, Subject, UsageError, WorkspaceError
+from remit.core import FrozenModel, Json, Problem, Refusal, Subject, UsageError, WorkspaceError
 from remit.core.events import ScenarioInfo
 from remit.core.parsing import (
     Duration,
@@ -31,7 +31,7 @@ from remit.core.parsing import (
 from remit.evals.worlds import RelativePath, World
 from remit.policy.language import GlobError, Pattern, parse_pattern, parse_resource
 from remit.runtime.models import ScriptedApproval
-from remit.workspace import WorkspaceSession
+from remit.workspace import Agent, Workspace, load_workspace
 
 FOLDER: Final = "evals"  # in the folder of the agent
 REPEATS: Final = 4
@@ -199,15 +199,16 @@ class Scenario(ScenarioRow):
         return ScenarioInfo(name=self.name, note=self.note, digest=self.digest, repeats=self.repeat, p95=p95)
 
 
-def read_scenarios(session: WorkspaceSession, agent: str) -> tuple[Scenario, ...]:
-    """The scenarios of an agent, in the order of its files and rows.
+def read_scenarios(workspace: Workspace, agent: str) -> tuple[Scenario, ...]:
+    """The scenarios of an agent of a workspace on disk, in the order of its files and rows.
 
     Raises:
         UsageError: the agent has none.
         WorkspaceError: with every problem of every row.
     """
-    folder = session.root / "agent" / agent / FOLDER
-    reader = _Reader(session, agent)
+    assert workspace.root is not None
+    folder = workspace.root / "agent" / agent / FOLDER
+    reader = _Reader(workspace, workspace.agents[agent], workspace.root)
     for path in sorted(folder.glob("*.yaml")) if folder.is_dir() else ():
         reader.read(path)
     if reader.problems:
@@ -220,12 +221,13 @@ def read_scenarios(session: WorkspaceSession, agent: str) -> tuple[Scenario, ...
 class _Reader:
     """Reads the files of one agent. A problem is collected, and the pass continues."""
 
-    def __init__(self, session: WorkspaceSession, agent: str) -> None:
+    def __init__(self, workspace: Workspace, agent: Agent, root: Path) -> None:
         self.scenarios: list[Scenario] = []
         self.problems: list[Problem] = []
-        self._root = session.root
-        self._agent = session.root / "agent" / agent
-        self._seed = session.workspace.agents[agent].seed
+        self._workspace = workspace
+        self._root = root
+        self._agent = root / "agent" / agent.name
+        self._seed = agent.seed
         self._places: dict[str, str] = {}
 
     def read(self, path: Path) -> None:
@@ -244,6 +246,8 @@ class _Reader:
             return
         if (earlier := self._places.setdefault(given.name, f"{file}:{row.line}")) != f"{file}:{row.line}":
             self._problem(row, file, "name", f"{earlier} has the same name {given.name!r}", "give it another name")
+        for action in dict.fromkeys(_actions(given)):
+            self._check_action(row, file, action)
         named = self._named(given, row, file)
         world = given.world.model_copy(update={"seed": given.world.seed or self._seed})
         covered = {key: value for key, value in row.value.items() if key not in _NOT_PART}
@@ -255,6 +259,17 @@ class _Reader:
             return
         rest = {key: getattr(given, key) for key in given.model_fields_set - {"world"}}
         self.scenarios.append(Scenario(**rest, world=world, file=file, line=row.line, digest=digest(parts)))
+
+    def _check_action(self, row: YamlRow, file: str, name: str) -> None:
+        """An expectation of a misspelled action would say nothing."""
+        try:
+            self._workspace.action(name)
+        except Refusal as refusal:
+            line = next((at for key, at in row.lines.items() if f"{name!r}" in repr(row.value[key])), row.line)
+            known = [f"{tool}.{its}" for tool, one in self._workspace.tools.items() for its in one.manifest.actions]
+            near = get_close_matches(name, known, n=1) or sorted(known)
+            fix = f"write one of: {', '.join(near)}"
+            self.problems.append(Problem(file=file, line=line, what=refusal.message, fix=fix))
 
     def _named(self, scenario: ScenarioRow, row: YamlRow, file: str) -> dict[str, str]:
         """The digests of the files that the expectations name."""
@@ -280,6 +295,27 @@ class _Reader:
 
     def _problem(self, row: YamlRow, file: str, key: str, what: str, fix: str) -> None:
         self.problems.append(Problem(file=file, line=row.lines.get(key, row.line), what=what, fix=fix))
+
+
+def _actions(row: ScenarioRow) -> Iterator[str]:
+    """The actions that a row names."""
+    expect = row.expect
+    matches = (*(expect.effects or ()), *expect.never, *expect.refused, *(expect.asked or ()))
+    yield from (match.action for match in matches)
+    yield from (answer.action for answer in row.world.answers)
+    yield from (approval.action for approval in row.approvals)
+
+
+def check_scenarios(root: Path) -> tuple[int, list[Problem]]:
+    """How many scenarios the agents of the valid workspace at `root` have, and every problem of them."""
+    workspace, count, problems = load_workspace(root), 0, list[Problem]()
+    for agent in workspace.agents:
+        if (root / "agent" / agent / FOLDER).is_dir():
+            try:
+                count += len(read_scenarios(workspace, agent))
+            except WorkspaceError as error:
+                problems.extend(error.problems)
+    return count, problems
 
 
 def _problems(error: ValidationError, row: YamlRow, file: str) -> Iterator[Problem]:

@@ -34,5 +34,5 @@ def read_evaluation(journal: Journal, evaluation: str) -> Evaluation:
             case _:
                 pass
     if found is None:
-        raise UsageError(f"the journal has no evaluation {evaluation!r}: `remit eval --list` shows all")
+        raise UsageError(f"the journal has no evaluation {evaluation!r}: `remit eval list` shows all")
     return found.model_copy(update={"grades": tuple(grades)})

@@ -1,4 +1,4 @@
-"""The list of runs, read from their projection: newest first, a page at a time."""
+"""The lists of runs and of evaluations, read from their projections, the newest first; runs a page at a time."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from remit.journal.run_state import RunStatus, RunSummary
 from remit.journal.storage.database import Row, Sql
 from remit.journal.storage.tables import (
     APPROVAL,
+    EVALUATION,
     EVENT,
     HAS_ENDED,
     HAS_FAILED,
@@ -184,6 +185,28 @@ def used_bundles(journal: Journal) -> set[str]:
     """The digests of the policy bundles that runs of the journal used."""
     rows = journal.read(sa.select(RUN.c.bundles).distinct())
     return {digest for row in rows for digest in str(row[0]).split()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSummary:
+    """One evaluation. `started` and `ended` are Unix nanoseconds (`ended` None: it has not ended). `runs` will have a grade in all."""
+
+    evaluation: str
+    agent: str
+    started: int
+    ended: int | None
+    runs: int
+    passed: int
+    failed: int
+    infrastructure: int
+
+
+def list_evaluations(journal: Journal, *, limit: int = PAGE) -> list[EvaluationSummary]:
+    """The latest evaluations."""
+    rows = journal.read(sa.select(EVALUATION).order_by(EVALUATION.c.started.desc()).limit(limit))
+    names = [column.name for column in EVALUATION.columns]
+    found = [dict(zip(names, row, strict=True)) for row in rows]
+    return [EvaluationSummary(**{**row, "ended": row["ended"] or None}) for row in found]
 
 
 def _pruned(journal: Journal, prefix: str) -> str:

@@ -211,7 +211,7 @@ class EvaluationRow(JournalRow, table=True):
     """
 
     __tablename__ = "evaluation"
-    __table_args__ = (sa.Index("evaluation_by_start", "agent", "started"),)
+    __table_args__ = (sa.Index("evaluation_by_start", "started"),)
 
     evaluation: str = Field(primary_key=True)
     agent: str

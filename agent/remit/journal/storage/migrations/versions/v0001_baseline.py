@@ -151,7 +151,7 @@ def _evaluations() -> None:
         *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("started", "ended")),
         *(sa.Column(name, sa.Integer(), nullable=False) for name in ("runs", "passed", "failed", "infrastructure")),
     )
-    op.create_index("evaluation_by_start", "evaluation", ["agent", "started"])
+    op.create_index("evaluation_by_start", "evaluation", ["started"])
     op.create_table(
         "grade",
         *(sa.Column(name, sa.String(), primary_key=True) for name in ("evaluation", "variant", "scenario")),
