@@ -4,6 +4,7 @@ from .player import Selection, play, record_evaluation
 from .results import Check, Evaluation, Grade, GradeOutcome, ScenarioInfo, Variant
 from .scenarios import Scenario, check_scenarios, read_scenarios
 from .stored import read_evaluation
+from .worlds import World
 
 __all__ = [
     "BASELINE",
@@ -16,6 +17,7 @@ __all__ = [
     "ScenarioInfo",
     "Selection",
     "Variant",
+    "World",
     "check_scenarios",
     "matrix",
     "play",
