@@ -17,6 +17,7 @@ from remit.journal.storage.database import Row, Sql
 from remit.journal.storage.tables import (
     APPROVAL,
     EVENT,
+    HAS_ARM,
     HAS_ENDED,
     HAS_FAILED,
     IS_IN_DOUBT,
@@ -68,7 +69,7 @@ _COUNTED: Final = Sql(sa.select(sa.func.count()).select_from(APPROVAL).where(APP
 class RunQuery:
     """The conditions that listed runs meet; "", False and None are no condition.
 
-    `run` is a whole id; `agent` and `user` are whole subjects (`agent:triage`). `since` and `ended_before` are Unix nanoseconds.
+    `run` is a whole id; `agent` and `user` are whole subjects (`agent:triage`); `rollout` is the id of one. `since` and `ended_before` are Unix nanoseconds.
     """
 
     run: str = ""
@@ -76,6 +77,7 @@ class RunQuery:
     user: str = ""
     tenant: str = ""
     state: str = ""
+    rollout: str = ""
     failed: bool = False
     denied: bool = False
     in_doubt: bool = False
@@ -87,6 +89,8 @@ class RunQuery:
         """The conditions as SQL."""
         equal = {"run": self.run, "agent": self.agent, "user": self.user, "tenant": self.tenant, "state": self.state}
         found: list[Any] = [RUN.c[name] == value for name, value in equal.items() if value]
+        if self.rollout:
+            found += [HAS_ARM, RUN.c.rollout == self.rollout]
         some = {HAS_FAILED: self.failed, WAS_REFUSED: self.denied, IS_IN_DOUBT: self.in_doubt}
         found += [condition for condition, asked in some.items() if asked]
         if self.since is not None:

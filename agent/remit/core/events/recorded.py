@@ -18,6 +18,14 @@ from remit.core.events.approvals import (
 )
 from remit.core.events.calls import AttemptBegun, AttemptEnded, CallAnswered, CallDecided, EffectSettled
 from remit.core.events.operations import HoldLifted, HoldSet, ToolFailed, ToolRecovered, ToolTrialStarted
+from remit.core.events.rollouts import (
+    RolloutCompared,
+    RolloutFinished,
+    RolloutOpened,
+    RolloutRolledBack,
+    RolloutStaged,
+    ShadowDecided,
+)
 from remit.core.events.runs import (
     AnswerRejected,
     BudgetSpent,
@@ -62,7 +70,13 @@ AnyEvent: TypeAlias = Annotated[
     | RunPruned
     | ToolFailed
     | ToolTrialStarted
-    | ToolRecovered,
+    | ToolRecovered
+    | ShadowDecided
+    | RolloutOpened
+    | RolloutStaged
+    | RolloutCompared
+    | RolloutRolledBack
+    | RolloutFinished,
     Field(discriminator="type"),
 ]
 
