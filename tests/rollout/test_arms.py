@@ -67,7 +67,7 @@ def test_a_larger_share_keeps_every_user_who_has_the_candidate_and_adds_others()
     assert found[0] < found[1] < found[2] < found[3]
 
 
-def test_another_rollout_or_another_salt_draws_the_users_anew() -> None:
+def test_another_salt_puts_other_users_into_the_candidate() -> None:
     """Else the same users would try every candidate first."""
     assert len(candidates(0.5) & candidates(0.5, salt="another")) / len(candidates(0.5)) == pytest.approx(0.5, abs=0.05)
 

@@ -12,9 +12,9 @@ import pytest
 from remit.core.errors import Refusal, UsageError
 from remit.core.events import Bar, CallDecided, Recorded, RolloutRolledBack, RunFinished
 from remit.evals import Plan, backtest, open_for, widen
-from remit.journal import Journal, RolloutState, StoredRecord, check_projections
+from remit.journal import Journal, RolloutState, StoredRecord, check_projections, used_bundles
 from remit.rollout import arm_of, check_bars, evidence_of, find_rollout, open_of, roll_back
-from remit.runtime import resume_run
+from remit.runtime import prunable, prune, resume_run
 from remit.workspace import WorkspaceSession, open_session
 from support.lifecycle import Killed, die_at, replayed
 from support.principals import OPERATOR, principal
@@ -303,6 +303,18 @@ def test_looking_again_records_nothing_twice(folder: Path) -> None:
 
 def events_of(journal: Journal, state: RolloutState) -> list[Recorded]:
     return journal.events(f"rollout:{state.id}")
+
+
+def test_runs_of_an_open_rollout_and_its_candidate_are_kept_whatever_the_retention_says(folder: Path) -> None:
+    opened = open_session(folder)
+    other = ran(opened)
+    state = opened_at(opened, candidate_of(folder, prompt=str.upper), *CANARY)
+    played = ran(opened)
+    assert [row.run for row in prunable(opened, 0)] == [other.ended.run]
+    roll_back(opened.journal, state.id, reason="no")
+    assert {row.run for row in prunable(opened, 0)} == {other.ended.run, played.ended.run}
+    prune(opened, prunable(opened, 0), by=OPERATOR)
+    assert state.opened.candidate in used_bundles(opened.journal), "a run that waits needs it to go on"
 
 
 # -- the command line --

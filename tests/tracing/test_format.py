@@ -30,6 +30,11 @@ OF_WORKSPACE = {  # no run holds these
     "tool.failed",
     "tool.trial_started",
     "tool.recovered",
+    "rollout.opened",
+    "rollout.staged",
+    "rollout.compared",
+    "rollout.rolled_back",
+    "rollout.finished",
 }
 
 

@@ -41,13 +41,14 @@ LEAST: Final = 20  # runs without which nothing is known
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How a candidate is tried. `shares` are those of the canary stages; `bars` None: every bar for which there is data.
+    """How a candidate is tried. `shares` are those of the canary stages; `skip` are stages before them to leave out; `bars` None: every bar for which there is data.
 
     `hard` are further bars that the candidate may never break. `slow` is in seconds, `costly` in the currency of the prices; None:
     what 95 of 100 recent runs do not exceed, and the median of their costs.
     """
 
     shares: Sequence[float] = (0.1, 0.5)
+    skip: Sequence[StageName] = ()
     bars: Sequence[BarName] | None = None
     hard: Sequence[BarName] = ()
     slow: float | None = None
@@ -127,6 +128,7 @@ def _stages(plan: Plan, *, rules: bool, other: bool) -> tuple[Stage, ...]:
         given = ", ".join(f"{share:.0%}" for share in plan.shares)
         raise UsageError(f"the shares of a canary must grow and lie between 0 and 100%, and are {given}")
     first = [*(("backtest", "shadow") if rules else ()), *(("counterfactual",) if other else ())]
+    first = [name for name in first if name not in plan.skip]
     canaries = [Stage(name="canary", share=share) for share in plan.shares]
     return (*(Stage.model_validate({"name": name}) for name in first), *canaries, Stage(name="full", share=1.0))
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from remit.core import UsageError
-from remit.core.events import RunPruned
+from remit.core.events import RolloutOpened, RunPruned
 from remit.journal.projections import WORKSPACE_RUN, summary
 from remit.journal.run_state import RunStatus, RunSummary
 from remit.journal.storage.database import Row, Sql
@@ -22,6 +22,7 @@ from remit.journal.storage.tables import (
     HAS_FAILED,
     IS_IN_DOUBT,
     PAYLOAD,
+    ROLLOUT,
     RUN,
     WAS_REFUSED,
 )
@@ -179,9 +180,10 @@ def count_runs(journal: Journal, state: RunStatus) -> int:
 
 
 def used_bundles(journal: Journal) -> set[str]:
-    """The digests of the policy bundles that runs of the journal used."""
+    """The digests of the bundles that runs of the journal used, and of the candidates of its rollouts."""
     rows = journal.read(sa.select(RUN.c.bundles).distinct())
-    return {digest for row in rows for digest in str(row[0]).split()}
+    opened = (RolloutOpened.model_validate_json(row[0]) for row in journal.read(sa.select(ROLLOUT.c.opened)))
+    return {digest for row in rows for digest in str(row[0]).split()} | {event.candidate for event in opened}
 
 
 def _pruned(journal: Journal, prefix: str) -> str:

@@ -72,11 +72,13 @@ def open_rollout(journal: Journal, opened: RolloutOpened) -> RolloutState:
 _ALREADY_OPEN: Final = "{} has an open rollout, {}: end it first with `remit rollout rollback`, or widen it to its end"
 
 
-def find_rollout(journal: Journal, rollout: str) -> RolloutState:
-    """The rollout of that id. Raises UsageError without one."""
-    found = journal.rollout(rollout)
+def find_rollout(journal: Journal, name: str) -> RolloutState:
+    """The rollout of that id, or the open one of the agent of that name. Raises UsageError without one."""
+    found = open_of(journal, f"agent:{name}") or journal.rollout(name)
     if found is None:
-        raise UsageError(f"there is no rollout {rollout!r}: `remit rollout show` lists them")
+        raise UsageError(
+            f"there is no rollout {name!r}, and no open one of such an agent: `remit rollout show` lists them"
+        )
     return found
 
 
@@ -102,8 +104,8 @@ def roll_back(journal: Journal, rollout: str, *, reason: str, by: Principal | No
     """Take the candidate back, with the evidence of every bar. Does nothing if the rollout has ended."""
     found = find_rollout(journal, rollout)
     if found.ended is None:
-        _append(journal, rollout, RolloutRolledBack(reason=reason, evidence=evidence_of(journal, found), by=by))
-    return find_rollout(journal, rollout)
+        _append(journal, found.id, RolloutRolledBack(reason=reason, evidence=evidence_of(journal, found), by=by))
+    return find_rollout(journal, found.id)
 
 
 def check_bars(journal: Journal, rollout: str) -> RolloutState:
@@ -112,7 +114,7 @@ def check_bars(journal: Journal, rollout: str) -> RolloutState:
     if found.ended is not None:
         return found
     broken = [item for item in evidence_of(journal, found) if item.broken]
-    return roll_back(journal, rollout, reason="; ".join(map(evidence_text, broken))) if broken else found
+    return roll_back(journal, found.id, reason="; ".join(map(evidence_text, broken))) if broken else found
 
 
 def evidence_text(item: BarEvidence) -> str:

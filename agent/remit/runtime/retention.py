@@ -1,4 +1,5 @@
-"""Deletes runs that are older than the retention period. Golden runs and runs with an unreviewed emergency approval are kept.
+"""Deletes runs that are older than the retention period. Golden runs, runs with an unreviewed emergency approval and runs of
+open rollouts are kept.
 
 A run is deleted completely: its events, its trace file, and the policy bundles that no other run uses. The
 workspace's record keeps the fact of the deletion and the head of the run's hash chain, so that an exported copy can still be
@@ -70,7 +71,7 @@ def golden_runs(traces: Path) -> set[str]:
 
 
 def prunable(session: WorkspaceSession, older_s: int | None = None) -> list[RunSummary]:
-    """The runs that ended more than `older_s` seconds ago, are not golden and have no emergency approval to review.
+    """The runs that ended more than `older_s` seconds ago, are not golden, have no emergency approval to review and no open rollout.
 
     Without `older_s`, remit.toml says how long each run is kept.
     """
@@ -81,7 +82,9 @@ def prunable(session: WorkspaceSession, older_s: int | None = None) -> list[RunS
         return []
     kept = golden_runs(session.traces) | {item.run for item in emergencies(session.journal)}
     ended = list_runs(session.journal, RunQuery(ended_before=now - shortest * NANO))
-    return [row for row in ended if row.run not in kept and (older_s is not None or _is_over(row, settings, now))]
+    weighed = {rollout.id for rollout in session.journal.rollouts()}  # their runs are evidence until they end
+    free = (row for row in ended if row.run not in kept and (row.arm is None or row.arm.rollout not in weighed))
+    return [row for row in free if older_s is not None or _is_over(row, settings, now)]
 
 
 def _is_over(row: RunSummary, settings: Settings, now: int) -> bool:

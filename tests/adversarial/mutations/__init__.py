@@ -17,6 +17,7 @@ from adversarial.mutations import (
     journal,
     langchain,
     policy,
+    rollout,
     runtime,
     sandbox,
     tracing,
@@ -36,5 +37,6 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     *workspace.ROWS,
     *langchain.ROWS,
     *runtime.ROWS,
+    *rollout.ROWS,
     *guardrails.ROWS,
 )

@@ -31,8 +31,8 @@ def rollout_command() -> None:
     Examples:
       remit rollout open triage --candidate ../candidate
       remit rollout show
-      remit rollout widen 3f2a91c0
-      remit rollout rollback 3f2a91c0 --reason "customers complain"
+      remit rollout widen triage
+      remit rollout rollback triage --reason "customers complain"
     """
 
 
@@ -45,6 +45,9 @@ def rollout_command() -> None:
     help="A folder with the changed workspace, such as a git worktree.",
 )
 @click.option("--share", "shares", multiple=True, type=float, help="The percentage of a canary stage. Default: 10, 50.")
+@click.option(
+    "--skip", multiple=True, type=click.Choice(("backtest", "shadow", "counterfactual")), help="Leave out this stage."
+)
 @click.option("--bar", "bars", multiple=True, type=click.Choice(BARS), help="Compare only this. Default: all.")
 @click.option("--hard", multiple=True, type=click.Choice(BARS), help="Roll back at the first run with this.")
 @click.option("--slow", type=float, metavar="SECONDS", help="A run above this is slow. Default: p95 of recent runs.")
@@ -81,7 +84,7 @@ def open_command(agent: str, candidate: Path, shares: tuple[float, ...], as_json
 @click.argument("rollout", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def show_command(rollout: str | None, as_json: bool) -> None:
-    """Show one ROLLOUT with its evidence; without it, list the open ones. A broken bar is noticed here too.
+    """Show one ROLLOUT (its id, or an agent) with its evidence; without it, all open ones. A broken bar is noticed here too.
 
     \b
     Examples:
@@ -114,7 +117,7 @@ def show_command(rollout: str | None, as_json: bool) -> None:
 @click.option("--limit", default=200, show_default=True, help="How many of the latest runs to compare with.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def compare_command(rollout: str, limit: int, as_json: bool) -> None:
-    """Try the candidate of ROLLOUT on recorded runs, without any effect, as its stage backtest or counterfactual says.
+    """Try the candidate of ROLLOUT (its id, or an agent) on recorded runs, without any effect, as its stage backtest or counterfactual says.
 
     \b
     Examples:
@@ -148,11 +151,11 @@ def compare_command(rollout: str, limit: int, as_json: bool) -> None:
 @click.option("--least", default=20, show_default=True, help="How many runs must have ended in this stage.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def widen_command(rollout: str, least: int, as_json: bool) -> None:
-    """Move ROLLOUT to its next stage; from the last one, finish it. The rules must allow you the action remit.rollout.
+    """Move ROLLOUT (its id, or an agent) to its next stage; from the last one, finish it. The rules must allow you the action remit.rollout.
 
     \b
     Examples:
-      remit rollout widen 3f2a91c0
+      remit rollout widen triage
       remit rollout widen 3f2a91c0 --least 100
     """
     from remit.evals import widen
@@ -174,7 +177,7 @@ def widen_command(rollout: str, least: int, as_json: bool) -> None:
 @click.option("--reason", type=TEXT, required=True, help="Why you take the candidate back; recorded.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def rollback_command(rollout: str, reason: str, as_json: bool) -> None:
-    """Take the candidate of ROLLOUT back. Everybody may do this. New runs have the files on disk, and its rules decide no call more.
+    """Take the candidate of ROLLOUT (its id, or an agent) back. Everybody may do this. New runs have the files on disk, and its rules decide no call more.
 
     \b
     Examples:
@@ -186,9 +189,9 @@ def rollback_command(rollout: str, reason: str, as_json: bool) -> None:
     opened, by = _opened()
     before = find_rollout(opened.journal, rollout)
     if before.ended is not None:
-        raise UsageError(f"rollout {rollout} is {before.status.replace('_', ' ')} already: nothing of it is in force")
-    taken = roll_back(opened.journal, rollout, reason=reason, by=by)
-    echo(json_text({"ok": True, **_as_json(taken, ())}) if as_json else f"rollout {rollout} is rolled back")
+        raise UsageError(f"rollout {before.id} is {before.status.replace('_', ' ')} already: nothing of it is in force")
+    taken = roll_back(opened.journal, before.id, reason=reason, by=by)
+    echo(json_text({"ok": True, **_as_json(taken, ())}) if as_json else f"rollout {taken.id} is rolled back")
 
 
 def _opened() -> tuple[WorkspaceSession, Principal]:
