@@ -65,6 +65,7 @@ SPANS: Final[Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]]] = {
             "remit.bundle": ("string", "the digest of the policy bundle"),
             "remit.scripted": ("boolean", "true if the model is a script"),
             "remit.version": ("string", "the version of Remit"),
+            "remit.evaluation": ("string", "the evaluation that the run belongs to; absent for a live run"),
             "remit.scope": ("string", "the scope of the run, as JSON; absent without one"),
             "remit.rollout": ("string", "the rollout of its agent when it began; absent without one"),
             "remit.arm": ("string", "`candidate` if the run has the candidate of that rollout, else `live`"),

@@ -29,7 +29,6 @@ VIEWS: Final = (
 WITHOUT_TRANSITIONS: Final = (
     "document.head.insertAdjacentHTML('beforeend', '<style>*{transition: none !important}</style>')"
 )
-VIOLATIONS: Final = "axe.run().then(found => found.violations.map(one => `${one.id}: ${one.nodes[0].html}`))"
 
 
 @pytest.fixture(scope="session")
@@ -168,24 +167,15 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield opened
 
 
-def axe() -> str:
-    """The source of axe-core, which the dependency group `docs` brings."""
-    found = importlib.util.find_spec("axe_playwright_python")
-    assert found is not None
-    assert found.origin is not None
-    return (Path(found.origin).parent / "axe.min.js").read_text("utf-8")
-
-
 def violations(tab: Browser, path: Path) -> list[str]:
     """What axe-core finds on a page, on a desktop and on a phone."""
     tab.go(path)
     tab.value(WITHOUT_TRANSITIONS)
-    tab.value(f"{axe()}; 0")
     found: list[str] = []
     for width, height, scheme in VIEWS:
         tab.ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         tab.value(f"document.body.setAttribute('data-md-color-scheme', '{scheme}')")
-        found += [f"{path.name}, {width} px, {scheme}: {one}" for one in tab.value(VIOLATIONS)]
+        found += [f"{path.name}, {width} px, {scheme}: {one}" for one in tab.violations()]
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import select
@@ -62,6 +63,15 @@ class Browser:
         assert "exceptionDetails" not in asked, asked["exceptionDetails"]
         return asked["result"].get("value")
 
+    def violations(self) -> list[str]:
+        """What axe-core finds on the page as it is drawn now: each rule that is broken, with the first element that breaks it."""
+        if self.value("typeof axe") == "undefined":
+            self.value(f"{_axe()}; 0")
+        found: list[str] = self.value(
+            "axe.run().then(found => found.violations.map(one => `${one.id}: ${one.nodes[0].html}`))"
+        )
+        return found
+
     def press(self, key: str) -> None:
         """Press and release one key."""
         text = "\r" if key == "Enter" else key if len(key) == 1 else ""
@@ -96,6 +106,14 @@ class Browser:
                     self.events.append(message)
                 elif message["id"] == self._number and answers is not None:
                     answers.append(message)
+
+
+def _axe() -> str:
+    """The source of axe-core, which the dependency group `docs` brings."""
+    found = importlib.util.find_spec("axe_playwright_python")
+    if found is None or found.origin is None:
+        lacking("axe-core", "run make docs")
+    return (Path(found.origin).parent / "axe.min.js").read_text("utf-8")
 
 
 @contextmanager

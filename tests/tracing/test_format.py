@@ -35,6 +35,9 @@ OF_WORKSPACE = {  # no run holds these
     "rollout.compared",
     "rollout.rolled_back",
     "rollout.finished",
+    "evaluation.started",
+    "evaluation.graded",
+    "evaluation.finished",
 }
 
 

@@ -4,16 +4,18 @@ from .hash_chain import Chain, ChainFault, ChainLink, link, link_of, verify_chai
 from .lease import RUN_LOCKED, Lease
 from .live_record import LiveRecord
 from .opening import open_journal
-from .projections import CIRCUIT_STREAM, SHARED, WORKSPACE_RUN
+from .projections import CIRCUIT_STREAM, EVALUATION_STREAM, SHARED, WORKSPACE_RUN
 from .reducer import apply_event
 from .run_list import (
-    EVERY_RUN,
+    LIVE_RUNS,
+    EvaluationSummary,
     RunQuery,
     approvals_in_state,
     count_approvals,
     count_runs,
     find_run,
     last_completed,
+    list_evaluations,
     list_runs,
     resolve_run,
     used_bundles,
@@ -40,7 +42,8 @@ from .upkeep.sealing import seal_run, unsealed_runs
 
 __all__ = [
     "CIRCUIT_STREAM",
-    "EVERY_RUN",
+    "EVALUATION_STREAM",
+    "LIVE_RUNS",
     "OWN_DETAILS",
     "ROLLOUT_STREAM",
     "RUN_LOCKED",
@@ -53,6 +56,7 @@ __all__ = [
     "Circuit",
     "Conversation",
     "Difference",
+    "EvaluationSummary",
     "InDoubt",
     "InDoubtEffect",
     "Journal",
@@ -81,6 +85,7 @@ __all__ = [
     "last_completed",
     "link",
     "link_of",
+    "list_evaluations",
     "list_runs",
     "open_journal",
     "rebuild_projections",

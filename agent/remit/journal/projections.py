@@ -13,6 +13,9 @@ from typing import Any, Final, TypeAlias
 from remit.core.events import (
     AnyEvent,
     BreakGlassReviewed,
+    EvaluationFinished,
+    EvaluationGraded,
+    EvaluationStarted,
     HoldLifted,
     HoldSet,
     Recorded,
@@ -26,10 +29,11 @@ from remit.journal.hash_chain import encode
 from remit.journal.reducer import apply_circuit
 from remit.journal.run_state import ROLLOUT_STREAM, Circuit, InDoubt, RolloutState, RunState, RunSummary
 from remit.journal.storage.database import Change, Drop, Put
-from remit.journal.storage.tables import APPROVAL, CIRCUIT, HOLD, ROLLOUT, RUN
+from remit.journal.storage.tables import APPROVAL, CIRCUIT, EVALUATION, GRADE, HOLD, ROLLOUT, RUN
 
 WORKSPACE_RUN: Final = "workspace"  # the stream of holds, reviews and pruned runs
 CIRCUIT_STREAM: Final = "circuit:"  # the beginning of the name of the stream of one tool's circuit breaker
+EVALUATION_STREAM: Final = "evaluation:"  # the beginning of the name of the stream of one evaluation
 SHARED: Final = "shared"  # the topic of holds, circuits and rollouts: every run reads them
 
 LONGEST_TASK: Final = 500  # characters of a task in the list of runs
@@ -40,7 +44,7 @@ Rows: TypeAlias = Mapping[Key, Put]
 
 def is_run(stream: str) -> bool:
     """True if events of this stream belong to a run, and not to the workspace."""
-    return stream != WORKSPACE_RUN and not stream.startswith((CIRCUIT_STREAM, ROLLOUT_STREAM))
+    return stream != WORKSPACE_RUN and not stream.startswith((CIRCUIT_STREAM, EVALUATION_STREAM, ROLLOUT_STREAM))
 
 
 def run_rows(run: str, state: RunState) -> Rows:
@@ -83,6 +87,7 @@ def run_row(run: str, state: RunState) -> dict[str, Any]:
         "cost": "" if state.unpriced else format(state.cost, "f"),
         "violations": state.violations,
         **_arm_columns(started.arm if started else None),
+        "evaluation": started.evaluation if started else "",
     }
 
 
@@ -120,11 +125,17 @@ def summary(row: Mapping[str, Any]) -> RunSummary:
         cost=Decimal(row["cost"]) if row["cost"] else None,
         violations=row["violations"],
         arm=RunArm(rollout=row["rollout"], arm=row["arm"], share=row["share"]) if row["rollout"] else None,
+        evaluation=row["evaluation"],
     )
 
 
 def approval_rows(run: str, state: RunState) -> list[dict[str, Any]]:
-    """The requests of a run whose calls have no answer yet, and its emergency approvals."""
+    """The requests of a run whose calls have no answer yet, and its emergency approvals.
+
+    A run of an evaluation has none: nobody is to answer it.
+    """
+    if state.started is not None and state.started.evaluation:
+        return []
     rows = [
         {
             "run": run,
@@ -165,6 +176,27 @@ def workspace_changes(recorded: Recorded) -> list[Change]:
             return [Drop(table=HOLD, key={"scope": event.scope})]
         case _:
             return []
+
+
+def evaluation_changes(before: Mapping[str, Any], recorded: Recorded) -> list[Change]:
+    """The rows that follow from one event of the stream of an evaluation; `before` is its row, empty without one."""
+    name = recorded.run.removeprefix(EVALUATION_STREAM)
+    match recorded.event:
+        case EvaluationStarted() as event:
+            runs = len(event.variants) * sum(scenario.repeats for scenario in event.scenarios)
+            row = {"evaluation": name, "agent": event.agent, "started": recorded.at, "ended": 0, "runs": runs}
+            return [Put(table=EVALUATION, row={**row, "passed": 0, "failed": 0, "infrastructure": 0})]
+        case EvaluationGraded(grade=grade):
+            row = {column: getattr(grade, column) for column in _GRADE_COLUMNS}
+            counted = {**before, grade.outcome: before[grade.outcome] + 1}
+            return [Put(table=GRADE, row={"evaluation": name, **row}), Put(table=EVALUATION, row=counted)]
+        case EvaluationFinished():
+            return [Put(table=EVALUATION, row={**before, "ended": recorded.at})]
+        case _:
+            return []
+
+
+_GRADE_COLUMNS: Final = tuple(column.name for column in GRADE.columns if column.name != "evaluation")
 
 
 def reviewed(event: AnyEvent | None) -> tuple[str, str] | None:

@@ -1,4 +1,4 @@
-"""The list of runs, read from their projection: newest first, a page at a time."""
+"""The lists of runs and of evaluations, read from their projections, the newest first; runs a page at a time."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from remit.journal.run_state import RunStatus, RunSummary
 from remit.journal.storage.database import Row, Sql
 from remit.journal.storage.tables import (
     APPROVAL,
+    EVALUATION,
     EVENT,
     HAS_ARM,
     HAS_ENDED,
@@ -52,6 +53,7 @@ _LAST_GOOD: Final = Sql(
         RUN.c.task_digest == sa.bindparam("task"),
         RUN.c.started < sa.bindparam("before"),
         RUN.c.outcome == "completed",
+        RUN.c.evaluation == "",
     )
     .order_by(RUN.c.started.desc())
     .limit(1)
@@ -62,7 +64,9 @@ _IN_STATE: Final = Sql(
     .where(APPROVAL.c.state == sa.bindparam("state"))
     .order_by(APPROVAL.c.requested)
 )
-_RUNS: Final = Sql(sa.select(sa.func.count()).select_from(RUN).where(RUN.c.state == sa.bindparam("state")))
+_RUNS: Final = Sql(
+    sa.select(sa.func.count()).select_from(RUN).where(RUN.c.state == sa.bindparam("state"), RUN.c.evaluation == "")
+)
 _COUNTED: Final = Sql(sa.select(sa.func.count()).select_from(APPROVAL).where(APPROVAL.c.state == sa.bindparam("state")))
 
 
@@ -70,9 +74,11 @@ _COUNTED: Final = Sql(sa.select(sa.func.count()).select_from(APPROVAL).where(APP
 class RunQuery:
     """The conditions that listed runs meet; "", False and None are no condition.
 
-    `run` is a whole id; `agent` and `user` are whole subjects (`agent:triage`); `rollout` is the id of one. `since` and `ended_before` are Unix nanoseconds.
+    `evaluation` is "" for live runs only, the id of an evaluation for its runs, and None for both. `run` is a whole id; `agent` and `user` are whole subjects (`agent:triage`);
+    `rollout` is the id of one. `since` and `ended_before` are Unix nanoseconds.
     """
 
+    evaluation: str | None = ""
     run: str = ""
     agent: str = ""
     user: str = ""
@@ -92,6 +98,8 @@ class RunQuery:
         found: list[Any] = [RUN.c[name] == value for name, value in equal.items() if value]
         if self.rollout:
             found += [HAS_ARM, RUN.c.rollout == self.rollout]
+        if self.evaluation is not None:
+            found.append(RUN.c.evaluation == self.evaluation)
         some = {HAS_FAILED: self.failed, WAS_REFUSED: self.denied, IS_IN_DOUBT: self.in_doubt}
         found += [condition for condition, asked in some.items() if asked]
         if self.since is not None:
@@ -101,10 +109,10 @@ class RunQuery:
         return found
 
 
-EVERY_RUN: Final = RunQuery()
+LIVE_RUNS: Final = RunQuery()
 
 
-def list_runs(journal: Journal, query: RunQuery = EVERY_RUN, *, page: int = PAGE) -> Iterator[RunSummary]:
+def list_runs(journal: Journal, query: RunQuery = LIVE_RUNS, *, page: int = PAGE) -> Iterator[RunSummary]:
     """The runs that match, the latest first: by their start or, with `ended_before`, by their end.
 
     Pages are read while the iterator goes on.
@@ -175,7 +183,7 @@ def count_approvals(journal: Journal, state: str) -> int:
 
 
 def count_runs(journal: Journal, state: RunStatus) -> int:
-    """How many runs are in that state."""
+    """How many live runs are in that state."""
     return int(journal.read(_RUNS, state=state)[0][0])
 
 
@@ -184,6 +192,28 @@ def used_bundles(journal: Journal) -> set[str]:
     rows = journal.read(sa.select(RUN.c.bundles).distinct())
     opened = (RolloutOpened.model_validate_json(row[0]) for row in journal.read(sa.select(ROLLOUT.c.opened)))
     return {digest for row in rows for digest in str(row[0]).split()} | {event.candidate for event in opened}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSummary:
+    """One evaluation. `started` and `ended` are Unix nanoseconds (`ended` None: it has not ended). `runs` will have a grade in all."""
+
+    evaluation: str
+    agent: str
+    started: int
+    ended: int | None
+    runs: int
+    passed: int
+    failed: int
+    infrastructure: int
+
+
+def list_evaluations(journal: Journal, *, limit: int = PAGE) -> list[EvaluationSummary]:
+    """The latest evaluations."""
+    rows = journal.read(sa.select(EVALUATION).order_by(EVALUATION.c.started.desc()).limit(limit))
+    names = [column.name for column in EVALUATION.columns]
+    found = [dict(zip(names, row, strict=True)) for row in rows]
+    return [EvaluationSummary(**{**row, "ended": row["ended"] or None}) for row in found]
 
 
 def _pruned(journal: Journal, prefix: str) -> str:

@@ -338,6 +338,7 @@ class RunSummary:
     the same task. `first_failed` names the first call that failed or was refused, with its code: `files.read at step 0:
     timeout`. `in_doubt` are the effects of unknown outcome. `asked` counts the calls for which people were asked. `cost` is None
     if it is not known. `violations` counts the attempts that tried to reach what was not authorized. `arm` is its side of a rollout.
+    `evaluation` is the id of the evaluation of the run, "" for a live run.
     """
 
     run: str
@@ -365,3 +366,4 @@ class RunSummary:
     cost: Decimal | None = None
     violations: int = 0
     arm: RunArm | None = None
+    evaluation: str = ""

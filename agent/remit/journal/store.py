@@ -30,8 +30,10 @@ from remit.journal.lease import BEAT_S, Lease, is_leased, keep_leases, release_l
 from remit.journal.projections import (
     CIRCUIT_COLUMNS,
     CIRCUIT_STREAM,
+    EVALUATION_STREAM,
     SHARED,
     circuit_changes,
+    evaluation_changes,
     next_circuit,
     reviewed,
     rollout_changes,
@@ -55,6 +57,7 @@ from remit.journal.storage.shared import Shared, circuit_of, read_shared, rollou
 from remit.journal.storage.tables import (
     APPROVAL,
     CIRCUIT,
+    EVALUATION,
     EVENT,
     HEAD,
     IS_LOOKED_UP,
@@ -89,6 +92,7 @@ _FENCE_OF: Final = Sql(sa.select(HEAD.c.fence).where(HEAD.c.run == _of))
 SEALED_OBJECT: Final = Sql(sa.select(SEALED.c.last, SEALED.c.chain, SEALED.c.bodies).where(SEALED.c.run == _of))
 _CIRCUIT: Final = Sql(sa.select(*(CIRCUIT.c[name] for name in CIRCUIT_COLUMNS)).where(CIRCUIT.c.tool == _of))
 _ROLLOUT: Final = Sql(sa.select(ROLLOUT).where(ROLLOUT.c.rollout == _of))
+_EVALUATION: Final = Sql(sa.select(EVALUATION).where(EVALUATION.c.evaluation == _of))
 _APPROVAL: Final = Sql(sa.select(APPROVAL).where(APPROVAL.c.run == _of, APPROVAL.c.seq == sa.bindparam("number")))
 
 
@@ -220,6 +224,10 @@ class Journal:
             return circuit_changes(tool, next_circuit(self.circuit(tool), recorded.event, recorded.at))
         if recorded.run.startswith(ROLLOUT_STREAM):
             return rollout_changes(apply_rollout(self.rollout(recorded.run.removeprefix(ROLLOUT_STREAM)), recorded))
+        if recorded.run.startswith(EVALUATION_STREAM):
+            rows = self.read(_EVALUATION, of=recorded.run.removeprefix(EVALUATION_STREAM))
+            names = [column.name for column in EVALUATION.columns]
+            return evaluation_changes(dict(zip(names, rows[0], strict=True)) if rows else {}, recorded)
         if (found := reviewed(recorded.event)) is not None:
             return self._reviewed_rows(*found)
         return workspace_changes(recorded)

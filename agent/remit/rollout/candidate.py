@@ -78,7 +78,7 @@ def open_definition(session: WorkspaceSession, digest: str) -> Definition:
     folder = _written(session, digest, files)
     # INVARIANT: the digests are those of the files that will run. A file that was changed since then has no pin.
     code = {name: code_digest(read_code(folder / "tools" / name)) for name in _tools_of(files)}
-    on_disk = policy_files(session.root)
+    on_disk = policy_files(session.policies.parent)
     named = {path: data for path, data in files.items() if not _is_code(path) and not is_rules(path)}
     workspace = replace(load_files({**named, **on_disk}, root=None, code=code), root=folder)
     words = vocabulary(workspace)

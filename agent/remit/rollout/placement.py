@@ -89,7 +89,7 @@ def _candidate(
 ) -> Placement:
     changed = definition.policy.digest != definition.on_disk.digest
     return Placement(
-        session=replace(session, workspace=definition.workspace, policy=definition.on_disk),
+        session=replace(session, workspace=definition.workspace, policy=definition.on_disk, rules=session.policies),
         arm=arm,
         rules=_rules(rollout, definition, decides=True) if changed else None,
     )

@@ -7,12 +7,13 @@ from .live import LivePorts
 from .memory_run import MemoryRun, run_in_memory
 from .one_call import OneCall, decide_call, explain_call
 from .retention import prunable, prune, retention_seconds, seal_finished
-from .runner import RunRequest, acting_subject, resume_run, start_run
+from .runner import EvaluatedRun, RunRequest, acting_subject, resume_run, start_run
 
 __all__ = [
     "AgentGraph",
     "ApprovalWaiter",
     "Erasable",
+    "EvaluatedRun",
     "LivePorts",
     "MemoryRun",
     "OneCall",

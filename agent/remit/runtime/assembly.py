@@ -13,7 +13,7 @@ from pathlib import Path
 from remit.core import Confinement, Model, RunEnded, UsageError
 from remit.core.events import Recorded
 from remit.guardrails import Redactor, Sanitizer, Secrets, is_secret_name
-from remit.journal import Lease, LiveRecord, count_approvals, count_runs
+from remit.journal import Journal, Lease, LiveRecord, count_approvals, count_runs
 from remit.runtime.models.selection import open_model
 from remit.sandbox import Sandbox
 from remit.sandbox.packages import make_environment
@@ -142,21 +142,18 @@ class StoredRecording(Recording):
 
 
 async def open_recording(
-    session: WorkspaceSession, lease: Lease, on_event: Callable[[Recorded], None] | None
+    session: WorkspaceSession, lease: Lease, on_event: Callable[[Recorded], None] | None, *, exported: bool = True
 ) -> StoredRecording:
-    """Open the record of a run. First completes its trace file, if a killed process left it short of the journal."""
+    """Open the record of a run. First completes its trace file, if a killed process left it short of the journal.
+
+    Without `exported`, no collector gets its spans and metrics.
+    """
     journal = session.journal
     trace = TraceFile(session.traces, lease.run, journal)
     earlier = (await journal.run_in_thread(journal.chain, lease.run)).links
     if earlier:
         trace.rebuild(earlier)
-    export = Export.from_environment(
-        gauges={
-            "remit.approvals.waiting": lambda: count_approvals(journal, "waiting"),
-            "remit.runs.waiting_for_model": lambda: count_runs(journal, "waiting: model"),
-            "remit.holds": lambda: len(journal.holds()),
-        }
-    )
+    export = _export(journal) if exported else None
     if export is not None:
         export.recall(earlier)
     listeners = tuple(
@@ -165,6 +162,17 @@ async def open_recording(
     content = session.workspace.settings.content
     record = await journal.run_in_thread(LiveRecord, journal, lease, listeners=listeners, content=content)
     return StoredRecording(record=record, objects=ObjectStore(session.traces / "objects"), trace=trace, export=export)
+
+
+def _export(journal: Journal) -> Export | None:
+    """The export to the collector that the environment names; None without one."""
+    return Export.from_environment(
+        gauges={
+            "remit.approvals.waiting": lambda: count_approvals(journal, "waiting"),
+            "remit.runs.waiting_for_model": lambda: count_runs(journal, "waiting: model"),
+            "remit.holds": lambda: len(journal.holds()),
+        }
+    )
 
 
 def check_same_files(before: Mapping[str, bytes], now: Mapping[str, bytes]) -> None:

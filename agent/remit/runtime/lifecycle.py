@@ -16,9 +16,10 @@ from remit.rollout import CandidateRules, check_bars
 from remit.runtime.approvals_wait import ApprovalWaiter
 from remit.runtime.assembly import Recording, sanitizer_of
 from remit.runtime.graph import AgentGraph, drive
-from remit.runtime.live import LivePorts
+from remit.runtime.live import EvaluationPorts, LivePorts
 from remit.runtime.model_wait import ModelWait
 from remit.runtime.models.model_list import ModelList
+from remit.runtime.models.scripted import ScriptedApproval
 from remit.workspace import Agent, WorkspaceSession, tool_specs
 
 
@@ -89,7 +90,7 @@ class Driven:
 class RunContext:
     """Everything that one process needs to drive one run.
 
-    `model` is asked first, then `fallbacks`, in this order. `executor` carries out the calls. `secrets` are values by name. `wait` is how many seconds the run waits for approvals.
+    `model` is asked first, then `fallbacks`, in this order. `executor` carries out the calls. `secrets` are values by name. `wait` is how many seconds the run waits for approvals; in an evaluation, `approvals` answer in place of people.
     `external_graph` drives the run; None: Remit's own graph does. `arm` is its side of a rollout, and `candidate` are the rules of
     that rollout's candidate; None without them.
     """
@@ -107,6 +108,7 @@ class RunContext:
     fallbacks: Sequence[Model] = ()
     arm: RunArm | None = None
     candidate: CandidateRules | None = None
+    approvals: Sequence[ScriptedApproval] = ()
 
 
 async def drive_run(context: RunContext) -> Driven:
@@ -159,7 +161,7 @@ def _build(context: RunContext) -> tuple[AgentGraph, ApprovalWaiter]:
     session, record = context.session, context.recording.record
     started = record.get("run.started/-/-/-")
     assert isinstance(started, RunStarted)
-    ports = LivePorts(session, context.recording, context.candidate)
+    ports = (EvaluationPorts if started.evaluation else LivePorts)(session, context.recording, context.candidate)
     broker = Broker(
         workspace=session.workspace,
         agent=context.agent,
@@ -177,7 +179,7 @@ def _build(context: RunContext) -> tuple[AgentGraph, ApprovalWaiter]:
         tools=tool_specs(session.workspace, context.agent),
         hold_reason=lambda: ports.held(f"run:{record.run}", started.subjects.agent),
     )
-    return agent_graph, ApprovalWaiter(ports, record, broker, context.model, context.wait)
+    return agent_graph, ApprovalWaiter(ports, record, broker, context.model, context.wait, context.approvals)
 
 
 def _waiting(agent_graph: AgentGraph, approvals: ApprovalWaiter) -> Callable[[], Awaitable[bool]]:

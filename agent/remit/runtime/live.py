@@ -35,7 +35,7 @@ class LivePorts:
         self._recorded_policy = session.policy
         self._second_opinion: tuple[Policy, SecondOpinion] | None = None
         files = {path: data for path, data in session.workspace.files.items() if is_rules(path)}
-        self._watched = PolicyWatcher(session.root / "policies", session.policy, files, report=self._record_problem)
+        self._watched = PolicyWatcher(session.policies, session.policy, files, report=self._record_problem)
 
     def clock(self, step: int, index: int) -> int:
         return time.time_ns()
@@ -85,9 +85,12 @@ class LivePorts:
         return hold_reason(self._journal.holds(), *scopes)
 
     async def admit(self, call: Call) -> None:
+        self._check_holds(call)
+        await check_circuit(self._journal, call, time.time_ns())
+
+    def _check_holds(self, call: Call) -> None:
         if (reason := self.held(*_scopes(call))) is not None:
             raise Refusal("held", reason, retryable=True)
-        await check_circuit(self._journal, call, time.time_ns())
 
     async def attempt_ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
         await count_attempt(self._journal, call, attempt, code, breaker)
@@ -160,6 +163,25 @@ class LivePorts:
 
     async def sleep(self, call: Call, seconds: float) -> None:
         await self.wait_until_stopped(call, time.time_ns() + int(seconds * NANO))
+
+
+class EvaluationPorts(LivePorts):
+    """The execution ports of a run of an evaluation, which live runs do not notice.
+
+    It takes nothing from shared limits, and neither reads nor counts for the circuit breakers. A hold stops it like every run.
+    """
+
+    async def admit(self, call: Call) -> None:
+        self._check_holds(call)
+
+    async def attempt_ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
+        return None
+
+    async def reserve(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
+        return None
+
+    async def record_usage(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
+        return None
 
 
 def _corrections(reserved: BudgetSpent, used: BudgetSpent) -> list[Claim]:

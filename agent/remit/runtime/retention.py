@@ -81,7 +81,7 @@ def prunable(session: WorkspaceSession, older_s: int | None = None) -> list[RunS
     if shortest is None:
         return []
     kept = golden_runs(session.traces) | {item.run for item in emergencies(session.journal)}
-    ended = list_runs(session.journal, RunQuery(ended_before=now - shortest * NANO))
+    ended = list_runs(session.journal, RunQuery(ended_before=now - shortest * NANO, evaluation=None))
     weighed = {rollout.id for rollout in session.journal.rollouts()}  # their runs are evidence until they end
     free = (row for row in ended if row.run not in kept and (row.arm is None or row.arm.rollout not in weighed))
     return [row for row in free if older_s is not None or _is_over(row, settings, now)]

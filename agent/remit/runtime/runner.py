@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from remit import __version__
-from remit.broker import LiveExecutor
+from remit.broker import LiveExecutor, ToolExecutor
 from remit.core import Context, Model, Principal, Refusal, RemitError, Request, RunEnded, Scope, Subjects, UsageError
 from remit.core.events import (
     Recorded,
@@ -39,9 +39,23 @@ from remit.runtime.assembly import (
     working_folder,
 )
 from remit.runtime.lifecycle import Driven, ExternalGraph, RunContext, RunResult, drive_run
+from remit.runtime.models.scripted import ScriptedApproval
 from remit.runtime.one_call import OneCall
 from remit.sandbox import Sandbox
 from remit.workspace import IMPERSONATE, PRICES, Agent, WorkspaceSession, check_tenant, files_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatedRun:
+    """What makes a run one of an evaluation: live runs, people, limits, circuits and collectors do not notice it.
+
+    `id` is that of the evaluation. `around` makes the executor of the run from the one that confines its tools. `approvals` are
+    given in place of people; every other request for approval is rejected. The run gets no secret.
+    """
+
+    id: str
+    around: Callable[[ToolExecutor], ToolExecutor]
+    approvals: Sequence[ScriptedApproval] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +64,7 @@ class RunRequest:
 
     `subject` is the user that the agent acts for, `by` who starts it. `run` is its id (32 hex digits); None: a random one.
     `fallbacks` are asked, in this order, when `model` fails. `folder` is an existing working folder, relative to the workspace; "": the agent's own. `scope` narrows what the run may do; None: everything that the rules allow its agent.
+    `evaluation` makes it a run of an evaluation, None a live run.
     """
 
     agent: str
@@ -61,6 +76,7 @@ class RunRequest:
     folder: str = ""
     scope: Scope | None = None
     fallbacks: Sequence[Model] = ()
+    evaluation: EvaluatedRun | None = None
 
 
 async def start_run(
@@ -88,19 +104,21 @@ async def start_run(
     session = placement.session
     await install_packages(session.workspace, agent, progress)
     async with session.journal.lease(run) as lease:
-        recording = await open_recording(session, lease, on_event)
+        evaluated = request.evaluation
+        recording = await open_recording(session, lease, on_event, exported=evaluated is None)
         if not recording.record.is_empty:
             raise UsageError(f"the run {run} exists already; use another --run-id, or none")
         folder = session.root / request.folder if request.folder else working_folder(session, agent, run)
         sandbox = Sandbox.shared(session.workspace.settings.accept)
         confinement, unavailable = confinement_of(session.workspace, agent, sandbox)
-        secrets = secrets_of(session, agent)
+        secrets = secrets_of(session, agent) if evaluated is None else {}
+        executor: ToolExecutor = _live_executor(session, sandbox, folder, secrets, request.subject, external_graph)
         context = RunContext(
             session=session,
             agent=agent,
             model=request.model,
             fallbacks=request.fallbacks,
-            executor=_live_executor(session, sandbox, folder, secrets, request.subject, external_graph),
+            executor=executor if evaluated is None else evaluated.around(executor),
             confinement=confinement,
             folder=folder,
             secrets=secrets,
@@ -109,6 +127,7 @@ async def start_run(
             external_graph=external_graph,
             arm=placement.arm,
             candidate=placement.rules,
+            approvals=() if evaluated is None else evaluated.approvals,
         )
         recording.record.append(started_event(context, request), durable=True)
         if unavailable is not None:
@@ -139,6 +158,8 @@ async def _placed(session: WorkspaceSession, request: RunRequest, run: str) -> t
     INVARIANT: what the candidate lacks never stops a run: then the candidate is taken back, and the run has the files on disk.
     """
     agent = checked_agent(session, request)
+    if request.evaluation is not None:  # it names the definition that it evaluates
+        return Placement(session=session), request, agent
     journal, subject = session.journal, f"agent:{agent.name}"
     placement = await journal.run_in_thread(place, session, subject, user=request.subject, run=run)
     if placement.session is session:
@@ -165,7 +186,7 @@ def _check_prices(session: WorkspaceSession, agent: Agent, models: Iterable[Mode
 
 def _check_rules(session: WorkspaceSession) -> None:
     """Raise WorkspaceError if stock Casbin decides a case of the rules differently from Remit: then no run starts."""
-    check_agreement(session.policy, read_cases_text(session.root / "policies"))
+    check_agreement(session.policy, read_cases_text(session.policies))
 
 
 def _live_executor(
@@ -218,6 +239,7 @@ def started_event(context: RunContext, request: RunRequest) -> RunStarted:
         arm=context.arm,
         # An external graph decides itself what its model reads.
         context=agent.context.model_copy(update={} if context.external_graph is None else {"limit": None}),
+        evaluation="" if request.evaluation is None else request.evaluation.id,
     )
 
 
@@ -302,6 +324,9 @@ def _resumable(record: Record, run: str) -> RunStarted:
         raise UsageError(f"the journal has no run {run}")
     if started.content != "complete":
         raise UsageError(f"run {run} was recorded without content, so that it cannot be resumed: start a new run")
+    if started.evaluation:
+        fix = f"remit eval --resume {started.evaluation}"
+        raise UsageError(f"run {run} belongs to an evaluation, which plays it again: {fix}")
     if record.state.finished:
         raise UsageError(f"run {run} has finished; to see its outcome: remit trace show {run[:8]}")
     return started

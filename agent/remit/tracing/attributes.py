@@ -113,6 +113,8 @@ def _agent(events: Sequence[AnyEvent], run: str) -> SpanDescription:
             "remit.scripted": started.scripted,
             "remit.version": started.version,
         }
+        if started.evaluation:
+            found.attributes["remit.evaluation"] = started.evaluation
         if started.scope is not None:
             found.attributes["remit.scope"] = _text(started.scope.model_dump(mode="json"))
         if started.arm is not None:

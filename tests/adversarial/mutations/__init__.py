@@ -13,6 +13,7 @@ from adversarial.mutations import (
     broker,
     core,
     egress,
+    evals,
     guardrails,
     journal,
     langchain,
@@ -39,4 +40,5 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     *runtime.ROWS,
     *rollout.ROWS,
     *guardrails.ROWS,
+    *evals.ROWS,
 )

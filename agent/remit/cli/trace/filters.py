@@ -34,6 +34,7 @@ class RunFilter:
     action: str = ""
     code: str = ""
     state: str = ""
+    evaluation: str = ""
     since: int | None = None
 
     def choose(self, session: WorkspaceSession, limit: int | None) -> list[RunSummary]:
@@ -44,6 +45,7 @@ class RunFilter:
             agent=_subject("agent", self.agent),
             user=_subject("user", self.user),
             state=self.state,
+            evaluation=self.evaluation,
             failed=self.failed,
             denied=self.denied,
             since=self.since,
@@ -109,6 +111,7 @@ OPTIONS: Final = (
         type=click.Choice(["running", "waiting", "waiting: model", "finished"]),
         help="Only runs in this state; `waiting` is for people, `waiting: model` for a model that failed for now.",
     ),
+    click.option("--evaluation", default="", metavar="ID", help="Runs of this evaluation, in place of live runs."),
     click.option("--since", help="Only runs that began at this time or later: 30m, 2h, 3d, 2026-11-23T19:00."),
 )
 

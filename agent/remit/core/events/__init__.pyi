@@ -8,6 +8,16 @@ from .approvals import (
     BreakGlassReviewed,
 )
 from .calls import AttemptBegun, AttemptEnded, CallAnswered, CallDecided, EffectSettled
+from .evaluations import (
+    Check,
+    EvaluationFinished,
+    EvaluationGraded,
+    EvaluationStarted,
+    Grade,
+    GradeOutcome,
+    ScenarioInfo,
+    Variant,
+)
 from .event import NANO
 from .operations import HoldLifted, HoldSet, ToolFailed, ToolRecovered, ToolTrialStarted
 from .recorded import EVENT, AnyEvent, Recorded
@@ -69,11 +79,17 @@ __all__ = [
     "BudgetSpent",
     "CallAnswered",
     "CallDecided",
+    "Check",
     "Content",
     "ContextLimits",
     "ContextReduced",
     "Deviation",
     "EffectSettled",
+    "EvaluationFinished",
+    "EvaluationGraded",
+    "EvaluationStarted",
+    "Grade",
+    "GradeOutcome",
     "HoldLifted",
     "HoldSet",
     "ModelFailed",
@@ -95,6 +111,7 @@ __all__ = [
     "RunPruned",
     "RunResumed",
     "RunStarted",
+    "ScenarioInfo",
     "ShadowDecided",
     "Stage",
     "StageName",
@@ -102,4 +119,5 @@ __all__ = [
     "ToolRecovered",
     "ToolTrialStarted",
     "Usage",
+    "Variant",
 ]

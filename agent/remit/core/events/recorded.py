@@ -17,6 +17,7 @@ from remit.core.events.approvals import (
     BreakGlassReviewed,
 )
 from remit.core.events.calls import AttemptBegun, AttemptEnded, CallAnswered, CallDecided, EffectSettled
+from remit.core.events.evaluations import EvaluationFinished, EvaluationGraded, EvaluationStarted
 from remit.core.events.operations import HoldLifted, HoldSet, ToolFailed, ToolRecovered, ToolTrialStarted
 from remit.core.events.rollouts import (
     RolloutCompared,
@@ -76,7 +77,10 @@ AnyEvent: TypeAlias = Annotated[
     | RolloutStaged
     | RolloutCompared
     | RolloutRolledBack
-    | RolloutFinished,
+    | RolloutFinished
+    | EvaluationStarted
+    | EvaluationGraded
+    | EvaluationFinished,
     Field(discriminator="type"),
 ]
 

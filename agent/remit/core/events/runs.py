@@ -65,7 +65,7 @@ class RunStarted(Event):
     `bundle` is the digest of the policy bundle: the object that lists every file of the workspace that the run uses.
     `fallbacks` are the models that are asked, in this order, when `model` fails. `actions` are those that the model is offered. `content` says whether the record has what people, models and tools wrote.
     `scope` is a further bound on this run, None without one. `arm` is its side of a rollout, None without one. `shrunk_from` names the run of which `remit trace shrink` made
-    this one: such a run was never executed. `version` is that of Remit.
+    this one: such a run was never executed. `evaluation` is the id of the evaluation that the run belongs to, "" for a live run. `version` is that of Remit.
     """
 
     type: Literal["run.started"] = "run.started"
@@ -89,6 +89,7 @@ class RunStarted(Event):
     arm: RunArm | None = None
     context: ContextLimits = ContextLimits()
     shrunk_from: str = ""
+    evaluation: str = ""
 
     def is_requested_by(self, other: Principal) -> bool:
         """True if that may be the user of the run, or the person who started it, under any account or name."""

@@ -109,9 +109,9 @@ class RunRow(JournalRow, table=True):
     """One run, as lists and filters need it. `started` and `ended` are Unix nanoseconds (`ended` 0: it has not ended).
 
     `task` is the beginning of the task, `task_digest` the digest of all its words, "" without content.
-    `labels` are those of the run, one a word. `in_doubt` has a line for each effect of unknown outcome: `STEP INDEX ANSWERED ACTION`. `bundles` are digests, one a word.
     `asked` counts the calls for which people were asked. `cost` is the money, "" if it is not known. `violations` counts the
     attempts that tried to reach what was not authorized. `rollout`, `arm` and `share` are those of `RunArm`, "" and 0 without one.
+    `evaluation` is the id of its evaluation, "" for a live run. `labels` are those of the run, one a word. `in_doubt` has a line for each effect of unknown outcome: `STEP INDEX ANSWERED ACTION`. `bundles` are digests, one a word.
     """
 
     __tablename__ = "run"
@@ -156,6 +156,7 @@ class RunRow(JournalRow, table=True):
     rollout: str
     arm: str
     share: float
+    evaluation: str
 
 
 class ApprovalRow(JournalRow, table=True):
@@ -234,10 +235,46 @@ class LimitBucketRow(JournalRow, table=True):
     amount: int = Field(sa_type=sa.BigInteger)
 
 
+class EvaluationRow(JournalRow, table=True):
+    """One evaluation of an agent. Times are Unix nanoseconds (`ended` 0: it has not ended).
+
+    `runs` is how many grades it will have; `passed`, `failed` and `infrastructure` count those that it has.
+    """
+
+    __tablename__ = "evaluation"
+    __table_args__ = (sa.Index("evaluation_by_start", "started"),)
+
+    evaluation: str = Field(primary_key=True)
+    agent: str
+    started: int = Field(sa_type=sa.BigInteger)
+    ended: int = Field(sa_type=sa.BigInteger)
+    runs: int
+    passed: int
+    failed: int
+    infrastructure: int
+
+
+class GradeRow(JournalRow, table=True):
+    """The grade of one run of an evaluation."""
+
+    __tablename__ = "grade"
+    __table_args__ = (sa.Index("grade_by_run", "run"),)
+
+    evaluation: str = Field(primary_key=True)
+    variant: str = Field(primary_key=True)
+    scenario: str = Field(primary_key=True)
+    repeat: int = Field(primary_key=True)
+    run: str
+    outcome: str
+    seconds: float
+    calls: int
+    tokens: int = Field(sa_type=sa.BigInteger)
+
+
 METADATA: Final = JournalRow.metadata
 TABLES: Final = METADATA.tables
 VERSIONS: Final = TABLES["remit_schema"]
 EVENT, PAYLOAD, HEAD, SEALED, RUN = (TABLES[name] for name in ("event", "payload", "head", "sealed", "run"))
 APPROVAL, HOLD, CIRCUIT, LIMIT_BUCKET = (TABLES[name] for name in ("approval", "hold", "circuit", "limit_bucket"))
-ROLLOUT: Final = TABLES["rollout"]
-PROJECTIONS: Final = (RUN, APPROVAL, HOLD, CIRCUIT, LIMIT_BUCKET, ROLLOUT)
+EVALUATION, GRADE, ROLLOUT = (TABLES[name] for name in ("evaluation", "grade", "rollout"))
+PROJECTIONS: Final = (RUN, APPROVAL, HOLD, CIRCUIT, LIMIT_BUCKET, EVALUATION, GRADE, ROLLOUT)

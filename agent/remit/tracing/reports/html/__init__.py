@@ -1,4 +1,4 @@
-"""Writes the incident report of a run as one self-contained HTML file."""
+"""Writes the incident report of a run as one self-contained HTML file; the frame of such a file serves other reports too."""
 
 from remit._face import face
 

@@ -1,3 +1,4 @@
+from .document import escaped, html_document
 from .page import write_page
 
-__all__ = ["write_page"]
+__all__ = ["escaped", "html_document", "write_page"]

@@ -1,25 +1,21 @@
 """Renders the incident report of a run as one HTML page to attach to an incident. It needs no network and no other file.
 
-Texts of people, models and tools are escaped. In addition, a content security policy allows only the page's own style and
-script, by their digests. So the output of a tool cannot become markup or code of the page.
+`document.py` says why the output of a tool cannot become markup or code of the page.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
 from remit.core import Failed, Json, UsageError
 from remit.core.events import ApprovalGranted, AttemptEnded
-from remit.guardrails import with_visible_characters
 from remit.policy import scope_text
 from remit.tracing import write_atomically
+from remit.tracing.reports.html.document import escaped, html_document
 from remit.tracing.reports.incident import IncidentReport
 from remit.tracing.reports.timeline import (
     CallTimeline,
@@ -33,7 +29,6 @@ from remit.tracing.reports.timeline import (
 )
 
 LONGEST: Final = 20_000  # characters of one value on the page; the trace contains the whole value
-STYLE: Final = files("remit.tracing.reports.html").joinpath("page.css").read_text()
 SCRIPT: Final = files("remit.tracing.reports.html").joinpath("page.js").read_text()
 
 
@@ -49,7 +44,6 @@ def render_page(report: IncidentReport) -> str:
     """The page as HTML."""
     timeline = report.timeline
     agent = timeline.started.subjects.agent if timeline.started else "run"
-    policy = f"default-src 'none'; style-src '{_digest(STYLE)}'; script-src '{_digest(SCRIPT)}'; base-uri 'none'"
     body = "\n".join(
         [
             *_head(report),
@@ -59,13 +53,7 @@ def render_page(report: IncidentReport) -> str:
             *_end(report),
         ]
     )
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_text(agent)}: {_text(report.state)}, run {timeline.run[:8]}</title>\n"
-        f"<style>{STYLE}</style>\n</head>\n<body>\n{body}\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
-    )
+    return html_document(f"{agent}: {report.state}, run {timeline.run[:8]}", body, script=SCRIPT)
 
 
 def _head(report: IncidentReport) -> Iterator[str]:
@@ -79,12 +67,12 @@ def _head(report: IncidentReport) -> Iterator[str]:
         else "bad"
     )
     agent = timeline.started.subjects.agent if timeline.started else "run"
-    cause = _text(timeline.root_cause or "no failing call")
-    yield f'<h1><span class="{tone}">{_text(state)}</span> · {_text(agent)} · run <code>{timeline.run[:8]}</code></h1>'
+    cause = escaped(timeline.root_cause or "no failing call")
+    yield f'<h1><span class="{tone}">{escaped(state)}</span> · {escaped(agent)} · run <code>{timeline.run[:8]}</code></h1>'
     yield f'<p class="cause{" good-run" if good else ""}"><b>Root cause:</b> {cause}</p>'
     yield "<dl>"
     for name, value in _properties(report):
-        yield f"<dt>{name}</dt><dd>{_text(value)}</dd>"
+        yield f"<dt>{name}</dt><dd>{escaped(value)}</dd>"
     yield "</dl>"
 
 
@@ -132,14 +120,14 @@ def _last_good(report: IncidentReport) -> Iterator[str]:
         yield "<p>None: both runs did the same.</p>"
     else:
         place = first.b or first.a
-        yield f"<p>{f'At step {_text(place)}, ' if place else ''}<b>{first.kind}</b>: {_text(first.what)}</p>"
+        yield f"<p>{f'At step {escaped(place)}, ' if place else ''}<b>{first.kind}</b>: {escaped(first.what)}</p>"
         yield _diff(first.diff)
     for changed in report.good.changed:
-        yield f"<p>Changed since then: <code>{_text(changed.name)}</code></p>"
+        yield f"<p>Changed since then: <code>{escaped(changed.name)}</code></p>"
         yield _diff(changed.diff)
     for slow in report.good.slower[:3]:
         times = f"was {slow.before:.2f} s, now {slow.after:.2f} s"
-        yield f"<p>Slower: {_text(slow.b)} {_text(slow.name)}, {times}</p>"
+        yield f"<p>Slower: {escaped(slow.b)} {escaped(slow.name)}, {times}</p>"
 
 
 def _effects(timeline: Timeline) -> Iterator[str]:
@@ -154,7 +142,7 @@ def _effects(timeline: Timeline) -> Iterator[str]:
         word = item.landed.replace("_", " ")
         yield (
             f'<tr><td class="{tones[item.landed]}">{word}</td><td>{item.step}.{item.index}</td>'
-            f"<td>{_text(item.action)}</td><td>{_text(' '.join(item.resources))}</td></tr>"
+            f"<td>{escaped(item.action)}</td><td>{escaped(' '.join(item.resources))}</td></tr>"
         )
     yield "</tbody></table>"
 
@@ -173,13 +161,13 @@ def _turn(timeline: Timeline, turn: TimelineTurn) -> Iterator[str]:
     tokens = f" · {turn.usage.input_tokens} + {turn.usage.output_tokens} tokens" if turn.usage.input_tokens else ""
     tokens += f", {turn.usage.cache_read} from the cache" if turn.usage.cache_read else ""
     tokens += f", cost {turn.cost:.4f}" if turn.cost else ""
-    text = _text(turn.text[:400]) or '<span class="dim">(no text)</span>'
+    text = escaped(turn.text[:400]) or '<span class="dim">(no text)</span>'
     for request in turn.failures:
-        text += f'<br><span class="bad">{_text(failed_request_text(request))}</span>'
+        text += f'<br><span class="bad">{escaped(failed_request_text(request))}</span>'
     if turn.deviations:
-        text += f'<br><span class="dim">read although unusual: {_text(", ".join(turn.deviations))}</span>'
+        text += f'<br><span class="dim">read although unusual: {escaped(", ".join(turn.deviations))}</span>'
     if turn.problems:
-        text += f'<br><span class="bad">the answer was rejected: {_text("; ".join(turn.problems))}</span>'
+        text += f'<br><span class="bad">the answer was rejected: {escaped("; ".join(turn.problems))}</span>'
     yield (
         f'<div class="turn"><span>{turn.step}</span><span>{text}<span class="dim">{tokens}</span></span>'
         f'{_bar(timeline, began, turn.at, bad=False)}<span class="num">{_ms(turn.took)}</span></div>'
@@ -191,21 +179,21 @@ def _call(timeline: Timeline, call: CallTimeline, *, running: bool | None) -> It
     tone = {"allow": "good", "ask": "warn"}.get(verdict, "bad")
     first = " first" if call is timeline.first_failure else ""
     code = f' <span class="bad">{call.error.code}</span>' if call.error else ""
-    labels = "".join(f' <span class="label">{_text(label)}</span>' for label in call.labels)
+    labels = "".join(f' <span class="label">{escaped(label)}</span>' for label in call.labels)
     ended = call.answered_at or timeline.ended_at
     yield (
         f'<details class="row{first}"><summary><span class="mono">{call.place}</span><span class="{tone}">{verdict}</span>'
-        f'<span><b>{_text(call.action)}</b> <span class="mono">{_text(" ".join(call.resources))}</span>{code}{labels}</span>'
+        f'<span><b>{escaped(call.action)}</b> <span class="mono">{escaped(" ".join(call.resources))}</span>{code}{labels}</span>'
         f"{_bar(timeline, call.decided_at, ended, bad=call.error is not None)}"
         f'<span class="num">{_ms(call.took)}</span></summary><div class="inside">'
     )
     if call.decision is not None:
-        yield f"<p>{_text(call.decision.message)}</p>"
+        yield f"<p>{escaped(call.decision.message)}</p>"
         for rule in call.decision.rules or call.decision.nearest:
-            yield f'<p class="mono dim">{_text(f"{rule.file}:{rule.line}  {rule.text}")}<br>{_text(rule.note)}</p>'
+            yield f'<p class="mono dim">{escaped(f"{rule.file}:{rule.line}  {rule.text}")}<br>{escaped(rule.note)}</p>'
     for answer in call.approvals:
         why = "" if isinstance(answer, ApprovalGranted) else f": {answer.reason}"
-        yield f"<p>{_text(answer.type.partition('.')[2])}, {_text(answer.approver + why)}</p>"
+        yield f"<p>{escaped(answer.type.partition('.')[2])}, {escaped(answer.approver + why)}</p>"
     yield f"<p>arguments</p>{_value(call.arguments or call.proposed.arguments)}"
     for attempt in call.attempts:
         yield f"<p>attempt {attempt.number}: {_attempt(attempt.ended, running=running)}</p>"
@@ -221,18 +209,18 @@ def _attempt(ended: AttemptEnded | None, *, running: bool | None) -> str:
     end = (
         "ok"
         if ended.code is None
-        else f'<span class="bad">{_text(ended.error or ended.code)}</span> {_text(ended.message)}'
+        else f'<span class="bad">{escaped(ended.error or ended.code)}</span> {escaped(ended.message)}'
     )
-    changes = "".join(f"<br>wrote {_text(change.resource)} ({change.size} bytes)" for change in ended.changes)
-    refused = "".join(f"<br>refused {item.access} {_text(item.what)}" for item in ended.denied_accesses)
+    changes = "".join(f"<br>wrote {escaped(change.resource)} ({change.size} bytes)" for change in ended.changes)
+    refused = "".join(f"<br>refused {item.access} {escaped(item.what)}" for item in ended.denied_accesses)
     return f"{end}, {ended.spent.wall_s * 1000:.0f} ms{changes}{refused}"
 
 
 def _end(report: IncidentReport) -> Iterator[str]:
     if report.timeline.finished is not None and report.timeline.finished.answer:
-        yield f"<h2>Answer</h2><pre>{_text(report.timeline.finished.answer[:LONGEST])}</pre>"
+        yield f"<h2>Answer</h2><pre>{escaped(report.timeline.finished.answer[:LONGEST])}</pre>"
     yield "<h2>Next commands</h2><pre>"
-    yield "\n".join(f"{_text(command)}  # {_text(purpose)}" for command, purpose in report.commands)
+    yield "\n".join(f"{escaped(command)}  # {escaped(purpose)}" for command, purpose in report.commands)
     yield "</pre>"
 
 
@@ -246,7 +234,7 @@ def _bar(timeline: Timeline, began: int, ended: int, *, bad: bool) -> str:
 
 def _diff(lines: Iterable[str]) -> str:
     tones = {"+": "add", "-": "del"}
-    shown = "\n".join(f'<span class="{tones.get(line[:1], "")}">{_text(line)}</span>' for line in lines)
+    shown = "\n".join(f'<span class="{tones.get(line[:1], "")}">{escaped(line)}</span>' for line in lines)
     return f"<pre>{shown}</pre>"
 
 
@@ -254,16 +242,8 @@ def _value(value: Json) -> str:
     text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
     rest = len(text) - LONGEST
     more = f"\n… and {rest} more characters, see the trace" if rest > 0 else ""
-    return f"<pre>{_text(text[:LONGEST])}{more}</pre>"
+    return f"<pre>{escaped(text[:LONGEST])}{more}</pre>"
 
 
 def _ms(span: int | None) -> str:
     return "" if span is None else f"{span / 1e6:.0f} ms"
-
-
-def _text(text: str) -> str:
-    return escape(with_visible_characters(text))
-
-
-def _digest(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

@@ -36,6 +36,7 @@ def upgrade() -> None:
     _events()
     _runs()
     _projections()
+    _evaluations()
     if op.get_context().dialect.name == "postgresql":
         for table, columns in _WITHOUT_STATISTICS.items():
             for column in columns:
@@ -101,6 +102,7 @@ def _runs() -> None:
         sa.Column("violations", sa.Integer(), nullable=False),
         *(sa.Column(name, sa.String(), nullable=False) for name in ("rollout", "arm")),
         sa.Column("share", sa.Float(), nullable=False),
+        sa.Column("evaluation", sa.String(), nullable=False),
     )
     op.create_index("run_by_start", "run", ["started", "run"])
     op.create_index("run_by_agent", "run", ["agent", "started", "run"])
@@ -156,3 +158,24 @@ def _projections() -> None:
         *(sa.Column(name, sa.Text(), nullable=False) for name in ("opened", "ended")),
     )
     op.create_index("rollout_by_time", "rollout", ["at", "rollout"])
+
+
+def _evaluations() -> None:
+    op.create_table(
+        "evaluation",
+        sa.Column("evaluation", sa.String(), primary_key=True),
+        sa.Column("agent", sa.String(), nullable=False),
+        *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("started", "ended")),
+        *(sa.Column(name, sa.Integer(), nullable=False) for name in ("runs", "passed", "failed", "infrastructure")),
+    )
+    op.create_index("evaluation_by_start", "evaluation", ["started"])
+    op.create_table(
+        "grade",
+        *(sa.Column(name, sa.String(), primary_key=True) for name in ("evaluation", "variant", "scenario")),
+        sa.Column("repeat", sa.Integer(), primary_key=True, autoincrement=False),
+        *(sa.Column(name, sa.String(), nullable=False) for name in ("run", "outcome")),
+        sa.Column("seconds", sa.Float(), nullable=False),
+        sa.Column("calls", sa.Integer(), nullable=False),
+        sa.Column("tokens", sa.BigInteger(), nullable=False),
+    )
+    op.create_index("grade_by_run", "grade", ["run"])
