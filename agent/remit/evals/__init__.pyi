@@ -5,6 +5,7 @@ from .results import Check, Evaluation, Grade, GradeOutcome, ScenarioInfo, Varia
 from .rollouts import LEAST, Plan, backtest, comparisons, open_for, recent_runs, widen
 from .scenarios import Scenario, check_scenarios, read_scenarios
 from .stored import read_evaluation
+from .worlds import World
 
 __all__ = [
     "BASELINE",
@@ -19,6 +20,7 @@ __all__ = [
     "ScenarioInfo",
     "Selection",
     "Variant",
+    "World",
     "backtest",
     "check_scenarios",
     "comparisons",

@@ -122,19 +122,24 @@ class _RecordedModel:
             raise ModelError(message, fix=fix, retryable=failed.passing)
         answered = self._log.event(f"model.responded/{step}/-/-")
         if isinstance(answered, ModelResponded):
-            return ModelTurn(
-                text=answered.text,
-                proposed_calls=answered.proposed_calls,
-                finish=answered.finish,
-                usage=answered.usage,
-                response_model=answered.response_model,
-                provider_state=answered.provider_state,
-                deviations=answered.deviations,
-            )
+            return recorded_turn(answered)
         finished = self._log.event("run.finished/-/-/-")
         if isinstance(finished, RunFinished) and finished.code == "budget_exhausted":
             raise TimeoutError  # the time budget of the run ended while the model was answering
         raise RecordEnds
+
+
+def recorded_turn(responded: ModelResponded) -> ModelTurn:
+    """The turn of a model, as it was recorded."""
+    return ModelTurn(
+        text=responded.text,
+        proposed_calls=responded.proposed_calls,
+        finish=responded.finish,
+        usage=responded.usage,
+        response_model=responded.response_model,
+        provider_state=responded.provider_state,
+        deviations=responded.deviations,
+    )
 
 
 def _key(kind: str, step: int, attempt: int | None) -> str:

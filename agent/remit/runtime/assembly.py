@@ -40,12 +40,12 @@ def open_fallbacks_of(session: WorkspaceSession, name: str) -> list[Model]:
     return [open_model_of(session, name, spec) for spec in agent_of(session, name).models[1:]]
 
 
-def sanitizer_of(session: WorkspaceSession, run: str, values: Iterable[str]) -> Sanitizer:
+def sanitizer_of(workspace: Workspace, run: str, values: Iterable[str]) -> Sanitizer:
     """The sanitizer of a run. `values` are the secrets of the agent's tools.
 
     The value of an environment variable counts as a secret too, if remit.toml lists its name or the name looks like one.
     """
-    content, named = session.workspace.content, session.workspace.settings.redact_env
+    content, named = workspace.content, workspace.settings.redact_env
     secrets = [value for name, value in os.environ.items() if name in named or is_secret_name(name)]
     return Sanitizer(Redactor(run, [*values, *secrets], off=content.off), content)
 

@@ -169,7 +169,7 @@ def _build(context: RunContext) -> tuple[AgentGraph, ApprovalWaiter]:
         record=record,
         executor=context.executor,
         ports=ports,
-        sanitizer=sanitizer_of(session, record.run, context.secrets.values()),
+        sanitizer=sanitizer_of(session.workspace, record.run, context.secrets.values()),
         confinement=context.confinement,
     )
     agent_graph = AgentGraph(

@@ -223,7 +223,7 @@ def started_event(context: RunContext, request: RunRequest) -> RunStarted:
         subjects=Subjects(agent=f"agent:{agent.name}", user=request.subject),
         by=request.by,
         tenant=settings.tenant,
-        task=sanitizer_of(session, run, context.secrets.values()).arguments(valid(request.task)),
+        task=sanitizer_of(session.workspace, run, context.secrets.values()).arguments(valid(request.task)),
         prompt=agent.prompt,
         model=request.model.name,
         fallbacks=tuple(model.name for model in request.fallbacks),
