@@ -67,6 +67,8 @@ SPANS: Final[Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]]] = {
             "remit.version": ("string", "the version of Remit"),
             "remit.evaluation": ("string", "the evaluation that the run belongs to; absent for a live run"),
             "remit.scope": ("string", "the scope of the run, as JSON; absent without one"),
+            "remit.rollout": ("string", "the rollout of its agent when it began; absent without one"),
+            "remit.arm": ("string", "`candidate` if the run has the candidate of that rollout, else `live`"),
             "remit.resumed": ("int", "how often the run was resumed; absent if never"),
             "remit.context.reduced": ("int", "how often the conversation was shortened; absent if never"),
             "remit.outcome": ("string", "the outcome; absent while the run goes on"),

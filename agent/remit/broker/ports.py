@@ -28,6 +28,14 @@ from remit.workspace import Measure
 from remit.workspace.manifest import Breaker
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShadowRules:
+    """Rules that are tried beside those in force, for the rollout of that id. Nothing follows from what they decide."""
+
+    rollout: str
+    policy: Policy
+
+
 class ExecutionPorts(Protocol):
     """Everything that a call reads from outside the record of its run. A replay answers from the recording instead."""
 
@@ -37,6 +45,10 @@ class ExecutionPorts(Protocol):
 
     def policy(self, step: int, index: int) -> Policy:
         """The policy that is in force now."""
+        ...
+
+    def shadow_rules(self, step: int, index: int) -> ShadowRules | None:
+        """The rules that are tried beside those in force; None without any. Never raises for a reason of the candidate."""
         ...
 
     def casbin_allows(self, call: Call, policy: Policy, request: Request) -> bool:

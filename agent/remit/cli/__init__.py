@@ -39,6 +39,7 @@ COMMANDS: Final = {
     "replay": ("replay", "replay a recorded run without effects"),
     "eval": ("eval", "evaluate an agent on its scenarios"),
     "prices": ("prices", "write the prices of models, from which money is counted"),
+    "rollout": ("rollout", "let a change of an agent take effect step by step, and take it back"),
     "diff": ("policy.permission_diff", "show what agents may do now that they could not do at a git revision"),
 }
 

@@ -23,7 +23,19 @@ from .run_list import (
     used_bundles,
 )
 from .run_log import Log, MemoryLog, Record, StoredRecord
-from .run_state import Circuit, InDoubt, InDoubtEffect, RunState, RunStatus, RunSummary, Tries, effect_digest, retry_key
+from .run_state import (
+    ROLLOUT_STREAM,
+    Circuit,
+    InDoubt,
+    InDoubtEffect,
+    RolloutState,
+    RunState,
+    RunStatus,
+    RunSummary,
+    Tries,
+    effect_digest,
+    retry_key,
+)
 from .store import AlreadyRecorded, Journal
 from .upkeep.check import Difference, check_projections, rebuild_projections
 from .upkeep.deletion import delete_run, release_space
@@ -35,6 +47,7 @@ __all__ = [
     "EVALUATION_STREAM",
     "LIVE_RUNS",
     "OWN_DETAILS",
+    "ROLLOUT_STREAM",
     "RUN_LOCKED",
     "SHARED",
     "WORKSPACE_RUN",
@@ -55,6 +68,7 @@ __all__ = [
     "Log",
     "MemoryLog",
     "Record",
+    "RolloutState",
     "RunQuery",
     "RunState",
     "RunStatus",

@@ -26,6 +26,10 @@ from remit.core.events import (
     ModelResponded,
     PolicyChanged,
     Recorded,
+    RolloutFinished,
+    RolloutOpened,
+    RolloutRolledBack,
+    RolloutStaged,
     RunFinished,
     RunResumed,
     RunStarted,
@@ -37,9 +41,11 @@ from remit.guardrails import UNTRUSTED, traceable_values
 from remit.journal.run_state import (
     PASSING,
     REFUSED,
+    ROLLOUT_STREAM,
     Circuit,
     InDoubtEffect,
     OpenCall,
+    RolloutState,
     RunState,
     Tries,
     effect_digest,
@@ -167,6 +173,7 @@ def _approval(
     if call is None:
         return state
     if isinstance(event, ApprovalRequested):
+        state = replace(state, asked=state.asked + (0 if call.requested_decision else 1))
         # INVARIANT: a new request starts without grants. People approve one decision digest; an approval of another one does
         # not count.
         call = replace(
@@ -202,7 +209,8 @@ def _attempted(state: RunState, event: AttemptBegun | AttemptEnded) -> RunState:
         begun = replace(call, idempotency_key=event.idempotency_key, attempting=True, settled=None)
         return _with(state, place, begun)
     call = replace(call, attempting=False)
-    state = _with(state, place, call)
+    violated = "sandbox_violation" in (event.code, event.cause)
+    state = _with(replace(state, violations=state.violations + violated), place, call)
     output = state.output_bytes + event.spent.output_bytes
     if event.code is None:
         opened = {**state.open, place: replace(call, happened=True, doubtful=False)}
@@ -342,6 +350,23 @@ def apply_circuit(
             ):
                 now = replace(now, opened_at=at, openings=before.openings + 1, trials=0, tried_at=0)
             return now
+
+
+def apply_rollout(before: RolloutState | None, recorded: Recorded) -> RolloutState | None:
+    """A rollout after one more event of its stream; None before it was opened. Nothing changes one that has ended."""
+    event = recorded.event
+    if isinstance(event, RolloutOpened) and before is None:
+        id = recorded.run.removeprefix(ROLLOUT_STREAM)
+        return RolloutState(id=id, opened=event, opened_at=recorded.at)
+    if before is None or before.ended is not None:
+        return before
+    match event:
+        case RolloutStaged():
+            return replace(before, number=event.number)
+        case RolloutRolledBack() | RolloutFinished():
+            return replace(before, ended=event)
+        case _:
+            return before
 
 
 def _erased(state: RunState, recorded: Recorded) -> RunState:

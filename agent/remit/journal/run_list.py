@@ -10,7 +10,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from remit.core import UsageError
-from remit.core.events import RunPruned
+from remit.core.events import RolloutOpened, RunPruned
 from remit.journal.projections import WORKSPACE_RUN, summary
 from remit.journal.run_state import RunStatus, RunSummary
 from remit.journal.storage.database import Row, Sql
@@ -18,10 +18,12 @@ from remit.journal.storage.tables import (
     APPROVAL,
     EVALUATION,
     EVENT,
+    HAS_ARM,
     HAS_ENDED,
     HAS_FAILED,
     IS_IN_DOUBT,
     PAYLOAD,
+    ROLLOUT,
     RUN,
     WAS_REFUSED,
 )
@@ -45,7 +47,7 @@ _PRUNED: Final = Sql(
     .limit(5)
 )
 _ENDED: Final = Sql(
-    sa.select(RUN.c.run, RUN.c.agent, RUN.c.outcome, RUN.c.labels, RUN.c.ended)
+    sa.select(RUN.c.run, RUN.c.agent, RUN.c.outcome, RUN.c.labels, RUN.c.rollout, RUN.c.ended)
     .where(HAS_ENDED, RUN.c.ended < sa.bindparam("before"))
     .order_by(RUN.c.ended.desc(), RUN.c.run.desc())
 )
@@ -78,7 +80,7 @@ class RunQuery:
     """The conditions that listed runs meet; "", False and None are no condition.
 
     `evaluation` is "" for live runs only, the id of an evaluation for its runs, and None for both. `run` is a whole id; `agent` and
-    `user` are whole subjects (`agent:triage`). `since` is Unix nanoseconds.
+    `user` are whole subjects (`agent:triage`); `rollout` is the id of one. `since` is Unix nanoseconds.
     """
 
     evaluation: str | None = ""
@@ -87,6 +89,7 @@ class RunQuery:
     user: str = ""
     tenant: str = ""
     state: str = ""
+    rollout: str = ""
     failed: bool = False
     denied: bool = False
     in_doubt: bool = False
@@ -97,6 +100,8 @@ class RunQuery:
         """The conditions as SQL."""
         equal = {"run": self.run, "agent": self.agent, "user": self.user, "tenant": self.tenant, "state": self.state}
         found: list[Any] = [RUN.c[name] == value for name, value in equal.items() if value]
+        if self.rollout:
+            found += [HAS_ARM, RUN.c.rollout == self.rollout]
         if self.evaluation is not None:
             found.append(RUN.c.evaluation == self.evaluation)
         some = {HAS_FAILED: self.failed, WAS_REFUSED: self.denied, IS_IN_DOUBT: self.in_doubt}
@@ -127,20 +132,21 @@ def list_runs(journal: Journal, query: RunQuery = LIVE_RUNS, *, page: int = PAGE
 
 @dataclass(frozen=True, kw_only=True)
 class EndedRun:
-    """What decides how long a run is kept, once it has ended. `ended_at` is Unix nanoseconds."""
+    """What decides how long a run is kept, once it has ended. `rollout` is the id of its rollout or "", `ended_at` Unix nanoseconds."""
 
     run: str
     agent: str
     outcome: str
     labels: tuple[str, ...]
+    rollout: str
     ended_at: int
 
 
 def ended_runs(journal: Journal, before: int) -> list[EndedRun]:
     """The runs that ended before that time (Unix nanoseconds), the latest first."""
     return [
-        EndedRun(run=run, agent=agent, outcome=outcome, labels=tuple(labels.split()), ended_at=ended)
-        for run, agent, outcome, labels, ended in journal.read(_ENDED, before=before)
+        EndedRun(run=run, agent=agent, outcome=outcome, labels=tuple(labels.split()), rollout=rollout, ended_at=ended)
+        for run, agent, outcome, labels, rollout, ended in journal.read(_ENDED, before=before)
     ]
 
 
@@ -200,9 +206,10 @@ def count_runs(journal: Journal, state: RunStatus) -> int:
 
 
 def used_bundles(journal: Journal) -> set[str]:
-    """The digests of the policy bundles that runs of the journal used."""
+    """The digests of the bundles that runs of the journal used, and of the candidates of its rollouts."""
     rows = journal.read(sa.select(RUN.c.bundles).distinct())
-    return {digest for row in rows for digest in str(row[0]).split()}
+    opened = (RolloutOpened.model_validate_json(row[0]) for row in journal.read(sa.select(ROLLOUT.c.opened)))
+    return {digest for row in rows for digest in str(row[0]).split()} | {event.candidate for event in opened}
 
 
 @dataclass(frozen=True, kw_only=True)

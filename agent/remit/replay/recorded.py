@@ -244,6 +244,9 @@ class RecordedPorts:
                 return before[-1] if before else self._policies[0][1]
         return self._policies[0][1]
 
+    def shadow_rules(self, step: int, index: int) -> None:
+        """No rules are tried in a replay: what the run found is in its record."""
+
     def casbin_allows(self, call: Call, policy: Policy, request: Request) -> bool:
         """Casbin's recorded answer: only a refusal is recorded, with the decision. Under other rules it is unknown: True."""
         item = self._log.next_decided(call.step, call.index)

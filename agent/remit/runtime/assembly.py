@@ -30,7 +30,8 @@ def open_model_of(session: WorkspaceSession, name: str, spec: str | None = None)
     """The model that `spec` names; without `spec`, the first model of the agent."""
     agent = agent_of(session, name)
     spec = spec or agent.model
-    folder = session.root / "agent" / agent.name
+    # The script of a rollout's candidate is among the files of its definition.
+    folder = (session.workspace.root or session.root) / "agent" / agent.name
     return open_model(spec, folder=folder, base_url=agent.address_of(spec), settings=agent.model_settings)
 
 

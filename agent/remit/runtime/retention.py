@@ -1,4 +1,5 @@
-"""Deletes runs that are older than the retention period. Golden runs and runs with an unreviewed emergency approval are kept.
+"""Deletes runs that are older than the retention period. Golden runs, runs with an unreviewed emergency approval and runs of
+open rollouts are kept.
 
 A run is deleted completely: its events, its trace file, and the policy bundles that no other run uses. The
 workspace's record keeps the fact of the deletion and the head of the run's hash chain, so that an exported copy can still be
@@ -69,7 +70,7 @@ def golden_runs(traces: Path) -> set[str]:
 
 
 def prunable(session: WorkspaceSession, older_s: int | None = None) -> list[EndedRun]:
-    """The runs that ended more than `older_s` seconds ago, are not golden and have no emergency approval to review.
+    """The runs that ended more than `older_s` seconds ago, are not golden, have no emergency approval to review and no open rollout.
 
     Without `older_s`, remit.toml says how long each run is kept.
     """
@@ -80,7 +81,9 @@ def prunable(session: WorkspaceSession, older_s: int | None = None) -> list[Ende
         return []
     kept = golden_runs(session.traces) | {item.run for item in emergencies(session.journal)}
     ended = ended_runs(session.journal, now - shortest * NANO)
-    return [row for row in ended if row.run not in kept and (older_s is not None or _is_over(row, settings, now))]
+    weighed = {rollout.id for rollout in session.journal.rollouts()}  # their runs are evidence until they end
+    free = (row for row in ended if row.run not in kept and row.rollout not in weighed)
+    return [row for row in free if older_s is not None or _is_over(row, settings, now)]
 
 
 def _is_over(row: EndedRun, settings: Settings, now: int) -> bool:

@@ -39,10 +39,10 @@ def lenient(text: str) -> dict[str, object]:
 DECIDE_CALL: Final = Broker._decide_call
 
 
-def open_when_broken(self: Decider, call: Call) -> Decision:
+def open_when_broken(self: Decider, call: Call, *, shadow: bool = False) -> Decision:
     """Fail open: an error of the engine allows the call."""
     try:
-        return self._bound(call)
+        return self._bound(call, shadow=shadow)
     except Exception:  # noqa: BLE001 - the mutation
         return Decision(verdict="allow", reason="allowed", message="")
 

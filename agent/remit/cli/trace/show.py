@@ -135,6 +135,8 @@ def _start_lines(report: IncidentReport) -> list[str]:
     ]
     if started.scope is not None:
         lines.append(f"scope: {scope_text(started.scope)}")
+    if started.arm is not None:
+        lines.append(f"rollout {started.arm.rollout}: {started.arm.arm}, {started.arm.share:.0%} have the candidate")
     if started.content != "complete":
         lines.append(f"content {started.content}: this run can be read, not replayed")
     if started.shrunk_from:
