@@ -7,9 +7,12 @@ So `remit journal rebuild` computes the same rows again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
 from remit.core.events import (
+    AlertClosed,
+    AlertRaised,
     AnyEvent,
     BreakGlassReviewed,
     HoldLifted,
@@ -24,7 +27,7 @@ from remit.journal.hash_chain import encode
 from remit.journal.reducer import apply_circuit
 from remit.journal.run_state import Circuit, InDoubt, RunState, RunSummary
 from remit.journal.storage.database import Change, Drop, Put
-from remit.journal.storage.tables import APPROVAL, CIRCUIT, HOLD, RUN
+from remit.journal.storage.tables import ALERT, APPROVAL, CIRCUIT, HOLD, RUN
 
 WORKSPACE_RUN: Final = "workspace"  # the stream of holds, reviews and pruned runs
 CIRCUIT_STREAM: Final = "circuit:"  # the beginning of the name of the stream of one tool's circuit breaker
@@ -77,6 +80,10 @@ def run_row(run: str, state: RunState) -> dict[str, Any]:
         "in_doubt": _text("\n".join(_doubt_line(item) for item in state.in_doubt)),
         "labels": " ".join(sorted(state.labels)),
         "bundles": " ".join(state.bundles),
+        "asked": state.asked,
+        "cost": "" if state.unpriced else format(state.cost, "f"),
+        "actions": "\n".join(f"{count} {action}" for action, count in sorted(state.settled.items())),
+        "response_model": _text(state.response_model),
     }
 
 
@@ -104,6 +111,11 @@ def summary(row: Mapping[str, Any]) -> RunSummary:
         content=row["content"],
         labels=tuple(row["labels"].split()),
         in_doubt=tuple(map(_doubt_of, row["in_doubt"].splitlines())),
+        asked=row["asked"],
+        cost=Decimal(row["cost"]) if row["cost"] else None,
+        actions={action: int(count) for count, _, action in (line.partition(" ") for line in row["actions"].split("\n") if line)},
+        response_model=row["response_model"],
+        bundles=tuple(row["bundles"].split()),
     )
 
 
@@ -147,6 +159,10 @@ def workspace_changes(recorded: Recorded) -> list[Change]:
             return [Put(table=HOLD, row={"scope": event.scope, "event": recorded.seq, "body": encode(event)})]
         case HoldLifted() as event:
             return [Drop(table=HOLD, key={"scope": event.scope})]
+        case AlertRaised() as event:
+            return [Put(table=ALERT, row={"alert": event.alert, "event": recorded.seq, "body": encode(event)})]
+        case AlertClosed() as event:
+            return [Drop(table=ALERT, key={"alert": event.alert})]
         case _:
             return []
 

@@ -122,6 +122,7 @@ def _answered_by_model(state: RunState, event: ModelResponded) -> RunState:
         output_tokens=state.output_tokens + (used_out or 0),
         unmetered=state.unmetered + (0 if event.internal or None not in (used_in, used_out) else 1),
         cost=state.cost + (event.cost or 0),
+        response_model=event.response_model or state.response_model,
         unpriced=state.unpriced + (0 if event.internal or event.cost is not None else 1),
     )
 
@@ -167,6 +168,7 @@ def _approval(
     if call is None:
         return state
     if isinstance(event, ApprovalRequested):
+        state = replace(state, asked=state.asked + (0 if call.requested_decision else 1))
         # INVARIANT: a new request starts without grants. People approve one decision digest; an approval of another one does
         # not count.
         call = replace(

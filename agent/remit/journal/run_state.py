@@ -186,7 +186,8 @@ class RunState:
     that reported no number of tokens. `cost` is the sum of the costs of its turns, of which `unpriced` have no known cost.
     `model_failures` counts the failed requests of the current step; `model_wait` is the last of them while the run waits to ask
     again, and `model_failed_at` when it was recorded. `waited` is how long the run has waited for its model in all, in
-    nanoseconds.
+    nanoseconds. `asked` counts the calls for which people were asked. `response_model` is the last model that answered, as its
+    provider names it.
     """
 
     started: RunStarted | None = None
@@ -227,6 +228,8 @@ class RunState:
     model_wait: ModelFailed | None = None
     model_failed_at: int = 0
     waited: int = 0
+    asked: int = 0
+    response_model: str = ""
 
     @property
     def task(self) -> str:
@@ -292,7 +295,9 @@ class RunSummary:
 
     `started_at` and `ended_at` are Unix nanoseconds. `task` is the beginning of the task; two runs of one `task_digest` have
     the same task. `first_failed` names the first call that failed or was refused, with its code: `files.read at step 0:
-    timeout`. `in_doubt` are the effects of unknown outcome.
+    timeout`. `in_doubt` are the effects of unknown outcome. `asked` counts the calls for which people were asked. `cost` is None
+    if it is not known. `actions` counts the calls that succeeded, by action. `response_model` is the last model that answered, as
+    its provider names it. `bundles` are the digests of the policy bundles that the run used, in order.
     """
 
     run: str
@@ -316,3 +321,8 @@ class RunSummary:
     content: Content = "complete"
     labels: tuple[str, ...] = ()
     in_doubt: tuple[InDoubt, ...] = ()
+    asked: int = 0
+    cost: Decimal | None = None
+    actions: Mapping[str, int] = field(default_factory=dict[str, int])
+    response_model: str = ""
+    bundles: tuple[str, ...] = ()

@@ -7,7 +7,7 @@ event       the fields that every event has
 runs        the run and its model
 calls       a call: decided, attempted, answered
 approvals   approvals of calls
-operations  holds and circuit breakers
+operations  holds, alerts and circuit breakers
 recorded    the union of all events, and an event in the hash chain
 """
 

@@ -9,7 +9,7 @@ from .approvals import (
 )
 from .calls import AttemptBegun, AttemptEnded, CallAnswered, CallDecided, EffectSettled
 from .event import NANO
-from .operations import HoldLifted, HoldSet, ToolFailed, ToolRecovered, ToolTrialStarted
+from .operations import AlertClosed, AlertRaised, HoldLifted, HoldSet, ToolFailed, ToolRecovered, ToolTrialStarted
 from .recorded import EVENT, AnyEvent, Recorded
 from .runs import (
     AnswerRejected,
@@ -37,6 +37,8 @@ __all__ = [
     "EVENT",
     "NANO",
     "AnswerRejected",
+    "AlertClosed",
+    "AlertRaised",
     "AnyEvent",
     "ApprovalGranted",
     "ApprovalRefused",

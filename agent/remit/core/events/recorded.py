@@ -17,7 +17,7 @@ from remit.core.events.approvals import (
     BreakGlassReviewed,
 )
 from remit.core.events.calls import AttemptBegun, AttemptEnded, CallAnswered, CallDecided, EffectSettled
-from remit.core.events.operations import HoldLifted, HoldSet, ToolFailed, ToolRecovered, ToolTrialStarted
+from remit.core.events.operations import AlertClosed, AlertRaised, HoldLifted, HoldSet, ToolFailed, ToolRecovered, ToolTrialStarted
 from remit.core.events.runs import (
     AnswerRejected,
     BudgetSpent,
@@ -58,6 +58,8 @@ AnyEvent: TypeAlias = Annotated[
     | RunFinished
     | HoldSet
     | HoldLifted
+    | AlertRaised
+    | AlertClosed
     | RunErased
     | RunPruned
     | ToolFailed

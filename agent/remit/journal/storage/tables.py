@@ -102,6 +102,8 @@ class RunRow(JournalRow, table=True):
 
     `task` is the beginning of the task, `task_digest` the digest of all its words, "" without content.
     `labels` are those of the run, one a word. `in_doubt` has a line for each effect of unknown outcome: `STEP INDEX ANSWERED ACTION`. `bundles` are digests, one a word.
+    `asked` counts the calls for which people were asked. `cost` is the money, "" if it is not known. `actions` has a line for each
+    action that succeeded: `COUNT ACTION`. `response_model` is the model that answered last, as its provider names it.
     """
 
     __tablename__ = "run"
@@ -139,6 +141,10 @@ class RunRow(JournalRow, table=True):
     in_doubt: str = Field(sa_type=sa.Text)
     labels: str
     bundles: str = Field(sa_type=sa.Text)
+    asked: int
+    cost: str
+    actions: str = Field(sa_type=sa.Text)
+    response_model: str
 
 
 class ApprovalRow(JournalRow, table=True):
@@ -179,6 +185,16 @@ class HoldRow(JournalRow, table=True):
     body: str = Field(sa_type=sa.Text)
 
 
+class AlertRow(JournalRow, table=True):
+    """An alert in force. `event` is the number of its event in the stream of the workspace."""
+
+    __tablename__ = "alert"
+
+    alert: str = Field(primary_key=True)
+    event: int = Field(sa_type=sa.BigInteger)
+    body: str = Field(sa_type=sa.Text)
+
+
 class CircuitRow(JournalRow, table=True):
     """The circuit breaker of one tool that failed; see `run_state.Circuit`. Times are Unix nanoseconds."""
 
@@ -207,5 +223,7 @@ METADATA: Final = JournalRow.metadata
 TABLES: Final = METADATA.tables
 VERSIONS: Final = TABLES["remit_schema"]
 EVENT, PAYLOAD, HEAD, SEALED, RUN = (TABLES[name] for name in ("event", "payload", "head", "sealed", "run"))
-APPROVAL, HOLD, CIRCUIT, LIMIT_BUCKET = (TABLES[name] for name in ("approval", "hold", "circuit", "limit_bucket"))
-PROJECTIONS: Final = (RUN, APPROVAL, HOLD, CIRCUIT, LIMIT_BUCKET)
+APPROVAL, HOLD, ALERT, CIRCUIT, LIMIT_BUCKET = (
+    TABLES[name] for name in ("approval", "hold", "alert", "circuit", "limit_bucket")
+)
+PROJECTIONS: Final = (RUN, APPROVAL, HOLD, ALERT, CIRCUIT, LIMIT_BUCKET)

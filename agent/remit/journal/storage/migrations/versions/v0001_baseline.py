@@ -95,6 +95,10 @@ def _runs() -> None:
         sa.Column("in_doubt", sa.Text(), nullable=False),
         sa.Column("labels", sa.String(), nullable=False),
         sa.Column("bundles", sa.Text(), nullable=False),
+        sa.Column("asked", sa.Integer(), nullable=False),
+        sa.Column("cost", sa.String(), nullable=False),
+        sa.Column("actions", sa.Text(), nullable=False),
+        sa.Column("response_model", sa.String(), nullable=False),
     )
     op.create_index("run_by_start", "run", ["started", "run"])
     op.create_index("run_by_agent", "run", ["agent", "started", "run"])
@@ -120,6 +124,12 @@ def _projections() -> None:
     op.create_table(
         "hold",
         sa.Column("scope", sa.String(), primary_key=True),
+        sa.Column("event", sa.BigInteger(), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+    )
+    op.create_table(
+        "alert",
+        sa.Column("alert", sa.String(), primary_key=True),
         sa.Column("event", sa.BigInteger(), nullable=False),
         sa.Column("body", sa.Text(), nullable=False),
     )
