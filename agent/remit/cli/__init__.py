@@ -36,6 +36,8 @@ COMMANDS: Final = {
     "approve": ("approve", "list, show and answer requests for approval"),
     "trace": ("trace", "read, compare, shrink, verify and export recorded runs"),
     "journal": ("journal", "check the journal's projections, and compute them again"),
+    "drift": ("drift", "say which measures of an agent changed, and what fits the change"),
+    "alert": ("alert", "list and close alerts of drift and of targets"),
     "replay": ("replay", "replay a recorded run without effects"),
     "prices": ("prices", "write the prices of models, from which money is counted"),
     "diff": ("policy.permission_diff", "show what agents may do now that they could not do at a git revision"),

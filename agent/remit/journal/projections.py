@@ -113,7 +113,10 @@ def summary(row: Mapping[str, Any]) -> RunSummary:
         in_doubt=tuple(map(_doubt_of, row["in_doubt"].splitlines())),
         asked=row["asked"],
         cost=Decimal(row["cost"]) if row["cost"] else None,
-        actions={action: int(count) for count, _, action in (line.partition(" ") for line in row["actions"].split("\n") if line)},
+        actions={
+            action: int(count)
+            for count, _, action in (line.partition(" ") for line in row["actions"].split("\n") if line)
+        },
         response_model=row["response_model"],
         bundles=tuple(row["bundles"].split()),
     )

@@ -36,9 +36,9 @@ from .runs import (
 __all__ = [
     "EVENT",
     "NANO",
-    "AnswerRejected",
     "AlertClosed",
     "AlertRaised",
+    "AnswerRejected",
     "AnyEvent",
     "ApprovalGranted",
     "ApprovalRefused",

@@ -17,7 +17,15 @@ from remit.core.events.approvals import (
     BreakGlassReviewed,
 )
 from remit.core.events.calls import AttemptBegun, AttemptEnded, CallAnswered, CallDecided, EffectSettled
-from remit.core.events.operations import AlertClosed, AlertRaised, HoldLifted, HoldSet, ToolFailed, ToolRecovered, ToolTrialStarted
+from remit.core.events.operations import (
+    AlertClosed,
+    AlertRaised,
+    HoldLifted,
+    HoldSet,
+    ToolFailed,
+    ToolRecovered,
+    ToolTrialStarted,
+)
 from remit.core.events.runs import (
     AnswerRejected,
     BudgetSpent,

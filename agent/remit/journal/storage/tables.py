@@ -18,7 +18,7 @@ from sqlmodel import Field, SQLModel
 SCHEMA: Final = "0001"  # the version of these tables: the last revision in `migrations/versions`
 
 # Events of these types are rare and are looked up by their type over all runs. A query must contain the same text to use the index.
-LOOKED_UP: Final = ("approval.granted", "break_glass.reviewed", "hold.set", "hold.lifted", "run.pruned")
+LOOKED_UP: Final = ("alert.raised", "approval.granted", "break_glass.reviewed", "hold.set", "hold.lifted", "run.pruned")
 IS_LOOKED_UP = sa.text("type IN ({})".format(", ".join(f"'{name}'" for name in LOOKED_UP)))
 
 # Conditions of partial indexes. A query must contain the same text, too.
