@@ -37,6 +37,7 @@ COMMANDS: Final = {
     "trace": ("trace", "read, compare, shrink, verify and export recorded runs"),
     "journal": ("journal", "check the journal's projections, and compute them again"),
     "drift": ("drift", "say which measures of an agent changed, and what fits the change"),
+    "targets": ("targets", "compare times and costs of runs with their targets"),
     "alert": ("alert", "list and close alerts of drift and of targets"),
     "replay": ("replay", "replay a recorded run without effects"),
     "prices": ("prices", "write the prices of models, from which money is counted"),

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from remit.core import Principal, UsageError
 from remit.core.events import AlertClosed, AlertRaised
 from remit.evals.monitoring.drift import Drift
+from remit.evals.monitoring.targets import TargetResult
 from remit.journal import WORKSPACE_RUN, AlreadyRecorded, Journal, alerts_in_force, find_run
 
 
@@ -21,6 +22,20 @@ def alert_of_drifts(journal: Journal, drifts: Iterable[Drift]) -> list[AlertRais
         if latest.get(drift.alert.alert, -1) < (first.ended_at if first and first.ended_at else 0):
             new += raise_alert(journal, drift.alert)
     return new
+
+
+def alert_of_targets(journal: Journal, results: Iterable[TargetResult], agent: str = "") -> list[AlertRaised]:
+    """Raise an alert for each target that is passed or expected to be, and close those of all others, also of targets that are gone.
+
+    `agent` is the one agent that was compared, "" for all. Returns the new alerts.
+    """
+    results = list(results)
+    bad = {item.alert.alert for item in results if item.state in ("passed", "expected")}
+    unknown = {item.alert.alert for item in results if item.state == "unknown"}
+    for alert in alerts_in_force(journal):
+        if alert.kind == "target" and agent in ("", alert.agent) and alert.alert not in bad | unknown:
+            close_alert(journal, alert.alert)
+    return [alert for item in results if item.alert.alert in bad for alert in raise_alert(journal, item.alert)]
 
 
 def raise_alert(journal: Journal, alert: AlertRaised) -> list[AlertRaised]:

@@ -4,7 +4,7 @@ from .failures import SELECTOR_FORMS, FailureSelector, find_failures, parse_fail
 from .incident import IncidentReport, incident_report
 from .reconciliation import reconcile
 from .run_diff import BundleFiles, RunCost, RunDiff, RunDifference, diff_runs, last_good_run
-from .statistics import ActionStatistics, tool_statistics
+from .statistics import ActionStatistics, percentile, tool_statistics
 from .timeline import (
     Approval,
     CallTimeline,
@@ -47,6 +47,7 @@ __all__ = [
     "last_good_run",
     "model_wait_text",
     "parse_failure_selector",
+    "percentile",
     "reconcile",
     "resumed_text",
     "tool_statistics",

@@ -36,6 +36,7 @@ from remit.workspace.manifest.network_schema import (
     action_network_rules,
     network_rules,
 )
+from remit.workspace.manifest.targets import TargetTable
 from remit.workspace.manifest.touches import (
     LISTED,
     SHAPE,
@@ -215,6 +216,7 @@ class ActionTable(TomlTable):
     idempotency_header: Header | None = Field(
         default=None, description='With effect = "keyed": the header for the key: "Idempotency-Key"'
     )
+    target: TargetTable = TargetTable()
     run: list[str] = Field(
         default=[],
         description='The argv of a command tool: ["jq", "--", "{filter}", "{path}"]; "./main.js" is a file of the tool\'s folder',
