@@ -207,6 +207,11 @@ def _attempted(state: RunState, event: AttemptBegun | AttemptEnded) -> RunState:
     state = _with(state, place, call)
     output = state.output_bytes + event.spent.output_bytes
     if event.code is None:
+        if event.read_digest:
+            attempt = (event.step, event.index, event.attempt)
+            # The highest, not the latest: calls of one step end in any order, and a replay must find the same one.
+            last = max(attempt, state.reads.get(call.request_digest, attempt))
+            state = replace(state, reads={**state.reads, call.request_digest: last})
         opened = {**state.open, place: replace(call, happened=True, doubtful=False)}
         return replace(state, output_bytes=output, open=opened)
     # The model does not read results of internal steps, so these put no labels on the run.

@@ -187,7 +187,7 @@ class RunState:
     `model_failures` counts the failed requests of the current step; `model_wait` is the last of them while the run waits to ask
     again, and `model_failed_at` when it was recorded. `waited` is how long the run has waited for its model in all, in
     nanoseconds. `asked` counts the calls for which people were asked. `response_model` is the last model that answered, as its
-    provider names it.
+    provider names it. `reads` has, by request digest, the last attempt (step, index, attempt) whose result may answer a later call.
     """
 
     started: RunStarted | None = None
@@ -230,6 +230,7 @@ class RunState:
     waited: int = 0
     asked: int = 0
     response_model: str = ""
+    reads: Mapping[str, tuple[int, int, int]] = field(default_factory=dict[str, tuple[int, int, int]])
 
     @property
     def task(self) -> str:

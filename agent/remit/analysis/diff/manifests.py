@@ -336,7 +336,7 @@ LIMITS: Final[FieldTable] = {
     field: _higher_number(f"use more {field}") for field in ("wall", "cpu", "memory", "output", "sent", "received")
 }
 ACTION: Final[FieldTable] = {
-    **dict.fromkeys(("name", "summary", "errors", "target"), "neutral"),
+    **dict.fromkeys(("name", "summary", "errors", "cache", "target"), "neutral"),
     "touches": "requests",
     "effect": _effect,
     "retry": _retries,

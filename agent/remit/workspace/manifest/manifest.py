@@ -55,7 +55,8 @@ class Action(FrozenModel):
     directory. `request_words` are the words by which people ask for the action. `errors` maps each declared error to the
     exception class that means it, "" for a class of its own. `methods` are the HTTP methods for the URLs that it touches, and
     `idempotency_header` is the header with the key of a keyed call. `run` is the argv of a command tool, empty for others.
-    `target` is what its calls should take and cost.
+    With `cache`, a call is answered from the record of its run if an earlier one read the same. `target` is what its calls should
+    take and cost.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Action(FrozenModel):
     methods: tuple[str, ...] = ()
     idempotency_header: str = ""
     run: tuple[str, ...] = ()
+    cache: bool = False
     target: Target = Target()
 
     @property
@@ -295,5 +297,6 @@ def _action(name: str, table: ActionTable) -> Action:
         methods=tuple(table.methods),
         idempotency_header=table.idempotency_header or "",
         run=tuple(table.run),
+        cache=table.cache,
         target=target_of(table.target),
     )
