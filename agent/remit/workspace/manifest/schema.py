@@ -218,8 +218,7 @@ class ActionTable(TomlTable):
     )
     cache: bool = Field(
         default=False,
-        description="true: a call is answered from the record of its run if an earlier one read the same files. Its result "
-        "must follow from its arguments and these files alone",
+        description="true: its result follows from arguments and files alone, so the same call of a run runs once",
     )
     target: TargetTable = TargetTable()
     run: list[str] = Field(
