@@ -104,13 +104,15 @@ class Notes:
     def notes(self) -> Path:
         return self.folder / "work/clerk/notes"
 
-    def play(self, *turns: Mapping[str, Any], told: Callable[[Recorded], None] = lambda _: None) -> Played:
-        """Run a script of these turns; `told` gets each event when it is recorded."""
+    def play(self, *turns: Mapping[str, Any], on_event: Callable[[Recorded], None] = lambda _: None) -> Played:
+        """Run a script of these turns; `on_event` gets each event when it is recorded."""
         self.script(*turns)
         opened = open_session(self.folder)
         model = run.open_model_of(opened, "clerk")
         start = run.RunRequest(agent="clerk", task="keep notes", subject="user:operator", by=OPERATOR, model=model)
-        return Played(folder=self.folder, opened=opened, ended=asyncio.run(run.start_run(opened, start, on_event=told)))
+        return Played(
+            folder=self.folder, opened=opened, ended=asyncio.run(run.start_run(opened, start, on_event=on_event))
+        )
 
     def script(self, *turns: Mapping[str, Any]) -> None:
         (self.folder / "agent/clerk/script.yaml").write_text(json.dumps({"turns": [*turns, DONE]}))
@@ -188,14 +190,14 @@ def test_a_read_after_a_write_of_the_run_runs_again(notes: Notes) -> None:
 
 
 def test_a_file_of_the_set_that_is_added_or_removed_makes_the_read_run_again(notes: Notes) -> None:
-    def told(item: Recorded) -> None:
+    def on_event(item: Recorded) -> None:
         if item.type == "call.answered" and item.event is not None:
             {
                 0: lambda: (notes.notes / "deep/c.txt").write_text("three"),
                 1: lambda: (notes.notes / "a.txt").unlink(),
             }.get(item.event.step or 0, lambda: None)()
 
-    played = notes.play(search(), search(), search(), search(), told=told)
+    played = notes.play(search(), search(), search(), search(), on_event=on_event)
     assert cached(played) == ["", "", "", "2.0"]
 
 
@@ -216,13 +218,13 @@ def test_a_failed_read_is_not_cached(notes: Notes) -> None:
 def test_a_file_that_changes_while_it_is_read_is_read_again(notes: Notes) -> None:
     """It changes after its digest was taken and before the tool runs, and is then as it was before."""
 
-    def told(item: Recorded) -> None:
+    def on_event(item: Recorded) -> None:
         if item.key == "attempt.begun/0/0/1":
             (notes.notes / "a.txt").write_text("changed")
         if item.key == "call.answered/0/0/-":
             (notes.notes / "a.txt").write_text("one")
 
-    played = notes.play(look(), look(), told=told)
+    played = notes.play(look(), look(), on_event=on_event)
     assert cached(played) == ["", ""]
     assert [value["text"] for value in values(played)] == ["changed", "one"]
 
@@ -253,14 +255,14 @@ def test_a_cached_result_is_always_what_a_fresh_read_would_be(notes: Notes, seed
     outside = {step: chance.choice("xyz") for step in range(40) if chance.random() < 0.2}
     now: dict[int, tuple[str, str]] = {}
 
-    def told(item: Recorded) -> None:
+    def on_event(item: Recorded) -> None:
         if item.type == "call.decided" and item.event is not None:
             step = item.event.step or 0
             if step in outside:
                 (notes.notes / "a.txt").write_text(outside[step])
             now[step] = ((notes.notes / "a.txt").read_text(), (notes.notes / "deep/b.txt").read_text())
 
-    played = notes.play(*turns, told=told)
+    played = notes.play(*turns, on_event=on_event)
     assert played.ended.outcome == "completed"
     assert sum(bool(place) for place in cached(played)) > 3
     for step, (call, (first, second)) in enumerate(zip(turns, (now[step] for step in range(40)), strict=True)):
