@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -53,7 +54,7 @@ def drift_command(agent: str | None, since: str, one_in: int, alerts: bool, as_j
         raise click.UsageError(
             f"there is no agent {agent!r} here; there are: {', '.join(sorted(opened.workspace.agents))}"
         )
-    found = _find(opened, agent or "", parse_time(since) or 0, one_in, quiet=as_json)
+    found = _find(opened, agent or "", parse_time(since) or 0, one_in)
     raised = alert_of_drifts(opened.journal, found) if alerts else []
     if as_json:
         rows = [{**asdict(drift), "text": drift.text} for drift in found]
@@ -69,7 +70,7 @@ def drift_command(agent: str | None, since: str, one_in: int, alerts: bool, as_j
         raise SystemExit(1)
 
 
-def _find(opened: WorkspaceSession, agent: str, since: int, one_in: int, *, quiet: bool) -> list[Drift]:
+def _find(opened: WorkspaceSession, agent: str, since: int, one_in: int) -> list[Drift]:
     """The drifts that were seen since that time (Unix nanoseconds)."""
     from remit.evals.monitoring import Definitions, find_drifts, finished_runs
     from remit.tracing import ObjectStore
@@ -77,11 +78,9 @@ def _find(opened: WorkspaceSession, agent: str, since: int, one_in: int, *, quie
     definitions = Definitions(ObjectStore(opened.traces / "objects"))
     found: list[Drift] = []
     for name, runs in finished_runs(opened.journal, since=opened.journal.clock() - HISTORY_NS, agent=agent).items():
-        if not quiet:
-            progress(f"{name}: {len(runs)} runs")
+        if sys.stderr.isatty():
+            progress(f"{name}: {len(runs)} runs ")
         found += [drift for drift in find_drifts(runs, definitions, one_in=one_in) if drift.seen_at >= since]
-    if not quiet:
-        progress("")
     return found
 
 

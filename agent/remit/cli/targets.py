@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import timedelta
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from remit.cli.output import echo, json_text, progress, style
+from remit.cli.output import echo, json_text, runs_read, style
 from remit.cli.trace.filters import parse_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
 
     from remit.core.events import Recorded
-    from remit.workspace import WorkspaceSession
 
 HISTORY_NS: Final = int(timedelta(weeks=9).total_seconds()) * 1_000_000_000
 COLOURS: Final = {"passed": "red", "expected": "yellow", "met": "green"}
@@ -50,9 +49,13 @@ def targets_command(agent: str | None, since: str, alerts: bool, as_json: bool) 
         )
     now = opened.journal.clock()
     runs = finished_runs(opened.journal, since=now - HISTORY_NS, agent=agent or "")
-    events = _Events(opened, quiet=as_json)
+    show, number = runs_read(), count(1)
+
+    def events(run: str) -> list[Recorded]:
+        show(next(number))
+        return opened.journal.events(run)
+
     found = compare_with_targets(opened.workspace, runs, events, since=parse_time(since) or 0, now=now)
-    events.end()
     raised = alert_of_targets(opened.journal, found, agent or "") if alerts else []
     if as_json:
         rows = [{**asdict(item), "state": item.state, "text": item.text} for item in found]
@@ -68,22 +71,3 @@ def targets_command(agent: str | None, since: str, alerts: bool, as_json: bool) 
             echo("no agent with runs has a target: write [target] in agent.toml")
     if any(item.state in ("passed", "expected") for item in found):
         raise SystemExit(1)
-
-
-class _Events:
-    """Reads the events of runs, and says how many it has read."""
-
-    def __init__(self, opened: WorkspaceSession, *, quiet: bool) -> None:
-        self._journal = opened.journal
-        self._quiet = quiet
-        self._read = 0
-
-    def __call__(self, run: str) -> Iterable[Recorded]:
-        self._read += 1
-        if not self._quiet and self._read % 100 == 0:
-            progress(f"read {self._read} runs")
-        return self._journal.events(run)
-
-    def end(self) -> None:
-        if not self._quiet and self._read >= 100:
-            progress("")
