@@ -50,10 +50,7 @@ def drift_command(agent: str | None, since: str, one_in: int, alerts: bool, as_j
     from remit.workspace import open_session
 
     opened = open_session()
-    if agent is not None and agent not in opened.workspace.agents:
-        raise click.UsageError(
-            f"there is no agent {agent!r} here; there are: {', '.join(sorted(opened.workspace.agents))}"
-        )
+    check_agent(opened, agent)
     found = _find(opened, agent or "", parse_time(since) or 0, one_in)
     raised = alert_of_drifts(opened.journal, found) if alerts else []
     if as_json:
@@ -68,6 +65,12 @@ def drift_command(agent: str | None, since: str, one_in: int, alerts: bool, as_j
             echo(f"nothing has drifted since {since}")
     if found:
         raise SystemExit(1)
+
+
+def check_agent(opened: WorkspaceSession, agent: str | None) -> None:
+    """Raise UsageError for an agent that the workspace does not have."""
+    if agent is not None and agent not in (known := opened.workspace.agents):
+        raise click.UsageError(f"there is no agent {agent!r} here; there are: {', '.join(sorted(known))}")
 
 
 def _find(opened: WorkspaceSession, agent: str, since: int, one_in: int) -> list[Drift]:

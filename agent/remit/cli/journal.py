@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 import click
 
 from remit.cli.output import echo, json_text, runs_read
-
-if TYPE_CHECKING:
-    pass
 
 SHOWN = 20  # differences on a terminal
 

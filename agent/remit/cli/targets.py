@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from remit.cli.drift import check_agent
 from remit.cli.output import echo, json_text, runs_read, style
 from remit.cli.trace.filters import parse_time
 
 if TYPE_CHECKING:
-
     from remit.core.events import Recorded
 
 HISTORY_NS: Final = int(timedelta(weeks=9).total_seconds()) * 1_000_000_000
@@ -43,10 +43,7 @@ def targets_command(agent: str | None, since: str, alerts: bool, as_json: bool) 
     from remit.workspace import open_session
 
     opened = open_session()
-    if agent is not None and agent not in opened.workspace.agents:
-        raise click.UsageError(
-            f"there is no agent {agent!r} here; there are: {', '.join(sorted(opened.workspace.agents))}"
-        )
+    check_agent(opened, agent)
     now = opened.journal.clock()
     runs = finished_runs(opened.journal, since=now - HISTORY_NS, agent=agent or "")
     show, number = runs_read(), count(1)
@@ -62,9 +59,8 @@ def targets_command(agent: str | None, since: str, alerts: bool, as_json: bool) 
         echo(json_text({"targets": rows, "alerts": [alert.alert for alert in raised]}))
     else:
         for item in found:
-            echo(
-                f"{style(f'{item.state:8}', fg=COLOURS.get(item.state))}  {item.agent}: {item.text} ({item.count} counted)"
-            )
+            state = style(f"{item.state:8}", fg=COLOURS.get(item.state))
+            echo(f"{state}  {item.agent}: {item.text} ({item.count} counted)")
         for alert in raised:
             echo(f"raised the alert {alert.alert}")
         if not found:
