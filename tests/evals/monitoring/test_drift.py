@@ -109,7 +109,7 @@ def causes_of(change: dict[str, str], codes: dict[str, str] | None = None, **cha
     objects = MemoryObjects()
     before, after = stored_bundle(objects, FILES), stored_bundle(objects, {**FILES, **change}, codes)
     runs = history(random.Random(3), lambda chance: refused_later(chance) | changes, before=before, after=after)
-    found = find_drifts([run.summary for run in runs], Definitions(objects))
+    found = find_drifts([run.summary for run in runs], Definitions(objects), one_in=1000)
     (drift,) = [drift for drift in found if drift.measure == "refusals"]
     return drift.causes
 
@@ -149,7 +149,7 @@ def test_a_change_long_before_is_no_cause() -> None:
     chance = random.Random(4)
     runs = [usual(number, chance, bundle=old if number < 100 else new) for number in range(CHANGED)]
     runs += [usual(number, chance, refused=chance.random() < 0.4, bundle=new) for number in range(200, 400)]
-    found = find_drifts([run.summary for run in runs], Definitions(objects))
+    found = find_drifts([run.summary for run in runs], Definitions(objects), one_in=1000)
     assert [drift.causes for drift in found if drift.measure == "refusals"] == [(NO_CAUSE,)]
 
 
@@ -163,7 +163,7 @@ def test_a_change_that_only_some_runs_have_is_named() -> None:
         has = chance.random() < 0.3
         changed = {"bundle": new, "refused": chance.random() < 0.8} if has else {"bundle": old}
         runs.append(usual(number, chance, **changed))
-    found = find_drifts([run.summary for run in runs], Definitions(objects))
+    found = find_drifts([run.summary for run in runs], Definitions(objects), one_in=1000)
     causes = [drift.causes for drift in found if drift.measure == "refusals"]
     assert [cause.partition(":")[0] for cause in causes[0]] == ["policies/rules.csv"]
 

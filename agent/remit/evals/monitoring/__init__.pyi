@@ -1,13 +1,12 @@
 from .alerts import alert_of_drifts, alert_of_targets, close_alert, raise_alert
 from .causes import NO_CAUSE, Definitions, causes
 from .detector import Change, Observation, find_changes
-from .drift import ONE_IN, Drift, find_drifts, finished_runs
+from .drift import Drift, find_drifts, finished_runs
 from .measures import Measure, measures
 from .targets import RUNS, TargetResult, compare_with_targets, forecast
 
 __all__ = [
     "NO_CAUSE",
-    "ONE_IN",
     "RUNS",
     "Change",
     "Definitions",

@@ -14,7 +14,6 @@ from remit.evals.monitoring.detector import Change, find_changes
 from remit.evals.monitoring.measures import Measure, measures
 from remit.journal import Journal, RunQuery, RunSummary, list_runs
 
-ONE_IN: Final = 1000
 _SHOWN: Final = 3  # runs before a drift, and after it
 
 
@@ -65,7 +64,7 @@ def finished_runs(journal: Journal, *, since: int, agent: str = "") -> dict[str,
     return {name.removeprefix("agent:"): list(own) for name, own in groupby(runs, key=lambda run: run.agent)}
 
 
-def find_drifts(runs: Sequence[RunSummary], definitions: Definitions, *, one_in: float = ONE_IN) -> list[Drift]:
+def find_drifts(runs: Sequence[RunSummary], definitions: Definitions, *, one_in: float) -> list[Drift]:
     """The drifts of one agent, the first one seen first. `runs` are its finished runs, in the order in which they ended.
 
     While runs are alike, there is at most one false drift in `one_in` runs on average, over all measures together.
