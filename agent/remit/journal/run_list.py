@@ -10,11 +10,12 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from remit.core import UsageError
-from remit.core.events import RolloutOpened, RunPruned
+from remit.core.events import AlertRaised, RolloutOpened, RunPruned
 from remit.journal.projections import WORKSPACE_RUN, summary
 from remit.journal.run_state import RunStatus, RunSummary
 from remit.journal.storage.database import Row, Sql
 from remit.journal.storage.tables import (
+    ALERT,
     APPROVAL,
     EVALUATION,
     EVENT,
@@ -72,6 +73,8 @@ _IN_STATE: Final = Sql(
 _RUNS: Final = Sql(
     sa.select(sa.func.count()).select_from(RUN).where(RUN.c.state == sa.bindparam("state"), RUN.c.evaluation == "")
 )
+_ALERTS: Final = Sql(sa.select(ALERT.c.body).order_by(ALERT.c.event))
+_ALERTS_IN_FORCE: Final = Sql(sa.select(sa.func.count()).select_from(ALERT))
 _COUNTED: Final = Sql(sa.select(sa.func.count()).select_from(APPROVAL).where(APPROVAL.c.state == sa.bindparam("state")))
 
 
@@ -198,6 +201,17 @@ def _sealed_body(journal: Journal, run: str, seq: int) -> str | None:
 def count_approvals(journal: Journal, state: str) -> int:
     """How many approvals are in that state."""
     return int(journal.read(_COUNTED, state=state)[0][0])
+
+
+def alerts_in_force(journal: Journal) -> list[AlertRaised]:
+    """The alerts that nobody has closed, the oldest first."""
+    with journal.failing("read"):
+        return [AlertRaised.model_validate_json(row[0]) for row in journal.read(_ALERTS)]
+
+
+def count_alerts(journal: Journal) -> int:
+    """How many alerts are in force."""
+    return int(journal.read(_ALERTS_IN_FORCE)[0][0])
 
 
 def count_runs(journal: Journal, state: RunStatus) -> int:
