@@ -7,22 +7,18 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Final, Literal, TypeAlias, TypeVar, cast
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from remit.core import CODES, Effect, Json, Problem, Refusal
+from remit.core import CODES, Effect, Json, Problem
 from remit.core.parsing import (
     Duration,
     Label,
-    Matching,
     Size,
     Summary,
     TomlTable,
-    canonical,
     covered,
     hidden_character,
-    invalid,
     read_table,
-    size,
     toml_line,
 )
 from remit.sandbox.egress import SHAPE as SHAPE_OF_HOSTS
@@ -41,103 +37,38 @@ from remit.workspace.manifest.touches import (
     LISTED,
     SHAPE,
     Template,
-    TouchError,
-    check_pattern,
-    parse_listing,
     parse_touch,
+)
+from remit.workspace.manifest.values import (
+    Entry,
+    ErrorClass,
+    LabelPath,
+    ListLine,
+    Memory,
+    Name,
+    Owner,
+    Pattern,
+    Program,
+    Sent,
+    StoreLine,
+    TouchLine,
+    Version,
+    Word,
 )
 
 _T = TypeVar("_T", bound=TomlTable)
 Source: TypeAlias = Literal["python", "command", "mcp", "host"]
 Trust: TypeAlias = Literal["pinned", "none"]
 
-HIDDEN: Final = ("idempotency_key", "resources")  # parameters that the broker fills in and the model never sees
+HIDDEN: Final = (
+    "idempotency_key",
+    "resources",
+    "permitted",
+)  # parameters that the broker fills in and the model never sees
 RETRIED_CODES: Final = ("timeout", "resource_exhausted", "tool_crashed")
-SMALLEST_MEMORY: Final = 64 * 1024**2
-LARGEST_SENT: Final = 64 * 1024**2  # the proxy reads a whole request into memory before it sends any of it
 
-# A model sees `tool__action`: at most 31 + 2 + 31 characters, as providers accept (^[a-zA-Z0-9_-]{1,64}$). The name can be
-# split again without doubt because no part contains `__` or ends in `_`.
-_NAME = r"(?!remit$|none$)(?=.{1,31}$)[a-z][a-z0-9]*(?:_[a-z0-9]+)*"
 _OWN_FILE = re.compile(r"\./[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _ARGUMENT = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-
-
-def _memory(value: str) -> str:
-    if size(value) < SMALLEST_MEMORY:
-        raise invalid(f"is {value!r}, which is too little for an interpreter", 'write "64MiB" or more')
-    return value
-
-
-def _sent(value: str) -> str:
-    if size(value) > LARGEST_SENT:
-        raise invalid(f"is {value!r}, which is more than the proxy can buffer", 'write "64MiB" or less')
-    return value
-
-
-def _address(value: str) -> str:
-    try:
-        canonical("mail", value)
-    except Refusal:
-        raise invalid(
-            f"is {value!r}, which is not a mail address", 'write that of the owner: "team@example.com"'
-        ) from None
-    return value
-
-
-def _touch(value: str) -> str:
-    try:
-        parse_touch(value)
-    except TouchError as error:
-        raise invalid(f"is not valid: {error.what}", error.fix) from None
-    return value
-
-
-def _listing(value: str) -> str:
-    try:
-        parse_listing(value)
-    except TouchError as error:
-        raise invalid(f"is not valid: {error.what}", error.fix) from None
-    return value
-
-
-def _pattern(value: str) -> str:
-    try:
-        check_pattern(value)
-    except TouchError as error:
-        raise invalid(f"is not valid: {error.what}", error.fix) from None
-    return value
-
-
-_SNAKE = "write at most 31 lower-case letters, digits and single _, a letter first"
-Name = Annotated[str, Matching(_NAME, "a name", _SNAKE)]
-Version = Annotated[
-    str,
-    Matching(r"[0-9]+(?:\.[0-9]+){0,2}(?:[-+][0-9A-Za-z.+-]+)?", "a version", 'write "1.0.0"'),
-    Field(description='Of the tool: "1.0.0"'),
-]
-Memory = Annotated[Size, AfterValidator(_memory)]
-Sent = Annotated[Size, AfterValidator(_sent)]
-Pattern = Annotated[str, AfterValidator(_pattern)]
-Owner = Annotated[str, AfterValidator(_address)]
-TouchLine = Annotated[str, AfterValidator(_touch)]
-Word = Annotated[
-    str,
-    Matching(r"[^\W\d_]{2,30}(?: [^\W\d_]{2,30})*", "a word", "write two or more letters; spaces may separate words"),
-]
-ListLine = Annotated[str, AfterValidator(_listing)]
-Program = Annotated[str, Matching(r"[A-Za-z0-9][A-Za-z0-9._+-]*", "a program", 'write its name without a folder: "jq"')]
-Entry = Annotated[
-    str,
-    Matching(
-        r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*",
-        "an entry",
-        'write "package.module:functions"',
-    ),
-]
-ErrorClass = Annotated[
-    str, Matching(r"|[A-Z][A-Za-z0-9]*", "an exception class", 'write its name: "FileNotFoundError"')
-]
 
 
 class AlwaysTable(TomlTable):
@@ -155,7 +86,9 @@ class AtMostTable(TomlTable):
 
     read: list[Pattern] = Field(default=[], description='Files of the working folder: "docs/**", "logs/*.txt"')
     write: list[Pattern] = Field(default=[], description='Files of the working folder: "reports/**"')
-    stores: list[Name] = Field(default=[], description="Names of database folders below stores/")
+    stores: list[StoreLine] = Field(
+        default=[], description='Names of database folders below stores/: "tickets"; "search/*" for those of a group'
+    )
     hosts: list[HostLine] = Field(default=[], description='Hosts of the URLs in touches; "**:443" allows every name')
 
 
@@ -199,6 +132,10 @@ class ActionTable(TomlTable):
     )
     adds_labels: list[Label] = Field(
         default=[], description="Labels that the result, or a reported error, puts on the run"
+    )
+    labels_in_result: dict[LabelPath, list[Label]] = Field(
+        default={},
+        description='Where the result has labels for the run, and which: { "items/*/labels/*" = ["confidential"] }',
     )
     removes_labels: list[Label] = Field(
         default=[], description="Labels that the result removes from the run (declassification)"
@@ -347,9 +284,9 @@ class _Rules:
                 yield from self._ceiling_rules(here, template, self._at_most)
 
     def _ceiling_rules(self, here: tuple[str, ...], template: Template, at_most: AtMostTable) -> Iterator[Problem]:
-        if template.kind == "store" and template.constant not in at_most.stores:
-            fix = f'write stores = ["{template.constant}"] in [at_most]'
-            yield self._problem(here, f"store {template.constant!r} is not in 'at_most.stores'", fix)
+        if template.kind == "store" and template.store not in at_most.stores:
+            fix = f'write stores = ["{template.store}"] in [at_most]'
+            yield self._problem(here, f"store {template.store!r} is not in 'at_most.stores'", fix)
         if template.kind != "file":
             return
         patterns = at_most.write if template.access == "write" else at_most.read
@@ -386,6 +323,8 @@ class _Rules:
         """What the action does or reads beside files and stores; "" if nothing."""
         if action.effect != "read":
             return f"effect = {action.effect!r}"
+        if any(parse_touch(touch).form == "within" for touch in action.touches):
+            return "resources that the rules permit one by one"
         given = [f"'always.{key}'" for key in ("hosts", "secrets", "env") if getattr(self._always, key)]
         given += ["'at_most.hosts'"] if self._at_most is not None and self._at_most.hosts else []
         return "source = 'host'" if self._source == "host" else next(iter(given), "")
