@@ -130,9 +130,10 @@ def find(
     with _shelves(resources, permitted) as (shelves, behind):
         ranked = rank(shelves, query, most)
         if not answers(ranked):
+            old = f" (the index of {', '.join(behind)} is older than its files)" if behind else ""
             raise NothingFound(
-                "no document that may be read here answers this: try other words once, and if that finds nothing, say that "
-                "the documents do not answer it"
+                f"no document that may be read here answers this{old}: try other words once, and if that finds nothing, say "
+                "that the documents do not answer it"
             )
         hits = ranked.hits[:most]
         changed = [hit.shelf for hit in hits if freshness.has_changed(hit.shelf, hit.version)]
@@ -287,8 +288,10 @@ def _shelves(resources: list[str], permitted: dict[str, Patterns]) -> Generator[
         for collection in _collections(resources):
             try:
                 connection = stack.enter_context(reading(collection))
-            except FileNotFoundError:
-                continue  # nothing of it was ingested yet
+            except FileNotFoundError:  # nothing of it was ingested yet
+                if permissions.whole(collection) == "all" and next(freshness.sources(collection), None) is not None:
+                    behind.append(collection)
+                continue
             shelf = Shelf(connection, collection, permissions, today)
             is_behind, left = freshness.is_behind(shelf, left)
             behind += [_named_behind(shelf)] if is_behind else []

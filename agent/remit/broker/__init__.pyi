@@ -6,6 +6,7 @@ from .context import Moment, policy_context
 from .effects import settle_effect
 from .holds import hold_reason, lift_hold, set_hold
 from .host import Hosted, HostTool, action_of, content_of, describe_host, describe_tool, run_function, try_host
+from .narrowing import Everything, narrow
 from .ports import AttemptOutcome, ProbeOutcome, ShadowRules
 from .receipt import landed_of, receipt_of
 
@@ -15,6 +16,7 @@ __all__ = [
     "AttemptOutcome",
     "Broker",
     "DecodedCall",
+    "Everything",
     "HostTool",
     "Hosted",
     "LiveExecutor",
@@ -34,6 +36,7 @@ __all__ = [
     "hold_reason",
     "landed_of",
     "lift_hold",
+    "narrow",
     "policy_context",
     "receipt_of",
     "receives_key",

@@ -6,13 +6,32 @@ statistic, follows from permitted stores alone. Inside of a store the tool appli
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Protocol
+
 from remit.broker.attempts import ToolExecutor
-from remit.broker.decisions import Decider
-from remit.core import Call, Narrowing, Refusal, ResourceAccess
+from remit.core import Call, Narrowing, Permitted, Refusal, ResourceAccess
 from remit.workspace.manifest import Action
 
 
-def narrow(call: Call, action: Action, executor: ToolExecutor, decider: Decider) -> Call:
+class PermittedResources(Protocol):
+    """What the rules permit to a call without an approval. `Decider` asks the policy."""
+
+    def permits(self, call: Call) -> Callable[[str], bool]: ...
+    def permitted(self, call: Call, kind: str) -> Permitted: ...
+
+
+class Everything:
+    """Permits everything: for a tool that its author tries, where no policy decides."""
+
+    def permits(self, call: Call) -> Callable[[str], bool]:
+        return lambda _: True
+
+    def permitted(self, call: Call, kind: str) -> Permitted:
+        return Permitted(allow=(("**",),))
+
+
+def narrow(call: Call, action: Action, executor: ToolExecutor, rules: PermittedResources) -> Call:
     """The call with those stores of its groups that the rules permit, and a record of what was left out.
 
     A store that would need an approval is left out, too: approvals are for calls that name it.
@@ -21,13 +40,13 @@ def narrow(call: Call, action: Action, executor: ToolExecutor, decider: Decider)
     kinds = [template.kind for template in action.templates if template.form == "within"]
     if not groups and not kinds:
         return call
-    permits = decider.permits(call)
+    permits = rules.permits(call)
     found = [f"store:{group}/{name}" for group in groups for name in executor.stores(call, group)]
     kept = [store for store in found if permits(store)]
     touches = tuple(ResourceAccess(access="read", resource=store, fixed=True) for store in kept)
     narrowing = Narrowing(
         left_out=tuple(store for store in found if store not in kept),
-        permitted={kind: decider.permitted(call, kind) for kind in kinds},
+        permitted={kind: rules.permitted(call, kind) for kind in kinds},
     )
     return call.model_copy(update={"touches": (*touches, *call.touches), "narrowing": narrowing})
 
