@@ -110,7 +110,7 @@ def test_successions_that_form_a_circle_end(tool: ModuleType) -> None:
         find(tool)
 
 
-def test_a_file_that_changed_after_ingest_is_said_and_by_the_collections_own_setting_refused(tool: ModuleType) -> None:
+def test_a_file_that_changed_after_ingest_is_named_and_by_the_collections_own_setting_refused(tool: ModuleType) -> None:
     ingest(tool, new=NEW, other="# Other\n\nNothing of interest.\n")
     assert find(tool)["behind"] == []
     write_documents(Path(), "handbook", {"new.md": NEW.replace("30", "31")})
@@ -128,7 +128,7 @@ def test_a_file_that_changed_after_ingest_is_said_and_by_the_collections_own_set
         find(tool)
 
 
-def test_the_file_of_a_passage_that_was_found_is_compared_in_large_collections_too(
+def test_the_file_of_a_chunk_that_was_found_is_compared_in_large_collections_too(
     tool: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ingest(tool, new=NEW, other="# Other\n\nNothing of interest.\n")

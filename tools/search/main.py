@@ -126,7 +126,7 @@ def find(
     permitted: dict[str, Patterns],
     most: Annotated[int, Field(ge=1, le=10)] = 5,
 ) -> Findings:
-    """Find the passages of documents that answer a question; each comes with its citation."""
+    """Find the chunks of documents that answer a question; each comes with its citation."""
     with _shelves(resources, permitted) as (shelves, behind):
         ranked = rank(shelves, query, most)
         if not answers(ranked):

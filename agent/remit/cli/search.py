@@ -35,13 +35,13 @@ def search_command() -> None:
     """
 
 
-@search_command.command("find", short_help="find passages that answer a question")
+@search_command.command("find", short_help="find chunks that answer a question")
 @click.argument("query")
-@click.option("--most", type=click.IntRange(1, 10), default=5, help="How many passages. Default: 5.")
+@click.option("--most", type=click.IntRange(1, 10), default=5, help="How many chunks. Default: 5.")
 @_AGENT
 @_JSON
 def find_command(query: str, most: int, agent: str | None, as_json: bool) -> None:
-    """Find passages that answer QUERY, in the collections and documents that the rules permit.
+    """Find chunks that answer QUERY, in the collections and documents that the rules permit.
 
     \b
     Examples:
@@ -107,7 +107,7 @@ def ingest_command(collection: str, agent: str | None, as_json: bool) -> None:
         echo(json_text({**value, **total}))
         return
     changes = ", ".join(f"{count} {what}" for what, count in total.items())
-    echo(f"{collection}: {value['documents']} documents in {value['chunks']} passages; {changes}")
+    echo(f"{collection}: {value['documents']} documents in {value['chunks']} chunks; {changes}")
     for skipped in value["skipped"]:
         echo(f"  skipped {skipped['file']}: {skipped['why']}")
 
@@ -145,7 +145,7 @@ def status_command(agent: str | None, as_json: bool) -> None:
     """
     for each in _called("status", {}, agent, as_json)["collections"]:
         at = f", ingested {each['ingested_at']}" if each["ingested_at"] else ""
-        echo(f"{each['collection']}: {each['documents']} documents in force, {each['chunks']} passages{at}")
+        echo(f"{each['collection']}: {each['documents']} documents in force, {each['chunks']} chunks{at}")
         if each["behind"]:
             _show_behind([each["collection"]])
         for skipped in each["skipped"]:

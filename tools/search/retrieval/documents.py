@@ -272,7 +272,7 @@ class _Page(HTMLParser):
         ]
     )
     _LINES = frozenset(["br", "dd", "dt", "li", "td", "th", "tr"])
-    _UNSEEN = frozenset(["script", "style", "template", "noscript", "iframe", "object", "svg", "title"])
+    _NOT_SHOWN = frozenset(["script", "style", "template", "noscript", "iframe", "object", "svg", "title"])
     _VOID = frozenset(
         ["area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"]
     )
@@ -295,7 +295,7 @@ class _Page(HTMLParser):
             return
         given = dict(attrs)
         style = re.sub(r"\s", "", given.get("style") or "").lower()
-        hides = tag in self._UNSEEN or "hidden" in given or given.get("aria-hidden") == "true"
+        hides = tag in self._NOT_SHOWN or "hidden" in given or given.get("aria-hidden") == "true"
         if (hides or "display:none" in style or "visibility:hidden" in style) and tag not in self._VOID:
             self._hidden_in, self._depth = tag, 1
             return

@@ -116,7 +116,11 @@ def _schema_faults(
         narrowed = any(template.form == "within" for template in action.templates)
         if narrowed and "permitted" not in hidden.get(name, ()):
             what = f"{name!r} reads what the rules permit one by one, and does not ask what that is"
-            yield (*at, "touches"), what, "add the parameter permitted: dict[str, Patterns], and apply it before you count"
+            yield (
+                (*at, "touches"),
+                what,
+                "add the parameter permitted: dict[str, Patterns], and apply it before you count",
+            )
         yield from _touch_faults(at, action, schema)
         if action.probe in schemas:
             yield from _probe_faults((*at, "probe"), action, schema, schemas[action.probe])
