@@ -272,10 +272,15 @@ class Writer:
             "UPDATE document SET timed = valid_from != '' OR valid_until != ''"
             " OR name IN (SELECT name FROM document GROUP BY name HAVING count(*) > 1) OR name IN (SELECT name FROM succession)"
         )
-        totals = self.connection.execute(
-            "SELECT coalesce(sum(chunks), 0), coalesce(sum(terms), 0) FROM document"
-        ).fetchone()
-        self.connection.executemany(
-            "INSERT OR REPLACE INTO meta VALUES (?, ?)",
-            [("chunks", str(totals[0])), ("terms", str(totals[1])), ("ingested_at", at)],
+        self.connection.execute(
+            "INSERT OR REPLACE INTO meta SELECT 'chunks', coalesce(sum(chunks), 0) FROM document"
+            " UNION ALL SELECT 'terms', coalesce(sum(terms), 0) FROM document UNION ALL SELECT 'ingested_at', ?",
+            (at,),
         )
+
+    def totals(self) -> tuple[int, int]:
+        """How many versions of documents, and how many chunks, the index has."""
+        documents, chunks = self.connection.execute(
+            "SELECT count(*), coalesce(sum(chunks), 0) FROM document"
+        ).fetchone()
+        return documents, chunks

@@ -58,28 +58,33 @@ def rank(shelves: Sequence[Shelf], query: str, most: int) -> Ranked:
     total = sum(shelf.chunks for shelf in shelves)
     frequencies = {term: sum(len(chunks) for _, chunks, _ in found) for term, found in lists.items()}
     weights = {term: math.log(1 + (total - count + 0.5) / (count + 0.5)) for term, count in frequencies.items()}
-    used = [
-        term for term in terms if frequencies[term] > 0 and (total <= SMALL or frequencies[term] <= FREQUENT * total)
-    ]
-    used = used or [term for term in terms if frequencies[term]]
-    used.sort(key=lambda term: (-weights[term], term))
     mean = sum(shelf.terms for shelf in shelves) / max(total, 1)
-    scored = _Scores(shelves, lists, weights, mean or 1.0).best(used, most)
-    found = [(score, *_place(shelves, key)) for key, score in scored]
-    found.sort(key=lambda each: (-each[0], each[2].name, each[4]))
-    hits = [
-        Hit(
-            shelf=shelf, version=version, section=section, start=start, stop=stop, score=score,
-            matched=frozenset(term for term in terms if _has(lists[term], shelves.index(shelf), chunk)),
-        )
-        for score, shelf, version, section, start, stop, chunk in found[:most]
-    ]  # fmt: skip
-    return Ranked(hits=hits, weights=weights, frequencies=frequencies, chunks=total)
+    best = _Scores(shelves, lists, weights, mean or 1.0).best(_ordering(frequencies, weights, total), most)
+    hits = [_hit(shelves, lists, key, score) for key, score in best]
+    hits.sort(key=lambda hit: (-hit.score, hit.version.name, hit.start))
+    return Ranked(hits=hits[:most], weights=weights, frequencies=frequencies, chunks=total)
 
 
-def _place(shelves: Sequence[Shelf], key: int) -> tuple[Shelf, Version, str, int, int, int]:
-    shelf, chunk = shelves[key >> 32], key & 0xFFFFFFFF
-    return shelf, *shelf.place(chunk), chunk
+def _ordering(frequencies: dict[str, int], weights: dict[str, float], total: int) -> list[str]:
+    """The terms that order chunks, the rarest first. If all are frequent, all of them."""
+    found = [term for term, count in frequencies.items() if count]
+    rare = [term for term in found if total <= SMALL or frequencies[term] <= FREQUENT * total]
+    return sorted(rare or found, key=lambda term: (-weights[term], term))
+
+
+def _hit(shelves: Sequence[Shelf], lists: dict[str, _Lists], key: int, score: float) -> Hit:
+    number, chunk = key >> 32, key & 0xFFFFFFFF
+    version, section, start, stop = shelves[number].place(chunk)
+    matched = frozenset(term for term, found in lists.items() if _has(found, number, chunk))
+    return Hit(
+        shelf=shelves[number],
+        version=version,
+        section=section,
+        start=start,
+        stop=stop,
+        score=score,
+        matched=matched,
+    )
 
 
 def _has(lists: _Lists, number: int, chunk: int) -> bool:
