@@ -5,7 +5,7 @@ or 1 of them. A query is the line by which a page describes itself, which is rem
 tool as it is, with the files compared, in this process: it opens each permitted index anew. Peers hold one index of everything, open, and
 filter after ranking, or in the query; their statistics count what the reader may not read.
 
-Bars: at 100,000 chunks, hit@5 at least .95 with 5 % permitted, p95 at most 50 ms at each share, no query with fewer than 5 results
+Bars: at 100,000 passages, hit@5 at least .95 with 5 % permitted, p95 at most 50 ms at each share, no query with fewer than 5 results
 where a peer that filters in the query has 5; of the held-out questions, at most 5 % of those without an answer are answered, and at most
 5 % of those with one refused.
 """
@@ -48,7 +48,7 @@ class Figure:
     """One system with one share of the collections permitted. Times in ms; `hit5` and `short` are shares of the queries."""
 
     system: str
-    chunks: int
+    passages: int
     share: int
     queries: int
     hit5: float
@@ -64,7 +64,7 @@ class Corpus:
     folder: Path
     queries: list[tuple[str, str]]
     documents: int
-    chunks: int
+    passages: int
     ingest_s: float
     bytes: int
     memory_mib: int
@@ -75,7 +75,7 @@ def collection_of(name: str) -> int:
 
 
 def build(files: Path, folder: Path, most: int) -> Corpus:
-    """Write pages as documents until there are about `most` chunks, and ingest them."""
+    """Write pages as documents until there are about `most` passages, and ingest them."""
     shutil.rmtree(folder, ignore_errors=True)
     queries: list[tuple[str, str]] = []
     estimated = 0
@@ -90,25 +90,25 @@ def build(files: Path, folder: Path, most: int) -> Corpus:
             queries.append((f"{collection}/{name}", page.query))
     tool = search_tool()
     os.chdir(folder)
-    began, documents, chunks = time.process_time(), 0, 0
+    began, documents, passages = time.process_time(), 0, 0
     for collection in sorted(os.listdir("stores/search")):
         while (done := tool.ingest(collection))["remaining"]:
             pass
         documents += done["documents"]
-        chunks += done["chunks"]
+        passages += done["passages"]
     spent = time.process_time() - began
     size = sum(path.stat().st_size for path in Path("stores/search").glob("*/index.db"))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    return Corpus(folder, queries, documents, chunks, spent, size, memory)
+    return Corpus(folder, queries, documents, passages, spent, size, memory)
 
 
 def rows(folder: Path) -> Iterator[tuple[str, int, str]]:
-    """Every chunk of the corpus: its document, its collection, and its words."""
+    """Every passage of the corpus: its document, its collection, and its words."""
     for path in sorted(folder.glob("stores/search/*/index.db")):
         with closing(sqlite3.connect(path)) as index:
             query = (
                 "SELECT d.name, d.title || ' ' || c.section || ' ', substr(d.text, c.start + 1, c.stop - c.start) "
-                "FROM chunk c JOIN document d ON d.number = c.document"
+                "FROM passage c JOIN document d ON d.number = c.document"
             )
             for name, heading, text in index.execute(query):
                 yield name, int(path.parent.name[1:]), heading + bytes(text).decode()
@@ -214,7 +214,7 @@ def measured(system: str, search: Search, corpus: Corpus, share: int, most: int)
     times.sort()
     count = max(len(asked), 1)
     at = [times[min(int(len(times) * part), len(times) - 1)] for part in (0.5, 0.95)]
-    return Figure(system, corpus.chunks, share, len(asked), hits / count, short / count, *at)
+    return Figure(system, corpus.passages, share, len(asked), hits / count, short / count, *at)
 
 
 def questions() -> dict[str, tuple[int, int, int]]:
@@ -237,7 +237,7 @@ def questions() -> dict[str, tuple[int, int, int]]:
 
 
 def missed_bars(figures: Sequence[Figure], asked: dict[str, tuple[int, int, int]]) -> list[str]:
-    own = [figure for figure in figures if figure.system == "remit" and figure.chunks > 50_000]
+    own = [figure for figure in figures if figure.system == "remit" and figure.passages > 50_000]
     missed = [f"p95 {each.p95:.1f} ms at {each.share} %" for each in own if each.p95 > 50]
     missed += [f"hit@5 {each.hit5:.2f} at 5 %" for each in own if each.share == 5 and each.hit5 < 0.95]
     passed, refused, count = asked["held_out"]
@@ -249,7 +249,7 @@ def missed_bars(figures: Sequence[Figure], asked: dict[str, tuple[int, int, int]
 def main() -> int:
     """Measure, print, write `.bench/search.json`; 1 where a bar is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--chunks", type=int, nargs="*", default=[10_000, 100_000])
+    parser.add_argument("--passages", type=int, nargs="*", default=[10_000, 100_000])
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--no-peers", action="store_true")
     options = parser.parse_args()
@@ -257,12 +257,12 @@ def main() -> int:
     print("packages:", ", ".join(json.loads((files / "done.json").read_text())["packages"]))
     figures: list[Figure] = []
     corpora: list[Corpus] = []
-    for size in options.chunks:
+    for size in options.passages:
         corpus = build(files, ROOT / ".bench" / f"search-{size}", size)
         corpora.append(corpus)
         print(
-            f"\n{corpus.documents} documents, {corpus.chunks} chunks: ingested in {corpus.ingest_s:.0f} s of processor time "
-            f"({corpus.chunks / corpus.ingest_s:.0f} chunks/s), {corpus.bytes / 1e6:.0f} MB on disk, {corpus.memory_mib} MiB of memory"
+            f"\n{corpus.documents} documents, {corpus.passages} passages: ingested in {corpus.ingest_s:.0f} s of processor time "
+            f"({corpus.passages / corpus.ingest_s:.0f} passages/s), {corpus.bytes / 1e6:.0f} MB on disk, {corpus.memory_mib} MiB of memory"
         )
         systems = {"remit": ours()}
         if not options.no_peers:

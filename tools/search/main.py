@@ -97,7 +97,7 @@ class Ingested(TypedDict):
     unchanged: int
     remaining: int  # files that the next call reads
     documents: int
-    chunks: int
+    passages: int
     skipped: list[Skipped]  # files that are no documents; at most 50
 
 
@@ -111,7 +111,7 @@ class Superseded(TypedDict):
 class CollectionStatus(TypedDict):
     collection: str
     documents: int  # that are permitted and in force
-    chunks: int
+    passages: int
     ingested_at: str  # "" if only some of its documents are permitted
     behind: bool
     skipped: list[Skipped]
@@ -127,7 +127,7 @@ def find(
     permitted: dict[str, Patterns],
     most: Annotated[int, Field(ge=1, le=10)] = 5,
 ) -> Findings:
-    """Find the chunks of documents that answer a question; each comes with its citation."""
+    """Find the passages of documents that answer a question; each comes with its citation."""
     with _shelves(resources, permitted) as (shelves, behind):
         ranked = rank(shelves, query, most)
         if not answers(ranked):
@@ -194,7 +194,7 @@ def ingest(collection: Collection) -> Ingested:
         writer.configure(when_behind)
         counts = _read_changes(writer, collection, time.monotonic() + SECONDS)
         writer.finish(_now())
-        documents, chunks = writer.totals()
+        documents, passages = writer.totals()
         skipped = _skipped(writer.connection)
     return {
         "collection": collection,
@@ -204,7 +204,7 @@ def ingest(collection: Collection) -> Ingested:
         "unchanged": counts["unchanged"],
         "remaining": counts["remaining"],
         "documents": documents,
-        "chunks": chunks,
+        "passages": passages,
         "skipped": skipped,
     }
 
@@ -259,7 +259,7 @@ def status(resources: list[str], permitted: dict[str, Patterns]) -> Status:
                     {
                         "collection": collection,
                         "documents": sum(shelf.current(name) is not None for name in documents),
-                        "chunks": shelf.chunks,
+                        "passages": shelf.passages,
                         "ingested_at": shelf.ingested_at if shelf.whole else "",
                         "behind": behind,
                         "skipped": _skipped(connection) if shelf.whole else [],
@@ -270,7 +270,7 @@ def status(resources: list[str], permitted: dict[str, Patterns]) -> Status:
                 {
                     "collection": collection,
                     "documents": 0,
-                    "chunks": 0,
+                    "passages": 0,
                     "ingested_at": "",
                     "behind": True,
                     "skipped": [],

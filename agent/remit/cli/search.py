@@ -36,13 +36,13 @@ def search_command() -> None:
     """
 
 
-@search_command.command("find", short_help="find chunks that answer a question")
+@search_command.command("find", short_help="find passages that answer a question")
 @click.argument("query")
-@click.option("--most", type=click.IntRange(1, 10), default=5, help="How many chunks. Default: 5.")
+@click.option("--most", type=click.IntRange(1, 10), default=5, help="How many passages. Default: 5.")
 @_AGENT
 @_JSON
 def find_command(query: str, most: int, agent: str | None, as_json: bool) -> None:
-    """Find chunks that answer QUERY, in the collections and documents that the rules permit.
+    """Find passages that answer QUERY, in the collections and documents that the rules permit.
 
     \b
     Examples:
@@ -92,7 +92,7 @@ def ingest_command(collection: str, agent: str | None, as_json: bool) -> None:
         echo(json_text(value))
         return
     changes = ", ".join(f"{value[what]} {what}" for what in _CHANGES)
-    echo(f"{collection}: {value['documents']} documents in {value['chunks']} chunks; {changes}")
+    echo(f"{collection}: {value['documents']} documents in {value['passages']} passages; {changes}")
     for skipped in value["skipped"]:
         echo(f"  skipped {skipped['file']}: {skipped['why']}")
 
@@ -149,7 +149,7 @@ def status_command(agent: str | None, as_json: bool) -> None:
     """
     for each in _called("status", {}, agent, as_json)["collections"]:
         at = f", ingested {each['ingested_at']}" if each["ingested_at"] else ""
-        echo(f"{each['collection']}: {each['documents']} documents in force, {each['chunks']} chunks{at}")
+        echo(f"{each['collection']}: {each['documents']} documents in force, {each['passages']} passages{at}")
         if each["behind"]:
             _show_behind([each["collection"]])
         for skipped in each["skipped"]:

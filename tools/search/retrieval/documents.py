@@ -13,7 +13,7 @@ from datetime import date
 from html.parser import HTMLParser
 from itertools import pairwise
 
-from retrieval.chunks import Section
+from retrieval.passages import Section
 
 LARGEST_FILE = 8 << 20
 LONGEST_TEXT = 4 << 20  # characters

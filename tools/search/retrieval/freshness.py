@@ -11,7 +11,7 @@ from retrieval.shelf import Shelf, Version
 DOCUMENTS = "documents"
 MOST_FILES = 100_000
 MOST_COMPARED = (
-    2_000  # files that one search compares; of larger collections, it compares those of the chunks that it found
+    2_000  # files that one search compares; of larger collections, it compares those of the passages that it found
 )
 
 

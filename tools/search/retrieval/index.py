@@ -1,6 +1,6 @@
 """One collection: its tables, and how documents are added and removed.
 
-Each document has its text, its chunks and the counts that a reader's statistics are summed from. A posting list has the chunks
+Each document has its text, its passages and the counts that a reader's statistics are summed from. A posting list has the passages
 of one term as an array of numbers, in order, and beside it how often the term occurs in each.
 """
 
@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from retrieval.chunks import chunks_of
+from retrieval.passages import passages_of
 from retrieval.documents import Document
 from retrieval.terms import terms_of
 
@@ -27,11 +27,11 @@ CREATE TABLE document (
   number INTEGER PRIMARY KEY, name TEXT NOT NULL, version TEXT NOT NULL, title TEXT NOT NULL, owner TEXT NOT NULL,
   labels TEXT NOT NULL, valid_from TEXT NOT NULL, valid_until TEXT NOT NULL, supersedes TEXT NOT NULL,
   source TEXT NOT NULL UNIQUE, stamp TEXT NOT NULL, digest TEXT NOT NULL, text BLOB NOT NULL,
-  first INTEGER NOT NULL, chunks INTEGER NOT NULL, terms INTEGER NOT NULL, timed INTEGER NOT NULL DEFAULT 0,
+  first INTEGER NOT NULL, passages INTEGER NOT NULL, terms INTEGER NOT NULL, timed INTEGER NOT NULL DEFAULT 0,
   UNIQUE (name, version));
 CREATE INDEX document_timed ON document (name) WHERE timed;
-CREATE TABLE chunk (number INTEGER PRIMARY KEY, document INTEGER NOT NULL, section TEXT NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL);
-CREATE TABLE posting (term TEXT PRIMARY KEY, chunks BLOB NOT NULL, counts BLOB NOT NULL);
+CREATE TABLE passage (number INTEGER PRIMARY KEY, document INTEGER NOT NULL, section TEXT NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL);
+CREATE TABLE posting (term TEXT PRIMARY KEY, passages BLOB NOT NULL, counts BLOB NOT NULL);
 CREATE TABLE succession (
   name TEXT NOT NULL, version TEXT NOT NULL, successor TEXT NOT NULL, successor_version TEXT NOT NULL, source TEXT NOT NULL,
   PRIMARY KEY (name, version, successor, successor_version));
@@ -127,7 +127,7 @@ def _meta(connection: sqlite3.Connection, key: str) -> str:
 
 
 def numbers(data: bytes) -> "array[int]":
-    """A stored array of chunk numbers."""
+    """A stored array of passage numbers."""
     found = array("I")
     found.frombytes(data)
     return found
@@ -166,12 +166,12 @@ class Writer:
         number = self.connection.execute("SELECT coalesce(max(number), 0) + 1 FROM document").fetchone()[0]
         heading = terms_of(document.title)
         rows: list[tuple[int, int, str, int, int]] = []
-        for chunk in chunks_of(document.text, document.sections):
-            terms = [*heading, *terms_of(chunk.section), *terms_of(chunk.text)]
-            rows.append((self._next, number, chunk.section, chunk.start, chunk.stop))
+        for passage in passages_of(document.text, document.sections):
+            terms = [*heading, *terms_of(passage.section), *terms_of(passage.text)]
+            rows.append((self._next, number, passage.section, passage.start, passage.stop))
             self._post(terms)
             total += len(terms)
-        self.connection.executemany("INSERT INTO chunk VALUES (?, ?, ?, ?, ?)", rows)
+        self.connection.executemany("INSERT INTO passage VALUES (?, ?, ?, ?, ?)", rows)
         self.connection.execute(
             "INSERT INTO document VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
             (
@@ -184,10 +184,10 @@ class Writer:
             self.supersede(name, version, document.name, document.version, source.path)
 
     def _post(self, terms: Sequence[str]) -> None:
-        chunk = self._next
+        passage = self._next
         for term, count in Counter(terms).items():
-            chunks, counts = self._gathered.setdefault(term, (array("I"), bytearray()))
-            chunks.append(chunk)
+            passages, counts = self._gathered.setdefault(term, (array("I"), bytearray()))
+            passages.append(passage)
             counts.append(min(count, 255))
         self._lengths.append(min(len(terms), 65_535))
         self._next += 1
@@ -208,7 +208,7 @@ class Writer:
         """Remove what came from a file; False if there was nothing."""
         self.connection.execute("DELETE FROM skipped WHERE source = ?", (source,))
         row = self.connection.execute(
-            "SELECT number, first, chunks, text, title FROM document WHERE source = ?", (source,)
+            "SELECT number, first, passages, text, title FROM document WHERE source = ?", (source,)
         ).fetchone()
         if row is None:
             return False
@@ -216,29 +216,29 @@ class Writer:
         number, first, count, text, title = row
         terms = set(terms_of(title))
         for section, start, stop in self.connection.execute(
-            "SELECT section, start, stop FROM chunk WHERE document = ?", (number,)
+            "SELECT section, start, stop FROM passage WHERE document = ?", (number,)
         ):
             terms.update(terms_of(section), terms_of(bytes(text[start:stop]).decode()))
         self._unpost(terms, first, first + count)
-        self.connection.execute("DELETE FROM chunk WHERE document = ?", (number,))
+        self.connection.execute("DELETE FROM passage WHERE document = ?", (number,))
         self.connection.execute("DELETE FROM document WHERE number = ?", (number,))
         self.connection.execute("DELETE FROM succession WHERE source = ?", (source,))
         return True
 
     def _unpost(self, terms: Iterable[str], first: int, stop: int) -> None:
         for term in terms:
-            row = self.connection.execute("SELECT chunks, counts FROM posting WHERE term = ?", (term,)).fetchone()
+            row = self.connection.execute("SELECT passages, counts FROM posting WHERE term = ?", (term,)).fetchone()
             if row is None:
                 continue
             kept = [
-                (chunk, count)
-                for chunk, count in zip(numbers(row[0]), row[1], strict=True)
-                if not first <= chunk < stop
+                (passage, count)
+                for passage, count in zip(numbers(row[0]), row[1], strict=True)
+                if not first <= passage < stop
             ]
-            chunks, counts = array("I", [chunk for chunk, _ in kept]), bytes(count for _, count in kept)
+            passages, counts = array("I", [passage for passage, _ in kept]), bytes(count for _, count in kept)
             if kept:
                 self.connection.execute(
-                    "UPDATE posting SET chunks = ?, counts = ? WHERE term = ?", (chunks.tobytes(), counts, term)
+                    "UPDATE posting SET passages = ?, counts = ? WHERE term = ?", (passages.tobytes(), counts, term)
                 )
             else:
                 self.connection.execute("DELETE FROM posting WHERE term = ?", (term,))
@@ -249,11 +249,11 @@ class Writer:
 
     def flush(self) -> None:
         """Write what was gathered, and which documents need a look at the date of each search."""
-        for term, (chunks, counts) in self._gathered.items():
+        for term, (passages, counts) in self._gathered.items():
             self.connection.execute(
                 "INSERT INTO posting VALUES (?1, ?2, ?3) ON CONFLICT (term) DO UPDATE SET "
-                "chunks = CAST(posting.chunks || ?2 AS BLOB), counts = CAST(posting.counts || ?3 AS BLOB)",
-                (term, chunks.tobytes(), bytes(counts)),
+                "passages = CAST(posting.passages || ?2 AS BLOB), counts = CAST(posting.counts || ?3 AS BLOB)",
+                (term, passages.tobytes(), bytes(counts)),
             )
         self._gathered.clear()
         self.connection.executemany(
@@ -273,14 +273,14 @@ class Writer:
             " OR name IN (SELECT name FROM document GROUP BY name HAVING count(*) > 1) OR name IN (SELECT name FROM succession)"
         )
         self.connection.execute(
-            "INSERT OR REPLACE INTO meta SELECT 'chunks', coalesce(sum(chunks), 0) FROM document"
+            "INSERT OR REPLACE INTO meta SELECT 'passages', coalesce(sum(passages), 0) FROM document"
             " UNION ALL SELECT 'terms', coalesce(sum(terms), 0) FROM document UNION ALL SELECT 'ingested_at', ?",
             (at,),
         )
 
     def totals(self) -> tuple[int, int]:
-        """How many versions of documents, and how many chunks, the index has."""
-        documents, chunks = self.connection.execute(
-            "SELECT count(*), coalesce(sum(chunks), 0) FROM document"
+        """How many versions of documents, and how many passages, the index has."""
+        documents, passages = self.connection.execute(
+            "SELECT count(*), coalesce(sum(passages), 0) FROM document"
         ).fetchone()
-        return documents, chunks
+        return documents, passages

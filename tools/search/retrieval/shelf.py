@@ -12,9 +12,7 @@ from functools import cached_property
 from retrieval.index import numbers
 from retrieval.permissions import Permissions
 
-_COLUMNS = (
-    "number, name, version, title, labels, valid_from, valid_until, source, stamp, digest, first, chunks, terms, owner"
-)
+_COLUMNS = "number, name, version, title, labels, valid_from, valid_until, source, stamp, digest, first, passages, terms, owner"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +30,7 @@ class Version:
     stamp: str
     digest: str
     first: int
-    chunks: int
+    passages: int
     terms: int
     owner: str
 
@@ -72,8 +70,8 @@ class Shelf:
         if out:
             self._mask = bytearray(b"\x01") * len(self.lengths)
             for version in out:
-                self._mask[version.first : version.first + version.chunks] = bytes(version.chunks)
-        self.chunks = int(meta.get("chunks", 0)) - sum(version.chunks for version in out)
+                self._mask[version.first : version.first + version.passages] = bytes(version.passages)
+        self.passages = int(meta.get("passages", 0)) - sum(version.passages for version in out)
         self.terms = int(meta.get("terms", 0)) - sum(version.terms for version in out)
 
     @property
@@ -142,29 +140,29 @@ class Shelf:
         return found
 
     def postings(self, terms: list[str]) -> dict[str, tuple["array[int]", bytes]]:
-        """For each term the visible chunks that have it, in order, and how often."""
+        """For each term the visible passages that have it, in order, and how often."""
         marks = ", ".join("?" * len(terms))
-        rows = self.connection.execute(f"SELECT term, chunks, counts FROM posting WHERE term IN ({marks})", terms)
-        return {term: self._visible(numbers(chunks), bytes(counts)) for term, chunks, counts in rows}
+        rows = self.connection.execute(f"SELECT term, passages, counts FROM posting WHERE term IN ({marks})", terms)
+        return {term: self._visible(numbers(passages), bytes(counts)) for term, passages, counts in rows}
 
-    def _visible(self, chunks: "array[int]", counts: bytes) -> tuple["array[int]", bytes]:
+    def _visible(self, passages: "array[int]", counts: bytes) -> tuple["array[int]", bytes]:
         if self._mask is None:
-            return chunks, counts
+            return passages, counts
         mask = self._mask
-        kept = [(chunk, count) for chunk, count in zip(chunks, counts, strict=True) if mask[chunk]]
-        return array("I", [chunk for chunk, _ in kept]), bytes(count for _, count in kept)
+        kept = [(passage, count) for passage, count in zip(passages, counts, strict=True) if mask[passage]]
+        return array("I", [passage for passage, _ in kept]), bytes(count for _, count in kept)
 
-    def place(self, chunk: int) -> tuple[Version, str, int, int]:
-        """The version, the section, and the bytes of a chunk."""
+    def place(self, passage: int) -> tuple[Version, str, int, int]:
+        """The version, the section, and the bytes of a passage."""
         row = self.connection.execute(
-            "SELECT document, section, start, stop FROM chunk WHERE number = ?", (chunk,)
+            "SELECT document, section, start, stop FROM passage WHERE number = ?", (passage,)
         ).fetchone()
         return self.select("WHERE number = ?", row[0])[0], row[1], row[2], row[3]
 
     def pieces(self, version: Version) -> list[tuple[str, int, int]]:
-        """Section and bytes of each chunk of a version, in order."""
+        """Section and bytes of each passage of a version, in order."""
         rows = self.connection.execute(
-            "SELECT section, start, stop FROM chunk WHERE document = ? ORDER BY number", (version.number,)
+            "SELECT section, start, stop FROM passage WHERE document = ? ORDER BY number", (version.number,)
         )
         return rows.fetchall()
 
