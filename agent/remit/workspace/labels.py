@@ -14,8 +14,8 @@ from pydantic import Field
 from remit.core import FrozenModel, Problem, ResourceAccess, WorkspaceError
 from remit.core.parsing import SCHEMES, Label, Matching, Summary, TomlTable, covered, load_toml, read_table, toml_line
 from remit.sandbox.egress import parse_host, url_permission
+from remit.workspace.manifest.fields import Pattern
 from remit.workspace.manifest.network_schema import HostLine
-from remit.workspace.manifest.schema import Pattern
 
 LABELS: Final = "policies/labels.toml"
 

@@ -52,7 +52,7 @@ class Action(FrozenModel):
     `touches` are the lines that name the resources of a call. `probe` is the action that finds out whether this one has
     happened, "" without one. `adds_labels` are the labels that a result, or the error that the tool reports, puts on the run;
     `removes_labels` those that a result removes. `adds_to_directory` are the places in a result that name resources for the
-    directory. `request_words` are the words by which people ask for the action. `errors` maps each declared error to the
+    directory. `passages` is the place in a result that has passages of documents, "" without any. `request_words` are the words by which people ask for the action. `errors` maps each declared error to the
     exception class that means it, "" for a class of its own. `methods` are the HTTP methods for the URLs that it touches, and
     `idempotency_header` is the header with the key of a keyed call. `run` is the argv of a command tool, empty for others.
     With `cache`, a call is answered from the record of its run if an earlier one read the same. `target` is what its calls should
@@ -68,6 +68,7 @@ class Action(FrozenModel):
     adds_labels: tuple[str, ...] = ()
     removes_labels: tuple[str, ...] = ()
     adds_to_directory: tuple[str, ...] = ()
+    passages: str = ""
     request_words: tuple[str, ...] = ()
     errors: Mapping[str, str] = Field(default_factory=dict)
     methods: tuple[str, ...] = ()
@@ -292,6 +293,7 @@ def _action(name: str, table: ActionTable) -> Action:
         adds_labels=tuple(table.adds_labels),
         removes_labels=tuple(table.removes_labels),
         adds_to_directory=tuple(table.adds_to_directory),
+        passages=table.passages or "",
         request_words=tuple(table.request_words),
         errors=dict(table.errors) if isinstance(table.errors, dict) else dict.fromkeys(table.errors, ""),
         methods=tuple(table.methods),

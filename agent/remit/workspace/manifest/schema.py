@@ -7,25 +7,36 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Final, Literal, TypeAlias, TypeVar, cast
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from remit.core import CODES, Effect, Json, Problem, Refusal
+from remit.core import CODES, Effect, Json, Problem
 from remit.core.parsing import (
     Duration,
     Label,
-    Matching,
     Size,
     Summary,
     TomlTable,
-    canonical,
     covered,
     hidden_character,
-    invalid,
     read_table,
-    size,
     toml_line,
 )
 from remit.sandbox.egress import SHAPE as SHAPE_OF_HOSTS
+from remit.workspace.manifest.fields import (
+    Entry,
+    ErrorClass,
+    ListLine,
+    Memory,
+    Name,
+    Owner,
+    PassagePath,
+    Pattern,
+    Program,
+    Sent,
+    TouchLine,
+    Version,
+    Word,
+)
 from remit.workspace.manifest.network_schema import (
     Header,
     HostLine,
@@ -41,9 +52,6 @@ from remit.workspace.manifest.touches import (
     LISTED,
     SHAPE,
     Template,
-    TouchError,
-    check_pattern,
-    parse_listing,
     parse_touch,
 )
 
@@ -53,91 +61,8 @@ Trust: TypeAlias = Literal["pinned", "none"]
 
 HIDDEN: Final = ("idempotency_key", "resources")  # parameters that the broker fills in and the model never sees
 RETRIED_CODES: Final = ("timeout", "resource_exhausted", "tool_crashed")
-SMALLEST_MEMORY: Final = 64 * 1024**2
-LARGEST_SENT: Final = 64 * 1024**2  # the proxy reads a whole request into memory before it sends any of it
-
-# A model sees `tool__action`: at most 31 + 2 + 31 characters, as providers accept (^[a-zA-Z0-9_-]{1,64}$). The name can be
-# split again without doubt because no part contains `__` or ends in `_`.
-_NAME = r"(?!remit$|none$)(?=.{1,31}$)[a-z][a-z0-9]*(?:_[a-z0-9]+)*"
 _OWN_FILE = re.compile(r"\./[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _ARGUMENT = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-
-
-def _memory(value: str) -> str:
-    if size(value) < SMALLEST_MEMORY:
-        raise invalid(f"is {value!r}, which is too little for an interpreter", 'write "64MiB" or more')
-    return value
-
-
-def _sent(value: str) -> str:
-    if size(value) > LARGEST_SENT:
-        raise invalid(f"is {value!r}, which is more than the proxy can buffer", 'write "64MiB" or less')
-    return value
-
-
-def _address(value: str) -> str:
-    try:
-        canonical("mail", value)
-    except Refusal:
-        raise invalid(
-            f"is {value!r}, which is not a mail address", 'write that of the owner: "team@example.com"'
-        ) from None
-    return value
-
-
-def _touch(value: str) -> str:
-    try:
-        parse_touch(value)
-    except TouchError as error:
-        raise invalid(f"is not valid: {error.what}", error.fix) from None
-    return value
-
-
-def _listing(value: str) -> str:
-    try:
-        parse_listing(value)
-    except TouchError as error:
-        raise invalid(f"is not valid: {error.what}", error.fix) from None
-    return value
-
-
-def _pattern(value: str) -> str:
-    try:
-        check_pattern(value)
-    except TouchError as error:
-        raise invalid(f"is not valid: {error.what}", error.fix) from None
-    return value
-
-
-_SNAKE = "write at most 31 lower-case letters, digits and single _, a letter first"
-Name = Annotated[str, Matching(_NAME, "a name", _SNAKE)]
-Version = Annotated[
-    str,
-    Matching(r"[0-9]+(?:\.[0-9]+){0,2}(?:[-+][0-9A-Za-z.+-]+)?", "a version", 'write "1.0.0"'),
-    Field(description='Of the tool: "1.0.0"'),
-]
-Memory = Annotated[Size, AfterValidator(_memory)]
-Sent = Annotated[Size, AfterValidator(_sent)]
-Pattern = Annotated[str, AfterValidator(_pattern)]
-Owner = Annotated[str, AfterValidator(_address)]
-TouchLine = Annotated[str, AfterValidator(_touch)]
-Word = Annotated[
-    str,
-    Matching(r"[^\W\d_]{2,30}(?: [^\W\d_]{2,30})*", "a word", "write two or more letters; spaces may separate words"),
-]
-ListLine = Annotated[str, AfterValidator(_listing)]
-Program = Annotated[str, Matching(r"[A-Za-z0-9][A-Za-z0-9._+-]*", "a program", 'write its name without a folder: "jq"')]
-Entry = Annotated[
-    str,
-    Matching(
-        r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*",
-        "an entry",
-        'write "package.module:functions"',
-    ),
-]
-ErrorClass = Annotated[
-    str, Matching(r"|[A-Z][A-Za-z0-9]*", "an exception class", 'write its name: "FileNotFoundError"')
-]
 
 
 class AlwaysTable(TomlTable):
@@ -208,6 +133,10 @@ class ActionTable(TomlTable):
     )
     adds_to_directory: list[ListLine] = Field(
         default=[], description=f"Resources in the result that are added to the directory: {LISTED}"
+    )
+    passages: PassagePath | None = Field(
+        default=None,
+        description='Where its result has passages of documents, which grounded answers may cite: "items/*"',
     )
     errors: list[Name] | dict[Name, ErrorClass] = Field(
         default=[], description='Names of errors, or names with their exceptions: { not_found = "FileNotFoundError" }'
@@ -372,6 +301,9 @@ class _Rules:
         if action.removes_labels and action.effect != "once":
             fix = 'remove this line: the default "once" has the strictest rules'
             yield self._problem((*at, "effect"), f"effect = {action.effect!r}, but the action removes labels", fix)
+        if action.passages is not None and action.effect != "read":
+            fix = 'write effect = "read", or remove it'
+            yield self._problem((*at, "passages"), f"'passages' on an action with effect = {action.effect!r}", fix)
         if action.cache and (other := self._not_in_digest(action)):
             fix = "remove it: only an action that reads files and stores, and nothing else, can be cached"
             yield self._problem((*at, "cache"), f"'cache' on an action with {other}", fix)
