@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from remit.core.answers import AnswerProblem
 from remit.core.errors import WorkspaceError
 from remit.core.events import AnswerRejected, RunFinished
 from remit.journal.content_omission import omit_content
@@ -71,8 +72,8 @@ def test_an_answer_that_does_not_match_its_schema_is_asked_for_again_with_the_re
     played = played_in(shaped(clerk, [LOOK, {"say": "It is the pool."}, say(cause="pool", count="2"), {"say": good}]))
     assert (finished(played).outcome, finished(played).answer) == ("completed", good)
     first, second = rejected(played)
-    assert "not one JSON object" in first.problems[0]
-    assert "does not match the schema: count" in second.problems[0]
+    assert "not one JSON object" in first.problems[0].message
+    assert "does not match the schema: count" in second.problems[0].message
     assert replayed(played).reproduced
 
 
@@ -92,7 +93,7 @@ def test_an_answer_stands_on_results_of_this_run(play: Play, cited: Any, problem
     """Invented, failed (2.0), repeated or missing citations do not count. The second answer cites two results."""
     turns = [LOOK, LOOK, MISSING, say(cause="x", citations=cited), say(cause="x", citations=["0.0", "1.0"])]
     played = play(turns, budget="[answer]\ncitations = 2")
-    assert [event.problems[0] for event in rejected(played)] == [problem]
+    assert [event.problems[0].message for event in rejected(played)] == [problem]
     assert finished(played).outcome == "completed"
 
 
@@ -142,7 +143,9 @@ def test_the_prompt_contains_the_requirements_on_the_answer(clerk: Callable[...,
 
 
 def test_the_problems_of_an_answer_are_omitted_with_the_content() -> None:
-    event = omit_content(AnswerRejected(step=1, problems=("it cites 'ann'",)))
+    event = omit_content(
+        AnswerRejected(step=1, problems=(AnswerProblem(code="wrong_citations", message="it cites 'ann'"),))
+    )
     assert event == AnswerRejected(step=1, problems=())
 
 

@@ -139,7 +139,9 @@ def test_no_answer_that_names_an_effect_which_did_not_happen_is_accepted() -> No
         named = chance.sample(true, chance.randint(0, len(true))) + chance.sample(false, chance.randint(1, len(false)))
         chance.shuffle(named)
         problems = contract.problems(json.dumps({"effects": named}), receipt)
-        assert all(any(f"names {call}, and " in problem for problem in problems) for call in set(named) & set(false))
+        assert all(
+            any(f"names {call}, and " in problem.message for problem in problems) for call in set(named) & set(false)
+        )
 
 
 def test_every_answer_that_names_just_the_effects_that_happened_is_accepted() -> None:
@@ -172,7 +174,7 @@ def some_receipt(chance: random.Random) -> tuple[ReceiptItem, ...]:
 @pytest.mark.parametrize("claimed", NOT_LANDED)
 def test_a_run_asks_again_until_the_answer_names_what_happened(play: Play, claimed: str) -> None:
     played = play([*MIXED[:-1], naming(["1.0", claimed]), naming(["1.0"], note="paid ann")], budget=MUST_MATCH)
-    assert [event.problems[0].partition(",")[0] for event in rejected(played)] == [f'"effects" names {claimed}']
+    assert [event.problems[0].message.partition(",")[0] for event in rejected(played)] == [f'"effects" names {claimed}']
     assert outcome(played).outcome == "completed"
     assert replayed(played).reproduced
 
@@ -193,7 +195,7 @@ def test_an_answer_that_hides_an_effect_or_names_none_in_the_right_form_is_asked
     play: Play, answer: dict[str, Any], problem: str
 ) -> None:
     played = play([*MIXED[:2], answer, naming(["1.0"])], budget=MUST_MATCH)
-    assert [event.problems[0].startswith(problem) for event in rejected(played)] == [True]
+    assert [event.problems[0].message.startswith(problem) for event in rejected(played)] == [True]
     assert outcome(played).outcome == "completed"
 
 

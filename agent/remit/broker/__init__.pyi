@@ -7,6 +7,7 @@ from .effects import settle_effect
 from .holds import hold_reason, lift_hold, set_hold
 from .host import Hosted, HostTool, action_of, content_of, describe_host, describe_tool, run_function, try_host
 from .narrowing import Everything, narrow
+from .passages import retrieved_by
 from .ports import AttemptOutcome, ProbeOutcome, ShadowRules
 from .receipt import landed_of, receipt_of
 
@@ -40,6 +41,7 @@ __all__ = [
     "policy_context",
     "receipt_of",
     "receives_key",
+    "retrieved_by",
     "run_function",
     "run_probe",
     "set_hold",

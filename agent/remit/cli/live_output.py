@@ -198,7 +198,7 @@ def _print_turn(event: ModelResponded | AnswerRejected | ModelFailed | ContextRe
         case ModelResponded():
             echo(f"\n{style(f'{event.step:>3}', bold=True)}  {short(event.text)}".rstrip())
         case AnswerRejected():
-            _print_note(f"the answer was rejected: {short('; '.join(event.problems))}", "yellow")
+            _print_note(f"the answer was rejected: {short('; '.join(map(str, event.problems)))}", "yellow")
         case ModelFailed():
             _print_failure(event)
         case ContextReduced():

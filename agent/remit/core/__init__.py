@@ -9,6 +9,7 @@ errors     the errors and the closed set of codes
 digests    the digests that bind approvals and results to a call
 claims     reservations against limits that all runs share
 principals who asks, and how that is known
+answers    why an answer is not accepted, and what a grounded one cites
 receipts   what the broker saw of each call
 renamed    former names of facts and keys, until 0.1.0
 threads    long computations, outside of the event loop

@@ -1,6 +1,7 @@
 from .content_cases import check_content
 from .content_rules import CASES, CONTENT, Content, read_content
 from .encodings import spellings
+from .grounding import Grounding
 from .provenance import (
     UNTRUSTED,
     argument_texts,
@@ -23,6 +24,7 @@ __all__ = [
     "UNTRUSTED",
     "AlreadySanitized",
     "Content",
+    "Grounding",
     "Redactor",
     "Sanitizer",
     "Secrets",

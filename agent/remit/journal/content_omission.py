@@ -11,6 +11,7 @@ from typing import Final
 
 from remit.core import UNDECODED, Failed, Json, ProposedCall, Result, Succeeded
 from remit.core.events import (
+    AnswerGrounded,
     AnswerRejected,
     AnyEvent,
     AttemptEnded,
@@ -38,6 +39,8 @@ def omit_content(event: AnyEvent) -> AnyEvent:
             return _decided(event)
         case AnswerRejected():
             return event.model_copy(update={"problems": ()})
+        case AnswerGrounded():
+            return event.model_copy(update={"sources": ()})
         case AttemptEnded():
             return event.model_copy(update={"value": None, "message": "", "stderr": ""})
         case EffectSettled():

@@ -117,7 +117,7 @@ class Conversation:
                 turn.add(event)
                 self._add(*turn.answers(self.result_bytes, readable=self._can_read))
             case AnswerRejected() if self._turns:
-                problems = "".join(f"\n- {problem}" for problem in event.problems)
+                problems = "".join(f"\n- {problem.message}" for problem in event.problems)
                 message = Message(role="user", text=f"Your answer is not valid:{problems}\nAnswer again.")
                 self._turns[-1].following.append(message)
                 self._add(message)

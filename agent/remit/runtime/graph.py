@@ -18,9 +18,10 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send, interrupt
 
-from remit.broker import ApprovalPending, Broker, check_turn, receipt_of, wall_end
+from remit.broker import ApprovalPending, Broker, check_turn, receipt_of, retrieved_by, wall_end
 from remit.core import (
     COMPLETE_FINISHES,
+    AnswerProblem,
     Decision,
     Model,
     ModelError,
@@ -32,6 +33,7 @@ from remit.core import (
 )
 from remit.core.events import (
     NANO,
+    AnswerGrounded,
     AnswerRejected,
     ModelFailed,
     ModelRequested,
@@ -133,9 +135,11 @@ class AgentGraph:
         if self.record.get(f"answer.rejected/{step}/-/-") is not None:
             return
         requirements = self.broker.agent.answer
-        problems: tuple[str, ...] = () if no_answer is None else (no_answer,)
-        if requirements is not None and not problems:
-            problems = requirements.problems(response.text, receipt_of(self.record.every()))
+        problems = (
+            self._problems(step, response.text)
+            if no_answer is None
+            else (AnswerProblem(code="no_answer", message=no_answer),)
+        )
         if not problems:
             self.record.append(RunFinished(outcome="completed", answer=response.text))
         elif self.record.state.answers_rejected < (TRIES if requirements is None else requirements.tries):
@@ -144,9 +148,22 @@ class AgentGraph:
             message = f"the model gave no answer, although it was asked again: {no_answer}"
             self.record.append(RunFinished(outcome="failed", answer=response.text, message=message))
         else:  # INVARIANT: a rejected answer is in the trace only; it is never returned as the answer of the run
-            problem = f"no answer met its requirements; a person must check the run: {'; '.join(problems)}"
+            problem = f"no answer met its requirements; a person must check the run: {'; '.join(map(str, problems))}"
             message = self.broker.sanitizer.text(problem)
             self.record.append(RunFinished(outcome="escalated", code="invalid_output", message=message))
+
+    def _problems(self, step: int, text: str) -> tuple[AnswerProblem, ...]:
+        """Why the text does not meet the requirements. Records the sources of a grounded answer that meets them."""
+        if (requirements := self.broker.agent.answer) is None:
+            return ()
+        events = self.record.every()
+        if not requirements.grounded:
+            return requirements.problems(text, receipt_of(events))
+        retrieved = retrieved_by(events, self.broker.workspace, self.broker.ports.clock(step, -1))
+        problems = requirements.problems(text, receipt_of(events), retrieved)
+        if not problems and self.record.get(f"answer.grounded/{step}/-/-") is None:
+            self.record.append(AnswerGrounded(step=step, sources=requirements.sources(text, retrieved)))
+        return problems
 
     async def _may_think(self, step: int) -> bool:
         """True if budgets and limits allow one more turn. Otherwise ends the run."""

@@ -6,13 +6,33 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final, Literal, cast
 
-from remit.core import CallOutcome, FrozenModel, Json, ReceiptItem, Refusal
+from remit.core import (
+    AnswerCode,
+    AnswerProblem,
+    CallOutcome,
+    FrozenModel,
+    Json,
+    ReceiptItem,
+    Refusal,
+    Retrieved,
+    Source,
+)
 from remit.core.parsing import Mismatch, parse_arguments, validate
+from remit.guardrails import Grounding
 
 CITATIONS: Final = "citations"
+CLAIMS: Final = "claims"
 CONFIDENCE: Final = "confidence"
 EFFECTS: Final = "effects"
+NOTHING_RETRIEVED: Final = Retrieved()
 _FENCE: Final = "```"
+_GROUNDED: Final = (
+    f'Its member "{CLAIMS}" is a list of what you state, one statement each: {{"claim": your words, "quote": words of the source, '
+    '"citation": {"call": "0.0", "item": 1, "section": "Refunds > Late returns"}}. "call" is the member of the result that has '
+    'the source, "item" its place there, counted from 1, and "section" its section. Copy the quote word for word from the text of '
+    "that item: whole words, at least 12 characters. Each number of a claim must be in its quote, with the same unit. If the "
+    f'results do not answer the question, do not guess: write "{CLAIMS}": [].'
+)
 
 
 class AnswerContract(FrozenModel):
@@ -20,14 +40,15 @@ class AnswerContract(FrozenModel):
 
     `shape` is a JSON Schema, None for any object. `citations` is how many results of the run the answer must cite, and
     `confidence` the lowest confidence that it may state, None if it states none. With `receipt` "must-match" it names the calls
-    whose effects have happened, all of them and no others. `tries` is how often the model is asked again before the run is
-    escalated to people.
+    whose effects have happened, all of them and no others. With `grounded` it is a list of claims, each with a literal quote from
+    what the run retrieved. `tries` is how often the model is asked again before the run is escalated to people.
     """
 
     shape: Mapping[str, Json] | None = None
     citations: int = 0
     confidence: float | None = None
     receipt: Literal["attached", "must-match"] = "attached"
+    grounded: bool = False
     tries: int = 2
 
     @property
@@ -36,6 +57,8 @@ class AnswerContract(FrozenModel):
         lines = ["When you are done, answer with one JSON object and nothing else."]
         if self.shape is not None:
             lines.append(f"It must match this JSON Schema: {json.dumps(self.shape, sort_keys=True)}")
+        if self.grounded:
+            lines.append(_GROUNDED)
         if self.citations:
             lines.append(
                 f'Its member "{CITATIONS}" is a list of at least {self.citations} results that support it, each by its '
@@ -53,34 +76,54 @@ class AnswerContract(FrozenModel):
             )
         return "\n".join(lines) + "\n"
 
-    def problems(self, text: str, receipt: Sequence[ReceiptItem]) -> tuple[str, ...]:
-        """Why the text is not a valid answer of a run with that receipt; empty if it is valid."""
+    def problems(
+        self, text: str, receipt: Sequence[ReceiptItem], retrieved: Retrieved = NOTHING_RETRIEVED
+    ) -> tuple[AnswerProblem, ...]:
+        """Why the text is not a valid answer of a run with that receipt, which retrieved that; empty if it is valid."""
         try:
             answer = parse_arguments(_unfenced(text))
         except Refusal as refusal:
-            return (f"it is not one JSON object: {refusal.message}",)
+            return (AnswerProblem(code="invalid_json", message=f"it is not one JSON object: {refusal.message}"),)
         results = {item.call for item in receipt if item.outcome == "done" and item.code is None}
-        return (
-            *self._shape(answer),
-            *self._citations(answer, results),
-            *self._effects(answer, receipt),
-            *self._confidence(answer),
+        found: tuple[tuple[AnswerCode, Iterator[str]], ...] = (
+            ("schema_mismatch", self._shape(answer)),
+            ("wrong_citations", self._citations(answer, results)),
+            ("wrong_effects", self._effects(answer, receipt)),
+            ("low_confidence", self._confidence(answer)),
+            ("unsourced_words", self._unsourced(answer)),
         )
+        claims = Grounding(answer.get(CLAIMS), retrieved).problems if self.grounded else ()
+        return (*(AnswerProblem(code=code, message=text) for code, texts in found for text in texts), *claims)
+
+    def sources(self, text: str, retrieved: Retrieved) -> tuple[Source, ...]:
+        """The source of each claim of a valid answer, in the order of the claims."""
+        return Grounding(parse_arguments(_unfenced(text))[CLAIMS], retrieved).sources
 
     def _shape(self, answer: Mapping[str, Json]) -> Iterator[str]:
         if self.shape is None:
             return
         known = cast("Mapping[str, Json]", self.shape.get("properties", {}))
-        own = {
-            CITATIONS: bool(self.citations),
-            CONFIDENCE: self.confidence is not None,
-            EFFECTS: self.receipt == "must-match",
-        }
-        rest = {name: value for name, value in answer.items() if name in known or not own.get(name, False)}
+        rest = {name: value for name, value in answer.items() if name in known or name not in self._own_members}
         try:
             validate(self.shape, rest, fill=False)
         except Mismatch as mismatch:
             yield f"it does not match the schema: {mismatch}"
+
+    @property
+    def _own_members(self) -> frozenset[str]:
+        """The members that the contract itself asks for."""
+        own = {
+            CITATIONS: bool(self.citations),
+            CLAIMS: self.grounded,
+            CONFIDENCE: self.confidence is not None,
+            EFFECTS: self.receipt == "must-match",
+        }
+        return frozenset(name for name, asked in own.items() if asked)
+
+    def _unsourced(self, answer: Mapping[str, Json]) -> Iterator[str]:
+        """Members of a grounded answer that nobody asked for: words in them would have no source."""
+        if self.grounded and self.shape is None and (others := sorted(answer.keys() - self._own_members)):
+            yield f"it has the member {others[0][:40]!r}: write what you state as claims, and leave it out"
 
     def _citations(self, answer: Mapping[str, Json], results: Collection[str]) -> Iterator[str]:
         if not self.citations:

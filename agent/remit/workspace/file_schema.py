@@ -104,6 +104,10 @@ class AnswerTable(TomlTable):
         default="attached",
         description="must-match: the answer names, by call, all effects that have happened and no others",
     )
+    grounded: bool = Field(
+        default=False,
+        description="true: the answer is a list of claims, each with a literal quote from what the run retrieved",
+    )
     tries: Annotated[int, Field(ge=0, le=10)] = Field(default=2, description="How often the model is asked again")
 
 

@@ -200,6 +200,8 @@ class _Loading:
                 self._problem(file, toml_line(text, "seed"), f"'seed' is {table.seed!r}, which is not a folder", fix)
         answer = self._answer(file, name, table)
         actions = tuple(dict.fromkeys(self._actions(file, table, tools)))
+        if answer is not None and answer.grounded:
+            self._check_passages(file, table, tools, actions)
         return Agent(
             name=name,
             summary=table.summary,
@@ -285,8 +287,20 @@ class _Loading:
             citations=given.citations,
             confidence=given.confidence,
             receipt=given.receipt,
+            grounded=given.grounded,
             tries=given.tries,
         )
+
+    def _check_passages(self, file: str, table: AgentTable, tools: Mapping[str, Tool], own: Sequence[str]) -> None:
+        """Report a grounded answer of an agent that can retrieve nothing."""
+        named = [action.partition(".") for action in own]
+        known = [tools[tool].manifest.actions[name] for tool, _, name in named if tool in tools]
+        if not any(action.passages for action in known) and not self._broken & {tool for tool, _, _ in named}:
+            fix = (
+                'add a tool like "search" to `tools`, or write passages = "items/*" for an action that returns passages'
+            )
+            what = "'grounded' is true, and no action of the agent returns passages"
+            self._problem(file, toml_line(self._texts[file], "answer", "grounded"), what, fix)
 
     def _limits(self, tools: Mapping[str, Tool], agents: Mapping[str, Agent]) -> tuple[SharedLimit, ...]:
         if LIMITS not in self._texts:

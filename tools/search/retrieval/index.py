@@ -14,8 +14,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from retrieval.passages import passages_of
 from retrieval.documents import Document
+from retrieval.passages import passages_of
 from retrieval.terms import terms_of
 
 FORMAT = "1"

@@ -229,6 +229,8 @@ def _answer(owner: str, before: AnswerContract | None, after: AnswerContract | N
         after is None
         or (before.shape is not None and after.shape != before.shape)
         or after.citations < before.citations
+        or (before.grounded and not after.grounded)
+        or (before.receipt == "must-match" and after.receipt != "must-match")
         or (after.confidence or 0.0) < floor
     ):
         yield f"answers of {owner} must now meet a weaker or different contract"
@@ -346,6 +348,7 @@ ACTION: Final[FieldTable] = {
     "removes_labels": _added_items("remove these labels from a run:"),
     "request_words": _added_items("count as requested by the user with the words"),
     "adds_to_directory": _added_items("add to the directory:"),
+    "passages": _any_change("now has what answers may cite at"),
     "methods": _added_items("use the HTTP methods"),
     "idempotency_header": _any_change("now sends its idempotency key in the header"),
     "run": _command,

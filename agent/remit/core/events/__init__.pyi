@@ -37,6 +37,7 @@ from .rollouts import (
     StageName,
 )
 from .runs import (
+    AnswerGrounded,
     AnswerRejected,
     BudgetSpent,
     Content,
@@ -63,6 +64,7 @@ __all__ = [
     "NANO",
     "AlertClosed",
     "AlertRaised",
+    "AnswerGrounded",
     "AnswerRejected",
     "AnyEvent",
     "ApprovalGranted",

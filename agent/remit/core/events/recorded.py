@@ -36,6 +36,7 @@ from remit.core.events.rollouts import (
     ShadowDecided,
 )
 from remit.core.events.runs import (
+    AnswerGrounded,
     AnswerRejected,
     BudgetSpent,
     ContextReduced,
@@ -59,6 +60,7 @@ AnyEvent: TypeAlias = Annotated[
     | ModelFailed
     | ContextReduced
     | AnswerRejected
+    | AnswerGrounded
     | CallDecided
     | ApprovalRequested
     | ApprovalGranted

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, PlainSerializer
 
+from remit.core.answers import AnswerProblem, Source
 from remit.core.calls import Confinement, FrozenModel, Json, ProposedCall, Scope, Subjects
 from remit.core.errors import Code
 from remit.core.events.event import Event
@@ -243,7 +244,15 @@ class AnswerRejected(Event):
 
     type: Literal["answer.rejected"] = "answer.rejected"
     step: int
-    problems: tuple[str, ...]
+    problems: tuple[AnswerProblem, ...]
+
+
+class AnswerGrounded(Event):
+    """Records that each claim of a grounded answer was found in what the run retrieved: the source of each, in their order."""
+
+    type: Literal["answer.grounded"] = "answer.grounded"
+    step: int
+    sources: tuple[Source, ...]
 
 
 class RunFinished(Event):

@@ -374,7 +374,7 @@ class _TimelineBuilder:
             case ModelFailed() as event:
                 self._failed(event, recorded.at)
             case AnswerRejected() as event if timeline.turns:
-                timeline.turns[-1].problems = event.problems
+                timeline.turns[-1].problems = tuple(map(str, event.problems))
             case CallDecided() as event:
                 self._decided(event, recorded.at)
             case None:

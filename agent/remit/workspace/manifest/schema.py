@@ -22,6 +22,23 @@ from remit.core.parsing import (
     toml_line,
 )
 from remit.sandbox.egress import SHAPE as SHAPE_OF_HOSTS
+from remit.workspace.manifest.fields import (
+    Entry,
+    ErrorClass,
+    LabelPath,
+    ListLine,
+    Memory,
+    Name,
+    Owner,
+    PassagePath,
+    Pattern,
+    Program,
+    Sent,
+    StoreLine,
+    TouchLine,
+    Version,
+    Word,
+)
 from remit.workspace.manifest.network_schema import (
     Header,
     HostLine,
@@ -39,34 +56,14 @@ from remit.workspace.manifest.touches import (
     Template,
     parse_touch,
 )
-from remit.workspace.manifest.values import (
-    Entry,
-    ErrorClass,
-    LabelPath,
-    ListLine,
-    Memory,
-    Name,
-    Owner,
-    Pattern,
-    Program,
-    Sent,
-    StoreLine,
-    TouchLine,
-    Version,
-    Word,
-)
 
 _T = TypeVar("_T", bound=TomlTable)
 Source: TypeAlias = Literal["python", "command", "mcp", "host"]
 Trust: TypeAlias = Literal["pinned", "none"]
 
-HIDDEN: Final = (
-    "idempotency_key",
-    "resources",
-    "permitted",
-)  # parameters that the broker fills in and the model never sees
+# parameters that the broker fills in and the model never sees
+HIDDEN: Final = ("idempotency_key", "resources", "permitted")
 RETRIED_CODES: Final = ("timeout", "resource_exhausted", "tool_crashed")
-
 _OWN_FILE = re.compile(r"\./[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _ARGUMENT = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -145,6 +142,10 @@ class ActionTable(TomlTable):
     )
     adds_to_directory: list[ListLine] = Field(
         default=[], description=f"Resources in the result that are added to the directory: {LISTED}"
+    )
+    passages: PassagePath | None = Field(
+        default=None,
+        description='Where its result has passages of documents, which grounded answers may cite: "items/*"',
     )
     errors: list[Name] | dict[Name, ErrorClass] = Field(
         default=[], description='Names of errors, or names with their exceptions: { not_found = "FileNotFoundError" }'
@@ -309,6 +310,9 @@ class _Rules:
         if action.removes_labels and action.effect != "once":
             fix = 'remove this line: the default "once" has the strictest rules'
             yield self._problem((*at, "effect"), f"effect = {action.effect!r}, but the action removes labels", fix)
+        if action.passages is not None and action.effect != "read":
+            fix = 'write effect = "read", or remove it'
+            yield self._problem((*at, "passages"), f"'passages' on an action with effect = {action.effect!r}", fix)
         if action.cache and (other := self._not_in_digest(action)):
             fix = "remove it: only an action that reads files and stores, and nothing else, can be cached"
             yield self._problem((*at, "cache"), f"'cache' on an action with {other}", fix)

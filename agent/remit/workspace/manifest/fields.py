@@ -1,4 +1,4 @@
-"""The types of the values of a `tool.toml`, with their messages."""
+"""The types of the values in a `tool.toml`, with their messages."""
 
 from __future__ import annotations
 
@@ -104,6 +104,14 @@ Entry = Annotated[
         r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*",
         "an entry",
         'write "package.module:functions"',
+    ),
+]
+PassagePath = Annotated[
+    str,
+    Matching(
+        r"(?:\*|[A-Za-z_][A-Za-z0-9_]*)(?:/(?:\*|[A-Za-z_][A-Za-z0-9_]*))*",
+        "a path into the result",
+        'write members of objects, and * for each item of a list: "items/*"',
     ),
 ]
 ErrorClass = Annotated[
