@@ -107,8 +107,8 @@ def rows(folder: Path) -> Iterator[tuple[str, int, str]]:
     for path in sorted(folder.glob("stores/search/*/index.db")):
         with closing(sqlite3.connect(path)) as index:
             query = (
-                "SELECT d.name, d.title || ' ' || c.section || ' ', substr(d.text, c.start + 1, c.stop - c.start) "
-                "FROM passage c JOIN document d ON d.number = c.document"
+                "SELECT d.name, d.title || ' ' || p.section || ' ', substr(c.text, p.start + 1, p.stop - p.start) "
+                "FROM passage p JOIN document d ON d.number = p.document JOIN content c ON c.document = p.document"
             )
             for name, heading, text in index.execute(query):
                 yield name, int(path.parent.name[1:]), heading + bytes(text).decode()

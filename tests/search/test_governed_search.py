@@ -11,6 +11,7 @@ import pytest
 from remit import Remit
 from remit.core.events import CallDecided
 from remit.testing import read_run
+from support.runs import Command
 from support.workspaces.collections import RULES, TOOL, collections_workspace, found, write_documents
 
 SECRET: Final = "the launch code is 4711"
@@ -137,6 +138,40 @@ def test_without_a_permitted_collection_the_refusal_does_not_say_whether_there_a
     rules.write_text(before)
     assert refused.error.code == "policy_denied"
     assert without.error == refused.error
+
+
+def test_a_collection_that_would_need_an_approval_is_left_out(work: Path) -> None:
+    rules = work.parent / "policies/rules.csv"
+    before = rules.read_text()
+    asking = "p, agent:reader, search.*, store:search/manual, approved('role:lead'), allow"
+    rules.write_text(before.replace("p, agent:reader, search.*, store:search/manual, True, allow", asking))
+    result = call(work, "search.find", {"query": "pull the lever to start the press"})
+    rules.write_text(before)
+    event = decided(work, result.run)
+    assert result.error.details["error"] == "nothing_found"
+    assert event.call is not None
+    assert event.call.narrowing is not None
+    assert event.call.narrowing.left_out == ("store:search/hr", "store:search/manual")
+
+
+def test_people_search_and_ingest_from_the_command_line(work: Path, command: Command) -> None:
+    found = command(work.parent, "search", "find", "when are late returns refunded", "--agent", "reader")
+    assert found.out.splitlines()[0] == "1. handbook/refunds@1  Refunds +internal"
+    assert command(work.parent, "search", "find", "late returns", "--agent", "reader", "--json").json["items"]
+    nothing = command(work.parent, "search", "find", "launch code", "--agent", "reader")
+    assert (nothing.code, nothing.out.splitlines()[0].partition(":")[0]) == (1, "nothing_found")
+    several = command(work.parent, "search", "find", "late returns")
+    assert (several.code, "2 agents have the action search.find" in several.err) == (2, True)
+    ingested = command(work.parent, "search", "ingest", "handbook", "--agent", "librarian")
+    assert ingested.out.splitlines()[0] == "handbook: 3 documents in 3 passages; 0 added, 0 changed, 0 removed"
+    status = command(work.parent, "search", "status", "--agent", "reader", "--json").json
+    assert [(each["collection"], each["documents"], each["behind"]) for each in status["collections"]] == [
+        ("handbook", 2, False),
+        ("manual", 1, False),
+    ]
+    run = command(work.parent, "search", "find", "late returns", "--agent", "reader", "--json").json["run"]
+    shown = command(work.parent, "trace", "show", run).out
+    assert "left out, because no rule permits it: store:search/hr" in shown
 
 
 def test_a_search_is_reproduced_from_its_record_with_what_was_left_out(work: Path) -> None:

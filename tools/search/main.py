@@ -58,7 +58,7 @@ class Citation(TypedDict):
     digest: str  # of these bytes
 
 
-# From the first day to the day before the last; null: not limited. `from` is no name that a class can have.
+# The first and the last day; null: not limited. `from` is no name that a class can have.
 InForce = TypedDict("InForce", {"from": str | None, "until": str | None})
 
 
@@ -341,7 +341,8 @@ def _stale(shelf: Shelf, version: Version, current: Version | None) -> str:
         return f"{what}: open {successor.name!r}, version {successor.version}"
     if version.valid_from > _today():
         return f"{what} before {version.valid_from}: say so"
-    return f"{what} since {version.valid_until or 'it was replaced'}, and nothing replaces it: say so"
+    ended = f" after {version.valid_until}" if version.valid_until else ""
+    return f"{what}{ended}, and nothing replaces it: say so"
 
 
 def _read(writer: Writer, collection: str, source: freshness.Source) -> bool:

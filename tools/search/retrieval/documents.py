@@ -85,8 +85,8 @@ def _described(
     if not isinstance(labels, list) or (unknown := [label for label in labels if label not in LABELS]):
         raise Unreadable(f"labels {labels!r}: write a list of {', '.join(LABELS)}")
     since, until = _date(front, "valid_from"), _date(front, "valid_until")
-    if since and until and since >= until:
-        raise Unreadable(f"valid_until {until} is not after valid_from {since}")
+    if since and until and since > until:
+        raise Unreadable(f"valid_until {until} is before valid_from {since}")
     return Document(
         name=f"{collection}/{own}",
         version=version,

@@ -26,10 +26,11 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL);
 CREATE TABLE document (
   number INTEGER PRIMARY KEY, name TEXT NOT NULL, version TEXT NOT NULL, title TEXT NOT NULL, owner TEXT NOT NULL,
   labels TEXT NOT NULL, valid_from TEXT NOT NULL, valid_until TEXT NOT NULL, supersedes TEXT NOT NULL,
-  source TEXT NOT NULL UNIQUE, stamp TEXT NOT NULL, digest TEXT NOT NULL, text BLOB NOT NULL,
+  source TEXT NOT NULL UNIQUE, stamp TEXT NOT NULL, digest TEXT NOT NULL,
   first INTEGER NOT NULL, passages INTEGER NOT NULL, terms INTEGER NOT NULL, timed INTEGER NOT NULL DEFAULT 0,
   UNIQUE (name, version));
 CREATE INDEX document_timed ON document (name) WHERE timed;
+CREATE TABLE content (document INTEGER PRIMARY KEY, text BLOB NOT NULL);
 CREATE TABLE passage (number INTEGER PRIMARY KEY, document INTEGER NOT NULL, section TEXT NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL);
 CREATE TABLE posting (term TEXT PRIMARY KEY, passages BLOB NOT NULL, counts BLOB NOT NULL);
 CREATE TABLE succession (
@@ -173,13 +174,14 @@ class Writer:
             total += len(terms)
         self.connection.executemany("INSERT INTO passage VALUES (?, ?, ?, ?, ?)", rows)
         self.connection.execute(
-            "INSERT INTO document VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+            "INSERT INTO document VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
             (
                 number, document.name, document.version, document.title, document.owner, json.dumps(document.labels),
                 document.valid_from, document.valid_until, json.dumps(document.supersedes), source.path, source.stamp,
-                digest, text, first, len(rows), total,
+                digest, first, len(rows), total,
             ),
         )  # fmt: skip
+        self.connection.execute("INSERT INTO content VALUES (?, ?)", (number, text))
         for name, version in document.supersedes:
             self.supersede(name, version, document.name, document.version, source.path)
 
@@ -208,7 +210,8 @@ class Writer:
         """Remove what came from a file; False if there was nothing."""
         self.connection.execute("DELETE FROM skipped WHERE source = ?", (source,))
         row = self.connection.execute(
-            "SELECT number, first, passages, text, title FROM document WHERE source = ?", (source,)
+            "SELECT number, first, passages, text, title FROM document JOIN content ON document = number WHERE source = ?",
+            (source,),
         ).fetchone()
         if row is None:
             return False
@@ -221,6 +224,7 @@ class Writer:
             terms.update(terms_of(section), terms_of(bytes(text[start:stop]).decode()))
         self._unpost(terms, first, first + count)
         self.connection.execute("DELETE FROM passage WHERE document = ?", (number,))
+        self.connection.execute("DELETE FROM content WHERE document = ?", (number,))
         self.connection.execute("DELETE FROM document WHERE number = ?", (number,))
         self.connection.execute("DELETE FROM succession WHERE source = ?", (source,))
         return True
@@ -274,7 +278,7 @@ class Writer:
         )
         self.connection.execute(
             "INSERT OR REPLACE INTO meta SELECT 'passages', coalesce(sum(passages), 0) FROM document"
-            " UNION ALL SELECT 'terms', coalesce(sum(terms), 0) FROM document UNION ALL SELECT 'ingested_at', ?",
+            " UNION ALL SELECT 'terms', coalesce(sum(terms), 0) FROM document UNION ALL SELECT 'documents', count(*) FROM document UNION ALL SELECT 'ingested_at', ?",
             (at,),
         )
 

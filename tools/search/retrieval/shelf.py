@@ -6,8 +6,8 @@ import sqlite3
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from retrieval.index import numbers
 from retrieval.permissions import Permissions
@@ -15,8 +15,7 @@ from retrieval.permissions import Permissions
 _COLUMNS = "number, name, version, title, labels, valid_from, valid_until, source, stamp, digest, first, passages, terms, owner"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Version:
+class Version(NamedTuple):
     """One version of a document, as the index has it."""
 
     number: int
@@ -46,7 +45,7 @@ class Version:
 
     def dated(self, today: str) -> bool:
         """True if the date lies within its dates."""
-        return self.valid_from <= today and (not self.valid_until or today < self.valid_until)
+        return self.valid_from <= today and (not self.valid_until or today <= self.valid_until)
 
 
 class Shelf:
@@ -71,6 +70,8 @@ class Shelf:
             self._mask = bytearray(b"\x01") * len(self.lengths)
             for version in out:
                 self._mask[version.first : version.first + version.passages] = bytes(version.passages)
+        denied = {version.name for version in out if not self._permits(version.name)} if self._whole != "all" else set()
+        self.documents = int(meta.get("documents", 0)) - sum(version.name in denied for version in out)
         self.passages = int(meta.get("passages", 0)) - sum(version.passages for version in out)
         self.terms = int(meta.get("terms", 0)) - sum(version.terms for version in out)
 
@@ -103,8 +104,7 @@ class Shelf:
     def select(self, where: str, *values: str | int) -> list[Version]:
         """Versions of documents, whether permitted or not."""
         rows = self.connection.execute(f"SELECT {_COLUMNS} FROM document {where}", values)
-        names = _COLUMNS.split(", ")
-        return [Version(**dict(zip(names, row, strict=True))) for row in rows]
+        return [Version(*row) for row in rows]
 
     def versions(self, name: str) -> list[Version]:
         """The versions of one document, the oldest first; none if the reader may not see it."""
@@ -169,6 +169,6 @@ class Shelf:
     def text(self, version: Version, start: int, stop: int) -> bytes:
         """Bytes of the text of a version."""
         row = self.connection.execute(
-            "SELECT substr(text, ?, ?) FROM document WHERE number = ?", (start + 1, stop - start, version.number)
+            "SELECT substr(text, ?, ?) FROM content WHERE document = ?", (start + 1, stop - start, version.number)
         ).fetchone()
         return bytes(row[0])
