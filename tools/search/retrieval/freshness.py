@@ -10,9 +10,8 @@ from retrieval.shelf import Shelf, Version
 
 DOCUMENTS = "documents"
 MOST_FILES = 100_000
-MOST_COMPARED = (
-    1_000  # files that one search compares; of larger collections, it compares those of the passages that it found
-)
+# Files that one search compares; of larger collections, it compares those of the passages that it found.
+MOST_COMPARED = 500
 
 
 def sources(collection: str) -> Iterator[Source]:

@@ -82,9 +82,17 @@ def reading(collection: str) -> Generator[sqlite3.Connection]:
     if not path.is_file():
         raise FileNotFoundError(path)
     with _translated(collection), closing(_connected(path, "ro")) as connection:
-        if _meta(connection, "format") != FORMAT:
-            raise IndexDamaged(f"the index of {collection!r} has another format: remove {path} and ingest it again")
         yield connection
+
+
+def read_meta(connection: sqlite3.Connection, collection: str) -> dict[str, bytes]:
+    """What an index says of itself. Raises IndexDamaged if it has another format."""
+    meta = dict(connection.execute("SELECT key, CAST(value AS BLOB) FROM meta").fetchall())
+    if meta.get("format") != FORMAT.encode():
+        raise IndexDamaged(
+            f"the index of {collection!r} has another format: remove {NAME} and ingest the collection again"
+        )
+    return meta
 
 
 @contextmanager
@@ -98,9 +106,7 @@ def writing(collection: str) -> Generator["Writer"]:
             for statement in SCHEMA.split(";"):
                 connection.execute(statement)
             connection.execute("INSERT INTO meta VALUES ('format', ?)", (FORMAT,))
-        if _meta(connection, "format") != FORMAT:
-            raise IndexDamaged(f"the index of {collection!r} has another format: remove {path} and ingest it again")
-        writer = Writer(connection)
+        writer = Writer(connection, read_meta(connection, collection))
         yield writer
         writer.flush()
         connection.execute("COMMIT")
@@ -119,12 +125,8 @@ def _translated(collection: str) -> Generator[None]:
 
 
 def _connected(path: Path, mode: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=2.0)
-
-
-def _meta(connection: sqlite3.Connection, key: str) -> str:
-    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-    return "" if row is None else str(row[0])
+    # The name of a collection has no character that means something in a URI.
+    return sqlite3.connect(f"file:{path}?mode={mode}", uri=True, isolation_level=None, timeout=2.0)
 
 
 def numbers(data: bytes) -> "array[int]":
@@ -137,13 +139,12 @@ def numbers(data: bytes) -> "array[int]":
 class Writer:
     """Changes one index. What documents add to posting lists is gathered, and written by `flush`."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, meta: dict[str, bytes]) -> None:
         self.connection = connection
         self._gathered: dict[str, tuple[array[int], bytearray]] = {}
-        self._next = int(_meta(connection, "next") or 0)
-        lengths = connection.execute("SELECT value FROM meta WHERE key = 'lengths'").fetchone()
+        self._next = int(meta.get("next", 0))
         self._lengths = array("H")
-        self._lengths.frombytes(lengths[0] if lengths else b"")
+        self._lengths.frombytes(meta.get("lengths", b""))
 
     @property
     def gathered(self) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import NamedTuple
 
-from retrieval.index import numbers
+from retrieval.index import numbers, read_meta
 from retrieval.permissions import Permissions
 
 _COLUMNS = "number, name, version, title, labels, valid_from, valid_until, source, stamp, digest, first, passages, terms, owner"
@@ -59,11 +59,11 @@ class Shelf:
         self._permits: Callable[[str], bool] = (
             (lambda _: True) if self._whole == "all" else permissions.within(collection)
         )
-        meta = dict(connection.execute("SELECT key, value FROM meta").fetchall())
+        meta = read_meta(connection, collection)
         self.lengths = array("H")
         self.lengths.frombytes(meta.get("lengths", b""))
-        self.refuses_behind = meta.get("when_behind") == "refuse"
-        self.ingested_at = str(meta.get("ingested_at", ""))
+        self.refuses_behind = meta.get("when_behind") == b"refuse"
+        self.ingested_at = meta.get("ingested_at", b"").decode()
         out = list(self._left_out())
         self._mask: bytearray | None = None
         if out:
