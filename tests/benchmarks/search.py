@@ -2,7 +2,7 @@
 
 The corpus are manual pages of a fixed list of Debian packages (`support/manual_pages.py`), in 19 collections of 1, 4, 15 and 16 times 5 % of
 them; a reader may read all, the first three, two, or one. A query is the line by which a page describes itself, which is removed from the page. Ours is the function `find` of the
-tool as it is, with the files compared, in this process: it opens each permitted index anew. Peers hold one index of everything, open, and
+tool as it is, with the files compared, in this process: it opens each permitted index again. Peers hold one index of everything, open, and
 filter after ranking, or in the query; their statistics count what the reader may not read.
 
 Bars: at 100,000 passages, hit@5 at least .95 with 5 % permitted, p95 at most 50 ms at each share, no query with fewer than 5 results
@@ -207,11 +207,11 @@ def measured(system: str, search: Search, corpus: Corpus, share: int, most: int)
     asked = [each for each in corpus.queries if int(each[0][1:3]) < SHARES[share]][:most]
     times: list[float] = []
     hits = short = 0
-    for wanted, query in asked:
+    for document, query in asked:
         began = time.perf_counter()
         found = search(query, SHARES[share])
         times.append((time.perf_counter() - began) * 1e3)
-        hits += wanted in list(dict.fromkeys(found))[:5]
+        hits += document in list(dict.fromkeys(found))[:5]
         short += len(found) < 5
     times.sort()
     count = max(len(asked), 1)

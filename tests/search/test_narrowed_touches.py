@@ -75,7 +75,7 @@ def test_a_tool_that_does_not_ask_what_is_permitted_is_not_pinned(tmp_path: Path
     folder = collections_workspace(tmp_path / "workspace").parent
     main = folder / "tools/search/main.py"
     main.write_text(
-        main.read_text().replace("permitted: dict[str, Patterns]", "permits: dict[str, Patterns] = {}  # noqa")
+        main.read_text().replace("    permitted: dict[str, Patterns],", "    other: dict[str, Patterns],", 1)
     )
     workspace = load_workspace(folder)
     with pytest.raises(WorkspaceError, match="does not ask what that is"):
@@ -85,7 +85,7 @@ def test_a_tool_that_does_not_ask_what_is_permitted_is_not_pinned(tmp_path: Path
 PLAIN: Final = """
 p, agent:a, search.*, document:handbook/**, True, allow
 p, agent:a, *, **, 'private' in labels, deny
-p, agent:a, search.find, document:handbook/x*, time < '99:99', deny
+p, agent:a, search.find, document:handbook/x*, time < '23:59', deny
 p, agent:a, search.find, document:drafts/**, approved('role:lead'), allow
 p, agent:a, search.open, document:other/**, True, allow
 p, agent:a, search.find, store:search/*, True, allow
