@@ -66,7 +66,7 @@ check-mypy:
 	$(BIN)/mypy
 	@# One run per tool, with the packages of the tool: mypy accepts only one file named main.py per run.
 	@set -e; for tool in $(TOOLS); do echo "$(BIN)/mypy $$tool"; \
-	    $(BIN)/mypy --python-executable "$$($(BIN)/remit tool env $$(basename $$(dirname $$tool)))" $$tool; done
+	    MYPYPATH="$$(dirname $$tool)" $(BIN)/mypy --python-executable "$$($(BIN)/remit tool env $$(basename $$(dirname $$tool)))" $$tool; done
 
 check-pyright:
 	$(BIN)/pyright

@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 from retrieval import freshness
-from retrieval.documents import Unreadable, read_document
+from retrieval.documents import Label, Unreadable, read_document
 from retrieval.index import Busy as Busy
 from retrieval.index import IndexDamaged as IndexDamaged
-from retrieval.index import Writer, digest_of, folder_of, reading, writing
+from retrieval.index import Source, Writer, digest_of, folder_of, reading, writing
 from retrieval.permissions import Patterns, Permissions
 from retrieval.ranking import answers, rank
 from retrieval.shelf import Shelf, Version
@@ -27,7 +27,6 @@ MOST_SHOWN = 32 * 1024  # bytes of text in one result
 Collection = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$")]
 Name = Annotated[str, Field(max_length=512)]
 VersionName = Annotated[str, Field(max_length=32)]
-Label = Literal["confidential", "internal", "personal"]
 
 
 class NothingFound(Exception):
@@ -345,7 +344,7 @@ def _stale(shelf: Shelf, version: Version, current: Version | None) -> str:
     return f"{what}{ended}, and nothing replaces it: say so"
 
 
-def _read(writer: Writer, collection: str, source: freshness.Source) -> bool:
+def _read(writer: Writer, collection: str, source: Source) -> bool:
     """Put one file into the index, or note why it is no document; False if its bytes are those that the index has."""
     path = folder_of(collection) / freshness.DOCUMENTS / source.path
     try:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import NamedTuple
 
+from retrieval.documents import Label
 from retrieval.index import numbers, read_meta
 from retrieval.permissions import Permissions
 
@@ -34,8 +35,8 @@ class Version(NamedTuple):
     owner: str
 
     @property
-    def label_list(self) -> list[str]:
-        return [str(label) for label in json.loads(self.labels)]
+    def label_list(self) -> list[Label]:
+        return list(json.loads(self.labels))
 
     @property
     def order(self) -> tuple[str, list[tuple[int, str]]]:
@@ -70,7 +71,9 @@ class Shelf:
             self._mask = bytearray(b"\x01") * len(self.lengths)
             for version in out:
                 self._mask[version.first : version.first + version.passages] = bytes(version.passages)
-        denied = {version.name for version in out if not self._permits(version.name)} if self._whole != "all" else set()
+        denied = (
+            {version.name for version in out if not self._permits(version.name)} if self._whole != "all" else set[str]()
+        )
         self.documents = int(meta.get("documents", 0)) - sum(version.name in denied for version in out)
         self.passages = int(meta.get("passages", 0)) - sum(version.passages for version in out)
         self.terms = int(meta.get("terms", 0)) - sum(version.terms for version in out)
