@@ -65,7 +65,7 @@ class Shelf:
         self.lengths.frombytes(meta.get("lengths", b""))
         self.refuses_behind = meta.get("when_behind") == b"refuse"
         self.ingested_at = meta.get("ingested_at", b"").decode()
-        out = list(self._left_out())
+        out = list(self._left_out()) if self._whole != "all" or int(meta.get("timed", 1)) else []
         self._mask: bytearray | None = None
         if out:
             self._mask = bytearray(b"\x01") * len(self.lengths)
