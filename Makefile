@@ -13,7 +13,7 @@ BENCHES := $(sort $(wildcard tests/benchmarks/*.py))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful simulations exact golden kills tiny-model eval rollouts
+.PHONY: help setup run test interference check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful simulations exact golden kills tiny-model eval rollouts
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ exact: setup  ## At full size: 312,000 requests compared with stock Casbin, diff
 	    -n auto -q -s tests/policy/test_casbin_reference.py tests/policy/test_reload.py tests/analysis/test_diff.py \
 	    tests/analysis/test_reviewer_questions.py tests/tools/test_conformance.py \
 	    -k "random or reload or brute_force or several or exactly or pairs" $(ARGS)
+
+interference: setup  ## At full size: 10,000 generated cases in which documents that a reader may not read change no byte of a search
+	@REMIT_SEARCH_CASES=10000 $(BIN)/python -m pytest -q tests/search/test_non_interference.py $(ARGS)
 
 check:  ## Everything that CI checks: style, types, imports, the workspace, documentation, tests
 	@$(SETUP) --group lint --group docs

@@ -279,7 +279,9 @@ class Writer:
         )
         self.connection.execute(
             "INSERT OR REPLACE INTO meta SELECT 'passages', coalesce(sum(passages), 0) FROM document"
-            " UNION ALL SELECT 'terms', coalesce(sum(terms), 0) FROM document UNION ALL SELECT 'documents', count(*) FROM document UNION ALL SELECT 'timed', coalesce(sum(timed), 0) FROM document UNION ALL SELECT 'ingested_at', ?",
+            " UNION ALL SELECT 'terms', coalesce(sum(terms), 0) FROM document"
+            " UNION ALL SELECT 'timed', coalesce(sum(timed), 0) FROM document"
+            " UNION ALL SELECT 'documents', count(*) FROM document UNION ALL SELECT 'ingested_at', ?",
             (at,),
         )
 
