@@ -65,11 +65,8 @@ def test_questions_that_the_documents_answer_are_answered_and_others_are_not(too
 def test_the_same_question_is_answered_or_not_by_what_the_reader_may_read(tool: ModuleType) -> None:
     question = "How do I call a web service with a secret?"
     assert found(tool.find(question, PAGES, EVERYTHING))[0] == "pages/call-a-web-service@1"
-    without = {"document": {"allow": [["document:pages/write-*"]], "deny": []}}
     with pytest.raises(tool.NothingFound):
-        tool.find("How do I boil a web service?", PAGES, without)
-    with pytest.raises(tool.NothingFound):
-        tool.find(question, PAGES, {"document": {"allow": [["document:pages/approve-*"]], "deny": []}})
+        tool.find(question, PAGES, {"document": {"allow": [["document:pages/replay-*"]], "deny": []}})
 
 
 def test_a_question_without_any_word_finds_nothing(tool: ModuleType) -> None:
