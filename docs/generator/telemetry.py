@@ -146,6 +146,10 @@ SPANS: Final[Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]]] = {
             "remit.effect": ("string", "the effect of the action"),
             "remit.request.digest": ("string", "the digest of the call"),
             "remit.resources": ("string[]", "every resource of the call"),
+            "remit.resources.left_out": (
+                "string[]",
+                "the stores of a group that no rule permits to the call; absent for other actions",
+            ),
             "remit.verdict": ("string", "`allow`, `ask` or `deny`"),
             "remit.labels": ("string[]", "the labels that the result adds"),
             "remit.labels.removed": ("string[]", "the labels that the result removes; absent if none"),

@@ -428,8 +428,8 @@ ROWS: Mapping[str, Row] = {
         bytes_of(Scrubber(["aaaab", SECRET]).clean), "a", "aaaab", SECRET[:9]
     ),
     "sandbox.egress.response_scrubber:Scrubber.held": of(bytes_of(Scrubber(["aaaab", SECRET]).held), "a", SECRET[:9]),
-    "workspace.answer_contract:AnswerContract.problems": of(
-        lambda text: AnswerContract(shape=ITEMS).problems(text, ()), *JSONS, "```", "\n", fences
+    "workspace.answer_contract:AnswerContract.check": of(
+        lambda text: AnswerContract(shape=ITEMS).check(text, ()), *JSONS, "```", "\n", fences
     ),
 }
 for name, finders in formats().items():

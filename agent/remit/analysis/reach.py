@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from remit.core import Access
 from remit.core.parsing import DEFAULT_PORT, SCHEMES, URL_KINDS
 from remit.sandbox.egress import Host, parse_host
 from remit.workspace import Workspace
-from remit.workspace.manifest import Action, Manifest
+from remit.workspace.manifest import Action, Manifest, Template
 
 NO_RESOURCE: Final = "none:"  # the resource of a call that touches none
 
@@ -39,7 +38,7 @@ def _reach(manifest: Manifest, action: Action) -> Reach:
     optional = True
     for template in action.templates:
         optional = optional and template.form != "constant"
-        for pattern in _patterns(manifest, template.kind, template.form, template.constant, template.access):
+        for pattern in _patterns(manifest, template):
             touched[pattern] = None
             if template.access == "write":
                 written[pattern] = None
@@ -48,9 +47,14 @@ def _reach(manifest: Manifest, action: Action) -> Reach:
     return Reach(patterns=tuple(touched), written=tuple(written))
 
 
-def _patterns(manifest: Manifest, kind: str, form: str, constant: str, access: Access) -> tuple[str, ...]:
-    if form == "constant":
-        return (f"{kind}:{constant}",)
+def _patterns(manifest: Manifest, template: Template) -> tuple[str, ...]:
+    kind, access = template.kind, template.access
+    if template.form == "constant":
+        return (f"{kind}:{template.constant}",)
+    if template.form == "within":
+        return (f"{kind}:**",)
+    if kind == "store":
+        return (f"store:{template.store}",)
     if kind == "file":
         return tuple(f"file:{pattern}" for pattern in (manifest.write if access == "write" else manifest.read))
     if kind in URL_KINDS:

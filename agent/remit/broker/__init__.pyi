@@ -6,6 +6,7 @@ from .context import Moment, policy_context
 from .effects import settle_effect
 from .holds import hold_reason, lift_hold, set_hold
 from .host import Hosted, HostTool, action_of, content_of, describe_host, describe_tool, run_function, try_host
+from .narrowing import Everything, narrow
 from .passages import retrieved_by
 from .ports import AttemptOutcome, ProbeOutcome, ShadowRules
 from .receipt import landed_of, receipt_of
@@ -16,6 +17,7 @@ __all__ = [
     "AttemptOutcome",
     "Broker",
     "DecodedCall",
+    "Everything",
     "HostTool",
     "Hosted",
     "LiveExecutor",
@@ -35,6 +37,7 @@ __all__ = [
     "hold_reason",
     "landed_of",
     "lift_hold",
+    "narrow",
     "policy_context",
     "receipt_of",
     "receives_key",

@@ -26,7 +26,7 @@ from remit.core import (
     in_thread,
 )
 from remit.core.parsing import digest
-from remit.sandbox import OWN_FOLDER, Output, Profile, Sandbox, digest_of_reads
+from remit.sandbox import OWN_FOLDER, Output, Profile, Sandbox, digest_of_reads, stores_of
 from remit.sandbox.egress import Permit
 from remit.sandbox.packages import Environment, find_environment, make_environment
 from remit.workspace import Tool, Workspace, read_code
@@ -67,6 +67,14 @@ class ToolExecutor(Protocol):
 
     def keyed(self, call: Call) -> bool:
         """True if the tool or its server receives an idempotency key for this call."""
+        ...
+
+    def stores(self, call: Call, group: str) -> tuple[str, ...]:
+        """The names of the stores of a group in the working folder, before the call is decided.
+
+        Raises:
+            Refusal: `resource_exhausted`: there are too many.
+        """
         ...
 
     def decode(
@@ -161,6 +169,9 @@ class LiveExecutor:
     def keyed(self, call: Call) -> bool:
         return receives_key(self._workspace, call)
 
+    def stores(self, call: Call, group: str) -> tuple[str, ...]:
+        return stores_of(self._root, group)
+
     async def probe(self, call: Call, number: int, *, idempotency_key: str) -> ProbeOutcome:
         """Call the probe action of the manifest with the resources and arguments of the decided call.
 
@@ -193,6 +204,9 @@ class LiveExecutor:
             arguments["idempotency_key"] = idempotency_key
         if "resources" in hidden:
             arguments["resources"] = [touch.resource for touch in call.touches]
+        if "permitted" in hidden:
+            permitted = {} if call.narrowing is None else call.narrowing.permitted
+            arguments["permitted"] = {kind: patterns.model_dump(mode="json") for kind, patterns in permitted.items()}
         if tool.manifest.source == "host":
             function = self._function(tool, action, call)
             wall = tool.manifest.limits.wall

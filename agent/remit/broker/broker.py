@@ -21,6 +21,7 @@ from remit.broker.attempts import ToolExecutor
 from remit.broker.context import counted_grants
 from remit.broker.decisions import Decider
 from remit.broker.execution import Execution, refusal_result
+from remit.broker.narrowing import check_narrowed, narrow
 from remit.broker.ports import ExecutionPorts
 from remit.core import (
     UNDECODED,
@@ -165,8 +166,10 @@ class Broker:
             parsed, repaired = self._parse(step, index, action, self._unredacted.get((step, index), proposed))
             repairs += repaired
             call = self._resolve(step, index, action, parsed)
+            call = narrow(call, self.workspace.action(action)[1], self.executor, self._decider)
             self._calls[step, index] = call
             shown = call.model_copy(update={"arguments": self.sanitizer.arguments(call.arguments)})
+            check_narrowed(call, self.workspace.action(action)[1])
             if (note := self.sanitizer.blocked(call.arguments, "arguments", call.action)) is not None:
                 raise refusals.blocked_arguments(call.action, note)
             effects.check_duplicate_in_step(before, call)

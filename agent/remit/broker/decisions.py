@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,6 +13,7 @@ from remit.core import (
     Call,
     Confinement,
     Decision,
+    Permitted,
     Refusal,
     RemitError,
     Request,
@@ -113,6 +115,28 @@ class Decider:
         )
         if candidate != verdict and self.record.get(event.key) is None:
             self.record.append(event)
+
+    def permits(self, call: Call) -> Callable[[str], bool]:
+        """A function that returns True for a resource that the call may read without an approval.
+
+        Raises:
+            Refusal: `policy_denied` if the policy could not be evaluated.
+        """
+        policy, request = self._unapproved(call)
+
+        def permits(resource: str) -> bool:
+            return policy.judge(request.model_copy(update={"resources": (resource,)})).allowed
+
+        return permits
+
+    def permitted(self, call: Call, kind: str) -> Permitted:
+        """What the rules permit of the resources of that kind to the call, without an approval."""
+        policy, request = self._unapproved(call)
+        return policy.permitted(request, kind)
+
+    def _unapproved(self, call: Call) -> tuple[Policy, Request]:
+        policy = self.policy(call)
+        return policy, self.request_of(call, policy, _NO_DECISION, ignore_grants=True)
 
     @property
     def _scope(self) -> Scope | None:

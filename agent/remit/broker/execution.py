@@ -39,7 +39,7 @@ from remit.core import (
 from remit.core.events import AttemptBegun, AttemptEnded, EffectSettled
 from remit.guardrails import Sanitizer
 from remit.journal import Record, effect_digest
-from remit.workspace import Agent, Workspace, labels_of
+from remit.workspace import Agent, Workspace, labels_in, labels_of
 from remit.workspace.manifest import Action, check_decoded, named_arguments
 
 LONGEST_TEXT: Final = 2000  # characters of tool-written text in one field that the model reads
@@ -83,7 +83,7 @@ class Execution:
                 settled = await self._settled(call, action, ended, arguments_complete)
                 again = settled is not None and settled.landed == "not_landed" and ended.lost
                 if ended.retry_in_s is None and not again:
-                    return result_of(action, ended, settled, self.labels(call, action))
+                    return result_of(action, ended, settled, self.labels(call, action, ended.value))
                 await self.ports.sleep(call, ended.retry_in_s or 0.0)
             try:
                 if (failed := lost_secret()) is not None:
@@ -269,10 +269,14 @@ class Execution:
             read_digest=attempted.read_digest if code is None else "",
         )
 
-    def labels(self, call: Call, action: Action) -> tuple[str, ...]:
-        """The labels of the action, of the resources that the call touched, and of an earlier result that it reads again."""
+    def labels(self, call: Call, action: Action, value: Json = None) -> tuple[str, ...]:
+        """The labels of the action, of the resources that the call touched, in its result, and of an earlier result that it reads again."""
         read = ResultReader(self.record).labels(call) if call.action == READ_RESULT else ()
-        return tuple(dict.fromkeys((*action.adds_labels, *labels_of(self.workspace.labels, call.touches), *read)))
+        return tuple(
+            dict.fromkeys(
+                (*action.adds_labels, *labels_of(self.workspace.labels, call.touches), *labels_in(action, value), *read)
+            )
+        )
 
     def _sanitized(self, connection: Connection) -> Connection:
         path, why = self.sanitizer.text(connection.path), self.sanitizer.text(connection.why)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 from pydantic import ValidationError
@@ -11,6 +11,7 @@ from remit.core import Citation, Failed, Json, Passage, Refusal, Retrieved, Sour
 from remit.core.events import AnyEvent, CallAnswered, CallDecided, ModelResponded
 from remit.core.parsing import canonical_json
 from remit.workspace import Workspace
+from remit.workspace.manifest import values_at
 
 
 def retrieved_by(events: Iterable[AnyEvent], workspace: Workspace, at: int) -> Retrieved:
@@ -32,7 +33,7 @@ def retrieved_by(events: Iterable[AnyEvent], workspace: Workspace, at: int) -> R
         elif isinstance(event, CallAnswered) and (path := _path(workspace, actions.get((event.step, event.index), ""))):
             result, call = event.result, f"{event.step}.{event.index}"
             searched = searched or isinstance(result, Succeeded) or result.error.code == "tool_failed"
-            for item, value in enumerate(() if isinstance(result, Failed) else _items(result.value, path), start=1):
+            for item, value in enumerate(() if isinstance(result, Failed) else values_at(result.value, path), start=1):
                 if (passage := _passage(call, item, value)) is None:
                     invalid.add((call, item))
                 else:
@@ -45,17 +46,6 @@ def _path(workspace: Workspace, name: str) -> Sequence[str]:
     tool, _, action = name.partition(".")
     found = workspace.every_tool[tool].manifest.actions.get(action) if tool in workspace.every_tool else None
     return () if found is None or not found.passages else found.passages.split("/")
-
-
-def _items(value: Json, path: Sequence[str]) -> Iterator[Json]:
-    """The values at the path: a member of an object, `*` for every item of a list."""
-    if not path:
-        yield value
-    elif path[0] == "*" and isinstance(value, list):
-        for item in cast("Sequence[Json]", value):
-            yield from _items(item, path[1:])
-    elif isinstance(value, dict) and path[0] in value:
-        yield from _items(cast("dict[str, Json]", value)[path[0]], path[1:])
 
 
 def _passage(call: str, item: int, value: Json) -> Passage | None:

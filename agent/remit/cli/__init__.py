@@ -41,6 +41,7 @@ COMMANDS: Final = {
     "alert": ("alert", "list and close alerts of drift and of targets"),
     "replay": ("replay", "replay a recorded run without effects"),
     "eval": ("eval", "evaluate an agent on its scenarios"),
+    "search": ("search", "search and ingest collections of documents"),
     "prices": ("prices", "write the prices of models, from which money is counted"),
     "rollout": ("rollout", "let a change of an agent take effect step by step, and take it back"),
     "diff": ("policy.permission_diff", "show what agents may do now that they could not do at a git revision"),

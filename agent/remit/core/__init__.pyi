@@ -1,4 +1,4 @@
-from .answers import AnswerCode, AnswerProblem, Citation, Passage, Retrieved, Source
+from .answers import NOTHING_RETRIEVED, AnswerCode, AnswerProblem, Citation, Passage, Retrieved, Source
 from .attempts import (
     UNDECODED,
     AddressClass,
@@ -29,6 +29,8 @@ from .calls import (
     Listing,
     MissingApproval,
     ModelDenial,
+    Narrowing,
+    Permitted,
     ProposedCall,
     Repair,
     Request,
@@ -83,6 +85,7 @@ __all__ = [
     "NAME_OF_SUBJECT",
     "NEXT_STEPS",
     "NOBODY",
+    "NOTHING_RETRIEVED",
     "NO_SETTINGS",
     "READ_RESULT",
     "RENAMED",
@@ -123,8 +126,10 @@ __all__ = [
     "ModelDenial",
     "ModelError",
     "ModelTurn",
+    "Narrowing",
     "NetworkLimit",
     "Passage",
+    "Permitted",
     "Principal",
     "Problem",
     "ProposedCall",

@@ -154,12 +154,34 @@ class Subjects(FrozenModel):
         return (self.agent, self.user)
 
 
+class Permitted(FrozenModel):
+    """Records which resources of one kind a call may read, as patterns of rules: `allow` for each subject, `deny` for all of them.
+
+    A resource is permitted if a pattern of each subject allows it and none denies it.
+    """
+
+    allow: tuple[tuple[str, ...], ...]
+    deny: tuple[str, ...] = ()
+
+
+class Narrowing(FrozenModel):
+    """Records how the rules narrow a call that reads whatever of a set is permitted.
+
+    `left_out` are the stores of the set that the call does not get. `permitted` says by kind which resources inside of the others
+    it may read; the tool applies that. Only operators read it: a model never learns what was left out.
+    """
+
+    left_out: tuple[str, ...] = ()
+    permitted: dict[str, Permitted] = Field(default_factory=dict)
+
+
 class Call(FrozenModel):
     """Records one parsed call: its action, its canonical arguments and its resources.
 
     A call is identified by (`run`, `step`, `index`), never by the model's own id: `step` is the turn of the model and `index` the
     place of the call in it, both from 0. `touches` are its resources, in the order of the manifest. `manifest` is the digest of
-    the tool's manifest; `request_digest` covers it, so an approval does not apply to another version of the tool.
+    the tool's manifest; `request_digest` covers it, so an approval does not apply to another version of the tool. `narrowing` is
+    None for an action whose resources the rules do not narrow.
     """
 
     run: str
@@ -172,6 +194,7 @@ class Call(FrozenModel):
     effect: Effect
     manifest: str
     request_digest: str
+    narrowing: Narrowing | None = None
 
 
 class Rule(FrozenModel):

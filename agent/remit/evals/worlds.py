@@ -143,6 +143,10 @@ class WorldExecutor:
         """See `remit.broker.ToolExecutor`."""
         return self._live.keyed(call)
 
+    def stores(self, call: Call, group: str) -> tuple[str, ...]:
+        """See `remit.broker.ToolExecutor`."""
+        return self._live.stores(call, group)
+
     @asynccontextmanager
     async def decode(
         self, call: Call, number: int, *, named: Collection[str], idempotency_key: str

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from remit.core import Context, Decision, Request, Rule, UsageError, action_matches
+from remit.core import Context, Decision, Permitted, Request, Rule, UsageError, action_matches
 from remit.core.parsing import digest
 from remit.policy import explanation as explain
 from remit.policy.folder import read_folder
@@ -113,6 +113,19 @@ class Policy:
         """The users who may approve in `role`: those who have it, without the subjects in `asking`."""
         people = (name for name in self.members_of(role) if name.startswith("user:"))
         return frozenset(people) - {*asking, NOBODY}
+
+    def permitted(self, request: Request, kind: str) -> Permitted:
+        """The patterns of the rules that allow or deny resources of that kind to the request; its own resources do not count."""
+        tables = self._index.tables(request.action)
+        allow: list[tuple[str, ...]] = []
+        deny: dict[str, None] = {}
+        for subject in request.subjects:
+            names = self._names.get(subject, ())
+            rows = [row for table in tables for name in names for row in table.by_subject.get(name, ())]
+            rows = [row for row in rows if row.pattern.kind in ("", kind) and row.condition.holds(request.context)]
+            allow.append(tuple(dict.fromkeys(row.pattern.text for row in rows if row.rule.effect == "allow")))
+            deny |= dict.fromkeys(row.pattern.text for row in rows if row.rule.effect == "deny")
+        return Permitted(allow=tuple(allow), deny=tuple(deny))
 
     def arguments_read(self, action: str) -> frozenset[str]:
         """The arguments that conditions of rows about that action read."""

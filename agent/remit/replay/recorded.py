@@ -173,6 +173,15 @@ class RecordedExecutor:
         intended = self._log.event(f"attempt.begun/{call.step}/{call.index}/1")
         return isinstance(intended, AttemptBegun) and intended.idempotency_key != ""
 
+    def stores(self, call: Call, group: str) -> tuple[str, ...]:
+        """The stores that the recorded call got, and those that it did not get."""
+        decided = self._log.event(f"call.decided/{call.step}/{call.index}/0")
+        if not isinstance(decided, CallDecided) or decided.call is None or decided.call.narrowing is None:
+            return ()
+        found = {*decided.call.narrowing.left_out, *(touch.resource for touch in decided.call.touches)}
+        own = f"store:{group}/"
+        return tuple(sorted(name.removeprefix(own) for name in found if name.startswith(own)))
+
     async def probe(self, call: Call, number: int, *, idempotency_key: str) -> ProbeOutcome:
         settled = self._log.event(f"effect.settled/{call.step}/{call.index}/probe/{number}")
         if not isinstance(settled, EffectSettled):

@@ -1,4 +1,4 @@
-from .file_grants import expand
+from .file_grants import expand, stores_of
 from .guest.conformance import tried
 from .guest.decoding import Action, Refused, described, validated
 from .guest.serving import message_of, retry_after, snake_case
@@ -35,6 +35,7 @@ __all__ = [
     "refused_by_validator",
     "retry_after",
     "snake_case",
+    "stores_of",
     "tried",
     "validated",
 ]

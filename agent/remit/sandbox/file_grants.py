@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from remit.core import Refusal
+from remit.core.parsing import is_name
 from remit.sandbox.guest import kernel
 from remit.sandbox.profile import Profile
 from remit.sandbox.scratch import Scratch, make_folders
@@ -49,6 +50,34 @@ def expand(root: Path, pattern: str, allowed: Callable[[str], bool]) -> Expansio
         return expand_beneath(descriptor, folder_of(pattern), allowed)
     finally:
         os.close(descriptor)
+
+
+def stores_of(root: Path, group: str) -> tuple[str, ...]:
+    """The names of the folders in `stores/GROUP` beneath `root`, sorted; none if there is no such folder.
+
+    Raises:
+        Refusal: `resource_exhausted` for more than `MOST_FILES` entries.
+    """
+    names: list[str] = []
+    descriptor = open_root(root)
+    try:
+        folder = kernel.open_beneath(descriptor, f"stores/{group}", os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as failure:
+        if failure.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES):
+            return ()
+        raise
+    finally:
+        os.close(descriptor)
+    try:
+        with os.scandir(folder) as entries:
+            for number, entry in enumerate(entries):
+                if number == MOST_FILES:
+                    raise Refusal("resource_exhausted", f"'stores/{group}' holds more than {MOST_FILES} stores")
+                if _is_text(entry.name) and entry.is_dir(follow_symlinks=False) and is_name("store", entry.name):
+                    names.append(entry.name)
+    finally:
+        os.close(folder)
+    return tuple(sorted(names))
 
 
 def folder_of(pattern: str) -> str:

@@ -22,8 +22,12 @@ from remit.sandbox.packages.environment import Environment, base_python
 
 Tier: TypeAlias = Literal["full", "landlock"]
 
-# What a tool may import besides the standard library and its own folder: pydantic and its dependencies.
-PACKAGES: Final = ("pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection")
+# What a tool may import besides the standard library and its own folder: pydantic and its dependencies, and parsers of documents,
+# as far as they are installed.
+PACKAGES: Final = (
+    *("pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection"),
+    *("markdown_it", "mdurl", "pypdf"),
+)
 
 # What a tool with network access may import, too: httpx and its dependencies.
 WEB_PACKAGES: Final = ("httpx", "httpcore", "h11", "anyio", "certifi", "idna")

@@ -48,13 +48,16 @@ class FakeExecutor:
     retries, limits and content rules apply. An `AssertionError` fails the test, and so does a call without an answer.
 
     `calls` are the attempts that reached it, in order, over all runs that used it. `confinement` is what rules read as
-    `confinement`; calls of host tools have "none".
+    `confinement`; calls of host tools have "none". `stores` are the stores of groups that the working folder has: "search/handbook".
     """
 
-    def __init__(self, answers: Mapping[str, object], *, confinement: Confinement = "full") -> None:
+    def __init__(
+        self, answers: Mapping[str, object], *, confinement: Confinement = "full", stores: Collection[str] = ()
+    ) -> None:
         self.confinement: Confinement = confinement
         self.calls: list[FakeCall] = []
         self._answers = dict(answers)
+        self._stores = sorted(stores)
         self._workspace: Workspace | None = None
 
     def use(self, workspace: Workspace) -> None:
@@ -85,6 +88,10 @@ class FakeExecutor:
     def keyed(self, call: Call) -> bool:
         """See `remit.broker.ToolExecutor`."""
         return receives_key(self._used, call)
+
+    def stores(self, call: Call, group: str) -> tuple[str, ...]:
+        """See `remit.broker.ToolExecutor`."""
+        return tuple(name for found, _, name in (each.partition("/") for each in self._stores) if found == group)
 
     @asynccontextmanager
     async def decode(

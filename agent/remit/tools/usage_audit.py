@@ -292,7 +292,7 @@ def _touched(template: Template, row: _Row) -> bool:
     """True if the case opened the resource of this touch, with the access that it names."""
     assert row.played.call is not None
     if template.kind == "store":
-        return any(_in_store(template.constant, seen.what) for use in ("read", "write") for seen in row.did(use))
+        return any(_in_store(template.store, seen.what) for use in ("read", "write") for seen in row.did(use))
     value: Json = row.played.call.arguments.get(template.argument) if template.argument else template.constant
     values = cast("list[object]", value if isinstance(value, list) else [value])
     names = [item for item in values if isinstance(item, str)]
@@ -306,7 +306,8 @@ def _touched(template: Template, row: _Row) -> bool:
 
 
 def _in_store(store: str, what: str) -> bool:
-    return what == f"stores/{store}" or what.startswith(f"stores/{store}/")
+    folder = f"stores/{store.removesuffix('*')}".rstrip("/")
+    return what == folder or what.startswith(f"{folder}/")
 
 
 def _list_at(document: Mapping[str, Json], path: tuple[str, ...]) -> list[str]:

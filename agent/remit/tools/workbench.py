@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from remit.broker import AttemptOutcome, LiveExecutor, describe_host, try_host
+from remit.broker import AttemptOutcome, Everything, LiveExecutor, describe_host, narrow, try_host
 from remit.core import Call, Json, Problem, Refusal, Subjects, UsageError, WorkspaceError
 from remit.core.parsing import URL_KINDS, closed, digest, parse_json, table_text, toml_line
 from remit.guardrails import Redactor, Sanitizer, Secrets
@@ -264,9 +264,9 @@ async def _attempt(
     assert workspace.root is not None
     values = Secrets(workspace.root).values(fresh.manifest.secrets)
     key, named = digest({"try": canonical}), named_arguments(action)
-    async with LiveExecutor(workspace, sandbox, folder, values).decode(
-        call, 1, named=named, idempotency_key=key
-    ) as decoded:
+    executor = LiveExecutor(workspace, sandbox, folder, values)
+    call = narrow(call, action, executor, Everything())
+    async with executor.decode(call, 1, named=named, idempotency_key=key) as decoded:
         check_decoded(action, fresh.pin.schemas[action.name], canonical, decoded.arguments)
         done = await decoded.attempt()
     sanitizer = Sanitizer(Redactor(call.run, values.values(), off=workspace.content.off), workspace.content)
@@ -377,9 +377,13 @@ def _card_of(manifest: Manifest, name: str, action: Action, kernel: str) -> list
     lines = [f"  {action_name(manifest.name, name)}  {action.summary}", f"    effect: {effects[action.effect]}"]
     for template, touch in zip(action.templates, action.touches, strict=True):
         who = "the tool itself" if template.access == "use" else kernel
+        touch = f"{touch}, as far as the rules permit it" if template.form in ("each", "within") else touch
         if template.kind in URL_KINDS and manifest.source != "host":
             who = f"the broker, for {', '.join(action.methods)}"
         lines.append(f"    touches: {touch}  (enforced by {who})")
+    if action.labels_in_result:
+        labels = dict.fromkeys(label for each in action.labels_in_result.values() for label in each)
+        lines.append(f"    labels from its results: {', '.join(labels)}")
     if action.cache:
         lines.append("    cached: the same call of a run runs once, while what it reads is unchanged")
     if action.retry.attempts > 1:

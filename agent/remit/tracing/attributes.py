@@ -229,6 +229,8 @@ def _tool(events: Sequence[AnyEvent], run: str, step: int, index: int) -> SpanDe
                 "remit.request.digest": decided.call.request_digest,
                 "remit.resources": tuple(touch.resource for touch in decided.call.touches),
             }
+            if decided.call.narrowing is not None:
+                found.attributes["remit.resources.left_out"] = decided.call.narrowing.left_out
         elif decided.proposed.arguments is not None:
             found.attributes["gen_ai.tool.call.arguments"] = decided.proposed.arguments
         if decided.decision is not None:

@@ -14,7 +14,7 @@ from .definitions import RESERVED, Agent, Budget, Casbin, KeepRule, LookUp, Sett
 from .file_schema import MARKER
 from .files import find_workspace, read_code
 from .identity import check_tenant, principal_of_process
-from .labels import labels_of
+from .labels import labels_in, labels_of
 from .limits import LIMITS, Measure, SharedLimit, limit_claims, limit_refusal
 from .loader import load_files, load_workspace
 from .price_sync import SyncedPrices, sync_prices
@@ -49,6 +49,7 @@ __all__ = [
     "check_tenant",
     "files_of",
     "find_workspace",
+    "labels_in",
     "labels_of",
     "limit_claims",
     "limit_refusal",

@@ -86,7 +86,7 @@ def _declared(workspace: Workspace) -> DeclaredNames:
     labels = {label for rule in workspace.labels for label in rule.labels}
     for tool in workspace.tools.values():
         for action in tool.manifest.actions.values():
-            labels.update(action.adds_labels, action.removes_labels)
+            labels.update(action.adds_labels, action.removes_labels, *action.labels_in_result.values())
     open_to_all = settings.identity is None and settings.users is None  # every account is the user of its own name
     return DeclaredNames(
         envs=frozenset({settings.env, *settings.envs}),

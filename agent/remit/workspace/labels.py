@@ -11,11 +11,12 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from remit.core import FrozenModel, Problem, ResourceAccess, WorkspaceError
+from remit.core import FrozenModel, Json, Problem, ResourceAccess, WorkspaceError
 from remit.core.parsing import SCHEMES, Label, Matching, Summary, TomlTable, covered, load_toml, read_table, toml_line
 from remit.sandbox.egress import parse_host, url_permission
-from remit.workspace.manifest.fields import Pattern
+from remit.workspace.manifest import Action, values_at
 from remit.workspace.manifest.network_schema import HostLine
+from remit.workspace.manifest.values import Pattern
 
 LABELS: Final = "policies/labels.toml"
 
@@ -97,6 +98,19 @@ def read_labels(text: str) -> tuple[LabelRule, ...]:
         )
         for row in table.label
     )
+
+
+def labels_in(action: Action, value: Json) -> tuple[str, ...]:
+    """The labels that a result has in it, where the manifest says so.
+
+    INVARIANT: what is no label of that place puts all labels of the place on the run.
+    """
+    found: dict[str, None] = {}
+    for at, labels in action.labels_in_result.items():
+        values: list[Json] = values_at(value, at.split("/"))
+        known = all(isinstance(each, str) and each in labels for each in values)
+        found |= dict.fromkeys(values if known else labels)
+    return tuple(found)
 
 
 def labels_of(rules: Iterable[LabelRule], touches: Iterable[ResourceAccess]) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from adversarial.mutations import (
     rollout,
     runtime,
     sandbox,
+    search,
     tracing,
     workspace,
 )
@@ -41,4 +42,5 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     *rollout.ROWS,
     *guardrails.ROWS,
     *evals.ROWS,
+    *search.ROWS,
 )

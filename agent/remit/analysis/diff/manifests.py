@@ -344,6 +344,7 @@ ACTION: Final[FieldTable] = {
     "retry": _retries,
     "probe": _any_change("now decides if an effect landed with the probe"),
     "adds_labels": _removed_labels,
+    "labels_in_result": _any_change("now put these labels of their results on a run:"),
     "removes_labels": _added_items("remove these labels from a run:"),
     "request_words": _added_items("count as requested by the user with the words"),
     "adds_to_directory": _added_items("add to the directory:"),

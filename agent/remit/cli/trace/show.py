@@ -190,6 +190,8 @@ def approval_line(answer: Approval) -> str:
 def detail_lines(call: CallTimeline, *, running: bool | None) -> list[str]:
     """A call's repairs, rules, approvals and attempts, one line each."""
     lines = [f"repaired: {repair.text}" for repair in call.repairs]
+    if call.left_out:
+        lines.append(f"left out, because no rule permits it: {', '.join(call.left_out)}")
     if call.decision is not None:
         rules = call.decision.rules[:RULES] or call.decision.nearest[:1]
         lines += [f"{rule.file}:{rule.line}  {short(rule.note or rule.text)}" for rule in rules]

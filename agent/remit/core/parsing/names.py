@@ -15,6 +15,7 @@ from remit.core.parsing.hidden_characters import BLANK
 from remit.core.parsing.urls import canonical_host, canonical_url
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
+_LONGEST_PATH = 512
 _TABLE = re.compile(r"[a-z_][a-z0-9_]{0,127}")
 _MAILBOX = re.compile(r"[a-z0-9_+-]+(?:\.[a-z0-9_+-]+)*")
 _ESCAPED = re.compile(r"%(?:[0-9A-Fa-f]{2}|[uU][0-9A-Fa-f]{4})")
@@ -24,8 +25,8 @@ _SCHEME = re.compile(r"[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*:/")
 def canonical(kind: str, value: str) -> str:
     """The canonical name of that kind. Raises Refusal `invalid_arguments` if `value` is not the name of one thing.
 
-    Kinds: `file` (relative to the working folder), `http`, `https` (without the query), `host`, `mail`, `table`; the name of
-    any other kind is an id, which is not changed.
+    Kinds: `file` (relative to the working folder), `http`, `https` (without the query), `host`, `mail`, `table`, `document`
+    and `store` (ids with / between them); the name of any other kind is an id. Ids are not changed.
     """
     match kind:
         case "file":
@@ -36,12 +37,24 @@ def canonical(kind: str, value: str) -> str:
             return canonical_host(kind, value)
         case "mail":
             return _mail(value)
+        case "document" | "store":
+            if len(value) > _LONGEST_PATH or not all(map(_ID.fullmatch, value.split("/"))):
+                _not_one(kind, "not_an_id", "write parts of letters, digits and . _ @ + -, with / between them")
+            return value
         case "table":
             return _table(value)
         case _:
             if _ID.fullmatch(value) is None:
                 _not_one(kind, "not_an_id", "write letters, digits and . _ @ + -, at most 128, a letter or digit first")
             return value
+
+
+def is_name(kind: str, value: str) -> bool:
+    """True if `value` is the canonical name of one thing of that kind, without a slash."""
+    try:
+        return "/" not in value and canonical(kind, value) == value
+    except Refusal:
+        return False
 
 
 def proper_name(kind: str, value: str) -> str:

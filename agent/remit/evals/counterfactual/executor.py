@@ -86,6 +86,9 @@ class CounterfactualExecutor:
         answer = self.answers[_place(call)]
         return self._executor(answer).keyed(_asked(answer))
 
+    def stores(self, call: Call, group: str) -> tuple[str, ...]:
+        return (self._by_place if self._log.follows else self._copy.executor).stores(call, group)
+
     async def probe(self, call: Call, number: int, *, idempotency_key: str) -> ProbeOutcome:
         answer = self.answers[_place(call)]
         return await self._executor(answer).probe(_asked(answer), number, idempotency_key=idempotency_key)
@@ -134,7 +137,7 @@ class CounterfactualExecutor:
         version = self._version(call)
         if call.action.partition(".")[0] not in self._changed:
             place = self._recorded.take(call.request_digest, version)
-            if place is not None:
+            if place is not None and _gets_the_same(call, self._recorded.by_name[name_of(place)].call):
                 return Answer(call=call, source="recorded", place=place)
         obstacle = self._copy.obstacle(call, version)
         if not obstacle:
@@ -168,6 +171,12 @@ def _place(call: Call) -> CallPlace:
     return (call.step, call.index)
 
 
+def _gets_the_same(call: Call, recorded: Call) -> bool:
+    """True if the rules narrow both calls to the same resources; what was left out does not matter."""
+    narrowed = [None if each.narrowing is None else each.narrowing.permitted for each in (call, recorded)]
+    return call.touches == recorded.touches and narrowed[0] == narrowed[1]
+
+
 def _asked(answer: Answer) -> Call:
     """The call as the record knows it, if the answer is from there."""
     if answer.place is None:
@@ -187,6 +196,9 @@ class _Assumed:
 
     def keyed(self, call: Call) -> bool:
         return receives_key(self._workspace, call)
+
+    def stores(self, call: Call, group: str) -> tuple[str, ...]:
+        return ()
 
     async def probe(self, call: Call, number: int, *, idempotency_key: str) -> ProbeOutcome:
         return ProbeOutcome(landed="landed")

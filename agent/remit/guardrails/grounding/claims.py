@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from functools import cached_property
 from typing import Final, cast
 
@@ -240,25 +240,22 @@ def _member(passage: Passage, member: str) -> Json:
 
 
 def _not_in_force(passage: Passage, at: int) -> str:
-    """Why the document is not in force at that time; "" if it is. A day counts in UTC, the last one is included."""
+    """Why the document is not in force at that time; "" if it is. A day begins at midnight UTC."""
     now = datetime.fromtimestamp(at // NANO, UTC)
     try:
-        since = None if passage.since is None else _moment(passage.since, last=False)
-        until = None if passage.until is None else _moment(passage.until, last=True)
+        since = None if passage.since is None else _moment(passage.since)
+        until = None if passage.until is None else _moment(passage.until)
     except ValueError:
         return "has no valid dates of being in force"
     if since is not None and now < since:
         return f"is in force only from {passage.since}"
-    return f"was in force only until {passage.until}" if until is not None and now >= until else ""
+    return f"is not in force since {passage.until}" if until is not None and now >= until else ""
 
 
-def _moment(text: str, *, last: bool) -> datetime:
-    """The time that an ISO 8601 text names. Of a day, its begin, or with `last` its end. Raises ValueError."""
+def _moment(text: str) -> datetime:
+    """The time that an ISO 8601 text names; of a day its begin. Raises ValueError."""
     if len(text) == len("2026-06-30"):
-        day = date.fromisoformat(text)
-        if last and day == date.max:  # for ever
-            return datetime.max.replace(tzinfo=UTC)
-        return datetime.combine(day, datetime.min.time(), UTC) + timedelta(days=last)
+        return datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError

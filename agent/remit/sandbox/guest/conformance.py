@@ -24,7 +24,7 @@ else:
 
 SECONDS = 3.0  # for all examples of one function; a validator may be slow
 _LONGEST = 500  # characters of a message
-_HIDDEN: dict[str, Any] = {"idempotency_key": "example", "resources": []}
+_HIDDEN: dict[str, Any] = {"idempotency_key": "example", "resources": [], "permitted": {}}
 
 # Errors of pydantic that a JSON Schema could have said: a wrong type (`int_type`), one of these, or a bound.
 _STRUCTURE = frozenset(

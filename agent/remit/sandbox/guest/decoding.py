@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
-HIDDEN = ("idempotency_key", "resources")  # parameters that the broker fills in; no model sees them
+HIDDEN = ("idempotency_key", "resources", "permitted")  # parameters that the broker fills in; no model sees them
 _LONGEST = 2_000  # characters of a message
 _MOST = 3  # reasons in one message
 _DEEPEST = 8

@@ -180,8 +180,9 @@ def _lay_out(boundary: dict[str, Any], layout: dict[str, Any]) -> None:
         with suppress(FileNotFoundError):
             shutil.copyfile(os.path.join(root, name), name)
     for store in layout["stores"]:
-        os.makedirs("stores", exist_ok=True)
-        os.symlink(os.path.join(root, "stores", store), os.path.join("stores", store))
+        name = os.path.join("stores", store)
+        os.makedirs(os.path.dirname(name), exist_ok=True)
+        os.symlink(os.path.join(root, name), name)
 
 
 # ---- the tool --------------------------------------------------------------------------------------------------------

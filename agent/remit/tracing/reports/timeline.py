@@ -77,7 +77,7 @@ class CallTimeline:
     """One call: its decision, approvals, attempts and result. Times are Unix nanoseconds.
 
     `action` is TOOL.ACTION, and `proposed` the call as the model wrote it. `arguments` are canonical, and `resources` are those that
-    it touches, each once; both are empty for a call that could not be parsed. `result` is None until it is answered, and
+    it touches, each once, `left_out` those that it did not get; they are empty for a call that could not be parsed. `result` is None until it is answered, and
     `settled` what a person said of an unknown outcome. `internal` is True for a call that Remit makes itself before the first turn.
     """
 
@@ -99,6 +99,7 @@ class CallTimeline:
     refusal_labels: tuple[str, ...] = ()
     labels_removed: tuple[str, ...] = ()
     repairs: tuple[Repair, ...] = ()
+    left_out: tuple[str, ...] = ()
     internal: bool = False
 
     @property
@@ -422,6 +423,7 @@ class _TimelineBuilder:
         if event.call is not None:
             call.arguments, call.effect = dict(event.call.arguments), event.call.effect
             call.resources = tuple(dict.fromkeys(touch.resource for touch in event.call.touches))
+            call.left_out = event.call.narrowing.left_out if event.call.narrowing else ()
 
 
 def _update_call(call: CallTimeline, event: object, at: int) -> None:

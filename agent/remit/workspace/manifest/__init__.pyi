@@ -1,4 +1,4 @@
-from .decoded import check_decoded, named_arguments
+from .decoded import check_decoded, named_arguments, values_at
 from .manifest import (
     Action,
     ActionSchema,
@@ -45,5 +45,6 @@ __all__ = [
     "repaired_name",
     "resolve",
     "rules",
+    "values_at",
     "write_lock",
 ]

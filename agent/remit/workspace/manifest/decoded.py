@@ -38,7 +38,9 @@ def check_decoded(
         if name in read:
             paths = [()]
         unordered = _is_set(schema.input["properties"].get(name))
-        if not all(_same(_at(decided, (name, *path)), _at(decoded, (name, *path)), unordered) for path in paths):
+        if not all(
+            _same(values_at(decided, (name, *path)), values_at(decoded, (name, *path)), unordered) for path in paths
+        ):
             raise _changed(name, decoded.get(name))
 
 
@@ -57,18 +59,18 @@ def _changed(name: str, value: Json) -> Refusal:
     )
 
 
-def _at(values: Json, path: Sequence[str]) -> list[Json]:
+def values_at(values: Json, path: Sequence[str]) -> list[Json]:
     """The values at the path: `*` stands for every item of a list."""
     if not path:
         return [values]
     first, rest = path[0], path[1:]
     if first == "*":
         items = cast("Iterable[Json]", values) if isinstance(values, list) else ()
-        return [found for item in items for found in _at(item, rest)]
+        return [found for item in items for found in values_at(item, rest)]
     if not isinstance(values, Mapping):
         return []
     members = cast("Mapping[str, Json]", values)
-    return _at(members[first], rest) if first in members else []
+    return values_at(members[first], rest) if first in members else []
 
 
 def _same(decided: Sequence[Json], decoded: Sequence[Json], unordered: bool) -> bool:

@@ -51,8 +51,10 @@ class Action(FrozenModel):
 
     `touches` are the lines that name the resources of a call. `probe` is the action that finds out whether this one has
     happened, "" without one. `adds_labels` are the labels that a result, or the error that the tool reports, puts on the run;
-    `removes_labels` those that a result removes. `adds_to_directory` are the places in a result that name resources for the
-    directory. `passages` is the place in a result that has passages of documents, "" without any. `request_words` are the words by which people ask for the action. `errors` maps each declared error to the
+    `labels_in_result` has the places in a result where it has further ones, each with those that it may have there, and
+    `removes_labels` are those that a result removes. `adds_to_directory` are the places in a result that name resources for the
+    directory, `passages` is the place that has passages of documents, "" for none. `request_words` are the words by which people
+    ask for the action. `errors` maps each declared error to the
     exception class that means it, "" for a class of its own. `methods` are the HTTP methods for the URLs that it touches, and
     `idempotency_header` is the header with the key of a keyed call. `run` is the argv of a command tool, empty for others.
     With `cache`, a call is answered from the record of its run if an earlier one read the same. `target` is what its calls should
@@ -66,6 +68,7 @@ class Action(FrozenModel):
     retry: Retry = Retry()
     probe: str = ""
     adds_labels: tuple[str, ...] = ()
+    labels_in_result: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     removes_labels: tuple[str, ...] = ()
     adds_to_directory: tuple[str, ...] = ()
     passages: str = ""
@@ -291,6 +294,7 @@ def _action(name: str, table: ActionTable) -> Action:
         retry=Retry(attempts=table.retry.attempts, on=tuple(table.retry.on)),
         probe=table.probe or "",
         adds_labels=tuple(table.adds_labels),
+        labels_in_result={at: tuple(labels) for at, labels in table.labels_in_result.items()},
         removes_labels=tuple(table.removes_labels),
         adds_to_directory=tuple(table.adds_to_directory),
         passages=table.passages or "",

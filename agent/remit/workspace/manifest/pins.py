@@ -113,6 +113,14 @@ def _schema_faults(
         takes_key = "idempotency_key" in hidden.get(name, ()) or action.idempotency_header
         if action.effect == "keyed" and not takes_key:
             yield (*at, "effect"), f"{name!r} has effect = 'keyed' and no key", "add the parameter idempotency_key: str"
+        narrowed = any(template.form == "within" for template in action.templates)
+        if narrowed and "permitted" not in hidden.get(name, ()):
+            what = f"{name!r} reads what the rules permit one by one, and does not ask what that is"
+            yield (
+                (*at, "touches"),
+                what,
+                "add the parameter permitted: dict[str, Patterns], and apply it before you count",
+            )
         yield from _touch_faults(at, action, schema)
         if action.probe in schemas:
             yield from _probe_faults((*at, "probe"), action, schema, schemas[action.probe])

@@ -48,6 +48,8 @@ def resolve(
     resolved = dict(given)
     touches: dict[tuple[Access, str], ResourceAccess] = {}
     for template in action.templates:
+        if template.form in ("each", "within"):
+            continue  # the broker adds what the rules permit
         if template.form == "constant":
             resource = f"{template.kind}:{template.constant}"
             # Set and not only added: a resource that the manifest names stays `fixed`, also if an argument names it too.
@@ -185,6 +187,8 @@ def _named_by_text(template: Template, text: str) -> tuple[str, list[str]]:
         url = canonical_url(scheme if scheme in SCHEMES else "https", text)
         return url.address, [url.resource]
     name = proper_name(template.kind, text) if template.form == "name" else canonical(template.kind, text)
+    if template.group:
+        return name, [f"{template.kind}:{template.group}/{name}"]
     if template.form == "set":
         return name, ["file:**" if name == "." else f"file:{name}/**"]
     return name, [f"{template.kind}:{name}"]

@@ -22,21 +22,6 @@ from remit.core.parsing import (
     toml_line,
 )
 from remit.sandbox.egress import SHAPE as SHAPE_OF_HOSTS
-from remit.workspace.manifest.fields import (
-    Entry,
-    ErrorClass,
-    ListLine,
-    Memory,
-    Name,
-    Owner,
-    PassagePath,
-    Pattern,
-    Program,
-    Sent,
-    TouchLine,
-    Version,
-    Word,
-)
 from remit.workspace.manifest.network_schema import (
     Header,
     HostLine,
@@ -54,13 +39,35 @@ from remit.workspace.manifest.touches import (
     Template,
     parse_touch,
 )
+from remit.workspace.manifest.values import (
+    Entry,
+    ErrorClass,
+    LabelPath,
+    ListLine,
+    Memory,
+    Name,
+    Owner,
+    PassagePath,
+    Pattern,
+    Program,
+    Sent,
+    StoreLine,
+    TouchLine,
+    Version,
+    Word,
+)
 
 _T = TypeVar("_T", bound=TomlTable)
 Source: TypeAlias = Literal["python", "command", "mcp", "host"]
 Trust: TypeAlias = Literal["pinned", "none"]
 
-HIDDEN: Final = ("idempotency_key", "resources")  # parameters that the broker fills in and the model never sees
+HIDDEN: Final = (
+    "idempotency_key",
+    "resources",
+    "permitted",
+)  # parameters that the broker fills in and the model never sees
 RETRIED_CODES: Final = ("timeout", "resource_exhausted", "tool_crashed")
+
 _OWN_FILE = re.compile(r"\./[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _ARGUMENT = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -80,7 +87,9 @@ class AtMostTable(TomlTable):
 
     read: list[Pattern] = Field(default=[], description='Files of the working folder: "docs/**", "logs/*.txt"')
     write: list[Pattern] = Field(default=[], description='Files of the working folder: "reports/**"')
-    stores: list[Name] = Field(default=[], description="Names of database folders below stores/")
+    stores: list[StoreLine] = Field(
+        default=[], description='Names of database folders below stores/: "tickets"; "search/*" for those of a group'
+    )
     hosts: list[HostLine] = Field(default=[], description='Hosts of the URLs in touches; "**:443" allows every name')
 
 
@@ -124,6 +133,10 @@ class ActionTable(TomlTable):
     )
     adds_labels: list[Label] = Field(
         default=[], description="Labels that the result, or a reported error, puts on the run"
+    )
+    labels_in_result: dict[LabelPath, list[Label]] = Field(
+        default={},
+        description='Where the result has labels for the run, and which: { "items/*/labels/*" = ["confidential"] }',
     )
     removes_labels: list[Label] = Field(
         default=[], description="Labels that the result removes from the run (declassification)"
@@ -276,9 +289,9 @@ class _Rules:
                 yield from self._ceiling_rules(here, template, self._at_most)
 
     def _ceiling_rules(self, here: tuple[str, ...], template: Template, at_most: AtMostTable) -> Iterator[Problem]:
-        if template.kind == "store" and template.constant not in at_most.stores:
-            fix = f'write stores = ["{template.constant}"] in [at_most]'
-            yield self._problem(here, f"store {template.constant!r} is not in 'at_most.stores'", fix)
+        if template.kind == "store" and template.store not in at_most.stores:
+            fix = f'write stores = ["{template.store}"] in [at_most]'
+            yield self._problem(here, f"store {template.store!r} is not in 'at_most.stores'", fix)
         if template.kind != "file":
             return
         patterns = at_most.write if template.access == "write" else at_most.read
@@ -318,6 +331,8 @@ class _Rules:
         """What the action does or reads beside files and stores; "" if nothing."""
         if action.effect != "read":
             return f"effect = {action.effect!r}"
+        if any(parse_touch(touch).form == "within" for touch in action.touches):
+            return "resources that the rules permit one by one"
         given = [f"'always.{key}'" for key in ("hosts", "secrets", "env") if getattr(self._always, key)]
         given += ["'at_most.hosts'"] if self._at_most is not None and self._at_most.hosts else []
         return "source = 'host'" if self._source == "host" else next(iter(given), "")

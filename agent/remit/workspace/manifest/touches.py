@@ -2,6 +2,9 @@
 
 "<read|write|use> <kind>:<template>"      template: {argument}, {argument}/**, {argument:sql}, {argument:name}, {argument/*/member}, or a constant
 
+Two constants are sets that the rules narrow to what they permit: `read store:search/*` is each store of a group, and `use document:**`
+is every resource of a kind without a grammar.
+
 And one line of `adds_to_directory`: which resources a result names.
 
 "<kind>:{<path>}", "<kind>:{<path>:name}", "https:{<path>:links}", each with " as {<path>}" or without      path: parts separated by /; * is every item, @ every key, any other part a member
@@ -16,7 +19,7 @@ from typing import Final, Literal, TypeAlias, cast
 from remit.core import Access, Listing, Refusal
 from remit.core.parsing import canonical
 
-Form: TypeAlias = Literal["one", "set", "sql", "name", "constant"]
+Form: TypeAlias = Literal["one", "set", "sql", "name", "constant", "each", "within"]
 
 SPELLED: Final = ("file", "store", "table", "mail", "host", "http", "https", "url")  # kinds whose names have a grammar
 OPENED: Final = (
@@ -26,6 +29,7 @@ OPENED: Final = (
 SHAPE: Final = '"read file:{path}", "write file:{path}", "read file:{folder}/**", "use table:{query:sql}", "use hotel:{hotel:name}", "use payment:{payments/*/id}" or "write store:tickets"'
 
 _LINE = re.compile(r"(read|write|use) ([a-z][a-z0-9_]{0,30}):(.+)", re.DOTALL)
+_GROUPED = re.compile(r"([a-z][a-z0-9]*(?:_[a-z0-9]+)*)/(?:\*|\{([A-Za-z_][A-Za-z0-9_]*)\})")
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)((?:/[^{}/:\s]+)*)(:[^{}]*)?\}(/\*\*)?")
 
 
@@ -49,7 +53,10 @@ class Template:
     """One line of `touches`.
 
     `argument` is "" for a constant resource, and `constant` is "" for any other; a constant may be a set of files. `path` leads to
-    the names inside of the argument (`*` for every item of a list, else a member); it is empty if the argument is the name.
+    the names inside of the argument (`*` for every item of a list, else a member); it is empty if the argument is the name. `group`
+    is the folder of a store of a group: "search" of `store:search/{collection}`.
+
+    A template of the form `each` or `within` stands for what the rules permit: each store of the group, or every resource of the kind.
     """
 
     access: Access
@@ -58,6 +65,12 @@ class Template:
     argument: str = ""
     path: tuple[str, ...] = ()
     constant: str = ""
+    group: str = ""
+
+    @property
+    def store(self) -> str:
+        """For a store, the entry of `[at_most] stores` that allows it: its name, or "GROUP/*"."""
+        return f"{self.group}/*" if self.group else self.constant
 
     @property
     def numbered(self) -> bool:
@@ -84,6 +97,10 @@ def parse_touch(text: str) -> Template:
         raise TouchError(f"{text!r} is not an access to a resource", f"write {SHAPE}")
     access, kind, rest = cast(Access, match[1]), match[2], match[3]
     _check_kind(text, access, kind)
+    if kind == "store" and (grouped := _GROUPED.fullmatch(rest)) is not None:
+        return _of_group(text, access, grouped[1], grouped[2] or "")
+    if (kind not in SPELLED and kind != "none") and rest == "**":
+        return Template(access=access, kind=kind, form="within")
     placeholder = _PLACEHOLDER.fullmatch(rest)
     if placeholder is None:
         return _constant(text, access, kind, rest)
@@ -95,9 +112,19 @@ def parse_touch(text: str) -> Template:
     if inside and (access != "use" or suffix == ":sql"):
         raise TouchError(f"{text!r} names a resource inside of an argument", "use a separate argument for it")
     if kind == "store":
-        raise TouchError(f"{text!r} names a store by an argument", 'write the name of the store: "write store:tickets"')
+        fix = 'write the name of the store, or its group: "write store:tickets", "write store:search/{collection}"'
+        raise TouchError(f"{text!r} names a store by an argument", fix)
     form: Form = "sql" if suffix == ":sql" else "name" if suffix else "set" if many else "one"
     return Template(access=access, kind=kind, form=form, argument=argument, path=tuple(inside.split("/")[1:]))
+
+
+def _of_group(text: str, access: Access, group: str, argument: str) -> Template:
+    """A store of a group that an argument names, or each one that the rules permit."""
+    if argument:
+        return Template(access=access, kind="store", form="one", argument=argument, group=group)
+    if access != "read":
+        raise TouchError(f"{text!r} is a set, and can only be read", f'write "{access} store:{group}/{{name}}"')
+    return Template(access=access, kind="store", form="each", group=group)
 
 
 def _check_kind(text: str, access: Access, kind: str) -> None:

@@ -1,4 +1,4 @@
-"""The types of the values in a `tool.toml`, with their messages."""
+"""The types of the values of a `tool.toml`, with their messages."""
 
 from __future__ import annotations
 
@@ -79,6 +79,22 @@ TouchLine = Annotated[str, AfterValidator(_touch)]
 Word = Annotated[
     str,
     Matching(r"[^\W\d_]{2,30}(?: [^\W\d_]{2,30})*", "a word", "write two or more letters; spaces may separate words"),
+]
+StoreLine = Annotated[
+    str,
+    Matching(
+        r"(?=[^/]{1,31}(?:/\*)?$)[a-z][a-z0-9]*(?:_[a-z0-9]+)*(?:/\*)?",
+        "a store",
+        'write the name of a store, or "GROUP/*" for the stores of a group',
+    ),
+]
+LabelPath = Annotated[
+    str,
+    Matching(
+        r"[^{}/:\s]{1,64}(?:/[^{}/:\s]{1,64}){0,7}",
+        "a place in a result",
+        'write its keys, * for items: "items/*/labels/*"',
+    ),
 ]
 ListLine = Annotated[str, AfterValidator(_listing)]
 Program = Annotated[str, Matching(r"[A-Za-z0-9][A-Za-z0-9._+-]*", "a program", 'write its name without a folder: "jq"')]

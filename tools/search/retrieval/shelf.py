@@ -1,0 +1,176 @@
+"""One collection as a reader may see it: only permitted documents, and of each only the version in force."""
+
+import json
+import re
+import sqlite3
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from retrieval.index import numbers
+from retrieval.permissions import Permissions
+
+_COLUMNS = (
+    "number, name, version, title, labels, valid_from, valid_until, source, stamp, digest, first, chunks, terms, owner"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """One version of a document, as the index has it."""
+
+    number: int
+    name: str
+    version: str
+    title: str
+    labels: str
+    valid_from: str
+    valid_until: str
+    source: str
+    stamp: str
+    digest: str
+    first: int
+    chunks: int
+    terms: int
+    owner: str
+
+    @property
+    def label_list(self) -> list[str]:
+        return [str(label) for label in json.loads(self.labels)]
+
+    @property
+    def order(self) -> tuple[str, list[tuple[int, str]]]:
+        """Later versions come later: by the date from which they are valid, then by their numbers."""
+        parts = re.findall(r"\d+|[^\d.]+", self.version)
+        return self.valid_from, [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
+    def dated(self, today: str) -> bool:
+        """True if the date lies within its dates."""
+        return self.valid_from <= today and (not self.valid_until or today < self.valid_until)
+
+
+class Shelf:
+    """What a reader may see of one collection on one day. `names` has the successors of versions that are not in force."""
+
+    def __init__(self, connection: sqlite3.Connection, collection: str, permissions: Permissions, today: str) -> None:
+        self.connection = connection
+        self.collection = collection
+        self.today = today
+        self._whole = permissions.whole(collection)
+        self._permits: Callable[[str], bool] = (
+            (lambda _: True) if self._whole == "all" else permissions.within(collection)
+        )
+        meta = dict(connection.execute("SELECT key, value FROM meta").fetchall())
+        self.lengths = array("H")
+        self.lengths.frombytes(meta.get("lengths", b""))
+        self.refuses_behind = meta.get("when_behind") == "refuse"
+        self.ingested_at = str(meta.get("ingested_at", ""))
+        out = list(self._left_out())
+        self._mask: bytearray | None = None
+        if out:
+            self._mask = bytearray(b"\x01") * len(self.lengths)
+            for version in out:
+                self._mask[version.first : version.first + version.chunks] = bytes(version.chunks)
+        self.chunks = int(meta.get("chunks", 0)) - sum(version.chunks for version in out)
+        self.terms = int(meta.get("terms", 0)) - sum(version.terms for version in out)
+
+    @property
+    def whole(self) -> bool:
+        """True if the reader may see every document that the collection can have."""
+        return self._whole == "all"
+
+    def _left_out(self) -> Iterator[Version]:
+        """The versions that the reader may not see, or that are not in force."""
+        every = self.select("" if self._whole != "all" else "WHERE timed")
+        permitted: dict[str, list[Version]] = defaultdict(list)
+        for version in every:
+            if self._permits(version.name):
+                permitted[version.name].append(version)
+            else:
+                yield version
+        for versions in permitted.values():
+            current = self._in_force(versions)
+            yield from (version for version in versions if version is not current)
+
+    def _in_force(self, versions: Iterable[Version]) -> Version | None:
+        dated = [version for version in versions if version.dated(self.today) and not self.successor(version)]
+        return max(dated, key=lambda version: version.order, default=None)
+
+    def permits(self, name: str) -> bool:
+        """True if the reader may see the document."""
+        return self._permits(name)
+
+    def select(self, where: str, *values: str | int) -> list[Version]:
+        """Versions of documents, whether permitted or not."""
+        rows = self.connection.execute(f"SELECT {_COLUMNS} FROM document {where}", values)
+        names = _COLUMNS.split(", ")
+        return [Version(**dict(zip(names, row, strict=True))) for row in rows]
+
+    def versions(self, name: str) -> list[Version]:
+        """The versions of one document, the oldest first; none if the reader may not see it."""
+        found = self.select("WHERE name = ?", name) if self._permits(name) else []
+        return sorted(found, key=lambda version: version.order)
+
+    def current(self, name: str) -> Version | None:
+        """The version in force; None if there is none."""
+        return self._in_force(self.versions(name))
+
+    def successor(self, version: Version, *, seen: frozenset[tuple[str, str]] = frozenset()) -> Version | None:
+        """The version that replaces this one and is in force; None if there is none.
+
+        Only what the reader may see counts. Successions that form a circle end.
+        """
+        for name, number in self._successions.get((version.name, version.version), ()):
+            if (name, number) in seen or not self._permits(name):
+                continue
+            for later in self.select("WHERE name = ? AND version = ?", name, number):
+                further = self.successor(later, seen=seen | {(version.name, version.version), (name, number)})
+                if further is not None or later.dated(self.today):
+                    return further or later
+        return None
+
+    @cached_property
+    def _successions(self) -> dict[tuple[str, str], list[tuple[str, str]]]:
+        found: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+        query = (
+            "SELECT name, version, successor, successor_version FROM succession ORDER BY successor, successor_version"
+        )
+        for name, version, successor, number in self.connection.execute(query):
+            found[name, version].append((successor, number))
+        return found
+
+    def postings(self, terms: list[str]) -> dict[str, tuple["array[int]", bytes]]:
+        """For each term the visible chunks that have it, in order, and how often."""
+        marks = ", ".join("?" * len(terms))
+        rows = self.connection.execute(f"SELECT term, chunks, counts FROM posting WHERE term IN ({marks})", terms)
+        return {term: self._visible(numbers(chunks), bytes(counts)) for term, chunks, counts in rows}
+
+    def _visible(self, chunks: "array[int]", counts: bytes) -> tuple["array[int]", bytes]:
+        if self._mask is None:
+            return chunks, counts
+        mask = self._mask
+        kept = [(chunk, count) for chunk, count in zip(chunks, counts, strict=True) if mask[chunk]]
+        return array("I", [chunk for chunk, _ in kept]), bytes(count for _, count in kept)
+
+    def place(self, chunk: int) -> tuple[Version, str, int, int]:
+        """The version, the section, and the bytes of a chunk."""
+        row = self.connection.execute(
+            "SELECT document, section, start, stop FROM chunk WHERE number = ?", (chunk,)
+        ).fetchone()
+        return self.select("WHERE number = ?", row[0])[0], row[1], row[2], row[3]
+
+    def pieces(self, version: Version) -> list[tuple[str, int, int]]:
+        """Section and bytes of each chunk of a version, in order."""
+        rows = self.connection.execute(
+            "SELECT section, start, stop FROM chunk WHERE document = ? ORDER BY number", (version.number,)
+        )
+        return rows.fetchall()
+
+    def text(self, version: Version, start: int, stop: int) -> bytes:
+        """Bytes of the text of a version."""
+        row = self.connection.execute(
+            "SELECT substr(text, ?, ?) FROM document WHERE number = ?", (start + 1, stop - start, version.number)
+        ).fetchone()
+        return bytes(row[0])
