@@ -13,7 +13,7 @@ BENCHES := $(sort $(wildcard tests/benchmarks/*.py))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful simulations exact golden kills tiny-model eval rollouts
+.PHONY: help setup run test interference check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful simulations exact golden kills tiny-model eval rollouts
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ exact: setup  ## At full size: 312,000 requests compared with stock Casbin, diff
 	    tests/analysis/test_reviewer_questions.py tests/tools/test_conformance.py \
 	    -k "random or reload or brute_force or several or exactly or pairs" $(ARGS)
 
+interference: setup  ## At full size: 10,000 generated cases in which documents that a reader may not read change no byte of a search
+	@REMIT_SEARCH_CASES=10000 $(BIN)/python -m pytest -q tests/search/test_non_interference.py $(ARGS)
+
 check:  ## Everything that CI checks: style, types, imports, the workspace, documentation, tests
 	@$(SETUP) --group lint --group docs
 	@# Two at a time. The output of each is printed when it has ended.
@@ -66,7 +69,7 @@ check-mypy:
 	$(BIN)/mypy
 	@# One run per tool, with the packages of the tool: mypy accepts only one file named main.py per run.
 	@set -e; for tool in $(TOOLS); do echo "$(BIN)/mypy $$tool"; \
-	    $(BIN)/mypy --python-executable "$$($(BIN)/remit tool env $$(basename $$(dirname $$tool)))" $$tool; done
+	    MYPYPATH="$$(dirname $$tool)" $(BIN)/mypy --python-executable "$$($(BIN)/remit tool env $$(basename $$(dirname $$tool)))" $$tool; done
 
 check-pyright:
 	$(BIN)/pyright

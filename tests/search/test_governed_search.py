@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +13,7 @@ import pytest
 from remit import Remit
 from remit.core.events import CallDecided
 from remit.testing import read_run
+from support.runs import Command
 from support.workspaces.collections import RULES, TOOL, collections_workspace, found, write_documents
 
 SECRET: Final = "the launch code is 4711"
@@ -85,6 +88,29 @@ def decided(work: Path, run: str) -> CallDecided:
     return next(item.event for item in records if isinstance(item.event, CallDecided))
 
 
+@contextmanager
+def other_rules(work: Path, before: str, after: str, more: str = "") -> Iterator[None]:
+    """Other rules for as long as the context lasts."""
+    path = work.parent / "policies/rules.csv"
+    rules = path.read_text()
+    assert before in rules
+    path.write_text(rules.replace(before, after) + more)
+    try:
+        yield
+    finally:
+        path.write_text(rules)
+
+
+@contextmanager
+def without(work: Path, name: str) -> Iterator[None]:
+    """The working folder without one of its folders, for as long as the context lasts."""
+    (work / name).rename(work / "gone")
+    try:
+        yield
+    finally:
+        (work / "gone").rename(work / name)
+
+
 def test_a_search_gets_the_permitted_collections_only_and_the_operator_sees_what_was_left_out(work: Path) -> None:
     result = call(work, "search.find", {"query": "when are late returns refunded"})
     assert found(result.value) == ["handbook/refunds@1"]
@@ -120,32 +146,56 @@ def test_the_answer_is_the_same_whether_a_forbidden_collection_exists_or_not(wor
         ("search.status", {}),
     ):
         before = call(work, action, arguments)
-        (work / "stores/search/hr").rename(work / "hidden")
-        after = call(work, action, arguments)
-        (work / "hidden").rename(work / "stores/search/hr")
+        with without(work, "stores/search/hr"):
+            after = call(work, action, arguments)
         assert (after.value, after.error) == (before.value, before.error)
 
 
 def test_without_a_permitted_collection_the_refusal_does_not_say_whether_there_are_others(work: Path) -> None:
-    rules = work.parent / "policies/rules.csv"
-    before = rules.read_text()
-    rules.write_text(before.replace("p, agent:reader, search.*, store:", "p, agent:reader, search.ingest, store:"))
-    refused = call(work, "search.find", {"query": "refunds"})
-    (work / "stores/search").rename(work / "gone")
-    without = call(work, "search.find", {"query": "refunds"})
-    (work / "gone").rename(work / "stores/search")
-    rules.write_text(before)
+    own = "p, agent:reader, search.*, store:"
+    with other_rules(work, own, own.replace("*", "ingest")):
+        refused = call(work, "search.find", {"query": "refunds"})
+        with without(work, "stores/search"):
+            nothing = call(work, "search.find", {"query": "refunds"})
     assert refused.error.code == "policy_denied"
-    assert without.error == refused.error
+    assert nothing.error == refused.error
+
+
+def test_a_collection_that_would_need_an_approval_is_left_out(work: Path) -> None:
+    manual = "p, agent:reader, search.*, store:search/manual, "
+    with other_rules(work, f"{manual}True", f"{manual}approved('role:lead')", "g, user:operator, role:lead\n"):
+        result = call(work, "search.find", {"query": "pull the lever to start the press"})
+        event = decided(work, result.run)
+    assert result.error.details["error"] == "nothing_found"
+    assert event.call is not None
+    assert event.call.narrowing is not None
+    assert event.call.narrowing.left_out == ("store:search/hr", "store:search/manual")
+
+
+def test_people_search_and_ingest_from_the_command_line(work: Path, command: Command) -> None:
+    found = command(work.parent, "search", "find", "when are late returns refunded", "--agent", "reader")
+    assert found.out.splitlines()[0] == "1. handbook/refunds@1  Refunds +internal"
+    assert command(work.parent, "search", "find", "late returns", "--agent", "reader", "--json").json["items"]
+    nothing = command(work.parent, "search", "find", "launch code", "--agent", "reader")
+    assert (nothing.code, nothing.out.splitlines()[0].partition(":")[0]) == (1, "nothing_found")
+    several = command(work.parent, "search", "find", "late returns")
+    assert (several.code, "2 agents have the action search.find" in several.err) == (2, True)
+    ingested = command(work.parent, "search", "ingest", "handbook", "--agent", "librarian")
+    assert ingested.out.splitlines()[0] == "handbook: 3 documents in 3 passages; 0 added, 0 changed, 0 removed"
+    status = command(work.parent, "search", "status", "--agent", "reader", "--json").json
+    assert [(each["collection"], each["documents"], each["behind"]) for each in status["collections"]] == [
+        ("handbook", 2, False),
+        ("manual", 1, False),
+    ]
+    run = command(work.parent, "search", "find", "late returns", "--agent", "reader", "--json").json["run"]
+    shown = command(work.parent, "trace", "show", run).out
+    assert "left out, because no rule permits it: store:search/hr" in shown
 
 
 def test_a_search_is_reproduced_from_its_record_with_what_was_left_out(work: Path) -> None:
     result = call(work, "search.find", {"query": "when are late returns refunded"})
-    (work / "stores").rename(work / "gone")
-    with Remit.open(work.parent) as client:
-        replayed = client.replay(result.run)
-    (work / "gone").rename(work / "stores")
-    assert replayed.reproduced
+    with without(work, "stores"), Remit.open(work.parent) as client:
+        assert client.replay(result.run).reproduced
 
 
 def test_a_hostile_search_tool_finds_no_byte_of_a_forbidden_collection(tmp_path: Path) -> None:

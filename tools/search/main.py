@@ -3,17 +3,18 @@
 import sqlite3
 import time
 import tomllib
+from collections import Counter
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 from retrieval import freshness
-from retrieval.documents import Unreadable, read_document
+from retrieval.documents import Label, Unreadable, read_document
 from retrieval.index import Busy as Busy
 from retrieval.index import IndexDamaged as IndexDamaged
-from retrieval.index import Writer, digest_of, folder_of, reading, writing
+from retrieval.index import Source, Writer, digest_of, folder_of, reading, writing
 from retrieval.permissions import Patterns, Permissions
 from retrieval.ranking import answers, rank
 from retrieval.shelf import Shelf, Version
@@ -26,7 +27,6 @@ MOST_SHOWN = 32 * 1024  # bytes of text in one result
 Collection = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$")]
 Name = Annotated[str, Field(max_length=512)]
 VersionName = Annotated[str, Field(max_length=32)]
-Label = Literal["confidential", "internal", "personal"]
 
 
 class NothingFound(Exception):
@@ -57,7 +57,7 @@ class Citation(TypedDict):
     digest: str  # of these bytes
 
 
-# From the first day to the day before the last; null: not limited. `from` is no name that a class can have.
+# The first and the last day; null: not limited. `from` is no name that a class can have.
 InForce = TypedDict("InForce", {"from": str | None, "until": str | None})
 
 
@@ -96,7 +96,7 @@ class Ingested(TypedDict):
     unchanged: int
     remaining: int  # files that the next call reads
     documents: int
-    chunks: int
+    passages: int
     skipped: list[Skipped]  # files that are no documents; at most 50
 
 
@@ -110,7 +110,7 @@ class Superseded(TypedDict):
 class CollectionStatus(TypedDict):
     collection: str
     documents: int  # that are permitted and in force
-    chunks: int
+    passages: int
     ingested_at: str  # "" if only some of its documents are permitted
     behind: bool
     skipped: list[Skipped]
@@ -126,7 +126,7 @@ def find(
     permitted: dict[str, Patterns],
     most: Annotated[int, Field(ge=1, le=10)] = 5,
 ) -> Findings:
-    """Find the chunks of documents that answer a question; each comes with its citation."""
+    """Find the passages of documents that answer a question; each comes with its citation."""
     with _shelves(resources, permitted) as (shelves, behind):
         ranked = rank(shelves, query, most)
         if not answers(ranked):
@@ -135,12 +135,11 @@ def find(
                 f"no document that may be read here answers this{old}: try other words once, and if that finds nothing, say "
                 "that the documents do not answer it"
             )
-        hits = ranked.hits[:most]
-        changed = [hit.shelf for hit in hits if freshness.has_changed(hit.shelf, hit.version)]
+        changed = [hit.shelf for hit in ranked.hits if freshness.has_changed(hit.shelf, hit.version)]
         behind = sorted({*behind, *map(_named_behind, changed)})
         items = [
             _found(hit.shelf, hit.version, hit.section, hit.start, hit.stop, score=hit.score, rank=number)
-            for number, hit in enumerate(hits, 1)
+            for number, hit in enumerate(ranked.hits, 1)
         ]
     return {"items": items, "behind": behind}
 
@@ -153,20 +152,11 @@ def open(
     section: Annotated[str, Field(max_length=500)] = "",
 ) -> Opened:
     """Read a document by its name, as citations have it, or one of its sections."""
-    collection = document.partition("/")[0]
-    with _shelves([name for name in resources if name == f"store:search/{collection}"], permitted) as (shelves, behind):
-        versions = [each for shelf in shelves for each in shelf.versions(document)]
-        chosen = [each for each in versions if not version or each.version == version]
-        if not chosen:
-            raise NotFound(f"there is no document {document!r}" + (f" in version {version!r}" if versions else ""))
-        shelf = shelves[0]
-        current = shelf.current(document)
-        if current is None or current not in chosen:
-            raise StaleDocument(_stale(shelf, chosen[-1], current))
+    own = f"store:search/{document.partition('/')[0]}"
+    with _shelves([name for name in resources if name == own], permitted) as (shelves, behind):
+        shelf, current = _in_force(shelves, document, version)
         pieces = shelf.pieces(current)
-        within = [
-            piece for piece in pieces if not section or piece[0] == section or piece[0].startswith(f"{section} > ")
-        ]
+        within = [piece for piece in pieces if not section or f"{piece[0]} > ".startswith(f"{section} > ")]
         if not within:
             raise NotFound(f"{document!r} has no section {section!r}; open it without a section")
         items: list[Found] = []
@@ -180,34 +170,30 @@ def open(
     return {"items": items, "complete": len(items) == len(within), "sections": sections, "behind": behind}
 
 
+def _in_force(shelves: list[Shelf], document: str, version: str) -> tuple[Shelf, Version]:
+    """The version in force, with its collection. Raises NotFound, or StaleDocument if another version was asked for."""
+    versions = [each for shelf in shelves for each in shelf.versions(document)]
+    chosen = [each for each in versions if not version or each.version == version]
+    if not chosen:
+        raise NotFound(f"there is no document {document!r}" + (f" in version {version!r}" if versions else ""))
+    current = shelves[0].current(document)
+    if current is None or current not in chosen:
+        raise StaleDocument(_stale(shelves[0], chosen[-1], current))
+    return shelves[0], current
+
+
 def ingest(collection: Collection) -> Ingested:
     """Read the new, changed and removed files of a collection; call it again while files remain."""
     if not (folder_of(collection) / freshness.DOCUMENTS).is_dir():
         raise BadCollection(
             f"{collection!r} has no folder: put its files into {folder_of(collection) / freshness.DOCUMENTS}"
         )
-    until = time.monotonic() + SECONDS
-    counts = {"added": 0, "changed": 0, "removed": 0, "unchanged": 0, "remaining": 0}
     when_behind = _when_behind(collection)
     with writing(collection) as writer:
         writer.configure(when_behind)
-        known = writer.sources()
-        found = list(freshness.sources(collection))
-        if len(found) > freshness.MOST_FILES:
-            raise BadCollection(f"{collection!r} has more than {freshness.MOST_FILES} files: make several collections")
-        for path in known.keys() - {source.path for source in found}:
-            writer.remove(path)
-            counts["removed"] += 1
-        for source in found:
-            if known.get(source.path) == source.stamp:
-                counts["unchanged"] += 1
-            elif time.monotonic() > until and counts["added"] + counts["changed"]:
-                counts["remaining"] += 1
-            else:
-                is_new = _read(writer, collection, source)
-                counts["unchanged" if not is_new else "changed" if source.path in known else "added"] += 1
+        counts = _read_changes(writer, collection, time.monotonic() + SECONDS)
         writer.finish(_now())
-        totals = writer.connection.execute("SELECT count(*), coalesce(sum(chunks), 0) FROM document").fetchone()
+        documents, passages = writer.totals()
         skipped = _skipped(writer.connection)
     return {
         "collection": collection,
@@ -216,10 +202,31 @@ def ingest(collection: Collection) -> Ingested:
         "removed": counts["removed"],
         "unchanged": counts["unchanged"],
         "remaining": counts["remaining"],
-        "documents": totals[0],
-        "chunks": totals[1],
+        "documents": documents,
+        "passages": passages,
         "skipped": skipped,
     }
+
+
+def _read_changes(writer: Writer, collection: str, until: float) -> Counter[str]:
+    """Bring the index up to date with the files, until that time. Returns how many were added, changed and so on."""
+    counts: Counter[str] = Counter()
+    known = writer.sources()
+    found = list(freshness.sources(collection))
+    if len(found) > freshness.MOST_FILES:
+        raise BadCollection(f"{collection!r} has more than {freshness.MOST_FILES} files: make several collections")
+    for path in known.keys() - {source.path for source in found}:
+        writer.remove(path)
+        counts["removed"] += 1
+    for source in found:
+        if known.get(source.path) == source.stamp:
+            counts["unchanged"] += 1
+        elif time.monotonic() > until and counts["added"] + counts["changed"]:
+            counts["remaining"] += 1
+        else:
+            is_new = _read(writer, collection, source)
+            counts["unchanged" if not is_new else "changed" if source.path in known else "added"] += 1
+    return counts
 
 
 def supersede(
@@ -251,7 +258,7 @@ def status(resources: list[str], permitted: dict[str, Patterns]) -> Status:
                     {
                         "collection": collection,
                         "documents": sum(shelf.current(name) is not None for name in documents),
-                        "chunks": shelf.chunks,
+                        "passages": shelf.passages,
                         "ingested_at": shelf.ingested_at if shelf.whole else "",
                         "behind": behind,
                         "skipped": _skipped(connection) if shelf.whole else [],
@@ -262,7 +269,7 @@ def status(resources: list[str], permitted: dict[str, Patterns]) -> Status:
                 {
                     "collection": collection,
                     "documents": 0,
-                    "chunks": 0,
+                    "passages": 0,
                     "ingested_at": "",
                     "behind": True,
                     "skipped": [],
@@ -333,10 +340,11 @@ def _stale(shelf: Shelf, version: Version, current: Version | None) -> str:
         return f"{what}: open {successor.name!r}, version {successor.version}"
     if version.valid_from > _today():
         return f"{what} before {version.valid_from}: say so"
-    return f"{what} since {version.valid_until or 'it was replaced'}, and nothing replaces it: say so"
+    ended = f" after {version.valid_until}" if version.valid_until else ""
+    return f"{what}{ended}, and nothing replaces it: say so"
 
 
-def _read(writer: Writer, collection: str, source: freshness.Source) -> bool:
+def _read(writer: Writer, collection: str, source: Source) -> bool:
     """Put one file into the index, or note why it is no document; False if its bytes are those that the index has."""
     path = folder_of(collection) / freshness.DOCUMENTS / source.path
     try:

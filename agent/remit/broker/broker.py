@@ -19,9 +19,8 @@ from remit.broker import budgets, effects, refusals, retries
 from remit.broker.approvals import requests
 from remit.broker.attempts import ToolExecutor
 from remit.broker.context import counted_grants
-from remit.broker.decisions import Decider
+from remit.broker.decisions import Decider, check_narrowed, narrow
 from remit.broker.execution import Execution, refusal_result
-from remit.broker.narrowing import check_narrowed, narrow
 from remit.broker.ports import ExecutionPorts
 from remit.core import (
     UNDECODED,

@@ -15,8 +15,8 @@ from remit.core import FrozenModel, Json, Problem, ResourceAccess, WorkspaceErro
 from remit.core.parsing import SCHEMES, Label, Matching, Summary, TomlTable, covered, load_toml, read_table, toml_line
 from remit.sandbox.egress import parse_host, url_permission
 from remit.workspace.manifest import Action, values_at
+from remit.workspace.manifest.fields import Pattern
 from remit.workspace.manifest.network_schema import HostLine
-from remit.workspace.manifest.values import Pattern
 
 LABELS: Final = "policies/labels.toml"
 

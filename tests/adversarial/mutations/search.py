@@ -60,7 +60,7 @@ ROWS: Final = (
         remove=(in_tool("shelf", "Version", "dated", lambda *_: True),),
         tests=(
             f"{VERSIONS}test_an_outdated_text_without_a_successor_is_not_found_at_all",
-            f"{VERSIONS}test_a_version_is_in_force_until_the_day_on_which_its_successor_begins",
+            f"{VERSIONS}test_a_version_is_in_force_until_its_successor_begins",
         ),
     ),
     Mutation(

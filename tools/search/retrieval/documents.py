@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from datetime import date
 from html.parser import HTMLParser
 from itertools import pairwise
+from typing import Literal, cast, get_args
 
-from retrieval.chunks import Section
+from retrieval.passages import Section
 
 LARGEST_FILE = 8 << 20
 LONGEST_TEXT = 4 << 20  # characters
 MOST_PAGES = 2_000
 SIDECAR = ".meta.toml"
 KEYS = ("id", "title", "version", "valid_from", "valid_until", "supersedes", "owner", "labels", "collection")
-LABELS = ("confidential", "internal", "personal")  # also in the types of the result, and in tool.toml
+Label = Literal["confidential", "internal", "personal"]  # the same as in tool.toml
+LABELS: tuple[Label, ...] = get_args(Label)
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}(?:/[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}){0,8}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}")
@@ -42,7 +44,7 @@ class Document:
     text: str
     sections: list[Section]
     owner: str = ""
-    labels: tuple[str, ...] = ()
+    labels: tuple[Label, ...] = ()
     valid_from: str = ""
     valid_until: str = ""
     supersedes: tuple[tuple[str, str], ...] = ()
@@ -81,12 +83,12 @@ def _described(
     if _ID.fullmatch(own) is None:
         raise Unreadable(f"{own!r} is no id: write `id:` with letters, digits and . _ @ + - /")
     version = _version(_text(front, "version", "1"))
-    labels = front.get("labels", [])
-    if not isinstance(labels, list) or (unknown := [label for label in labels if label not in LABELS]):
+    labels = _items(front.get("labels", []))
+    if any(label not in LABELS for label in labels):
         raise Unreadable(f"labels {labels!r}: write a list of {', '.join(LABELS)}")
     since, until = _date(front, "valid_from"), _date(front, "valid_until")
-    if since and until and since >= until:
-        raise Unreadable(f"valid_until {until} is not after valid_from {since}")
+    if since and until and since > until:
+        raise Unreadable(f"valid_until {until} is before valid_from {since}")
     return Document(
         name=f"{collection}/{own}",
         version=version,
@@ -94,7 +96,7 @@ def _described(
         text=text,
         sections=sections,
         owner=_text(front, "owner", "")[:200],
-        labels=tuple(dict.fromkeys(labels)),
+        labels=tuple(dict.fromkeys(cast("list[Label]", labels))),
         valid_from=since,
         valid_until=until,
         supersedes=_superseded(collection, own, version, front.get("supersedes", [])),
@@ -104,13 +106,17 @@ def _described(
 def _superseded(collection: str, own: str, version: str, value: object) -> tuple[tuple[str, str], ...]:
     """`2` is a version of the same document, `returns@1` a version of another one of the collection."""
     pairs: list[tuple[str, str]] = []
-    for each in value if isinstance(value, list) else [value]:
+    for each in _items(value):
         name, at, other = str(each).rpartition("@")
         name = name.removeprefix(f"{collection}/") if at else own
         if _ID.fullmatch(name) is None or (name, other) == (own, version):
             raise Unreadable(f"supersedes {each!r}: write a version of it, or ID@VERSION of another document")
         pairs.append((f"{collection}/{name}", _version(other)))
     return tuple(pairs)
+
+
+def _items(value: object) -> list[object]:
+    return cast("list[object]", value) if isinstance(value, list) else [value]
 
 
 def _text(front: Mapping[str, object], key: str, default: str) -> str:
@@ -150,13 +156,13 @@ def _front_matter(text: str) -> tuple[dict[str, object], str]:
     if match is None:
         return {}, text
     front: dict[str, object] = {}
+    lists: dict[str, list[str]] = {}  # of keys whose items stand on lines of their own
     key = ""
     for line in (match[1] or "").splitlines():
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         if key and re.match(r"[ \t]*- ", line):
-            listed = front[key]
-            front[key] = [*(listed if isinstance(listed, list) else []), _scalar(line.strip()[2:])]
+            lists.setdefault(key, []).append(_scalar(line.strip()[2:]))
         elif (found := _LINE.fullmatch(line)) is not None:
             key = found[1]
             if key in front:
@@ -164,7 +170,7 @@ def _front_matter(text: str) -> tuple[dict[str, object], str]:
             front[key] = _value(found[2].strip())
         else:
             raise Unreadable(f"its front matter has the line {line[:60]!r}: write `key: value`, one on a line")
-    return front, text[match.end() :]
+    return front | lists, text[match.end() :]
 
 
 def _value(text: str) -> object:
@@ -344,7 +350,7 @@ def _pdf(data: bytes) -> _Read:
         raise Unreadable("PDF needs pypdf: pip install 'remit[pdf]'") from None
     try:
         pages = PdfReader(io.BytesIO(data)).pages
-        texts = [pages[number].extract_text() for number in range(min(len(pages), MOST_PAGES + 1))]
+        texts: list[str] = [pages[number].extract_text() for number in range(min(len(pages), MOST_PAGES + 1))]
     except Exception as error:  # noqa: BLE001 - a parser of PDF meets every kind of damage
         raise Unreadable(f"it cannot be read as PDF: {type(error).__name__}") from None
     if len(texts) > MOST_PAGES:

@@ -10,32 +10,34 @@ from retrieval.shelf import Shelf, Version
 
 DOCUMENTS = "documents"
 MOST_FILES = 100_000
-MOST_COMPARED = (
-    2_000  # files that one search compares; of larger collections, it compares those of the chunks that it found
-)
+# Files that one search compares; of larger collections, it compares those of the passages that it found.
+MOST_COMPARED = 500
 
 
 def sources(collection: str) -> Iterator[Source]:
-    """The files of a collection, sorted. Names that begin with a dot are left out."""
-    root = folder_of(collection) / DOCUMENTS
-    for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith(".") and not name.endswith(SIDECAR):
-                path = Path(folder, name)
-                yield Source(path=path.relative_to(root).as_posix(), stamp=stamp_of(path))
+    """The files of a collection, sorted. Links, and names that begin with a dot, are left out."""
+    yield from sorted(_below(os.path.join(folder_of(collection), DOCUMENTS), ""), key=lambda source: source.path)
 
 
-def stamp_of(path: Path) -> str:
-    """Changes when the file or its sidecar is written; "" if there is no such file."""
-    stamps: list[str] = []
-    for each in (path, path.with_name(path.name + SIDECAR)):
-        try:
-            status = os.stat(each)
-        except OSError:
-            continue
-        stamps.append(f"{status.st_size}.{status.st_mtime_ns}")
-    return " ".join(stamps)
+def _below(folder: str, prefix: str) -> Iterator[Source]:
+    try:
+        with os.scandir(folder) as entries:
+            found = {
+                entry.name: entry for entry in entries if not entry.name.startswith(".") and not entry.is_symlink()
+            }
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for name, entry in found.items():
+        if entry.is_dir(follow_symlinks=False):
+            yield from _below(entry.path, f"{prefix}{name}/")
+        elif not name.endswith(SIDECAR):
+            sidecar = found.get(f"{name}{SIDECAR}")
+            stamps = [_stamp(each.stat()) for each in (entry, sidecar) if each is not None]
+            yield Source(path=f"{prefix}{name}", stamp=" ".join(stamps))
+
+
+def _stamp(status: os.stat_result) -> str:
+    return f"{status.st_size}.{status.st_mtime_ns}"
 
 
 def is_behind(shelf: Shelf, left: int) -> tuple[bool, int]:
@@ -43,40 +45,51 @@ def is_behind(shelf: Shelf, left: int) -> tuple[bool, int]:
 
     INVARIANT: a file of a document that the reader may not see changes nothing, so a new file is read to see which document it is.
     """
+    if shelf.documents > left:
+        return False, left
     known = {version.source: version for version in shelf.select("")}
     visible = {path for path, version in known.items() if shelf.permits(version.name)}
-    if len(visible) > left:
-        return False, left
     skipped = dict(shelf.connection.execute("SELECT source, stamp FROM skipped").fetchall())
     found: set[str] = set()
     for source in sources(shelf.collection):
         found.add(source.path)
         if source.path in known:
-            changed = source.path in visible and has_changed(shelf, known[source.path], source.stamp)
+            changed = source.path in visible and _has_changed(shelf, known[source.path], source.stamp)
         else:
             changed = skipped.get(source.path) != source.stamp and (shelf.whole or _is_visible(shelf, source))
         if changed:
-            return True, left - len(visible)
-    return bool(visible - found), left - len(visible)
+            return True, left - shelf.documents
+    return bool(visible - found), left - shelf.documents
 
 
-def has_changed(shelf: Shelf, version: Version, stamp: str | None = None) -> bool:
-    """True if the file of a version has other bytes now: a copy of the collection has other times only."""
-    path = folder_of(shelf.collection) / DOCUMENTS / version.source
-    if (stamp_of(path) if stamp is None else stamp) == version.stamp:
+def has_changed(shelf: Shelf, version: Version) -> bool:
+    """True if the file of a version was written since it was ingested."""
+    path = _path(shelf, version.source)
+    sidecar = path.with_name(path.name + SIDECAR)
+    stamps = [_stamp(each.stat()) for each in (path, sidecar) if each.is_file()]
+    return _has_changed(shelf, version, " ".join(stamps))
+
+
+def _has_changed(shelf: Shelf, version: Version, stamp: str) -> bool:
+    """True if the file of a version has other bytes: a copy of the collection has other times only."""
+    if stamp == version.stamp:
         return False
     try:
-        return digest_of(*contents(path)) != version.digest
+        return digest_of(*contents(_path(shelf, version.source))) != version.digest
     except OSError:
         return True
 
 
 def _is_visible(shelf: Shelf, source: Source) -> bool:
-    path = folder_of(shelf.collection) / DOCUMENTS / source.path
     try:
-        return shelf.permits(read_document(shelf.collection, source.path, *contents(path)).name)
+        document = read_document(shelf.collection, source.path, *contents(_path(shelf, source.path)))
     except (OSError, Unreadable):
         return False
+    return shelf.permits(document.name)
+
+
+def _path(shelf: Shelf, source: str) -> Path:
+    return folder_of(shelf.collection) / DOCUMENTS / source
 
 
 def contents(path: Path) -> tuple[bytes, bytes | None]:

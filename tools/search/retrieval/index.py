@@ -1,6 +1,6 @@
 """One collection: its tables, and how documents are added and removed.
 
-Each document has its text, its chunks and the counts that a reader's statistics are summed from. A posting list has the chunks
+Each document has its text, its passages and the counts that a reader's statistics are summed from. A posting list has the passages
 of one term as an array of numbers, in order, and beside it how often the term occurs in each.
 """
 
@@ -14,8 +14,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from retrieval.chunks import chunks_of
 from retrieval.documents import Document
+from retrieval.passages import passages_of
 from retrieval.terms import terms_of
 
 FORMAT = "1"
@@ -26,12 +26,13 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL);
 CREATE TABLE document (
   number INTEGER PRIMARY KEY, name TEXT NOT NULL, version TEXT NOT NULL, title TEXT NOT NULL, owner TEXT NOT NULL,
   labels TEXT NOT NULL, valid_from TEXT NOT NULL, valid_until TEXT NOT NULL, supersedes TEXT NOT NULL,
-  source TEXT NOT NULL UNIQUE, stamp TEXT NOT NULL, digest TEXT NOT NULL, text BLOB NOT NULL,
-  first INTEGER NOT NULL, chunks INTEGER NOT NULL, terms INTEGER NOT NULL, timed INTEGER NOT NULL DEFAULT 0,
+  source TEXT NOT NULL UNIQUE, stamp TEXT NOT NULL, digest TEXT NOT NULL,
+  first INTEGER NOT NULL, passages INTEGER NOT NULL, terms INTEGER NOT NULL, timed INTEGER NOT NULL DEFAULT 0,
   UNIQUE (name, version));
 CREATE INDEX document_timed ON document (name) WHERE timed;
-CREATE TABLE chunk (number INTEGER PRIMARY KEY, document INTEGER NOT NULL, section TEXT NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL);
-CREATE TABLE posting (term TEXT PRIMARY KEY, chunks BLOB NOT NULL, counts BLOB NOT NULL);
+CREATE TABLE content (document INTEGER PRIMARY KEY, text BLOB NOT NULL);
+CREATE TABLE passage (number INTEGER PRIMARY KEY, document INTEGER NOT NULL, section TEXT NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL);
+CREATE TABLE posting (term TEXT PRIMARY KEY, passages BLOB NOT NULL, counts BLOB NOT NULL);
 CREATE TABLE succession (
   name TEXT NOT NULL, version TEXT NOT NULL, successor TEXT NOT NULL, successor_version TEXT NOT NULL, source TEXT NOT NULL,
   PRIMARY KEY (name, version, successor, successor_version));
@@ -81,9 +82,17 @@ def reading(collection: str) -> Generator[sqlite3.Connection]:
     if not path.is_file():
         raise FileNotFoundError(path)
     with _translated(collection), closing(_connected(path, "ro")) as connection:
-        if _meta(connection, "format") != FORMAT:
-            raise IndexDamaged(f"the index of {collection!r} has another format: remove {path} and ingest it again")
         yield connection
+
+
+def read_meta(connection: sqlite3.Connection, collection: str) -> dict[str, bytes]:
+    """What an index says of itself. Raises IndexDamaged if it has another format."""
+    meta = dict(connection.execute("SELECT key, CAST(value AS BLOB) FROM meta").fetchall())
+    if meta.get("format") != FORMAT.encode():
+        raise IndexDamaged(
+            f"the index of {collection!r} has another format: remove {NAME} and ingest the collection again"
+        )
+    return meta
 
 
 @contextmanager
@@ -97,9 +106,7 @@ def writing(collection: str) -> Generator["Writer"]:
             for statement in SCHEMA.split(";"):
                 connection.execute(statement)
             connection.execute("INSERT INTO meta VALUES ('format', ?)", (FORMAT,))
-        if _meta(connection, "format") != FORMAT:
-            raise IndexDamaged(f"the index of {collection!r} has another format: remove {path} and ingest it again")
-        writer = Writer(connection)
+        writer = Writer(connection, read_meta(connection, collection))
         yield writer
         writer.flush()
         connection.execute("COMMIT")
@@ -118,16 +125,12 @@ def _translated(collection: str) -> Generator[None]:
 
 
 def _connected(path: Path, mode: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=2.0)
-
-
-def _meta(connection: sqlite3.Connection, key: str) -> str:
-    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-    return "" if row is None else str(row[0])
+    # The name of a collection has no character that means something in a URI.
+    return sqlite3.connect(f"file:{path}?mode={mode}", uri=True, isolation_level=None, timeout=2.0)
 
 
 def numbers(data: bytes) -> "array[int]":
-    """A stored array of chunk numbers."""
+    """A stored array of passage numbers."""
     found = array("I")
     found.frombytes(data)
     return found
@@ -136,13 +139,12 @@ def numbers(data: bytes) -> "array[int]":
 class Writer:
     """Changes one index. What documents add to posting lists is gathered, and written by `flush`."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, meta: dict[str, bytes]) -> None:
         self.connection = connection
         self._gathered: dict[str, tuple[array[int], bytearray]] = {}
-        self._next = int(_meta(connection, "next") or 0)
-        lengths = connection.execute("SELECT value FROM meta WHERE key = 'lengths'").fetchone()
+        self._next = int(meta.get("next", 0))
         self._lengths = array("H")
-        self._lengths.frombytes(lengths[0] if lengths else b"")
+        self._lengths.frombytes(meta.get("lengths", b""))
 
     @property
     def gathered(self) -> int:
@@ -166,28 +168,29 @@ class Writer:
         number = self.connection.execute("SELECT coalesce(max(number), 0) + 1 FROM document").fetchone()[0]
         heading = terms_of(document.title)
         rows: list[tuple[int, int, str, int, int]] = []
-        for chunk in chunks_of(document.text, document.sections):
-            terms = [*heading, *terms_of(chunk.section), *terms_of(chunk.text)]
-            rows.append((self._next, number, chunk.section, chunk.start, chunk.stop))
+        for passage in passages_of(document.text, document.sections):
+            terms = [*heading, *terms_of(passage.section), *terms_of(passage.text)]
+            rows.append((self._next, number, passage.section, passage.start, passage.stop))
             self._post(terms)
             total += len(terms)
-        self.connection.executemany("INSERT INTO chunk VALUES (?, ?, ?, ?, ?)", rows)
+        self.connection.executemany("INSERT INTO passage VALUES (?, ?, ?, ?, ?)", rows)
         self.connection.execute(
-            "INSERT INTO document VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+            "INSERT INTO document VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
             (
                 number, document.name, document.version, document.title, document.owner, json.dumps(document.labels),
                 document.valid_from, document.valid_until, json.dumps(document.supersedes), source.path, source.stamp,
-                digest, text, first, len(rows), total,
+                digest, first, len(rows), total,
             ),
         )  # fmt: skip
+        self.connection.execute("INSERT INTO content VALUES (?, ?)", (number, text))
         for name, version in document.supersedes:
             self.supersede(name, version, document.name, document.version, source.path)
 
     def _post(self, terms: Sequence[str]) -> None:
-        chunk = self._next
+        passage = self._next
         for term, count in Counter(terms).items():
-            chunks, counts = self._gathered.setdefault(term, (array("I"), bytearray()))
-            chunks.append(chunk)
+            passages, counts = self._gathered.setdefault(term, (array("I"), bytearray()))
+            passages.append(passage)
             counts.append(min(count, 255))
         self._lengths.append(min(len(terms), 65_535))
         self._next += 1
@@ -208,7 +211,8 @@ class Writer:
         """Remove what came from a file; False if there was nothing."""
         self.connection.execute("DELETE FROM skipped WHERE source = ?", (source,))
         row = self.connection.execute(
-            "SELECT number, first, chunks, text, title FROM document WHERE source = ?", (source,)
+            "SELECT number, first, passages, text, title FROM document JOIN content ON document = number WHERE source = ?",
+            (source,),
         ).fetchone()
         if row is None:
             return False
@@ -216,29 +220,30 @@ class Writer:
         number, first, count, text, title = row
         terms = set(terms_of(title))
         for section, start, stop in self.connection.execute(
-            "SELECT section, start, stop FROM chunk WHERE document = ?", (number,)
+            "SELECT section, start, stop FROM passage WHERE document = ?", (number,)
         ):
             terms.update(terms_of(section), terms_of(bytes(text[start:stop]).decode()))
         self._unpost(terms, first, first + count)
-        self.connection.execute("DELETE FROM chunk WHERE document = ?", (number,))
+        self.connection.execute("DELETE FROM passage WHERE document = ?", (number,))
+        self.connection.execute("DELETE FROM content WHERE document = ?", (number,))
         self.connection.execute("DELETE FROM document WHERE number = ?", (number,))
         self.connection.execute("DELETE FROM succession WHERE source = ?", (source,))
         return True
 
     def _unpost(self, terms: Iterable[str], first: int, stop: int) -> None:
         for term in terms:
-            row = self.connection.execute("SELECT chunks, counts FROM posting WHERE term = ?", (term,)).fetchone()
+            row = self.connection.execute("SELECT passages, counts FROM posting WHERE term = ?", (term,)).fetchone()
             if row is None:
                 continue
             kept = [
-                (chunk, count)
-                for chunk, count in zip(numbers(row[0]), row[1], strict=True)
-                if not first <= chunk < stop
+                (passage, count)
+                for passage, count in zip(numbers(row[0]), row[1], strict=True)
+                if not first <= passage < stop
             ]
-            chunks, counts = array("I", [chunk for chunk, _ in kept]), bytes(count for _, count in kept)
+            passages, counts = array("I", [passage for passage, _ in kept]), bytes(count for _, count in kept)
             if kept:
                 self.connection.execute(
-                    "UPDATE posting SET chunks = ?, counts = ? WHERE term = ?", (chunks.tobytes(), counts, term)
+                    "UPDATE posting SET passages = ?, counts = ? WHERE term = ?", (passages.tobytes(), counts, term)
                 )
             else:
                 self.connection.execute("DELETE FROM posting WHERE term = ?", (term,))
@@ -249,11 +254,11 @@ class Writer:
 
     def flush(self) -> None:
         """Write what was gathered, and which documents need a look at the date of each search."""
-        for term, (chunks, counts) in self._gathered.items():
+        for term, (passages, counts) in self._gathered.items():
             self.connection.execute(
                 "INSERT INTO posting VALUES (?1, ?2, ?3) ON CONFLICT (term) DO UPDATE SET "
-                "chunks = CAST(posting.chunks || ?2 AS BLOB), counts = CAST(posting.counts || ?3 AS BLOB)",
-                (term, chunks.tobytes(), bytes(counts)),
+                "passages = CAST(posting.passages || ?2 AS BLOB), counts = CAST(posting.counts || ?3 AS BLOB)",
+                (term, passages.tobytes(), bytes(counts)),
             )
         self._gathered.clear()
         self.connection.executemany(
@@ -272,10 +277,17 @@ class Writer:
             "UPDATE document SET timed = valid_from != '' OR valid_until != ''"
             " OR name IN (SELECT name FROM document GROUP BY name HAVING count(*) > 1) OR name IN (SELECT name FROM succession)"
         )
-        totals = self.connection.execute(
-            "SELECT coalesce(sum(chunks), 0), coalesce(sum(terms), 0) FROM document"
-        ).fetchone()
-        self.connection.executemany(
-            "INSERT OR REPLACE INTO meta VALUES (?, ?)",
-            [("chunks", str(totals[0])), ("terms", str(totals[1])), ("ingested_at", at)],
+        self.connection.execute(
+            "INSERT OR REPLACE INTO meta SELECT 'passages', coalesce(sum(passages), 0) FROM document"
+            " UNION ALL SELECT 'terms', coalesce(sum(terms), 0) FROM document"
+            " UNION ALL SELECT 'timed', coalesce(sum(timed), 0) FROM document"
+            " UNION ALL SELECT 'documents', count(*) FROM document UNION ALL SELECT 'ingested_at', ?",
+            (at,),
         )
+
+    def totals(self) -> tuple[int, int]:
+        """How many versions of documents, and how many passages, the index has."""
+        documents, passages = self.connection.execute(
+            "SELECT count(*), coalesce(sum(passages), 0) FROM document"
+        ).fetchone()
+        return documents, passages

@@ -6,19 +6,17 @@ import sqlite3
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
-from retrieval.index import numbers
+from retrieval.documents import Label
+from retrieval.index import numbers, read_meta
 from retrieval.permissions import Permissions
 
-_COLUMNS = (
-    "number, name, version, title, labels, valid_from, valid_until, source, stamp, digest, first, chunks, terms, owner"
-)
+_COLUMNS = "number, name, version, title, labels, valid_from, valid_until, source, stamp, digest, first, passages, terms, owner"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Version:
+class Version(NamedTuple):
     """One version of a document, as the index has it."""
 
     number: int
@@ -32,13 +30,13 @@ class Version:
     stamp: str
     digest: str
     first: int
-    chunks: int
+    passages: int
     terms: int
     owner: str
 
     @property
-    def label_list(self) -> list[str]:
-        return [str(label) for label in json.loads(self.labels)]
+    def label_list(self) -> list[Label]:
+        return list(json.loads(self.labels))
 
     @property
     def order(self) -> tuple[str, list[tuple[int, str]]]:
@@ -48,7 +46,7 @@ class Version:
 
     def dated(self, today: str) -> bool:
         """True if the date lies within its dates."""
-        return self.valid_from <= today and (not self.valid_until or today < self.valid_until)
+        return self.valid_from <= today and (not self.valid_until or today <= self.valid_until)
 
 
 class Shelf:
@@ -62,18 +60,22 @@ class Shelf:
         self._permits: Callable[[str], bool] = (
             (lambda _: True) if self._whole == "all" else permissions.within(collection)
         )
-        meta = dict(connection.execute("SELECT key, value FROM meta").fetchall())
+        meta = read_meta(connection, collection)
         self.lengths = array("H")
         self.lengths.frombytes(meta.get("lengths", b""))
-        self.refuses_behind = meta.get("when_behind") == "refuse"
-        self.ingested_at = str(meta.get("ingested_at", ""))
-        out = list(self._left_out())
+        self.refuses_behind = meta.get("when_behind") == b"refuse"
+        self.ingested_at = meta.get("ingested_at", b"").decode()
+        out = list(self._left_out()) if self._whole != "all" or int(meta.get("timed", 1)) else []
         self._mask: bytearray | None = None
         if out:
             self._mask = bytearray(b"\x01") * len(self.lengths)
             for version in out:
-                self._mask[version.first : version.first + version.chunks] = bytes(version.chunks)
-        self.chunks = int(meta.get("chunks", 0)) - sum(version.chunks for version in out)
+                self._mask[version.first : version.first + version.passages] = bytes(version.passages)
+        denied = (
+            {version.name for version in out if not self._permits(version.name)} if self._whole != "all" else set[str]()
+        )
+        self.documents = int(meta.get("documents", 0)) - sum(version.name in denied for version in out)
+        self.passages = int(meta.get("passages", 0)) - sum(version.passages for version in out)
         self.terms = int(meta.get("terms", 0)) - sum(version.terms for version in out)
 
     @property
@@ -105,8 +107,7 @@ class Shelf:
     def select(self, where: str, *values: str | int) -> list[Version]:
         """Versions of documents, whether permitted or not."""
         rows = self.connection.execute(f"SELECT {_COLUMNS} FROM document {where}", values)
-        names = _COLUMNS.split(", ")
-        return [Version(**dict(zip(names, row, strict=True))) for row in rows]
+        return [Version(*row) for row in rows]
 
     def versions(self, name: str) -> list[Version]:
         """The versions of one document, the oldest first; none if the reader may not see it."""
@@ -142,35 +143,35 @@ class Shelf:
         return found
 
     def postings(self, terms: list[str]) -> dict[str, tuple["array[int]", bytes]]:
-        """For each term the visible chunks that have it, in order, and how often."""
+        """For each term the visible passages that have it, in order, and how often."""
         marks = ", ".join("?" * len(terms))
-        rows = self.connection.execute(f"SELECT term, chunks, counts FROM posting WHERE term IN ({marks})", terms)
-        return {term: self._visible(numbers(chunks), bytes(counts)) for term, chunks, counts in rows}
+        rows = self.connection.execute(f"SELECT term, passages, counts FROM posting WHERE term IN ({marks})", terms)
+        return {term: self._visible(numbers(passages), bytes(counts)) for term, passages, counts in rows}
 
-    def _visible(self, chunks: "array[int]", counts: bytes) -> tuple["array[int]", bytes]:
+    def _visible(self, passages: "array[int]", counts: bytes) -> tuple["array[int]", bytes]:
         if self._mask is None:
-            return chunks, counts
+            return passages, counts
         mask = self._mask
-        kept = [(chunk, count) for chunk, count in zip(chunks, counts, strict=True) if mask[chunk]]
-        return array("I", [chunk for chunk, _ in kept]), bytes(count for _, count in kept)
+        kept = [(passage, count) for passage, count in zip(passages, counts, strict=True) if mask[passage]]
+        return array("I", [passage for passage, _ in kept]), bytes(count for _, count in kept)
 
-    def place(self, chunk: int) -> tuple[Version, str, int, int]:
-        """The version, the section, and the bytes of a chunk."""
+    def place(self, passage: int) -> tuple[Version, str, int, int]:
+        """The version, the section, and the bytes of a passage."""
         row = self.connection.execute(
-            "SELECT document, section, start, stop FROM chunk WHERE number = ?", (chunk,)
+            "SELECT document, section, start, stop FROM passage WHERE number = ?", (passage,)
         ).fetchone()
         return self.select("WHERE number = ?", row[0])[0], row[1], row[2], row[3]
 
     def pieces(self, version: Version) -> list[tuple[str, int, int]]:
-        """Section and bytes of each chunk of a version, in order."""
+        """Section and bytes of each passage of a version, in order."""
         rows = self.connection.execute(
-            "SELECT section, start, stop FROM chunk WHERE document = ? ORDER BY number", (version.number,)
+            "SELECT section, start, stop FROM passage WHERE document = ? ORDER BY number", (version.number,)
         )
         return rows.fetchall()
 
     def text(self, version: Version, start: int, stop: int) -> bytes:
         """Bytes of the text of a version."""
         row = self.connection.execute(
-            "SELECT substr(text, ?, ?) FROM document WHERE number = ?", (start + 1, stop - start, version.number)
+            "SELECT substr(text, ?, ?) FROM content WHERE document = ?", (start + 1, stop - start, version.number)
         ).fetchone()
         return bytes(row[0])

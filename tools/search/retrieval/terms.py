@@ -9,70 +9,14 @@ _WORD = re.compile(r"[^\W_]+")
 # Languages that are written without spaces: their characters are paired, because a whole sentence would be one word.
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\u0e00-\u0e7f]+")
 STOP_WORDS = frozenset(
-    [
-        "a",
-        "about",
-        "an",
-        "and",
-        "any",
-        "are",
-        "as",
-        "at",
-        "be",
-        "by",
-        "can",
-        "do",
-        "does",
-        "for",
-        "from",
-        "had",
-        "has",
-        "have",
-        "how",
-        "i",
-        "if",
-        "in",
-        "into",
-        "is",
-        "it",
-        "its",
-        "me",
-        "my",
-        "of",
-        "on",
-        "or",
-        "our",
-        "should",
-        "so",
-        "than",
-        "that",
-        "the",
-        "their",
-        "them",
-        "then",
-        "there",
-        "these",
-        "they",
-        "this",
-        "to",
-        "us",
-        "was",
-        "we",
-        "were",
-        "what",
-        "when",
-        "where",
-        "which",
-        "who",
-        "whom",
-        "why",
-        "will",
-        "with",
-        "would",
-        "you",
-        "your",
-    ]
-)
+    (  # noqa: SIM905 - one word after the other is easier to read
+        "a about after again all also an and another any are as at be been before between both but by can could did do "
+        "does down during each few for from had has have he her here him his how i if in into is it its just many me "
+        "more most much my no nor not of off on once only or other our out over own same she should since so some such "
+        "than that the their them then there these they this those through to too under until up us very was we were "
+        "what when where which while who whom why will with without would you your"
+    ).split()
+)  # fmt: skip
 
 
 def terms_of(text: str) -> list[str]:

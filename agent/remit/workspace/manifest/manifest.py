@@ -53,8 +53,8 @@ class Action(FrozenModel):
     happened, "" without one. `adds_labels` are the labels that a result, or the error that the tool reports, puts on the run;
     `labels_in_result` has the places in a result where it has further ones, each with those that it may have there, and
     `removes_labels` are those that a result removes. `adds_to_directory` are the places in a result that name resources for the
-    directory, `passages` is the place that has passages of documents, "" for none. `request_words` are the words by which people
-    ask for the action. `errors` maps each declared error to the
+    directory. `passages` is the place in a result that has passages of documents, "" without any. `request_words` are the words
+    by which people ask for the action. `errors` maps each declared error to the
     exception class that means it, "" for a class of its own. `methods` are the HTTP methods for the URLs that it touches, and
     `idempotency_header` is the header with the key of a keyed call. `run` is the argv of a command tool, empty for others.
     With `cache`, a call is answered from the record of its run if an earlier one read the same. `target` is what its calls should

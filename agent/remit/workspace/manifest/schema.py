@@ -22,6 +22,23 @@ from remit.core.parsing import (
     toml_line,
 )
 from remit.sandbox.egress import SHAPE as SHAPE_OF_HOSTS
+from remit.workspace.manifest.fields import (
+    Entry,
+    ErrorClass,
+    LabelPath,
+    ListLine,
+    Memory,
+    Name,
+    Owner,
+    PassagePath,
+    Pattern,
+    Program,
+    Sent,
+    StoreLine,
+    TouchLine,
+    Version,
+    Word,
+)
 from remit.workspace.manifest.network_schema import (
     Header,
     HostLine,
@@ -39,35 +56,14 @@ from remit.workspace.manifest.touches import (
     Template,
     parse_touch,
 )
-from remit.workspace.manifest.values import (
-    Entry,
-    ErrorClass,
-    LabelPath,
-    ListLine,
-    Memory,
-    Name,
-    Owner,
-    PassagePath,
-    Pattern,
-    Program,
-    Sent,
-    StoreLine,
-    TouchLine,
-    Version,
-    Word,
-)
 
 _T = TypeVar("_T", bound=TomlTable)
 Source: TypeAlias = Literal["python", "command", "mcp", "host"]
 Trust: TypeAlias = Literal["pinned", "none"]
 
-HIDDEN: Final = (
-    "idempotency_key",
-    "resources",
-    "permitted",
-)  # parameters that the broker fills in and the model never sees
+# parameters that the broker fills in and the model never sees
+HIDDEN: Final = ("idempotency_key", "resources", "permitted")
 RETRIED_CODES: Final = ("timeout", "resource_exhausted", "tool_crashed")
-
 _OWN_FILE = re.compile(r"\./[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _ARGUMENT = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 

@@ -40,8 +40,6 @@ PACKAGES: Final = (
         "openssh-client",
     ),
     *(
-        "postgresql-doc-15",
-        "libopenmpi-dev",
         "netpbm",
         "gmt",
         "samba-common-bin",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from remit.core import Json
 
 _WIDTH: Final = 110
+_CHANGES: Final = ("added", "changed", "removed")
 _AGENT: Final = click.option(
     "--agent", help="The agent that calls the tool. Default: the only one that has the action."
 )
@@ -35,13 +36,13 @@ def search_command() -> None:
     """
 
 
-@search_command.command("find", short_help="find chunks that answer a question")
+@search_command.command("find", short_help="find passages that answer a question")
 @click.argument("query")
-@click.option("--most", type=click.IntRange(1, 10), default=5, help="How many chunks. Default: 5.")
+@click.option("--most", type=click.IntRange(1, 10), default=5, help="How many passages. Default: 5.")
 @_AGENT
 @_JSON
 def find_command(query: str, most: int, agent: str | None, as_json: bool) -> None:
-    """Find chunks that answer QUERY, in the collections and documents that the rules permit.
+    """Find passages that answer QUERY, in the collections and documents that the rules permit.
 
     \b
     Examples:
@@ -86,9 +87,21 @@ def ingest_command(collection: str, agent: str | None, as_json: bool) -> None:
       remit search ingest handbook
       remit search ingest handbook --agent librarian --json
     """
+    value = _ingested(collection, agent, as_json)
+    if as_json:
+        echo(json_text(value))
+        return
+    changes = ", ".join(f"{value[what]} {what}" for what in _CHANGES)
+    echo(f"{collection}: {value['documents']} documents in {value['passages']} passages; {changes}")
+    for skipped in value["skipped"]:
+        echo(f"  skipped {skipped['file']}: {skipped['why']}")
+
+
+def _ingested(collection: str, agent: str | None, as_json: bool) -> dict[str, Any]:
+    """Repeat the call until no file remains; the last value, with the changes of all calls."""
     from remit import Remit
 
-    total = dict.fromkeys(("added", "changed", "removed"), 0)
+    total = dict.fromkeys(_CHANGES, 0)
     with Remit.open() as client:
         name = _agent(client, "ingest", agent)
         while True:
@@ -98,18 +111,9 @@ def ingest_command(collection: str, agent: str | None, as_json: bool) -> None:
             value = result.value
             total = {key: count + value[key] for key, count in total.items()}
             if not value["remaining"]:
-                break
-            echo(
-                style(f"{collection}: {value['documents']} documents, {value['remaining']} files to read …", dim=True),
-                err=True,
-            )
-    if as_json:
-        echo(json_text({**value, **total}))
-        return
-    changes = ", ".join(f"{count} {what}" for what, count in total.items())
-    echo(f"{collection}: {value['documents']} documents in {value['chunks']} chunks; {changes}")
-    for skipped in value["skipped"]:
-        echo(f"  skipped {skipped['file']}: {skipped['why']}")
+                return {**value, **total}
+            left = f"{collection}: {value['documents']} documents, {value['remaining']} files to read …"
+            echo(style(left, dim=True), err=True)
 
 
 @search_command.command("supersede", short_help="state that a version is replaced")
@@ -145,7 +149,7 @@ def status_command(agent: str | None, as_json: bool) -> None:
     """
     for each in _called("status", {}, agent, as_json)["collections"]:
         at = f", ingested {each['ingested_at']}" if each["ingested_at"] else ""
-        echo(f"{each['collection']}: {each['documents']} documents in force, {each['chunks']} chunks{at}")
+        echo(f"{each['collection']}: {each['documents']} documents in force, {each['passages']} passages{at}")
         if each["behind"]:
             _show_behind([each["collection"]])
         for skipped in each["skipped"]:

@@ -1,4 +1,4 @@
-"""The types of the values of a `tool.toml`, with their messages."""
+"""The types of the values in a `tool.toml`, with their messages."""
 
 from __future__ import annotations
 

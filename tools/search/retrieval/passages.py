@@ -1,4 +1,4 @@
-"""Sections become chunks: parts of at most 200 words of one section, with their bytes in the text of the document."""
+"""Sections become passages: parts of at most 200 words of one section, with their bytes in the text of the document."""
 
 import re
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ class Section:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chunk:
+class Passage:
     """A part of one section: `start` and `stop` are bytes of the text in UTF-8."""
 
     section: str
@@ -29,8 +29,8 @@ class Chunk:
     stop: int
 
 
-def chunks_of(text: str, sections: list[Section]) -> Iterator[Chunk]:
-    """The chunks of a document, in order; none crosses a heading."""
+def passages_of(text: str, sections: list[Section]) -> Iterator[Passage]:
+    """The passages of a document, in order; none crosses a heading."""
     at, before = 0, 0  # characters and the bytes before them
     for section in sections:
         name = " > ".join(section.path)
@@ -38,7 +38,7 @@ def chunks_of(text: str, sections: list[Section]) -> Iterator[Chunk]:
             before += len(text[at:start].encode())
             piece = text[start:stop]
             size = len(piece.encode())
-            yield Chunk(section=name, text=piece, start=before, stop=before + size)
+            yield Passage(section=name, text=piece, start=before, stop=before + size)
             at, before = stop, before + size
 
 
