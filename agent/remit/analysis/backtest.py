@@ -146,7 +146,7 @@ def recorded_decisions(records: Sequence[Recorded], rule_set: RuleSet) -> tuple[
                         verdict=event.decision.verdict,
                         redacted=event.proposed.redacted,
                         succeeded=answers.get((event.step, event.index), False),
-                        narrowed=event.narrowing is not None,
+                        narrowed=event.call.narrowing is not None,
                     )
                 )
         facts = apply_event(facts, recorded)
