@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Final, cast
 
 from remit.core import AnswerCode, AnswerProblem, Json, Passage, Retrieved, Source
-from remit.guardrails.grounding.numbers import QUALIFIERS, UNITS, Number, numbers_of
+from remit.guardrails.grounding.numbers import QUALIFIERS, UNITS, Number, Value, numbers_of
 from remit.guardrails.grounding.quotes import SHORTEST_QUOTE, place_of, single_spaced
 from remit.guardrails.naming_words import CONNECTING
 
@@ -73,7 +73,7 @@ class Grounding:
     def __init__(self, claims: Json, retrieved: Retrieved) -> None:
         self._retrieved = retrieved
         self._numbers: dict[Passage, tuple[str, list[Number]]] = {}
-        self._latest = {passage.source.citation.document: passage for passage in retrieved.passages}
+        self._latest = _latest(retrieved.passages)
         self.problems: list[AnswerProblem] = []
         self._found: list[_Grounded] = []
         self._check(claims)
@@ -164,9 +164,9 @@ class Grounding:
         if f"sha256:{hashlib.sha256(data).hexdigest()}" != citation.digest or len(data) != end - begin:
             what = "the text of the result is not the one that its digest names: a part of it was removed or changed"
             self._add("source_changed", f"{where}: {what}; cite another passage")
-        latest = self._latest[citation.document].source
-        if latest.citation.version != citation.version:
-            what = f"version {citation.version} was followed by version {latest.citation.version} in call {latest.call}"
+        call, versions = self._latest[citation.document]
+        if citation.version not in versions:
+            what = f"version {citation.version} was followed by version {', '.join(versions)} in call {call}"
             self._add("source_changed", f"{where}: {what}: cite that one")
         elif again := self._changed_since(passage):
             self._add(
@@ -233,6 +233,17 @@ class Grounding:
                     )
 
 
+def _latest(passages: Sequence[Passage]) -> dict[str, tuple[str, list[str]]]:
+    """By document, the last call that returned it, and the versions that this call returned."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    for passage in passages:
+        call, cited = passage.source.call, passage.source.citation
+        before = found.get(cited.document, ("", []))
+        versions = before[1] if before[0] == call else []
+        found[cited.document] = call, [*versions, *([] if cited.version in versions else [cited.version])]
+    return found
+
+
 def _member(passage: Passage, member: str) -> Json:
     """A member of the passage's citation, as an answer has it."""
     value = getattr(passage.source.citation, member)
@@ -274,8 +285,13 @@ def _disagreement(one: _Grounded, two: _Grounded) -> str | None:
     words, others = one.topic_words, two.topic_words
     if not one.headings & two.headings and 2 * len(words & others) < max(1, min(len(words), len(others))):
         return None
-    for unit in sorted({number.unit for number in one.numbers} & {number.unit for number in two.numbers}):
-        mine, its = ({number.value for number in side.numbers if number.unit == unit} for side in (one, two))
-        if not mine & its:
+    by_unit: list[dict[str, set[Value]]] = [{}, {}]
+    for side, values in zip((one, two), by_unit, strict=True):
+        for number in side.numbers:
+            if not number.weak:
+                values.setdefault(number.unit, set()).add(number.value)
+    mine, its = by_unit
+    for unit in sorted(mine.keys() & its.keys()):
+        if not mine[unit] & its[unit]:
             return f" ({unit})" if unit else ""
     return None
