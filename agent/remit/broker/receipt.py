@@ -176,9 +176,9 @@ def _path(workspace: Workspace, name: str) -> Sequence[str]:
 
 def _passage(call: str, item: int, value: Json) -> Passage | None:
     """The passage that one item of a result is; None if it has not the form of one."""
-    members = cast("dict[str, Json]", value) if isinstance(value, dict) else {}
+    members: dict[str, Json] = cast("dict[str, Json]", value) if isinstance(value, dict) else {}
     text, title, in_force = members.get("text"), members.get("title", ""), members.get("in_force")
-    dates = cast("dict[str, Json]", in_force) if isinstance(in_force, dict) else {}
+    dates: dict[str, Json] = cast("dict[str, Json]", in_force) if isinstance(in_force, dict) else {}
     since, until = dates.get("from"), dates.get("until")
     if not isinstance(text, str) or not isinstance(title, str) or not isinstance(in_force, dict):
         return None

@@ -28,6 +28,7 @@ from remit.core import (
     ModelError,
     ModelTurn,
     Refusal,
+    Source,
     ToolSpec,
     in_thread,
     settings_of,
@@ -134,8 +135,11 @@ class AgentGraph:
             return
         if self.record.get(f"answer.rejected/{step}/-/-") is not None:
             return
-        requirements, sources = self.broker.agent.answer, ()
-        problems = () if no_answer is None else (AnswerProblem(code="no_answer", message=no_answer),)
+        requirements = self.broker.agent.answer
+        sources: tuple[Source, ...] = ()
+        problems: tuple[AnswerProblem, ...] = (
+            () if no_answer is None else (AnswerProblem(code="no_answer", message=no_answer),)
+        )
         if requirements is not None and not problems:
             events, workspace = self.record.every(), self.broker.workspace
             now = self.broker.ports.clock(step, -1)

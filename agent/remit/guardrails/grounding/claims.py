@@ -84,12 +84,12 @@ class Grounding:
         return tuple(found.passage.source for found in self._found)
 
     def _check(self, claims: Json) -> None:
-        if not isinstance(claims, list) or len(claims) > MOST_CLAIMS:
+        if not isinstance(claims, list) or len(cast("Sequence[Json]", claims)) > MOST_CLAIMS:
             self._add("invalid_claims", f'"claims" is not a list of at most {MOST_CLAIMS} claims')
             return
         if not claims and not self._retrieved.searched:
             self._add("nothing_searched", '"claims" is empty, and the run has not searched: search first')
-        for number, value in enumerate(claims, start=1):
+        for number, value in enumerate(cast("Sequence[Json]", claims), start=1):
             if (claim := self._read(number, value)) is None or (passage := self._cited(claim)) is None:
                 continue
             self._check_source(claim, passage)
@@ -103,13 +103,14 @@ class Grounding:
 
     def _read(self, number: int, value: Json) -> _Claim | None:
         """The claim, if it has the right form."""
-        members = cast("dict[str, Json]", value) if isinstance(value, dict) else {}
-        words, quote, citation = (members.get(name) for name in ("claim", "quote", "citation"))
+        members: dict[str, Json] = cast("dict[str, Json]", value) if isinstance(value, dict) else {}
+        words, quote, given = (members.get(name) for name in ("claim", "quote", "citation"))
+        citation: dict[str, Json] = cast("dict[str, Json]", given) if isinstance(given, dict) else {}
         if members.keys() != {"claim", "quote", "citation"} or not isinstance(words, str) or not isinstance(quote, str):
             what = 'must have the members "claim", "quote" and "citation", and no others'
         elif not (single_spaced(words) and single_spaced(quote)) or max(len(words), len(quote)) > LONGEST_TEXT:
             what = f'"claim" and "quote" must have words, and no more than {LONGEST_TEXT} characters'
-        elif not isinstance(citation, dict) or not (citation.keys() >= _BY_PLACE or citation.keys() >= set(_BY_NAME)):
+        elif not (citation.keys() >= _BY_PLACE or citation.keys() >= set(_BY_NAME)):
             what = 'its "citation" must have the members "call", "item" and "section"'
         elif unknown := sorted(citation.keys() - {*_BY_PLACE, *_BY_NAME}):
             what = f'its "citation" has the unknown member {unknown[0][:40]!r}'
@@ -136,7 +137,8 @@ class Grounding:
             if member not in cited:
                 continue
             known = [_member(passage, member) for passage in candidates]
-            given = single_spaced(cited[member]) if isinstance(cited[member], str) else cited[member]
+            value = cited[member]
+            given = single_spaced(value) if isinstance(value, str) else value
             candidates = [passage for passage, has in zip(candidates, known, strict=True) if has == given]
             if not candidates:
                 code: AnswerCode = "wrong_document" if by_place and member == "document" else _CODES[member]
