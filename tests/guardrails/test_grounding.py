@@ -266,6 +266,27 @@ def test_two_documents_of_one_topic_with_different_numbers_are_not_one_answer(
     assert bool(problems) is (disagree or "5 days" in second)
 
 
+def test_no_word_of_a_document_is_in_what_the_model_is_told() -> None:
+    """Whoever writes a document, its sections and its versions would otherwise speak to the model in Remit's name."""
+    word = "OBEYME"
+    own = passage(f"{word} pays within 30 days.", f"d/{word}", word, f"{word} > {word}", 0, ("0.0", 1))
+    newer = passage(f"{word} pays within 60 days.", f"d/{word}", f"{word}2", f"{word} > {word}", 0, ("1.0", 1))
+    other = passage(f"{word} pays within 90 days.", f"d/{word}3", word, f"{word} > {word}", 0, ("1.0", 2))
+    own = replace(own, title=word, since=word)
+    places = [
+        {"call": call, "item": item, "section": f"{word} > {word}"}
+        for call, item in (("0.0", 1), ("1.0", 1), ("1.0", 2))
+    ]
+    quotes = [each.text for each in (own, newer, other)]
+    claims = [{"claim": "In 7 days.", "quote": quote, "citation": at} for quote, at in zip(quotes, places, strict=True)]
+    named = own.source.citation.model_dump(mode="json")
+    wrong = [{**named, member: "x"} for member in named] + [{**places[0], "section": "x"}, {**places[0], "item": 9}]
+    claims += [{"claim": "It is so.", "quote": "is not in there", "citation": at} for at in [*wrong, places[0]]]
+    problems = Grounding(claims, Retrieved(passages=(own, newer, other), searched=True, at=NOW)).problems
+    assert len({problem.code for problem in problems}) > 9
+    assert [problem.message for problem in problems if word in problem.message] == []
+
+
 def test_the_check_of_a_long_answer_takes_linear_time() -> None:
     """50 claims with the longest quotes, from texts that repeat themselves."""
     text = "1 000 days and " * 4000

@@ -68,7 +68,11 @@ class _Grounded:
 
 
 class Grounding:
-    """The check of one list of claims."""
+    """The check of one list of claims.
+
+    INVARIANT: no message contains words of a passage or of its citation. The model reads messages as Remit's own words, and whoever
+    wrote a document could speak to it with them.
+    """
 
     def __init__(self, claims: Json, retrieved: Retrieved) -> None:
         self._retrieved = retrieved
@@ -142,11 +146,8 @@ class Grounding:
             candidates = [passage for passage, has in zip(candidates, known, strict=True) if has == given]
             if not candidates:
                 code: AnswerCode = "wrong_document" if by_place and member == "document" else _CODES[member]
-                values = ", ".join(dict.fromkeys(str(value) for value in known[:_SHOWN])) or "none yet"
-                where = (
-                    f"item {cited.get('item')} of call {cited.get('call')}" if by_place else "what the run retrieved"
-                )
-                self._add(code, f'claim {claim.number}: its "{member}" is not that of {where}, which has: {values}')
+                where = f"item {cited.get('item')} of that call" if by_place else "any passage that the run retrieved"
+                self._add(code, f'claim {claim.number}: its "{member}" is not that of {where}: copy it from the result')
                 return None
         return candidates[-1]
 
@@ -160,24 +161,20 @@ class Grounding:
 
     def _check_source(self, claim: _Claim, passage: Passage) -> None:
         """Whether the passage is still what the document says."""
-        citation, where = passage.source.citation, f"claim {claim.number}: {passage.source.citation.document!r}"
-        data = passage.text.encode()
+        source, citation, where = passage.source, passage.source.citation, f"claim {claim.number}: "
+        where += f"item {source.item} of call {source.call}"
+        data = passage.text.encode(errors="surrogatepass")
         begin, end = citation.span
         if f"sha256:{hashlib.sha256(data).hexdigest()}" != citation.digest or len(data) != end - begin:
-            what = "the text of the result is not the one that its digest names: a part of it was removed or changed"
-            self._add("source_changed", f"{where}: {what}; cite another passage")
+            what = "has not the text that its digest names, because a part of it was removed or changed"
+            self._add("source_changed", f"{where} {what}: cite another one")
         call, versions = self._latest[citation.document]
         if citation.version not in versions:
-            what = f"version {citation.version} was followed by version {', '.join(versions)} in call {call}"
-            self._add("source_changed", f"{where}: {what}: cite that one")
+            self._add("source_changed", f"{where} was followed by another version in call {call}: cite that one")
         elif again := self._changed_since(passage):
-            self._add(
-                "source_changed", f"{where}: call {again.call} returned this part with other words: cite that one"
-            )
+            self._add("source_changed", f"{where} was returned by call {again.call} with other words: cite that one")
         if why := _not_in_force(passage, self._retrieved.at):
-            self._add(
-                "not_in_force", f"{where} version {citation.version} {why}: cite what is in force, or leave it out"
-            )
+            self._add("not_in_force", f"{where} {why}: cite what is in force, or leave it out")
 
     def _changed_since(self, passage: Passage) -> Source | None:
         """The last result with the same part of the same version, if its words differ."""
@@ -196,7 +193,7 @@ class Grounding:
             text = single_spaced(passage.text)
             self._numbers[passage] = text, numbers_of(text)
         text, numbers = self._numbers[passage]
-        short = len(claim.quote.encode()) < SHORTEST_QUOTE and claim.quote != text
+        short = len(claim.quote.encode(errors="replace")) < SHORTEST_QUOTE and claim.quote != text
         if short or (place := place_of(claim.quote, text, numbers)) is None:
             source = passage.source
             why = f"has less than {SHORTEST_QUOTE} bytes" if short else "is not there, word for word"
@@ -209,9 +206,10 @@ class Grounding:
         """Whether each number of the claim is in its quote."""
         for number in numbers_of(claim.words):
             if not number.weak and not any(number.states(other) for other in quoted):
-                text = claim.words[number.start : number.end]
+                text = claim.words[number.start : number.end][:40]
                 what = f"{text!r} is not in its quote: take numbers with their units from the quote, or quote the place"
                 self._add("number_not_in_quote", f"claim {claim.number}: {what}")
+                return
 
     # ── all claims ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -222,17 +220,17 @@ class Grounding:
             citation = found.passage.source.citation
             first = versions.setdefault(citation.document, found)
             if first.passage.source.citation.version != citation.version:
-                what = f"cite {citation.document!r} in two versions: use one"
+                what = "cite one document in two versions: use one"
                 self._add("two_versions", f"claims {first.claim.number} and {found.claim.number} {what}")
         for at, found in enumerate(self._found):
             for other in self._found[:at]:
                 if (unit := _disagreement(other, found)) is not None:
-                    one, two = (item.passage.source.citation.document for item in (other, found))
-                    what = f"cite {one!r} and {two!r}, which give different numbers{unit} on one topic"
+                    what = f"cite two documents that give different numbers{unit} on one topic"
                     fix = "keep the one that the question is about, and leave the other out"
                     self._add(
                         "documents_disagree", f"claims {other.claim.number} and {found.claim.number} {what}: {fix}"
                     )
+                    break
 
 
 def _latest(passages: Sequence[Passage]) -> dict[str, tuple[str, list[str]]]:
