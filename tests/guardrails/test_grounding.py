@@ -105,7 +105,7 @@ def mutated(kind: str, fact: tuple[Passage, str, str, int], chance: random.Rando
             [
                 lambda: [*words[:at], *words[at + 1 :]],
                 lambda: [*words[:at], words[at] + "x", *words[at + 1 :]],
-                lambda: [words[0][1:], *words[1:]],
+                lambda: [words[1][1:], *words[2:]],
                 lambda: [*words[:-1], words[-1][:-2]],
                 lambda: [word.upper() for word in words],
             ]
