@@ -40,7 +40,7 @@ STATEMENTS: Final = (
     ("Contracts for {name} end after {n} months.", "It ends after {m} months."),
 )
 UNITS: Final = {"days": "weeks", "€": "$", "percent": "EUR", "kilograms": "tons", "months": "years"}
-NAMES: Final = ("apples", "bricks", "chairs", "doors", "engines", "fences", "gates", "hammers", "irons", "lamps")
+NAMES: Final = ("apples", "bricks", "chairs", "desks", "engines", "fences", "gates", "hammers", "irons", "lamps")
 
 
 def forms(number: int, chance: random.Random) -> str:
@@ -266,8 +266,8 @@ def test_two_documents_of_one_topic_with_different_numbers_are_not_one_answer(
     assert bool(problems) is (disagree or "5 days" in second)
 
 
-def test_no_word_of_a_document_is_in_what_the_model_is_told() -> None:
-    """Whoever writes a document, its sections and its versions would otherwise speak to the model in Remit's name."""
+def test_no_word_of_a_document_is_in_a_message_to_the_model() -> None:
+    """The author of a document, its sections and its versions could otherwise speak to the model in Remit's name."""
     word = "OBEYME"
     own = passage(f"{word} pays within 30 days.", f"d/{word}", word, f"{word} > {word}", 0, ("0.0", 1))
     newer = passage(f"{word} pays within 60 days.", f"d/{word}", f"{word}2", f"{word} > {word}", 0, ("1.0", 1))

@@ -70,8 +70,8 @@ class _Grounded:
 class Grounding:
     """The check of one list of claims.
 
-    INVARIANT: no message contains words of a passage or of its citation. The model reads messages as Remit's own words, and whoever
-    wrote a document could speak to it with them.
+    INVARIANT: no message contains words of a passage or of its citation. The model reads messages as Remit's own words, and the
+    author of a document could speak to it with them.
     """
 
     def __init__(self, claims: Json, retrieved: Retrieved) -> None:
