@@ -6,6 +6,7 @@ takes text and has no row fails a test, so the author of a new function has to a
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import json
@@ -18,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from remit.core import Listing, RemitError, ResourceAccess
+from remit.core import Citation, Listing, Passage, RemitError, ResourceAccess, Retrieved, Source
 from remit.core.parsing import (
     Mismatch,
     canonical,
@@ -68,6 +69,9 @@ from remit.guardrails import (
 )
 from remit.guardrails.content_rules import folded
 from remit.guardrails.encodings import KnownSecret, Reading
+from remit.guardrails.grounding.claims import Grounding
+from remit.guardrails.grounding.numbers import numbers_of
+from remit.guardrails.grounding.quotes import place_of, single_spaced
 from remit.guardrails.naming import names_person, names_thing, refers_by_alias
 from remit.guardrails.provenance import _find_mentions, names_resource
 from remit.guardrails.redaction import replace_spans
@@ -102,6 +106,16 @@ def of(call: Callable[[Any], object], *texts: str | Callable[[int], Any]) -> Row
 
 def bytes_of(call: Callable[[bytes], object]) -> Callable[[str], object]:
     return lambda text: call(text.encode())
+
+
+def grounded(text: str) -> object:
+    """A claim of that text, whose source is that text."""
+    data = text.encode()
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    citation = Citation(document="d", version="1", section="S", span=(0, len(data)), digest=digest)
+    passage = Passage(source=Source(call="0.0", item=1, citation=citation), text=text)
+    claim = {"claim": text, "quote": text, "citation": citation.model_dump(mode="json")}
+    return Grounding([claim], Retrieved(passages=(passage,), searched=True))
 
 
 def piecewise(take: Callable[[], Callable[[bytes], object]]) -> Callable[[bytes], object]:
@@ -428,8 +442,16 @@ ROWS: Mapping[str, Row] = {
         bytes_of(Scrubber(["aaaab", SECRET]).clean), "a", "aaaab", SECRET[:9]
     ),
     "sandbox.egress.response_scrubber:Scrubber.held": of(bytes_of(Scrubber(["aaaab", SECRET]).held), "a", SECRET[:9]),
-    "workspace.answer_contract:AnswerContract.problems": of(
-        lambda text: AnswerContract(shape=ITEMS).problems(text, ()), *JSONS, "```", "\n", fences
+    "guardrails.grounding.numbers:numbers_of": of(
+        numbers_of, *HOSTILE, "1.000", "1 000 ", "1-", "twenty-", "June 5, ", "5 business ", "million ", "\u20ac", "1st"
+    ),
+    "guardrails.grounding.quotes:single_spaced": of(single_spaced, *HOSTILE, " "),
+    "guardrails.grounding.quotes:place_of": of(
+        lambda text: place_of(text[: len(text) // 2], text, []), "a", "a ", "1 000 "
+    ),
+    "guardrails.grounding.claims:Grounding": of(grounded, "a ", "1 000 ", "within 30 days "),
+    "workspace.answer_contract:AnswerContract.check": of(
+        lambda text: AnswerContract(shape=ITEMS).check(text, ()), *JSONS, "```", "\n", fences
     ),
 }
 for name, finders in formats().items():
@@ -474,7 +496,7 @@ INSIDE: Mapping[str, str] = {
     "sandbox.egress.response_scrubber:Body.take": "played as Scrubber.clean and held, piece by piece",
 }
 
-PACKAGES = ("core.parsing", "guardrails")
+PACKAGES = ("core.parsing", "guardrails", "guardrails.grounding")
 MODULES = (
     "workspace.manifest.repairs",
     "sandbox.egress.client_hello",

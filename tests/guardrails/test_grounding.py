@@ -40,7 +40,7 @@ STATEMENTS: Final = (
     ("Contracts for {name} end after {n} months.", "It ends after {m} months."),
 )
 UNITS: Final = {"days": "weeks", "€": "$", "percent": "EUR", "kilograms": "tons", "months": "years"}
-NAMES: Final = ("apples", "bricks", "chairs", "doors", "engines", "fences", "gates", "hammers", "irons", "lamps")
+NAMES: Final = ("apples", "bricks", "chairs", "desks", "engines", "fences", "gates", "hammers", "irons", "lamps")
 
 
 def forms(number: int, chance: random.Random) -> str:
@@ -105,7 +105,7 @@ def mutated(kind: str, fact: tuple[Passage, str, str, int], chance: random.Rando
             [
                 lambda: [*words[:at], *words[at + 1 :]],
                 lambda: [*words[:at], words[at] + "x", *words[at + 1 :]],
-                lambda: [words[0][1:], *words[1:]],
+                lambda: [words[1][1:], *words[2:]],
                 lambda: [*words[:-1], words[-1][:-2]],
                 lambda: [word.upper() for word in words],
             ]
@@ -264,6 +264,27 @@ def test_two_documents_of_one_topic_with_different_numbers_are_not_one_answer(
     same = [replace(each, title="Refund policy") for each in found]
     problems = Grounding(claims, Retrieved(passages=tuple(same), searched=True, at=NOW)).problems
     assert bool(problems) is (disagree or "5 days" in second)
+
+
+def test_no_word_of_a_document_is_in_a_message_to_the_model() -> None:
+    """The author of a document, its sections and its versions could otherwise speak to the model in Remit's name."""
+    word = "OBEYME"
+    own = passage(f"{word} pays within 30 days.", f"d/{word}", word, f"{word} > {word}", 0, ("0.0", 1))
+    newer = passage(f"{word} pays within 60 days.", f"d/{word}", f"{word}2", f"{word} > {word}", 0, ("1.0", 1))
+    other = passage(f"{word} pays within 90 days.", f"d/{word}3", word, f"{word} > {word}", 0, ("1.0", 2))
+    own = replace(own, title=word, since=word)
+    places = [
+        {"call": call, "item": item, "section": f"{word} > {word}"}
+        for call, item in (("0.0", 1), ("1.0", 1), ("1.0", 2))
+    ]
+    quotes = [each.text for each in (own, newer, other)]
+    claims = [{"claim": "In 7 days.", "quote": quote, "citation": at} for quote, at in zip(quotes, places, strict=True)]
+    named = own.source.citation.model_dump(mode="json")
+    wrong = [{**named, member: "x"} for member in named] + [{**places[0], "section": "x"}, {**places[0], "item": 9}]
+    claims += [{"claim": "It is so.", "quote": "is not in there", "citation": at} for at in [*wrong, places[0]]]
+    problems = Grounding(claims, Retrieved(passages=(own, newer, other), searched=True, at=NOW)).problems
+    assert len({problem.code for problem in problems}) > 9
+    assert [problem.message for problem in problems if word in problem.message] == []
 
 
 def test_the_check_of_a_long_answer_takes_linear_time() -> None:

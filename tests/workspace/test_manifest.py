@@ -262,6 +262,8 @@ def test_an_unknown_key_is_answered_with_the_nearest_one() -> None:
         ('write = ["reports/**"]', "write = []", "may write files, and 'at_most.write' is empty"),
         ('effect = "read"', 'effect = "reads"', "'actions.read.effect' is 'reads'"),
         ('effect = "read"', 'effect = "read"\nremoves_labels = ["untrusted"]', "but the action removes labels"),
+        ('effect = "read"', 'effect = "idempotent"\npassages = "items/*"', "'passages' on an action with effect"),
+        ('effect = "read"', 'effect = "read"\npassages = "items/{*}"', "not a path into the result"),
         ('effect = "read"', 'effect = "once"', "could execute it twice"),
         ("attempts = 3", "attempts = 0", "'actions.read.retry.attempts' is 0"),
         ("attempts = 3", "attempts = 99", "'actions.read.retry.attempts' is 99"),

@@ -8,7 +8,7 @@ a backtest says nothing about them.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -17,7 +17,7 @@ from remit.analysis.solver.conditions import atoms_of
 from remit.analysis.solver.ruleset import RuleSet
 from remit.broker import Moment, policy_context
 from remit.core import Context, Request, Verdict, action_matches
-from remit.core.events import CallAnswered, CallDecided, Recorded, RunStarted
+from remit.core.events import CallAnswered, CallDecided, Recorded, RunFinished, RunStarted
 from remit.journal import RunState, apply_event
 from remit.policy import SUBJECT, Policy, narrowed
 from remit.policy.language import GlobError
@@ -52,6 +52,7 @@ class RecordedDecision:
     verdict: Verdict
     redacted: bool
     succeeded: bool
+    narrowed: bool = False  # it got what the rules permitted of a set
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +71,23 @@ class Flip:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LostSource:
+    """A claim of a recorded answer, counted from 1, whose source the rules no longer permit to the call that returned it."""
+
+    run: str
+    claim: int
+    call: str
+    document: str
+    version: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Backtest:
-    """The result of a backtest. `unreachable` are (run, first step that may not happen under these rules)."""
+    """The result of a backtest. `unreachable` are (run, first step that may not happen under these rules).
+
+    `grounded` counts the runs whose answer has sources; `lost_sources` are those that the rules do not permit.
+    """
 
     runs: int
     calls: int
@@ -81,6 +97,8 @@ class Backtest:
     flips: tuple[Flip, ...]
     unreachable: tuple[tuple[str, int], ...]
     approvals: Mapping[str, int] = field(default_factory=dict[str, int])
+    grounded: int = 0
+    lost_sources: tuple[LostSource, ...] = ()
 
 
 def recorded_decisions(records: Sequence[Recorded], rule_set: RuleSet) -> tuple[list[RecordedDecision], Counter[str]]:
@@ -128,6 +146,7 @@ def recorded_decisions(records: Sequence[Recorded], rule_set: RuleSet) -> tuple[
                         verdict=event.decision.verdict,
                         redacted=event.proposed.redacted,
                         succeeded=answers.get((event.step, event.index), False),
+                        narrowed=event.call.narrowing is not None,
                     )
                 )
         facts = apply_event(facts, recorded)
@@ -149,7 +168,8 @@ def backtest_rules(runs: Iterable[Sequence[Recorded]], rule_set: RuleSet) -> Bac
     missing: Counter[str] = Counter()
     asked: Counter[str] = Counter()
     unreachable: list[tuple[str, int]] = []
-    count = calls = decided = covered = 0
+    count = calls = decided = covered = grounded = 0
+    lost_sources: list[LostSource] = []
     for records in runs:
         found, uncounted = recorded_decisions(records, rule_set)
         count += 1
@@ -193,6 +213,9 @@ def backtest_rules(runs: Iterable[Sequence[Recorded]], rule_set: RuleSet) -> Bac
                     if any(later.step > one.step for later in found):
                         unreachable.append((one.run, one.step + 1))
         asked.setdefault(found[0].run, 0) if found else None
+        if ended := _grounded_end(records):
+            grounded += 1
+            lost_sources.extend(_lost_sources(ended, found, policy))
     return Backtest(
         runs=count,
         calls=calls,
@@ -202,7 +225,39 @@ def backtest_rules(runs: Iterable[Sequence[Recorded]], rule_set: RuleSet) -> Bac
         flips=tuple(flips),
         unreachable=tuple(unreachable),
         approvals=dict(asked),
+        grounded=grounded,
+        lost_sources=tuple(lost_sources),
     )
+
+
+def _grounded_end(records: Sequence[Recorded]) -> RunFinished | None:
+    """The end of a run whose answer has sources."""
+    ended = next((item.event for item in reversed(records) if isinstance(item.event, RunFinished)), None)
+    return ended if ended is not None and ended.sources else None
+
+
+def _lost_sources(ended: RunFinished, found: Sequence[RecordedDecision], policy: Policy) -> Iterator[LostSource]:
+    """The sources of an answer that the rules do not permit to the calls that returned them, on the facts of that time."""
+    decisions = {f"{one.step}.{one.index}": one for one in found}
+    for number, source in enumerate(ended.sources, start=1):
+        document, one = source.citation.document, decisions.get(source.call)
+        if one is None:
+            continue
+        resources = one.request.resources
+        if one.narrowed:  # the rules decide each store and each document by itself
+            collection = document.partition("/")[0]
+            own = [name for name in resources if not name.startswith("store:") or name.endswith(f"/{collection}")]
+            resources = (*own, f"document:{document}")
+        now = policy.decide(one.request.model_copy(update={"resources": resources}))
+        if now.verdict != "allow":
+            yield LostSource(
+                run=one.run,
+                claim=number,
+                call=source.call,
+                document=document,
+                version=source.citation.version,
+                message=now.message,
+            )
 
 
 def _policy(rule_set: RuleSet, records: Sequence[Recorded]) -> Policy:

@@ -6,8 +6,7 @@ context          the facts that a condition can read
 approvals/       approval requests, answers and emergency approvals
 execution        runs one decided call, attempt by attempt
 attempts         runs one attempt in the sandbox
-passages         what the calls of a run returned of documents
-receipt          what the broker saw of each call
+receipt          what the broker saw of each call, and the passages in its result
 refusals         the texts of refused calls, which the model reads
 effects          executes effects at most once, and tracks unknown outcomes
 ports            interface to everything outside of the run: live or recorded

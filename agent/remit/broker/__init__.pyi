@@ -7,9 +7,8 @@ from .decisions import Everything, narrow
 from .effects import settle_effect
 from .holds import hold_reason, lift_hold, set_hold
 from .host import Hosted, HostTool, action_of, content_of, describe_host, describe_tool, run_function, try_host
-from .passages import retrieved_by
 from .ports import AttemptOutcome, ProbeOutcome, ShadowRules
-from .receipt import landed_of, receipt_of
+from .receipt import landed_of, receipt_of, retrieved_by
 
 __all__ = [
     "CALLS_PER_TURN",

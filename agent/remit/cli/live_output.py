@@ -25,6 +25,7 @@ from remit.core.events import (
     ModelResponded,
     PolicyChanged,
     Recorded,
+    RunFinished,
     RunResumed,
     RunStarted,
 )
@@ -128,6 +129,7 @@ class LiveOutput:
             echo(f"  to continue it:     {first}remit run --resume {result.run[:8]}")
         elif finished.outcome == "completed":
             echo(finished.answer)
+            _print_sources(finished)
         else:
             echo(f"{style(finished.outcome, fg='red')}: {finished.message}")
         _print_receipt(result)
@@ -228,6 +230,15 @@ def reduction_text(event: ContextReduced) -> str:
     return (
         f"the conversation ({event.input_bytes} bytes) {why}: the model reads it from step {event.before} on{results}"
     )
+
+
+def _print_sources(finished: RunFinished) -> None:
+    """Print where each claim of a grounded answer comes from."""
+    if finished.sources:
+        echo("\nsources")
+    for number, source in enumerate(finished.sources, start=1):
+        cited = source.citation
+        echo(f"  {number:<5} {short(f'{cited.document} version {cited.version}, {cited.section}', 100)}  {source.call}")
 
 
 def _print_receipt(result: RunResult) -> None:

@@ -1,4 +1,4 @@
-from .answers import AnswerCode, AnswerProblem, Citation, Passage, Retrieved, Source
+from .answers import NOTHING_RETRIEVED, AnswerCode, AnswerProblem, Citation, Passage, Retrieved, Source
 from .attempts import (
     UNDECODED,
     AddressClass,
@@ -85,6 +85,7 @@ __all__ = [
     "NAME_OF_SUBJECT",
     "NEXT_STEPS",
     "NOBODY",
+    "NOTHING_RETRIEVED",
     "NO_SETTINGS",
     "READ_RESULT",
     "RENAMED",

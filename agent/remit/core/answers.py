@@ -7,7 +7,7 @@ document as it was ingested, from and to, and `digest` is that of these bytes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -71,7 +71,7 @@ class Source(FrozenModel):
 class Passage:
     """One passage that a call of the run returned: its text, and the days or times between which its document is in force.
 
-    `since` and `until` are ISO 8601 as the tool wrote them, None without a bound.
+    `since` and `until` are ISO 8601 as the tool wrote them, None without a bound; at `until` it is no longer in force.
     """
 
     source: Source
@@ -93,3 +93,6 @@ class Retrieved:
     searched: bool = False
     invalid: frozenset[tuple[str, int]] = frozenset()
     at: int = 0
+
+
+NOTHING_RETRIEVED: Final = Retrieved()

@@ -11,7 +11,6 @@ from typing import Final
 
 from remit.core import UNDECODED, Failed, Json, ProposedCall, Result, Succeeded
 from remit.core.events import (
-    AnswerGrounded,
     AnswerRejected,
     AnyEvent,
     AttemptEnded,
@@ -39,8 +38,6 @@ def omit_content(event: AnyEvent) -> AnyEvent:
             return _decided(event)
         case AnswerRejected():
             return event.model_copy(update={"problems": ()})
-        case AnswerGrounded():
-            return event.model_copy(update={"sources": ()})
         case AttemptEnded():
             return event.model_copy(update={"value": None, "message": "", "stderr": ""})
         case EffectSettled():
@@ -50,7 +47,7 @@ def omit_content(event: AnyEvent) -> AnyEvent:
         case RunFinished():
             # The problems of a rejected answer quote it.
             message = "no answer met its requirements" if event.outcome == "escalated" else event.message
-            return event.model_copy(update={"answer": "", "message": message})
+            return event.model_copy(update={"answer": "", "message": message, "sources": ()})
         case _:
             return event
 

@@ -21,19 +21,20 @@ from langgraph.types import Command, Send, interrupt
 from remit.broker import ApprovalPending, Broker, check_turn, receipt_of, retrieved_by, wall_end
 from remit.core import (
     COMPLETE_FINISHES,
+    NOTHING_RETRIEVED,
     AnswerProblem,
     Decision,
     Model,
     ModelError,
     ModelTurn,
     Refusal,
+    Source,
     ToolSpec,
     in_thread,
     settings_of,
 )
 from remit.core.events import (
     NANO,
-    AnswerGrounded,
     AnswerRejected,
     ModelFailed,
     ModelRequested,
@@ -135,13 +136,17 @@ class AgentGraph:
         if self.record.get(f"answer.rejected/{step}/-/-") is not None:
             return
         requirements = self.broker.agent.answer
-        problems = (
-            self._problems(step, response.text)
-            if no_answer is None
-            else (AnswerProblem(code="no_answer", message=no_answer),)
+        sources: tuple[Source, ...] = ()
+        problems: tuple[AnswerProblem, ...] = (
+            () if no_answer is None else (AnswerProblem(code="no_answer", message=no_answer),)
         )
+        if requirements is not None and not problems:
+            events, workspace = self.record.every(), self.broker.workspace
+            now = self.broker.ports.clock(step, -1)
+            retrieved = retrieved_by(events, workspace, now) if requirements.grounded else NOTHING_RETRIEVED
+            problems, sources = requirements.check(response.text, receipt_of(events), retrieved)
         if not problems:
-            self.record.append(RunFinished(outcome="completed", answer=response.text))
+            self.record.append(RunFinished(outcome="completed", answer=response.text, sources=sources))
         elif self.record.state.answers_rejected < (TRIES if requirements is None else requirements.tries):
             self.record.append(AnswerRejected(step=step, problems=problems))
         elif requirements is None:
@@ -151,19 +156,6 @@ class AgentGraph:
             problem = f"no answer met its requirements; a person must check the run: {'; '.join(map(str, problems))}"
             message = self.broker.sanitizer.text(problem)
             self.record.append(RunFinished(outcome="escalated", code="invalid_output", message=message))
-
-    def _problems(self, step: int, text: str) -> tuple[AnswerProblem, ...]:
-        """Why the text does not meet the requirements. Records the sources of a grounded answer that meets them."""
-        if (requirements := self.broker.agent.answer) is None:
-            return ()
-        events = self.record.every()
-        if not requirements.grounded:
-            return requirements.problems(text, receipt_of(events))
-        retrieved = retrieved_by(events, self.broker.workspace, self.broker.ports.clock(step, -1))
-        problems = requirements.problems(text, receipt_of(events), retrieved)
-        if not problems and self.record.get(f"answer.grounded/{step}/-/-") is None:
-            self.record.append(AnswerGrounded(step=step, sources=requirements.sources(text, retrieved)))
-        return problems
 
     async def _may_think(self, step: int) -> bool:
         """True if budgets and limits allow one more turn. Otherwise ends the run."""

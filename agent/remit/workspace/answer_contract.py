@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final, Literal, cast
 
 from remit.core import (
+    NOTHING_RETRIEVED,
     AnswerCode,
     AnswerProblem,
     CallOutcome,
@@ -24,7 +25,6 @@ CITATIONS: Final = "citations"
 CLAIMS: Final = "claims"
 CONFIDENCE: Final = "confidence"
 EFFECTS: Final = "effects"
-NOTHING_RETRIEVED: Final = Retrieved()
 _FENCE: Final = "```"
 _GROUNDED: Final = (
     f'Its member "{CLAIMS}" is a list of what you state, one statement each: {{"claim": your words, "quote": words of the source, '
@@ -76,14 +76,17 @@ class AnswerContract(FrozenModel):
             )
         return "\n".join(lines) + "\n"
 
-    def problems(
+    def check(
         self, text: str, receipt: Sequence[ReceiptItem], retrieved: Retrieved = NOTHING_RETRIEVED
-    ) -> tuple[AnswerProblem, ...]:
-        """Why the text is not a valid answer of a run with that receipt, which retrieved that; empty if it is valid."""
+    ) -> tuple[tuple[AnswerProblem, ...], tuple[Source, ...]]:
+        """Why the text is not a valid answer of a run with that receipt, which retrieved that; none if it is valid.
+
+        With them the source of each claim of a grounded answer, in the order of the claims.
+        """
         try:
             answer = parse_arguments(_unfenced(text))
         except Refusal as refusal:
-            return (AnswerProblem(code="invalid_json", message=f"it is not one JSON object: {refusal.message}"),)
+            return (AnswerProblem(code="invalid_json", message=f"it is not one JSON object: {refusal.message}"),), ()
         results = {item.call for item in receipt if item.outcome == "done" and item.code is None}
         found: tuple[tuple[AnswerCode, Iterator[str]], ...] = (
             ("schema_mismatch", self._shape(answer)),
@@ -92,12 +95,11 @@ class AnswerContract(FrozenModel):
             ("low_confidence", self._confidence(answer)),
             ("unsourced_words", self._unsourced(answer)),
         )
-        claims = Grounding(answer.get(CLAIMS), retrieved).problems if self.grounded else ()
-        return (*(AnswerProblem(code=code, message=text) for code, texts in found for text in texts), *claims)
-
-    def sources(self, text: str, retrieved: Retrieved) -> tuple[Source, ...]:
-        """The source of each claim of a valid answer, in the order of the claims."""
-        return Grounding(parse_arguments(_unfenced(text))[CLAIMS], retrieved).sources
+        problems = tuple(AnswerProblem(code=code, message=text) for code, texts in found for text in texts)
+        if not self.grounded:
+            return problems, ()
+        grounding = Grounding(answer.get(CLAIMS), retrieved)
+        return (*problems, *grounding.problems), grounding.sources
 
     def _shape(self, answer: Mapping[str, Json]) -> Iterator[str]:
         if self.shape is None:

@@ -8,6 +8,7 @@ from typing import Final
 
 from adversarial.mutations.row import brokered, never, replaced
 from remit.broker.attempts import LiveExecutor
+from remit.guardrails.grounding.claims import Grounding
 from remit.policy import engine
 from remit.policy.engine import Policy
 from remit.workspace import identity, limits, loader, session
@@ -98,10 +99,41 @@ ROWS: Final = (
     ),
     brokered(
         "answers must satisfy their contract",
-        replaced(AnswerContract, "problems", lambda *_: ()),
+        replaced(AnswerContract, "check", lambda *_: ((), ())),
         tests=(
             "runtime/test_answers.py::test_an_answer_stands_on_results_of_this_run",
             "runtime/test_answers.py::test_a_guess_is_no_answer",
+        ),
+    ),
+    brokered(
+        "a grounded answer cites what the run retrieved, in its words and with its numbers",
+        never(Grounding, "_check"),
+        tests=(
+            "guardrails/test_grounding.py::test_no_mutated_answer_is_accepted_and_each_is_refused_for_its_reason",
+            "runtime/test_grounded_answers.py::test_the_right_number_from_the_wrong_section_is_refused",
+        ),
+    ),
+    brokered(
+        "each number of a claim is in its quote",
+        never(Grounding, "_check_numbers"),
+        tests=(
+            "guardrails/test_grounding.py::test_no_mutated_answer_is_accepted_and_each_is_refused_for_its_reason",
+            "runtime/test_grounded_answers.py::test_a_claim_without_its_source_is_asked_for_again_with_the_reason",
+        ),
+    ),
+    brokered(
+        "the source of a claim is unchanged and in force",
+        never(Grounding, "_check_source"),
+        tests=(
+            "runtime/test_grounded_answers.py::test_a_document_that_is_not_in_force_is_no_source",
+            "runtime/test_grounded_answers.py::test_a_text_that_changed_on_its_way_or_since_is_no_source",
+        ),
+    ),
+    brokered(
+        "an answer has one version of a document, and one number on a topic",
+        never(Grounding, "_check_together"),
+        tests=(
+            "runtime/test_grounded_answers.py::test_two_versions_and_two_documents_that_disagree_are_refused_in_one_answer",
         ),
     ),
     brokered(

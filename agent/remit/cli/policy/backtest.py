@@ -23,7 +23,7 @@ NOTHING_RECORDED = "no run is recorded here: run an agent first, or name trace f
 @click.option(
     "--policy", "candidate", default=None, help="The rules to test: a folder or git:REV. Default: this workspace."
 )
-@click.option("--fail-on-flips", is_flag=True, help="Exit with 1 if a verdict changes.")
+@click.option("--fail-on-flips", is_flag=True, help="Exit with 1 if a verdict changes or an answer loses a source.")
 @click.option("--limit", default=20, show_default=True, help="How many changed verdicts to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def policy_backtest_command(
@@ -49,7 +49,7 @@ def policy_backtest_command(
     found = backtest_rules(_runs(root, traces), source.rule_set(here.rule_set().vocabulary))
     if not found.runs:
         raise UsageError(NOTHING_RECORDED)
-    failed = fail_on_flips and bool(found.flips)
+    failed = fail_on_flips and bool(found.flips or found.lost_sources)
     if as_json:
         echo(json_text({"ok": not failed, **asdict(found)}))
         sys.exit(1 if failed else 0)
@@ -69,6 +69,13 @@ def policy_backtest_command(
         echo(f"… and {len(found.flips) - limit} more: --limit {len(found.flips)} shows all")
     for run, step in found.unreachable:
         echo(f"{run[:8]} steps from {step} on are unreachable: they follow a call that is now denied")
+    for lost in found.lost_sources[:limit]:
+        echo(
+            f"{lost.run[:8]} claim {lost.claim} loses its source {lost.document} version {lost.version}: {lost.message}"
+        )
+    if found.grounded:
+        answers = len({lost.run for lost in found.lost_sources})
+        echo(f"{answers} of {found.grounded} grounded answers lose a source")
     approvals = sum(found.approvals.values())
     echo(
         f"{len(found.flips)} verdicts change; {approvals / found.runs if found.runs else 0:.1f} approvals per run, {max(found.approvals.values(), default=0)} at most"

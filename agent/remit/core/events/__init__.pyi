@@ -37,7 +37,6 @@ from .rollouts import (
     StageName,
 )
 from .runs import (
-    AnswerGrounded,
     AnswerRejected,
     BudgetSpent,
     Content,
@@ -64,7 +63,6 @@ __all__ = [
     "NANO",
     "AlertClosed",
     "AlertRaised",
-    "AnswerGrounded",
     "AnswerRejected",
     "AnyEvent",
     "ApprovalGranted",

@@ -36,7 +36,6 @@ from remit.core.events.rollouts import (
     ShadowDecided,
 )
 from remit.core.events.runs import (
-    AnswerGrounded,
     AnswerRejected,
     BudgetSpent,
     ContextReduced,
@@ -60,7 +59,6 @@ AnyEvent: TypeAlias = Annotated[
     | ModelFailed
     | ContextReduced
     | AnswerRejected
-    | AnswerGrounded
     | CallDecided
     | ApprovalRequested
     | ApprovalGranted

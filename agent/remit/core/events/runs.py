@@ -247,22 +247,18 @@ class AnswerRejected(Event):
     problems: tuple[AnswerProblem, ...]
 
 
-class AnswerGrounded(Event):
-    """Records that each claim of a grounded answer was found in what the run retrieved: the source of each, in their order."""
-
-    type: Literal["answer.grounded"] = "answer.grounded"
-    step: int
-    sources: tuple[Source, ...]
-
-
 class RunFinished(Event):
-    """Records that the run ended, with its outcome. `code` and `message` say why it did not complete."""
+    """Records that the run ended, with its outcome. `code` and `message` say why it did not complete.
+
+    `sources` are where the claims of a grounded answer come from, in their order.
+    """
 
     type: Literal["run.finished"] = "run.finished"
     outcome: Outcome
     answer: str = ""
     code: Code | None = None
     message: str = ""
+    sources: tuple[Source, ...] = ()
 
 
 class BudgetSpent(Event):

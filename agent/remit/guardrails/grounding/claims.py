@@ -11,12 +11,12 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from functools import cached_property
 from typing import Final, cast
 
 from remit.core import AnswerCode, AnswerProblem, Json, Passage, Retrieved, Source
-from remit.guardrails.grounding.numbers import QUALIFIERS, UNITS, Number, numbers_of
+from remit.guardrails.grounding.numbers import QUALIFIERS, UNITS, Number, Value, numbers_of
 from remit.guardrails.grounding.quotes import SHORTEST_QUOTE, place_of, single_spaced
 from remit.guardrails.naming_words import CONNECTING
 
@@ -68,12 +68,16 @@ class _Grounded:
 
 
 class Grounding:
-    """The check of one list of claims."""
+    """The check of one list of claims.
+
+    INVARIANT: no message contains words of a passage or of its citation. The model reads messages as Remit's own words, and the
+    author of a document could speak to it with them.
+    """
 
     def __init__(self, claims: Json, retrieved: Retrieved) -> None:
         self._retrieved = retrieved
         self._numbers: dict[Passage, tuple[str, list[Number]]] = {}
-        self._latest = {passage.source.citation.document: passage for passage in retrieved.passages}
+        self._latest = _latest(retrieved.passages)
         self.problems: list[AnswerProblem] = []
         self._found: list[_Grounded] = []
         self._check(claims)
@@ -84,12 +88,12 @@ class Grounding:
         return tuple(found.passage.source for found in self._found)
 
     def _check(self, claims: Json) -> None:
-        if not isinstance(claims, list) or len(claims) > MOST_CLAIMS:
+        if not isinstance(claims, list) or len(cast("Sequence[Json]", claims)) > MOST_CLAIMS:
             self._add("invalid_claims", f'"claims" is not a list of at most {MOST_CLAIMS} claims')
             return
         if not claims and not self._retrieved.searched:
             self._add("nothing_searched", '"claims" is empty, and the run has not searched: search first')
-        for number, value in enumerate(claims, start=1):
+        for number, value in enumerate(cast("Sequence[Json]", claims), start=1):
             if (claim := self._read(number, value)) is None or (passage := self._cited(claim)) is None:
                 continue
             self._check_source(claim, passage)
@@ -103,13 +107,14 @@ class Grounding:
 
     def _read(self, number: int, value: Json) -> _Claim | None:
         """The claim, if it has the right form."""
-        members = cast("dict[str, Json]", value) if isinstance(value, dict) else {}
-        words, quote, citation = (members.get(name) for name in ("claim", "quote", "citation"))
+        members: dict[str, Json] = cast("dict[str, Json]", value) if isinstance(value, dict) else {}
+        words, quote, given = (members.get(name) for name in ("claim", "quote", "citation"))
+        citation: dict[str, Json] = cast("dict[str, Json]", given) if isinstance(given, dict) else {}
         if members.keys() != {"claim", "quote", "citation"} or not isinstance(words, str) or not isinstance(quote, str):
             what = 'must have the members "claim", "quote" and "citation", and no others'
         elif not (single_spaced(words) and single_spaced(quote)) or max(len(words), len(quote)) > LONGEST_TEXT:
             what = f'"claim" and "quote" must have words, and no more than {LONGEST_TEXT} characters'
-        elif not isinstance(citation, dict) or not (citation.keys() >= _BY_PLACE or citation.keys() >= set(_BY_NAME)):
+        elif not (citation.keys() >= _BY_PLACE or citation.keys() >= set(_BY_NAME)):
             what = 'its "citation" must have the members "call", "item" and "section"'
         elif unknown := sorted(citation.keys() - {*_BY_PLACE, *_BY_NAME}):
             what = f'its "citation" has the unknown member {unknown[0][:40]!r}'
@@ -136,15 +141,13 @@ class Grounding:
             if member not in cited:
                 continue
             known = [_member(passage, member) for passage in candidates]
-            given = single_spaced(cited[member]) if isinstance(cited[member], str) else cited[member]
+            value = cited[member]
+            given = single_spaced(value) if isinstance(value, str) else value
             candidates = [passage for passage, has in zip(candidates, known, strict=True) if has == given]
             if not candidates:
                 code: AnswerCode = "wrong_document" if by_place and member == "document" else _CODES[member]
-                values = ", ".join(dict.fromkeys(str(value) for value in known[:_SHOWN])) or "none yet"
-                where = (
-                    f"item {cited.get('item')} of call {cited.get('call')}" if by_place else "what the run retrieved"
-                )
-                self._add(code, f'claim {claim.number}: its "{member}" is not that of {where}, which has: {values}')
+                where = f"item {cited.get('item')} of that call" if by_place else "any passage that the run retrieved"
+                self._add(code, f'claim {claim.number}: its "{member}" is not that of {where}: copy it from the result')
                 return None
         return candidates[-1]
 
@@ -158,24 +161,20 @@ class Grounding:
 
     def _check_source(self, claim: _Claim, passage: Passage) -> None:
         """Whether the passage is still what the document says."""
-        citation, where = passage.source.citation, f"claim {claim.number}: {passage.source.citation.document!r}"
-        data = passage.text.encode()
+        source, citation, where = passage.source, passage.source.citation, f"claim {claim.number}: "
+        where += f"item {source.item} of call {source.call}"
+        data = passage.text.encode(errors="surrogatepass")
         begin, end = citation.span
         if f"sha256:{hashlib.sha256(data).hexdigest()}" != citation.digest or len(data) != end - begin:
-            what = "the text of the result is not the one that its digest names: a part of it was removed or changed"
-            self._add("source_changed", f"{where}: {what}; cite another passage")
-        latest = self._latest[citation.document].source
-        if latest.citation.version != citation.version:
-            what = f"version {citation.version} was followed by version {latest.citation.version} in call {latest.call}"
-            self._add("source_changed", f"{where}: {what}: cite that one")
+            what = "has not the text that its digest names, because a part of it was removed or changed"
+            self._add("source_changed", f"{where} {what}: cite another one")
+        call, versions = self._latest[citation.document]
+        if citation.version not in versions:
+            self._add("source_changed", f"{where} was followed by another version in call {call}: cite that one")
         elif again := self._changed_since(passage):
-            self._add(
-                "source_changed", f"{where}: call {again.call} returned this part with other words: cite that one"
-            )
+            self._add("source_changed", f"{where} was returned by call {again.call} with other words: cite that one")
         if why := _not_in_force(passage, self._retrieved.at):
-            self._add(
-                "not_in_force", f"{where} version {citation.version} {why}: cite what is in force, or leave it out"
-            )
+            self._add("not_in_force", f"{where} {why}: cite what is in force, or leave it out")
 
     def _changed_since(self, passage: Passage) -> Source | None:
         """The last result with the same part of the same version, if its words differ."""
@@ -194,7 +193,7 @@ class Grounding:
             text = single_spaced(passage.text)
             self._numbers[passage] = text, numbers_of(text)
         text, numbers = self._numbers[passage]
-        short = len(claim.quote.encode()) < SHORTEST_QUOTE and claim.quote != text
+        short = len(claim.quote.encode(errors="replace")) < SHORTEST_QUOTE and claim.quote != text
         if short or (place := place_of(claim.quote, text, numbers)) is None:
             source = passage.source
             why = f"has less than {SHORTEST_QUOTE} bytes" if short else "is not there, word for word"
@@ -207,9 +206,10 @@ class Grounding:
         """Whether each number of the claim is in its quote."""
         for number in numbers_of(claim.words):
             if not number.weak and not any(number.states(other) for other in quoted):
-                text = claim.words[number.start : number.end]
+                text = claim.words[number.start : number.end][:40]
                 what = f"{text!r} is not in its quote: take numbers with their units from the quote, or quote the place"
                 self._add("number_not_in_quote", f"claim {claim.number}: {what}")
+                return
 
     # ── all claims ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -220,17 +220,28 @@ class Grounding:
             citation = found.passage.source.citation
             first = versions.setdefault(citation.document, found)
             if first.passage.source.citation.version != citation.version:
-                what = f"cite {citation.document!r} in two versions: use one"
+                what = "cite one document in two versions: use one"
                 self._add("two_versions", f"claims {first.claim.number} and {found.claim.number} {what}")
         for at, found in enumerate(self._found):
             for other in self._found[:at]:
                 if (unit := _disagreement(other, found)) is not None:
-                    one, two = (item.passage.source.citation.document for item in (other, found))
-                    what = f"cite {one!r} and {two!r}, which give different numbers{unit} on one topic"
+                    what = f"cite two documents that give different numbers{unit} on one topic"
                     fix = "keep the one that the question is about, and leave the other out"
                     self._add(
                         "documents_disagree", f"claims {other.claim.number} and {found.claim.number} {what}: {fix}"
                     )
+                    break
+
+
+def _latest(passages: Sequence[Passage]) -> dict[str, tuple[str, list[str]]]:
+    """By document, the last call that returned it, and the versions that this call returned."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    for passage in passages:
+        call, cited = passage.source.call, passage.source.citation
+        before = found.get(cited.document, ("", []))
+        versions = before[1] if before[0] == call else []
+        found[cited.document] = call, [*versions, *([] if cited.version in versions else [cited.version])]
+    return found
 
 
 def _member(passage: Passage, member: str) -> Json:
@@ -240,25 +251,22 @@ def _member(passage: Passage, member: str) -> Json:
 
 
 def _not_in_force(passage: Passage, at: int) -> str:
-    """Why the document is not in force at that time; "" if it is. A day counts in UTC, the last one is included."""
+    """Why the document is not in force at that time; "" if it is. A day begins at midnight UTC."""
     now = datetime.fromtimestamp(at // NANO, UTC)
     try:
-        since = None if passage.since is None else _moment(passage.since, last=False)
-        until = None if passage.until is None else _moment(passage.until, last=True)
+        since = None if passage.since is None else _moment(passage.since)
+        until = None if passage.until is None else _moment(passage.until)
     except ValueError:
         return "has no valid dates of being in force"
     if since is not None and now < since:
         return f"is in force only from {passage.since}"
-    return f"was in force only until {passage.until}" if until is not None and now >= until else ""
+    return f"is not in force since {passage.until}" if until is not None and now >= until else ""
 
 
-def _moment(text: str, *, last: bool) -> datetime:
-    """The time that an ISO 8601 text names. Of a day, its begin, or with `last` its end. Raises ValueError."""
+def _moment(text: str) -> datetime:
+    """The time that an ISO 8601 text names; of a day its begin. Raises ValueError."""
     if len(text) == len("2026-06-30"):
-        day = date.fromisoformat(text)
-        if last and day == date.max:  # for ever
-            return datetime.max.replace(tzinfo=UTC)
-        return datetime.combine(day, datetime.min.time(), UTC) + timedelta(days=last)
+        return datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError
@@ -277,8 +285,13 @@ def _disagreement(one: _Grounded, two: _Grounded) -> str | None:
     words, others = one.topic_words, two.topic_words
     if not one.headings & two.headings and 2 * len(words & others) < max(1, min(len(words), len(others))):
         return None
-    for unit in sorted({number.unit for number in one.numbers} & {number.unit for number in two.numbers}):
-        mine, its = ({number.value for number in side.numbers if number.unit == unit} for side in (one, two))
-        if not mine & its:
+    by_unit: list[dict[str, set[Value]]] = [{}, {}]
+    for side, values in zip((one, two), by_unit, strict=True):
+        for number in side.numbers:
+            if not number.weak:
+                values.setdefault(number.unit, set()).add(number.value)
+    mine, its = by_unit
+    for unit in sorted(mine.keys() & its.keys()):
+        if not mine[unit] & its[unit]:
             return f" ({unit})" if unit else ""
     return None

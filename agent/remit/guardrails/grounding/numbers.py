@@ -288,14 +288,12 @@ class _Reader:
         unit, first = "", token
         if token[0].casefold() in _CURRENCIES:
             following = self._token(1)
-            if following is None or following.lastgroup not in ("grouped", "plain"):
-                return None
-            if not self._near(token, following, ("", " ")):
+            if following is None or not self._near(token, following, ("", " ")) or not _begins_amount(following):
                 return None
             self._at += 1
-            unit, token, kind = UNITS[token[0].casefold()], following, "plain"
+            unit, token, kind = UNITS[token[0].casefold()], following, following.lastgroup
         if kind == "word":
-            return self._in_words(token)
+            return self._in_words(token, unit)
         if kind == "time":
             self._at += 1
             return Number(start=0, end=token.end(), value=token[0].lstrip("0") or token[0])
@@ -318,7 +316,7 @@ class _Reader:
             value = -value
         return self._measured(value, token, unit)
 
-    def _in_words(self, token: re.Match[str]) -> Number | None:
+    def _in_words(self, token: re.Match[str], unit: str) -> Number | None:
         word = token[0].casefold()
         value = _SMALL.get(word, _TENS.get(word))
         if value is None:
@@ -326,7 +324,7 @@ class _Reader:
             if scale is None:
                 return None
             self._at += 1
-            return self._measured(Decimal(scale), token, "")
+            return self._measured(Decimal(scale), token, unit)
         self._at += 1
         following = self._token()
         if word in _TENS and following is not None and self._near(token, following, ("-", " ")):
@@ -334,7 +332,7 @@ class _Reader:
             if 1 <= one <= 9:
                 value, token = value + one, following
                 self._at += 1
-        number = self._measured(Decimal(value), token, "")
+        number = self._measured(Decimal(value), token, unit)
         return replace(number, weak=value < 2 and not number.unit and number.value == value)
 
     def _measured(self, value: Decimal, last: re.Match[str], unit: str) -> Number:
@@ -359,6 +357,11 @@ class _Reader:
         self._at += 2 if following is behind else 1
         unit = f"{qualifier} {UNITS[word]}".strip()
         return Number(start=0, end=following.end(), value=value, unit=unit)
+
+
+def _begins_amount(token: re.Match[str]) -> bool:
+    """True if the token may follow a currency: digits, or a number in words."""
+    return token.lastgroup in ("grouped", "plain") or token[0].casefold() in {*_SMALL, *_TENS}
 
 
 def _value(token: re.Match[str]) -> Decimal:
