@@ -160,11 +160,22 @@ class WorldExecutor:
             return await self._live.probe(call, number, idempotency_key=idempotency_key)
         return ProbeOutcome(landed="unknown", reason="the world of the scenario does not have the tool")
 
+    def obstacle(self, call: Call) -> str:
+        """Why the call would leave the world and gets no answer; "" if it runs inside, or gets one."""
+        return "" if self._found(call) is not None else self._way_out(call)
+
     def _is_inside(self, call: Call) -> bool:
+        return self._found(call) is None and not self._way_out(call)
+
+    def _way_out(self, call: Call) -> str:
+        """How the tool of the call reaches something outside of the world; "" if it cannot."""
         tool, action = self._workspace.action(call.action)
-        confined = tool.manifest.source in ("python", "command") and not tool.manifest.secrets
-        offline = tool.manifest.network(action, call.touches) is None
-        return confined and offline and self._found(call) is None
+        name = tool.manifest.name
+        if tool.manifest.source not in ("python", "command"):
+            return f"the tool {name!r} runs unconfined"
+        if tool.manifest.secrets:
+            return f"the tool {name!r} uses secrets"
+        return "" if tool.manifest.network(action, call.touches) is None else f"the tool {name!r} uses the network"
 
     def _found(self, call: Call) -> Answer | None:
         return next((answer for answer in self._answers if answer.answers(call)), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from remit.cli.eval.from_run import from_command
 from remit.cli.eval.list import list_command
 from remit.cli.eval.play import play_command
 
@@ -28,8 +29,10 @@ def eval_command() -> None:
       remit eval triage --model openai:gpt-5 --prompt shorter.md
       remit eval list
       remit eval --resume 3f2a9c01d4e5b6f7
+      remit eval from 3f2a --step 3 --model openai:gpt-5
     """
 
 
 eval_command.add_command(play_command)
+eval_command.add_command(from_command)
 eval_command.add_command(list_command)

@@ -19,8 +19,23 @@ from .evaluations import (
     Variant,
 )
 from .event import NANO
-from .operations import HoldLifted, HoldSet, ToolFailed, ToolRecovered, ToolTrialStarted
+from .operations import AlertClosed, AlertRaised, HoldLifted, HoldSet, ToolFailed, ToolRecovered, ToolTrialStarted
 from .recorded import EVENT, AnyEvent, Recorded
+from .rollouts import (
+    ArmName,
+    Bar,
+    BarEvidence,
+    BarName,
+    RolloutCompared,
+    RolloutFinished,
+    RolloutOpened,
+    RolloutRolledBack,
+    RolloutStaged,
+    RunArm,
+    ShadowDecided,
+    Stage,
+    StageName,
+)
 from .runs import (
     AnswerRejected,
     BudgetSpent,
@@ -46,6 +61,8 @@ from .runs import (
 __all__ = [
     "EVENT",
     "NANO",
+    "AlertClosed",
+    "AlertRaised",
     "AnswerRejected",
     "AnyEvent",
     "ApprovalGranted",
@@ -54,8 +71,12 @@ __all__ = [
     "ApprovalRequested",
     "ApprovalRevoked",
     "ApprovalVoided",
+    "ArmName",
     "AttemptBegun",
     "AttemptEnded",
+    "Bar",
+    "BarEvidence",
+    "BarName",
     "BreakGlassReviewed",
     "BudgetSpent",
     "CallAnswered",
@@ -81,12 +102,21 @@ __all__ = [
     "Outcome",
     "PolicyChanged",
     "Recorded",
+    "RolloutCompared",
+    "RolloutFinished",
+    "RolloutOpened",
+    "RolloutRolledBack",
+    "RolloutStaged",
+    "RunArm",
     "RunErased",
     "RunFinished",
     "RunPruned",
     "RunResumed",
     "RunStarted",
     "ScenarioInfo",
+    "ShadowDecided",
+    "Stage",
+    "StageName",
     "ToolFailed",
     "ToolRecovered",
     "ToolTrialStarted",
