@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 from pydantic import BaseModel, TypeAdapter
 
 from remit.core import Result
+from remit.evals.scenarios import ScenarioRow
 from remit.guardrails.content_cases import ContentCase
 from remit.guardrails.content_rules import ContentTable
 from remit.policy.cases import Case
@@ -55,6 +56,9 @@ FILES: Final = (
     SettingsFile(name="remit", path="remit.toml", what="the settings of the workspace", model=SettingsTable),
     SettingsFile(name="agent", path="agent/NAME/agent.toml", what="one agent", model=AgentTable),
     SettingsFile(name="script", path="agent/NAME/script.yaml", what="the turns of a scripted model"),
+    SettingsFile(
+        name="evals", path="agent/NAME/evals/*.yaml", what="scenarios on which an agent is evaluated", model=ScenarioRow
+    ),
     SettingsFile(name="tool", path="tools/NAME/tool.toml", what="the manifest of a tool"),
     SettingsFile(name="tool-cases", path="tools/NAME/cases.yaml", what="examples of a tool", model=ToolCase),
     SettingsFile(name="cases", path="policies/cases.yaml", what="decisions that the rules must give", model=Case),

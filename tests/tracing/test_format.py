@@ -24,12 +24,22 @@ GOLDEN = starter_folder() / "traces" / "golden"
 OF_WORKSPACE = {  # no run holds these
     "hold.set",
     "hold.lifted",
+    "alert.raised",
+    "alert.closed",
     "break_glass.reviewed",
     "run.erased",
     "run.pruned",
     "tool.failed",
     "tool.trial_started",
     "tool.recovered",
+    "rollout.opened",
+    "rollout.staged",
+    "rollout.compared",
+    "rollout.rolled_back",
+    "rollout.finished",
+    "evaluation.started",
+    "evaluation.graded",
+    "evaluation.finished",
 }
 
 

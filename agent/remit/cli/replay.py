@@ -70,7 +70,7 @@ def replay_command(
     trace = open_run(run)
     check_replayable(trace.records)
     bundles = open_bundles(trace)
-    what_if = WhatIf(policy=_policy(policy) if policy else None, tools=_tools(tools) if tools else None)
+    what_if = WhatIf(policy=policy_in(policy) if policy else None, tools=tools_in(tools) if tools else None)
     faults = [fault for fault in trace.faults() if fault.broken]
     tampered = find_tampering(faults, trace.chain, _original(trace) if faults else None)
     reads = _read_live(trace, bundles, tools) if live_reads and not tampered else None
@@ -133,7 +133,7 @@ def _show_fixed(
     sys.exit(0 if check.fixed else 1)
 
 
-def _policy(folder: Path) -> Policy:
+def policy_in(folder: Path) -> Policy:
     """The rules of a policy folder or of a workspace; agents and tools come from the run's own bundle."""
     from remit.policy import load_policy
     from remit.workspace import MARKER, policy_files
@@ -142,7 +142,8 @@ def _policy(folder: Path) -> Policy:
     return load_policy(policy_files(folder, "policies" if whole else "."))
 
 
-def _tools(folder: Path) -> Workspace:
+def tools_in(folder: Path) -> Workspace:
+    """The workspace whose tools are used in place of the recorded ones."""
     from remit.workspace import find_workspace, load_workspace
 
     return load_workspace(find_workspace(folder))

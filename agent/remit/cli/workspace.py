@@ -41,7 +41,7 @@ def init_command(folder: Path, as_json: bool) -> None:
 @click.command("check", short_help="check the whole workspace")
 @click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
 def check_command(as_json: bool) -> None:
-    """Check the whole workspace: manifests, agents, rules, pins, and the tables of test cases.
+    """Check the whole workspace: manifests, agents, rules, pins, the tables of test cases, and scenarios.
 
     Exit code 0 without problems, else 2. Every problem is printed with its file, line and fix.
 
@@ -51,27 +51,32 @@ def check_command(as_json: bool) -> None:
       remit check --json
     """
     from remit.analysis import check_workspace
+    from remit.evals import check_scenarios
     from remit.workspace import find_workspace
 
-    report = check_workspace(find_workspace(Path.cwd()))
+    root = find_workspace(Path.cwd())
+    report = check_workspace(root)
+    scenarios, wrong = check_scenarios(root) if report.counts else (0, [])
+    problems = (*report.problems, *wrong)
+    counts = {**report.counts, **({"scenarios": scenarios} if scenarios else {})}
     if as_json:
         echo(
             json_text(
                 {
-                    "ok": not report.problems,
-                    "problems": [asdict(item) for item in report.problems],
-                    "counts": report.counts,
+                    "ok": not problems,
+                    "problems": [asdict(item) for item in problems],
+                    "counts": counts,
                 }
             )
         )
     else:
-        for problem in report.problems:
+        for problem in problems:
             echo(f"{style('error', fg='red')}: {problem}", err=True)
-        counts = {**report.counts, "problems": len(report.problems)}
+        counts["problems"] = len(problems)
         echo(
             ", ".join(f"{number} {what.removesuffix('s') if number == 1 else what}" for what, number in counts.items())
         )
-    sys.exit(2 if report.problems else 0)
+    sys.exit(2 if problems else 0)
 
 
 @click.command("doctor", short_help="test the sandbox on this machine, or a model")

@@ -1,9 +1,16 @@
 """Says how good an agent is, and whether a change makes it worse: scenarios, grades, comparisons.
 
-results     the grades of an evaluation, as every report and every comparison reads them
-baseline    the outcomes of a reviewed variant, in a committed file
-statistics  what the grades show, and what they cannot show
-reports     the grades for people and for programs
+results      the grades of an evaluation, as every report and every comparison reads them
+scenarios    the rows of `agent/NAME/evals/*.yaml`
+worlds       the working folder of a scenario, and the answers of what is outside of it
+definitions  the variants of an agent that are compared
+grading      what a run has done against what its scenario expects
+player       plays the runs of an evaluation, and records their grades
+stored       evaluations as the journal has them
+rollouts     drives a rollout through its stages
+baseline     the reviewed outcomes with which an evaluation is compared
+statistics/  rates, intervals, pass^k, comparison, and what a suite can see
+reports/     an evaluation as text, JSON, JUnit XML, a page and a comment
 """
 
 from remit._face import face

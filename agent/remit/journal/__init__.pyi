@@ -4,22 +4,40 @@ from .hash_chain import Chain, ChainFault, ChainLink, link, link_of, verify_chai
 from .lease import RUN_LOCKED, Lease
 from .live_record import LiveRecord
 from .opening import open_journal
-from .projections import CIRCUIT_STREAM, SHARED, WORKSPACE_RUN
+from .projections import CIRCUIT_STREAM, EVALUATION_STREAM, SHARED, WORKSPACE_RUN
 from .reducer import apply_event
 from .run_list import (
-    EVERY_RUN,
+    LIVE_RUNS,
+    EndedRun,
+    EvaluationSummary,
     RunQuery,
+    alerts_in_force,
     approvals_in_state,
+    count_alerts,
     count_approvals,
     count_runs,
+    ended_runs,
     find_run,
     last_completed,
+    list_evaluations,
     list_runs,
     resolve_run,
     used_bundles,
 )
 from .run_log import Log, MemoryLog, Record, StoredRecord
-from .run_state import Circuit, InDoubt, InDoubtEffect, RunState, RunStatus, RunSummary, Tries, effect_digest, retry_key
+from .run_state import (
+    ROLLOUT_STREAM,
+    Circuit,
+    InDoubt,
+    InDoubtEffect,
+    RolloutState,
+    RunState,
+    RunStatus,
+    RunSummary,
+    Tries,
+    effect_digest,
+    retry_key,
+)
 from .store import AlreadyRecorded, Journal
 from .upkeep.check import Difference, check_projections, rebuild_projections
 from .upkeep.deletion import delete_run, release_space
@@ -28,8 +46,10 @@ from .upkeep.sealing import seal_run, unsealed_runs
 
 __all__ = [
     "CIRCUIT_STREAM",
-    "EVERY_RUN",
+    "EVALUATION_STREAM",
+    "LIVE_RUNS",
     "OWN_DETAILS",
+    "ROLLOUT_STREAM",
     "RUN_LOCKED",
     "SHARED",
     "WORKSPACE_RUN",
@@ -40,6 +60,8 @@ __all__ = [
     "Circuit",
     "Conversation",
     "Difference",
+    "EndedRun",
+    "EvaluationSummary",
     "InDoubt",
     "InDoubtEffect",
     "Journal",
@@ -48,25 +70,30 @@ __all__ = [
     "Log",
     "MemoryLog",
     "Record",
+    "RolloutState",
     "RunQuery",
     "RunState",
     "RunStatus",
     "RunSummary",
     "StoredRecord",
     "Tries",
+    "alerts_in_force",
     "apply_event",
     "approvals_in_state",
     "check_projections",
+    "count_alerts",
     "count_approvals",
     "count_runs",
     "delete_run",
     "effect_digest",
+    "ended_runs",
     "erase",
     "find_run",
     "forget_deleted",
     "last_completed",
     "link",
     "link_of",
+    "list_evaluations",
     "list_runs",
     "open_journal",
     "rebuild_projections",

@@ -7,14 +7,21 @@ So `remit journal rebuild` computes the same rows again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
 from remit.core.events import (
+    AlertClosed,
+    AlertRaised,
     AnyEvent,
     BreakGlassReviewed,
+    EvaluationFinished,
+    EvaluationGraded,
+    EvaluationStarted,
     HoldLifted,
     HoldSet,
     Recorded,
+    RunArm,
     ToolFailed,
     ToolRecovered,
     ToolTrialStarted,
@@ -22,13 +29,14 @@ from remit.core.events import (
 from remit.core.parsing import digest_bytes
 from remit.journal.hash_chain import encode
 from remit.journal.reducer import apply_circuit
-from remit.journal.run_state import Circuit, InDoubt, RunState, RunSummary
+from remit.journal.run_state import ROLLOUT_STREAM, Circuit, InDoubt, RolloutState, RunState, RunSummary
 from remit.journal.storage.database import Change, Drop, Put
-from remit.journal.storage.tables import APPROVAL, CIRCUIT, HOLD, RUN
+from remit.journal.storage.tables import ALERT, APPROVAL, CIRCUIT, EVALUATION, GRADE, HOLD, ROLLOUT, RUN
 
 WORKSPACE_RUN: Final = "workspace"  # the stream of holds, reviews and pruned runs
 CIRCUIT_STREAM: Final = "circuit:"  # the beginning of the name of the stream of one tool's circuit breaker
-SHARED: Final = "shared"  # the topic of holds and circuits: every run reads them
+EVALUATION_STREAM: Final = "evaluation:"  # the beginning of the name of the stream of one evaluation
+SHARED: Final = "shared"  # the topic of holds, circuits and rollouts: every run reads them
 
 LONGEST_TASK: Final = 500  # characters of a task in the list of runs
 
@@ -38,7 +46,7 @@ Rows: TypeAlias = Mapping[Key, Put]
 
 def is_run(stream: str) -> bool:
     """True if events of this stream belong to a run, and not to the workspace."""
-    return stream != WORKSPACE_RUN and not stream.startswith(CIRCUIT_STREAM)
+    return stream != WORKSPACE_RUN and not stream.startswith((CIRCUIT_STREAM, EVALUATION_STREAM, ROLLOUT_STREAM))
 
 
 def run_rows(run: str, state: RunState) -> Rows:
@@ -77,7 +85,20 @@ def run_row(run: str, state: RunState) -> dict[str, Any]:
         "in_doubt": _text("\n".join(_doubt_line(item) for item in state.in_doubt)),
         "labels": " ".join(sorted(state.labels)),
         "bundles": " ".join(state.bundles),
+        "asked": state.asked,
+        "cost": "" if state.unpriced else format(state.cost, "f"),
+        "violations": state.violations,
+        **_arm_columns(started.arm if started else None),
+        "evaluation": started.evaluation if started else "",
+        "actions": "\n".join(f"{count} {action}" for action, count in sorted(state.settled.items())),
+        "response_model": _text(state.response_model),
     }
+
+
+def _arm_columns(arm: RunArm | None) -> dict[str, Any]:
+    if arm is None:
+        return {"rollout": "", "arm": "", "share": 0.0}
+    return {"rollout": arm.rollout, "arm": arm.arm, "share": arm.share}
 
 
 def summary(row: Mapping[str, Any]) -> RunSummary:
@@ -104,11 +125,27 @@ def summary(row: Mapping[str, Any]) -> RunSummary:
         content=row["content"],
         labels=tuple(row["labels"].split()),
         in_doubt=tuple(map(_doubt_of, row["in_doubt"].splitlines())),
+        asked=row["asked"],
+        cost=Decimal(row["cost"]) if row["cost"] else None,
+        violations=row["violations"],
+        arm=RunArm(rollout=row["rollout"], arm=row["arm"], share=row["share"]) if row["rollout"] else None,
+        evaluation=row["evaluation"],
+        actions={
+            action: int(count)
+            for count, _, action in (line.partition(" ") for line in row["actions"].split("\n") if line)
+        },
+        response_model=row["response_model"],
+        bundles=tuple(row["bundles"].split()),
     )
 
 
 def approval_rows(run: str, state: RunState) -> list[dict[str, Any]]:
-    """The requests of a run whose calls have no answer yet, and its emergency approvals."""
+    """The requests of a run whose calls have no answer yet, and its emergency approvals.
+
+    A run of an evaluation has none: nobody is to answer it.
+    """
+    if state.started is not None and state.started.evaluation:
+        return []
     rows = [
         {
             "run": run,
@@ -147,8 +184,33 @@ def workspace_changes(recorded: Recorded) -> list[Change]:
             return [Put(table=HOLD, row={"scope": event.scope, "event": recorded.seq, "body": encode(event)})]
         case HoldLifted() as event:
             return [Drop(table=HOLD, key={"scope": event.scope})]
+        case AlertRaised() as event:
+            return [Put(table=ALERT, row={"alert": event.alert, "event": recorded.seq, "body": encode(event)})]
+        case AlertClosed() as event:
+            return [Drop(table=ALERT, key={"alert": event.alert})]
         case _:
             return []
+
+
+def evaluation_changes(before: Mapping[str, Any], recorded: Recorded) -> list[Change]:
+    """The rows that follow from one event of the stream of an evaluation; `before` is its row, empty without one."""
+    name = recorded.run.removeprefix(EVALUATION_STREAM)
+    match recorded.event:
+        case EvaluationStarted() as event:
+            runs = len(event.variants) * sum(scenario.repeats for scenario in event.scenarios)
+            row = {"evaluation": name, "agent": event.agent, "started": recorded.at, "ended": 0, "runs": runs}
+            return [Put(table=EVALUATION, row={**row, "passed": 0, "failed": 0, "infrastructure": 0})]
+        case EvaluationGraded(grade=grade):
+            row = {column: getattr(grade, column) for column in _GRADE_COLUMNS}
+            counted = {**before, grade.outcome: before[grade.outcome] + 1}
+            return [Put(table=GRADE, row={"evaluation": name, **row}), Put(table=EVALUATION, row=counted)]
+        case EvaluationFinished():
+            return [Put(table=EVALUATION, row={**before, "ended": recorded.at})]
+        case _:
+            return []
+
+
+_GRADE_COLUMNS: Final = tuple(column.name for column in GRADE.columns if column.name != "evaluation")
 
 
 def reviewed(event: AnyEvent | None) -> tuple[str, str] | None:
@@ -162,6 +224,21 @@ def circuit_changes(tool: str, circuit: Circuit | None) -> list[Change]:
         return [Drop(table=CIRCUIT, key={"tool": tool})]
     row = {name: getattr(circuit, name) for name in CIRCUIT_COLUMNS}
     return [Put(table=CIRCUIT, row={"tool": tool, **row})]
+
+
+def rollout_changes(rollout: RolloutState | None) -> list[Change]:
+    """The row of a rollout; none before it was opened."""
+    if rollout is None:
+        return []
+    row = {
+        "rollout": rollout.id,
+        "status": rollout.status,
+        "stage": rollout.number,
+        "at": rollout.opened_at,
+        "opened": encode(rollout.opened),
+        "ended": "" if rollout.ended is None else encode(rollout.ended),
+    }
+    return [Put(table=ROLLOUT, row=row)]
 
 
 CIRCUIT_COLUMNS: Final = tuple(column.name for column in CIRCUIT.columns if column.name != "tool")

@@ -122,19 +122,24 @@ class _RecordedModel:
             raise ModelError(message, fix=fix, retryable=failed.passing)
         answered = self._log.event(f"model.responded/{step}/-/-")
         if isinstance(answered, ModelResponded):
-            return ModelTurn(
-                text=answered.text,
-                proposed_calls=answered.proposed_calls,
-                finish=answered.finish,
-                usage=answered.usage,
-                response_model=answered.response_model,
-                provider_state=answered.provider_state,
-                deviations=answered.deviations,
-            )
+            return recorded_turn(answered)
         finished = self._log.event("run.finished/-/-/-")
         if isinstance(finished, RunFinished) and finished.code == "budget_exhausted":
             raise TimeoutError  # the time budget of the run ended while the model was answering
         raise RecordEnds
+
+
+def recorded_turn(responded: ModelResponded) -> ModelTurn:
+    """The turn of a model, as it was recorded."""
+    return ModelTurn(
+        text=responded.text,
+        proposed_calls=responded.proposed_calls,
+        finish=responded.finish,
+        usage=responded.usage,
+        response_model=responded.response_model,
+        provider_state=responded.provider_state,
+        deviations=responded.deviations,
+    )
 
 
 def _key(kind: str, step: int, attempt: int | None) -> str:
@@ -159,6 +164,10 @@ class RecordedExecutor:
         if error is not None and error.code == "policy_denied" and error.details.get("reason") in NOT_PREPARED:
             raise _refusal_of(error)
         return "", "none"  # not in the record: appending the attempt then reports it
+
+    async def read_digest(self, call: Call, number: int) -> str:
+        intended = self._log.event(f"attempt.begun/{call.step}/{call.index}/{number}")
+        return intended.read_digest if isinstance(intended, AttemptBegun) else ""
 
     def keyed(self, call: Call) -> bool:
         intended = self._log.event(f"attempt.begun/{call.step}/{call.index}/1")
@@ -207,6 +216,7 @@ class RecordedExecutor:
             spent=ended.spent,
             limit=ended.limit,
             lost=ended.lost,
+            read_digest=ended.read_digest,
         )
 
 
@@ -238,6 +248,9 @@ class RecordedPorts:
                 before = [policy for seq, policy in self._policies if seq < item.seq and policy.digest == digest]
                 return before[-1] if before else self._policies[0][1]
         return self._policies[0][1]
+
+    def shadow_rules(self, step: int, index: int) -> None:
+        """No rules are tried in a replay: what the run found is in its record."""
 
     def casbin_allows(self, call: Call, policy: Policy, request: Request) -> bool:
         """Casbin's recorded answer: only a refusal is recorded, with the decision. Under other rules it is unknown: True."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from remit.core import Call, Claim, Error, Failed
@@ -47,6 +47,12 @@ class ReplayLog(MemoryLog):
 
     def append(self, run: str, event: AnyEvent, *, durable: bool = False, claims: Sequence[Claim] = ()) -> Recorded:
         return self.follow(run, event, self.by_key.get(self.key_then(event)))
+
+    def copy(self, items: Iterable[Recorded]) -> None:
+        """Keep these events as they were recorded. They are numbered again, because events between them may be left out."""
+        for item in items:
+            self.reached.add(item.key)
+            self.keep(item.model_copy(update={"seq": len(self._events)}))
 
     def follow(self, run: str, event: AnyEvent, recorded: Recorded | None) -> Recorded:
         """Keep the event, unsealed, with the time of the recorded event that it repeats."""
@@ -120,6 +126,13 @@ class ReplayLog(MemoryLog):
         """The recorded event of that key."""
         recorded = self.by_key.get(key)
         return recorded.event if recorded else None
+
+
+def events_before(records: Sequence[Recorded], step: int) -> list[Recorded]:
+    """The first event of a run, and the events of its steps before that one, as far as they were recorded before it began."""
+    steps = [None if item.event is None else item.event.step for item in records]
+    end = next((at for at, of in enumerate(steps) if of is not None and of >= step), len(records))
+    return [records[0], *(item for item, of in zip(records[:end], steps, strict=False) if of is not None)]
 
 
 def is_by_person(event: AnyEvent) -> bool:

@@ -1,20 +1,25 @@
 from .approvals_wait import ApprovalWaiter
-from .assembly import new_run_id, open_fallbacks_of, open_model_of
+from .assembly import new_run_id, open_fallbacks_of, open_model_of, sanitizer_of
 from .erasure import Erasable, erasable, erase_runs
 from .graph import AgentGraph, drive
 from .lifecycle import RunResult
 from .live import LivePorts
 from .memory_run import MemoryRun, run_in_memory
+from .model_wait import ModelWait
+from .models.model_list import ModelList
 from .one_call import OneCall, decide_call, explain_call
 from .retention import prunable, prune, retention_seconds, seal_finished
-from .runner import RunRequest, acting_subject, resume_run, start_run
+from .runner import EvaluatedRun, RunRequest, acting_subject, resume_run, start_run
 
 __all__ = [
     "AgentGraph",
     "ApprovalWaiter",
     "Erasable",
+    "EvaluatedRun",
     "LivePorts",
     "MemoryRun",
+    "ModelList",
+    "ModelWait",
     "OneCall",
     "RunRequest",
     "RunResult",
@@ -32,6 +37,7 @@ __all__ = [
     "resume_run",
     "retention_seconds",
     "run_in_memory",
+    "sanitizer_of",
     "seal_finished",
     "start_run",
 ]

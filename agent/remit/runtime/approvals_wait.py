@@ -1,17 +1,18 @@
-"""Waits for approvals. In a demonstration, a scripted model may give them."""
+"""Waits for approvals. In a demonstration, a scripted model may give them; in an evaluation, its scenario answers every request."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from remit.broker import Broker
 from remit.broker.approvals import Approval, approval_expired, grant_approval, waiting_approvals
-from remit.core import Model, Refusal
-from remit.core.events import NANO, ApprovalRequested
+from remit.core import Model, Principal, Refusal
+from remit.core.events import NANO, ApprovalRejected, ApprovalRequested
 from remit.journal import LiveRecord
 from remit.runtime.live import LivePorts
-from remit.runtime.models.scripted import ScriptedModel
+from remit.runtime.models.scripted import ScriptedApproval, ScriptedModel
 
 RULES_S: Final = 1.0  # how often a waiting run looks whether the rules have changed
 
@@ -19,14 +20,23 @@ RULES_S: Final = 1.0  # how often a waiting run looks whether the rules have cha
 class ApprovalWaiter:
     """Waits until approvers answer the requests of a run, or until a script answers for them in a demonstration.
 
-    `wait` is in seconds, counted from now.
+    `wait` is in seconds, counted from now. `approvals` are those of the scenario of an evaluation: there every other request is
+    rejected at once, because no person is asked.
     """
 
-    def __init__(self, ports: LivePorts, record: LiveRecord, broker: Broker, model: Model, wait: float) -> None:
+    def __init__(
+        self,
+        ports: LivePorts,
+        record: LiveRecord,
+        broker: Broker,
+        model: Model,
+        wait: float,
+        approvals: Sequence[ScriptedApproval] = (),
+    ) -> None:
         self._ports = ports
         self._record = record
         self._broker = broker
-        self._script = model.approvals if isinstance(model, ScriptedModel) else ()
+        self._script = (*approvals, *(model.approvals if isinstance(model, ScriptedModel) else ()))
         self._until = time.monotonic() + wait
 
     def waiting(self) -> list[ApprovalRequested]:
@@ -85,4 +95,19 @@ class ApprovalWaiter:
                 granted = True
             except Refusal:
                 continue  # the script names a person who may not approve this call
-        return granted
+        if not granted and started.evaluation:
+            self._reject(requested, started.by)
+        return granted or bool(started.evaluation)
+
+    def _reject(self, requested: ApprovalRequested, by: Principal) -> None:
+        """Record that nobody approves the call: a run of an evaluation does not wait for people."""
+        assert requested.step is not None
+        assert requested.index is not None
+        rejected = ApprovalRejected(
+            step=requested.step,
+            index=requested.index,
+            decision_digest=requested.decision_digest,
+            by=by,
+            reason="nobody approves this call in the scenario",
+        )
+        self._record.append(rejected, durable=True)

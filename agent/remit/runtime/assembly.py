@@ -13,7 +13,7 @@ from pathlib import Path
 from remit.core import Confinement, Model, RunEnded, UsageError
 from remit.core.events import Recorded
 from remit.guardrails import Redactor, Sanitizer, Secrets, is_secret_name
-from remit.journal import Lease, LiveRecord, count_approvals, count_runs
+from remit.journal import Journal, Lease, LiveRecord, count_alerts, count_approvals, count_runs
 from remit.runtime.models.selection import open_model
 from remit.sandbox import Sandbox
 from remit.sandbox.packages import make_environment
@@ -30,7 +30,8 @@ def open_model_of(session: WorkspaceSession, name: str, spec: str | None = None)
     """The model that `spec` names; without `spec`, the first model of the agent."""
     agent = agent_of(session, name)
     spec = spec or agent.model
-    folder = session.root / "agent" / agent.name
+    # The script of a rollout's candidate is among the files of its definition.
+    folder = (session.workspace.root or session.root) / "agent" / agent.name
     return open_model(spec, folder=folder, base_url=agent.address_of(spec), settings=agent.model_settings)
 
 
@@ -39,12 +40,12 @@ def open_fallbacks_of(session: WorkspaceSession, name: str) -> list[Model]:
     return [open_model_of(session, name, spec) for spec in agent_of(session, name).models[1:]]
 
 
-def sanitizer_of(session: WorkspaceSession, run: str, values: Iterable[str]) -> Sanitizer:
+def sanitizer_of(workspace: Workspace, run: str, values: Iterable[str]) -> Sanitizer:
     """The sanitizer of a run. `values` are the secrets of the agent's tools.
 
     The value of an environment variable counts as a secret too, if remit.toml lists its name or the name looks like one.
     """
-    content, named = session.workspace.content, session.workspace.settings.redact_env
+    content, named = workspace.content, workspace.settings.redact_env
     secrets = [value for name, value in os.environ.items() if name in named or is_secret_name(name)]
     return Sanitizer(Redactor(run, [*values, *secrets], off=content.off), content)
 
@@ -141,21 +142,18 @@ class StoredRecording(Recording):
 
 
 async def open_recording(
-    session: WorkspaceSession, lease: Lease, on_event: Callable[[Recorded], None] | None
+    session: WorkspaceSession, lease: Lease, on_event: Callable[[Recorded], None] | None, *, exported: bool = True
 ) -> StoredRecording:
-    """Open the record of a run. First completes its trace file, if a killed process left it short of the journal."""
+    """Open the record of a run. First completes its trace file, if a killed process left it short of the journal.
+
+    Without `exported`, no collector gets its spans and metrics.
+    """
     journal = session.journal
     trace = TraceFile(session.traces, lease.run, journal)
     earlier = (await journal.run_in_thread(journal.chain, lease.run)).links
     if earlier:
         trace.rebuild(earlier)
-    export = Export.from_environment(
-        gauges={
-            "remit.approvals.waiting": lambda: count_approvals(journal, "waiting"),
-            "remit.runs.waiting_for_model": lambda: count_runs(journal, "waiting: model"),
-            "remit.holds": lambda: len(journal.holds()),
-        }
-    )
+    export = _export(journal) if exported else None
     if export is not None:
         export.recall(earlier)
     listeners = tuple(
@@ -164,6 +162,18 @@ async def open_recording(
     content = session.workspace.settings.content
     record = await journal.run_in_thread(LiveRecord, journal, lease, listeners=listeners, content=content)
     return StoredRecording(record=record, objects=ObjectStore(session.traces / "objects"), trace=trace, export=export)
+
+
+def _export(journal: Journal) -> Export | None:
+    """The export to the collector that the environment names; None without one."""
+    return Export.from_environment(
+        gauges={
+            "remit.approvals.waiting": lambda: count_approvals(journal, "waiting"),
+            "remit.runs.waiting_for_model": lambda: count_runs(journal, "waiting: model"),
+            "remit.holds": lambda: len(journal.holds()),
+            "remit.alerts": lambda: count_alerts(journal),
+        }
+    )
 
 
 def check_same_files(before: Mapping[str, bytes], now: Mapping[str, bytes]) -> None:

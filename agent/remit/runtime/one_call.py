@@ -65,6 +65,8 @@ def _unrecorded(session: WorkspaceSession, name: str, subject: str) -> Broker:
         record=Record(MemoryLog(), run),
         executor=LiveExecutor(session.workspace, sandbox, session.root),
         ports=LivePorts(session),
-        sanitizer=sanitizer_of(session, run, Secrets(session.root).present(secret_names(session, agent)).values()),
+        sanitizer=sanitizer_of(
+            session.workspace, run, Secrets(session.root).present(secret_names(session, agent)).values()
+        ),
         confinement=confinement,
     )

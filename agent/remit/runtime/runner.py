@@ -6,13 +6,13 @@ The parts of a run that depend on this machine are built here and in `assembly`;
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
 from remit import __version__
-from remit.broker import LiveExecutor
-from remit.core import Context, Model, Principal, Refusal, Request, RunEnded, Scope, Subjects, UsageError
+from remit.broker import LiveExecutor, ToolExecutor
+from remit.core import Context, Model, Principal, Refusal, RemitError, Request, RunEnded, Scope, Subjects, UsageError
 from remit.core.events import (
     Recorded,
     RunFinished,
@@ -22,6 +22,7 @@ from remit.core.events import (
 from remit.guardrails import valid
 from remit.journal import Record
 from remit.policy import check_agreement, narrowed, read_cases_text
+from remit.rollout import Placement, give_up, place, place_again
 from remit.runtime.assembly import (
     Recording,
     StoredRecording,
@@ -30,6 +31,7 @@ from remit.runtime.assembly import (
     confinement_of,
     install_packages,
     new_run_id,
+    open_fallbacks_of,
     open_model_of,
     open_recording,
     sanitizer_of,
@@ -37,9 +39,23 @@ from remit.runtime.assembly import (
     working_folder,
 )
 from remit.runtime.lifecycle import Driven, ExternalGraph, RunContext, RunResult, drive_run
+from remit.runtime.models.scripted import ScriptedApproval
 from remit.runtime.one_call import OneCall
 from remit.sandbox import Sandbox
 from remit.workspace import IMPERSONATE, PRICES, Agent, WorkspaceSession, check_tenant, files_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatedRun:
+    """What makes a run one of an evaluation: live runs, people, limits, circuits and collectors do not notice it.
+
+    `id` is that of the evaluation. `around` makes the executor of the run from the one that confines its tools. `approvals` are
+    given in place of people; every other request for approval is rejected. The run gets no secret.
+    """
+
+    id: str
+    around: Callable[[ToolExecutor], ToolExecutor]
+    approvals: Sequence[ScriptedApproval] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +64,7 @@ class RunRequest:
 
     `subject` is the user that the agent acts for, `by` who starts it. `run` is its id (32 hex digits); None: a random one.
     `fallbacks` are asked, in this order, when `model` fails. `folder` is an existing working folder, relative to the workspace; "": the agent's own. `scope` narrows what the run may do; None: everything that the rules allow its agent.
+    `evaluation` makes it a run of an evaluation, None a live run.
     """
 
     agent: str
@@ -59,6 +76,7 @@ class RunRequest:
     folder: str = ""
     scope: Scope | None = None
     fallbacks: Sequence[Model] = ()
+    evaluation: EvaluatedRun | None = None
 
 
 async def start_run(
@@ -81,29 +99,35 @@ async def start_run(
         WorkspaceError: the rules are not valid. Nothing is recorded.
         RunEnded: the run cannot continue, for instance because there is no sandbox.
     """
-    agent = checked_agent(session, request)
-    await install_packages(session.workspace, agent, progress)
     run = request.run or new_run_id()
+    placement, request, agent = await _placed(session, request, run)
+    session = placement.session
+    await install_packages(session.workspace, agent, progress)
     async with session.journal.lease(run) as lease:
-        recording = await open_recording(session, lease, on_event)
+        evaluated = request.evaluation
+        recording = await open_recording(session, lease, on_event, exported=evaluated is None)
         if not recording.record.is_empty:
             raise UsageError(f"the run {run} exists already; use another --run-id, or none")
         folder = session.root / request.folder if request.folder else working_folder(session, agent, run)
         sandbox = Sandbox.shared(session.workspace.settings.accept)
         confinement, unavailable = confinement_of(session.workspace, agent, sandbox)
-        secrets = secrets_of(session, agent)
+        secrets = secrets_of(session, agent) if evaluated is None else {}
+        executor: ToolExecutor = _live_executor(session, sandbox, folder, secrets, request.subject, external_graph)
         context = RunContext(
             session=session,
             agent=agent,
             model=request.model,
             fallbacks=request.fallbacks,
-            executor=_live_executor(session, sandbox, folder, secrets, request.subject, external_graph),
+            executor=executor if evaluated is None else evaluated.around(executor),
             confinement=confinement,
             folder=folder,
             secrets=secrets,
             recording=recording,
             wait=wait,
             external_graph=external_graph,
+            arm=placement.arm,
+            candidate=placement.rules,
+            approvals=() if evaluated is None else evaluated.approvals,
         )
         recording.record.append(started_event(context, request), durable=True)
         if unavailable is not None:
@@ -128,6 +152,29 @@ def checked_agent(session: WorkspaceSession, request: RunRequest) -> Agent:
     return agent
 
 
+async def _placed(session: WorkspaceSession, request: RunRequest, run: str) -> tuple[Placement, RunRequest, Agent]:
+    """The place of a new run in the rollout of its agent, its request with the models of that definition, and its agent.
+
+    INVARIANT: what the candidate lacks never stops a run: then the candidate is taken back, and the run has the files on disk.
+    """
+    agent = checked_agent(session, request)
+    if request.evaluation is not None:  # it names the definition that it evaluates
+        return Placement(session=session), request, agent
+    journal, subject = session.journal, f"agent:{agent.name}"
+    placement = await journal.run_in_thread(place, session, subject, user=request.subject, run=run)
+    if placement.session is session:
+        return placement, request, agent
+    try:
+        if request.model.name == agent.model:  # nobody chose another model for this run
+            model = open_model_of(placement.session, agent.name)
+            request = replace(request, model=model, fallbacks=open_fallbacks_of(placement.session, agent.name))
+        return placement, request, checked_agent(placement.session, request)
+    except RemitError as failure:
+        assert placement.arm is not None
+        given_up = await journal.run_in_thread(give_up, session, placement.arm.rollout, failure)
+        return given_up, request, agent
+
+
 def _check_prices(session: WorkspaceSession, agent: Agent, models: Iterable[Model]) -> None:
     """Raise UsageError if money is limited and one of the models has no price."""
     for model in models if session.workspace.limits_money(agent.name) else ():
@@ -139,7 +186,7 @@ def _check_prices(session: WorkspaceSession, agent: Agent, models: Iterable[Mode
 
 def _check_rules(session: WorkspaceSession) -> None:
     """Raise WorkspaceError if stock Casbin decides a case of the rules differently from Remit: then no run starts."""
-    check_agreement(session.policy, read_cases_text(session.root / "policies"))
+    check_agreement(session.policy, read_cases_text(session.policies))
 
 
 def _live_executor(
@@ -176,7 +223,7 @@ def started_event(context: RunContext, request: RunRequest) -> RunStarted:
         subjects=Subjects(agent=f"agent:{agent.name}", user=request.subject),
         by=request.by,
         tenant=settings.tenant,
-        task=sanitizer_of(session, run, context.secrets.values()).arguments(valid(request.task)),
+        task=sanitizer_of(session.workspace, run, context.secrets.values()).arguments(valid(request.task)),
         prompt=agent.prompt,
         model=request.model.name,
         fallbacks=tuple(model.name for model in request.fallbacks),
@@ -189,8 +236,10 @@ def started_event(context: RunContext, request: RunRequest) -> RunStarted:
         folder=context.folder.relative_to(session.root).as_posix(),
         version=__version__,
         scope=request.scope,
+        arm=context.arm,
         # An external graph decides itself what its model reads.
         context=agent.context.model_copy(update={} if context.external_graph is None else {"limit": None}),
+        evaluation="" if request.evaluation is None else request.evaluation.id,
     )
 
 
@@ -228,6 +277,8 @@ async def resume_run(
     async with session.journal.lease(run) as lease:
         recording = await open_recording(session, lease, on_event)
         started = _resumable(recording.record, run)
+        placement = await session.journal.run_in_thread(place_again, session, started.arm)
+        session = placement.session
         agent = agent_of(session, started.subjects.agent.partition(":")[2])
         files = files_of(session.workspace)
         check_same_files(recording.objects.get_bundle(started.bundle), files)
@@ -253,6 +304,8 @@ async def resume_run(
             recording=recording,
             wait=wait,
             external_graph=external_graph,
+            arm=placement.arm,
+            candidate=placement.rules,
         )
         resumed = RunResumed(
             count=recording.record.state.resumed + 1,
@@ -271,6 +324,9 @@ def _resumable(record: Record, run: str) -> RunStarted:
         raise UsageError(f"the journal has no run {run}")
     if started.content != "complete":
         raise UsageError(f"run {run} was recorded without content, so that it cannot be resumed: start a new run")
+    if started.evaluation:
+        fix = f"remit eval --resume {started.evaluation}"
+        raise UsageError(f"run {run} belongs to an evaluation, which plays it again: {fix}")
     if record.state.finished:
         raise UsageError(f"run {run} has finished; to see its outcome: remit trace show {run[:8]}")
     return started

@@ -65,9 +65,9 @@ def trace_list_command(
     from remit.workspace import open_session
 
     if stats:
-        if run_filter != RunFilter(since=run_filter.since):
-            raise click.UsageError("--stats counts all runs: the only filter that it accepts is --since")
-        show_stats(run_filter.since, as_json)
+        if run_filter != RunFilter(since=run_filter.since, evaluation=run_filter.evaluation):
+            raise click.UsageError("--stats counts all runs: it accepts the filters --since and --evaluation only")
+        show_stats(run_filter.since, run_filter.evaluation, as_json)
         return
     if shape is not None and not decisions:
         raise click.UsageError("--format is the format of the decisions: add --decisions")

@@ -83,6 +83,19 @@ def _show(diff: RunDiff) -> None:
     for changed in diff.changed:
         echo(f"\n{style('changed', fg='yellow')} {changed.name}")
         _show_diff(changed.diff)
+    show_differences(diff)
+    for a, b in diff.moved[:SHOWN]:
+        echo(f"moved: was {a}, now {b}")
+    for slow in diff.slower[:SHOWN]:
+        place = f"{slow.b} " if slow.b else ""
+        times = f" ({slow.after / slow.before:.0f} times)" if slow.before else ""
+        echo(f"slower: {place}{slow.name}: was {slow.before:.2f} s, now {slow.after:.2f} s{times}")
+    before, after = diff.costs
+    echo(f"\ncost was  {_cost(before)}\ncost now  {_cost(after)}")
+
+
+def show_differences(diff: RunDiff) -> None:
+    """Print the first difference in full, and a line for each other one."""
     if diff.first is None:
         echo(f"\n{style('no divergence', fg='green')}: both runs made the same calls, with the same results")
     else:
@@ -94,14 +107,6 @@ def _show(diff: RunDiff) -> None:
             echo(f"  {_line(difference)}")
         if len(rest) > SHOWN:
             echo(f"  … and {len(rest) - SHOWN} more: --json lists all of them")
-    for a, b in diff.moved[:SHOWN]:
-        echo(f"moved: was {a}, now {b}")
-    for slow in diff.slower[:SHOWN]:
-        place = f"{slow.b} " if slow.b else ""
-        times = f" ({slow.after / slow.before:.0f} times)" if slow.before else ""
-        echo(f"slower: {place}{slow.name}: was {slow.before:.2f} s, now {slow.after:.2f} s{times}")
-    before, after = diff.costs
-    echo(f"\ncost was  {_cost(before)}\ncost now  {_cost(after)}")
 
 
 def _line(difference: RunDifference) -> str:

@@ -41,6 +41,7 @@ def erase_command(
         raise click.UsageError("give exactly one of: RUN, --user NAME, --tenant NAME")
     opened = open_session()
     query = RunQuery(
+        evaluation=None,
         run=resolve_run(opened.journal, run) if run else "",
         user="" if user is None else user if user.startswith("user:") else f"user:{user}",
         tenant=tenant or "",

@@ -34,6 +34,7 @@ class RunFilter:
     action: str = ""
     code: str = ""
     state: str = ""
+    evaluation: str = ""
     since: int | None = None
 
     def choose(self, session: WorkspaceSession, limit: int | None) -> list[RunSummary]:
@@ -44,6 +45,7 @@ class RunFilter:
             agent=_subject("agent", self.agent),
             user=_subject("user", self.user),
             state=self.state,
+            evaluation=self.evaluation,
             failed=self.failed,
             denied=self.denied,
             since=self.since,
@@ -84,7 +86,7 @@ def with_run_filter(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def filtered(**options: Any) -> None:
         values = {field.name: options.pop(field.name) for field in fields(RunFilter)}
-        values |= {"state": values["state"] or "", "code": _code(values["code"]), "since": _since(values["since"])}
+        values |= {"state": values["state"] or "", "code": _code(values["code"]), "since": parse_time(values["since"])}
         command(run_filter=RunFilter(**values), **options)
 
     decorated: Callable[..., None] = filtered
@@ -109,11 +111,12 @@ OPTIONS: Final = (
         type=click.Choice(["running", "waiting", "waiting: model", "finished"]),
         help="Only runs in this state; `waiting` is for people, `waiting: model` for a model that failed for now.",
     ),
+    click.option("--evaluation", default="", metavar="ID", help="Runs of this evaluation, in place of live runs."),
     click.option("--since", help="Only runs that began at this time or later: 30m, 2h, 3d, 2026-11-23T19:00."),
 )
 
 
-def _since(text: str | None) -> int | None:
+def parse_time(text: str | None) -> int | None:
     """Unix nanoseconds of `2h` ago, or of a date or time (UTC if it has no time zone)."""
     if text is None:
         return None

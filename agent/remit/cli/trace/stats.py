@@ -13,14 +13,17 @@ if TYPE_CHECKING:
 COLUMNS = ("agent", "action", "calls", "refused", "failed", "p50", "p95", "tokens in", "tokens out", "cost")
 
 
-def show_stats(since: int | None, as_json: bool) -> None:
-    """Print a row for each agent and action, from runs that began at `since` (Unix nanoseconds) or later; None: from all."""
+def show_stats(since: int | None, evaluation: str, as_json: bool) -> None:
+    """Print a row for each agent and action, from runs that began at `since` (Unix nanoseconds) or later; None: from all.
+
+    The runs are live, or those of the evaluation with the id `evaluation`.
+    """
     from remit.journal import RunQuery, list_runs
     from remit.tracing.reports import tool_statistics
     from remit.workspace import open_session
 
     opened = open_session()
-    runs = list_runs(opened.journal, RunQuery(since=since))
+    runs = list_runs(opened.journal, RunQuery(since=since, evaluation=evaluation))
     rows = tool_statistics(item for row in runs for item in opened.journal.events(row.run))
     if as_json:
         echo(json_text([asdict(row) for row in rows]))

@@ -19,7 +19,7 @@ from remit.evals.statistics import (
 
 ReportVerdict: TypeAlias = Literal[
     "passed",
-    "failed",  # a hard check failed, or the agent is worse than the baseline; without a baseline, any run did not pass
+    "failed",  # a hard check failed, a scenario is too slow, or the agent is worse than the baseline; without a baseline, any run did not pass
     "playing",  # not all runs are played, and nothing has failed yet
 ]
 
@@ -60,6 +60,7 @@ def report_on(evaluation: Evaluation, baseline: VariantOutcomes | None = None) -
     )
     reasons = [
         *(reason for variant in variants for reason in _hard(variant)),
+        *(reason for variant in variants for reason in _slow(variant, evaluation)),
         *_worse(comparisons if baseline is not None else ()),
         *(reason for variant in variants if baseline is None for reason in _failed(variant)),
     ]
@@ -86,6 +87,13 @@ def fails(scenario: ScenarioSummary, comparison: Comparison | None, hard: bool) 
 def _hard(variant: VariantSummary) -> Iterator[str]:
     for failure in variant.hard_failures:
         yield f"scenario {failure.scenario!r}, run {failure.run}: an effect that must never land: {failure.detail}"
+
+
+def _slow(variant: VariantSummary, evaluation: Evaluation) -> Iterator[str]:
+    for summary, scenario in zip(variant.scenarios, evaluation.scenarios, strict=True):
+        if scenario.p95 is not None and summary.p95_s > scenario.p95:
+            took = f"its p95 is {summary.p95_s:.3g} s, and at most {scenario.p95:g} s are allowed"
+            yield f"scenario {summary.name!r}, {variant.variant.name}: {took}"
 
 
 def _worse(comparisons: Sequence[Comparison]) -> Iterator[str]:

@@ -1,7 +1,16 @@
 from .conformance import ModelCheck, ModelReport, check_model
-from .scripted import ScriptedModel
+from .scripted import ScriptedApproval, ScriptedModel
 from .selection import open_model
 from .usage import langchain_usage
 from .wire import finish_of
 
-__all__ = ["ModelCheck", "ModelReport", "ScriptedModel", "check_model", "finish_of", "langchain_usage", "open_model"]
+__all__ = [
+    "ModelCheck",
+    "ModelReport",
+    "ScriptedApproval",
+    "ScriptedModel",
+    "check_model",
+    "finish_of",
+    "langchain_usage",
+    "open_model",
+]
