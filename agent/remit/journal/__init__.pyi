@@ -20,7 +20,7 @@ from .run_list import (
     resolve_run,
     used_bundles,
 )
-from .run_log import Log, MemoryLog, Record, StoredRecord
+from .run_log import Log, MemoryLog, Record, StoredRecord, record_run
 from .run_state import Circuit, InDoubt, InDoubtEffect, RunState, RunStatus, RunSummary, Tries, effect_digest, retry_key
 from .store import AlreadyRecorded, Journal
 from .upkeep.check import Difference, check_projections, rebuild_projections
@@ -75,6 +75,7 @@ __all__ = [
     "list_runs",
     "open_journal",
     "rebuild_projections",
+    "record_run",
     "release_space",
     "resolve_run",
     "retry_key",

@@ -16,6 +16,7 @@ from .evaluations import (
     Grade,
     GradeOutcome,
     ScenarioInfo,
+    Sources,
     Variant,
 )
 from .event import NANO
@@ -28,6 +29,7 @@ from .runs import (
     ContextLimits,
     ContextReduced,
     Deviation,
+    GoesOn,
     ModelFailed,
     ModelRequested,
     ModelResponded,
@@ -69,6 +71,7 @@ __all__ = [
     "EvaluationFinished",
     "EvaluationGraded",
     "EvaluationStarted",
+    "GoesOn",
     "Grade",
     "GradeOutcome",
     "HoldLifted",
@@ -87,6 +90,7 @@ __all__ = [
     "RunResumed",
     "RunStarted",
     "ScenarioInfo",
+    "Sources",
     "ToolFailed",
     "ToolRecovered",
     "ToolTrialStarted",
