@@ -48,6 +48,23 @@ def test_a_call_that_leaves_the_world_gets_the_answer_of_the_scenario_or_an_erro
     assert effects(folder) == []
 
 
+def test_a_tool_with_network_gets_the_answers_of_the_scenario(session: Path) -> None:
+    agent = session / "agent/triage/agent.toml"
+    agent.write_text(agent.read_text().replace('tools = ["files", "sql", "tickets", "python"]', 'tools = ["http.get"]'))
+    page = {"url": "https://status.example.com/now"}
+    turns = [turn(http__get=page), turn(http__get={"url": "https://status.example.com/then"}), DONE]
+    (session / "agent/triage/script.yaml").write_text(json.dumps({"turns": turns}))
+    answers = [{"action": "http.get", "arguments": page, "error": "unreachable", "message": "no route"}]
+    (session / "agent/triage/evals/triage.yaml").unlink()
+    played = evaluate(session, {"world": {"answers": answers}}, agent="triage")
+    records = Remit(played.session).trace(played.grade.run).records
+    ends = [item.event for item in records if item.type == "attempt.ended"]
+    assert [(end.error, end.message, end.connections) for end in ends] == [
+        ("unreachable", "no route", ()),
+        ("not_in_scenario", ends[1].message, ()),
+    ]
+
+
 def test_runs_of_an_evaluation_take_nothing_from_limits_open_no_circuit_and_are_exported_nowhere(
     clerk: Callable[..., Path], backend: tuple[str, list[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,6 +43,7 @@ from support import ROOT
 from support.lifecycle import Killed, die_at
 from support.outages import Unsteady, busy
 from support.principals import OPERATOR, principal
+from support.rollouts import candidate_of, opened_at
 from support.runs import DONE, turn
 from support.workspaces.ledger import ledger_workspace, use
 
@@ -271,6 +272,15 @@ def model_waited(folder: Path) -> Stage:
     return stage
 
 
+def shadow_decided(folder: Path) -> Stage:
+    """The rules of a candidate are tried beside those in force, and refuse a payment."""
+    stage = Stage(folder, [turn(ledger__pay={"name": "ann", "amount": 5}), DONE])
+    denied = "\n# Nobody is paid\np, agent:clerk, ledger.pay, account:*, True, deny\n"
+    opened_at(stage.session, candidate_of(folder, rules=lambda text: text + denied), "shadow", "full")
+    stage.start()
+    return stage
+
+
 SCENES: Final = (
     model_failed,
     model_waited,
@@ -283,6 +293,7 @@ SCENES: Final = (
     budget_spent,
     answer_rejected,
     context_reduced,
+    shadow_decided,
 )
 
 

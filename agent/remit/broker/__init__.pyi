@@ -6,7 +6,7 @@ from .context import Moment, policy_context
 from .effects import settle_effect
 from .holds import hold_reason, lift_hold, set_hold
 from .host import Hosted, HostTool, action_of, content_of, describe_host, describe_tool, run_function, try_host
-from .ports import AttemptOutcome, ProbeOutcome
+from .ports import AttemptOutcome, ProbeOutcome, ShadowRules
 from .receipt import landed_of, receipt_of
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Moment",
     "ProbeOutcome",
     "Ready",
+    "ShadowRules",
     "ToolExecutor",
     "action_of",
     "check_circuit",

@@ -171,7 +171,7 @@ class Broker:
                 raise refusals.blocked_arguments(call.action, note)
             effects.check_duplicate_in_step(before, call)
             retries.check_tries(self.record.state, self.agent.budget, retry_key(shown))
-            decision = self._decider.decide(call)
+            decision = self._decider.decide(call, shadow=True)
             if decision.verdict != "deny":
                 effects.check_repeated_effect(self.ports.run_state(self.record, call, ""), call)
             if decision.verdict == "ask":

@@ -7,8 +7,20 @@ from typing import Final
 
 from remit.broker.approvals.summary import shown_facts
 from remit.broker.context import Moment, leaves_system, policy_context
-from remit.broker.ports import ExecutionPorts
-from remit.core import Call, Confinement, Decision, Refusal, RemitError, Request, ResourceAccess, Scope, decision_digest
+from remit.broker.ports import ExecutionPorts, ShadowRules
+from remit.core import (
+    Call,
+    Confinement,
+    Decision,
+    Refusal,
+    RemitError,
+    Request,
+    ResourceAccess,
+    Scope,
+    Verdict,
+    decision_digest,
+)
+from remit.core.events import ShadowDecided
 from remit.core.parsing import digest
 from remit.guardrails import Sanitizer
 from remit.journal import Record
@@ -29,14 +41,16 @@ class Decider:
     confinement: Confinement
     _narrowed: dict[Policy, Policy] = field(default_factory=dict[Policy, Policy])
 
-    def decide(self, call: Call) -> Decision:
+    def decide(self, call: Call, *, shadow: bool = False) -> Decision:
         """The decision of the policy. INVARIANT: an engine that fails allows nothing (threat E9).
+
+        With `shadow`, the rules of a rollout's candidate are tried too, and a different verdict is recorded.
 
         Raises:
             Refusal: `policy_denied` if the policy could not be evaluated.
         """
         try:
-            return self._bound(call)
+            return self._bound(call, shadow=shadow)
         except RemitError:
             raise
         except Exception as failure:  # fail closed on any error of the engine
@@ -47,7 +61,7 @@ class Decider:
                 next_step="continue without this call, and tell the user to run `remit policy explain`",
             ) from failure
 
-    def _bound(self, call: Call) -> Decision:
+    def _bound(self, call: Call, *, shadow: bool) -> Decision:
         """Decide, and bind the decision to the request, the policy and, if approval is needed, the facts shown to approvers.
 
         A grant for another digest does not count (threats D1, D2). The call is therefore decided without grants first: that
@@ -57,6 +71,8 @@ class Decider:
         bound = decision_digest(call.request_digest, policy.digest)
         request = self.request_of(call, policy, bound, ignore_grants=True)
         decision = policy.decide(request)
+        if shadow and (tried := self.ports.shadow_rules(call.step, call.index)) is not None:
+            self._shadow(call, request, decision.verdict, tried)
         if decision.verdict == "ask":
             shown = shown_facts(self.sanitizer.arguments(decision.facts))
             bound = decision_digest(call.request_digest, policy.digest, shown)
@@ -78,6 +94,26 @@ class Decider:
             return True
         return self.ports.casbin_allows(call, policy, request) is True
 
+    def _shadow(self, call: Call, request: Request, verdict: Verdict, tried: ShadowRules) -> None:
+        """Try other rules on the same request. INVARIANT: whatever they do, nothing but this event comes of it."""
+        candidate, error = None, ""
+        try:
+            policy = self._narrowed_by_scope(tried.policy)
+            candidate = "allow" if policy.judge(request).allowed else policy.decide(request).verdict
+        except Exception as failure:  # noqa: BLE001 - whatever fails is the candidate's, and the run goes on
+            error = type(failure).__name__
+        event = ShadowDecided(
+            step=call.step,
+            index=call.index,
+            rollout=tried.rollout,
+            action=call.action,
+            verdict=verdict,
+            candidate=candidate,
+            error=error,
+        )
+        if candidate != verdict and self.record.get(event.key) is None:
+            self.record.append(event)
+
     @property
     def _scope(self) -> Scope | None:
         started = self.record.state.started
@@ -85,11 +121,14 @@ class Decider:
 
     def policy(self, call: Call) -> Policy:
         """The policy in force for the call, narrowed by the scope of the run."""
-        policy, scope = self.ports.policy(call.step, call.index), self._scope
-        if scope is None:
+        return self._narrowed_by_scope(self.ports.policy(call.step, call.index))
+
+    def _narrowed_by_scope(self, policy: Policy) -> Policy:
+        if (scope := self._scope) is None:
             return policy
         if policy not in self._narrowed:
-            self._narrowed.clear()
+            if len(self._narrowed) > 1:  # those in force, and those that are tried
+                self._narrowed.clear()
             self._narrowed[policy] = narrowed(policy, scope)
         return self._narrowed[policy]
 

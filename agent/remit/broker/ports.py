@@ -28,6 +28,14 @@ from remit.workspace import Measure
 from remit.workspace.manifest import Breaker
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShadowRules:
+    """Rules that are tried beside those in force, for the rollout of that id. Nothing follows from what they decide."""
+
+    rollout: str
+    policy: Policy
+
+
 class ExecutionPorts(Protocol):
     """Everything that a call reads from outside the record of its run. A replay answers from the recording instead."""
 
@@ -37,6 +45,10 @@ class ExecutionPorts(Protocol):
 
     def policy(self, step: int, index: int) -> Policy:
         """The policy that is in force now."""
+        ...
+
+    def shadow_rules(self, step: int, index: int) -> ShadowRules | None:
+        """The rules that are tried beside those in force; None without any. Never raises for a reason of the candidate."""
         ...
 
     def casbin_allows(self, call: Call, policy: Policy, request: Request) -> bool:
@@ -105,7 +117,10 @@ class ExecutionPorts(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptOutcome:
-    """The outcome of one attempt before it is sanitized. If `code` is None, `value` is the result."""
+    """The outcome of one attempt before it is sanitized. If `code` is None, `value` is the result.
+
+    `read_digest` is the digest of what the call can read, after it ran; "" if its result is not cached.
+    """
 
     code: Code | None
     value: Json = None
@@ -121,6 +136,7 @@ class AttemptOutcome:
     spent: ResourceUsage = ResourceUsage()
     limit: ReachedLimit | None = None
     lost: bool = False
+    read_digest: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

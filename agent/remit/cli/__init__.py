@@ -36,9 +36,13 @@ COMMANDS: Final = {
     "approve": ("approve", "list, show and answer requests for approval"),
     "trace": ("trace", "read, compare, shrink, verify and export recorded runs"),
     "journal": ("journal", "check the journal's projections, and compute them again"),
+    "drift": ("drift", "say which measures of an agent changed, and what fits the change"),
+    "targets": ("targets", "compare times and costs of runs with their targets"),
+    "alert": ("alert", "list and close alerts of drift and of targets"),
     "replay": ("replay", "replay a recorded run without effects"),
     "eval": ("eval", "evaluate an agent on its scenarios"),
     "prices": ("prices", "write the prices of models, from which money is counted"),
+    "rollout": ("rollout", "let a change of an agent take effect step by step, and take it back"),
     "diff": ("policy.permission_diff", "show what agents may do now that they could not do at a git revision"),
 }
 

@@ -7,6 +7,7 @@ definitions  the variants of an agent that are compared
 grading      what a run has done against what its scenario expects
 player       plays the runs of an evaluation, and records their grades
 stored       evaluations as the journal has them
+rollouts     drives a rollout through its stages
 baseline     the reviewed outcomes with which an evaluation is compared
 statistics/  rates, intervals, pass^k, comparison, and what a suite can see
 reports/     an evaluation as text, JSON, JUnit XML, a page and a comment

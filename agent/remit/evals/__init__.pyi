@@ -2,28 +2,36 @@ from .baseline import BASELINE, read_baseline, write_baseline
 from .definitions import Changes, matrix
 from .player import Selection, play, record_evaluation
 from .results import Check, Evaluation, Grade, GradeOutcome, ScenarioInfo, Variant
+from .rollouts import LEAST, Plan, backtest, comparisons, open_for, recent_runs, widen
 from .scenarios import Scenario, check_scenarios, read_scenarios
 from .stored import read_evaluation
 from .worlds import World
 
 __all__ = [
     "BASELINE",
+    "LEAST",
     "Changes",
     "Check",
     "Evaluation",
     "Grade",
     "GradeOutcome",
+    "Plan",
     "Scenario",
     "ScenarioInfo",
     "Selection",
     "Variant",
     "World",
+    "backtest",
     "check_scenarios",
+    "comparisons",
     "matrix",
+    "open_for",
     "play",
     "read_baseline",
     "read_evaluation",
     "read_scenarios",
+    "recent_runs",
     "record_evaluation",
+    "widen",
     "write_baseline",
 ]

@@ -98,10 +98,10 @@ class World(FrozenModel):
         else:
             shutil.copytree(root / self.seed, folder, symlinks=True)
         for name in self.without:
-            path = folder / name
+            path = _inside(folder, name)
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         for name, text in self.files.items():
-            path = folder / name
+            path = _inside(folder, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.unlink(missing_ok=True)  # a symbolic link of the seed is replaced, not followed
             path.write_text(text, encoding="utf-8")
@@ -123,6 +123,16 @@ class World(FrozenModel):
                 yield name, str(path.readlink())
             elif path.is_file():
                 yield name, path.read_bytes()
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """The path of a file of the world. Raises UsageError if a symbolic link of the seed leads out of it."""
+    path = folder / name
+    if not path.parent.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(
+            f"{name!r} lies behind a symbolic link that leads out of the world: remove the link from the seed"
+        )
+    return path
 
 
 class WorldExecutor:

@@ -8,11 +8,15 @@ from .projections import CIRCUIT_STREAM, EVALUATION_STREAM, SHARED, WORKSPACE_RU
 from .reducer import apply_event
 from .run_list import (
     LIVE_RUNS,
+    EndedRun,
     EvaluationSummary,
     RunQuery,
+    alerts_in_force,
     approvals_in_state,
+    count_alerts,
     count_approvals,
     count_runs,
+    ended_runs,
     find_run,
     last_completed,
     list_evaluations,
@@ -21,7 +25,19 @@ from .run_list import (
     used_bundles,
 )
 from .run_log import Log, MemoryLog, Record, StoredRecord, record_run
-from .run_state import Circuit, InDoubt, InDoubtEffect, RunState, RunStatus, RunSummary, Tries, effect_digest, retry_key
+from .run_state import (
+    ROLLOUT_STREAM,
+    Circuit,
+    InDoubt,
+    InDoubtEffect,
+    RolloutState,
+    RunState,
+    RunStatus,
+    RunSummary,
+    Tries,
+    effect_digest,
+    retry_key,
+)
 from .store import AlreadyRecorded, Journal
 from .upkeep.check import Difference, check_projections, rebuild_projections
 from .upkeep.deletion import delete_run, release_space
@@ -33,6 +49,7 @@ __all__ = [
     "EVALUATION_STREAM",
     "LIVE_RUNS",
     "OWN_DETAILS",
+    "ROLLOUT_STREAM",
     "RUN_LOCKED",
     "SHARED",
     "WORKSPACE_RUN",
@@ -43,6 +60,7 @@ __all__ = [
     "Circuit",
     "Conversation",
     "Difference",
+    "EndedRun",
     "EvaluationSummary",
     "InDoubt",
     "InDoubtEffect",
@@ -52,19 +70,23 @@ __all__ = [
     "Log",
     "MemoryLog",
     "Record",
+    "RolloutState",
     "RunQuery",
     "RunState",
     "RunStatus",
     "RunSummary",
     "StoredRecord",
     "Tries",
+    "alerts_in_force",
     "apply_event",
     "approvals_in_state",
     "check_projections",
+    "count_alerts",
     "count_approvals",
     "count_runs",
     "delete_run",
     "effect_digest",
+    "ended_runs",
     "erase",
     "find_run",
     "forget_deleted",

@@ -7,9 +7,12 @@ So `remit journal rebuild` computes the same rows again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
 from remit.core.events import (
+    AlertClosed,
+    AlertRaised,
     AnyEvent,
     BreakGlassReviewed,
     EvaluationFinished,
@@ -18,6 +21,7 @@ from remit.core.events import (
     HoldLifted,
     HoldSet,
     Recorded,
+    RunArm,
     ToolFailed,
     ToolRecovered,
     ToolTrialStarted,
@@ -25,14 +29,14 @@ from remit.core.events import (
 from remit.core.parsing import digest_bytes
 from remit.journal.hash_chain import encode
 from remit.journal.reducer import apply_circuit
-from remit.journal.run_state import Circuit, InDoubt, RunState, RunSummary
+from remit.journal.run_state import ROLLOUT_STREAM, Circuit, InDoubt, RolloutState, RunState, RunSummary
 from remit.journal.storage.database import Change, Drop, Put
-from remit.journal.storage.tables import APPROVAL, CIRCUIT, EVALUATION, GRADE, HOLD, RUN
+from remit.journal.storage.tables import ALERT, APPROVAL, CIRCUIT, EVALUATION, GRADE, HOLD, ROLLOUT, RUN
 
 WORKSPACE_RUN: Final = "workspace"  # the stream of holds, reviews and pruned runs
 CIRCUIT_STREAM: Final = "circuit:"  # the beginning of the name of the stream of one tool's circuit breaker
 EVALUATION_STREAM: Final = "evaluation:"  # the beginning of the name of the stream of one evaluation
-SHARED: Final = "shared"  # the topic of holds and circuits: every run reads them
+SHARED: Final = "shared"  # the topic of holds, circuits and rollouts: every run reads them
 
 LONGEST_TASK: Final = 500  # characters of a task in the list of runs
 
@@ -42,7 +46,7 @@ Rows: TypeAlias = Mapping[Key, Put]
 
 def is_run(stream: str) -> bool:
     """True if events of this stream belong to a run, and not to the workspace."""
-    return stream != WORKSPACE_RUN and not stream.startswith((CIRCUIT_STREAM, EVALUATION_STREAM))
+    return stream != WORKSPACE_RUN and not stream.startswith((CIRCUIT_STREAM, EVALUATION_STREAM, ROLLOUT_STREAM))
 
 
 def run_rows(run: str, state: RunState) -> Rows:
@@ -81,8 +85,20 @@ def run_row(run: str, state: RunState) -> dict[str, Any]:
         "in_doubt": _text("\n".join(_doubt_line(item) for item in state.in_doubt)),
         "labels": " ".join(sorted(state.labels)),
         "bundles": " ".join(state.bundles),
+        "asked": state.asked,
+        "cost": "" if state.unpriced else format(state.cost, "f"),
+        "violations": state.violations,
+        **_arm_columns(started.arm if started else None),
         "evaluation": started.evaluation if started else "",
+        "actions": "\n".join(f"{count} {action}" for action, count in sorted(state.settled.items())),
+        "response_model": _text(state.response_model),
     }
+
+
+def _arm_columns(arm: RunArm | None) -> dict[str, Any]:
+    if arm is None:
+        return {"rollout": "", "arm": "", "share": 0.0}
+    return {"rollout": arm.rollout, "arm": arm.arm, "share": arm.share}
 
 
 def summary(row: Mapping[str, Any]) -> RunSummary:
@@ -109,7 +125,17 @@ def summary(row: Mapping[str, Any]) -> RunSummary:
         content=row["content"],
         labels=tuple(row["labels"].split()),
         in_doubt=tuple(map(_doubt_of, row["in_doubt"].splitlines())),
+        asked=row["asked"],
+        cost=Decimal(row["cost"]) if row["cost"] else None,
+        violations=row["violations"],
+        arm=RunArm(rollout=row["rollout"], arm=row["arm"], share=row["share"]) if row["rollout"] else None,
         evaluation=row["evaluation"],
+        actions={
+            action: int(count)
+            for count, _, action in (line.partition(" ") for line in row["actions"].split("\n") if line)
+        },
+        response_model=row["response_model"],
+        bundles=tuple(row["bundles"].split()),
     )
 
 
@@ -158,6 +184,10 @@ def workspace_changes(recorded: Recorded) -> list[Change]:
             return [Put(table=HOLD, row={"scope": event.scope, "event": recorded.seq, "body": encode(event)})]
         case HoldLifted() as event:
             return [Drop(table=HOLD, key={"scope": event.scope})]
+        case AlertRaised() as event:
+            return [Put(table=ALERT, row={"alert": event.alert, "event": recorded.seq, "body": encode(event)})]
+        case AlertClosed() as event:
+            return [Drop(table=ALERT, key={"alert": event.alert})]
         case _:
             return []
 
@@ -194,6 +224,21 @@ def circuit_changes(tool: str, circuit: Circuit | None) -> list[Change]:
         return [Drop(table=CIRCUIT, key={"tool": tool})]
     row = {name: getattr(circuit, name) for name in CIRCUIT_COLUMNS}
     return [Put(table=CIRCUIT, row={"tool": tool, **row})]
+
+
+def rollout_changes(rollout: RolloutState | None) -> list[Change]:
+    """The row of a rollout; none before it was opened."""
+    if rollout is None:
+        return []
+    row = {
+        "rollout": rollout.id,
+        "status": rollout.status,
+        "stage": rollout.number,
+        "at": rollout.opened_at,
+        "opened": encode(rollout.opened),
+        "ended": "" if rollout.ended is None else encode(rollout.ended),
+    }
+    return [Put(table=ROLLOUT, row=row)]
 
 
 CIRCUIT_COLUMNS: Final = tuple(column.name for column in CIRCUIT.columns if column.name != "tool")

@@ -26,6 +26,10 @@ from remit.core.events import (
     ModelResponded,
     PolicyChanged,
     Recorded,
+    RolloutFinished,
+    RolloutOpened,
+    RolloutRolledBack,
+    RolloutStaged,
     RunFinished,
     RunResumed,
     RunStarted,
@@ -37,9 +41,11 @@ from remit.guardrails import UNTRUSTED, traceable_values
 from remit.journal.run_state import (
     PASSING,
     REFUSED,
+    ROLLOUT_STREAM,
     Circuit,
     InDoubtEffect,
     OpenCall,
+    RolloutState,
     RunState,
     Tries,
     effect_digest,
@@ -122,6 +128,7 @@ def _answered_by_model(state: RunState, event: ModelResponded) -> RunState:
         output_tokens=state.output_tokens + (used_out or 0),
         unmetered=state.unmetered + (0 if event.internal or None not in (used_in, used_out) else 1),
         cost=state.cost + (event.cost or 0),
+        response_model=event.response_model or state.response_model,
         unpriced=state.unpriced + (0 if event.internal or event.cost is not None else 1),
     )
 
@@ -167,6 +174,7 @@ def _approval(
     if call is None:
         return state
     if isinstance(event, ApprovalRequested):
+        state = replace(state, asked=state.asked + (0 if call.requested_decision else 1))
         # INVARIANT: a new request starts without grants. People approve one decision digest; an approval of another one does
         # not count.
         call = replace(
@@ -202,9 +210,15 @@ def _attempted(state: RunState, event: AttemptBegun | AttemptEnded) -> RunState:
         begun = replace(call, idempotency_key=event.idempotency_key, attempting=True, settled=None)
         return _with(state, place, begun)
     call = replace(call, attempting=False)
-    state = _with(state, place, call)
+    violated = "sandbox_violation" in (event.code, event.cause)
+    state = _with(replace(state, violations=state.violations + violated), place, call)
     output = state.output_bytes + event.spent.output_bytes
     if event.code is None:
+        if event.read_digest:
+            attempt = (event.step, event.index, event.attempt)
+            # The highest, not the latest: calls of one step end in any order, and a replay must find the same one.
+            last = max(attempt, state.reads.get(call.request_digest, attempt))
+            state = replace(state, reads={**state.reads, call.request_digest: last})
         opened = {**state.open, place: replace(call, happened=True, doubtful=False)}
         return replace(state, output_bytes=output, open=opened)
     # The model does not read results of internal steps, so these put no labels on the run.
@@ -342,6 +356,23 @@ def apply_circuit(
             ):
                 now = replace(now, opened_at=at, openings=before.openings + 1, trials=0, tried_at=0)
             return now
+
+
+def apply_rollout(before: RolloutState | None, recorded: Recorded) -> RolloutState | None:
+    """A rollout after one more event of its stream; None before it was opened. Nothing changes one that has ended."""
+    event = recorded.event
+    if isinstance(event, RolloutOpened) and before is None:
+        id = recorded.run.removeprefix(ROLLOUT_STREAM)
+        return RolloutState(id=id, opened=event, opened_at=recorded.at)
+    if before is None or before.ended is not None:
+        return before
+    match event:
+        case RolloutStaged():
+            return replace(before, number=event.number)
+        case RolloutRolledBack() | RolloutFinished():
+            return replace(before, ended=event)
+        case _:
+            return before
 
 
 def _erased(state: RunState, recorded: Recorded) -> RunState:

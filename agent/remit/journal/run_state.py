@@ -12,7 +12,19 @@ from decimal import Decimal
 from typing import Final, Literal, TypeAlias
 
 from remit.core import Call, Code, Grant, MissingApproval
-from remit.core.events import NANO, Content, EffectSettled, ModelFailed, Outcome, RunStarted
+from remit.core.events import (
+    NANO,
+    Content,
+    EffectSettled,
+    ModelFailed,
+    Outcome,
+    RolloutFinished,
+    RolloutOpened,
+    RolloutRolledBack,
+    RunArm,
+    RunStarted,
+    Stage,
+)
 from remit.core.parsing import digest
 
 # A call that fails with one of these codes never reached its tool. Other codes mean that it may have had an effect.
@@ -38,7 +50,10 @@ REFUSED: Final[frozenset[Code]] = frozenset(
 # as a try in `RunState.tries`, which would block the call.
 PASSING: Final[frozenset[Code]] = frozenset({"held", "budget_exhausted", "rate_limited", "circuit_open"})
 
+ROLLOUT_STREAM: Final = "rollout:"  # the beginning of the name of the stream of one rollout
+
 RunStatus: TypeAlias = Literal["running", "waiting", "waiting: model", "finished"]
+RolloutStatus: TypeAlias = Literal["open", "rolled_back", "finished"]
 
 
 def effect_digest(call: Call) -> str:
@@ -93,6 +108,32 @@ class Circuit:
     def rests_until(self) -> int:
         """When the rest ends, in Unix nanoseconds: each rest is twice as long as the one before, up to 32 times the first."""
         return self.opened_at + int(self.rest_s * 2 ** min(self.openings - 1, 5) * NANO) if self.opened_at else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutState:
+    """A rollout after some of its events: how it was opened, its stage, and the event that ended it, None while it is open.
+
+    `opened_at` is Unix nanoseconds; `number` is that of the stage, from 0.
+    """
+
+    id: str
+    opened: RolloutOpened
+    opened_at: int
+    number: int = 0
+    ended: RolloutRolledBack | RolloutFinished | None = None
+
+    @property
+    def stage(self) -> Stage:
+        """The stage that it is in, or was in when it ended."""
+        return self.opened.stages[self.number]
+
+    @property
+    def status(self) -> RolloutStatus:
+        """`open` while runs may have the candidate."""
+        if self.ended is None:
+            return "open"
+        return "rolled_back" if isinstance(self.ended, RolloutRolledBack) else "finished"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +227,9 @@ class RunState:
     that reported no number of tokens. `cost` is the sum of the costs of its turns, of which `unpriced` have no known cost.
     `model_failures` counts the failed requests of the current step; `model_wait` is the last of them while the run waits to ask
     again, and `model_failed_at` when it was recorded. `waited` is how long the run has waited for its model in all, in
-    nanoseconds.
+    nanoseconds. `asked` counts the calls for which people were asked; `violations` the attempts that tried to reach what was not
+    authorized. `response_model` is the last model that answered, as its provider names it. `reads` has, by request digest, the
+    last attempt (step, index, attempt) whose result may answer a later call.
     """
 
     started: RunStarted | None = None
@@ -227,6 +270,10 @@ class RunState:
     model_wait: ModelFailed | None = None
     model_failed_at: int = 0
     waited: int = 0
+    asked: int = 0
+    violations: int = 0
+    response_model: str = ""
+    reads: Mapping[str, tuple[int, int, int]] = field(default_factory=dict[str, tuple[int, int, int]])
 
     @property
     def task(self) -> str:
@@ -292,7 +339,11 @@ class RunSummary:
 
     `started_at` and `ended_at` are Unix nanoseconds. `task` is the beginning of the task; two runs of one `task_digest` have
     the same task. `first_failed` names the first call that failed or was refused, with its code: `files.read at step 0:
-    timeout`. `in_doubt` are the effects of unknown outcome. `evaluation` is the id of the evaluation of the run, "" for a live run.
+    timeout`. `in_doubt` are the effects of unknown outcome. `asked` counts the calls for which people were asked. `cost` is None
+    if it is not known. `violations` counts the attempts that tried to reach what was not authorized. `arm` is its side of a rollout.
+    `evaluation` is the id of the evaluation of the run, "" for a live run. `actions` counts the calls that succeeded, by action.
+    `response_model` is the last model that answered, as its provider names it. `bundles` are the digests of the policy bundles that
+    the run used, in order.
     """
 
     run: str
@@ -316,4 +367,11 @@ class RunSummary:
     content: Content = "complete"
     labels: tuple[str, ...] = ()
     in_doubt: tuple[InDoubt, ...] = ()
+    asked: int = 0
+    cost: Decimal | None = None
+    violations: int = 0
+    arm: RunArm | None = None
     evaluation: str = ""
+    actions: Mapping[str, int] = field(default_factory=dict[str, int])
+    response_model: str = ""
+    bundles: tuple[str, ...] = ()

@@ -22,7 +22,6 @@ import sqlalchemy as sa
 from pydantic import ValidationError
 
 from remit.core import RemitError, RunEnded, UsageError
-from remit.core.events import EVENT as EVENT_TYPE
 from remit.core.events import AnyEvent, HoldSet, Recorded
 from remit.journal import limits
 from remit.journal.changes import ChangeWatcher
@@ -37,9 +36,11 @@ from remit.journal.projections import (
     evaluation_changes,
     next_circuit,
     reviewed,
+    rollout_changes,
     workspace_changes,
 )
-from remit.journal.run_state import Circuit
+from remit.journal.reducer import apply_rollout
+from remit.journal.run_state import ROLLOUT_STREAM, Circuit, RolloutState
 from remit.journal.storage.database import (
     Batch,
     Change,
@@ -52,16 +53,17 @@ from remit.journal.storage.database import (
     append_events,
 )
 from remit.journal.storage.sealed import unpack
+from remit.journal.storage.shared import Shared, circuit_of, read_shared, rollout_of
 from remit.journal.storage.tables import (
     APPROVAL,
     CIRCUIT,
     EVALUATION,
     EVENT,
     HEAD,
-    HOLD,
     IS_LOOKED_UP,
     LOOKED_UP,
     PAYLOAD,
+    ROLLOUT,
     SEALED,
 )
 
@@ -88,9 +90,8 @@ _BY_TYPE: Final = Sql(
 _HEAD_OF: Final = Sql(sa.select(HEAD.c.seq, HEAD.c.hash).where(HEAD.c.run == _of))
 _FENCE_OF: Final = Sql(sa.select(HEAD.c.fence).where(HEAD.c.run == _of))
 SEALED_OBJECT: Final = Sql(sa.select(SEALED.c.last, SEALED.c.chain, SEALED.c.bodies).where(SEALED.c.run == _of))
-_HOLDS: Final = Sql(sa.select(HOLD.c.scope, HOLD.c.body))
 _CIRCUIT: Final = Sql(sa.select(*(CIRCUIT.c[name] for name in CIRCUIT_COLUMNS)).where(CIRCUIT.c.tool == _of))
-_CIRCUITS: Final = Sql(sa.select(CIRCUIT.c.tool, *(CIRCUIT.c[name] for name in CIRCUIT_COLUMNS)))
+_ROLLOUT: Final = Sql(sa.select(ROLLOUT).where(ROLLOUT.c.rollout == _of))
 _EVALUATION: Final = Sql(sa.select(EVALUATION).where(EVALUATION.c.evaluation == _of))
 _APPROVAL: Final = Sql(sa.select(APPROVAL).where(APPROVAL.c.run == _of, APPROVAL.c.seq == sa.bindparam("number")))
 
@@ -119,7 +120,7 @@ class Journal:
         self._beating: threading.Thread | None = None
         self._ending = threading.Event()
         self.changes: Final = ChangeWatcher(database)
-        self._shared: tuple[int, Mapping[str, HoldSet], Mapping[str, Circuit]] | None = None
+        self._shared: tuple[int, Shared] | None = None
         # SQLite has one writer, so more threads would only wait for each other.
         threads = 1 if database.dialect == "sqlite" else 4
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="remit-journal")
@@ -221,6 +222,8 @@ class Journal:
         if recorded.run.startswith(CIRCUIT_STREAM):
             tool = recorded.run.removeprefix(CIRCUIT_STREAM)
             return circuit_changes(tool, next_circuit(self.circuit(tool), recorded.event, recorded.at))
+        if recorded.run.startswith(ROLLOUT_STREAM):
+            return rollout_changes(apply_rollout(self.rollout(recorded.run.removeprefix(ROLLOUT_STREAM)), recorded))
         if recorded.run.startswith(EVALUATION_STREAM):
             rows = self.read(_EVALUATION, of=recorded.run.removeprefix(EVALUATION_STREAM))
             names = [column.name for column in EVALUATION.columns]
@@ -306,30 +309,33 @@ class Journal:
 
     def holds(self) -> Mapping[str, HoldSet]:
         """The holds in force, by scope."""
-        return self._shared_state()[1]
+        return self._shared_state().holds
 
     def circuits(self) -> Mapping[str, Circuit]:
         """The circuit breakers of the tools that failed, by tool."""
-        return self._shared_state()[2]
+        return self._shared_state().circuits
 
     def circuit(self, tool: str) -> Circuit | None:
         """The circuit breaker of one tool as it is now; None if it has no failures."""
         rows = self.read(_CIRCUIT, of=tool)
-        return _circuit(rows[0]) if rows else None
+        return circuit_of(rows[0]) if rows else None
 
-    def _shared_state(self) -> tuple[int, Mapping[str, HoldSet], Mapping[str, Circuit]]:
-        """Holds and circuits, read again only after something has changed: every call asks for them."""
+    def rollouts(self) -> Sequence[RolloutState]:
+        """The open rollouts, the oldest first."""
+        return self._shared_state().rollouts
+
+    def rollout(self, rollout: str) -> RolloutState | None:
+        """The rollout of that id, open or not; None if there is none."""
+        rows = self.read(_ROLLOUT, of=rollout)
+        return rollout_of(rows[0]) if rows else None
+
+    def _shared_state(self) -> Shared:
+        """What all runs share, read again only after something has changed: every call asks for it."""
         with self.failing("read"):
             version = self.database.version((SHARED,))
             if self._shared is None or self._shared[0] != version:
-                holds: dict[str, HoldSet] = {}
-                for scope, body in self.database.read(_HOLDS):
-                    event = EVENT_TYPE.validate_json(body)
-                    assert isinstance(event, HoldSet)
-                    holds[scope] = event
-                circuits = {row[0]: _circuit(row[1:]) for row in self.database.read(_CIRCUITS)}
-                self._shared = version, holds, circuits
-            return self._shared
+                self._shared = version, read_shared(self.database)
+            return self._shared[1]
 
     def version(self, topics: Sequence[str]) -> int:
         """A number that differs after a process has recorded something of these topics: the id of a run, or `SHARED`."""
@@ -440,7 +446,3 @@ def _is_stored(name: str, value: object) -> bool:
     if name in ("seq", "at"):
         return type(value) is int and value >= 0
     return type(value) is str or (value is None and name in ("salt", "body"))
-
-
-def _circuit(row: Sequence[object]) -> Circuit:
-    return Circuit(**dict(zip(CIRCUIT_COLUMNS, row, strict=True)))  # type: ignore[arg-type]

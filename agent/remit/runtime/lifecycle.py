@@ -10,8 +10,9 @@ from typing import Protocol
 
 from remit.broker import Broker, ToolExecutor, receipt_of
 from remit.core import Call, Confinement, Json, Model, ReceiptItem, RemitError, Result, RunEnded, UsageError
-from remit.core.events import ApprovalRequested, CallAnswered, ModelFailed, Outcome, RunFinished, RunStarted
+from remit.core.events import ApprovalRequested, CallAnswered, ModelFailed, Outcome, RunArm, RunFinished, RunStarted
 from remit.journal import RUN_LOCKED, AlreadyRecorded, Record
+from remit.rollout import CandidateRules, check_bars
 from remit.runtime.approvals_wait import ApprovalWaiter
 from remit.runtime.assembly import Recording, sanitizer_of
 from remit.runtime.graph import AgentGraph, drive
@@ -90,7 +91,8 @@ class RunContext:
     """Everything that one process needs to drive one run.
 
     `model` is asked first, then `fallbacks`, in this order. `executor` carries out the calls. `secrets` are values by name. `wait` is how many seconds the run waits for approvals; in an evaluation, `approvals` answer in place of people.
-    `external_graph` drives the run; None: Remit's own graph does.
+    `external_graph` drives the run; None: Remit's own graph does. `arm` is its side of a rollout, and `candidate` are the rules of
+    that rollout's candidate; None without them.
     """
 
     session: WorkspaceSession
@@ -104,6 +106,8 @@ class RunContext:
     wait: float = 0.0
     external_graph: ExternalGraph | None = None
     fallbacks: Sequence[Model] = ()
+    arm: RunArm | None = None
+    candidate: CandidateRules | None = None
     approvals: Sequence[ScriptedApproval] = ()
 
 
@@ -140,15 +144,24 @@ async def drive_run(context: RunContext) -> Driven:
         with suppress(RemitError):  # the failure that is raised already says why
             await record.commit()
         recording.close()
+        await _check_rollout(context)
     receipt = await context.session.journal.run_in_thread(lambda: receipt_of(record.every()))
     return _driven(record, agent_graph, waiter, receipt)
+
+
+async def _check_rollout(context: RunContext) -> None:
+    """Take the candidate of a rollout back if the end of this run breaks one of its bars."""
+    if context.arm is not None and context.recording.record.state.finished:
+        journal = context.session.journal
+        with suppress(RemitError):  # looked at again before the next run
+            await journal.run_in_thread(check_bars, journal, context.arm.rollout)
 
 
 def _build(context: RunContext) -> tuple[AgentGraph, ApprovalWaiter]:
     session, record = context.session, context.recording.record
     started = record.get("run.started/-/-/-")
     assert isinstance(started, RunStarted)
-    ports = (EvaluationPorts if started.evaluation else LivePorts)(session, context.recording)
+    ports = (EvaluationPorts if started.evaluation else LivePorts)(session, context.recording, context.candidate)
     broker = Broker(
         workspace=session.workspace,
         agent=context.agent,

@@ -8,11 +8,12 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Literal
 
-from remit.broker import check_circuit, check_counted, count_attempt, hold_reason
+from remit.broker import ShadowRules, check_circuit, check_counted, count_attempt, hold_reason
 from remit.core import Call, Claim, Code, Exhausted, Failed, Refusal, Request, WorkspaceError
 from remit.core.events import NANO, BudgetSpent, PolicyChanged, Usage
 from remit.journal import SHARED, Record, RunState
 from remit.policy import Policy, PolicyWatcher, SecondOpinion
+from remit.rollout import CandidateRules, is_rules
 from remit.runtime.assembly import Recording
 from remit.workspace import Measure, SharedLimit, WorkspaceSession, files_of, limit_claims, limit_refusal
 from remit.workspace.manifest import Breaker
@@ -21,33 +22,43 @@ from remit.workspace.manifest import Breaker
 class LivePorts:
     """The execution ports of a run that happens now, on this machine.
 
-    Without a `recording`, changes of the rules are used and not recorded (dry run).
+    Without a `recording`, changes of the rules are used and not recorded (dry run). `candidate` are the rules of a rollout.
     """
 
-    def __init__(self, session: WorkspaceSession, recording: Recording | None = None) -> None:
+    def __init__(
+        self, session: WorkspaceSession, recording: Recording | None = None, candidate: CandidateRules | None = None
+    ) -> None:
         self._session = session
+        self._candidate = candidate
         self._journal = session.journal
         self._recording = recording  # a change of the rules is recorded before the first decision under the new rules
         self._recorded_policy = session.policy
         self._second_opinion: tuple[Policy, SecondOpinion] | None = None
-        files = {path: data for path, data in session.workspace.files.items() if _is_rules(path)}
+        files = {path: data for path, data in session.workspace.files.items() if is_rules(path)}
         self._watched = PolicyWatcher(session.policies, session.policy, files, report=self._record_problem)
 
     def clock(self, step: int, index: int) -> int:
         return time.time_ns()
 
     def policy(self, step: int, index: int) -> Policy:
-        now = self._watched.current()
+        now, rules = self._watched.current(), self._watched.files
+        if (candidate := self._candidate) is not None and candidate.decides and candidate.count(self._journal, now):
+            now, rules = candidate.policy, candidate.files
         if now is not self._recorded_policy:
             self._recorded_policy = now
             if self._recording is not None:
-                files = {**files_of(self._session.workspace), **self._watched.files}
-                deleted = {path for path in files if _is_rules(path)} - set(self._watched.files)
-                bundle = self._recording.objects.put_bundle(
-                    {path: data for path, data in files.items() if path not in deleted}
+                files = files_of(self._session.workspace)
+                kept = {path: data for path, data in files.items() if not is_rules(path)}
+                self._record_change(
+                    self._recording.record, bundle=self._recording.objects.put_bundle({**kept, **rules})
                 )
-                self._record_change(self._recording.record, bundle=bundle)
         return now
+
+    def shadow_rules(self, step: int, index: int) -> ShadowRules | None:
+        candidate = self._candidate
+        if candidate is None or candidate.decides or not candidate.count(self._journal, self._watched.current()):
+            return None
+        return ShadowRules(rollout=candidate.rollout, policy=candidate.policy)
 
     def casbin_allows(self, call: Call, policy: Policy, request: Request) -> bool:
         if self._second_opinion is None or self._second_opinion[0] is not policy:
@@ -186,7 +197,3 @@ def _corrections(reserved: BudgetSpent, used: BudgetSpent) -> list[Claim]:
 
 def _scopes(call: Call) -> tuple[str, str, str]:
     return f"run:{call.run}", call.subjects.agent, f"tool:{call.action.partition('.')[0]}"
-
-
-def _is_rules(path: str) -> bool:
-    return path.startswith("policies/") and path.endswith((".conf", ".csv"))

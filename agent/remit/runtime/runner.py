@@ -6,13 +6,13 @@ The parts of a run that depend on this machine are built here and in `assembly`;
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
 from remit import __version__
 from remit.broker import LiveExecutor, ToolExecutor
-from remit.core import Context, Model, Principal, Refusal, Request, RunEnded, Scope, Subjects, UsageError
+from remit.core import Context, Model, Principal, Refusal, RemitError, Request, RunEnded, Scope, Subjects, UsageError
 from remit.core.events import (
     Recorded,
     RunFinished,
@@ -22,6 +22,7 @@ from remit.core.events import (
 from remit.guardrails import valid
 from remit.journal import Record
 from remit.policy import check_agreement, narrowed, read_cases_text
+from remit.rollout import Placement, give_up, place, place_again
 from remit.runtime.assembly import (
     Recording,
     StoredRecording,
@@ -30,6 +31,7 @@ from remit.runtime.assembly import (
     confinement_of,
     install_packages,
     new_run_id,
+    open_fallbacks_of,
     open_model_of,
     open_recording,
     sanitizer_of,
@@ -97,9 +99,10 @@ async def start_run(
         WorkspaceError: the rules are not valid. Nothing is recorded.
         RunEnded: the run cannot continue, for instance because there is no sandbox.
     """
-    agent = checked_agent(session, request)
-    await install_packages(session.workspace, agent, progress)
     run = request.run or new_run_id()
+    placement, request, agent = await _placed(session, request, run)
+    session = placement.session
+    await install_packages(session.workspace, agent, progress)
     async with session.journal.lease(run) as lease:
         evaluated = request.evaluation
         recording = await open_recording(session, lease, on_event, exported=evaluated is None)
@@ -122,6 +125,8 @@ async def start_run(
             recording=recording,
             wait=wait,
             external_graph=external_graph,
+            arm=placement.arm,
+            candidate=placement.rules,
             approvals=() if evaluated is None else evaluated.approvals,
         )
         recording.record.append(started_event(context, request), durable=True)
@@ -145,6 +150,29 @@ def checked_agent(session: WorkspaceSession, request: RunRequest) -> Agent:
         narrowed(session.policy, request.scope)
     _check_rules(session)
     return agent
+
+
+async def _placed(session: WorkspaceSession, request: RunRequest, run: str) -> tuple[Placement, RunRequest, Agent]:
+    """The place of a new run in the rollout of its agent, its request with the models of that definition, and its agent.
+
+    INVARIANT: what the candidate lacks never stops a run: then the candidate is taken back, and the run has the files on disk.
+    """
+    agent = checked_agent(session, request)
+    if request.evaluation is not None:  # it names the definition that it evaluates
+        return Placement(session=session), request, agent
+    journal, subject = session.journal, f"agent:{agent.name}"
+    placement = await journal.run_in_thread(place, session, subject, user=request.subject, run=run)
+    if placement.session is session:
+        return placement, request, agent
+    try:
+        if request.model.name == agent.model:  # nobody chose another model for this run
+            model = open_model_of(placement.session, agent.name)
+            request = replace(request, model=model, fallbacks=open_fallbacks_of(placement.session, agent.name))
+        return placement, request, checked_agent(placement.session, request)
+    except RemitError as failure:
+        assert placement.arm is not None
+        given_up = await journal.run_in_thread(give_up, session, placement.arm.rollout, failure)
+        return given_up, request, agent
 
 
 def _check_prices(session: WorkspaceSession, agent: Agent, models: Iterable[Model]) -> None:
@@ -208,6 +236,7 @@ def started_event(context: RunContext, request: RunRequest) -> RunStarted:
         folder=context.folder.relative_to(session.root).as_posix(),
         version=__version__,
         scope=request.scope,
+        arm=context.arm,
         # An external graph decides itself what its model reads.
         context=agent.context.model_copy(update={} if context.external_graph is None else {"limit": None}),
         evaluation="" if request.evaluation is None else request.evaluation.id,
@@ -248,6 +277,8 @@ async def resume_run(
     async with session.journal.lease(run) as lease:
         recording = await open_recording(session, lease, on_event)
         started = _resumable(recording.record, run)
+        placement = await session.journal.run_in_thread(place_again, session, started.arm)
+        session = placement.session
         agent = agent_of(session, started.subjects.agent.partition(":")[2])
         files = files_of(session.workspace)
         check_same_files(recording.objects.get_bundle(started.bundle), files)
@@ -273,6 +304,8 @@ async def resume_run(
             recording=recording,
             wait=wait,
             external_graph=external_graph,
+            arm=placement.arm,
+            candidate=placement.rules,
         )
         resumed = RunResumed(
             count=recording.record.state.resumed + 1,

@@ -117,6 +117,8 @@ def _agent(events: Sequence[AnyEvent], run: str) -> SpanDescription:
             found.attributes["remit.evaluation"] = started.evaluation
         if started.scope is not None:
             found.attributes["remit.scope"] = _text(started.scope.model_dump(mode="json"))
+        if started.arm is not None:
+            found.attributes |= {"remit.rollout": started.arm.rollout, "remit.arm": started.arm.arm}
     reduced, resumed = _last(events, ContextReduced), _last(events, RunResumed)
     if reduced is not None:
         found.attributes["remit.context.reduced"] = reduced.count
@@ -301,6 +303,8 @@ def _attempt(events: Sequence[AnyEvent], step: int, index: int, number: int) -> 
             "remit.confinement": intended.confinement,
             "remit.profile.digest": intended.profile_digest,
         }
+        if intended.cached:
+            found.attributes["remit.cached"] = intended.cached
     if ended is not None:
         found.attributes |= {
             "remit.landed": ended.landed,

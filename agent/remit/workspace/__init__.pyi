@@ -1,5 +1,15 @@
 from .answer_contract import AnswerContract
-from .bundle import CODE_DIGESTS, IMPERSONATE, Bundle, files_of, open_bundle, read_digests, tool_specs, vocabulary
+from .bundle import (
+    CODE_DIGESTS,
+    IMPERSONATE,
+    ROLLOUT,
+    Bundle,
+    files_of,
+    open_bundle,
+    read_digests,
+    tool_specs,
+    vocabulary,
+)
 from .definitions import RESERVED, Agent, Budget, Casbin, KeepRule, LookUp, Settings, Tool, Workspace
 from .file_schema import MARKER
 from .files import find_workspace, read_code
@@ -19,6 +29,7 @@ __all__ = [
     "MARKER",
     "PRICES",
     "RESERVED",
+    "ROLLOUT",
     "Agent",
     "AnswerContract",
     "Budget",

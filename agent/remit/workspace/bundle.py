@@ -17,6 +17,7 @@ from remit.workspace.loader import load_files
 from remit.workspace.manifest.manifest import ActionSchema, action_name
 
 IMPERSONATE: Final = "remit.impersonate"  # the action of acting for another user, whose resource is `user:…`
+ROLLOUT: Final = "remit.rollout"  # the action of opening and widening a rollout, whose resource is `agent:…`
 _DIGESTS: Final = TypeAdapter(dict[str, str])
 CODE_DIGESTS: Final = "tools/digests.json"  # only in a bundle: the digest of each tool's code when the run began
 
@@ -57,7 +58,7 @@ def open_bundle(files: Mapping[str, bytes]) -> Bundle:
 
 def vocabulary(workspace: Workspace) -> Vocabulary:
     """What rules may name: the actions of Remit and of every tool, with the types of their arguments from the pinned schemas."""
-    actions: dict[str, dict[str, str] | None] = {IMPERSONATE: {}}
+    actions: dict[str, dict[str, str] | None] = {IMPERSONATE: {}, ROLLOUT: {}}
     effects: dict[str, Effect] = {}
     means: dict[str, tuple[str, ...]] = {}
     unconfined: set[str] = set()

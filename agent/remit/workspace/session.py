@@ -20,13 +20,14 @@ class WorkspaceSession:
     """An open workspace, as every command that runs, decides or records uses it.
 
     `root` is the folder of its journal, its traces and its working folders. `workspace` was read from there, or from another folder
-    with a definition of its own, as in an evaluation.
+    with a definition of its own, as in an evaluation. `rules` is the folder of the rules in force, None: that of the workspace.
     """
 
     workspace: Workspace
     policy: Policy
     journal: Journal
     root: Path
+    rules: Path | None = None
 
     @property
     def traces(self) -> Path:
@@ -35,7 +36,7 @@ class WorkspaceSession:
     @property
     def policies(self) -> Path:
         """The folder of the rules that are in force."""
-        return (self.workspace.root or self.root) / "policies"
+        return self.rules or (self.workspace.root or self.root) / "policies"
 
 
 def open_session(start: Path | None = None) -> WorkspaceSession:

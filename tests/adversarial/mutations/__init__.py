@@ -18,6 +18,7 @@ from adversarial.mutations import (
     journal,
     langchain,
     policy,
+    rollout,
     runtime,
     sandbox,
     tracing,
@@ -37,6 +38,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     *workspace.ROWS,
     *langchain.ROWS,
     *runtime.ROWS,
+    *rollout.ROWS,
     *guardrails.ROWS,
     *evals.ROWS,
 )

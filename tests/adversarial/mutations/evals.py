@@ -5,13 +5,25 @@ from __future__ import annotations
 from typing import Final
 
 from adversarial.mutations.row import Mutation, Remove, replaced
+from remit.evals import player
 from remit.evals.reports import junit, markdown
 from remit.evals.statistics import outcomes, significance
 from remit.evals.statistics.outcomes import ScenarioOutcomes
+from remit.evals.worlds import WorldExecutor
+from remit.runtime import lifecycle
+from remit.runtime.approvals_wait import ApprovalWaiter
+from remit.runtime.live import LivePorts
 from remit.tracing.reports.html import document
 
 STATISTICS: Final = "evals/test_statistics.py::"
 REPORTS: Final = "evals/test_reports.py::"
+PLAYER: Final = "evals/test_player.py::"
+
+
+def played(name: str, *remove: Remove, tests: tuple[str, ...]) -> Mutation:
+    """A mutation of how the runs of an evaluation are played; its grades are still right."""
+    still = (f"{PLAYER}test_every_run_of_an_evaluation_can_be_replayed_and_none_can_be_resumed",)
+    return Mutation(name=name, remove=remove, tests=tuple(f"{PLAYER}{test}" for test in tests), still=still)
 
 
 def evaluated(name: str, *remove: Remove, tests: tuple[str, ...]) -> Mutation:
@@ -20,6 +32,29 @@ def evaluated(name: str, *remove: Remove, tests: tuple[str, ...]) -> Mutation:
 
 
 ROWS: Final = (
+    Mutation(
+        name="a call that leaves the world of a scenario never happens",
+        remove=(replaced(WorldExecutor, "_is_inside", lambda self, call: True),),
+        tests=(
+            f"{PLAYER}test_a_call_that_leaves_the_world_gets_the_answer_of_the_scenario_or_an_error_and_never_happens",
+        ),
+        still=(f"{PLAYER}test_an_evaluation_without_recorded_content_does_not_begin",),
+    ),
+    played(
+        "an evaluation takes nothing from shared limits and opens no circuit",
+        replaced(lifecycle, "EvaluationPorts", LivePorts),
+        tests=("test_runs_of_an_evaluation_take_nothing_from_limits_open_no_circuit_and_are_exported_nowhere",),
+    ),
+    played(
+        "nobody is asked to approve a call of an evaluation",
+        replaced(ApprovalWaiter, "_reject", lambda self, requested, by: None),
+        tests=("test_nobody_is_asked_to_approve_a_call_of_an_evaluation",),
+    ),
+    played(
+        "a run that failed by its model has no grade",
+        replaced(player, "_infrastructure", lambda timeline, result: ""),
+        tests=("test_a_run_whose_model_or_operator_ends_it_has_no_grade_and_is_not_left_out",),
+    ),
     evaluated(
         "an infrastructure failure counts as not passed",
         replaced(ScenarioOutcomes, "passed", property(lambda self: sum(each != "failed" for each in self.outcomes))),
@@ -39,7 +74,7 @@ ROWS: Final = (
         "the chance of a false alarm is shared by all scenarios",
         replaced(significance, "SCENARIO_ALPHA", 0.9),
         tests=(
-            f"{STATISTICS}test_an_equal_candidate_is_called_worse_in_at_most_five_percent_though_looked_at_after_every_run",
+            f"{STATISTICS}test_an_equal_candidate_is_called_worse_in_at_most_five_percent_though_looked_at_after_every_run[20-4]",
         ),
     ),
     evaluated(
@@ -55,6 +90,6 @@ ROWS: Final = (
     evaluated(
         "JUnit XML has no character that XML does not have",
         replaced(junit, "_text", str),
-        tests=(f"{REPORTS}test_junit_xml_is_valid_and_its_counts_are_right",),
+        tests=(f"{REPORTS}test_junit_xml_is_valid_and_its_counts_are_right[hostile]",),
     ),
 )  # fmt: skip

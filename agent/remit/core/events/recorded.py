@@ -18,7 +18,23 @@ from remit.core.events.approvals import (
 )
 from remit.core.events.calls import AttemptBegun, AttemptEnded, CallAnswered, CallDecided, EffectSettled
 from remit.core.events.evaluations import EvaluationFinished, EvaluationGraded, EvaluationStarted
-from remit.core.events.operations import HoldLifted, HoldSet, ToolFailed, ToolRecovered, ToolTrialStarted
+from remit.core.events.operations import (
+    AlertClosed,
+    AlertRaised,
+    HoldLifted,
+    HoldSet,
+    ToolFailed,
+    ToolRecovered,
+    ToolTrialStarted,
+)
+from remit.core.events.rollouts import (
+    RolloutCompared,
+    RolloutFinished,
+    RolloutOpened,
+    RolloutRolledBack,
+    RolloutStaged,
+    ShadowDecided,
+)
 from remit.core.events.runs import (
     AnswerRejected,
     BudgetSpent,
@@ -59,11 +75,19 @@ AnyEvent: TypeAlias = Annotated[
     | RunFinished
     | HoldSet
     | HoldLifted
+    | AlertRaised
+    | AlertClosed
     | RunErased
     | RunPruned
     | ToolFailed
     | ToolTrialStarted
     | ToolRecovered
+    | ShadowDecided
+    | RolloutOpened
+    | RolloutStaged
+    | RolloutCompared
+    | RolloutRolledBack
+    | RolloutFinished
     | EvaluationStarted
     | EvaluationGraded
     | EvaluationFinished,

@@ -13,6 +13,7 @@ from pydantic import Field, PlainSerializer
 from remit.core.calls import Confinement, FrozenModel, Json, ProposedCall, Scope, Subjects
 from remit.core.errors import Code
 from remit.core.events.event import Event
+from remit.core.events.rollouts import RunArm
 from remit.core.principals import DEFAULT_TENANT, Principal, same_person
 
 Outcome: TypeAlias = Literal[
@@ -70,7 +71,7 @@ class RunStarted(Event):
 
     `bundle` is the digest of the policy bundle: the object that lists every file of the workspace that the run uses.
     `fallbacks` are the models that are asked, in this order, when `model` fails. `actions` are those that the model is offered. `content` says whether the record has what people, models and tools wrote.
-    `scope` is a further bound on this run, None without one. `shrunk_from` names the run of which `remit trace shrink` made
+    `scope` is a further bound on this run, None without one. `arm` is its side of a rollout, None without one. `shrunk_from` names the run of which `remit trace shrink` made
     this one: such a run was never executed. `evaluation` is the id of the evaluation that the run belongs to, "" for a live run. `goes_on` names the run of which this one is played from a step on; None for a run that began at its beginning. `version` is that of Remit.
     """
 
@@ -92,6 +93,7 @@ class RunStarted(Event):
     version: str
     content: Content = "complete"
     scope: Scope | None = None
+    arm: RunArm | None = None
     context: ContextLimits = ContextLimits()
     shrunk_from: str = ""
     evaluation: str = ""

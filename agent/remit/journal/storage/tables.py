@@ -18,7 +18,15 @@ from sqlmodel import Field, SQLModel
 SCHEMA: Final = "0001"  # the version of these tables: the last revision in `migrations/versions`
 
 # Events of these types are rare and are looked up by their type over all runs. A query must contain the same text to use the index.
-LOOKED_UP: Final = ("approval.granted", "break_glass.reviewed", "hold.set", "hold.lifted", "run.pruned")
+LOOKED_UP: Final = (
+    "alert.raised",
+    "approval.granted",
+    "break_glass.reviewed",
+    "hold.set",
+    "hold.lifted",
+    "run.pruned",
+    "shadow.decided",
+)
 IS_LOOKED_UP = sa.text("type IN ({})".format(", ".join(f"'{name}'" for name in LOOKED_UP)))
 
 # Conditions of partial indexes. A query must contain the same text, too.
@@ -26,6 +34,7 @@ HAS_ENDED = sa.text("ended > 0")
 HAS_FAILED = sa.text("outcome NOT IN ('', 'completed')")
 WAS_REFUSED = sa.text("denied > 0")
 IS_IN_DOUBT = sa.text("in_doubt <> ''")
+HAS_ARM = sa.text("rollout <> ''")
 
 
 def _partial(name: str, condition: sa.TextClause, *columns: str) -> sa.Index:
@@ -101,7 +110,11 @@ class RunRow(JournalRow, table=True):
     """One run, as lists and filters need it. `started` and `ended` are Unix nanoseconds (`ended` 0: it has not ended).
 
     `task` is the beginning of the task, `task_digest` the digest of all its words, "" without content.
-    `evaluation` is the id of its evaluation, "" for a live run. `labels` are those of the run, one a word. `in_doubt` has a line for each effect of unknown outcome: `STEP INDEX ANSWERED ACTION`. `bundles` are digests, one a word.
+    `asked` counts the calls for which people were asked. `cost` is the money, "" if it is not known. `violations` counts the
+    attempts that tried to reach what was not authorized. `rollout`, `arm` and `share` are those of `RunArm`, "" and 0 without one.
+    `evaluation` is the id of its evaluation, "" for a live run. `labels` are those of the run, one a word. `in_doubt` has a line
+    for each effect of unknown outcome: `STEP INDEX ANSWERED ACTION`. `bundles` are digests, one a word. `actions` has a line for
+    each action that succeeded: `COUNT ACTION`. `response_model` is the model that answered last, as its provider names it.
     """
 
     __tablename__ = "run"
@@ -115,6 +128,7 @@ class RunRow(JournalRow, table=True):
         _partial("run_that_failed", HAS_FAILED, "started", "run"),
         _partial("run_with_refusal", WAS_REFUSED, "started", "run"),
         _partial("run_in_doubt", IS_IN_DOUBT, "started", "run"),
+        _partial("run_by_rollout", HAS_ARM, "rollout", "started", "run"),
     )
 
     run: str = Field(primary_key=True, sa_type=_BYTES)
@@ -139,7 +153,15 @@ class RunRow(JournalRow, table=True):
     in_doubt: str = Field(sa_type=sa.Text)
     labels: str
     bundles: str = Field(sa_type=sa.Text)
+    asked: int
+    cost: str
+    violations: int
+    rollout: str
+    arm: str
+    share: float
     evaluation: str
+    actions: str = Field(sa_type=sa.Text)
+    response_model: str
 
 
 class ApprovalRow(JournalRow, table=True):
@@ -180,6 +202,16 @@ class HoldRow(JournalRow, table=True):
     body: str = Field(sa_type=sa.Text)
 
 
+class AlertRow(JournalRow, table=True):
+    """An alert in force. `event` is the number of its event in the stream of the workspace."""
+
+    __tablename__ = "alert"
+
+    alert: str = Field(primary_key=True)
+    event: int = Field(sa_type=sa.BigInteger)
+    body: str = Field(sa_type=sa.Text)
+
+
 class CircuitRow(JournalRow, table=True):
     """The circuit breaker of one tool that failed; see `run_state.Circuit`. Times are Unix nanoseconds."""
 
@@ -192,6 +224,20 @@ class CircuitRow(JournalRow, table=True):
     openings: int
     trials: int
     tried_at: int = Field(sa_type=sa.BigInteger)
+
+
+class RolloutRow(JournalRow, table=True):
+    """A rollout; see `rollouts.RolloutState`. `opened` and `ended` are the bodies of its first and last event."""
+
+    __tablename__ = "rollout"
+    __table_args__ = (sa.Index("rollout_by_time", "at", "rollout"),)
+
+    rollout: str = Field(primary_key=True, sa_type=_BYTES)
+    status: str
+    stage: int
+    at: int = Field(sa_type=sa.BigInteger)  # when it was opened, in Unix nanoseconds
+    opened: str = Field(sa_type=sa.Text)
+    ended: str = Field(sa_type=sa.Text)
 
 
 class LimitBucketRow(JournalRow, table=True):
@@ -244,6 +290,8 @@ METADATA: Final = JournalRow.metadata
 TABLES: Final = METADATA.tables
 VERSIONS: Final = TABLES["remit_schema"]
 EVENT, PAYLOAD, HEAD, SEALED, RUN = (TABLES[name] for name in ("event", "payload", "head", "sealed", "run"))
-APPROVAL, HOLD, CIRCUIT, LIMIT_BUCKET = (TABLES[name] for name in ("approval", "hold", "circuit", "limit_bucket"))
-EVALUATION, GRADE = TABLES["evaluation"], TABLES["grade"]
-PROJECTIONS: Final = (RUN, APPROVAL, HOLD, CIRCUIT, LIMIT_BUCKET, EVALUATION, GRADE)
+APPROVAL, HOLD, ALERT, CIRCUIT, LIMIT_BUCKET = (
+    TABLES[name] for name in ("approval", "hold", "alert", "circuit", "limit_bucket")
+)
+EVALUATION, GRADE, ROLLOUT = (TABLES[name] for name in ("evaluation", "grade", "rollout"))
+PROJECTIONS: Final = (RUN, APPROVAL, HOLD, ALERT, CIRCUIT, LIMIT_BUCKET, EVALUATION, GRADE, ROLLOUT)

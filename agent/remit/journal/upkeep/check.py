@@ -19,11 +19,12 @@ from remit.journal.projections import (
     is_run,
     next_circuit,
     reviewed,
+    rollout_changes,
     run_rows,
     workspace_changes,
 )
-from remit.journal.reducer import apply_event
-from remit.journal.run_state import Circuit, RunState
+from remit.journal.reducer import apply_event, apply_rollout
+from remit.journal.run_state import ROLLOUT_STREAM, Circuit, RolloutState, RunState
 from remit.journal.storage.database import Drop, Put, Sql, drop_statement, put_statement
 from remit.journal.storage.tables import APPROVAL, EVALUATION, HEAD, PROJECTIONS
 from remit.journal.store import Journal
@@ -161,12 +162,16 @@ def _run_puts(run: str, events: Iterable[Recorded]) -> Iterable[Put]:
 
 
 def _shared_puts(stream: str, events: Iterable[Recorded]) -> list[Put]:
-    """The rows that a stream of holds, of one circuit breaker or of one evaluation leads to."""
+    """The rows that a stream of holds, of one circuit breaker, of one evaluation or of one rollout leads to."""
     kept: dict[Place, Put] = {}
     circuit: Circuit | None = None
+    rollout: RolloutState | None = None
     for recorded in events:
         if stream == WORKSPACE_RUN:
             changes = workspace_changes(recorded)
+        elif stream.startswith(ROLLOUT_STREAM):
+            rollout = apply_rollout(rollout, recorded)
+            changes = rollout_changes(rollout)
         elif stream.startswith(EVALUATION_STREAM):
             before = kept.get((EVALUATION.name, (stream.removeprefix(EVALUATION_STREAM),)))
             changes = evaluation_changes({} if before is None else before.row, recorded)

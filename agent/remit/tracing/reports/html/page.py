@@ -86,6 +86,8 @@ def _properties(report: IncidentReport) -> Iterator[tuple[str, str]]:
         yield "policy", started.policy_digest
         if started.scope is not None:
             yield "scope", scope_text(started.scope)
+        if started.arm is not None:
+            yield "rollout", f"{started.arm.rollout}: {started.arm.arm}"
         if started.content != "complete":
             yield "content", f"{started.content}: this run can be read, not replayed"
         if started.shrunk_from:

@@ -12,9 +12,11 @@ down_revision: Final = None
 
 _BYTES: Final = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 _LOOKED_UP: Final = sa.text(
-    "type IN ('approval.granted', 'break_glass.reviewed', 'hold.set', 'hold.lifted', 'run.pruned')"
+    "type IN ('alert.raised', 'approval.granted', 'break_glass.reviewed', 'hold.set', 'hold.lifted', 'run.pruned',"
+    " 'shadow.decided')"
 )
 _ENDED: Final = sa.text("ended > 0")
+_ARMS: Final = sa.text("rollout <> ''")
 
 _SOME_RUNS: Final = {
     "run_that_failed": "outcome NOT IN ('', 'completed')",
@@ -96,7 +98,14 @@ def _runs() -> None:
         sa.Column("in_doubt", sa.Text(), nullable=False),
         sa.Column("labels", sa.String(), nullable=False),
         sa.Column("bundles", sa.Text(), nullable=False),
+        sa.Column("asked", sa.Integer(), nullable=False),
+        sa.Column("cost", sa.String(), nullable=False),
+        sa.Column("violations", sa.Integer(), nullable=False),
+        *(sa.Column(name, sa.String(), nullable=False) for name in ("rollout", "arm")),
+        sa.Column("share", sa.Float(), nullable=False),
         sa.Column("evaluation", sa.String(), nullable=False),
+        sa.Column("actions", sa.Text(), nullable=False),
+        sa.Column("response_model", sa.String(), nullable=False),
     )
     op.create_index("run_by_start", "run", ["started", "run"])
     op.create_index("run_by_agent", "run", ["agent", "started", "run"])
@@ -104,6 +113,8 @@ def _runs() -> None:
     op.create_index("run_by_user", "run", ["user", "started", "run"])
     op.create_index("run_by_state", "run", ["state", "started", "run"])
     op.create_index("run_by_end", "run", ["ended", "run"], sqlite_where=_ENDED, postgresql_where=_ENDED)
+    by_rollout = ["rollout", "started", "run"]
+    op.create_index("run_by_rollout", "run", by_rollout, sqlite_where=_ARMS, postgresql_where=_ARMS)
     for name, rows in _SOME_RUNS.items():
         condition = sa.text(rows)
         op.create_index(name, "run", ["started", "run"], sqlite_where=condition, postgresql_where=condition)
@@ -126,6 +137,12 @@ def _projections() -> None:
         sa.Column("body", sa.Text(), nullable=False),
     )
     op.create_table(
+        "alert",
+        sa.Column("alert", sa.String(), primary_key=True),
+        sa.Column("event", sa.BigInteger(), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+    )
+    op.create_table(
         "circuit",
         sa.Column("tool", sa.String(), primary_key=True),
         sa.Column("failures", sa.Integer(), nullable=False),
@@ -141,6 +158,15 @@ def _projections() -> None:
         sa.Column("start", sa.BigInteger(), primary_key=True, autoincrement=False),
         sa.Column("amount", sa.BigInteger(), nullable=False),
     )
+    op.create_table(
+        "rollout",
+        sa.Column("rollout", _BYTES, primary_key=True),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("stage", sa.Integer(), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        *(sa.Column(name, sa.Text(), nullable=False) for name in ("opened", "ended")),
+    )
+    op.create_index("rollout_by_time", "rollout", ["at", "rollout"])
 
 
 def _evaluations() -> None:

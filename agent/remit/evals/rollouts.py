@@ -1,0 +1,269 @@
+"""Drives a rollout through its stages: opens it, tries the candidate on recorded runs, and moves it on.
+
+What a run does in each stage is decided by `remit.rollout`; here is what a person starts.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Final
+
+from remit.analysis import backtest_rules, run_cases
+from remit.analysis.diff import open_source
+from remit.core import Context, Principal, Refusal, Request, UsageError
+from remit.core.events import Bar, BarName, Recorded, RolloutCompared, RolloutOpened, Stage, StageName
+from remit.journal import ROLLOUT_STREAM, AlreadyRecorded, Journal, RolloutState, RunQuery, RunSummary, list_runs
+from remit.policy import CASES, Policy, check_agreement, read_cases_text
+from remit.rollout import (
+    HARD,
+    OF_ALL_RUNS,
+    SOFT,
+    files_of_definition,
+    finish,
+    move_to,
+    open_definition,
+    open_rollout,
+    seconds,
+)
+from remit.tracing import ObjectStore
+from remit.workspace import ROLLOUT, WorkspaceSession, find_workspace, load_workspace_and_policy, vocabulary
+
+RECENT: Final = 200  # runs from which a bar of time or money is taken
+LEAST: Final = 20  # runs without which nothing is known
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How a candidate is tried. `shares` are those of the canary stages; `skip` are stages before them to leave out; `bars` None: every bar for which there is data.
+
+    `hard` are further bars that the candidate may never break. `slow` is in seconds, `costly` in the currency of the prices; None:
+    what 95 of 100 recent runs do not exceed, and the median of their costs.
+    """
+
+    shares: Sequence[float] = (0.1, 0.5)
+    skip: Sequence[StageName] = ()
+    bars: Sequence[BarName] | None = None
+    hard: Sequence[BarName] = ()
+    slow: float | None = None
+    costly: float | None = None
+    by_run: bool = False
+    alpha: float = 0.05
+
+
+def open_for(session: WorkspaceSession, agent: str, folder: Path, plan: Plan, *, by: Principal) -> RolloutState:
+    """Open a rollout of the workspace definition in `folder` for an agent.
+
+    Raises:
+        Refusal: `policy_denied`: `by` may not open rollouts of this agent.
+        UsageError: the candidate changes nothing or too much, breaks a case, lacks the data for a bar; or a rollout is open.
+        WorkspaceError: a file of the candidate is not valid.
+    """
+    check_right(session, by, agent)
+    if agent not in session.workspace.agents:
+        raise UsageError(f"there is no agent {agent!r} here; agents: {', '.join(sorted(session.workspace.agents))}")
+    workspace, policy = load_workspace_and_policy(find_workspace(folder))
+    files, live = files_of_definition(workspace), files_of_definition(session.workspace)
+    changes = tuple(sorted(path for path in {*files, *live} if files.get(path) != live.get(path)))
+    _check_changes(changes, agent, known=agent in workspace.agents)
+    _check_cases(session, policy)
+    opened = RolloutOpened(
+        agent=f"agent:{agent}",
+        candidate=ObjectStore(session.traces / "objects").put_bundle(files),
+        policy_digest=policy.digest,
+        live_policy=session.policy.digest,
+        changes=changes,
+        stages=_stages(plan, rules=policy.digest != session.policy.digest, other=_changes_more_than_rules(changes)),
+        bars=_bars(session.journal, agent, plan),
+        unit="run" if plan.by_run else "user",
+        alpha=plan.alpha,
+        salt=secrets.token_hex(8),
+        by=by,
+    )
+    open_definition(session, opened.candidate)  # it loads as a run will load it, or nothing is opened
+    return open_rollout(session.journal, opened)
+
+
+def check_right(session: WorkspaceSession, by: Principal, agent: str) -> None:
+    """Raise Refusal `policy_denied` if the rules do not allow `by` to open and widen rollouts of the agent."""
+    request = Request(subjects=(by.subject,), action=ROLLOUT, resources=(f"agent:{agent}",), context=Context())
+    decision = session.policy.decide(request)
+    if decision.verdict != "allow":
+        raise Refusal("policy_denied", f"{by.subject} may not change what agent {agent!r} is: {decision.message}")
+
+
+def _check_changes(changes: Sequence[str], agent: str, *, known: bool) -> None:
+    if not changes:
+        raise UsageError("the candidate has the same files as this workspace: change it first")
+    if not known:
+        raise UsageError(f"the candidate has no agent {agent!r}: a rollout changes an agent, and cannot remove it")
+    if shared := [path for path in changes if path in OF_ALL_RUNS]:
+        what = f"the candidate changes {', '.join(shared)}, which is the same for all runs"
+        raise UsageError(f"{what}: change it in the workspace itself, or undo it in the candidate")
+
+
+def _check_cases(session: WorkspaceSession, policy: Policy) -> None:
+    """Raise UsageError if a case of the rules on disk does not hold with the candidate."""
+    text = read_cases_text(session.root / "policies")
+    broken = [case for case in run_cases(policy, text, CASES) if not case.passed]
+    if broken:
+        lines = "; ".join(f"{case.file}:{case.line} {case.note}: {case.message}" for case in broken[:5])
+        raise UsageError(f"{len(broken)} cases that must hold do not hold with the candidate: {lines}")
+    check_agreement(policy, text)
+
+
+def _changes_more_than_rules(changes: Sequence[str]) -> bool:
+    return any(not path.startswith("policies/") for path in changes)
+
+
+def _stages(plan: Plan, *, rules: bool, other: bool) -> tuple[Stage, ...]:
+    shares = [*plan.shares, 1.0]
+    if not all(0 < low < high for low, high in pairwise(shares)):
+        given = ", ".join(f"{share:.0%}" for share in plan.shares)
+        raise UsageError(f"the shares of a canary must grow and lie between 0 and 100%, and are {given}")
+    first = [*(("backtest", "shadow") if rules else ()), *(("counterfactual",) if other else ())]
+    first = [name for name in first if name not in plan.skip]
+    canaries = [Stage(name="canary", share=share) for share in plan.shares]
+    return (*(Stage.model_validate({"name": name}) for name in first), *canaries, Stage(name="full", share=1.0))
+
+
+def _bars(journal: Journal, agent: str, plan: Plan) -> tuple[Bar, ...]:
+    done = [run for run in recent_runs(journal, agent) if run.outcome == "completed"]
+    costs = [float(run.cost) for run in done if run.cost]
+    above = {
+        "slow": plan.slow or (quantiles(map(seconds, done), n=20)[-1] if len(done) >= LEAST else None),
+        "costly": plan.costly or (median(costs) if len(costs) >= LEAST else None),
+    }
+    named: list[BarName] = [*(SOFT if plan.bars is None else plan.bars)]
+    if plan.bars is None:
+        named = [name for name in named if above.get(name, 0.0) is not None]
+    for name in named:
+        if above.get(name, 0.0) is None:
+            of = "a known cost" if name == "costly" else "a time"
+            what = f"only {len(costs) if name == 'costly' else len(done)} recent runs of agent {agent!r} have {of}"
+            raise UsageError(f"{what}, so nobody knows what is {name}: give --{name}, or leave this bar out")
+    soft = [Bar(name=name, above=above.get(name)) for name in named if name not in (*HARD, *plan.hard)]
+    hard = dict.fromkeys((*HARD, *plan.hard))
+    return (*soft, *(Bar(name=name, hard=True, above=above.get(name)) for name in hard))
+
+
+def recent_runs(journal: Journal, agent: str) -> list[RunSummary]:
+    """The latest runs of the agent that have ended, without those of candidates."""
+    runs = list_runs(journal, RunQuery(agent=f"agent:{agent}"))
+    live = (run for run in runs if run.ended_at is not None and (run.arm is None or run.arm.arm == "live"))
+    return list(islice(live, RECENT))
+
+
+def widen(session: WorkspaceSession, rollout: RolloutState, *, by: Principal, least: int = LEAST) -> RolloutState:
+    """Move an open rollout to its next stage; from the last one, finish it.
+
+    Raises:
+        Refusal: `policy_denied`: `by` may not widen rollouts of this agent.
+        UsageError: it has ended, or too little is known to go on.
+    """
+    journal, agent = session.journal, rollout.opened.agent.partition(":")[2]
+    check_right(session, by, agent)
+    if rollout.ended is not None:
+        raise UsageError(f"rollout {rollout.id} is {rollout.status.replace('_', ' ')}: open a new one")
+    if (missing := missing_data(journal, rollout, least)) is not None:
+        raise UsageError(f"rollout {rollout.id} cannot leave stage {rollout.stage.name!r}: {missing}")
+    if rollout.number + 1 < len(rollout.opened.stages):
+        return move_to(journal, rollout, rollout.number + 1, by=by)
+    candidate = ObjectStore(session.traces / "objects").get_bundle(rollout.opened.candidate)
+    live = files_of_definition(session.workspace)
+    if changed := sorted(path for path in {*candidate, *live} if candidate.get(path) != live.get(path)):
+        what = f"these files of the workspace are not those of the candidate yet: {', '.join(changed)}"
+        raise UsageError(f"{what}; write the candidate's files, then finish the rollout")
+    return finish(journal, rollout, by=by)
+
+
+def missing_data(journal: Journal, rollout: RolloutState, least: int) -> str | None:
+    """What is not known yet in this stage; None if it is enough. INVARIANT: no data is a failure, and never a success."""
+    stage = rollout.stage
+    if stage.name in ("backtest", "counterfactual"):
+        done = any(compared.stage == stage.name for compared in comparisons(journal, rollout))
+        return None if done else f"nothing was compared: remit rollout compare {rollout.id}"
+    if stage.name == "shadow":
+        since = _staged_at(journal, rollout)
+        runs = list_runs(journal, RunQuery(agent=rollout.opened.agent, since=since))
+        ended = sum(1 for _ in islice((run for run in runs if run.ended_at is not None), least))
+        return None if ended >= least else f"{ended} runs have ended in it, and {least} are needed"
+    runs = [
+        run
+        for run in list_runs(journal, RunQuery(rollout=rollout.id))
+        if run.arm is not None and run.arm.arm == "candidate" and run.arm.share == stage.share
+    ]
+    ended = sum(run.ended_at is not None for run in runs)
+    if ended < least:
+        return f"{ended} runs of the candidate have ended in it, and {least} are needed"
+    lost = [run.run[:8] for run in runs if run.state == "running" and not journal.is_driven(run.run)]
+    return f"no process drives these runs of the candidate to an end: {', '.join(lost)}; resume them" if lost else None
+
+
+def _staged_at(journal: Journal, rollout: RolloutState) -> int:
+    found = journal.get(f"{ROLLOUT_STREAM}{rollout.id}", f"rollout.staged/{rollout.number}")
+    return rollout.opened_at if found is None else found.at
+
+
+def comparisons(journal: Journal, rollout: RolloutState) -> list[RolloutCompared]:
+    """What the candidate made of recorded runs, in the order of the comparisons."""
+    events = (recorded.event for recorded in journal.events(f"{ROLLOUT_STREAM}{rollout.id}"))
+    return [event for event in events if isinstance(event, RolloutCompared)]
+
+
+def backtest(
+    session: WorkspaceSession,
+    rollout: RolloutState,
+    *,
+    by: Principal,
+    limit: int = RECENT,
+    progress: Callable[[int], None] = lambda _: None,
+) -> RolloutCompared:
+    """Decide the recorded calls of the latest runs of the agent again, under the rules of the candidate, and record the result."""
+    journal = session.journal
+    runs = [run.run for run in islice(list_runs(journal, RunQuery(agent=rollout.opened.agent)), limit)]
+    if not runs:
+        raise UsageError(f"{rollout.opened.agent} has no recorded run to compare with: run it first")
+
+    def records() -> Iterator[Sequence[Recorded]]:
+        for number, run in enumerate(runs):
+            progress(number)
+            yield journal.events(run)
+
+    workspace = open_definition(session, rollout.opened.candidate).workspace
+    assert workspace.root is not None
+    rules = open_source(str(workspace.root / "policies"), None).rule_set(vocabulary(workspace))
+    found = backtest_rules(records(), rules)
+    counts = Counter(f"{flip.before} → {flip.after}" for flip in found.flips if not flip.unreachable)
+    different = len({flip.run for flip in found.flips})
+    return record_comparison(journal, rollout, "backtest", (found.runs, different), counts, by=by)
+
+
+def record_comparison(
+    journal: Journal,
+    rollout: RolloutState,
+    stage: StageName,
+    runs: tuple[int, int],
+    counts: Mapping[str, int],
+    *,
+    by: Principal,
+) -> RolloutCompared:
+    """Record what the candidate made of recorded runs; `runs` are how many there were, and how many went another way."""
+    while True:
+        event = RolloutCompared(
+            number=len(comparisons(journal, rollout)),
+            stage=stage,
+            runs=runs[0],
+            different=runs[1],
+            counts=dict(sorted(counts.items())),
+            by=by,
+        )
+        with suppress(AlreadyRecorded):  # another process compared at the same time
+            journal.append_shared(f"{ROLLOUT_STREAM}{rollout.id}", event)
+            return event

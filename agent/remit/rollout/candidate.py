@@ -1,0 +1,121 @@
+"""A candidate: the files of a whole workspace definition, with the code of its tools, by digest in the object store."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from remit.policy import Policy, load_policy
+from remit.tracing import ObjectStore
+from remit.workspace import (
+    LIMITS,
+    MARKER,
+    PRICES,
+    Workspace,
+    WorkspaceSession,
+    load_files,
+    policy_files,
+    read_code,
+    vocabulary,
+)
+from remit.workspace.manifest import code_digest
+
+FOLDER: Final = "definitions"  # below traces/: the files of candidates, so that their tools can run
+# Files that no candidate replaces: all runs share what they say, and an operator who changes them means every run.
+OF_ALL_RUNS: Final = (MARKER, LIMITS, PRICES, *(f"policies/{name}.toml" for name in ("content", "labels")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Definition:
+    """The workspace of a candidate, and its rules. The rules are apart, because they can be taken back while a run goes on.
+
+    `workspace` has the rules on disk, which are `on_disk`; `policy` are those of the candidate and `rules` their files.
+    """
+
+    workspace: Workspace
+    on_disk: Policy
+    policy: Policy
+    rules: Mapping[str, bytes]
+
+
+def files_of_definition(workspace: Workspace) -> dict[str, bytes]:
+    """Every file that the definition needs to run: those of its policy bundle, the code of its tools, scripts of its models."""
+    files = dict(workspace.files)
+    assert workspace.root is not None
+    for name in workspace.tools:
+        files |= {f"tools/{name}/{path}": data for path, data in read_code(workspace.code(name)).items()}
+    for agent in workspace.agents.values():
+        for script in (model.removeprefix("script:") for model in agent.models if model.startswith("script:")):
+            path = f"agent/{agent.name}/{script}"
+            files[path] = (workspace.root / path).read_bytes()
+    return files
+
+
+def files_in_force(session: WorkspaceSession, digest: str) -> dict[str, bytes]:
+    """The files of the stored definition of that digest, with the files on disk that are the same for all runs.
+
+    Raises:
+        UsageError: an object is missing or was changed.
+    """
+    files = ObjectStore(session.traces / "objects").get_bundle(digest)
+    kept = {path: data for path, data in files.items() if path not in OF_ALL_RUNS}
+    return {**kept, **{path: data for path, data in session.workspace.files.items() if path in OF_ALL_RUNS}}
+
+
+def open_definition(session: WorkspaceSession, digest: str) -> Definition:
+    """The stored definition of that digest, with its files below `traces/definitions/`.
+
+    Raises:
+        UsageError: an object is missing or was changed.
+        WorkspaceError: its files are not valid, or the rules on disk are not valid with them.
+    """
+    files = files_in_force(session, digest)
+    folder = _written(session, digest, files)
+    # INVARIANT: the digests are those of the files that will run. A file that was changed since then has no pin.
+    code = {name: code_digest(read_code(folder / "tools" / name)) for name in _tools_of(files)}
+    on_disk = policy_files(session.policies.parent)
+    named = {path: data for path, data in files.items() if not _is_code(path) and not is_rules(path)}
+    workspace = replace(load_files({**named, **on_disk}, root=None, code=code), root=folder)
+    words = vocabulary(workspace)
+    rules = {path: data for path, data in files.items() if is_rules(path)}
+    return Definition(
+        workspace=workspace, on_disk=load_policy(on_disk, words), policy=load_policy(rules, words), rules=rules
+    )
+
+
+def _tools_of(files: Iterable[str]) -> list[str]:
+    return sorted({path.split("/")[1] for path in files if path.startswith("tools/")})
+
+
+def is_rules(path: str) -> bool:
+    """True for the Casbin model and the files of rules."""
+    return path.startswith("policies/") and path.endswith((".conf", ".csv"))
+
+
+def _is_code(path: str) -> bool:
+    parts = path.split("/")
+    return parts[0] == "tools" and parts[2:] != ["tool.toml"]
+
+
+def _written(session: WorkspaceSession, digest: str, files: Mapping[str, bytes]) -> Path:
+    """The folder with the code and the scripts of a definition. It appears whole, also if two processes write it at once."""
+    folder = session.traces / FOLDER / digest.removeprefix("sha256:")
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(mode=0o700, exist_ok=True)
+    making = Path(tempfile.mkdtemp(prefix=".", dir=folder.parent))
+    try:
+        for path, data in files.items():
+            target = making / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+        with suppress(OSError):  # another process was first, and its folder has the same files
+            making.rename(folder)
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+    return folder

@@ -1,0 +1,343 @@
+"""A rollout as its users see it: who may open and widen it, who has the candidate, and how it is taken back."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from remit.core.errors import Refusal, UsageError
+from remit.core.events import Bar, CallDecided, Recorded, RolloutRolledBack, RunFinished
+from remit.evals import Plan, backtest, open_for, widen
+from remit.journal import Journal, RolloutState, StoredRecord, check_projections, used_bundles
+from remit.rollout import arm_of, check_bars, evidence_of, find_rollout, open_of, roll_back
+from remit.runtime import prunable, prune, resume_run
+from remit.workspace import WorkspaceSession, open_session
+from support.lifecycle import Killed, die_at, replayed
+from support.principals import OPERATOR, principal
+from support.rollouts import RULE, candidate_of, opened_at, ran, started
+from support.runs import DONE, Command, turn
+
+LOOK = turn(ledger__look={"name": "ann"})
+PAY = turn(ledger__pay={"name": "ann", "amount": 50})
+TWO = [PAY, turn(ledger__pay={"name": "ben", "amount": 50}), DONE]
+CANARY = ("canary", "full")
+
+
+def stricter(rules: str) -> str:
+    return rules + "\n# Nobody is paid\np, agent:clerk, ledger.pay, account:*, True, deny\n"
+
+
+@pytest.fixture
+def folder(clerk: Callable[..., Path]) -> Path:
+    return clerk([LOOK, DONE])
+
+
+def allowed(folder: Path) -> WorkspaceSession:
+    rules = folder / "policies" / "rules.csv"
+    rules.write_text(rules.read_text() + RULE)
+    return open_session(folder)
+
+
+# -- who may --
+
+
+def test_opening_and_widening_need_a_right_and_going_back_needs_none(folder: Path) -> None:
+    candidate = candidate_of(folder, prompt=lambda text: text + "Be brief.\n")
+    with pytest.raises(Refusal, match=r"user:operator may not change what agent 'clerk' is: no rule"):
+        open_for(open_session(folder), "clerk", candidate, Plan(), by=OPERATOR)
+    opened = allowed(folder)
+    candidate = candidate_of(folder, prompt=lambda text: text + "Be brief.\n")
+    state = open_for(opened, "clerk", candidate, Plan(bars=["failed"]), by=OPERATOR)
+    assert state.opened.changes == ("agent/clerk/prompt.md",)
+    assert [stage.name for stage in state.opened.stages] == ["counterfactual", "canary", "canary", "full"]
+    with pytest.raises(Refusal, match="user:bob may not change"):
+        widen(opened, state, by=principal("bob"), least=0)
+    back = roll_back(opened.journal, state.id, reason="no", by=principal("bob"))
+    assert back.status == "rolled_back"
+    with pytest.raises(UsageError, match="is rolled back: open a new one"):
+        widen(opened, back, by=OPERATOR)
+
+
+def test_a_candidate_that_is_not_one_is_refused_and_nothing_is_opened(folder: Path) -> None:
+    opened = allowed(folder)
+    same = candidate_of(folder)
+    with pytest.raises(UsageError, match="the same files as this workspace"):
+        open_for(opened, "clerk", same, Plan(bars=["failed"]), by=OPERATOR)
+    (same / "remit.toml").write_text((same / "remit.toml").read_text() + '\n[redact]\nenv = ["HOME"]\n')
+    with pytest.raises(UsageError, match=r"changes remit\.toml, which is the same for all runs"):
+        open_for(opened, "clerk", same, Plan(bars=["failed"]), by=OPERATOR)
+    case = "- note: the clerk pays small amounts\n  agent: clerk\n  user: operator\n  action: ledger.pay\n"
+    (folder / "policies" / "cases.yaml").write_text(
+        f"{case}  resources: [account:ann]\n  args: {{name: ann, amount: 50}}\n  effect: once\n  expect: allow\n"
+    )
+    with pytest.raises(
+        UsageError, match=r"1 cases that must hold do not hold with the candidate: .*pays small amounts"
+    ):
+        open_for(opened, "clerk", candidate_of(folder, rules=stricter), Plan(bars=["failed"]), by=OPERATOR)
+    with pytest.raises(
+        UsageError, match="only 0 recent runs of agent 'clerk' have a time, so nobody knows what is slow"
+    ):
+        open_for(opened, "clerk", candidate_of(folder, prompt=str.upper), Plan(bars=["slow"]), by=OPERATOR)
+    with pytest.raises(UsageError, match="the shares of a canary must grow"):
+        open_for(
+            opened,
+            "clerk",
+            candidate_of(folder, prompt=str.upper),
+            Plan(bars=["failed"], shares=(0.5, 0.1)),
+            by=OPERATOR,
+        )
+    assert opened.journal.rollouts() == ()
+
+
+def test_an_agent_has_one_open_rollout(folder: Path) -> None:
+    opened = open_session(folder)
+    candidate = candidate_of(folder, prompt=str.upper)
+    first = opened_at(opened, candidate, *CANARY)
+    with pytest.raises(UsageError, match=f"agent:clerk has an open rollout, {first.id}"):
+        opened_at(opened, candidate, *CANARY)
+    roll_back(opened.journal, first.id, reason="no")
+    assert opened_at(opened, candidate, *CANARY).id != first.id
+
+
+def test_no_data_is_never_a_reason_to_go_on(folder: Path) -> None:
+    opened = allowed(folder)
+    candidate = candidate_of(folder, rules=stricter)
+    state = open_for(opened, "clerk", candidate, Plan(bars=["failed"], shares=(0.999,)), by=OPERATOR)
+    assert [stage.name for stage in state.opened.stages] == ["backtest", "shadow", "canary", "full"]
+    with pytest.raises(UsageError, match="cannot leave stage 'backtest': nothing was compared"):
+        widen(opened, state, by=OPERATOR, least=1)
+    with pytest.raises(UsageError, match="has no recorded run to compare with"):
+        backtest(opened, state, by=OPERATOR)
+    ran(opened)
+    backtest(opened, state, by=OPERATOR)
+    state = widen(opened, state, by=OPERATOR, least=1)
+    with pytest.raises(UsageError, match="cannot leave stage 'shadow': 0 runs have ended in it, and 1 are needed"):
+        widen(opened, state, by=OPERATOR, least=1)
+    ran(opened)
+    state = widen(opened, state, by=OPERATOR, least=1)
+    with pytest.raises(UsageError, match="cannot leave stage 'canary': 0 runs of the candidate have ended in it"):
+        widen(opened, state, by=OPERATOR, least=1)
+    ran(opened)
+    state = widen(opened, state, by=OPERATOR, least=1)
+    ran(opened)
+    with pytest.raises(UsageError, match=r"are not those of the candidate yet: policies/rules\.csv"):
+        widen(opened, state, by=OPERATOR, least=1)
+    shutil.copyfile(candidate / "policies" / "rules.csv", folder / "policies" / "rules.csv")
+    assert widen(open_session(folder), state, by=OPERATOR, least=1).status == "finished"
+    assert opened.journal.rollouts() == ()
+
+
+# -- who has the candidate --
+
+
+def test_a_run_of_the_candidate_has_its_model_prompt_and_rules_and_the_others_have_nothing_of_it(folder: Path) -> None:
+    opened = open_session(folder)
+    candidate = candidate_of(folder, turns=[PAY, DONE], rules=stricter, prompt=str.upper)
+    state = opened_at(opened, candidate, *CANARY, share=0.5)
+    users = [f"user:u{number}" for number in range(20)]
+    arms = {user: arm for user in users if (arm := arm_of(state, user=user, run="")) is not None}
+    theirs = next(user for user in users if arms[user].arm == "candidate")
+    ours = next(user for user in users if arms[user].arm == "live")
+    tried, live = ran(opened, user=theirs), ran(opened, user=ours)
+    assert (started(tried).arm, started(live).arm) == (arms[theirs], arms[ours])
+    assert (started(tried).prompt, started(live).prompt) == ("KEEP THE LEDGER.\n", "Keep the ledger.\n")
+    decided = [item.event for item in (*tried.records, *live.records) if isinstance(item.event, CallDecided)]
+    assert [event.proposed.action for event in decided] == ["ledger.pay", "ledger.look"]
+    assert decided[0].decision is not None
+    assert decided[0].decision.policy_digest == state.opened.policy_digest != opened.policy.digest
+    assert replayed(tried).reproduced
+    assert replayed(live).reproduced
+    assert check_projections(opened.journal) == []
+
+
+def test_a_run_keeps_its_definition_when_the_rollout_ends_and_another_process_resumes_it(folder: Path) -> None:
+    """At each event at which a process can be killed: the same arm, the same definition, and nothing is done twice."""
+    opened = open_session(folder)
+    candidate = candidate_of(folder, turns=TWO, prompt=str.upper)
+    first = opened_at(opened, candidate, *CANARY)
+    whole = ran(opened)
+    keys = [item.key for item in whole.records[:-1]]
+    roll_back(opened.journal, first.id, reason="again")
+    for number, key in enumerate(keys):
+        state = opened_at(opened, candidate, *CANARY)
+        run = f"{number + 1:032x}"
+        die_at(opened.journal, key)
+        with pytest.raises(Killed):
+            ran(opened, run=run)
+        opened = open_session(folder)
+        assert find_rollout(opened.journal, state.id) == state
+        roll_back(opened.journal, state.id, reason="meanwhile")
+        ended = resumed(opened, run)
+        assert ended.outcome == "completed", (key, ended)
+        record = StoredRecord(opened.journal, run)
+        assert record.state.started is not None
+        assert record.state.started.arm == arm_of(state, user="user:operator", run=run)
+        assert record.state.started.prompt == "KEEP THE LEDGER.\n"
+    assert len(whole.effects) == 2 * (len(keys) + 1)
+    assert check_projections(opened.journal) == []
+
+
+def resumed(opened: WorkspaceSession, run: str) -> RunFinished:
+    finished = asyncio.run(resume_run(opened, run, by=OPERATOR)).finished
+    assert finished is not None
+    return finished
+
+
+# -- taken back --
+
+
+def test_rules_that_are_taken_back_decide_no_further_call_of_a_run_that_goes_on(folder: Path) -> None:
+    opened = open_session(folder)
+    state = opened_at(opened, candidate_of(folder, turns=TWO, rules=stricter), *CANARY)
+
+    def tell(recorded: Recorded) -> None:
+        if recorded.type == "call.answered" and recorded.event is not None and recorded.event.step == 0:
+            roll_back(open_session(folder).journal, state.id, reason="from another process")
+
+    played = ran(opened, on_event=tell)
+    digests = [
+        item.event.decision.policy_digest
+        for item in played.records
+        if isinstance(item.event, CallDecided) and item.event.decision is not None
+    ]
+    assert digests == [state.opened.policy_digest, opened.policy.digest]
+    assert [played.result(0)["ok"], played.result(1)["ok"]] == [False, True]
+    assert [effect["name"] for effect in played.effects] == ["ben"]
+    assert replayed(played).reproduced
+
+
+def test_an_edit_of_the_rules_on_disk_counts_at_once_for_runs_of_the_candidate(folder: Path) -> None:
+    """A candidate is compared with the rules of its day: it must not hide a deny that was added since."""
+    opened = open_session(folder)
+    opened_at(
+        opened,
+        candidate_of(
+            folder,
+            turns=TWO,
+            rules=lambda text: text + "\n# A note\np, role:people, ledger.look, account:x, True, deny\n",
+        ),
+        *CANARY,
+    )
+    rules = folder / "policies" / "rules.csv"
+    rules.write_text(
+        rules.read_text() + "\n# Nobody is paid today\np, agent:clerk, ledger.pay, account:*, True, deny\n"
+    )
+    played = ran(open_session(folder))
+    assert [played.error(step)["code"] for step in (0, 1)] == ["policy_denied"] * 2
+    assert played.effects == []
+
+
+@pytest.mark.parametrize("broken", ["object", "folder", "agent"])
+def test_a_candidate_that_cannot_be_used_is_taken_back_and_the_run_goes_on_without_it(
+    folder: Path, broken: str
+) -> None:
+    opened = open_session(folder)
+    state = opened_at(opened, candidate_of(folder, prompt=str.upper), *CANARY)
+    objects = opened.traces / "objects"
+    if broken == "object":
+        (objects / state.opened.candidate.removeprefix("sha256:")).unlink()
+    elif broken == "folder":
+        (opened.traces / "definitions").write_text("a file, where the folder should be")
+    else:
+        roll_back(opened.journal, state.id, reason="again")
+        copy = candidate_of(folder, agent=lambda text: text.replace("script:script.yaml", "openai:none"))
+        state = opened_at(opened, copy, *CANARY)
+    played = ran(opened)
+    assert played.ended.outcome == "completed"
+    assert started(played).arm is None
+    assert started(played).prompt == "Keep the ledger.\n"
+    ended = find_rollout(opened.journal, state.id).ended
+    assert isinstance(ended, RolloutRolledBack)
+    assert ended.reason.startswith("no run can start with the candidate: ")
+    assert ended.by is None
+
+
+def test_a_candidate_whose_runs_fail_is_taken_back_with_its_evidence_and_the_next_run_has_nothing_of_it(
+    folder: Path,
+) -> None:
+    opened = open_session(folder)
+    unfinished = [turn(ledger__look={"name": "ann"})]  # the script ends without an answer
+    state = opened_at(
+        opened, candidate_of(folder, turns=unfinished), *CANARY, share=0.5, unit="run", bars=[Bar(name="failed")]
+    )
+    for number in range(1, 80):
+        ran(opened, run=f"{number:032x}")
+        if open_of(opened.journal, "agent:clerk") is None:
+            break
+    ended = find_rollout(opened.journal, state.id).ended
+    assert isinstance(ended, RolloutRolledBack)
+    (evidence,) = ended.evidence
+    assert evidence.broken
+    assert (evidence.live, evidence.candidate) == (0, evidence.of_candidate)
+    assert f"failed: {evidence.candidate} of {evidence.of_candidate} with the candidate, 0 of" in ended.reason
+    assert evidence_of(opened.journal, find_rollout(opened.journal, state.id)) == ended.evidence
+    assert started(ran(opened)).arm is None
+
+
+def test_a_process_that_dies_before_it_looks_at_the_bars_loses_no_evidence(folder: Path) -> None:
+    """The last event of a run and its row are one transaction; the next run looks before it begins."""
+    opened = open_session(folder)
+    unfinished = [turn(ledger__look={"name": "ann"})]
+    state = opened_at(opened, candidate_of(folder, turns=unfinished), *CANARY, bars=[Bar(name="failed", hard=True)])
+    die_at(opened.journal, "run.finished")
+    with pytest.raises(Killed):
+        ran(opened)
+    opened = open_session(folder)
+    assert find_rollout(opened.journal, state.id).status == "open"
+    assert started(ran(opened)).arm is None
+    assert find_rollout(opened.journal, state.id).status == "rolled_back"
+
+
+def test_looking_again_records_nothing_twice(folder: Path) -> None:
+    opened = open_session(folder)
+    state = opened_at(opened, candidate_of(folder, turns=[LOOK]), *CANARY, bars=[Bar(name="failed", hard=True)])
+    ran(opened)
+    ended = [check_bars(journal, state.id) for journal in (opened.journal, open_session(folder).journal)]
+    assert ended == [find_rollout(opened.journal, state.id)] * 2
+    assert [item.type for item in events_of(opened.journal, state)] == ["rollout.opened", "rollout.rolled_back"]
+
+
+def events_of(journal: Journal, state: RolloutState) -> list[Recorded]:
+    return journal.events(f"rollout:{state.id}")
+
+
+def test_runs_of_an_open_rollout_and_its_candidate_are_kept_whatever_the_retention_says(folder: Path) -> None:
+    opened = open_session(folder)
+    other = ran(opened)
+    state = opened_at(opened, candidate_of(folder, prompt=str.upper), *CANARY)
+    played = ran(opened)
+    assert [row.run for row in prunable(opened, 0)] == [other.ended.run]
+    roll_back(opened.journal, state.id, reason="no")
+    assert {row.run for row in prunable(opened, 0)} == {other.ended.run, played.ended.run}
+    prune(opened, prunable(opened, 0), by=OPERATOR)
+    assert state.opened.candidate in used_bundles(opened.journal), "a run that waits needs it to go on"
+
+
+# -- the command line --
+
+
+def test_the_commands_open_show_compare_widen_and_roll_back(folder: Path, command: Command) -> None:
+    allowed(folder)
+    ran(open_session(folder))
+    candidate = candidate_of(folder, rules=stricter)
+    opened = command(folder, "rollout", "open", "clerk", "--candidate", str(candidate), "--json").json
+    rollout = opened["rollout"]
+    assert [stage["name"] for stage in opened["opened"]["stages"]] == ["backtest", "shadow", "canary", "canary", "full"]
+    assert {delay["share"] for delay in opened["delays"]} == {0.1, 0.5}
+    assert command(folder, "rollout", "widen", rollout).code == 2
+    assert "0 of 1 runs differ: no difference" in command(folder, "rollout", "compare", rollout).out
+    assert command(folder, "rollout", "widen", rollout, "--json").json["stage"]["name"] == "shadow"
+    shown = command(folder, "rollout", "show").out
+    assert shown.startswith(f"{rollout}  agent:clerk  open  stage 2 of 5: shadow")
+    assert "changes policies/rules.csv" in shown
+    assert (
+        command(folder, "rollout", "rollback", rollout, "--reason", "not now").out
+        == f"rollout {rollout} is rolled back\n"
+    )
+    assert command(folder, "rollout", "rollback", rollout, "--reason", "again").code == 2
+    assert command(folder, "rollout", "show", rollout, "--json").json["ended"]["reason"] == "not now"
+    assert command(folder, "rollout", "show").out == "no rollout is open\n"
