@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -49,7 +49,7 @@ class _Row(FrozenModel):
 
 def _listed(value: Json) -> Json:
     """One item as a list of one item."""
-    return value if isinstance(value, list) else [value]
+    return cast("Json", value) if isinstance(value, list) else [value]
 
 
 def _seeded(value: Json) -> Json:
