@@ -15,7 +15,7 @@ from remit.journal import RunSummary
 from remit.rollout import RATIOS, SOFT, EProcess, bet, chance_of_arm, evidence_limit, expected_delay, weigh
 from support.principals import OPERATOR
 
-STREAMS = int(os.environ.get("REMIT_STREAMS", "300"))  # 2000 takes half a minute
+STREAMS = int(os.environ.get("REMIT_STREAMS", "200"))  # 2000 takes half a minute
 ALPHA = 0.05
 
 
