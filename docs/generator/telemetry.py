@@ -190,6 +190,10 @@ SPANS: Final[Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]]] = {
             "remit.attempt": ("int", "the number of the attempt, from 1"),
             "remit.confinement": ("string", "the confinement of the tool"),
             "remit.profile.digest": ("string", "the digest of what the sandbox exposed"),
+            "remit.cached": (
+                "string",
+                "the earlier call whose recorded result answers this one; absent if the tool ran",
+            ),
             "remit.landed": ("string", "`landed`, `not_landed`, `unknown` or `none`"),
             "remit.changes": ("string[]", "files that were written or removed"),
             "remit.connections": ("string[]", "requests through the egress proxy, one line each"),

@@ -17,13 +17,14 @@ from remit.journal.content_omission import omit_content
 KEPT: Final[dict[str, tuple[str, ...]]] = {
     "a digest or a key": (
         "decision_digest", "effect_digest", "idempotency_key", "profile_digest", "request_digest", "input_digest",
-        "output_digest", "policy_digest", "changes.digest", "manifest", "bundle", "head",
+        "output_digest", "read_digest", "policy_digest", "changes.digest", "manifest", "bundle", "head",
     ),
     "the name of a person, an account, a role, a run, an agent, a tool, an action or a model": (
         "account", "approver", "granted", "issuer", "subject", "roles", "session", "tenant", "role",
         "widen", "run", "tool", "scope", "agent", "user", "probe",
         "action", "actions", "model", "RunStarted.fallbacks", "response_model", "version", "env", "folder", "shrunk_from", "proposed.name",
-        "proposed.id", "proposed_calls.name", "proposed_calls.id", "ModelResponded.finish",
+        "proposed.id", "proposed_calls.name", "proposed_calls.id", "ModelResponded.finish", "cached",
+        "alert", "AlertRaised.changes", "AlertRaised.before", "AlertRaised.after",
     ),
     "the name of a resource": (
         "resource", "connections.host", "connections.method", "connections.path", "connections.why",

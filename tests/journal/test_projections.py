@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from remit.core import BREAK_GLASS, Claim, Exhausted
 from remit.core.events import (
+    AlertClosed,
+    AlertRaised,
     AnyEvent,
     ApprovalGranted,
     ApprovalRequested,
@@ -53,6 +55,10 @@ WINDOW: Final = 60_000_000_000
 EMERGENCY: Final = granted(0, 0, "user:eve", digest="earlier", role=BREAK_GLASS, reason="it burns", until=2**62)
 
 
+def alert_raised(subject: str, run: str = RUN) -> AlertRaised:
+    return AlertRaised(kind="drift", agent="triage", subject=subject, run=run, text=f"{subject} rose")
+
+
 def hold_set(number: int, scope: str = "all") -> HoldSet:
     return HoldSet(number=number, scope=scope, reason="upgrade", by=principal("ann"))
 
@@ -72,7 +78,7 @@ def of_limit(amount: int, at: int, scope: str = "calls", most: int | None = None
 
 
 def fill(journal: Journal) -> None:
-    """A row in each projection: a finished run, one that waits, an emergency, a hold, a circuit, a limit."""
+    """A row in each projection: a finished run, one that waits, an emergency, a hold, an alert, a circuit, a limit."""
     record = StoredRecord(journal, RUN)
     for event in a_whole_run():
         record.append(event)
@@ -83,6 +89,7 @@ def fill(journal: Journal) -> None:
         waiting.append(event)
     claim(journal, "b" * 32, spent("reserved", 3, 7 * WINDOW), of_limit(3, 7 * WINDOW, most=9))
     journal.append_shared(WORKSPACE_RUN, hold_set(0))
+    journal.append_shared(WORKSPACE_RUN, alert_raised("cost"))
     failed = ToolFailed(step=0, index=0, attempt=1, tool="mail", run=RUN, code="tool_failed", limit=1, rest_s=5)
     journal.append_shared(f"{CIRCUIT_STREAM}mail", failed)
 
@@ -97,7 +104,7 @@ class History:
         self._emergencies: list[tuple[str, ApprovalGranted]] = []
 
     def act(self) -> None:
-        acts = [self._run, self._hold, self._circuit, self._limit, self._review, self._erase, self._delete]
+        acts = [self._run, self._hold, self._alert, self._circuit, self._limit, self._review, self._erase, self._delete]
         self._draw(st.sampled_from(acts))()
 
     def _run(self) -> None:
@@ -135,6 +142,11 @@ class History:
         else:
             lifted = HoldLifted(number=self._unique(), scope=scope, by=principal("ann"))
             self._journal.append_shared(WORKSPACE_RUN, lifted)
+
+    def _alert(self) -> None:
+        alert = alert_raised(self._draw(st.sampled_from(["cost", "latency"])), secrets.token_hex(16))
+        closed = AlertClosed(number=self._unique(), alert=alert.alert, by=principal("ann"))
+        self._journal.append_shared(WORKSPACE_RUN, alert if self._draw(st.booleans()) else closed)
 
     def _unique(self) -> int:
         return secrets.randbits(60)
@@ -214,7 +226,7 @@ DAMAGE: Final = {
     "a missing run": ("DELETE FROM run WHERE run = '" + "b" * 32 + "'", f"run {'b' * 32}: the row is missing"),
     "a run without events": (
         f"INSERT INTO run SELECT '{'c' * 32}', tenant, \"user\", agent, started, ended, state, outcome, code, task, task_digest, "
-        f"model, scripted, content, steps, calls, denied, first_denied, first_failed, in_doubt, labels, bundles FROM run WHERE run = '{RUN}'",
+        f"model, scripted, content, steps, calls, denied, first_denied, first_failed, in_doubt, labels, bundles, asked, cost, actions, response_model FROM run WHERE run = '{RUN}'",
         f"run {'c' * 32}: no event explains the row",
     ),
     "a changed approval": (
@@ -229,6 +241,9 @@ DAMAGE: Final = {
     "a changed hold": ("UPDATE hold SET body = '{}'", "hold all: body differ from the events"),
     "a missing hold": ("DELETE FROM hold", "hold all: the row is missing"),
     "a hold that nobody set": ("INSERT INTO hold VALUES ('tool:x', 0, '{}')", "hold tool:x: no event explains the row"),
+    "a changed alert": ("UPDATE alert SET event = 9", "alert drift:triage:cost: event differ from the events"),
+    "a missing alert": ("DELETE FROM alert", "alert drift:triage:cost: the row is missing"),
+    "an alert that nobody raised": ("INSERT INTO alert VALUES ('x', 0, '{}')", "alert x: no event explains the row"),
     "a changed circuit": ("UPDATE circuit SET failures = 0", "circuit mail: failures differ from the events"),
     "a missing circuit": ("DELETE FROM circuit", "circuit mail: the row is missing"),
     "a circuit without failures": (

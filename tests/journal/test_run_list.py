@@ -19,6 +19,7 @@ from remit.journal import (
     RunSummary,
     StoredRecord,
     delete_run,
+    ended_runs,
     find_run,
     last_completed,
     list_runs,
@@ -79,10 +80,6 @@ FILTERS: Final[dict[str, tuple[RunQuery, Callable[[RunSummary], bool]]]] = {
     "denied": (RunQuery(denied=True), lambda run: run.denied > 0),
     "in doubt": (RunQuery(in_doubt=True), lambda run: bool(run.in_doubt)),
     "since": (RunQuery(since=EPOCH + 4000), lambda run: run.started_at >= EPOCH + 4000),
-    "ended before": (
-        RunQuery(ended_before=EPOCH + 4500),
-        lambda run: run.ended_at is not None and run.ended_at < EPOCH + 4500,
-    ),
 }
 
 
@@ -96,6 +93,13 @@ def test_each_filter_lists_every_run_that_matches_once_and_the_newest_first(plac
             assert 0 < len(expected) < 40 or name in ("all", "a tenant", "another tenant"), name
             for page in (1, 3, 4, 40, 200):
                 assert list(list_runs(journal, query, page=page)) == expected, (name, page)
+
+
+def test_the_runs_that_ended_before_a_time_are_listed_the_latest_first(place: Path | str) -> None:
+    ended = [(run.ended_at or 0, run.run) for run in fill(place) if run.ended_at and run.ended_at < EPOCH + 4500]
+    assert 0 < len(ended) < 40
+    with open_journal(place) as journal:
+        assert [(run.ended_at, run.run) for run in ended_runs(journal, EPOCH + 4500)] == sorted(ended, reverse=True)
 
 
 def test_a_page_is_read_when_it_is_needed(journal: Journal, place: Path | str) -> None:

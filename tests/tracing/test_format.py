@@ -24,6 +24,8 @@ GOLDEN = starter_folder() / "traces" / "golden"
 OF_WORKSPACE = {  # no run holds these
     "hold.set",
     "hold.lifted",
+    "alert.raised",
+    "alert.closed",
     "break_glass.reviewed",
     "run.erased",
     "run.pruned",

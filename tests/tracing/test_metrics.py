@@ -15,8 +15,8 @@ from ruamel.yaml import YAML
 from remit.broker import holds as hold
 from remit.cli import COMMANDS
 from remit.core.errors import CODES
-from remit.core.events import CallDecided, ModelFailed
-from remit.journal import StoredRecord, count_approvals, count_runs
+from remit.core.events import AlertRaised, CallDecided, ModelFailed
+from remit.journal import WORKSPACE_RUN, StoredRecord, count_alerts, count_approvals, count_runs
 from remit.tracing import Export
 from remit.tracing.metrics import GAUGES, INSTRUMENTS
 from remit.tracing.otel_metrics import Meter
@@ -104,6 +104,8 @@ def test_gauges_of_approvals_and_holds_are_read_from_the_workspace(play: Play) -
     played = play([turn(ledger__pay={"name": "ann", "amount": 500}, ledger__look={"name": "ann"}), DONE])
     journal = played.opened.journal
     hold.set_hold(journal, "tool:other", why="audit", by=principal("op"))
+    raised = AlertRaised(kind="drift", agent="clerk", subject="refusals", run="f" * 32, text="refusals rose")
+    journal.append_shared(WORKSPACE_RUN, raised)
     StoredRecord(journal, "f" * 32).append(started())
     StoredRecord(journal, "f" * 32).append(ModelFailed(step=0, message="busy", passing=True, again_at=1))
     reader = InMemoryMetricReader()
@@ -111,12 +113,14 @@ def test_gauges_of_approvals_and_holds_are_read_from_the_workspace(play: Play) -
         "remit.approvals.waiting": lambda: count_approvals(journal, "waiting"),
         "remit.runs.waiting_for_model": lambda: count_runs(journal, "waiting: model"),
         "remit.holds": lambda: len(journal.holds()),
+        "remit.alerts": lambda: count_alerts(journal),
     }
     Meter(gauges, reader)
     assert {name: value for name, _, value in points(reader)} == {
         "remit.approvals.waiting": 1,
         "remit.runs.waiting_for_model": 1,
         "remit.holds": 1,
+        "remit.alerts": 1,
     }
     assert set(gauges) == set(GAUGES)
 
@@ -179,7 +183,7 @@ def test_every_alert_reads_a_metric_that_is_sent_and_links_the_page_of_its_code(
             assert anchor in CODES or anchor == "{{ $labels.code }}"
         assert rule["annotations"]["find"].split()[1] in COMMANDS
     assert {"remit_calls", "remit_runs", "remit_effects_unknown", "remit_approvals_waiting", "remit_holds"} <= seen
-    assert {"remit_runs_waiting_for_model"} <= seen
+    assert {"remit_runs_waiting_for_model", "remit_alerts"} <= seen
 
 
 def test_a_new_workspace_has_the_alert_rules_and_the_codes_page(session: Path) -> None:

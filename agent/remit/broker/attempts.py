@@ -10,7 +10,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -26,7 +26,7 @@ from remit.core import (
     in_thread,
 )
 from remit.core.parsing import digest
-from remit.sandbox import OWN_FOLDER, Output, Profile, Sandbox
+from remit.sandbox import OWN_FOLDER, Output, Profile, Sandbox, digest_of_reads
 from remit.sandbox.egress import Permit
 from remit.sandbox.packages import Environment, find_environment, make_environment
 from remit.workspace import Tool, Workspace, read_code
@@ -61,6 +61,10 @@ class ToolExecutor(Protocol):
     """Runs one attempt. `prepare` returns the confinement of the attempt before anything runs."""
 
     def prepare(self, call: Call, number: int) -> tuple[str, Confinement]: ...
+    async def read_digest(self, call: Call, number: int) -> str:
+        """The digest of everything that the call can read, now; "" if its action is not cached, or if that cannot be read."""
+        ...
+
     def keyed(self, call: Call) -> bool:
         """True if the tool or its server receives an idempotency key for this call."""
         ...
@@ -145,6 +149,15 @@ class LiveExecutor:
             return digest({"host": tool.manifest.host, "action": action.name}), "none"
         return self._profile(tool, action, call).digest, self._sandbox.confinement
 
+    async def read_digest(self, call: Call, number: int) -> str:
+        tool, action = self._workspace.action(call.action)
+        if not action.cache:
+            return ""
+        try:
+            return await asyncio.to_thread(digest_of_reads, self._profile(tool, action, call))
+        except (OSError, Refusal):  # the call itself finds out what is wrong
+            return ""
+
     def keyed(self, call: Call) -> bool:
         return receives_key(self._workspace, call)
 
@@ -197,7 +210,8 @@ class LiveExecutor:
                     permit=Permit(values=values, decide=decide, key=idempotency_key),
                     variables={item.env: self._secrets[item.secret] for item in tool.manifest.exposed},
                 )
-                return await self._settle(tool, action, call, output)
+                outcome = await self._settle(tool, action, call, output)
+                return replace(outcome, read_digest=await self.read_digest(call, number))
 
             yield Ready(run=attempt, arguments=opened.decoded)
 

@@ -15,6 +15,7 @@ from typing import Final
 
 from remit.broker import budgets, effects, retries
 from remit.broker.attempts import DecodedCall, ToolExecutor
+from remit.broker.cached_reads import CachedRead, cached_read
 from remit.broker.host import ResultReader
 from remit.broker.ports import AttemptOutcome, ExecutionPorts, landed
 from remit.core import (
@@ -137,7 +138,9 @@ class Execution:
         profile, confinement = executor.prepare(call, number)
         check_arguments_unchanged(call, self.sanitizer)
         key = effects.idempotency_key(call, state)
-        async with self._decoded(executor, call, number, key) as decoded:
+        read = await self._read_digest(executor, call, number)
+        cached = cached_read(self.record, call, profile, read)
+        async with self._decoded(cached or executor, call, number, key) as decoded:
             begun = AttemptBegun(
                 step=call.step,
                 index=call.index,
@@ -148,22 +151,34 @@ class Execution:
                 confinement=confinement,
                 idempotency_key=key if executor.keyed(call) else "",
                 effect_digest=effect_digest(call),
+                read_digest=read,
+                cached=cached.place if cached else "",
             )
             self.record.append(begun, durable=call.effect != "read")
             await self.record.commit()
             attempted = await self._bounded(call, decoded)
+        if attempted.read_digest != read:
+            attempted = replace(attempted, read_digest="")  # what it reads changed meanwhile
         ended = await self._ended(call, action, number, attempted)
         self.record.append(ended, durable=call.effect != "read")
         if call.effect != "read":
             await self.record.commit()
         tool, _ = self.workspace.action(call.action)
-        await self.ports.attempt_ended(call, number, attempted.code, tool.manifest.breaker)
+        if cached is None:  # the tool did not run, so this says nothing of its health
+            await self.ports.attempt_ended(call, number, attempted.code, tool.manifest.breaker)
         if attempted.code in ("sandbox_unavailable", "unrecorded"):
             raise RunEnded("sandbox_unavailable", attempted.message, fix="run `remit doctor`")
         return ended
 
+    async def _read_digest(self, executor: ToolExecutor, call: Call, number: int) -> str:
+        read = await executor.read_digest(call, number)
+        # The digest of a request covers redacted arguments, so two requests with different secrets look the same.
+        return read if read and _is_exact(call, call.arguments) else ""
+
     @asynccontextmanager
-    async def _decoded(self, executor: ToolExecutor, call: Call, number: int, key: str) -> AsyncGenerator[DecodedCall]:
+    async def _decoded(
+        self, executor: ToolExecutor | CachedRead, call: Call, number: int, key: str
+    ) -> AsyncGenerator[DecodedCall]:
         """The call with its arguments decoded, and what the decision is about unchanged."""
         tool, action = self.workspace.action(call.action)
         assert tool.pin is not None  # the broker refuses unpinned tools before it decides
@@ -251,6 +266,7 @@ class Execution:
             if retried
             else None,
             retry_after_s=attempted.retry_after_s,
+            read_digest=attempted.read_digest if code is None else "",
         )
 
     def labels(self, call: Call, action: Action) -> tuple[str, ...]:
@@ -275,17 +291,19 @@ class Execution:
 def check_arguments_unchanged(call: Call, sanitizer: Sanitizer) -> None:
     """Raise `policy_denied` if the arguments changed after the decision (threat E7)."""
 
-    def matches(arguments: Mapping[str, Json]) -> bool:
-        return request_digest(call.subjects, call.action, arguments, call.manifest) == call.request_digest
-
     # The digest covers redacted arguments. Most calls contain no secret, so the unredacted ones are compared first.
-    if not matches(call.arguments) and not matches(sanitizer.arguments(call.arguments)):
+    if not _is_exact(call, call.arguments) and not _is_exact(call, sanitizer.arguments(call.arguments)):
         raise Refusal(
             "policy_denied",
             f"the arguments of {call.action} changed after the call was decided",
             details={"reason": "not_decided"},
             next_step="send the call again",
         )
+
+
+def _is_exact(call: Call, arguments: Mapping[str, Json]) -> bool:
+    """True if the digest of the request is that of these arguments."""
+    return request_digest(call.subjects, call.action, arguments, call.manifest) == call.request_digest
 
 
 def result_of(action: Action, ended: AttemptEnded, settled: EffectSettled | None, labels: tuple[str, ...]) -> Result:

@@ -117,7 +117,10 @@ class ExecutionPorts(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptOutcome:
-    """The outcome of one attempt before it is sanitized. If `code` is None, `value` is the result."""
+    """The outcome of one attempt before it is sanitized. If `code` is None, `value` is the result.
+
+    `read_digest` is the digest of what the call can read, after it ran; "" if its result is not cached.
+    """
 
     code: Code | None
     value: Json = None
@@ -133,6 +136,7 @@ class AttemptOutcome:
     spent: ResourceUsage = ResourceUsage()
     limit: ReachedLimit | None = None
     lost: bool = False
+    read_digest: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 import click
 
-from remit.cli.output import echo, json_text, progress
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from remit.cli.output import echo, json_text, runs_read
 
 SHOWN = 20  # differences on a terminal
 
@@ -40,7 +36,7 @@ def check_command(as_json: bool) -> None:
     from remit.journal import check_projections
     from remit.workspace import open_session
 
-    found = [str(item) for item in check_projections(open_session().journal, _progress())]
+    found = [str(item) for item in check_projections(open_session().journal, runs_read())]
     if as_json:
         echo(json_text({"ok": not found, "differences": found}))
     else:
@@ -64,15 +60,5 @@ def rebuild_command(as_json: bool) -> None:
     from remit.journal import rebuild_projections
     from remit.workspace import open_session
 
-    written = rebuild_projections(open_session().journal, _progress())
+    written = rebuild_projections(open_session().journal, runs_read())
     echo(json_text({"ok": True, "written": written}) if as_json else f"{written} rows were written again")
-
-
-def _progress() -> Callable[[int], None]:
-    """Show the progress on a terminal, every hundred runs."""
-
-    def show(number: int) -> None:
-        if number and number % 100 == 0 and sys.stderr.isatty():
-            progress(f"{number} runs read")
-
-    return show

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import secrets
+import sys
 from collections.abc import Callable
 from io import StringIO
 from typing import Any, Final
@@ -45,6 +46,16 @@ def json_text(value: Any, *, indent: int | None = None, default: Callable[[Any],
 def progress(text: str) -> None:
     """Print a line on standard error that the next one replaces."""
     click.echo(f"\r{visible(text, but='')}", nl=False, err=True)
+
+
+def runs_read() -> Callable[[int], None]:
+    """Shows how many runs were read: on a terminal, every hundred runs."""
+
+    def show(number: int) -> None:
+        if number and number % 100 == 0 and sys.stderr.isatty():
+            progress(f"{number} runs read")
+
+    return show
 
 
 def colour() -> bool | None:

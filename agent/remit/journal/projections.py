@@ -11,6 +11,8 @@ from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
 from remit.core.events import (
+    AlertClosed,
+    AlertRaised,
     AnyEvent,
     BreakGlassReviewed,
     EvaluationFinished,
@@ -29,7 +31,7 @@ from remit.journal.hash_chain import encode
 from remit.journal.reducer import apply_circuit
 from remit.journal.run_state import ROLLOUT_STREAM, Circuit, InDoubt, RolloutState, RunState, RunSummary
 from remit.journal.storage.database import Change, Drop, Put
-from remit.journal.storage.tables import APPROVAL, CIRCUIT, EVALUATION, GRADE, HOLD, ROLLOUT, RUN
+from remit.journal.storage.tables import ALERT, APPROVAL, CIRCUIT, EVALUATION, GRADE, HOLD, ROLLOUT, RUN
 
 WORKSPACE_RUN: Final = "workspace"  # the stream of holds, reviews and pruned runs
 CIRCUIT_STREAM: Final = "circuit:"  # the beginning of the name of the stream of one tool's circuit breaker
@@ -88,6 +90,8 @@ def run_row(run: str, state: RunState) -> dict[str, Any]:
         "violations": state.violations,
         **_arm_columns(started.arm if started else None),
         "evaluation": started.evaluation if started else "",
+        "actions": "\n".join(f"{count} {action}" for action, count in sorted(state.settled.items())),
+        "response_model": _text(state.response_model),
     }
 
 
@@ -126,6 +130,12 @@ def summary(row: Mapping[str, Any]) -> RunSummary:
         violations=row["violations"],
         arm=RunArm(rollout=row["rollout"], arm=row["arm"], share=row["share"]) if row["rollout"] else None,
         evaluation=row["evaluation"],
+        actions={
+            action: int(count)
+            for count, _, action in (line.partition(" ") for line in row["actions"].split("\n") if line)
+        },
+        response_model=row["response_model"],
+        bundles=tuple(row["bundles"].split()),
     )
 
 
@@ -174,6 +184,10 @@ def workspace_changes(recorded: Recorded) -> list[Change]:
             return [Put(table=HOLD, row={"scope": event.scope, "event": recorded.seq, "body": encode(event)})]
         case HoldLifted() as event:
             return [Drop(table=HOLD, key={"scope": event.scope})]
+        case AlertRaised() as event:
+            return [Put(table=ALERT, row={"alert": event.alert, "event": recorded.seq, "body": encode(event)})]
+        case AlertClosed() as event:
+            return [Drop(table=ALERT, key={"alert": event.alert})]
         case _:
             return []
 

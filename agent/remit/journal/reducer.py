@@ -128,6 +128,7 @@ def _answered_by_model(state: RunState, event: ModelResponded) -> RunState:
         output_tokens=state.output_tokens + (used_out or 0),
         unmetered=state.unmetered + (0 if event.internal or None not in (used_in, used_out) else 1),
         cost=state.cost + (event.cost or 0),
+        response_model=event.response_model or state.response_model,
         unpriced=state.unpriced + (0 if event.internal or event.cost is not None else 1),
     )
 
@@ -213,6 +214,11 @@ def _attempted(state: RunState, event: AttemptBegun | AttemptEnded) -> RunState:
     state = _with(replace(state, violations=state.violations + violated), place, call)
     output = state.output_bytes + event.spent.output_bytes
     if event.code is None:
+        if event.read_digest:
+            attempt = (event.step, event.index, event.attempt)
+            # The highest, not the latest: calls of one step end in any order, and a replay must find the same one.
+            last = max(attempt, state.reads.get(call.request_digest, attempt))
+            state = replace(state, reads={**state.reads, call.request_digest: last})
         opened = {**state.open, place: replace(call, happened=True, doubtful=False)}
         return replace(state, output_bytes=output, open=opened)
     # The model does not read results of internal steps, so these put no labels on the run.

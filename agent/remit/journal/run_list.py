@@ -10,11 +10,12 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from remit.core import UsageError
-from remit.core.events import RolloutOpened, RunPruned
+from remit.core.events import AlertRaised, RolloutOpened, RunPruned
 from remit.journal.projections import WORKSPACE_RUN, summary
 from remit.journal.run_state import RunStatus, RunSummary
 from remit.journal.storage.database import Row, Sql
 from remit.journal.storage.tables import (
+    ALERT,
     APPROVAL,
     EVALUATION,
     EVENT,
@@ -46,6 +47,11 @@ _PRUNED: Final = Sql(
     .order_by(EVENT.c.key)
     .limit(5)
 )
+_ENDED: Final = Sql(
+    sa.select(RUN.c.run, RUN.c.agent, RUN.c.outcome, RUN.c.labels, RUN.c.rollout, RUN.c.ended)
+    .where(HAS_ENDED, RUN.c.ended < sa.bindparam("before"))
+    .order_by(RUN.c.ended.desc(), RUN.c.run.desc())
+)
 _LAST_GOOD: Final = Sql(
     sa.select(RUN)
     .where(
@@ -67,6 +73,8 @@ _IN_STATE: Final = Sql(
 _RUNS: Final = Sql(
     sa.select(sa.func.count()).select_from(RUN).where(RUN.c.state == sa.bindparam("state"), RUN.c.evaluation == "")
 )
+_ALERTS: Final = Sql(sa.select(ALERT.c.body).order_by(ALERT.c.event))
+_ALERTS_IN_FORCE: Final = Sql(sa.select(sa.func.count()).select_from(ALERT))
 _COUNTED: Final = Sql(sa.select(sa.func.count()).select_from(APPROVAL).where(APPROVAL.c.state == sa.bindparam("state")))
 
 
@@ -74,8 +82,8 @@ _COUNTED: Final = Sql(sa.select(sa.func.count()).select_from(APPROVAL).where(APP
 class RunQuery:
     """The conditions that listed runs meet; "", False and None are no condition.
 
-    `evaluation` is "" for live runs only, the id of an evaluation for its runs, and None for both. `run` is a whole id; `agent` and `user` are whole subjects (`agent:triage`);
-    `rollout` is the id of one. `since` and `ended_before` are Unix nanoseconds.
+    `evaluation` is "" for live runs only, the id of an evaluation for its runs, and None for both. `run` is a whole id; `agent` and
+    `user` are whole subjects (`agent:triage`); `rollout` is the id of one. `since` is Unix nanoseconds.
     """
 
     evaluation: str | None = ""
@@ -89,7 +97,6 @@ class RunQuery:
     denied: bool = False
     in_doubt: bool = False
     since: int | None = None
-    ended_before: int | None = None
 
     @property
     def conditions(self) -> Sequence[sa.ColumnElement[bool]]:
@@ -104,8 +111,6 @@ class RunQuery:
         found += [condition for condition, asked in some.items() if asked]
         if self.since is not None:
             found.append(RUN.c.started >= self.since)
-        if self.ended_before is not None:
-            found += [HAS_ENDED, RUN.c.ended < self.ended_before]
         return found
 
 
@@ -113,23 +118,39 @@ LIVE_RUNS: Final = RunQuery()
 
 
 def list_runs(journal: Journal, query: RunQuery = LIVE_RUNS, *, page: int = PAGE) -> Iterator[RunSummary]:
-    """The runs that match, the latest first: by their start or, with `ended_before`, by their end.
-
-    Pages are read while the iterator goes on.
-    """
-    time_of = RUN.c.started if query.ended_before is None else RUN.c.ended
+    """The runs that match, the latest first. Pages are read while the iterator goes on."""
     last: tuple[int, str] | None = None
     while True:
         statement = sa.select(RUN).where(*query.conditions)
         if last is not None:
             # A comparison of rows is a range of the index; with `OR` each page would read all earlier ones.
-            statement = statement.where(sa.tuple_(time_of, RUN.c.run) < last)
-        rows = journal.read(statement.order_by(time_of.desc(), RUN.c.run.desc()).limit(page))
+            statement = statement.where(sa.tuple_(RUN.c.started, RUN.c.run) < last)
+        rows = journal.read(statement.order_by(RUN.c.started.desc(), RUN.c.run.desc()).limit(page))
         for row in rows:
             yield _summary(row)
         if len(rows) < page:
             return
-        last = _column(rows[-1], time_of.name), _column(rows[-1], "run")
+        last = _column(rows[-1], "started"), _column(rows[-1], "run")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndedRun:
+    """What decides how long a run is kept, once it has ended. `rollout` is the id of its rollout or "", `ended_at` Unix nanoseconds."""
+
+    run: str
+    agent: str
+    outcome: str
+    labels: tuple[str, ...]
+    rollout: str
+    ended_at: int
+
+
+def ended_runs(journal: Journal, before: int) -> list[EndedRun]:
+    """The runs that ended before that time (Unix nanoseconds), the latest first."""
+    return [
+        EndedRun(run=run, agent=agent, outcome=outcome, labels=tuple(labels.split()), rollout=rollout, ended_at=ended)
+        for run, agent, outcome, labels, rollout, ended in journal.read(_ENDED, before=before)
+    ]
 
 
 def find_run(journal: Journal, run: str) -> RunSummary | None:
@@ -180,6 +201,17 @@ def _sealed_body(journal: Journal, run: str, seq: int) -> str | None:
 def count_approvals(journal: Journal, state: str) -> int:
     """How many approvals are in that state."""
     return int(journal.read(_COUNTED, state=state)[0][0])
+
+
+def alerts_in_force(journal: Journal) -> list[AlertRaised]:
+    """The alerts that nobody has closed, the oldest first."""
+    with journal.failing("read"):
+        return [AlertRaised.model_validate_json(row[0]) for row in journal.read(_ALERTS)]
+
+
+def count_alerts(journal: Journal) -> int:
+    """How many alerts are in force."""
+    return int(journal.read(_ALERTS_IN_FORCE)[0][0])
 
 
 def count_runs(journal: Journal, state: RunStatus) -> int:

@@ -228,7 +228,8 @@ class RunState:
     `model_failures` counts the failed requests of the current step; `model_wait` is the last of them while the run waits to ask
     again, and `model_failed_at` when it was recorded. `waited` is how long the run has waited for its model in all, in
     nanoseconds. `asked` counts the calls for which people were asked; `violations` the attempts that tried to reach what was not
-    authorized.
+    authorized. `response_model` is the last model that answered, as its provider names it. `reads` has, by request digest, the
+    last attempt (step, index, attempt) whose result may answer a later call.
     """
 
     started: RunStarted | None = None
@@ -271,6 +272,8 @@ class RunState:
     waited: int = 0
     asked: int = 0
     violations: int = 0
+    response_model: str = ""
+    reads: Mapping[str, tuple[int, int, int]] = field(default_factory=dict[str, tuple[int, int, int]])
 
     @property
     def task(self) -> str:
@@ -338,7 +341,9 @@ class RunSummary:
     the same task. `first_failed` names the first call that failed or was refused, with its code: `files.read at step 0:
     timeout`. `in_doubt` are the effects of unknown outcome. `asked` counts the calls for which people were asked. `cost` is None
     if it is not known. `violations` counts the attempts that tried to reach what was not authorized. `arm` is its side of a rollout.
-    `evaluation` is the id of the evaluation of the run, "" for a live run.
+    `evaluation` is the id of the evaluation of the run, "" for a live run. `actions` counts the calls that succeeded, by action.
+    `response_model` is the last model that answered, as its provider names it. `bundles` are the digests of the policy bundles that
+    the run used, in order.
     """
 
     run: str
@@ -367,3 +372,6 @@ class RunSummary:
     violations: int = 0
     arm: RunArm | None = None
     evaluation: str = ""
+    actions: Mapping[str, int] = field(default_factory=dict[str, int])
+    response_model: str = ""
+    bundles: tuple[str, ...] = ()

@@ -165,6 +165,10 @@ class RecordedExecutor:
             raise _refusal_of(error)
         return "", "none"  # not in the record: appending the attempt then reports it
 
+    async def read_digest(self, call: Call, number: int) -> str:
+        intended = self._log.event(f"attempt.begun/{call.step}/{call.index}/{number}")
+        return intended.read_digest if isinstance(intended, AttemptBegun) else ""
+
     def keyed(self, call: Call) -> bool:
         intended = self._log.event(f"attempt.begun/{call.step}/{call.index}/1")
         return isinstance(intended, AttemptBegun) and intended.idempotency_key != ""
@@ -212,6 +216,7 @@ class RecordedExecutor:
             spent=ended.spent,
             limit=ended.limit,
             lost=ended.lost,
+            read_digest=ended.read_digest,
         )
 
 

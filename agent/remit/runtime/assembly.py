@@ -13,7 +13,7 @@ from pathlib import Path
 from remit.core import Confinement, Model, RunEnded, UsageError
 from remit.core.events import Recorded
 from remit.guardrails import Redactor, Sanitizer, Secrets, is_secret_name
-from remit.journal import Journal, Lease, LiveRecord, count_approvals, count_runs
+from remit.journal import Journal, Lease, LiveRecord, count_alerts, count_approvals, count_runs
 from remit.runtime.models.selection import open_model
 from remit.sandbox import Sandbox
 from remit.sandbox.packages import make_environment
@@ -171,6 +171,7 @@ def _export(journal: Journal) -> Export | None:
             "remit.approvals.waiting": lambda: count_approvals(journal, "waiting"),
             "remit.runs.waiting_for_model": lambda: count_runs(journal, "waiting: model"),
             "remit.holds": lambda: len(journal.holds()),
+            "remit.alerts": lambda: count_alerts(journal),
         }
     )
 

@@ -22,11 +22,10 @@ from remit.core.events import NANO, RunPruned, RunStarted
 from remit.journal import (
     WORKSPACE_RUN,
     AlreadyRecorded,
-    RunQuery,
-    RunSummary,
+    EndedRun,
     delete_run,
+    ended_runs,
     forget_deleted,
-    list_runs,
     release_space,
     seal_run,
     unsealed_runs,
@@ -70,7 +69,7 @@ def golden_runs(traces: Path) -> set[str]:
     return kept
 
 
-def prunable(session: WorkspaceSession, older_s: int | None = None) -> list[RunSummary]:
+def prunable(session: WorkspaceSession, older_s: int | None = None) -> list[EndedRun]:
     """The runs that ended more than `older_s` seconds ago, are not golden, have no emergency approval to review and no open rollout.
 
     Without `older_s`, remit.toml says how long each run is kept.
@@ -81,20 +80,20 @@ def prunable(session: WorkspaceSession, older_s: int | None = None) -> list[RunS
     if shortest is None:
         return []
     kept = golden_runs(session.traces) | {item.run for item in emergencies(session.journal)}
-    ended = list_runs(session.journal, RunQuery(ended_before=now - shortest * NANO, evaluation=None))
+    ended = ended_runs(session.journal, now - shortest * NANO)
     weighed = {rollout.id for rollout in session.journal.rollouts()}  # their runs are evidence until they end
-    free = (row for row in ended if row.run not in kept and (row.arm is None or row.arm.rollout not in weighed))
+    free = (row for row in ended if row.run not in kept and row.rollout not in weighed)
     return [row for row in free if older_s is not None or _is_over(row, settings, now)]
 
 
-def _is_over(row: RunSummary, settings: Settings, now: int) -> bool:
+def _is_over(row: EndedRun, settings: Settings, now: int) -> bool:
     """True if the time for which remit.toml keeps the run has passed."""
     matching = (rule for rule in settings.keep_rules if _matches(row, rule))
     age = next((rule.keep for rule in matching), settings.keep)
-    return age is not None and row.ended_at is not None and row.ended_at < now - retention_seconds(age) * NANO
+    return age is not None and row.ended_at < now - retention_seconds(age) * NANO
 
 
-def _matches(row: RunSummary, rule: KeepRule) -> bool:
+def _matches(row: EndedRun, rule: KeepRule) -> bool:
     return (
         (not rule.agent or row.agent == f"agent:{rule.agent}")
         and (not rule.outcome or row.outcome == rule.outcome)
@@ -104,7 +103,7 @@ def _matches(row: RunSummary, rule: KeepRule) -> bool:
 
 def prune(
     session: WorkspaceSession,
-    rows: Sequence[RunSummary],
+    rows: Sequence[EndedRun],
     *,
     by: Principal,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,

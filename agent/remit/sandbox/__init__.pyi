@@ -5,6 +5,7 @@ from .guest.serving import message_of, retry_after, snake_case
 from .outcome import Output, exhausted, not_decoded, refused_by_validator
 from .profile import OWN_FOLDER, Profile, Tier, argv
 from .protocol import DECODE_SECONDS
+from .read_digest import digest_of_reads
 from .sandbox import OpenedCall, Sandbox, find_bwrap, probe
 from .scratch import Scratch
 from .syscall_observer import Observed, ObservedAccess
@@ -24,6 +25,7 @@ __all__ = [
     "Tier",
     "argv",
     "described",
+    "digest_of_reads",
     "exhausted",
     "expand",
     "find_bwrap",

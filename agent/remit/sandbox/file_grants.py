@@ -44,9 +44,9 @@ def expand(root: Path, pattern: str, allowed: Callable[[str], bool]) -> Expansio
     Raises:
         Refusal: `resource_exhausted` for more than `MOST_FILES` files or folders.
     """
-    descriptor = _open_root(root)
+    descriptor = open_root(root)
     try:
-        return _expand(descriptor, folder_of(pattern), allowed)
+        return expand_beneath(descriptor, folder_of(pattern), allowed)
     finally:
         os.close(descriptor)
 
@@ -60,7 +60,7 @@ def is_set(name: str) -> bool:
     return name == "**" or name.endswith("/**")
 
 
-def _expand(root: int, start: str, allowed: Callable[[str], bool]) -> Expansion:
+def expand_beneath(root: int, start: str, allowed: Callable[[str], bool]) -> Expansion:
     # A stack instead of recursion: the depth of the folders is the working folder's, not ours.
     walk = _FolderWalk(start, allowed)
     while walk.waiting:
@@ -138,7 +138,7 @@ def _is_text(name: str) -> bool:
     return name.isprintable()
 
 
-def _open_root(root: Path) -> int:
+def open_root(root: Path) -> int:
     return os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
@@ -167,7 +167,7 @@ class GrantedFiles:
         _refuse_protected(profile)
         denied = frozenset(profile.denied)
         try:
-            self.root = _open_root(profile.root)
+            self.root = open_root(profile.root)
         except FileNotFoundError as failure:
             raise Refusal("invalid_arguments", "the working folder does not exist") from failure
         try:
@@ -199,7 +199,7 @@ class GrantedFiles:
         left_out = 0
         for name in self._profile.reads:
             if is_set(name):
-                expansion = _expand(self.root, folder_of(name), allowed)
+                expansion = expand_beneath(self.root, folder_of(name), allowed)
                 files |= dict.fromkeys(expansion.files)
                 folders |= dict.fromkeys(expansion.folders)
                 whole.append(folder_of(name))

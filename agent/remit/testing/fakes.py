@@ -78,6 +78,10 @@ class FakeExecutor:
         confinement = "none" if tool.manifest.source == "host" else self.confinement
         return digest({"fake": call.action}), confinement
 
+    async def read_digest(self, call: Call, number: int) -> str:
+        """See `remit.broker.ToolExecutor`. No answer is cached: each call reaches this executor."""
+        return ""
+
     def keyed(self, call: Call) -> bool:
         """See `remit.broker.ToolExecutor`."""
         return receives_key(self._used, call)

@@ -380,6 +380,8 @@ def _card_of(manifest: Manifest, name: str, action: Action, kernel: str) -> list
         if template.kind in URL_KINDS and manifest.source != "host":
             who = f"the broker, for {', '.join(action.methods)}"
         lines.append(f"    touches: {touch}  (enforced by {who})")
+    if action.cache:
+        lines.append("    cached: the same call of a run runs once, while what it reads is unchanged")
     if action.retry.attempts > 1:
         lines.append(f"    tried {action.retry.attempts} times on {', '.join(action.retry.on)}")
     if action.errors:

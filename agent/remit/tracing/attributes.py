@@ -303,6 +303,8 @@ def _attempt(events: Sequence[AnyEvent], step: int, index: int, number: int) -> 
             "remit.confinement": intended.confinement,
             "remit.profile.digest": intended.profile_digest,
         }
+        if intended.cached:
+            found.attributes["remit.cached"] = intended.cached
     if ended is not None:
         found.attributes |= {
             "remit.landed": ended.landed,

@@ -49,6 +49,7 @@ GAUGES: Final[Mapping[str, str]] = {
     "remit.runs.waiting_for_model": "Runs that wait until their model may be asked again, in the whole workspace",
     "remit.approvals.waiting": "Calls that wait for a person, in the whole workspace",
     "remit.holds": "Holds in force, in the whole workspace",
+    "remit.alerts": "Alerts of drift and of targets in force, in the whole workspace",
 }
 
 

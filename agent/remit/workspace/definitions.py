@@ -18,6 +18,7 @@ from remit.workspace.labels import LabelRule
 from remit.workspace.limits import SharedLimit
 from remit.workspace.manifest import built_in
 from remit.workspace.manifest.manifest import Action, Manifest, Pin
+from remit.workspace.manifest.targets import Target
 from remit.workspace.prices import Prices
 
 
@@ -65,7 +66,7 @@ class Agent(FrozenModel):
     `models` are asked in this order when one fails. `base_url` is the address of the first one, and `base_urls` are those of others,
     by model; without one, a model is at its provider's own. `prompt` is the text of its file; `actions` are the actions that its model is offered, `files.read`, in the order of the
     file. `folder` is its working folder relative to the workspace; with `{run}` in it, each run has its own. A new folder is a
-    copy of `seed`.
+    copy of `seed`. `target` is what its runs should take and cost.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Agent(FrozenModel):
     budget: Budget = Budget()
     answer: AnswerContract | None = None
     context: ContextLimits = ContextLimits()
+    target: Target = Target()
     directory: tuple[LookUp, ...] = ()
 
     @property

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 
 from remit.core import DEFAULT_TENANT, NAME_OF_SUBJECT, Json, Refusal
 from remit.core.parsing import Duration, Matching, Size, Summary, TomlTable, canonical, invalid, size
+from remit.workspace.manifest.targets import TargetTable
 
 MARKER: Final = "remit.toml"
 PROTECTED: Final = ("policies", "tools", "agent", "traces", ".git", MARKER)  # no working folder is in one of these
@@ -242,6 +243,7 @@ class AgentTable(TomlTable):
     budget: BudgetTable = BudgetTable()
     answer: AnswerTable | None = None
     context: ContextTable = ContextTable()
+    target: TargetTable = TargetTable()
     directory: list[LookUpTable] = []
 
 

@@ -32,6 +32,7 @@ from remit.workspace.labels import LABELS, LabelRule, read_labels
 from remit.workspace.limits import LIMITS, SharedLimit, read_limits
 from remit.workspace.manifest.manifest import Pin, parse_manifest
 from remit.workspace.manifest.pins import LOCK, check_schemas, read_lock
+from remit.workspace.manifest.targets import target_of
 from remit.workspace.prices import PRICES, Prices, read_prices
 
 _T = TypeVar("_T", bound=TomlTable)
@@ -217,6 +218,7 @@ class _Loading:
             budget=_budget(table),
             answer=answer,
             context=_context(table.context),
+            target=target_of(table.target),
             directory=self._directory(file, table, tools, actions),
         )
 

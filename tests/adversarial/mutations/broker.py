@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from adversarial.mutations.row import brokered, never, replaced
 from remit.broker import (
+    attempts,
     budgets,
     circuit_breaker,
     context,
@@ -17,6 +18,7 @@ from remit.broker import (
     holds,
     retries,
 )
+from remit.broker.attempts import LiveExecutor
 from remit.broker.broker import Broker
 from remit.broker.decisions import Decider
 from remit.broker.host import calls as host_calls
@@ -75,7 +77,38 @@ def uncut(decide: Callable[..., Any]) -> Callable[..., Any]:
     return lambda self, step, proposed_calls, *, cut=False: decide(self, step, proposed_calls)
 
 
+READ_DIGEST: Final = LiveExecutor.read_digest
+_TAKEN: Final[dict[tuple[str, int, int], str]] = {}
+
+
+async def taken_once(self: LiveExecutor, call: Call, number: int) -> str:
+    """What a call reads is looked at before it runs, and not again afterwards."""
+    place = (call.run, call.step, call.index)
+    if place not in _TAKEN:
+        _TAKEN[place] = await READ_DIGEST(self, call, number)
+    return _TAKEN[place]
+
+
 ROWS: Final = (
+    brokered(
+        "a cached read is compared with what it would read now",
+        replaced(attempts, "digest_of_reads", lambda _: "sha256:0"),
+        tests=(
+            "broker/test_cached_reads.py::test_a_read_after_a_write_of_the_run_runs_again",
+            "broker/test_cached_reads.py::test_a_file_of_the_set_that_is_added_or_removed_makes_the_read_run_again",
+            "broker/test_cached_reads.py::test_a_cached_result_is_always_what_a_fresh_read_would_be",
+        ),
+    ),
+    brokered(
+        "a read during which its files changed is not cached",
+        replaced(LiveExecutor, "read_digest", taken_once),
+        tests=("broker/test_cached_reads.py::test_a_file_that_changes_while_it_is_read_is_read_again",),
+    ),
+    brokered(
+        "calls whose arguments held secrets are not cached",
+        replaced(execution, "_is_exact", lambda *_: True),
+        tests=("broker/test_cached_reads.py::test_reads_with_different_secrets_are_different_reads",),
+    ),
     brokered(
         "an approval is bound to the call, the policy and the facts",
         replaced(decisions, "decision_digest", lambda *_: "sha256:0"),

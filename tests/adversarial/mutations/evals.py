@@ -74,7 +74,7 @@ ROWS: Final = (
         "the chance of a false alarm is shared by all scenarios",
         replaced(significance, "SCENARIO_ALPHA", 0.9),
         tests=(
-            f"{STATISTICS}test_an_equal_candidate_is_called_worse_in_at_most_five_percent_though_looked_at_after_every_run",
+            f"{STATISTICS}test_an_equal_candidate_is_called_worse_in_at_most_five_percent_though_looked_at_after_every_run[20-4]",
         ),
     ),
     evaluated(
@@ -90,6 +90,6 @@ ROWS: Final = (
     evaluated(
         "JUnit XML has no character that XML does not have",
         replaced(junit, "_text", str),
-        tests=(f"{REPORTS}test_junit_xml_is_valid_and_its_counts_are_right",),
+        tests=(f"{REPORTS}test_junit_xml_is_valid_and_its_counts_are_right[hostile]",),
     ),
 )  # fmt: skip

@@ -336,7 +336,7 @@ LIMITS: Final[FieldTable] = {
     field: _higher_number(f"use more {field}") for field in ("wall", "cpu", "memory", "output", "sent", "received")
 }
 ACTION: Final[FieldTable] = {
-    **dict.fromkeys(("name", "summary", "errors"), "neutral"),
+    **dict.fromkeys(("name", "summary", "errors", "cache", "target"), "neutral"),
     "touches": "requests",
     "effect": _effect,
     "retry": _retries,
@@ -350,7 +350,7 @@ ACTION: Final[FieldTable] = {
     "run": _command,
 }
 AGENT: Final[FieldTable] = {
-    **dict.fromkeys(("name", "summary", "prompt", "model_settings", "context"), "neutral"),
+    **dict.fromkeys(("name", "summary", "prompt", "model_settings", "context", "target"), "neutral"),
     "budget": "neutral",  # in a table of its own
     "actions": "requests",
     "models": _models,

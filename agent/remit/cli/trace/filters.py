@@ -86,7 +86,7 @@ def with_run_filter(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def filtered(**options: Any) -> None:
         values = {field.name: options.pop(field.name) for field in fields(RunFilter)}
-        values |= {"state": values["state"] or "", "code": _code(values["code"]), "since": _since(values["since"])}
+        values |= {"state": values["state"] or "", "code": _code(values["code"]), "since": parse_time(values["since"])}
         command(run_filter=RunFilter(**values), **options)
 
     decorated: Callable[..., None] = filtered
@@ -116,7 +116,7 @@ OPTIONS: Final = (
 )
 
 
-def _since(text: str | None) -> int | None:
+def parse_time(text: str | None) -> int | None:
     """Unix nanoseconds of `2h` ago, or of a date or time (UTC if it has no time zone)."""
     if text is None:
         return None

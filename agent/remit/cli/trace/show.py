@@ -203,7 +203,8 @@ def detail_lines(call: CallTimeline, *, running: bool | None) -> list[str]:
         message = f": {short(ended.message, 80)}" if ended.message else ""
         end = f"{ended.error or ended.code}{message}" if ended.code else "ok"
         retry = f", retry after {ended.retry_in_s:g} s" if ended.retry_in_s is not None else ""
-        lines.append(f"attempt {attempt.number}: {end}, {ended.spent.wall_s * 1000:.0f} ms{retry}")
+        took = f"cached from call {attempt.cached}" if attempt.cached else f"{ended.spent.wall_s * 1000:.0f} ms"
+        lines.append(f"attempt {attempt.number}: {end}, {took}{retry}")
         lines += [f"  wrote {change.resource} ({change.size} bytes)" for change in ended.changes]
         lines += [
             f"  refused {item.access} {with_visible_characters(item.what)}; to allow it, add to tool.toml: {item.allow}"

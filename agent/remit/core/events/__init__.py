@@ -7,7 +7,7 @@ event       the fields that every event has
 runs        the run and its model
 calls       a call: decided, attempted, answered
 approvals   approvals of calls
-operations  holds and circuit breakers
+operations  holds, alerts and circuit breakers
 rollouts    rollouts, and what their candidates would have decided
 evaluations evaluations of agents, and the grades of their runs
 recorded    the union of all events, and an event in the hash chain

@@ -19,7 +19,7 @@ from .evaluations import (
     Variant,
 )
 from .event import NANO
-from .operations import HoldLifted, HoldSet, ToolFailed, ToolRecovered, ToolTrialStarted
+from .operations import AlertClosed, AlertRaised, HoldLifted, HoldSet, ToolFailed, ToolRecovered, ToolTrialStarted
 from .recorded import EVENT, AnyEvent, Recorded
 from .rollouts import (
     ArmName,
@@ -61,6 +61,8 @@ from .runs import (
 __all__ = [
     "EVENT",
     "NANO",
+    "AlertClosed",
+    "AlertRaised",
     "AnswerRejected",
     "AnyEvent",
     "ApprovalGranted",

@@ -47,6 +47,8 @@ class AttemptBegun(Event):
 
     `profile_digest` identifies what the sandbox exposes. `idempotency_key` is the key that the tool sends, "" without one.
     `effect_digest` identifies what the call changes, whatever its other arguments are; "" if a repetition does no harm.
+    `read_digest` identifies what the call can read, "" if its action is not cached. `cached` is the earlier call "STEP.INDEX" whose
+    recorded result answers this one, "" if the tool runs.
     """
 
     type: Literal["attempt.begun"] = "attempt.begun"
@@ -59,6 +61,8 @@ class AttemptBegun(Event):
     confinement: Confinement
     idempotency_key: str = ""
     effect_digest: str = ""
+    read_digest: str = ""
+    cached: str = ""
 
 
 class AttemptEnded(Event):
@@ -67,6 +71,8 @@ class AttemptEnded(Event):
     `landed` says what is known of its effect. `value` is what the tool returned and `stderr` what it printed, both sanitized.
     `labels` are those of the action, if it failed and the model reads the tool's own error. `changes` are the files that were
     written, `denied_accesses` what the sandbox did not open, `connections` its network requests, `spent` what it used.
+    `read_digest` is that of `AttemptBegun` if it was still the same afterwards, "" otherwise: then later calls of the run may
+    have this result.
     """
 
     type: Literal["attempt.ended"] = "attempt.ended"
@@ -90,6 +96,7 @@ class AttemptEnded(Event):
     lost: bool = False  # the process that ran the attempt died; another process recorded this
     retry_in_s: float | None = None  # seconds until the next attempt; None: the last attempt
     retry_after_s: float | None = None  # seconds that the tool asks to wait before a retry
+    read_digest: str = ""
 
 
 class EffectSettled(Event):

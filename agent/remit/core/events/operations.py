@@ -1,4 +1,4 @@
-"""Events of the whole workspace: holds, and the circuit breakers of tools. All are recorded in the run named `workspace`."""
+"""Events of the whole workspace: holds, alerts, and the circuit breakers of tools. All are recorded in the run named `workspace`."""
 
 # pyright: reportIncompatibleVariableOverride=false, reportGeneralTypeIssues=false
 # A subclass that requires `step` narrows a field of the base, which is sound because events are frozen.
@@ -37,6 +37,49 @@ class HoldLifted(Event):
     @property
     def key(self) -> str:
         return f"hold.lifted/{self.number}"
+
+
+class AlertRaised(Event):
+    """Records that runs of an agent have drifted, or that a target is passed. It is in force until `AlertClosed`.
+
+    `subject` is what has drifted or passed, such as "refusals" or "p95 of files.read". `run` is the run at which it was seen, and
+    `text` says it in one line. `changes` are the changes of the workspace that fit best; `before` and `after` are runs to compare.
+    """
+
+    type: Literal["alert.raised"] = "alert.raised"
+    kind: Literal["drift", "target"]
+    agent: str
+    subject: str
+    run: str
+    text: str
+    changes: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+
+    @property
+    def alert(self) -> str:
+        """Its name: one alert of a name is in force at a time."""
+        return f"{self.kind}:{self.agent}:{self.subject}"
+
+    @property
+    def key(self) -> str:
+        return f"alert.raised/{self.alert}/{self.run}"
+
+
+class AlertClosed(Event):
+    """Records that an alert is no longer in force. `by` is the person who closed it, None if the target is met again.
+
+    `number` counts the events of the workspace.
+    """
+
+    type: Literal["alert.closed"] = "alert.closed"
+    number: int
+    alert: str
+    by: Principal | None = None
+
+    @property
+    def key(self) -> str:
+        return f"alert.closed/{self.number}"
 
 
 class ToolFailed(Event):

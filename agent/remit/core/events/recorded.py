@@ -18,7 +18,15 @@ from remit.core.events.approvals import (
 )
 from remit.core.events.calls import AttemptBegun, AttemptEnded, CallAnswered, CallDecided, EffectSettled
 from remit.core.events.evaluations import EvaluationFinished, EvaluationGraded, EvaluationStarted
-from remit.core.events.operations import HoldLifted, HoldSet, ToolFailed, ToolRecovered, ToolTrialStarted
+from remit.core.events.operations import (
+    AlertClosed,
+    AlertRaised,
+    HoldLifted,
+    HoldSet,
+    ToolFailed,
+    ToolRecovered,
+    ToolTrialStarted,
+)
 from remit.core.events.rollouts import (
     RolloutCompared,
     RolloutFinished,
@@ -67,6 +75,8 @@ AnyEvent: TypeAlias = Annotated[
     | RunFinished
     | HoldSet
     | HoldLifted
+    | AlertRaised
+    | AlertClosed
     | RunErased
     | RunPruned
     | ToolFailed

@@ -11,6 +11,7 @@ from remit.evals.statistics.intervals import Interval, suite_interval, wilson_in
 from remit.evals.statistics.outcomes import outcomes_of
 from remit.evals.statistics.power import visible_drop
 from remit.evals.statistics.reliability import suite_pass_hat
+from remit.tracing.reports import percentile
 
 
 class ScenarioSummary(FrozenModel):
@@ -107,7 +108,7 @@ def _scenario(name: str, note: str, repeats: int, grades: Sequence[Grade]) -> Sc
         infrastructure=_count(grades, "infrastructure"),
         rate=rate,
         interval=wilson_interval(rate, runs),
-        p95_s=sorted(grade.seconds for grade in grades)[max(0, -(-95 * runs // 100) - 1)] if runs else 0.0,
+        p95_s=percentile([grade.seconds for grade in grades], 95),
         calls=fmean(grade.calls for grade in grades) if runs else 0.0,
         tokens=fmean(grade.tokens for grade in grades) if runs else 0.0,
         money=_money(grades, fmean),

@@ -19,6 +19,7 @@ SCHEMA: Final = "0001"  # the version of these tables: the last revision in `mig
 
 # Events of these types are rare and are looked up by their type over all runs. A query must contain the same text to use the index.
 LOOKED_UP: Final = (
+    "alert.raised",
     "approval.granted",
     "break_glass.reviewed",
     "hold.set",
@@ -111,7 +112,9 @@ class RunRow(JournalRow, table=True):
     `task` is the beginning of the task, `task_digest` the digest of all its words, "" without content.
     `asked` counts the calls for which people were asked. `cost` is the money, "" if it is not known. `violations` counts the
     attempts that tried to reach what was not authorized. `rollout`, `arm` and `share` are those of `RunArm`, "" and 0 without one.
-    `evaluation` is the id of its evaluation, "" for a live run. `labels` are those of the run, one a word. `in_doubt` has a line for each effect of unknown outcome: `STEP INDEX ANSWERED ACTION`. `bundles` are digests, one a word.
+    `evaluation` is the id of its evaluation, "" for a live run. `labels` are those of the run, one a word. `in_doubt` has a line
+    for each effect of unknown outcome: `STEP INDEX ANSWERED ACTION`. `bundles` are digests, one a word. `actions` has a line for
+    each action that succeeded: `COUNT ACTION`. `response_model` is the model that answered last, as its provider names it.
     """
 
     __tablename__ = "run"
@@ -157,6 +160,8 @@ class RunRow(JournalRow, table=True):
     arm: str
     share: float
     evaluation: str
+    actions: str = Field(sa_type=sa.Text)
+    response_model: str
 
 
 class ApprovalRow(JournalRow, table=True):
@@ -193,6 +198,16 @@ class HoldRow(JournalRow, table=True):
     __tablename__ = "hold"
 
     scope: str = Field(primary_key=True)
+    event: int = Field(sa_type=sa.BigInteger)
+    body: str = Field(sa_type=sa.Text)
+
+
+class AlertRow(JournalRow, table=True):
+    """An alert in force. `event` is the number of its event in the stream of the workspace."""
+
+    __tablename__ = "alert"
+
+    alert: str = Field(primary_key=True)
     event: int = Field(sa_type=sa.BigInteger)
     body: str = Field(sa_type=sa.Text)
 
@@ -275,6 +290,8 @@ METADATA: Final = JournalRow.metadata
 TABLES: Final = METADATA.tables
 VERSIONS: Final = TABLES["remit_schema"]
 EVENT, PAYLOAD, HEAD, SEALED, RUN = (TABLES[name] for name in ("event", "payload", "head", "sealed", "run"))
-APPROVAL, HOLD, CIRCUIT, LIMIT_BUCKET = (TABLES[name] for name in ("approval", "hold", "circuit", "limit_bucket"))
+APPROVAL, HOLD, ALERT, CIRCUIT, LIMIT_BUCKET = (
+    TABLES[name] for name in ("approval", "hold", "alert", "circuit", "limit_bucket")
+)
 EVALUATION, GRADE, ROLLOUT = (TABLES[name] for name in ("evaluation", "grade", "rollout"))
-PROJECTIONS: Final = (RUN, APPROVAL, HOLD, CIRCUIT, LIMIT_BUCKET, EVALUATION, GRADE, ROLLOUT)
+PROJECTIONS: Final = (RUN, APPROVAL, HOLD, ALERT, CIRCUIT, LIMIT_BUCKET, EVALUATION, GRADE, ROLLOUT)

@@ -63,10 +63,11 @@ class FailedRequest:
 
 @dataclass
 class AttemptTimeline:
-    """One attempt of one call. `ended` None: its end is not recorded. Times are Unix nanoseconds."""
+    """One attempt of one call. `ended` None: its end is not recorded. `cached`: see `AttemptBegun`. Times are Unix nanoseconds."""
 
     number: int
     began_at: int
+    cached: str = ""
     ended_at: int | None = None
     ended: AttemptEnded | None = None
 
@@ -431,7 +432,7 @@ def _update_call(call: CallTimeline, event: object, at: int) -> None:
         case ApprovalGranted() | ApprovalRejected() | ApprovalRevoked() | ApprovalVoided():
             call.approvals.append(event)
         case AttemptBegun():
-            call.attempts.append(AttemptTimeline(number=event.attempt, began_at=at))
+            call.attempts.append(AttemptTimeline(number=event.attempt, began_at=at, cached=event.cached))
         case AttemptEnded():
             for attempt in call.attempts:
                 if attempt.number == event.attempt:

@@ -16,6 +16,7 @@ from .pins import LOCK, check_schemas, write_lock
 from .repairs import read_arguments, repaired_name
 from .resolution import check_output, command_schema, fill_argv, resolve
 from .schema import ManifestTable, rules
+from .targets import Target
 from .touches import Template
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "ManifestTable",
     "Pin",
     "Retry",
+    "Target",
     "Template",
     "action_name",
     "check_decoded",

@@ -17,6 +17,7 @@ from remit.sandbox.egress import Credential, Exposed, Network, parse_credential,
 from remit.workspace.manifest.network_schema import SecretTable
 from remit.workspace.manifest.schema import ActionTable, LimitsTable, ManifestTable, Source, Trust, rules
 from remit.workspace.manifest.schema import manifest_schema as manifest_schema
+from remit.workspace.manifest.targets import Target, target_of
 from remit.workspace.manifest.touches import Template, parse_listing, parse_touch
 
 
@@ -54,6 +55,8 @@ class Action(FrozenModel):
     directory. `request_words` are the words by which people ask for the action. `errors` maps each declared error to the
     exception class that means it, "" for a class of its own. `methods` are the HTTP methods for the URLs that it touches, and
     `idempotency_header` is the header with the key of a keyed call. `run` is the argv of a command tool, empty for others.
+    With `cache`, a call is answered from the record of its run if an earlier one read the same. `target` is what its calls should
+    take and cost.
     """
 
     name: str
@@ -70,6 +73,8 @@ class Action(FrozenModel):
     methods: tuple[str, ...] = ()
     idempotency_header: str = ""
     run: tuple[str, ...] = ()
+    cache: bool = False
+    target: Target = Target()
 
     @property
     def own_files(self) -> tuple[str, ...]:
@@ -94,8 +99,8 @@ class Manifest(FrozenModel):
     """A tool as its author declares it.
 
     `hosts`, `ranges`, `credentials`, `exposed`, `env` and `programs` are available to every call. `read` and `write` (patterns of
-    files), `stores` and `url_hosts` are the most that the resources of one call may be. The source "built-in" is Remit itself. `digest` covers the parsed file, so
-    comments and layout do not change it.
+    files), `stores` and `url_hosts` are the most that the resources of one call may be. The source "built-in" is Remit itself. `digest` covers the parsed file without
+    its targets, so comments, layout and targets do not change it.
     """
 
     name: str
@@ -245,8 +250,17 @@ def parse_manifest(text: str, *, file: str) -> Manifest:
         limits=_limits(table.limits),
         breaker=Breaker(failures=table.circuit.failures, rest=duration(table.circuit.rest)),
         actions={name: _action(name, action) for name, action in table.actions.items()},
-        digest=digest(document),
+        digest=digest(_without_targets(document)),
     )
+
+
+def _without_targets(document: dict[str, Json]) -> dict[str, Json]:
+    """What a reviewer approves: a target permits nothing, so its change needs no review."""
+    actions = {
+        name: {key: value for key, value in action.items() if key != "target"}
+        for name, action in document["actions"].items()
+    }
+    return {**document, "actions": actions}
 
 
 def _limits(table: LimitsTable) -> Limits:
@@ -283,4 +297,6 @@ def _action(name: str, table: ActionTable) -> Action:
         methods=tuple(table.methods),
         idempotency_header=table.idempotency_header or "",
         run=tuple(table.run),
+        cache=table.cache,
+        target=target_of(table.target),
     )

@@ -36,6 +36,7 @@ from remit.workspace.manifest.network_schema import (
     action_network_rules,
     network_rules,
 )
+from remit.workspace.manifest.targets import TargetTable
 from remit.workspace.manifest.touches import (
     LISTED,
     SHAPE,
@@ -215,6 +216,11 @@ class ActionTable(TomlTable):
     idempotency_header: Header | None = Field(
         default=None, description='With effect = "keyed": the header for the key: "Idempotency-Key"'
     )
+    cache: bool = Field(
+        default=False,
+        description="true: its result follows from arguments and files alone, so the same call of a run runs once",
+    )
+    target: TargetTable = TargetTable()
     run: list[str] = Field(
         default=[],
         description='The argv of a command tool: ["jq", "--", "{filter}", "{path}"]; "./main.js" is a file of the tool\'s folder',
@@ -366,12 +372,23 @@ class _Rules:
         if action.removes_labels and action.effect != "once":
             fix = 'remove this line: the default "once" has the strictest rules'
             yield self._problem((*at, "effect"), f"effect = {action.effect!r}, but the action removes labels", fix)
+        if action.cache and (other := self._not_in_digest(action)):
+            fix = "remove it: only an action that reads files and stores, and nothing else, can be cached"
+            yield self._problem((*at, "cache"), f"'cache' on an action with {other}", fix)
         for number, name in enumerate(action.retry.on):
             if name not in RETRIED_CODES and name not in action.errors:
                 fix = f"write a name from 'errors', or one of {', '.join(RETRIED_CODES)}"
                 yield self._problem(
                     (*at, "retry", "on", str(number)), f"'retry.on' has {name!r}, which is not in 'errors'", fix
                 )
+
+    def _not_in_digest(self, action: ActionTable) -> str:
+        """What the action does or reads beside files and stores; "" if nothing."""
+        if action.effect != "read":
+            return f"effect = {action.effect!r}"
+        given = [f"'always.{key}'" for key in ("hosts", "secrets", "env") if getattr(self._always, key)]
+        given += ["'at_most.hosts'"] if self._at_most is not None and self._at_most.hosts else []
+        return "source = 'host'" if self._source == "host" else next(iter(given), "")
 
     def _probe_rules(self, at: tuple[str, ...], action: ActionTable) -> Iterator[Problem]:
         if action.probe is None:

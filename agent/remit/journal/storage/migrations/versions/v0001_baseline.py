@@ -12,7 +12,8 @@ down_revision: Final = None
 
 _BYTES: Final = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 _LOOKED_UP: Final = sa.text(
-    "type IN ('approval.granted', 'break_glass.reviewed', 'hold.set', 'hold.lifted', 'run.pruned', 'shadow.decided')"
+    "type IN ('alert.raised', 'approval.granted', 'break_glass.reviewed', 'hold.set', 'hold.lifted', 'run.pruned',"
+    " 'shadow.decided')"
 )
 _ENDED: Final = sa.text("ended > 0")
 _ARMS: Final = sa.text("rollout <> ''")
@@ -103,6 +104,8 @@ def _runs() -> None:
         *(sa.Column(name, sa.String(), nullable=False) for name in ("rollout", "arm")),
         sa.Column("share", sa.Float(), nullable=False),
         sa.Column("evaluation", sa.String(), nullable=False),
+        sa.Column("actions", sa.Text(), nullable=False),
+        sa.Column("response_model", sa.String(), nullable=False),
     )
     op.create_index("run_by_start", "run", ["started", "run"])
     op.create_index("run_by_agent", "run", ["agent", "started", "run"])
@@ -130,6 +133,12 @@ def _projections() -> None:
     op.create_table(
         "hold",
         sa.Column("scope", sa.String(), primary_key=True),
+        sa.Column("event", sa.BigInteger(), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+    )
+    op.create_table(
+        "alert",
+        sa.Column("alert", sa.String(), primary_key=True),
         sa.Column("event", sa.BigInteger(), nullable=False),
         sa.Column("body", sa.Text(), nullable=False),
     )

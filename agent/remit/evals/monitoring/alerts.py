@@ -1,0 +1,67 @@
+"""Raises alerts and closes them. An alert is an event of the workspace, and in force until it is closed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from remit.core import Principal, UsageError
+from remit.core.events import AlertClosed, AlertRaised
+from remit.evals.monitoring.drift import Drift
+from remit.evals.monitoring.targets import TargetResult
+from remit.journal import WORKSPACE_RUN, AlreadyRecorded, Journal, alerts_in_force, find_run
+
+
+def alert_of_drifts(journal: Journal, drifts: Iterable[Drift]) -> list[AlertRaised]:
+    """Raise an alert for each drift that has none yet, also none that was closed. Returns the new ones."""
+    raised = [item for item in journal.every("alert.raised") if isinstance(item.event, AlertRaised)]
+    latest = {item.event.alert: item.at for item in raised if isinstance(item.event, AlertRaised)}
+    new: list[AlertRaised] = []
+    for drift in drifts:
+        first = find_run(journal, drift.since)
+        # An alert that is younger than the change is about it, even if the drift is seen at another run this time.
+        if latest.get(drift.alert.alert, -1) < (first.ended_at if first and first.ended_at else 0):
+            new += raise_alert(journal, drift.alert)
+    return new
+
+
+def alert_of_targets(journal: Journal, results: Iterable[TargetResult], agent: str = "") -> list[AlertRaised]:
+    """Raise an alert for each target that is passed or expected to be, and close those of all others, also of targets that are gone.
+
+    `agent` is the one agent that was compared, "" for all. Returns the new alerts.
+    """
+    results = list(results)
+    bad = {item.alert.alert for item in results if item.state in ("passed", "expected")}
+    unknown = {item.alert.alert for item in results if item.state == "unknown"}
+    for alert in alerts_in_force(journal):
+        if alert.kind == "target" and agent in ("", alert.agent) and alert.alert not in bad | unknown:
+            close_alert(journal, alert.alert)
+    return [alert for item in results if item.alert.alert in bad for alert in raise_alert(journal, item.alert)]
+
+
+def raise_alert(journal: Journal, alert: AlertRaised) -> list[AlertRaised]:
+    """Record the alert, if none of that name is in force. Returns it if it is new."""
+    if any(other.alert == alert.alert for other in alerts_in_force(journal)):
+        return []
+    try:
+        journal.append_shared(WORKSPACE_RUN, alert)
+    except AlreadyRecorded:
+        return []
+    return [alert]
+
+
+def close_alert(journal: Journal, name: str, by: Principal | None = None) -> AlertClosed:
+    """Record that an alert is no longer in force; `by` is the person who says so, None if its target is met again.
+
+    Raises:
+        UsageError: no alert of that name is in force.
+    """
+    if all(alert.alert != name for alert in alerts_in_force(journal)):
+        raise UsageError(f"no alert {name!r} is in force: `remit alert list` shows all")
+    while True:
+        number = (journal.head(WORKSPACE_RUN) or (-1, ""))[0] + 1
+        closed = AlertClosed(number=number, alert=name, by=by)
+        try:
+            journal.append_shared(WORKSPACE_RUN, closed)
+        except AlreadyRecorded:
+            continue  # another process closed an alert at the same time
+        return closed
