@@ -31,6 +31,7 @@ from remit.core.events import (
 )
 from remit.journal import (
     CIRCUIT_STREAM,
+    ROLLOUT_STREAM,
     WORKSPACE_RUN,
     AlreadyRecorded,
     Journal,
@@ -45,9 +46,12 @@ from remit.journal import (
     rebuild_projections,
 )
 from remit.journal.storage.tables import PROJECTIONS
+from remit.journal.storage.tables import RUN as RUN_TABLE
+from remit.rollout import finish, move_to, open_of, open_rollout, roll_back
 from support.events import RUN, a_whole_run, append, ask, claim, decided, granted, requested, runs, started, turn
 from support.journals import empty, is_whole, query
 from support.principals import principal
+from support.rollouts import rollout_opened
 
 TOOLS: Final = ("files", "mail")
 WINDOW: Final = 60_000_000_000
@@ -92,6 +96,7 @@ def fill(journal: Journal) -> None:
     journal.append_shared(WORKSPACE_RUN, alert_raised("cost"))
     failed = ToolFailed(step=0, index=0, attempt=1, tool="mail", run=RUN, code="tool_failed", limit=1, rest_s=5)
     journal.append_shared(f"{CIRCUIT_STREAM}mail", failed)
+    journal.append_shared(f"{ROLLOUT_STREAM}3f2a91c0", rollout_opened())
 
 
 class History:
@@ -105,7 +110,7 @@ class History:
 
     def act(self) -> None:
         acts = [self._run, self._hold, self._alert, self._circuit, self._limit, self._review, self._erase, self._delete]
-        self._draw(st.sampled_from(acts))()
+        self._draw(st.sampled_from([*acts, self._rollout]))()
 
     def _run(self) -> None:
         """A run that one process drives, with answers of people; some in an emergency."""
@@ -147,6 +152,18 @@ class History:
         alert = alert_raised(self._draw(st.sampled_from(["cost", "latency"])), secrets.token_hex(16))
         closed = AlertClosed(number=self._unique(), alert=alert.alert, by=principal("ann"))
         self._journal.append_shared(WORKSPACE_RUN, alert if self._draw(st.booleans()) else closed)
+
+    def _rollout(self) -> None:
+        """The next event of the open rollout, or a new one."""
+        rollout = open_of(self._journal, "agent:clerk")
+        if rollout is None:
+            open_rollout(self._journal, rollout_opened())
+        elif rollout.number == 0 and self._draw(st.booleans()):
+            move_to(self._journal, rollout, 1, by=principal("ann"))
+        elif self._draw(st.booleans()):
+            roll_back(self._journal, rollout.id, reason="no")
+        else:
+            finish(self._journal, rollout, by=principal("ann"))
 
     def _unique(self) -> int:
         return secrets.randbits(60)
@@ -221,12 +238,12 @@ def test_the_runs_of_the_example_fill_every_projection(journal: Journal, place: 
     assert is_whole(journal, RUN, "b" * 32)
 
 
+OTHER_COLUMNS: Final = ", ".join(f'"{column.name}"' for column in RUN_TABLE.columns if column.name != "run")
 DAMAGE: Final = {
     "a changed run": (f"UPDATE run SET denied = 99, state = 'running' WHERE run = '{RUN}'", f"run {RUN}: state, denied differ from the events"),
     "a missing run": ("DELETE FROM run WHERE run = '" + "b" * 32 + "'", f"run {'b' * 32}: the row is missing"),
     "a run without events": (
-        f"INSERT INTO run SELECT '{'c' * 32}', tenant, \"user\", agent, started, ended, state, outcome, code, task, task_digest, "
-        f"model, scripted, content, steps, calls, denied, first_denied, first_failed, in_doubt, labels, bundles, asked, cost, actions, response_model FROM run WHERE run = '{RUN}'",
+        f"INSERT INTO run SELECT '{'c' * 32}', {OTHER_COLUMNS} FROM run WHERE run = '{RUN}'",
         f"run {'c' * 32}: no event explains the row",
     ),
     "a changed approval": (
@@ -244,6 +261,12 @@ DAMAGE: Final = {
     "a changed alert": ("UPDATE alert SET event = 9", "alert drift:triage:cost: event differ from the events"),
     "a missing alert": ("DELETE FROM alert", "alert drift:triage:cost: the row is missing"),
     "an alert that nobody raised": ("INSERT INTO alert VALUES ('x', 0, '{}')", "alert x: no event explains the row"),
+    "a changed rollout": ("UPDATE rollout SET status = 'finished'", "rollout 3f2a91c0: status differ from the events"),
+    "a missing rollout": ("DELETE FROM rollout", "rollout 3f2a91c0: the row is missing"),
+    "a rollout that nobody opened": (
+        "INSERT INTO rollout VALUES ('x', 'open', 0, 1, '{}', '')",
+        "rollout x: no event explains the row",
+    ),
     "a changed circuit": ("UPDATE circuit SET failures = 0", "circuit mail: failures differ from the events"),
     "a missing circuit": ("DELETE FROM circuit", "circuit mail: the row is missing"),
     "a circuit without failures": (

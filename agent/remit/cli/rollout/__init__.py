@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from remit.core import Principal
     from remit.core.events import BarEvidence, RolloutCompared
+    from remit.evals import Changes, Plan
     from remit.journal import RolloutState
     from remit.workspace import WorkspaceSession
 
@@ -64,17 +65,7 @@ def rollout_command() -> None:
 @click.option("--by-run", is_flag=True, help="Assign each run to an arm, instead of each user with all of their runs.")
 @click.option("--alpha", type=click.FloatRange(0.0001, 0.5), default=0.05, show_default=True, help="The most chance to roll back a candidate that is no worse.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def open_command(
-    agent: str,
-    candidate: Path | None,
-    model: str | None,
-    prompt: Path | None,
-    policy: Path | None,
-    tools: Path | None,
-    shares: tuple[float, ...],
-    as_json: bool,
-    **plan: Any,
-) -> None:
+def open_command(agent: str, as_json: bool, **options: Any) -> None:
     """Open a rollout for AGENT, of the workspace in a folder or of that on disk with changes. No run has it before its stage canary.
 
     The rules must allow you the action remit.rollout on agent:AGENT. Prints after how many runs a harm is noticed.
@@ -84,14 +75,10 @@ def open_command(
       remit rollout open triage --candidate ../candidate
       remit rollout open triage --model openai:gpt-5 --share 5 --share 25 --hard failed
     """
-    from remit.evals import Changes, Plan, open_for
+    from remit.evals import open_for
 
-    changes = Changes(model=model, prompt=prompt, policy=policy, tools=tools)
-    if (candidate is None) == (changes == Changes()):
-        raise click.UsageError("name what is tried: either --candidate FOLDER, or --model, --prompt, --policy, --tools")
     opened, by = _opened()
-    chosen = Plan(shares=[share / 100 for share in shares], **{**plan, "bars": plan["bars"] or None})
-    rollout = open_for(opened, agent, candidate or changes, chosen, by=by)
+    rollout = open_for(opened, agent, _tried(options), _plan(options), by=by)
     if as_json:
         echo(json_text({"ok": True, **_as_json(rollout, ()), "delays": _delays(rollout)}))
         return
@@ -99,6 +86,24 @@ def open_command(
     for line in _delay_lines(rollout):
         echo(f"  {line}")
     echo(f"next:  {_next_command(rollout)}")
+
+
+def _tried(options: dict[str, Any]) -> Path | Changes:
+    """The candidate that the options name. Raises UsageError for none or two."""
+    from remit.evals import Changes
+
+    changes = Changes(**{name: options[name] for name in ("model", "prompt", "policy", "tools")})
+    folder: Path | None = options["candidate"]
+    if (folder is None) == (changes == Changes()):
+        raise click.UsageError("name what is tried: either --candidate FOLDER, or --model, --prompt, --policy, --tools")
+    return folder or changes
+
+
+def _plan(options: dict[str, Any]) -> Plan:
+    from remit.evals import Plan
+
+    named = {name: options[name] for name in ("skip", "hard", "slow", "costly", "by_run", "alpha")}
+    return Plan(shares=[share / 100 for share in options["shares"]], bars=options["bars"] or None, **named)
 
 
 @rollout_command.command("show")
