@@ -18,8 +18,9 @@ from remit.core import FrozenModel, Json, UsageError
 from remit.core.events import Variant
 from remit.core.parsing import load_toml, read_file
 from remit.policy import CASES, load_policy, read_folder
+from remit.rollout import files_of_definition
 from remit.tracing import Objects
-from remit.workspace import MARKER, Workspace, WorkspaceSession, load_files, load_workspace, read_code, vocabulary
+from remit.workspace import MARKER, Workspace, WorkspaceSession, load_files, load_workspace, vocabulary
 from remit.workspace.manifest import LOCK, code_digest
 
 ON_DISK: Final = "disk"  # the name of the variant without changes
@@ -107,10 +108,7 @@ def definition_files(workspace: Workspace) -> dict[str, bytes]:
         WorkspaceError: the folder of a tool has a symbolic link.
     """
     assert workspace.root is not None
-    files = dict(workspace.files)
-    for name in workspace.tools:
-        files |= {f"tools/{name}/{path}": data for path, data in read_code(workspace.code(name)).items()}
-    return files | _cases(workspace.root / "policies")
+    return files_of_definition(workspace) | _cases(workspace.root / "policies")
 
 
 def store_variant(session: WorkspaceSession, agent: str, changes: Changes, objects: Objects) -> Variant:
