@@ -28,8 +28,7 @@ MATCH = {"action": "ledger.pay", "resource": "account:ann"}
     ("turns", "expect", "wrong"),
     [
         ([DONE], {}, []),
-        ([turn("")], {}, ["outcome"]),
-        ([turn("")], {"outcome": "failed"}, []),
+        ([DONE], {"outcome": "exhausted"}, ["outcome"]),
         ([PAY, DONE], {"effects": [MATCH]}, []),
         ([PAY, DONE], {"effects": [{**MATCH, "times": 1}]}, []),
         ([PAY, DONE], {"effects": [{**MATCH, "times": 2}]}, ["effects"]),

@@ -59,9 +59,10 @@ def test_a_tool_with_network_gets_the_answers_of_the_scenario(session: Path) -> 
     played = evaluate(session, {"world": {"answers": answers}}, agent="triage")
     records = Remit(played.session).trace(played.grade.run).records
     ends = [item.event for item in records if item.type == "attempt.ended"]
-    assert [(end.error, end.message, end.connections) for end in ends] == [
-        ("unreachable", "no route", ()),
-        ("not_in_scenario", ends[1].message, ()),
+    assert [(end.error, end.connections) for end in ends] == [
+        ("unreachable", ()),
+        ("unreachable", ()),  # the tool allows a second attempt
+        ("not_in_scenario", ()),
     ]
 
 
@@ -117,7 +118,7 @@ def test_every_run_of_an_evaluation_can_be_replayed_and_none_can_be_resumed(cler
     folder = clerk([PAY, DONE])
     played = evaluate(folder, {**ANSWERS, "expect": {"effects": []}}, variants=matrix(policies=[folder]))
     grades = played.evaluation.grades
-    assert [grade.outcome for grade in grades] == ["failed"]
+    assert [grade.outcome for grade in grades] == ["failed", "failed"]
     assert all(Remit(played.session).replay(grade.run).reproduced for grade in grades)
     with pytest.raises(UsageError, match=f"remit eval --resume {played.evaluation.id}"):
         asyncio.run(resume_run(played.session, grades[0].run, by=OPERATOR))
@@ -173,7 +174,7 @@ def test_a_variant_is_a_definition_of_its_own_that_an_edit_does_not_change(
     recorded = record_evaluation(session, Selection(agent="clerk", repeats=1, variants=variants), by=OPERATOR)
     (folder / "policies/rules.csv").write_text("not a rule\n")
     (folder / "agent/clerk/prompt.md").write_text("Edited.\n")
-    played = asyncio.run(play(session, recorded, by=OPERATOR))
+    played = asyncio.run(play(session, recorded, by=OPERATOR, parallel=1))
     assert [(grade.variant, grade.outcome) for grade in played.grades] == [
         ("disk", "passed"),
         (played.variants[1].name, "failed"),
@@ -226,7 +227,7 @@ def test_an_evaluation_that_is_killed_goes_on_with_what_has_no_grade(
         while not list_evaluations(journal) and time.monotonic() < until:
             time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
     (name,) = (row.evaluation for row in list_evaluations(journal))
     before = read_evaluation(journal, name)
     assert before.ended is None
@@ -251,8 +252,8 @@ def test_an_interrupted_evaluation_says_how_it_goes_on_and_leaves_no_folder(cler
     assert process.stderr is not None
     process.stderr.readline()
     process.send_signal(signal.SIGINT)
-    rest = process.stderr.read()
-    assert process.wait() == 130
+    rest = process.communicate()[1]
+    assert process.returncode == 130
     (name,) = (row.evaluation for row in list_evaluations(open_session(folder).journal))
     assert f"to continue it: remit eval --resume {name}" in rest
     assert list((folder / "work/evaluations").iterdir()) == []

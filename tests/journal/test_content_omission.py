@@ -26,6 +26,10 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
         "proposed.id", "proposed_calls.name", "proposed_calls.id", "ModelResponded.finish", "cached",
         "alert", "AlertRaised.changes", "AlertRaised.before", "AlertRaised.after",
     ),
+    "an evaluation, which is refused with content off": (
+        "RunStarted.evaluation", "scenarios.digest", "scenarios.name", "variants.changes", "variants.name",
+        "grade.checks.detail", "grade.checks.name", "grade.reason", "grade.scenario", "grade.variant",
+    ),
     "the name of a resource": (
         "resource", "connections.host", "connections.method", "connections.path", "connections.why",
         "denied_accesses.allow", "denied_accesses.what", "CallAnswered.directory_added",

@@ -196,7 +196,7 @@ def _toml(value: Any) -> str:
         case str():
             return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
         case list():
-            return f"[{', '.join(map(_toml, cast('list[Any]', value)))}]"
+            return f"[{', '.join(map(_toml, cast('Sequence[Any]', value)))}]"
         case dict():
             pairs = cast("dict[str, Any]", value).items()
             return f"{{{', '.join(f'{_toml(key)} = {_toml(item)}' for key, item in pairs)}}}"

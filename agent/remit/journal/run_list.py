@@ -244,8 +244,8 @@ def list_evaluations(journal: Journal, *, limit: int = PAGE) -> list[EvaluationS
     """The latest evaluations."""
     rows = journal.read(sa.select(EVALUATION).order_by(EVALUATION.c.started.desc()).limit(limit))
     names = [column.name for column in EVALUATION.columns]
-    found = [dict(zip(names, row, strict=True)) for row in rows]
-    return [EvaluationSummary(**{**row, "ended": row["ended"] or None}) for row in found]
+    found = [dict[str, Any](zip(names, row, strict=True)) for row in rows]
+    return [EvaluationSummary(**row | {"ended": row["ended"] or None}) for row in found]
 
 
 def _pruned(journal: Journal, prefix: str) -> str:

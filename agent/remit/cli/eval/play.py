@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,13 +172,15 @@ def _show_grade(grade: Grade) -> None:
 
 def _settings(text: str) -> dict[str, Json]:
     """`temperature=0,seed=1` as settings by name."""
+    from remit.core.parsing import load_json
+
     found: dict[str, Json] = {}
     for part in text.split(","):
         key, equal, value = part.partition("=")
         if not key or not equal:
             raise click.BadParameter(f"{part!r} is not KEY=VALUE: write temperature=0", param_hint="--set")
         try:
-            found[key] = json.loads(value)
+            found[key] = load_json(value)
         except ValueError:
             found[key] = value
     return found
