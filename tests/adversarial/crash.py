@@ -383,9 +383,7 @@ def _answer(one: Run, records: list[Recorded], answered: CallAnswered, done: Cou
     found["unknown_landed"] += happened
     intents = [item for item in of_call if isinstance(item.event, AttemptBegun)]
     ends = [item for item in of_call if isinstance(item.event, AttemptEnded)]
-    # From the decision on: the sandbox that decodes the arguments carries the call out, and may be killed in between.
-    since = max(item.at for item in of_call if isinstance(item.event, CallDecided) and item.at <= intents[-1].at)
-    in_between = any(since <= after and before <= ends[-1].at for before, after, _ in one.kills)
+    in_between = any(intents[-1].at <= after and before <= ends[-1].at for before, after, _ in one.kills)
     looked = any(isinstance(item.event, EffectSettled) and item.event.landed == "unknown" for item in of_call)
     found["unknown_elsewhere"] += action not in ONCE or not in_between or (action == "wire" and not looked)
     return found
