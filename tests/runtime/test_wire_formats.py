@@ -49,7 +49,6 @@ def against(clerk: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run the agent with a model whose server plays these turns."""
     for name in ("OPENAI_API_KEY", "OPENAI_API_BASE", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("remit.runtime.models.wire.chat_completions.FIRST_PAUSE_S", 0.001)
 
     def played(turns: Sequence[Turn], *, budget: str = "") -> tuple[Played, WirePlayer]:
         folder = clerk([], budget=budget)

@@ -10,7 +10,7 @@ from typing import Final
 from remit.core import Model, ModelError
 from remit.core.events import NANO
 
-FIRST_S: Final = 1.0  # seconds to wait after the first passing failure of a model; twice as long after each further one
+FIRST_S: Final = 0.5  # seconds to wait after the first passing failure of a model; twice as long after each further one
 LONGEST_S: Final = 60.0
 LONGEST_STATED_S: Final = 30 * 86400.0  # a provider that names a later time is asked after 30 days
 
