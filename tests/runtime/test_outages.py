@@ -187,7 +187,7 @@ def test_each_further_failure_is_waited_twice_as_long_and_an_answer_starts_again
     assert pause(busy()) < 1.3
     assert 86399 < pause(busy(after=86400.0)) <= 86400
     assert pause(busy(after=1e12)) <= 30 * 86400
-    for meaningless in (-5.0, float("nan")):
+    for meaningless in (0.0, -5.0, float("nan")):
         models.answered(model)
         assert 0.7 < pause(busy(after=meaningless)) < 1.3
 
@@ -344,6 +344,16 @@ def test_a_run_waits_no_longer_than_its_agent_allows_and_is_then_paused(clerk: C
     assert (played.ended.outcome, played.ended.finished) == (None, None)
     assert played.ended.model_wait is not None
     assert played.ended.model_wait.message.startswith("quota")
+    completed(resumed(played.folder))
+
+
+def test_the_waits_of_several_steps_together_are_no_longer_than_the_agent_allows(clerk: Clerk) -> None:
+    """The second wait alone would be short enough. Another process may wait again."""
+    failing = {0: busy(after=0.6), 2: busy("still busy", after=0.6)}
+    played = ended(clerk([PAY, DONE], budget='model_wait = "1s"'), failing)
+    assert played.ended.model_wait is not None
+    assert played.ended.model_wait.step == 1
+    assert played.ended.model_wait.message.startswith("still busy")
     completed(resumed(played.folder))
 
 

@@ -58,7 +58,7 @@ class ModelList:
 
 def _pause(count: int, stated: float | None) -> float:
     """Seconds to wait after the failure with that number. `stated` is what the provider says, None if it says nothing."""
-    if stated is not None and stated >= 0:
+    if stated is not None and stated > 0:
         return min(stated, LONGEST_STATED_S)
     # Random, so that many runs of one provider do not all ask at the same moment.
     return min(FIRST_S * 2.0 ** min(count - 1, 10), LONGEST_S) * random.uniform(0.75, 1.25)  # noqa: S311
