@@ -5,6 +5,7 @@ Each key of a row is a field of `Scenario`, and `docs/how-to/evaluate-an-agent.m
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -28,9 +29,11 @@ from remit.core.parsing import (
     read_rows,
     read_text,
 )
+from remit.evals.counterfactual import RecordedRun
 from remit.evals.worlds import RelativePath, World
 from remit.policy.language import GlobError, Pattern, parse_pattern, parse_resource
 from remit.runtime.models import ScriptedApproval
+from remit.tracing import read_trace
 from remit.workspace import Agent, Workspace, load_workspace
 
 FOLDER: Final = "evals"  # in the folder of the agent
@@ -248,7 +251,7 @@ class _Reader:
             self._problem(row, file, "name", f"{earlier} has the same name {given.name!r}", "give it another name")
         for action in dict.fromkeys(_actions(given)):
             self._check_action(row, file, action)
-        named = self._named(given, row, file)
+        named = {**self._named(given, row, file), **self._recorded(given, row, file)}
         world = given.world.model_copy(update={"seed": given.world.seed or self._seed})
         covered = {key: value for key, value in row.value.items() if key not in _NOT_PART}
         try:
@@ -292,6 +295,25 @@ class _Reader:
             for fault in faults:
                 self._problem(row, file, "expect", f"{name}: {fault}", "write a JSON Schema of an object")
         return found
+
+    def _recorded(self, given: ScenarioRow, row: YamlRow, file: str) -> dict[str, str]:
+        """The digest of the recorded run from which the scenario goes on; empty without one."""
+        name, step = given.world.run, given.world.step
+        if name is None or step is None:
+            return {}
+        try:
+            run = RecordedRun.of(read_trace(self._agent / name))
+        except (UsageError, WorkspaceError) as error:
+            what = str(error).partition("\n")[0]
+            self._problem(row, file, "world", what, "write it again with `remit eval from RUN --step N --write`")
+            return {}
+        if step > run.last_step:
+            what = f"'step' is {step}, and the steps of the recorded run are 0 to {run.last_step}"
+            self._problem(row, file, "world", what, "write one of them")
+        if run.started.task != given.task:
+            what = f"'task' is not that of the recorded run {name!r}"
+            self._problem(row, file, "task", what, f"write {json.dumps(run.started.task, ensure_ascii=False)}")
+        return {name: run.records[-1].hash}
 
     def _problem(self, row: YamlRow, file: str, key: str, what: str, fix: str) -> None:
         self.problems.append(Problem(file=file, line=row.lines.get(key, row.line), what=what, fix=fix))

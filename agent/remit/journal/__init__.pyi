@@ -24,7 +24,7 @@ from .run_list import (
     resolve_run,
     used_bundles,
 )
-from .run_log import Log, MemoryLog, Record, StoredRecord
+from .run_log import Log, MemoryLog, Record, StoredRecord, record_run
 from .run_state import (
     ROLLOUT_STREAM,
     Circuit,
@@ -97,6 +97,7 @@ __all__ = [
     "list_runs",
     "open_journal",
     "rebuild_projections",
+    "record_run",
     "release_space",
     "resolve_run",
     "retry_key",

@@ -153,7 +153,7 @@ def _body(played: Counterfactual, diff: RunDiff, written: list[str]) -> dict[str
         "outcome": None if played.finished is None else played.finished.outcome,
         "answer": None if played.finished is None else played.finished.answer,
         "ungraded": played.ungraded,
-        "sources": played.sources,
+        "sources": played.sources.model_dump(),
         "calls": [
             {
                 "place": answer.name,
@@ -179,8 +179,8 @@ def _show(played: Counterfactual, diff: RunDiff, written: list[str]) -> None:
         origin = "" if answer.place is None else f" at {answer.place[0]}.{answer.place[1]}"
         echo(f"  {answer.name}  {style(answer.source + origin, dim=True)}  {answer.call.action} {resources}")
     show_differences(diff)
-    counts = ", ".join(f"{count} {source}" for source, count in played.sources.items())
-    echo(f"\nanswers of tools: {counts}")
+    counts = played.sources
+    echo(f"\nanswers of tools: {counts.recorded} recorded, {counts.rerun} re-run, {counts.assumed} assumed")
     if played.finished is not None:
         echo(f"outcome: {played.finished.outcome}")
     if played.ungraded:

@@ -24,6 +24,18 @@ class Check(FrozenModel):
     hard: bool = False  # True for an effect that must never land: one failure fails the whole evaluation
 
 
+class Sources(FrozenModel):
+    """Records how many answers of tools are from where, in a run that goes on from a step of a recorded one.
+
+    `recorded` are from its record; `rerun` are of tools that ran, confined, in its world; `assumed` are of effects that ran nowhere.
+    A run that rests on an assumed answer has no grade: its outcome is "infrastructure".
+    """
+
+    recorded: int
+    rerun: int
+    assumed: int
+
+
 class Grade(FrozenModel):
     """Records the grade of one run. `seconds` is wall-clock time; `money` is in the currency of policies/prices.toml, None if unknown."""
 
@@ -38,6 +50,7 @@ class Grade(FrozenModel):
     calls: int
     tokens: int
     money: float | None = None
+    sources: Sources | None = None  # None for a run that began at its beginning
 
 
 class Variant(FrozenModel):

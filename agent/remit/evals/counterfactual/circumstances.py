@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import TypeAlias
 
 from remit.broker import Broker
-from remit.core import Call, Claim, Code, Request
+from remit.core import Call, Claim, Code, Principal, Request
 from remit.core.events import (
     NANO,
     AnyEvent,
@@ -157,13 +157,22 @@ class Circumstances(RecordedPorts):
 class People:
     """Repeats what people answered in the record. After the run has left it, an answer counts where the same question is asked.
 
-    `scripted` are approvals that are given in place of people, where nobody has answered.
+    `scripted` are approvals that are given in place of people, where nobody has answered. With `rejects`, that person rejects all
+    others; None leaves them open.
     """
 
-    def __init__(self, log: PathLog, record: Record, broker: Broker, scripted: Sequence[ScriptedApproval]) -> None:
+    def __init__(
+        self,
+        log: PathLog,
+        record: Record,
+        broker: Broker,
+        scripted: Sequence[ScriptedApproval],
+        rejects: Principal | None,
+    ) -> None:
         self._log = log
         self._record = record
         self._scripted = scripted
+        self._rejects = rejects
         self._repeat = recorded_approvals(log, record, broker)
         self._answers: dict[object, list[_Answer]] = {}
         asked: dict[str, object] = {}
@@ -187,7 +196,7 @@ class People:
             for event in requested
             if isinstance(event, ApprovalRequested)
             for digest in (event.decision_digest,)
-            for answer in self._recorded_answers(event) or self._scripted_answers(event)
+            for answer in self._recorded_answers(event) or self._scripted_answers(event) or self._rejections(event)
         ]
         return any(given)
 
@@ -209,6 +218,16 @@ class People:
             )
             for scripted in self._scripted
             if scripted.action == action
+        ]
+
+    def _rejections(self, event: ApprovalRequested) -> list[_Answer]:
+        if self._rejects is None:
+            return []
+        why, digest = "nobody approves this call in the scenario", event.decision_digest
+        assert event.step is not None
+        assert event.index is not None
+        return [
+            ApprovalRejected(step=event.step, index=event.index, decision_digest=digest, by=self._rejects, reason=why)
         ]
 
     def _give(self, answer: _Answer) -> bool:

@@ -96,24 +96,23 @@ class CounterfactualExecutor:
     ) -> AsyncGenerator[DecodedCall]:
         answer = self.answers[_place(call)]
         if answer.source == "re-run":
-            async with self._copy.one_at_a_time, self._in_copy(answer):
-                given = {"named": named, "idempotency_key": idempotency_key}
-                async with self._copy.executor.decode(call, number, **given) as decoded:
+            async with self._copy.one_at_a_time:
+                await self._bring_up_to_date(answer)
+                opened = self._copy.executor.decode(call, number, named=named, idempotency_key=idempotency_key)
+                async with opened as decoded:
                     yield Ready(run=lambda _: self._run(answer, decoded), arguments=decoded.arguments)
             return
         executor = self._executor(answer)
         async with executor.decode(_asked(answer), number, named=named, idempotency_key=idempotency_key) as decoded:
             yield decoded
 
-    @asynccontextmanager
-    async def _in_copy(self, answer: Answer) -> AsyncGenerator[None]:
-        """Bring the copy up to date for the call. What ran in it since the call was prepared counts too; what waits comes later."""
+    async def _bring_up_to_date(self, answer: Answer) -> None:
+        """Give the copy the effects that the call builds on. What ran in it since the call was prepared counts too; what waits comes later."""
         self._note(answer)
         version = self._version(answer.call) - self._copy.running
         if obstacle := self._copy.obstacle(answer.call, version):
             raise _unknown(answer.call, obstacle)
         await self._copy.catch_up(version)
-        yield
 
     async def _run(self, answer: Answer, decoded: DecodedCall) -> AttemptOutcome:
         outcome = await decoded.attempt()
@@ -123,6 +122,17 @@ class CounterfactualExecutor:
         else:
             self._effects = [effect for effect in self._effects if effect.name != answer.effect]
         return outcome
+
+    async def complete_copy(self) -> str:
+        """Let the copy have every effect on files. Returns why it cannot, or ""."""
+        version = frozenset(effect.name for effect in self._effects if effect.changes_files)
+        if obstacle := self._copy.missing(version):
+            return obstacle
+        try:
+            await self._copy.catch_up(version)
+        except RecordEnds as failure:
+            return str(failure)
+        return ""
 
     def _version(self, call: Call) -> Version:
         """The version of what the call touches now, without its own effect."""

@@ -62,9 +62,13 @@ class SeedCopy:
             return f"this workspace has another version of the tool {tool.manifest.name!r}"
         if why_not := self.executor.obstacle(call):
             return why_not
+        return self.missing(version)
+
+    def missing(self, version: Version) -> str:
+        """Which of these effects the copy cannot get, and why; "" if it can get all."""
         for name in sorted(version):
             if why_not := self._unrepeatable(name):
-                return f"call {name} changed what it touches, {why_not}"
+                return f"call {name} changed it, {why_not}"
         return ""
 
     def _unrepeatable(self, name: str) -> str:

@@ -27,6 +27,11 @@ class Turns:
         self._recorded = RecordedModels(log, started) if not given and started == recorded else None
         self._list = ModelList(given or [_RepeatedTurns(log, record, otherwise)])
 
+    @property
+    def repeats(self) -> bool:
+        """True while turns and failures of the model are those of the record."""
+        return self._log.follows and self._recorded is not None
+
     def choose(self, step: int, attempt: int | None, asked: str) -> Model | None:
         if self._log.follows and self._recorded is not None:
             return self._recorded.choose(step, attempt, asked)

@@ -31,6 +31,11 @@ class Effect:
     name: str
     changes: tuple[Area, ...] | None
 
+    @property
+    def changes_files(self) -> bool:
+        """True if it may have changed files of the working folder."""
+        return self.changes is None or any(kind == "file" for kind, _, _ in self.changes)
+
     def intersects(self, areas: Iterable[Area]) -> bool:
         return self.changes is None or any(_intersect(changed, area) for changed in self.changes for area in areas)
 

@@ -81,7 +81,11 @@ def _comparison(report: EvaluationReport, comparison: Comparison) -> Iterator[st
         )
         for change in comparison.scenarios
     ]
-    yield _table("Each scenario on both sides", ("scenario", "before", "now", "p", "verdict"), rows)
+    yield _table(
+        f"Each scenario with {comparison.candidate.name} and with {base}",
+        ("scenario", "before", "now", "p", "verdict"),
+        rows,
+    )
     yield evidence_plot(comparison)
 
 
@@ -101,7 +105,11 @@ def _variant(variant: VariantSummary) -> Iterator[str]:
     yield _table(f"Scenarios of {variant.variant.name}", ("scenario", *COLUMNS), rows)
     if variant.pass_hat:
         head = tuple(f"pass^{k}" for k in range(1, len(variant.pass_hat) + 1))
-        yield _table("Chance that k runs all pass", head, [tuple(f"{chance:.2f}" for chance in variant.pass_hat)])
+        yield _table(
+            f"Chance that k runs of {variant.variant.name} all pass",
+            head,
+            [tuple(f"{chance:.2f}" for chance in variant.pass_hat)],
+        )
 
 
 def _runs(report: EvaluationReport) -> Iterator[str]:
