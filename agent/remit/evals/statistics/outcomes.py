@@ -53,6 +53,7 @@ def outcomes_of(evaluation: Evaluation, variant: str) -> VariantOutcomes:
     would count before slow successes.
     """
     found = {each.name: each for each in evaluation.variants}[variant]
+    played: dict[tuple[str, int], GradeOutcome]
     played = {(grade.scenario, grade.repeat): grade.outcome for grade in evaluation.grades if grade.variant == variant}
     return VariantOutcomes(
         agent=evaluation.agent,
