@@ -93,8 +93,9 @@ eval: setup  ## Evaluate the example agent: 12 scenarios, 8 times each, with scr
 golden: setup  ## Record the golden traces of the current format again; refused once a release has them
 	@$(BIN)/python tests/support/golden.py
 
-kills: setup  ## Kill 300 runs with -9 at random points and resume them (ARGS="--runs 3000 --seed 7 --postgres")
+kills: setup  ## Kill 300 runs with -9 at random points and resume them, and an evaluation 20 times (ARGS="--runs 3000 --seed 7 --postgres")
 	@$(BIN)/python tests/adversarial/crash.py $(ARGS)
+	@REMIT_EVAL_KILLS=20 $(BIN)/python -m pytest -q tests/evals/test_player.py -k killed
 
 tiny-model: setup  ## Let a real model of 135M parameters drive the example agent for 30 minutes (ARGS="--minutes 5")
 	@$(BIN)/python tests/adversarial/tiny_model.py $(ARGS)

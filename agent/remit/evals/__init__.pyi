@@ -1,4 +1,4 @@
-from .baseline import BASELINE, read_baseline, write_baseline
+from .baseline import baseline_file, read_baseline, write_baseline
 from .comparisons import backtest, comparisons_of, play_finished_runs
 from .definitions import Changes, matrix
 from .player import Selection, play, record_evaluation
@@ -9,7 +9,6 @@ from .stored import read_evaluation
 from .worlds import World
 
 __all__ = [
-    "BASELINE",
     "LEAST",
     "Changes",
     "Check",
@@ -23,6 +22,7 @@ __all__ = [
     "Variant",
     "World",
     "backtest",
+    "baseline_file",
     "check_scenarios",
     "comparisons_of",
     "matrix",

@@ -161,6 +161,8 @@ async def play(
     """
     async with session.journal.lease(stream_of(evaluation)):
         found = read_evaluation(session.journal, evaluation)
+        if found.ended is not None:
+            return found
         opened = open_model or partial(open_scenario_model, agent=found.agent)
         player = _Player(session, found, by=by, on_grade=on_grade, open_model=opened)
         try:
@@ -210,8 +212,7 @@ class _Player:
                     group.create_task(play_next())
         except ExceptionGroup as failures:  # the others were cancelled; the first one says why
             raise failures.exceptions[0] from None
-        if self._evaluation.ended is None:
-            await self._record(EvaluationFinished())
+        await self._record(EvaluationFinished())
 
     async def _end_interrupted(self) -> None:
         """Record the end of each run that a killed process has left: it is played again."""

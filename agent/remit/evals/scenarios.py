@@ -32,7 +32,7 @@ from remit.core.parsing import (
 from remit.evals.counterfactual import RecordedRun
 from remit.evals.worlds import RelativePath, World
 from remit.policy.language import GlobError, Pattern, parse_pattern, parse_resource
-from remit.runtime.models import ScriptedApproval
+from remit.runtime.models import ScriptedApproval, ScriptedModel
 from remit.tracing import read_trace
 from remit.workspace import Agent, Workspace, load_workspace
 
@@ -334,10 +334,22 @@ def check_scenarios(root: Path) -> tuple[int, list[Problem]]:
     for agent in workspace.agents:
         if (root / "agent" / agent / FOLDER).is_dir():
             try:
-                count += len(read_scenarios(workspace, agent))
+                found = read_scenarios(workspace, agent)
             except WorkspaceError as error:
                 problems.extend(error.problems)
+                continue
+            count += len(found)
+            for script in dict.fromkeys(item.script for item in found if item.script is not None):
+                problems.extend(_script_problems(root / "agent" / agent / script))
     return count, problems
+
+
+def _script_problems(path: Path) -> Sequence[Problem]:
+    try:
+        ScriptedModel.read(path, name="")
+    except WorkspaceError as error:
+        return error.problems
+    return ()
 
 
 def _problems(error: ValidationError, row: YamlRow, file: str) -> Iterator[Problem]:
