@@ -57,7 +57,7 @@ def several() -> EvaluationReport:
 def hostile() -> EvaluationReport:
     """Texts that look like markup in every place where a report shows a text that a run, a model or a file wrote."""
     done = evaluation(detail=HOSTILE, a="pfhi")
-    info = done.scenarios[0].model_copy(update={"name": HOSTILE, "note": HOSTILE})
+    info = done.scenarios[0].model_copy(update={"name": HOSTILE, "note": HOSTILE, "judges": (HOSTILE,)})
     variant = done.variants[0].model_copy(update={"name": HOSTILE, "model": HOSTILE, "changes": (HOSTILE,)})
     grades = tuple(grade.model_copy(update={"scenario": HOSTILE, "variant": HOSTILE}) for grade in done.grades)
     return report_on(done.model_copy(update={"scenarios": (info,), "variants": (variant,), "grades": grades}))
@@ -126,6 +126,7 @@ def test_every_report_for_people_has_rates_with_intervals_and_pass_rates_of_the_
     text = RENDERERS[form](several())
     assert "100 % (68 to 100)" in text
     assert "the baseline" in text
+    assert "tone agrees with people in 94 % (84 to 98) of 60 answers" in text
 
 
 def test_a_comment_lists_some_runs_and_says_how_many_more_there_are() -> None:

@@ -15,6 +15,7 @@ from remit.evals.reports.figures import (
     MOST_RUNS,
     cells,
     heading,
+    judges,
     next_command,
     runs_of,
     sees,
@@ -36,6 +37,7 @@ def _lines(report: EvaluationReport) -> Iterator[str]:
     yield f"### Evaluation {code(heading(report))}"
     yield ""
     yield from (f"- {code(reason)}" for reason in report.reasons)
+    yield from (f"- judge {code(line)}" for line in judges(report))
     for comparison in report.comparisons:
         base = "the baseline" if report.against_baseline else code(comparison.base.name)
         yield f"- {code(comparison.candidate.name)} against {base}: {verdict_of(comparison)}"
