@@ -58,11 +58,11 @@ def calibrate(folder: Path, rows: int = LEAST_ROWS, *, polite: int | None = None
     labelled = [
         {
             "name": f"r{number}",
-            "task": judging_task("Is the answer polite?", "Help", f"row {number}: {'please' if good else 'no'}"),
-            "expect": {"answer": {"members": {"passed": good}}},
+            "task": judging_task("Is the answer polite?", "Help", f"row {number}: {'please' if label else 'no'}"),
+            "expect": {"answer": {"members": {"passed": label}}},
         }
         for number in range(rows)
-        for good in [number < (rows // 2 if polite is None else polite)]
+        for label in [number < (rows // 2 if polite is None else polite)]
     ]
     played = evaluate(folder, *labelled, agent="tone", open_model=lambda *_: Reader(wrong))
     write_baseline(folder / "agent/tone/evals/baseline.json", played.evaluation)
@@ -93,8 +93,7 @@ def test_a_judge_that_agrees_with_people_decides_a_check_in_a_run_that_can_be_re
     with Remit(done.session) as client:
         assert client.replay(run).reproduced
         task = client.trace(run).records[0].event
-    assert json.dumps("done")[1:-1] in str(task)
-    judge(judged, '{"passed": false, "reason": "rude"}')
+    assert "Question: Is the answer polite?" in str(task)
 
 
 def test_what_the_judge_denies_fails_the_run(judged: Path) -> None:
@@ -135,16 +134,16 @@ def nobody(folder: Path) -> None:
     (folder / "agent/tone/agent.toml").unlink()
 
 
-@pytest.mark.parametrize(
-    ("change", "what"),
-    [
-        (changed_prompt, "judge 'tone' has changed since its calibration"),
-        (changed_label, "judge 'tone' has 49 of at least 50 labelled answers"),
-        (tools, "judge 'tone' has tools"),
-        (no_calibration, "judge 'tone' has no calibration"),
-        (nobody, "judge 'tone' is no agent of this workspace"),
-    ],
-)
+DOES_NOT_COUNT: dict[str, tuple[Callable[[Path], None], str]] = {
+    "changed": (changed_prompt, "judge 'tone' has changed since its calibration"),
+    "few": (changed_label, "judge 'tone' has 49 of at least 50 labelled answers"),
+    "tools": (tools, "judge 'tone' has tools"),
+    "none": (no_calibration, "judge 'tone' has no calibration"),
+    "nobody": (nobody, "judge 'tone' is no agent of this workspace"),
+}
+
+
+@pytest.mark.parametrize(("change", "what"), list(DOES_NOT_COUNT.values()), ids=list(DOES_NOT_COUNT))
 def test_a_judge_that_does_not_count_starts_no_evaluation_and_is_a_problem_of_the_scenario(
     judged: Path, change: Callable[[Path], None], what: str
 ) -> None:

@@ -55,13 +55,13 @@ def judging_task(question: str, task: str, answer: str) -> str:
 def judgement(judge: Judge, run: str, answer: str) -> Check:
     """What the answer of a judge says. Raises NoVerdict if it is no JSON object whose member `passed` is true or false."""
     try:
-        said = parse_arguments(answer)
+        given = parse_arguments(answer)
     except Refusal as refusal:
         raise NoVerdict(f"judge {judge.agent!r} gave no verdict in run {run}: {refusal.message}") from refusal
-    passed = said.get(VERDICT)
+    passed = given.get(VERDICT)
     if not isinstance(passed, bool):
         raise NoVerdict(f"judge {judge.agent!r} gave no verdict in run {run}: its answer has no member {VERDICT!r}")
-    return Check(name="judge", passed=passed, detail=f"{said.get('reason', 'no reason')} ({judge}; run {run})")
+    return Check(name="judge", passed=passed, detail=f"{given.get('reason', 'no reason')} ({judge}; run {run})")
 
 
 def judges_of(workspace: Workspace, scenarios: Sequence[Scenario]) -> dict[str, Judge]:
