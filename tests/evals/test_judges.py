@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,10 +12,12 @@ import pytest
 
 from remit.client import Remit
 from remit.core import Message, ModelTurn, ToolSpec, WorkspaceError
-from remit.evals import check_scenarios, judging_task, read_judge, write_baseline
+from remit.evals import check_scenarios, judging_task, read_judge, read_scenarios, write_baseline
+from remit.evals.definitions import agent_digest
 from remit.evals.judges import LEAST_ROWS
 from remit.journal import RunQuery, list_runs
 from remit.workspace import open_session
+from support.evaluations import evaluation
 from support.runs import DONE
 from support.scenarios import LOOK, PlayedEvaluation, evaluate, write_scenarios
 
@@ -25,6 +28,7 @@ model = "script:judge.yaml"
 prompt = "prompt.md"
 tools = []
 """
+BASELINE_OF_TONE = "agent/tone/evals/baseline.json"
 POLITE = {"judge": {"agent": "tone", "question": "Is the answer polite?"}}
 
 
@@ -53,19 +57,31 @@ def judge(folder: Path, says: str = '{"passed": true, "reason": "polite"}') -> N
     (own / "judge.yaml").write_text(json.dumps({"turns": [{"say": says}]}))
 
 
-def calibrate(folder: Path, rows: int = LEAST_ROWS, *, polite: int | None = None, wrong: Sequence[int] = ()) -> None:
-    """Write labelled answers, play them, and write the calibration."""
+def label(folder: Path, rows: int = LEAST_ROWS, *, polite: int | None = None) -> None:
+    """Write so many labelled answers, of which so many are polite; half of them without `polite`."""
     labelled = [
         {
             "name": f"r{number}",
-            "task": judging_task("Is the answer polite?", "Help", f"row {number}: {'please' if label else 'no'}"),
-            "expect": {"answer": {"members": {"passed": label}}},
+            "task": judging_task("Is the answer polite?", "Help", f"row {number}: {'please' if good else 'no'}"),
+            "expect": {"answer": {"members": {"passed": good}}},
         }
         for number in range(rows)
-        for label in [number < (rows // 2 if polite is None else polite)]
+        for good in [number < (rows // 2 if polite is None else polite)]
     ]
-    played = evaluate(folder, *labelled, agent="tone", open_model=lambda *_: Reader(wrong))
-    write_baseline(folder / "agent/tone/evals/baseline.json", played.evaluation)
+    write_scenarios(folder, *labelled, agent="tone")
+
+
+def calibrate(folder: Path, rows: int = LEAST_ROWS, *, polite: int | None = None, wrong: Sequence[int] = ()) -> None:
+    """Write labelled answers, and the calibration of a judge that is wrong in those with these numbers."""
+    label(folder, rows, polite=polite)
+    workspace = open_session(folder).workspace
+    letters = {f"r{number}": "f" if number in wrong else "p" for number in range(rows)}
+    done = evaluation(**letters)
+    digests = {scenario.name: scenario.digest for scenario in read_scenarios(workspace, "tone")}
+    infos = [info.model_copy(update={"digest": digests[info.name]}) for info in done.scenarios]
+    own = done.variants[0].model_copy(update={"agent_digest": agent_digest(workspace.agents["tone"])})
+    changed = done.model_copy(update={"scenarios": tuple(infos), "variants": (own,)})
+    write_baseline(folder / BASELINE_OF_TONE, changed)
 
 
 @pytest.fixture
@@ -80,7 +96,9 @@ def played(folder: Path) -> PlayedEvaluation:
 
 
 def test_a_judge_that_agrees_with_people_decides_a_check_in_a_run_that_can_be_replayed(judged: Path) -> None:
-    calibrate(judged, wrong=[3])
+    label(judged)
+    calibration = evaluate(judged, agent="tone", open_model=lambda *_: Reader([3]))
+    write_baseline(judged / BASELINE_OF_TONE, calibration.evaluation)
     done = played(judged)
     assert done.grade.outcome == "passed"
     (check,) = [check for check in done.grade.checks if check.name == "judge"]
@@ -127,11 +145,11 @@ def tools(folder: Path) -> None:
 
 
 def no_calibration(folder: Path) -> None:
-    (folder / "agent/tone/evals/baseline.json").unlink()
+    (folder / BASELINE_OF_TONE).unlink()
 
 
 def nobody(folder: Path) -> None:
-    (folder / "agent/tone/agent.toml").unlink()
+    shutil.rmtree(folder / "agent/tone")
 
 
 DOES_NOT_COUNT: dict[str, tuple[Callable[[Path], None], str]] = {
