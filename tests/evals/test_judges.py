@@ -62,11 +62,11 @@ def label(folder: Path, rows: int = LEAST_ROWS, *, polite: int | None = None) ->
     labelled = [
         {
             "name": f"r{number}",
-            "task": judging_task("Is the answer polite?", "Help", f"row {number}: {'please' if good else 'no'}"),
-            "expect": {"answer": {"members": {"passed": good}}},
+            "task": judging_task("Is the answer polite?", "Help", f"row {number}: {'please' if kind else 'no'}"),
+            "expect": {"answer": {"members": {"passed": kind}}},
         }
         for number in range(rows)
-        for good in [number < (rows // 2 if polite is None else polite)]
+        for kind in [number < (rows // 2 if polite is None else polite)]
     ]
     write_scenarios(folder, *labelled, agent="tone")
 

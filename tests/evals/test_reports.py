@@ -91,6 +91,17 @@ def test_an_evaluation_fails_for_a_hard_check_a_significant_drop_or_without_a_ba
     assert bool(found.reasons) == (verdict == "failed")
 
 
+def test_a_scenario_that_the_baseline_does_not_have_as_it_is_now_must_pass_in_every_run() -> None:
+    """Otherwise a change of its row, with which it fails, would not be noticed."""
+    baseline = outcomes(a="pppppppp")
+    found = report_on(evaluation(a="pppppppf", new="pppf"), baseline)
+    assert found.reasons == ("scenario 'new': 1 of 4 runs did not pass",)
+    assert ElementTree.fromstring(render_junit(found)).get("failures") == "1"
+    alone = report_on(evaluation(new="pppf"), baseline)
+    assert (alone.verdict, alone.comparisons) == ("failed", ())
+    assert report_on(evaluation(new="pppp"), baseline).verdict == "passed"
+
+
 def test_a_scenario_that_passes_its_limit_of_time_fails_once_all_its_runs_are_played() -> None:
     """The eight runs take 1 to 8 seconds. An infrastructure failure is no run of the agent."""
     slow = report_on(evaluation(p95=7.5, a="pppppppp"), outcomes(a="pppppppp"))

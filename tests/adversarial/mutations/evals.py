@@ -6,7 +6,7 @@ from typing import Final
 
 from adversarial.mutations.row import Mutation, Remove, replaced
 from remit.evals import judges, player
-from remit.evals.reports import junit, markdown
+from remit.evals.reports import junit, markdown, report
 from remit.evals.statistics import outcomes, significance
 from remit.evals.statistics.outcomes import ScenarioOutcomes
 from remit.evals.worlds import WorldExecutor
@@ -85,6 +85,13 @@ ROWS: Final = (
         ),
         fixtures=True,
         still=("evals/test_judges.py::test_what_the_judge_denies_fails_the_run",),
+    ),
+    evaluated(
+        "a scenario that the baseline does not have must pass",
+        replaced(report, "_failed", lambda *_: ()),
+        tests=(
+            f"{REPORTS}test_a_scenario_that_the_baseline_does_not_have_as_it_is_now_must_pass_in_every_run",
+        ),
     ),
     evaluated(
         "a comment has no markup of a run",

@@ -23,7 +23,7 @@ from remit.evals.reports.figures import (
     why,
     with_interval,
 )
-from remit.evals.reports.report import EvaluationReport
+from remit.evals.reports.report import EvaluationReport, comparison_of
 
 LONGEST: Final = 300  # characters of one text
 
@@ -45,7 +45,7 @@ def _lines(report: EvaluationReport) -> Iterator[str]:
         yield ""
         yield f"**{code(variant.variant.name)}**: {runs_of(variant)}; {with_interval(variant.rate, variant.interval)}. {sees(variant)}"
         yield ""
-        compared = next((each for each in report.comparisons if each.candidate.name == variant.variant.name), None)
+        compared = comparison_of(variant, report.comparisons)
         before = (
             {change.name: f"{change.base} of {change.repeats}" for change in compared.scenarios} if compared else {}
         )
