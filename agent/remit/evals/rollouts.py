@@ -97,7 +97,7 @@ def open_for(
 def _files_of(session: WorkspaceSession, agent: str, candidate: Path | Changes) -> dict[str, bytes]:
     if isinstance(candidate, Path):
         return files_of_definition(load_workspace(find_workspace(candidate)))
-    return candidate.apply(files_of_definition(session.workspace), agent)
+    return candidate.apply(session.workspace, agent)
 
 
 def _is_no_rule(path: str) -> bool:
