@@ -91,6 +91,15 @@ def test_an_evaluation_fails_for_a_hard_check_a_significant_drop_or_without_a_ba
     assert bool(found.reasons) == (verdict == "failed")
 
 
+def test_a_scenario_that_passes_its_limit_of_time_fails_once_all_its_runs_are_played() -> None:
+    """The eight runs take 1 to 8 seconds. An infrastructure failure is no run of the agent."""
+    slow = report_on(evaluation(p95=7.5, a="pppppppp"), outcomes(a="pppppppp"))
+    assert slow.reasons == ("scenario 'a', now: its p95 is 8 s, and at most 7.5 s are allowed",)
+    assert ElementTree.fromstring(render_junit(slow)).get("failures") == "1"
+    for fast in (evaluation(p95=8, a="pppppppp"), evaluation(p95=2, a="ppp-----"), evaluation(p95=7, a="pppppppi")):
+        assert report_on(fast, outcomes(a="pppppppp")).reasons == ()
+
+
 def test_variants_are_compared_with_the_first_one_for_information_if_there_is_no_baseline() -> None:
     found = report_on(evaluation({"short": {"a": "pppppppp"}}, a="pppppppp"))
     assert [(each.base.name, each.candidate.name) for each in found.comparisons] == [("now", "short")]

@@ -266,7 +266,7 @@ def test_a_summary_counts_every_run_and_names_hard_failures() -> None:
     assert (found.passed, found.failed, found.infrastructure, found.planned) == (5, 2, 1, 8)
     assert found.rate == fmean((0.5, 0.75))
     assert [(failure.scenario, failure.run) for failure in found.hard_failures] == [("b", "now-b-2")]
-    assert (found.scenarios[0].p95_s, found.scenarios[0].calls, found.money) == (4.0, 5.0, pytest.approx(0.08))
+    assert (found.scenarios[0].p95_s, found.scenarios[0].calls, found.money) == (3.0, 5.0, pytest.approx(0.08))
 
 
 def test_money_that_is_unknown_for_one_run_is_unknown_for_all() -> None:

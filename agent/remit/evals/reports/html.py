@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from typing import Final
 
@@ -123,7 +123,7 @@ def _runs(report: EvaluationReport) -> Iterator[str]:
         yield f"<pre>{escaped(why(grade))}\n{escaped(next_command(grade))}</pre>"
 
 
-def _table(caption: str, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     columns = "".join(f'<th scope="col">{escaped(name)}</th>' for name in head)
     body = "".join(f"<tr>{''.join(f'<td>{escaped(cell)}</td>' for cell in row)}</tr>" for row in rows)
     # A wide table scrolls on a narrow screen, so the keyboard must reach it.
