@@ -152,6 +152,10 @@ class WorldExecutor:
             self._live.prepare(call, number) if self._is_inside(call) else (digest({"answered": call.action}), "none")
         )
 
+    async def read_digest(self, call: Call, number: int) -> str:
+        """See `remit.broker.ToolExecutor`."""
+        return await self._live.read_digest(call, number) if self._is_inside(call) else ""
+
     def keyed(self, call: Call) -> bool:
         """See `remit.broker.ToolExecutor`."""
         return self._live.keyed(call)

@@ -82,6 +82,10 @@ class CounterfactualExecutor:
         self._note(answer)
         return self._executor(answer).prepare(_asked(answer), number)
 
+    async def read_digest(self, call: Call, number: int) -> str:
+        """That of the record, while the run follows it. After that no read is answered from the run's own record."""
+        return await self._by_place.read_digest(call, number) if self._log.follows else ""
+
     def keyed(self, call: Call) -> bool:
         answer = self.answers[_place(call)]
         return self._executor(answer).keyed(_asked(answer))
@@ -194,6 +198,9 @@ class _Assumed:
 
     def prepare(self, call: Call, number: int) -> tuple[str, Confinement]:
         return "", "none"
+
+    async def read_digest(self, call: Call, number: int) -> str:
+        return ""
 
     def keyed(self, call: Call) -> bool:
         return receives_key(self._workspace, call)
