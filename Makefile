@@ -13,7 +13,7 @@ BENCHES := $(sort $(wildcard tests/benchmarks/*.py))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful simulations exact golden kills tiny-model eval rollouts
+.PHONY: help setup run test check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful simulations exact golden kills tiny-model eval
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -43,11 +43,9 @@ faithful: setup  ## Replay at full size: 1,000 random runs reproduced by 4 proce
 	@REMIT_RUNS=1000 REMIT_PROCESSES=4 REMIT_POINTS=100 REMIT_INCIDENTS=5 $(BIN)/python -m pytest -q -n 2 \
 	    tests/replay/test_many_runs.py tests/adversarial/test_incidents.py $(ARGS)
 
-rollouts: setup  ## At full size: 2,000 simulated rollouts of equal and of worse candidates
-	@REMIT_STREAMS=2000 $(BIN)/python -m pytest -q tests/rollout/test_evidence.py tests/rollout/test_shadow.py $(ARGS)
-
-simulations: setup  ## Simulated evaluations at full size: 1,000 comparisons of equal variants, drops, intervals
-	@REMIT_SIMULATIONS=1000 $(BIN)/python -m pytest -q -n 2 tests/evals/test_statistics.py $(ARGS)
+simulations: setup  ## Simulated evaluations and rollouts at full size: 1,000 comparisons of equal variants, drops, intervals; 2,000 rollouts
+	@REMIT_SIMULATIONS=1000 REMIT_STREAMS=2000 $(BIN)/python -m pytest -q -n 2 tests/evals/test_statistics.py \
+	    tests/rollout/test_evidence.py tests/rollout/test_shadow.py $(ARGS)
 
 exact: setup  ## At full size: 312,000 requests compared with stock Casbin, diffs and lint by brute force, 1,000 reloads, 20,000 values of types
 	@REMIT_EXACT_POLICIES=10400 REMIT_EXACT_PAIRS=2000 REMIT_EXACT_LINT=4000 REMIT_RELOADS=1000 \

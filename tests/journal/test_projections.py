@@ -39,6 +39,7 @@ from remit.core.events import (
 from remit.journal import (
     CIRCUIT_STREAM,
     EVALUATION_STREAM,
+    ROLLOUT_STREAM,
     WORKSPACE_RUN,
     AlreadyRecorded,
     Journal,
@@ -53,9 +54,11 @@ from remit.journal import (
     rebuild_projections,
 )
 from remit.journal.storage.tables import PROJECTIONS, TABLES
+from remit.rollout import finish, move_to, open_of, open_rollout, roll_back
 from support.events import RUN, a_whole_run, append, ask, claim, decided, granted, requested, runs, started, turn
 from support.journals import empty, is_whole, query
 from support.principals import principal
+from support.rollouts import rollout_opened
 
 TOOLS: Final = ("files", "mail")
 WINDOW: Final = 60_000_000_000
@@ -113,6 +116,7 @@ def fill(journal: Journal) -> None:
     journal.append_shared(f"{CIRCUIT_STREAM}mail", failed)
     for act in (EVALUATED, EvaluationGraded(grade=GRADE)):
         journal.append_shared(f"{EVALUATION_STREAM}e1", act)
+    journal.append_shared(f"{ROLLOUT_STREAM}3f2a91c0", rollout_opened())
 
 
 class History:
@@ -126,7 +130,7 @@ class History:
 
     def act(self) -> None:
         acts = [self._run, self._hold, self._alert, self._circuit, self._limit, self._review, self._erase, self._delete]
-        acts.append(self._evaluation)
+        acts += [self._evaluation, self._rollout]
         self._draw(st.sampled_from(acts))()
 
     def _run(self) -> None:
@@ -169,6 +173,18 @@ class History:
         alert = alert_raised(self._draw(st.sampled_from(["cost", "latency"])), secrets.token_hex(16))
         closed = AlertClosed(number=self._unique(), alert=alert.alert, by=principal("ann"))
         self._journal.append_shared(WORKSPACE_RUN, alert if self._draw(st.booleans()) else closed)
+
+    def _rollout(self) -> None:
+        """The next event of the open rollout, or a new one."""
+        rollout = open_of(self._journal, "agent:clerk")
+        if rollout is None:
+            open_rollout(self._journal, rollout_opened())
+        elif rollout.number == 0 and self._draw(st.booleans()):
+            move_to(self._journal, rollout, 1, by=principal("ann"))
+        elif self._draw(st.booleans()):
+            roll_back(self._journal, rollout.id, reason="no")
+        else:
+            finish(self._journal, rollout, by=principal("ann"))
 
     def _unique(self) -> int:
         return secrets.randbits(60)
@@ -278,6 +294,12 @@ DAMAGE: Final = {
     "a changed alert": ("UPDATE alert SET event = 9", "alert drift:triage:cost: event differ from the events"),
     "a missing alert": ("DELETE FROM alert", "alert drift:triage:cost: the row is missing"),
     "an alert that nobody raised": ("INSERT INTO alert VALUES ('x', 0, '{}')", "alert x: no event explains the row"),
+    "a changed rollout": ("UPDATE rollout SET status = 'finished'", "rollout 3f2a91c0: status differ from the events"),
+    "a missing rollout": ("DELETE FROM rollout", "rollout 3f2a91c0: the row is missing"),
+    "a rollout that nobody opened": (
+        "INSERT INTO rollout VALUES ('x', 'open', 0, 1, '{}', '')",
+        "rollout x: no event explains the row",
+    ),
     "a changed circuit": ("UPDATE circuit SET failures = 0", "circuit mail: failures differ from the events"),
     "a missing circuit": ("DELETE FROM circuit", "circuit mail: the row is missing"),
     "a circuit without failures": (

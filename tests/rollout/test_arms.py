@@ -9,23 +9,17 @@ from typing import Any
 
 import pytest
 
-from remit.core.events import Bar, RolloutOpened, Stage
+from remit.core.events import Stage
 from remit.journal import RolloutState
 from remit.rollout import arm_of, place_of
-from support.principals import OPERATOR
+from support.rollouts import rollout_opened
 
 SALT = "0123456789abcdef"
 USERS = [f"user:u{number}" for number in range(2000)]
 
 
 def rollout(share: float, **changes: Any) -> RolloutState:
-    opened = RolloutOpened.model_validate(
-        {
-            "agent": "agent:clerk", "candidate": "sha256:1", "policy_digest": "p", "live_policy": "p", "changes": ("x",),
-            "stages": (Stage(name="canary", share=share),), "bars": (Bar(name="failed"),), "alpha": 0.05, "salt": SALT,
-            "by": OPERATOR, **changes,
-        }
-    )  # fmt: skip
+    opened = rollout_opened(**{"stages": (Stage(name="canary", share=share),), **changes})
     return RolloutState(id="3f2a91c0", opened=opened, opened_at=0)
 
 

@@ -7,15 +7,16 @@ import os
 import random
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
-from remit.core.events import NANO, Bar, RolloutOpened, RunArm, Stage
+from remit.core.events import NANO, Bar, RolloutOpened, RunArm
 from remit.journal import RunSummary
 from remit.rollout import RATIOS, SOFT, EProcess, bet, chance_of_arm, evidence_limit, expected_delay, weigh
-from support.principals import OPERATOR
+from support.rollouts import rollout_opened
 
-STREAMS = int(os.environ.get("REMIT_STREAMS", "300"))  # 2000 takes half a minute
+STREAMS = int(os.environ.get("REMIT_STREAMS", "200"))  # 2000 takes half a minute
 ALPHA = 0.05
 
 
@@ -48,15 +49,8 @@ def noticed(
     raise AssertionError
 
 
-def rollout(
-    unit: str = "run", *, bars: tuple[Bar, ...] = tuple(Bar(name=name, above=10.0) for name in SOFT)
-) -> RolloutOpened:
-    return RolloutOpened.model_validate(
-        {
-            "agent": "agent:clerk", "candidate": "sha256:1", "policy_digest": "p", "live_policy": "p", "changes": ("x",),
-            "stages": (Stage(name="canary", share=0.5),), "bars": bars, "unit": unit, "alpha": ALPHA, "salt": "s", "by": OPERATOR,
-        }
-    )  # fmt: skip
+def rollout(unit: str = "run", **changes: Any) -> RolloutOpened:
+    return rollout_opened(**{"bars": tuple(Bar(name=name, above=10.0) for name in SOFT), "unit": unit, **changes})
 
 
 def summary(

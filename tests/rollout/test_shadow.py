@@ -134,7 +134,7 @@ def test_a_call_costs_at_most_a_hundred_microseconds_more_while_rules_are_tried(
         workspace=opened.workspace,
         record=Record(MemoryLog(), "r"),
         ports=ports,
-        sanitizer=sanitizer_of(opened, "r", ()),
+        sanitizer=sanitizer_of(opened.workspace, "r", ()),
         confinement="none",
     )
     call = decided.call

@@ -43,7 +43,11 @@ def drawn(random_: random.Random, rates: Sequence[float], repeats: int) -> Varia
 
 
 def evaluation(
-    variants: Mapping[str, Mapping[str, str]] | None = None, *, detail: str = "expected files.write", **letters: str
+    variants: Mapping[str, Mapping[str, str]] | None = None,
+    *,
+    detail: str = "expected files.write",
+    p95: float | None = None,
+    **letters: str,
 ) -> Evaluation:
     """An evaluation whose variants have these letters for each scenario; the letters of "now" are `letters`.
 
@@ -65,7 +69,7 @@ def evaluation(
         if any("-" in row for rows in whole.values() for row in rows.values())
         else 1_764_000_060_000_000_000,
         scenarios=tuple(
-            ScenarioInfo(name=name, note=f"note of {name}", digest=f"sha256:{name}", repeats=len(row))
+            ScenarioInfo(name=name, note=f"note of {name}", digest=f"sha256:{name}", repeats=len(row), p95=p95)
             for name, row in letters.items()
         ),
         variants=tuple(variant(name, *(() if name == "now" else ("prompt short.md",))) for name in whole),

@@ -29,7 +29,7 @@ from remit.core.events import (
 )
 from remit.core.parsing import digest_bytes, read_file
 from remit.evals.counterfactual import ScenarioRun
-from remit.evals.definitions import OF_SCENARIO, Changes, Definition, open_definition, store_variant
+from remit.evals.definitions import Changes, Definition, open_definition, store_variant
 from remit.evals.grading import check_record, check_world, spent_by
 from remit.evals.results import Evaluation
 from remit.evals.scenarios import Scenario, read_scenarios
@@ -58,7 +58,7 @@ def open_scenario_model(definition: Definition, scenario: Scenario, *, agent: st
         WorkspaceError: the script cannot be read.
     """
     name, session = definition.variant.model, definition.session
-    if name.startswith(f"{OF_SCENARIO}:") and scenario.script is not None:
+    if name.startswith("script:") and scenario.script is not None:
         path = session.root / "agent" / agent / scenario.script
         return ScriptedModel.read(path, name=f"script:{scenario.script}")
     return open_model_of(session, agent, name)

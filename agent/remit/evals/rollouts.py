@@ -1,4 +1,4 @@
-"""Drives a rollout through its stages: opens it, tries the candidate on recorded runs, and moves it on.
+"""Drives a rollout through its stages: opens it, and moves it on when enough is known.
 
 What a run does in each stage is decided by `remit.rollout`; here is what a person starts.
 """
@@ -6,20 +6,19 @@ What a run does in each stage is decided by `remit.rollout`; here is what a pers
 from __future__ import annotations
 
 import secrets
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Final
 
-from remit.analysis import backtest_rules, run_cases
-from remit.analysis.diff import open_source
+from remit.analysis import run_cases
 from remit.core import Context, Principal, Refusal, Request, UsageError
-from remit.core.events import Bar, BarName, Recorded, RolloutCompared, RolloutOpened, Stage, StageName
-from remit.journal import ROLLOUT_STREAM, AlreadyRecorded, Journal, RolloutState, RunQuery, RunSummary, list_runs
+from remit.core.events import Bar, BarName, RolloutOpened, RunArm, Stage, StageName
+from remit.evals.comparisons import UNKNOWN, comparisons_of
+from remit.evals.definitions import Changes
+from remit.journal import ROLLOUT_STREAM, Journal, RolloutState, RunQuery, RunSummary, list_runs
 from remit.policy import CASES, Policy, check_agreement, read_cases_text
 from remit.rollout import (
     HARD,
@@ -32,8 +31,9 @@ from remit.rollout import (
     open_rollout,
     seconds,
 )
+from remit.runtime import agent_of
 from remit.tracing import ObjectStore
-from remit.workspace import ROLLOUT, WorkspaceSession, find_workspace, load_workspace_and_policy, vocabulary
+from remit.workspace import ROLLOUT, WorkspaceSession, find_workspace, load_workspace
 
 RECENT: Final = 200  # runs from which a bar of time or money is taken
 LEAST: Final = 20  # runs without which nothing is known
@@ -57,8 +57,10 @@ class Plan:
     alpha: float = 0.05
 
 
-def open_for(session: WorkspaceSession, agent: str, folder: Path, plan: Plan, *, by: Principal) -> RolloutState:
-    """Open a rollout of the workspace definition in `folder` for an agent.
+def open_for(
+    session: WorkspaceSession, agent: str, candidate: Path | Changes, plan: Plan, *, by: Principal
+) -> RolloutState:
+    """Open a rollout for an agent: of the workspace definition in a folder, or of that on disk with changes.
 
     Raises:
         Refusal: `policy_denied`: `by` may not open rollouts of this agent.
@@ -66,28 +68,40 @@ def open_for(session: WorkspaceSession, agent: str, folder: Path, plan: Plan, *,
         WorkspaceError: a file of the candidate is not valid.
     """
     check_right(session, by, agent)
-    if agent not in session.workspace.agents:
-        raise UsageError(f"there is no agent {agent!r} here; agents: {', '.join(sorted(session.workspace.agents))}")
-    workspace, policy = load_workspace_and_policy(find_workspace(folder))
-    files, live = files_of_definition(workspace), files_of_definition(session.workspace)
+    agent_of(session, agent)
+    live, files = files_of_definition(session.workspace), _files_of(session, agent, candidate)
     changes = tuple(sorted(path for path in {*files, *live} if files.get(path) != live.get(path)))
-    _check_changes(changes, agent, known=agent in workspace.agents)
+    _check_changes(changes)
+    digest = ObjectStore(session.traces / "objects").put_bundle(files)
+    definition = open_definition(session, digest)  # it loads as a run will load it, or nothing is opened
+    if agent not in definition.workspace.agents:
+        raise UsageError(f"the candidate has no agent {agent!r}: a rollout changes an agent, and cannot remove it")
+    policy = definition.policy
     _check_cases(session, policy)
     opened = RolloutOpened(
         agent=f"agent:{agent}",
-        candidate=ObjectStore(session.traces / "objects").put_bundle(files),
+        candidate=digest,
         policy_digest=policy.digest,
         live_policy=session.policy.digest,
         changes=changes,
-        stages=_stages(plan, rules=policy.digest != session.policy.digest, other=_changes_more_than_rules(changes)),
+        stages=_stages(plan, rules=policy.digest != session.policy.digest, other=any(map(_is_no_rule, changes))),
         bars=_bars(session.journal, agent, plan),
         unit="run" if plan.by_run else "user",
         alpha=plan.alpha,
         salt=secrets.token_hex(8),
         by=by,
     )
-    open_definition(session, opened.candidate)  # it loads as a run will load it, or nothing is opened
     return open_rollout(session.journal, opened)
+
+
+def _files_of(session: WorkspaceSession, agent: str, candidate: Path | Changes) -> dict[str, bytes]:
+    if isinstance(candidate, Path):
+        return files_of_definition(load_workspace(find_workspace(candidate)))
+    return candidate.apply(files_of_definition(session.workspace), agent)
+
+
+def _is_no_rule(path: str) -> bool:
+    return not path.startswith("policies/")
 
 
 def check_right(session: WorkspaceSession, by: Principal, agent: str) -> None:
@@ -98,11 +112,9 @@ def check_right(session: WorkspaceSession, by: Principal, agent: str) -> None:
         raise Refusal("policy_denied", f"{by.subject} may not change what agent {agent!r} is: {decision.message}")
 
 
-def _check_changes(changes: Sequence[str], agent: str, *, known: bool) -> None:
+def _check_changes(changes: Sequence[str]) -> None:
     if not changes:
         raise UsageError("the candidate has the same files as this workspace: change it first")
-    if not known:
-        raise UsageError(f"the candidate has no agent {agent!r}: a rollout changes an agent, and cannot remove it")
     if shared := [path for path in changes if path in OF_ALL_RUNS]:
         what = f"the candidate changes {', '.join(shared)}, which is the same for all runs"
         raise UsageError(f"{what}: change it in the workspace itself, or undo it in the candidate")
@@ -116,10 +128,6 @@ def _check_cases(session: WorkspaceSession, policy: Policy) -> None:
         lines = "; ".join(f"{case.file}:{case.line} {case.note}: {case.message}" for case in broken[:5])
         raise UsageError(f"{len(broken)} cases that must hold do not hold with the candidate: {lines}")
     check_agreement(policy, text)
-
-
-def _changes_more_than_rules(changes: Sequence[str]) -> bool:
-    return any(not path.startswith("policies/") for path in changes)
 
 
 def _stages(plan: Plan, *, rules: bool, other: bool) -> tuple[Stage, ...]:
@@ -187,83 +195,26 @@ def missing_data(journal: Journal, rollout: RolloutState, least: int) -> str | N
     """What is not known yet in this stage; None if it is enough. INVARIANT: no data is a failure, and never a success."""
     stage = rollout.stage
     if stage.name in ("backtest", "counterfactual"):
-        done = any(compared.stage == stage.name for compared in comparisons(journal, rollout))
-        return None if done else f"nothing was compared: remit rollout compare {rollout.id}"
+        every = [compared for compared in comparisons_of(journal, rollout) if compared.stage == stage.name]
+        known = any(compared.runs > compared.counts.get(UNKNOWN, 0) for compared in every)
+        return None if known else f"nothing is known of any run: remit rollout compare {rollout.id}"
     if stage.name == "shadow":
-        since = _staged_at(journal, rollout)
-        runs = list_runs(journal, RunQuery(agent=rollout.opened.agent, since=since))
-        ended = sum(1 for _ in islice((run for run in runs if run.ended_at is not None), least))
-        return None if ended >= least else f"{ended} runs have ended in it, and {least} are needed"
-    runs = [
-        run
-        for run in list_runs(journal, RunQuery(rollout=rollout.id))
-        if run.arm is not None and run.arm.arm == "candidate" and run.arm.share == stage.share
-    ]
+        query, whose = RunQuery(agent=rollout.opened.agent, since=_staged_at(journal, rollout)), "runs"
+    else:
+        query, whose = RunQuery(rollout=rollout.id), "runs of the candidate"
+    runs = [run for run in list_runs(journal, query) if run.arm is None or run.arm == _own_arm(rollout)]
     ended = sum(run.ended_at is not None for run in runs)
     if ended < least:
-        return f"{ended} runs of the candidate have ended in it, and {least} are needed"
-    lost = [run.run[:8] for run in runs if run.state == "running" and not journal.is_driven(run.run)]
-    return f"no process drives these runs of the candidate to an end: {', '.join(lost)}; resume them" if lost else None
+        return f"{ended} {whose} have ended in it, and {least} are needed"
+    lost = [run.run[:8] for run in runs if run.arm and run.state == "running" and not journal.is_driven(run.run)]
+    return f"no process drives these {whose} to an end: {', '.join(lost)}; resume them" if lost else None
+
+
+def _own_arm(rollout: RolloutState) -> RunArm:
+    """The arm of a run that began in this stage with the candidate."""
+    return RunArm(rollout=rollout.id, arm="candidate", share=rollout.stage.share)
 
 
 def _staged_at(journal: Journal, rollout: RolloutState) -> int:
     found = journal.get(f"{ROLLOUT_STREAM}{rollout.id}", f"rollout.staged/{rollout.number}")
     return rollout.opened_at if found is None else found.at
-
-
-def comparisons(journal: Journal, rollout: RolloutState) -> list[RolloutCompared]:
-    """What the candidate made of recorded runs, in the order of the comparisons."""
-    events = (recorded.event for recorded in journal.events(f"{ROLLOUT_STREAM}{rollout.id}"))
-    return [event for event in events if isinstance(event, RolloutCompared)]
-
-
-def backtest(
-    session: WorkspaceSession,
-    rollout: RolloutState,
-    *,
-    by: Principal,
-    limit: int = RECENT,
-    progress: Callable[[int], None] = lambda _: None,
-) -> RolloutCompared:
-    """Decide the recorded calls of the latest runs of the agent again, under the rules of the candidate, and record the result."""
-    journal = session.journal
-    runs = [run.run for run in islice(list_runs(journal, RunQuery(agent=rollout.opened.agent)), limit)]
-    if not runs:
-        raise UsageError(f"{rollout.opened.agent} has no recorded run to compare with: run it first")
-
-    def records() -> Iterator[Sequence[Recorded]]:
-        for number, run in enumerate(runs):
-            progress(number)
-            yield journal.events(run)
-
-    workspace = open_definition(session, rollout.opened.candidate).workspace
-    assert workspace.root is not None
-    rules = open_source(str(workspace.root / "policies"), None).rule_set(vocabulary(workspace))
-    found = backtest_rules(records(), rules)
-    counts = Counter(f"{flip.before} → {flip.after}" for flip in found.flips if not flip.unreachable)
-    different = len({flip.run for flip in found.flips})
-    return record_comparison(journal, rollout, "backtest", (found.runs, different), counts, by=by)
-
-
-def record_comparison(
-    journal: Journal,
-    rollout: RolloutState,
-    stage: StageName,
-    runs: tuple[int, int],
-    counts: Mapping[str, int],
-    *,
-    by: Principal,
-) -> RolloutCompared:
-    """Record what the candidate made of recorded runs; `runs` are how many there were, and how many went another way."""
-    while True:
-        event = RolloutCompared(
-            number=len(comparisons(journal, rollout)),
-            stage=stage,
-            runs=runs[0],
-            different=runs[1],
-            counts=dict(sorted(counts.items())),
-            by=by,
-        )
-        with suppress(AlreadyRecorded):  # another process compared at the same time
-            journal.append_shared(f"{ROLLOUT_STREAM}{rollout.id}", event)
-            return event

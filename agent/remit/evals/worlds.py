@@ -153,7 +153,7 @@ class WorldExecutor:
         )
 
     async def read_digest(self, call: Call, number: int) -> str:
-        """See `remit.broker.ToolExecutor`."""
+        """See `remit.broker.ToolExecutor`. What a scenario answers is not cached."""
         return await self._live.read_digest(call, number) if self._is_inside(call) else ""
 
     def keyed(self, call: Call) -> bool:

@@ -83,7 +83,7 @@ class CounterfactualExecutor:
         return self._executor(answer).prepare(_asked(answer), number)
 
     async def read_digest(self, call: Call, number: int) -> str:
-        """That of the record, while the run follows it. After that no read is answered from the run's own record."""
+        """That of the record while the run follows it. After that no answer is cached, so that each says where it is from."""
         return await self._by_place.read_digest(call, number) if self._log.follows else ""
 
     def keyed(self, call: Call) -> bool:

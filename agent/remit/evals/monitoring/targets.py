@@ -180,7 +180,7 @@ def forecast(runs: Sequence[RunSummary], now: int) -> float | None:
     """
     weeks: defaultdict[int, Decimal | None] = defaultdict(Decimal)
     for run in runs:
-        week = (now - run.started_at) // _WEEK_NS
+        week = (now - run.started_at - 1) // _WEEK_NS
         before = weeks[week]
         weeks[week] = None if before is None or run.cost is None else before + run.cost
     known = min(_MOST_WEEKS, (now - runs[0].started_at) // _WEEK_NS) if runs else 0

@@ -81,8 +81,7 @@ def next_command(grade: Grade) -> str:
 
 def cells(scenario: ScenarioSummary) -> Iterator[str]:
     """The figures of one scenario, in the order of `COLUMNS`."""
-    runs = scenario.passed + scenario.failed + scenario.infrastructure
-    yield f"{scenario.passed} of {runs}"
+    yield f"{scenario.passed} of {scenario.runs}"
     yield with_interval(scenario.rate, scenario.interval)
     yield str(scenario.infrastructure)
     yield f"{scenario.p95_s:.1f} s"

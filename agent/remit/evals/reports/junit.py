@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from remit.core.parsing import visible
 from remit.evals.reports.figures import next_command, runs_of, sees, verdict_of, why
-from remit.evals.reports.report import EvaluationReport, fails
+from remit.evals.reports.report import EvaluationReport, fails, slowness
 from remit.evals.results import Grade
 from remit.evals.statistics import Comparison, VariantSummary
 
@@ -49,8 +49,8 @@ def _suite(root: Element, report: EvaluationReport, variant: VariantSummary, com
         case.set("time", f"{sum(grade.seconds for grade in grades):.3f}")
         failed = [grade for grade in grades if grade.outcome != "passed"]
         if fails(scenario, compared, scenario.name in hard):
-            lost = all(grade.outcome == "infrastructure" for grade in failed)
-            message = f"{len(failed)} of {len(grades)} runs did not pass"
+            lost = bool(failed) and all(grade.outcome == "infrastructure" for grade in failed)
+            message = slowness(scenario) or f"{len(failed)} of {len(grades)} runs did not pass"
             _problem(case, "error" if lost else "failure", "\n".join(map(_run, failed)), message)
         else:
             for grade in failed:

@@ -60,7 +60,7 @@ def report_on(evaluation: Evaluation, baseline: VariantOutcomes | None = None) -
     )
     reasons = [
         *(reason for variant in variants for reason in _hard(variant)),
-        *(reason for variant in variants for reason in _slow(variant, evaluation)),
+        *(reason for variant in variants for reason in _slow(variant)),
         *_worse(comparisons if baseline is not None else ()),
         *(reason for variant in variants if baseline is None for reason in _failed(variant)),
     ]
@@ -77,11 +77,18 @@ def report_on(evaluation: Evaluation, baseline: VariantOutcomes | None = None) -
 
 def fails(scenario: ScenarioSummary, comparison: Comparison | None, hard: bool) -> bool:
     """True if the scenario by itself is a reason why the evaluation failed. `comparison` is that with the baseline."""
-    if hard:
+    if hard or scenario.slow:
         return True
     if comparison is None:
-        return scenario.failed + scenario.infrastructure > 0
+        return scenario.runs > scenario.passed
     return any(change.worse for change in comparison.scenarios if change.name == scenario.name)
+
+
+def slowness(scenario: ScenarioSummary) -> str:
+    """How slow the scenario is; "" if it is not."""
+    if not scenario.slow:
+        return ""
+    return f"its p95 is {scenario.p95_s:.3g} s, and at most {scenario.p95_limit:g} s are allowed"
 
 
 def _hard(variant: VariantSummary) -> Iterator[str]:
@@ -89,11 +96,10 @@ def _hard(variant: VariantSummary) -> Iterator[str]:
         yield f"scenario {failure.scenario!r}, run {failure.run}: an effect that must never land: {failure.detail}"
 
 
-def _slow(variant: VariantSummary, evaluation: Evaluation) -> Iterator[str]:
-    for summary, scenario in zip(variant.scenarios, evaluation.scenarios, strict=True):
-        if scenario.p95 is not None and summary.p95_s > scenario.p95:
-            took = f"its p95 is {summary.p95_s:.3g} s, and at most {scenario.p95:g} s are allowed"
-            yield f"scenario {summary.name!r}, {variant.variant.name}: {took}"
+def _slow(variant: VariantSummary) -> Iterator[str]:
+    for scenario in variant.scenarios:
+        if scenario.slow:
+            yield f"scenario {scenario.name!r}, {variant.variant.name}: {slowness(scenario)}"
 
 
 def _worse(comparisons: Sequence[Comparison]) -> Iterator[str]:
@@ -104,7 +110,7 @@ def _worse(comparisons: Sequence[Comparison]) -> Iterator[str]:
 
 def _failed(variant: VariantSummary) -> Iterator[str]:
     for scenario in variant.scenarios:
-        if scenario.failed + scenario.infrastructure:
+        if scenario.runs > scenario.passed:
             lost = f", {scenario.infrastructure} by infrastructure failures" if scenario.infrastructure else ""
-            runs = scenario.passed + scenario.failed + scenario.infrastructure
-            yield f"scenario {scenario.name!r}: {runs - scenario.passed} of {runs} runs did not pass{lost}"
+            failed = f"{scenario.runs - scenario.passed} of {scenario.runs} runs did not pass"
+            yield f"scenario {scenario.name!r}: {failed}{lost}"
