@@ -61,7 +61,7 @@ def run_rows(run: str, state: RunState) -> Rows:
 
 
 def run_row(run: str, state: RunState) -> dict[str, Any]:
-    """The row of one run; its texts are empty if its first event was erased."""
+    """The row of one run."""
     return {
         "run": run,
         **_started_columns(state.started),
@@ -87,10 +87,11 @@ def run_row(run: str, state: RunState) -> dict[str, Any]:
 
 
 def _started_columns(started: RunStarted | None) -> dict[str, Any]:
-    """What the first event of a run says; without it, its texts are empty."""
+    """The columns of the first event of a run; without texts if it was erased."""
     if started is None:
-        texts = dict.fromkeys(("tenant", "user", "agent", "task", "task_digest", "model", "evaluation"), "")
-        return {**texts, "scripted": 0, "content": "complete", **_arm_columns(None)}
+        texts = ("tenant", "user", "agent", "task", "task_digest", "model", "rollout", "arm", "evaluation")
+        return {**dict.fromkeys(texts, ""), "scripted": 0, "content": "complete", "share": 0.0}
+    arm = started.arm
     return {
         "tenant": started.tenant,
         "user": _text(started.subjects.user),
@@ -100,15 +101,11 @@ def _started_columns(started: RunStarted | None) -> dict[str, Any]:
         "model": _text(started.model),
         "scripted": int(started.scripted),
         "content": started.content,
+        "rollout": arm.rollout if arm else "",
+        "arm": arm.arm if arm else "",
+        "share": arm.share if arm else 0.0,
         "evaluation": started.evaluation,
-        **_arm_columns(started.arm),
     }
-
-
-def _arm_columns(arm: RunArm | None) -> dict[str, Any]:
-    if arm is None:
-        return {"rollout": "", "arm": "", "share": 0.0}
-    return {"rollout": arm.rollout, "arm": arm.arm, "share": arm.share}
 
 
 def summary(row: Mapping[str, Any]) -> RunSummary:
