@@ -83,7 +83,8 @@ def test_a_candidate_that_is_not_one_is_refused_and_nothing_is_opened(folder: Pa
     ):
         open_for(opened, "clerk", candidate_of(folder, rules=stricter), Plan(bars=["failed"]), by=OPERATOR)
     with pytest.raises(
-        UsageError, match="only 0 recent runs of agent 'clerk' have a time, so nobody knows what is slow"
+        UsageError,
+        match="fewer than 20 recent runs of agent 'clerk' completed with a known time, so nobody knows what is slow",
     ):
         open_for(opened, "clerk", candidate_of(folder, prompt=str.upper), Plan(bars=["slow"]), by=OPERATOR)
     with pytest.raises(UsageError, match="the shares of a canary must grow"):
