@@ -234,8 +234,7 @@ def outcome_of(played: Counterfactual, step: int, index: int) -> str | None:
 def test_a_tool_of_another_version_is_not_answered_from_the_record(play: Play) -> None:
     recorded = play([LOOKS, DONE])
     trace = open_trace(recorded.opened.traces, recorded.opened.journal, recorded.ended.run)
-    manifest = recorded.folder / "tools/ledger/tool.toml"
-    manifest.write_text(manifest.read_text().replace('version = "1.0.0"', 'version = "1.0.1"'))
+    (recorded.folder / "tools/ledger/prices.py").write_text("PRICE = 2\n")
     pin(recorded.folder)
     played = played_from(recorded.opened, trace, 0, ScriptedModel([LOOKS, DONE]), tools=load_workspace(recorded.folder))
     assert played.answers == ()

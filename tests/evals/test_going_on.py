@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
@@ -11,6 +12,16 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from remit.core import Succeeded
+from remit.core.events import Sources
+from remit.evals import World
+from remit.evals.counterfactual import Candidate, Place, RecordedRun, play_from
+from remit.runtime import RunRequest, start_run
+from remit.runtime.models import ScriptedModel
+from remit.tracing import open_trace
+from remit.tracing.reports import build_timeline
+from remit.workspace import open_session
+from support.principals import OPERATOR
 from support.runs import Remit
 
 TASK = "Which service failed first in the checkout incident?"
@@ -53,20 +64,33 @@ def digests(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def test_a_run_goes_on_in_a_copy_of_its_seed_that_has_the_recorded_effects_and_nothing_lands(
-    session: Path, remit: Remit, obeyed: str
-) -> None:
+def test_a_run_goes_on_in_a_copy_of_its_seed_that_has_the_recorded_effects_and_nothing_lands(session: Path) -> None:
     """The answers of new calls fit the effects before them: the recorded comment, and the report that only the copy has."""
-    careful = script(session, "careful.yaml", REPORTS, CHECKS, ANSWERS)
+    opened = open_session(session)
+    request = RunRequest(
+        agent="triage", task=TASK, subject="user:operator", by=OPERATOR, model=ScriptedModel([COMMENTS, OBEYS, ANSWERS])
+    )
+    ran = asyncio.run(start_run(opened, request))
+    run = RecordedRun.of(open_trace(opened.traces, opened.journal, ran.run))
+    candidate = Candidate(definition=run.definition, models=[ScriptedModel([REPORTS, CHECKS, ANSWERS])])
+    place = Place(workspace=opened.workspace, world=World(seed="agent/triage/incident"), root=session)
     before = digests(session)
-    done = remit("eval", "from", obeyed, "--step", "2", "--model", careful, "--json")
-    assert done.code == 0, done.out + done.err
+
+    async def play() -> None:
+        async with play_from(run, 1, candidate, place) as played:
+            assert (played.ungraded, played.sources) == ("", Sources(recorded=0, rerun=3, assumed=0))
+            calls = {call.place: call.result for call in build_timeline(played.records).calls}
+            report, ticket = calls["2.0"], calls["2.1"]
+            assert isinstance(report, Succeeded)
+            assert isinstance(ticket, Succeeded)
+            assert report.value["text"] == "payments\n"
+            assert [comment["text"] for comment in ticket.value["comments"]][-1] == "payments failed first"
+            assert await played.complete() == ""
+            assert (played.folder / "reports/INC-2041.md").read_text() == "payments\n"
+        assert not played.folder.exists()
+
+    asyncio.run(play())
     assert digests(session) == before
-    found = done.json
-    assert found["sources"] == {"recorded": 0, "rerun": 3, "assumed": 0}
-    assert [call["source"] for call in found["calls"]] == ["re-run"] * 3
-    assert (found["outcome"], found["ungraded"]) == ("completed", "")
-    assert "extra" in {difference["kind"] for difference in found["differences"]}
 
 
 def test_a_recorded_run_becomes_a_scenario_that_fails_now_and_passes_after_the_fix(

@@ -61,10 +61,10 @@ def run_rows(run: str, state: RunState) -> Rows:
 
 
 def run_row(run: str, state: RunState) -> dict[str, Any]:
-    """The row of one run; its texts are empty if its first event was erased."""
+    """The row of one run."""
     return {
         "run": run,
-        **(_AS_ERASED if state.started is None else _start_columns(state.started)),
+        **_started_columns(state.started),
         "started": state.started_at or 0,
         "ended": state.ended_at or 0,
         "state": state.status,
@@ -86,7 +86,11 @@ def run_row(run: str, state: RunState) -> dict[str, Any]:
     }
 
 
-def _start_columns(started: RunStarted) -> dict[str, Any]:
+def _started_columns(started: RunStarted | None) -> dict[str, Any]:
+    """The columns of the first event of a run; without texts if it was erased."""
+    if started is None:
+        texts = ("tenant", "user", "agent", "task", "task_digest", "model", "rollout", "arm", "evaluation")
+        return {**dict.fromkeys(texts, ""), "scripted": 0, "content": "complete", "share": 0.0}
     arm = started.arm
     return {
         "tenant": started.tenant,
@@ -97,19 +101,11 @@ def _start_columns(started: RunStarted) -> dict[str, Any]:
         "model": _text(started.model),
         "scripted": int(started.scripted),
         "content": started.content,
+        "rollout": arm.rollout if arm else "",
+        "arm": arm.arm if arm else "",
+        "share": arm.share if arm else 0.0,
         "evaluation": started.evaluation,
-        "rollout": "" if arm is None else arm.rollout,
-        "arm": "" if arm is None else arm.arm,
-        "share": 0.0 if arm is None else arm.share,
     }
-
-
-_AS_ERASED: Final[Mapping[str, Any]] = {
-    **dict.fromkeys(("tenant", "user", "agent", "task", "task_digest", "model", "evaluation", "rollout", "arm"), ""),
-    "scripted": 0,
-    "content": "complete",
-    "share": 0.0,
-}
 
 
 def summary(row: Mapping[str, Any]) -> RunSummary:

@@ -299,7 +299,9 @@ def list_evaluations(journal: Journal, *, limit: int = PAGE) -> list[EvaluationS
     rows = journal.read(sa.select(EVALUATION).order_by(EVALUATION.c.started.desc()).limit(limit))
     names = [column.name for column in EVALUATION.columns]
     found = [dict[str, Any](zip(names, row, strict=True)) for row in rows]
-    return [EvaluationSummary(**row | {"ended": row["ended"] or None}) for row in found]
+    for row in found:
+        row["ended"] = row["ended"] or None
+    return [EvaluationSummary(**row) for row in found]
 
 
 def _pruned(journal: Journal, prefix: str) -> str:

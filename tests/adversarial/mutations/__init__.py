@@ -12,6 +12,7 @@ from adversarial.mutations import (
     approvals,
     broker,
     core,
+    counterfactual,
     egress,
     evals,
     guardrails,
@@ -41,4 +42,5 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     *rollout.ROWS,
     *guardrails.ROWS,
     *evals.ROWS,
+    *counterfactual.ROWS,
 )

@@ -65,8 +65,11 @@ class _RepeatedTurns:
 
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
         at = step + 1 + self._record.state.internal
-        if at in self._turns and self._digests[at] == self._record.conversation.input_digest(tools):
+        if at in self._turns and self._reads_the_same(at, tools):
             return recorded_turn(self._turns[at])
         if self._otherwise is None:
             raise RecordEnds(f"at step {at} the model reads something new, and no model is given that can answer it")
         return await self._otherwise.think(step, messages, tools)
+
+    def _reads_the_same(self, at: int, tools: Sequence[ToolSpec]) -> bool:
+        return self._digests[at] == self._record.conversation.input_digest(tools)

@@ -122,11 +122,10 @@ class RecordedCalls:
         changing = [(item, effect) for item in self.by_name.values() if (effect := item.effect) is not None]
         for item in self.by_name.values():
             others = [(other, effect) for other, effect in changing if other is not item and other.begun < item.ended]
-            beside = [effect for other, effect in others if other.ended >= item.begun]
-            # What ran at the same time may be in the answer or not, so that no version belongs to it.
-            if item.ended == _NEVER or version_of(item.call, beside):
-                continue
             item.version = version_of(item.call, [effect for other, effect in others if other.ended < item.begun])
+            if item.ended == _NEVER or _changed_meanwhile(item, others):
+                item.version = None
+                continue
             places = self._places.setdefault((item.call.request_digest, item.version), [])
             places.append((item.call.step, item.call.index))
 
@@ -142,6 +141,11 @@ class RecordedCalls:
         """
         places = self._places.get((request, version), [])
         return places.pop(0) if len(places) > 1 else places[0] if places else None
+
+
+def _changed_meanwhile(item: RecordedCall, others: Iterable[tuple[RecordedCall, Effect]]) -> bool:
+    """True if an effect beside the call changed what it touches: it may be in the answer or not, so no version belongs to it."""
+    return bool(version_of(item.call, [effect for other, effect in others if other.ended >= item.begun]))
 
 
 def _attempted(records: Sequence[Recorded]) -> Iterable[RecordedCall]:
