@@ -33,7 +33,7 @@ from remit.rollout import (
 )
 from remit.runtime import agent_of
 from remit.tracing import ObjectStore
-from remit.workspace import ROLLOUT, WorkspaceSession, find_workspace, load_workspace
+from remit.workspace import ROLLOUT, Workspace, WorkspaceSession, find_workspace, load_workspace
 
 RECENT: Final = 200  # runs from which a bar of time or money is taken
 LEAST: Final = 20  # runs without which nothing is known
@@ -74,8 +74,7 @@ def open_for(
     _check_changes(changes)
     digest = ObjectStore(session.traces / "objects").put_bundle(files)
     definition = open_definition(session, digest)  # it loads as a run will load it, or nothing is opened
-    if agent not in definition.workspace.agents:
-        raise UsageError(f"the candidate has no agent {agent!r}: a rollout changes an agent, and cannot remove it")
+    _check_agent(definition.workspace, agent)
     policy = definition.policy
     _check_cases(session, policy)
     opened = RolloutOpened(
@@ -119,6 +118,16 @@ def _check_changes(changes: Sequence[str]) -> None:
     if shared := [path for path in changes if path in OF_ALL_RUNS]:
         what = f"the candidate changes {', '.join(shared)}, which is the same for all runs"
         raise UsageError(f"{what}: change it in the workspace itself, or undo it in the candidate")
+
+
+def _check_agent(workspace: Workspace, agent: str) -> None:
+    """Raise UsageError if the candidate lacks the agent, or if one of its tools is not reviewed: all of its calls would be refused."""
+    if agent not in workspace.agents:
+        raise UsageError(f"the candidate has no agent {agent!r}: a rollout changes an agent, and cannot remove it")
+    tools = dict.fromkeys(action.partition(".")[0] for action in workspace.agents[agent].actions)
+    if changed := [name for name in tools if not workspace.every_tool[name].pinned]:
+        what = f"these tools of the candidate are not those that were reviewed: {', '.join(changed)}"
+        raise UsageError(f"{what}; review them, and pin them with `remit tool pin` in the candidate's folder")
 
 
 def _check_cases(session: WorkspaceSession, policy: Policy) -> None:
