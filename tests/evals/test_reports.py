@@ -57,7 +57,7 @@ def several() -> EvaluationReport:
 def hostile() -> EvaluationReport:
     """Texts that look like markup in every place where a report shows a text that a run, a model or a file wrote."""
     done = evaluation(detail=HOSTILE, a="pfhi")
-    info = done.scenarios[0].model_copy(update={"name": HOSTILE, "note": HOSTILE})
+    info = done.scenarios[0].model_copy(update={"name": HOSTILE, "note": HOSTILE, "judges": (HOSTILE,)})
     variant = done.variants[0].model_copy(update={"name": HOSTILE, "model": HOSTILE, "changes": (HOSTILE,)})
     grades = tuple(grade.model_copy(update={"scenario": HOSTILE, "variant": HOSTILE}) for grade in done.grades)
     return report_on(done.model_copy(update={"scenarios": (info,), "variants": (variant,), "grades": grades}))
@@ -89,6 +89,17 @@ def test_an_evaluation_fails_for_a_hard_check_a_significant_drop_or_without_a_ba
     assert found.verdict == verdict
     assert reason in " ".join(found.reasons)
     assert bool(found.reasons) == (verdict == "failed")
+
+
+def test_a_scenario_that_the_baseline_does_not_have_as_it_is_now_must_pass_in_every_run() -> None:
+    """Otherwise a change of its row, with which it fails, would not be noticed."""
+    baseline = outcomes(a="pppppppp")
+    found = report_on(evaluation(a="pppppppf", new="pppf"), baseline)
+    assert found.reasons == ("scenario 'new': 1 of 4 runs did not pass",)
+    assert ElementTree.fromstring(render_junit(found)).get("failures") == "1"
+    alone = report_on(evaluation(new="pppf"), baseline)
+    assert (alone.verdict, alone.comparisons) == ("failed", ())
+    assert report_on(evaluation(new="pppp"), baseline).verdict == "passed"
 
 
 def test_a_scenario_that_passes_its_limit_of_time_fails_once_all_its_runs_are_played() -> None:
@@ -126,6 +137,7 @@ def test_every_report_for_people_has_rates_with_intervals_and_pass_rates_of_the_
     text = RENDERERS[form](several())
     assert "100 % (68 to 100)" in text
     assert "the baseline" in text
+    assert "tone agrees with people in 94 % (84 to 98) of 60 answers" in text
 
 
 def test_a_comment_lists_some_runs_and_says_how_many_more_there_are() -> None:

@@ -249,7 +249,7 @@ def test_rules_that_are_taken_back_decide_no_further_call_of_a_run_that_goes_on(
 def test_an_edit_of_the_rules_on_disk_counts_at_once_for_runs_of_the_candidate(folder: Path) -> None:
     """A candidate is compared with the rules of its day: it must not hide a deny that was added since."""
     opened = open_session(folder)
-    opened_at(
+    state = opened_at(
         opened,
         candidate_of(
             folder,
@@ -265,6 +265,8 @@ def test_an_edit_of_the_rules_on_disk_counts_at_once_for_runs_of_the_candidate(f
     played = ran(open_session(folder))
     assert [played.error(step)["code"] for step in (0, 1)] == ["policy_denied"] * 2
     assert played.effects == []
+    with pytest.raises(UsageError, match="the rules on disk have changed since it was opened"):
+        widen(allowed(folder), state, by=OPERATOR)
 
 
 @pytest.mark.parametrize("broken", ["object", "folder", "agent"])
@@ -376,4 +378,4 @@ def test_the_commands_open_show_compare_widen_and_roll_back(folder: Path, comman
     )
     assert command(folder, "rollout", "rollback", rollout, "--reason", "again").code == 2
     assert command(folder, "rollout", "show", rollout, "--json").json["ended"]["reason"] == "not now"
-    assert command(folder, "rollout", "show").out == "no rollout is open\n"
+    assert command(folder, "rollout", "show").out.startswith(f"{rollout}  agent:clerk  rolled back")

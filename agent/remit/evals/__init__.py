@@ -5,6 +5,7 @@ scenarios    the rows of `agent/NAME/evals/*.yaml`
 worlds       the working folder of a scenario, and the answers of what is outside of it
 definitions  the variants of an agent that are compared
 grading      what a run has done against what its scenario expects
+judges       agents that judge answers, and whether they count
 player       plays the runs of an evaluation, and records their grades
 stored       evaluations as the journal has them
 rollouts     opens rollouts, and moves them through their stages

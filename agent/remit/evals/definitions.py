@@ -16,11 +16,11 @@ from typing import Any, Final, cast
 
 from remit.core import FrozenModel, Json, UsageError
 from remit.core.events import Variant
-from remit.core.parsing import load_toml, read_file
+from remit.core.parsing import digest, load_toml, read_file
 from remit.policy import CASES, load_policy, read_folder
 from remit.rollout import files_of_definition
 from remit.tracing import Objects
-from remit.workspace import MARKER, Workspace, WorkspaceSession, load_files, load_workspace, vocabulary
+from remit.workspace import MARKER, Agent, Workspace, WorkspaceSession, load_files, load_workspace, vocabulary
 from remit.workspace.manifest import LOCK, code_digest
 
 ON_DISK: Final = "disk"  # the name of the variant without changes
@@ -114,9 +114,15 @@ def store_variant(session: WorkspaceSession, agent: str, changes: Changes, objec
         name=", ".join(changes.lines) or ON_DISK,
         model=workspace.agents[agent].model,
         bundle=objects.put_bundle(files),
+        agent_digest=agent_digest(workspace.agents[agent]),
         policy_digest=load_policy(workspace.files, vocabulary(workspace)).digest,
         changes=changes.lines,
     )
+
+
+def agent_digest(agent: Agent) -> str:
+    """The digest of what `agent.toml` and its prompt say: it stays the same when other parts of the workspace change."""
+    return digest(agent.model_dump(mode="json", exclude_defaults=True))
 
 
 def open_definition(session: WorkspaceSession, variant: Variant, objects: Objects, folder: Path) -> Definition:

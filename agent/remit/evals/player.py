@@ -25,14 +25,16 @@ from remit.core.events import (
     Grade,
     Recorded,
     RunFinished,
+    ScenarioInfo,
     Sources,
 )
 from remit.core.parsing import digest_bytes, read_file
 from remit.evals.counterfactual import ScenarioRun
 from remit.evals.definitions import Changes, Definition, open_definition, store_variant
 from remit.evals.grading import check_record, check_world, spent_by
+from remit.evals.judges import Judge, NoVerdict, judgement, judges_of, judging_task
 from remit.evals.results import Evaluation
-from remit.evals.scenarios import Scenario, read_scenarios
+from remit.evals.scenarios import ExpectedJudgement, Scenario, read_scenarios
 from remit.evals.stored import read_evaluation, stream_of
 from remit.evals.worlds import WorldExecutor
 from remit.journal import LiveRecord, RunQuery, list_runs
@@ -122,16 +124,22 @@ def record_evaluation(session: WorkspaceSession, selection: Selection, *, by: Pr
         raise UsageError(f"there is no agent {selection.agent!r} here; agents: {known}")
     scenarios = _chosen(read_scenarios(session.workspace, selection.agent), selection.scenarios)
     repeats = {} if selection.repeats is None else {"repeats": selection.repeats}
+    judges = judges_of(session.workspace, scenarios)
     objects = ObjectStore(session.traces / "objects")
     started = EvaluationStarted(
         agent=selection.agent,
         by=by,
-        scenarios=tuple(scenario.info.model_copy(update=repeats) for scenario in scenarios),
+        scenarios=tuple(_info(scenario, judges).model_copy(update=repeats) for scenario in scenarios),
         variants=tuple(store_variant(session, selection.agent, changes, objects) for changes in selection.variants),
     )
     evaluation = secrets.token_hex(8)
     session.journal.append_shared(stream_of(evaluation), started)
     return evaluation
+
+
+def _info(scenario: Scenario, judges: Mapping[str, Judge]) -> ScenarioInfo:
+    names = dict.fromkeys(expected.agent for expected in scenario.expect.judge)
+    return scenario.info.model_copy(update={"judges": tuple(str(judges[name]) for name in names)})
 
 
 def _chosen(scenarios: Sequence[Scenario], names: Sequence[str]) -> list[Scenario]:
@@ -161,6 +169,8 @@ async def play(
     """
     async with session.journal.lease(stream_of(evaluation)):
         found = read_evaluation(session.journal, evaluation)
+        if found.ended is not None:
+            return found
         opened = open_model or partial(open_scenario_model, agent=found.agent)
         player = _Player(session, found, by=by, on_grade=on_grade, open_model=opened)
         try:
@@ -185,6 +195,7 @@ class _Player:
         self.folder: Final = session.root / FOLDER / evaluation.id
         self._session = session
         self._evaluation = evaluation
+        self._judges: Mapping[str, Judge] = {}
         self._by = by
         self._on_grade = on_grade
         self._open_model = open_model
@@ -193,7 +204,9 @@ class _Player:
         """Play what has no grade, and record the end."""
         await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)  # of a process that was killed
         await self._end_interrupted()
-        cells = self._cells(self._scenarios(), self._definitions())
+        scenarios = self._scenarios()
+        self._judges = judges_of(self._session.workspace, list(scenarios.values()))
+        cells = self._cells(scenarios, self._definitions())
         graded = {(grade.variant, grade.scenario, grade.repeat) for grade in self._evaluation.grades}
         left = [cell for cell in cells if cell.place not in graded]
         for cell in left:
@@ -210,8 +223,7 @@ class _Player:
                     group.create_task(play_next())
         except ExceptionGroup as failures:  # the others were cancelled; the first one says why
             raise failures.exceptions[0] from None
-        if self._evaluation.ended is None:
-            await self._record(EvaluationFinished())
+        await self._record(EvaluationFinished())
 
     async def _end_interrupted(self) -> None:
         """Record the end of each run that a killed process has left: it is played again."""
@@ -232,7 +244,7 @@ class _Player:
                 raise UsageError(
                     f"scenario {info.name!r} has changed since the evaluation began: start a new evaluation"
                 )
-        return found
+        return {info.name: found[info.name] for info in self._evaluation.scenarios}
 
     def _definitions(self) -> list[Definition]:
         objects = ObjectStore(self._session.traces / "objects")
@@ -268,7 +280,7 @@ class _Player:
                 await self._play_run(cell, run, played)
             else:
                 await self._go_on(cell, run, played)
-        except RunEnded as ended:
+        except (RunEnded, NoVerdict) as ended:
             played.reason = str(ended).partition("\n")[0]
         spent = spent_by(build_timeline(played.records))
         passed = all(check.passed for check in played.checks)
@@ -295,7 +307,7 @@ class _Player:
             result = await start_run(session, self._request(cell, run, world), on_event=played.records.append)
             held = None if result.finished is not None else result.held
             played.reason = _infrastructure(build_timeline(played.records), held)
-            await self._check(scenario, played, world)
+            await self._check(cell, played, world)
         finally:
             await asyncio.to_thread(shutil.rmtree, world, ignore_errors=True)
 
@@ -324,12 +336,40 @@ class _Player:
             played.reason = _infrastructure(build_timeline(gone_on.records), None) or gone_on.ungraded
             if scenario.expect.world and not played.reason:
                 played.reason = await gone_on.complete()
-            await self._check(scenario, played, gone_on.folder)
+            await self._check(cell, played, gone_on.folder)
 
-    async def _check(self, scenario: Scenario, played: _Played, world: Path) -> None:
+    async def _check(self, cell: _Cell, played: _Played, world: Path) -> None:
         if not played.reason:
-            played.checks += check_record(scenario, build_timeline(played.records), self._agent_folder)
+            scenario, timeline = cell.scenario, build_timeline(played.records)
+            played.checks += check_record(scenario, timeline, self._agent_folder)
             played.checks += await check_world(scenario.expect.world, world, partial(self._run_program, world))
+            for expected in scenario.expect.judge:
+                played.checks.append(await self._judge(cell, expected, timeline))
+
+    async def _judge(self, cell: _Cell, expected: ExpectedJudgement, timeline: Timeline) -> Check:
+        """What a judge says of the answer, in a run of its own that is recorded like every other."""
+        session, run = cell.definition.session, secrets.token_hex(16)
+        answer = "" if timeline.finished is None else timeline.finished.answer
+        folder = cell.worlds / run
+        folder.mkdir(parents=True)
+        request = RunRequest(
+            agent=expected.agent,
+            task=judging_task(expected.question, cell.scenario.task, answer),
+            subject=self._by.subject,
+            by=self._by,
+            model=open_model_of(session, expected.agent),
+            fallbacks=open_fallbacks_of(session, expected.agent),
+            run=run,
+            folder=folder.relative_to(session.root).as_posix(),
+            evaluation=EvaluatedRun(
+                id=self._evaluation.id, around=lambda live: WorldExecutor(live, session.workspace, ())
+            ),
+        )
+        try:
+            result = await start_run(session, request)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        return judgement(self._judges[expected.agent], run, result.answer)
 
     @property
     def _agent_folder(self) -> Path:

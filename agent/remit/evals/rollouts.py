@@ -15,7 +15,7 @@ from typing import Final
 
 from remit.analysis import run_cases
 from remit.core import Context, Principal, Refusal, Request, UsageError
-from remit.core.events import Bar, BarName, RolloutOpened, RunArm, Stage, StageName
+from remit.core.events import NANO, Bar, BarName, RolloutOpened, RunArm, Stage, StageName
 from remit.evals.comparisons import UNKNOWN, comparisons_of
 from remit.evals.definitions import Changes
 from remit.journal import ROLLOUT_STREAM, Journal, RolloutState, RunQuery, RunSummary, list_runs
@@ -29,7 +29,6 @@ from remit.rollout import (
     move_to,
     open_definition,
     open_rollout,
-    seconds,
 )
 from remit.runtime import agent_of
 from remit.tracing import ObjectStore
@@ -97,7 +96,7 @@ def open_for(
 def _files_of(session: WorkspaceSession, agent: str, candidate: Path | Changes) -> dict[str, bytes]:
     if isinstance(candidate, Path):
         return files_of_definition(load_workspace(find_workspace(candidate)))
-    return candidate.apply(files_of_definition(session.workspace), agent)
+    return candidate.apply(session.workspace, agent)
 
 
 def _is_no_rule(path: str) -> bool:
@@ -145,7 +144,7 @@ def _bars(journal: Journal, agent: str, plan: Plan) -> tuple[Bar, ...]:
     done = [run for run in recent_runs(journal, agent) if run.outcome == "completed"]
     costs = [float(run.cost) for run in done if run.cost]
     above = {
-        "slow": plan.slow or (quantiles(map(seconds, done), n=20)[-1] if len(done) >= LEAST else None),
+        "slow": plan.slow or (quantiles([_seconds(run) for run in done], n=20)[-1] if len(done) >= LEAST else None),
         "costly": plan.costly or (median(costs) if len(costs) >= LEAST else None),
     }
     named: list[BarName] = [*(SOFT if plan.bars is None else plan.bars)]
@@ -168,6 +167,10 @@ def recent_runs(journal: Journal, agent: str) -> list[RunSummary]:
     return list(islice(live, RECENT))
 
 
+def _seconds(run: RunSummary) -> float:
+    return 0.0 if run.ended_at is None else (run.ended_at - run.started_at) / NANO
+
+
 def widen(session: WorkspaceSession, rollout: RolloutState, *, by: Principal, least: int = LEAST) -> RolloutState:
     """Move an open rollout to its next stage; from the last one, finish it.
 
@@ -179,9 +182,13 @@ def widen(session: WorkspaceSession, rollout: RolloutState, *, by: Principal, le
     check_right(session, by, agent)
     if rollout.ended is not None:
         raise UsageError(f"rollout {rollout.id} is {rollout.status.replace('_', ' ')}: open a new one")
+    last = rollout.number + 1 == len(rollout.opened.stages)
+    if not last and session.policy.digest != rollout.opened.live_policy:
+        what = "the rules on disk have changed since it was opened, so the candidate's rules are in force nowhere"
+        raise UsageError(f"rollout {rollout.id} cannot be widened: {what}; roll it back, and open it again")
     if (missing := missing_data(journal, rollout, least)) is not None:
         raise UsageError(f"rollout {rollout.id} cannot leave stage {rollout.stage.name!r}: {missing}")
-    if rollout.number + 1 < len(rollout.opened.stages):
+    if not last:
         return move_to(journal, rollout, rollout.number + 1, by=by)
     candidate = ObjectStore(session.traces / "objects").get_bundle(rollout.opened.candidate)
     live = files_of_definition(session.workspace)

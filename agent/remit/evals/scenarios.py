@@ -30,11 +30,12 @@ from remit.core.parsing import (
     read_text,
 )
 from remit.evals.counterfactual import RecordedRun
+from remit.evals.definitions import agent_digest
 from remit.evals.worlds import RelativePath, World
 from remit.policy.language import GlobError, Pattern, parse_pattern, parse_resource
-from remit.runtime.models import ScriptedApproval
+from remit.runtime.models import ScriptedApproval, ScriptedModel
 from remit.tracing import read_trace
-from remit.workspace import Agent, Workspace, load_workspace
+from remit.workspace import Agent, Workspace
 
 FOLDER: Final = "evals"  # in the folder of the agent
 REPEATS: Final = 4
@@ -136,6 +137,14 @@ class ExpectedAnswer(_Row):
     cites: list[ResourcePattern] = Field(
         default=[], description="Resources that the run read and that the answer names, or cites by the call"
     )
+    members: dict[str, Json] = Field(default={}, description="Members that the answer, a JSON object, has")
+
+
+class ExpectedJudgement(_Row):
+    """What a judge must say of the answer. It counts only if its calibration shows how often it agrees with people."""
+
+    agent: str = Field(description="An agent without tools: the judge")
+    question: str = Field(min_length=1, description="What the judge decides: yes is a pass")
 
 
 class Expected(_Row):
@@ -150,6 +159,10 @@ class Expected(_Row):
         list[ExpectedState], BeforeValidator(_listed, json_schema_input_type=ExpectedState | list[ExpectedState])
     ] = Field(default=[], description="The world after")
     answer: ExpectedAnswer | None = None
+    judge: Annotated[
+        list[ExpectedJudgement],
+        BeforeValidator(_listed, json_schema_input_type=ExpectedJudgement | list[ExpectedJudgement]),
+    ] = Field(default=[], description="Questions about the answer that no other key can check")
 
 
 class Within(_Row):
@@ -255,13 +268,18 @@ class _Reader:
         world = given.world.model_copy(update={"seed": given.world.seed or self._seed})
         covered = {key: value for key, value in row.value.items() if key not in _NOT_PART}
         try:
-            parts = {"row": covered, "world": world.digest(self._root), "files": named}
+            parts = {"row": covered, "world": world.digest(self._root), "files": named, "judges": self._judges(given)}
         except UsageError as error:
             what, _, fix = str(error).partition(": ")
             self._problem(row, file, "world", what, fix)
             return
         rest = {key: getattr(given, key) for key in given.model_fields_set - {"world"}}
         self.scenarios.append(Scenario(**rest, world=world, file=file, line=row.line, digest=digest(parts)))
+
+    def _judges(self, given: ScenarioRow) -> dict[str, str]:
+        """The digests of the judges. Whether they count is checked where the scenarios are played: `judges_of`."""
+        agents = self._workspace.agents
+        return {one.agent: agent_digest(agents[one.agent]) for one in given.expect.judge if one.agent in agents}
 
     def _check_action(self, row: YamlRow, file: str, name: str) -> None:
         """An expectation of a misspelled action would say nothing."""
@@ -328,16 +346,13 @@ def _actions(row: ScenarioRow) -> Iterator[str]:
     yield from (approval.action for approval in row.approvals)
 
 
-def check_scenarios(root: Path) -> tuple[int, list[Problem]]:
-    """How many scenarios the agents of the valid workspace at `root` have, and every problem of them."""
-    workspace, count, problems = load_workspace(root), 0, list[Problem]()
-    for agent in workspace.agents:
-        if (root / "agent" / agent / FOLDER).is_dir():
-            try:
-                count += len(read_scenarios(workspace, agent))
-            except WorkspaceError as error:
-                problems.extend(error.problems)
-    return count, problems
+def script_problems(folder: Path, scenarios: Sequence[Scenario]) -> Iterator[Problem]:
+    """Every problem of the scripts that these scenarios of the agent in `folder` name."""
+    for script in dict.fromkeys(item.script for item in scenarios if item.script is not None):
+        try:
+            ScriptedModel.read(folder / script, name="")
+        except WorkspaceError as error:
+            yield from error.problems
 
 
 def _problems(error: ValidationError, row: YamlRow, file: str) -> Iterator[Problem]:

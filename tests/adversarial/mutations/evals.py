@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from adversarial.mutations.row import Mutation, Remove, replaced
-from remit.evals import player
-from remit.evals.reports import junit, markdown
+from remit.evals import judges, player
+from remit.evals.reports import junit, markdown, report
 from remit.evals.statistics import outcomes, significance
 from remit.evals.statistics.outcomes import ScenarioOutcomes
 from remit.evals.worlds import WorldExecutor
@@ -75,6 +75,22 @@ ROWS: Final = (
         replaced(significance, "SCENARIO_ALPHA", 0.9),
         tests=(
             f"{STATISTICS}test_an_equal_candidate_is_called_worse_in_at_most_five_percent_though_looked_at_after_every_run[20-4]",
+        ),
+    ),
+    Mutation(
+        name="a judge counts only with enough labelled answers",
+        remove=(replaced(judges, "LEAST_ROWS", 1),),
+        tests=(
+            "evals/test_judges.py::test_a_judge_that_does_not_count_starts_no_evaluation_and_is_a_problem_of_the_scenario[few]",
+        ),
+        fixtures=True,
+        still=("evals/test_judges.py::test_what_the_judge_denies_fails_the_run",),
+    ),
+    evaluated(
+        "a scenario that the baseline does not have must pass",
+        replaced(report, "_failed", lambda *_: ()),
+        tests=(
+            f"{REPORTS}test_a_scenario_that_the_baseline_does_not_have_as_it_is_now_must_pass_in_every_run",
         ),
     ),
     evaluated(

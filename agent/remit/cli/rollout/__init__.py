@@ -108,23 +108,26 @@ def _plan(options: dict[str, Any]) -> Plan:
 
 @rollout_command.command("show")
 @click.argument("rollout", required=False)
+@click.option("--limit", default=10, show_default=True, help="How many of the latest rollouts to list.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def show_command(rollout: str | None, as_json: bool) -> None:
-    """Show one ROLLOUT (its id, or an agent) with its evidence; without it, all open ones. A broken bar is noticed here too.
+def show_command(rollout: str | None, limit: int, as_json: bool) -> None:
+    """Show one ROLLOUT (its id, or an agent) with its evidence; without it, the latest ones. A broken bar is noticed here too.
 
     \b
     Examples:
       remit rollout show
+      remit rollout show triage
       remit rollout show 3f2a91c0 --json
     """
     from remit.evals import comparisons_of
-    from remit.rollout import check_bars, evidence_of
+    from remit.journal import list_rollouts
+    from remit.rollout import check_bars, evidence_of, named_rollout
 
     opened, _ = _opened()
     journal = opened.journal
-    names = [item.id for item in journal.rollouts()] if rollout is None else [rollout]
-    states = [check_bars(journal, name) for name in names]
-    found = [(state, evidence_of(journal, state)) for state in states]
+    listed = list_rollouts(journal, limit=limit) if rollout is None else [named_rollout(journal, rollout)]
+    states = [check_bars(journal, state.id) for state in listed]
+    found = [(state, evidence_of(journal, state) if state.ended is None else state.ended.evidence) for state in states]
     if as_json:
         shown = [_as_json(state, evidence) for state, evidence in found]
         echo(json_text(shown if rollout is None else shown[0]))
@@ -134,7 +137,7 @@ def show_command(rollout: str | None, as_json: bool) -> None:
         for compared in comparisons_of(journal, state):
             echo(f"  {_compared_text(compared)}")
     if not found:
-        echo("no rollout is open")
+        echo("no rollout was opened here")
 
 
 @rollout_command.command("compare")
@@ -155,10 +158,10 @@ def compare_command(rollout: str, limit: int | None, money: float | None, as_jso
     """
     from remit.core import UsageError
     from remit.evals import backtest, play_finished_runs
-    from remit.rollout import find_rollout
+    from remit.rollout import named_rollout
 
     opened, by = _opened()
-    found = find_rollout(opened.journal, rollout)
+    found = named_rollout(opened.journal, rollout)
     if found.ended is not None or found.stage.name not in OFFLINE:
         raise UsageError(f"rollout {found.id} is in no stage in which recorded runs are compared")
     if found.stage.name == "backtest":
@@ -196,10 +199,11 @@ def widen_command(rollout: str, least: int, as_json: bool) -> None:
       remit rollout widen 3f2a91c0 --least 100
     """
     from remit.evals import widen
-    from remit.rollout import check_bars, evidence_of
+    from remit.rollout import check_bars, evidence_of, named_rollout
 
     opened, by = _opened()
-    moved = widen(opened, check_bars(opened.journal, rollout), by=by, least=least)
+    state = check_bars(opened.journal, named_rollout(opened.journal, rollout).id)
+    moved = widen(opened, state, by=by, least=least)
     evidence = evidence_of(opened.journal, moved)
     if as_json:
         echo(json_text({"ok": True, **_as_json(moved, evidence), "delays": _delays(moved)}))
@@ -221,10 +225,10 @@ def rollback_command(rollout: str, reason: str, as_json: bool) -> None:
       remit rollout rollback 3f2a91c0 --reason "customers complain"
     """
     from remit.core import UsageError
-    from remit.rollout import find_rollout, roll_back
+    from remit.rollout import named_rollout, roll_back
 
     opened, by = _opened()
-    before = find_rollout(opened.journal, rollout)
+    before = named_rollout(opened.journal, rollout)
     if before.ended is not None:
         raise UsageError(f"rollout {before.id} is {before.status.replace('_', ' ')} already: nothing of it is in force")
     taken = roll_back(opened.journal, before.id, reason=reason, by=by)
@@ -288,9 +292,13 @@ def _delay_lines(rollout: RolloutState) -> list[str]:
     unit = "" if rollout.opened.unit == "run" else " of different users"
     return [
         f"at {delay['share']:.0%}, what rises from {delay['before']:.0%} to {delay['after']:.0%} of runs is rolled back after "
-        f"about {delay['half']} runs{unit}, in 95 of 100 cases after {delay['most']}"
+        f"{_runs(delay['half'])}{unit}, in 95 of 100 cases after {_runs(delay['most'])}"
         for delay in _delays(rollout)
     ]
+
+
+def _runs(number: int | None) -> str:
+    return "more than 20,000 runs" if number is None else f"about {number} runs"
 
 
 def _next_command(rollout: RolloutState) -> str:

@@ -56,12 +56,14 @@ class Grade(FrozenModel):
 class Variant(FrozenModel):
     """Records one definition of the agent that plays the scenarios. `bundle` is the digest of its files in the object store.
 
-    `changes` has a line for each difference from the definition on disk: "model openai:gpt-5", "prompt prompts/short.md".
+    `agent_digest` is that of the agent alone: model, prompt, settings, actions. `changes` has a line for each difference from the
+    definition on disk: "model openai:gpt-5", "prompt prompts/short.md".
     """
 
     name: str
     model: str
     bundle: str
+    agent_digest: str
     policy_digest: str
     changes: tuple[str, ...] = ()
 
@@ -69,7 +71,8 @@ class Variant(FrozenModel):
 class ScenarioInfo(FrozenModel):
     """Records a scenario as it is played. `digest` covers its row and its world: grades of different digests are not compared.
 
-    `p95` is the most seconds that 95 of 100 repeats may take, None without a limit.
+    `p95` is the most seconds that 95 of 100 repeats may take, None without a limit. `judges` says of each judge how often it agrees
+    with people.
     """
 
     name: str
@@ -77,6 +80,7 @@ class ScenarioInfo(FrozenModel):
     digest: str
     repeats: int
     p95: float | None = None
+    judges: tuple[str, ...] = ()
 
 
 class EvaluationStarted(Event):

@@ -40,7 +40,7 @@ class Drift:
 
     @property
     def text(self) -> str:
-        """`refusals rose: 2 of 130 runs, and 9 of 14 since run 3f2a…`."""
+        """`refusals rose: 2 of 130 runs, and 9 of 14 runs since run 3f2a…`."""
         return f"{self.measure} {'rose' if self.more else 'fell'}: {self.was}, and {self.is_now} since run {self.since[:12]}"
 
     @property

@@ -10,6 +10,7 @@ from remit.evals.reports.figures import (
     COLUMNS,
     cells,
     heading,
+    judges,
     next_command,
     runs_of,
     sees,
@@ -57,6 +58,7 @@ def _head(report: EvaluationReport) -> Iterator[str]:
     yield f"<dt>time</dt><dd>{utc(done.started)}{ended}</dd>"
     for variant in report.variants:
         yield f"<dt>{escaped(variant.variant.name)}</dt><dd>{escaped(_definition(variant))}</dd>"
+    yield from (f"<dt>judge</dt><dd>{escaped(line)}</dd>" for line in judges(report))
     yield "</dl>"
 
 
