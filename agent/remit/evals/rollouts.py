@@ -157,9 +157,10 @@ def _bars(journal: Journal, agent: str, plan: Plan) -> tuple[Bar, ...]:
     asked = {*(plan.bars or ()), *plan.hard}
     named = dict.fromkeys((*(SOFT if plan.bars is None else plan.bars), *HARD, *plan.hard))
     unknown = [name for name in OF_COMPLETED if name in named and above[name] is None]
-    if refused := next((name for name in unknown if name in asked), None):
-        what = f"fewer than {LEAST} recent runs of agent {agent!r} completed with a known {OF_COMPLETED[refused]}"
-        raise UsageError(f"{what}, so nobody knows what is {refused}: give --{refused}, or leave this bar out")
+    for name, of in OF_COMPLETED.items():
+        if name in unknown and name in asked:
+            what = f"fewer than {LEAST} recent runs of agent {agent!r} completed with a known {of}"
+            raise UsageError(f"{what}, so nobody knows what is {name}: give --{name}, or leave this bar out")
     return tuple(Bar(name=name, hard=name in hard, above=above.get(name)) for name in named if name not in unknown)
 
 
