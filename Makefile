@@ -13,7 +13,7 @@ BENCHES := $(sort $(wildcard tests/benchmarks/*.py))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful simulations exact golden kills tiny-model eval
+.PHONY: help setup run test check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills tiny-model eval
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ soak: setup  ## Long tests: 4,000 calls in a swap race, 10,000 while processes a
 faithful: setup  ## Replay at full size: 1,000 random runs reproduced by 4 processes, kill -9 at 100 points, five incidents (REMIT_TEST_JOURNAL=postgresql)
 	@REMIT_RUNS=1000 REMIT_PROCESSES=4 REMIT_POINTS=100 REMIT_INCIDENTS=5 $(BIN)/python -m pytest -q -n 2 \
 	    tests/replay/test_many_runs.py tests/adversarial/test_incidents.py $(ARGS)
+
+counterfactual: setup  ## At full size: 1,000 random runs that go on as recorded from every step, 300 runs whose candidates get no stale answer
+	@REMIT_COUNTERFACTUAL_RUNS=1000 REMIT_COUNTERFACTUAL_CASES=300 $(BIN)/python -m pytest -q -n 2 \
+	    tests/evals/test_counterfactual.py $(ARGS)
 
 simulations: setup  ## Simulated evaluations and rollouts at full size: 1,000 comparisons of equal variants, drops, intervals; 2,000 rollouts; 200 streams of live runs
 	@REMIT_SIMULATIONS=1000 REMIT_STREAMS=2000 REMIT_DRIFT_STREAMS=200 REMIT_DRIFT_RUNS=1000 $(BIN)/python -m pytest -q -n 2 \

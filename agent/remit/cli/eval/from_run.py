@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from remit.cli.output import echo, json_text, style
+from remit.cli.output import echo, json_text, progress, style
 from remit.cli.run_argument import open_run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from remit.core import Model
+    from remit.core.events import Recorded
     from remit.evals.counterfactual import Candidate, Counterfactual, RecordedRun
     from remit.tracing import Trace
     from remit.tracing.reports import RunDiff
@@ -130,7 +133,7 @@ async def _play(
         world=World(seed=candidate.definition.workspace.agents[run.agent].seed),
         root=session.root,
     )
-    async with play_from(run, options.step, candidate, place) as played:
+    async with play_from(run, options.step, candidate, place, on_event=_progress(options)) as played:
         pass
     diff = diff_runs(build_timeline(trace.records), build_timeline(played.records))
     written: list[str] = []
@@ -143,6 +146,17 @@ async def _play(
     else:
         _show(played, diff, written)
     return not played.ungraded
+
+
+def _progress(options: _Options) -> Callable[[Recorded], None]:
+    """A function that shows on a terminal which step is played: a model takes a while."""
+    is_shown = sys.stderr.isatty() and not options.as_json
+
+    def show(recorded: Recorded) -> None:
+        if is_shown and recorded.event is not None and recorded.event.step is not None:
+            progress(f"step {recorded.event.step}  ")
+
+    return show
 
 
 def _body(played: Counterfactual, diff: RunDiff, written: list[str]) -> dict[str, Any]:

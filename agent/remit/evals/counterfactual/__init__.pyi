@@ -1,13 +1,13 @@
 from .evaluated import ScenarioRun
-from .executor import Answer, Source
+from .executor import GivenAnswer, Source
 from .playing import Candidate, Counterfactual, RecordedRun, play_from
 from .row import write_row
 from .seed_copy import Place
 
 __all__ = [
-    "Answer",
     "Candidate",
     "Counterfactual",
+    "GivenAnswer",
     "Place",
     "RecordedRun",
     "ScenarioRun",

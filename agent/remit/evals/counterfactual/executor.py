@@ -31,7 +31,7 @@ Source: TypeAlias = Literal[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class GivenAnswer:
     """Where the answer of one call is from. `place` is that of the recorded call, for `recorded`; `why` the reason, for `assumed`."""
 
     call: Call
@@ -59,7 +59,7 @@ class CounterfactualExecutor:
     def __init__(
         self, log: PathLog, recorded: RecordedCalls, workspace: Workspace, changed: Collection[str], copy: SeedCopy
     ) -> None:
-        self.answers: dict[CallPlace, Answer] = {}
+        self.answers: dict[CallPlace, GivenAnswer] = {}
         self._log = log
         self._recorded = recorded
         self._workspace = workspace
@@ -73,7 +73,7 @@ class CounterfactualExecutor:
         if self._log.follows:
             prepared = self._by_place.prepare(call, number)
             if prepared[0]:
-                self.answers[_place(call)] = answer = Answer(call=call, source="recorded", place=_place(call))
+                self.answers[_place(call)] = answer = GivenAnswer(call=call, source="recorded", place=_place(call))
                 self._note(answer)
                 return prepared
             self._log.leave()  # the record ends before this attempt
@@ -110,15 +110,15 @@ class CounterfactualExecutor:
         async with executor.decode(_asked(answer), number, named=named, idempotency_key=idempotency_key) as decoded:
             yield decoded
 
-    async def _bring_up_to_date(self, answer: Answer) -> None:
-        """Give the copy the effects that the call builds on. What ran in it since the call was prepared counts too; what waits comes later."""
+    async def _bring_up_to_date(self, answer: GivenAnswer) -> None:
+        """Give the copy the effects that the call builds on: also those since the call was prepared, but not those that wait."""
         self._note(answer)
         version = self._version(answer.call) - self._copy.running
         if obstacle := self._copy.obstacle(answer.call, version):
             raise _unknown(answer.call, obstacle)
         await self._copy.catch_up(version)
 
-    async def _run(self, answer: Answer, decoded: DecodedCall) -> AttemptOutcome:
+    async def _run(self, answer: GivenAnswer, decoded: DecodedCall) -> AttemptOutcome:
         outcome = await decoded.attempt()
         self._copy.running.discard(answer.effect)
         if may_have_landed(outcome):
@@ -143,22 +143,22 @@ class CounterfactualExecutor:
         own = self.answers.get(_place(call))
         return version_of(call, [effect for effect in self._effects if own is None or effect.name != own.effect])
 
-    def _choose(self, call: Call) -> Answer:
+    def _choose(self, call: Call) -> GivenAnswer:
         """Where the answer comes from. Raises RecordEnds if nobody knows it."""
         version = self._version(call)
         if call.action.partition(".")[0] not in self._changed:
             place = self._recorded.take(call.request_digest, version)
             if place is not None:
-                return Answer(call=call, source="recorded", place=place)
+                return GivenAnswer(call=call, source="recorded", place=place)
         obstacle = self._copy.obstacle(call, version)
         if not obstacle:
-            return Answer(call=call, source="re-run")
+            return GivenAnswer(call=call, source="re-run")
         if call.effect == "read":
             raise _unknown(call, obstacle)
-        return Answer(call=call, source="assumed", why=obstacle)
+        return GivenAnswer(call=call, source="assumed", why=obstacle)
 
-    def _note(self, answer: Answer) -> None:
-        """Note the effect of the call, before it is answered: no other call gets an answer from before it that may come after it."""
+    def _note(self, answer: GivenAnswer) -> None:
+        """Note the effect of the call before it is answered: from now on no other call gets an answer from before it."""
         if answer.place is not None:
             effect = self._recorded.by_name[answer.effect].effect
         else:
@@ -168,7 +168,7 @@ class CounterfactualExecutor:
             if answer.source == "re-run":
                 self._copy.running.add(effect.name)
 
-    def _executor(self, answer: Answer) -> ToolExecutor:
+    def _executor(self, answer: GivenAnswer) -> ToolExecutor:
         if answer.source == "recorded":
             return self._by_place if self._log.follows else self._by_version
         return self._copy.executor if answer.source == "re-run" else _Assumed(self._workspace)
@@ -182,7 +182,7 @@ def _place(call: Call) -> CallPlace:
     return (call.step, call.index)
 
 
-def _asked(answer: Answer) -> Call:
+def _asked(answer: GivenAnswer) -> Call:
     """The call as the record knows it, if the answer is from there."""
     if answer.place is None:
         return answer.call

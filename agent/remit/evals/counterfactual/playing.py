@@ -14,7 +14,7 @@ from remit.client import open_bundles
 from remit.core import Message, Model, ModelTurn, Principal, ToolSpec, UsageError
 from remit.core.events import ModelRequested, Recorded, RunFinished, RunStarted, Sources
 from remit.evals.counterfactual.circumstances import Circumstances, PathLog, People
-from remit.evals.counterfactual.executor import Answer, CounterfactualExecutor
+from remit.evals.counterfactual.executor import CounterfactualExecutor, GivenAnswer
 from remit.evals.counterfactual.seed_copy import Place, SeedCopy, copied_seed
 from remit.evals.counterfactual.turns import Turns
 from remit.evals.counterfactual.versions import RecordedCalls
@@ -60,7 +60,7 @@ class Counterfactual:
     run: str
     step: int
     records: tuple[Recorded, ...]
-    answers: tuple[Answer, ...]
+    answers: tuple[GivenAnswer, ...]
     ends: str
     seconds: float
     folder: Path
@@ -153,11 +153,17 @@ class RecordedRun:
 
 @asynccontextmanager
 async def play_from(
-    run: RecordedRun, step: int, candidate: Candidate, place: Place, *, run_id: str | None = None
+    run: RecordedRun,
+    step: int,
+    candidate: Candidate,
+    place: Place,
+    *,
+    run_id: str | None = None,
+    on_event: Callable[[Recorded], None] = lambda _: None,
 ) -> AsyncGenerator[Counterfactual]:
     """Play the recorded run from that step with the candidate. The copy of the world is removed when the context is left.
 
-    `run_id` is the id of the run that goes on; None: that of the recorded one.
+    `run_id` is the id of the run that goes on; None: that of the recorded one. `on_event` gets each event from that step on.
 
     Raises:
         UsageError: the run has no such step, or the candidate has no such agent.
@@ -169,24 +175,22 @@ async def play_from(
     if run.agent not in agents:
         raise UsageError(f"the candidate has no agent {run.agent!r}, of which the recorded run is")
     recorded, user = RecordedCalls(run.records), run.started.subjects.user
-    with copied_seed(place, agents[run.agent], user, recorded) as copy:
-        yield await _Play(run, step, candidate, copy, run_id or run.records[0].run).play()
+    with copied_seed(place, candidate.definition.workspace, agents[run.agent], user, recorded) as copy:
+        log = PathLog(recorded=run.records, start=step, on_event=on_event)
+        yield await _Play(run, candidate, copy, log, run_id or run.records[0].run).play()
 
 
 class _Play:
     """One counterfactual run, from the copied steps to its end."""
 
-    def __init__(self, run: RecordedRun, step: int, candidate: Candidate, copy: SeedCopy, run_id: str) -> None:
+    def __init__(self, run: RecordedRun, candidate: Candidate, copy: SeedCopy, log: PathLog, run_id: str) -> None:
         agent = candidate.definition.workspace.agents[run.agent]
-        definition, started, records = candidate.definition, run.started, run.records
+        definition, started = candidate.definition, run.started
         changed = _changed_tools(run.definition.workspace, definition.workspace, agent)
         own_policy = all(bundle.policy.digest != definition.policy.digest for bundle in run.bundles.values())
         self._copy = copy
-        self._step = step
-        self._log = PathLog(recorded=records, start=step)
-        own = started.model_copy(update={"prompt": agent.prompt, "actions": agent.actions})
-        first, *others = events_before(records, step)
-        self._log.copy([first.model_copy(update={"event": own}), *others])
+        self._log = log
+        log.copy(_copied(run, agent, log.start))
         if changed or own_policy:
             self._log.leave()
         record = Record(self._log, run_id)
@@ -197,7 +201,13 @@ class _Play:
             subjects=started.subjects,
             record=record,
             executor=self._executor,
-            ports=Circumstances(self._log, run.bundles, definition, definition.policy if own_policy else None),
+            ports=Circumstances(
+                self._log,
+                run.bundles,
+                definition,
+                definition.policy if own_policy else None,
+                own_model=bool(candidate.models),
+            ),
             sanitizer=sanitizer_of(definition.workspace, record.run, ()),
             confinement=started.confinement,
             needs_secrets=False,
@@ -224,7 +234,7 @@ class _Play:
         run = self._graph.record.run
         return Counterfactual(
             run=run,
-            step=self._step,
+            step=self._log.start,
             records=tuple(self._log.events(run)),
             answers=tuple(self._executor.answers.values()),
             ends=ends,
@@ -237,6 +247,13 @@ class _Play:
         if self._wait.waits and not self._turns.repeats:
             return await self._wait.wait_for_change()
         return await self._people.answer()
+
+
+def _copied(run: RecordedRun, agent: Agent, step: int) -> list[Recorded]:
+    """The events before that step; the first one has the prompt and the actions of the candidate."""
+    own = run.started.model_copy(update={"prompt": agent.prompt, "actions": agent.actions})
+    first, *others = events_before(run.records, step)
+    return [first.model_copy(update={"event": own}), *others]
 
 
 def _models(candidate: Candidate, log: PathLog, record: Record) -> list[Model]:

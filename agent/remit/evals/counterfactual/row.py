@@ -9,7 +9,7 @@ from typing import Final
 
 from remit.core import UsageError
 from remit.core.events import Recorded
-from remit.core.parsing import visible_json
+from remit.core.parsing import read_text, visible_json
 from remit.tracing import Trace, write_portable
 from remit.tracing.reports import CallTimeline, build_timeline
 
@@ -28,7 +28,7 @@ def write_row(trace: Trace, step: int, played: Sequence[Recorded], folder: Path)
     """
     name = f"run-{trace.run[:8]}-{step}"
     copy, file = folder / RUNS / f"{trace.run[:16]}.jsonl", folder / FILE
-    before = file.read_text(encoding="utf-8") if file.exists() else ""
+    before = read_text(file, file=str(file)) if file.exists() else ""
     if f"- name: {name}\n" in before:
         raise UsageError(f"{str(file)!r} has the scenario {name!r} already: remove it, or choose another step")
     copy.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from remit.core import Message, Model, ModelError, ModelTurn, ToolSpec
+from remit.core import NO_SETTINGS, Message, Model, ModelError, ModelTurn, ToolSpec, settings_of
 from remit.core.events import ModelRequested, ModelResponded
 from remit.evals.counterfactual.circumstances import PathLog
 from remit.journal import Record
@@ -62,6 +62,7 @@ class _RepeatedTurns:
         assert record.state.started is not None
         self.name = record.state.started.model if otherwise is None else otherwise.name
         self.scripted = record.state.started.scripted
+        self.settings = NO_SETTINGS if otherwise is None else settings_of(otherwise)
 
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
         at = step + 1 + self._record.state.internal

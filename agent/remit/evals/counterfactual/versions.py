@@ -42,8 +42,8 @@ class Effect:
 
 def effect_of(call: Call, name: str) -> Effect:
     """The effect of a call. One that says nothing of what it writes or uses may change anything."""
-    changes = tuple(map(_area, (touch.resource for touch in call.touches if touch.access != "read")))
-    return Effect(name=name, changes=changes or None)
+    areas = [_area(touch.resource) for touch in call.touches if touch.access != "read"]
+    return Effect(name=name, changes=tuple(area for area in areas if area[0] != "none") or None)
 
 
 def version_of(call: Call, effects: Iterable[Effect]) -> Version:
@@ -125,6 +125,8 @@ class RecordedCalls:
             item.version = version_of(item.call, [effect for other, effect in others if other.ended < item.begun])
             if item.ended == _NEVER or _changed_meanwhile(item, others):
                 item.version = None
+                continue
+            if item.redacted:  # the request does not tell two secrets apart
                 continue
             places = self._places.setdefault((item.call.request_digest, item.version), [])
             places.append((item.call.step, item.call.index))
