@@ -83,7 +83,8 @@ def test_a_candidate_that_is_not_one_is_refused_and_nothing_is_opened(folder: Pa
     ):
         open_for(opened, "clerk", candidate_of(folder, rules=stricter), Plan(bars=["failed"]), by=OPERATOR)
     with pytest.raises(
-        UsageError, match="only 0 recent runs of agent 'clerk' have a time, so nobody knows what is slow"
+        UsageError,
+        match="fewer than 20 recent runs of agent 'clerk' completed with a known time, so nobody knows what is slow",
     ):
         open_for(opened, "clerk", candidate_of(folder, prompt=str.upper), Plan(bars=["slow"]), by=OPERATOR)
     with pytest.raises(UsageError, match="the shares of a canary must grow"):
@@ -94,6 +95,11 @@ def test_a_candidate_that_is_not_one_is_refused_and_nothing_is_opened(folder: Pa
             Plan(bars=["failed"], shares=(0.5, 0.1)),
             by=OPERATOR,
         )
+    unpinned = candidate_of(folder)
+    tool = unpinned / "tools" / "ledger" / "tool.toml"
+    tool.write_text(tool.read_text().replace("Pay once;", "Pay one time;"))
+    with pytest.raises(UsageError, match="not those that were reviewed: ledger; review them, and pin them"):
+        open_for(opened, "clerk", unpinned, Plan(bars=["failed"]), by=OPERATOR)
     assert opened.journal.rollouts() == ()
 
 

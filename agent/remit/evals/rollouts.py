@@ -23,6 +23,7 @@ from remit.policy import CASES, Policy, check_agreement, read_cases_text
 from remit.rollout import (
     HARD,
     OF_ALL_RUNS,
+    OF_COMPLETED,
     SOFT,
     files_of_definition,
     finish,
@@ -32,7 +33,7 @@ from remit.rollout import (
 )
 from remit.runtime import agent_of
 from remit.tracing import ObjectStore
-from remit.workspace import ROLLOUT, WorkspaceSession, find_workspace, load_workspace
+from remit.workspace import ROLLOUT, Workspace, WorkspaceSession, find_workspace, load_workspace
 
 RECENT: Final = 200  # runs from which a bar of time or money is taken
 LEAST: Final = 20  # runs without which nothing is known
@@ -73,8 +74,7 @@ def open_for(
     _check_changes(changes)
     digest = ObjectStore(session.traces / "objects").put_bundle(files)
     definition = open_definition(session, digest)  # it loads as a run will load it, or nothing is opened
-    if agent not in definition.workspace.agents:
-        raise UsageError(f"the candidate has no agent {agent!r}: a rollout changes an agent, and cannot remove it")
+    _check_agent(definition.workspace, agent)
     policy = definition.policy
     _check_cases(session, policy)
     opened = RolloutOpened(
@@ -96,7 +96,8 @@ def open_for(
 def _files_of(session: WorkspaceSession, agent: str, candidate: Path | Changes) -> dict[str, bytes]:
     if isinstance(candidate, Path):
         return files_of_definition(load_workspace(find_workspace(candidate)))
-    return candidate.apply(session.workspace, agent)
+    changed = candidate.apply(session.workspace, agent)
+    return {path: data for path, data in changed.items() if path != CASES}  # those on disk must hold, whatever it has
 
 
 def _is_no_rule(path: str) -> bool:
@@ -117,6 +118,16 @@ def _check_changes(changes: Sequence[str]) -> None:
     if shared := [path for path in changes if path in OF_ALL_RUNS]:
         what = f"the candidate changes {', '.join(shared)}, which is the same for all runs"
         raise UsageError(f"{what}: change it in the workspace itself, or undo it in the candidate")
+
+
+def _check_agent(workspace: Workspace, agent: str) -> None:
+    """Raise UsageError if the candidate lacks the agent, or if one of its tools is not reviewed: all of its calls would be refused."""
+    if agent not in workspace.agents:
+        raise UsageError(f"the candidate has no agent {agent!r}: a rollout changes an agent, and cannot remove it")
+    tools = dict.fromkeys(action.partition(".")[0] for action in workspace.agents[agent].actions)
+    if changed := [name for name in tools if not workspace.every_tool[name].pinned]:
+        what = f"these tools of the candidate are not those that were reviewed: {', '.join(changed)}"
+        raise UsageError(f"{what}; review them, and pin them with `remit tool pin` in the candidate's folder")
 
 
 def _check_cases(session: WorkspaceSession, policy: Policy) -> None:
@@ -141,23 +152,27 @@ def _stages(plan: Plan, *, rules: bool, other: bool) -> tuple[Stage, ...]:
 
 
 def _bars(journal: Journal, agent: str, plan: Plan) -> tuple[Bar, ...]:
+    """The bars of the plan. By default a bar for which there is no data is left out; one that is asked for is refused."""
+    hard, above = {*HARD, *plan.hard}, _above(journal, agent, plan)
+    asked = {*(plan.bars or ()), *plan.hard}
+    named = dict.fromkeys((*(SOFT if plan.bars is None else plan.bars), *HARD, *plan.hard))
+    unknown = [name for name in OF_COMPLETED if name in named and above[name] is None]
+    for name, of in OF_COMPLETED.items():
+        if name in unknown and name in asked:
+            what = f"fewer than {LEAST} recent runs of agent {agent!r} completed with a known {of}"
+            raise UsageError(f"{what}, so nobody knows what is {name}: give --{name}, or leave this bar out")
+    return tuple(Bar(name=name, hard=name in hard, above=above.get(name)) for name in named if name not in unknown)
+
+
+def _above(journal: Journal, agent: str, plan: Plan) -> dict[BarName, float | None]:
+    """From where on a run is slow (seconds) or costly (money); None if too few runs say so."""
     done = [run for run in recent_runs(journal, agent) if run.outcome == "completed"]
+    times = [(run.ended_at - run.started_at) / NANO for run in done if run.ended_at is not None]
     costs = [float(run.cost) for run in done if run.cost]
-    above = {
-        "slow": plan.slow or (quantiles([_seconds(run) for run in done], n=20)[-1] if len(done) >= LEAST else None),
+    return {
+        "slow": plan.slow or (quantiles(times, n=20)[-1] if len(times) >= LEAST else None),
         "costly": plan.costly or (median(costs) if len(costs) >= LEAST else None),
     }
-    named: list[BarName] = [*(SOFT if plan.bars is None else plan.bars)]
-    if plan.bars is None:
-        named = [name for name in named if above.get(name, 0.0) is not None]
-    for name in named:
-        if above.get(name, 0.0) is None:
-            of = "a known cost" if name == "costly" else "a time"
-            what = f"only {len(costs) if name == 'costly' else len(done)} recent runs of agent {agent!r} have {of}"
-            raise UsageError(f"{what}, so nobody knows what is {name}: give --{name}, or leave this bar out")
-    soft = [Bar(name=name, above=above.get(name)) for name in named if name not in (*HARD, *plan.hard)]
-    hard = dict.fromkeys((*HARD, *plan.hard))
-    return (*soft, *(Bar(name=name, hard=True, above=above.get(name)) for name in hard))
 
 
 def recent_runs(journal: Journal, agent: str) -> list[RunSummary]:
@@ -165,10 +180,6 @@ def recent_runs(journal: Journal, agent: str) -> list[RunSummary]:
     runs = list_runs(journal, RunQuery(agent=f"agent:{agent}"))
     live = (run for run in runs if run.ended_at is not None and (run.arm is None or run.arm.arm == "live"))
     return list(islice(live, RECENT))
-
-
-def _seconds(run: RunSummary) -> float:
-    return 0.0 if run.ended_at is None else (run.ended_at - run.started_at) / NANO
 
 
 def widen(session: WorkspaceSession, rollout: RolloutState, *, by: Principal, least: int = LEAST) -> RolloutState:

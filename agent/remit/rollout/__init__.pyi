@@ -1,4 +1,4 @@
-from .bars import HARD, SOFT, evidence_limit, weigh
+from .bars import HARD, OF_COMPLETED, SOFT, evidence_limit, weigh
 from .candidate import OF_ALL_RUNS, Definition, files_of_definition, is_rules, open_definition
 from .delay import Delay, expected_delay
 from .evidence import RATIOS, EProcess, bet, chance_of_arm
@@ -21,6 +21,7 @@ from .rollouts import (
 __all__ = [
     "HARD",
     "OF_ALL_RUNS",
+    "OF_COMPLETED",
     "RATIOS",
     "SOFT",
     "CandidateRules",

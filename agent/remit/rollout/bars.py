@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from remit.core.events import ArmName, Bar, BarEvidence, BarName, RolloutOpened
@@ -13,7 +13,7 @@ from remit.rollout.evidence import EProcess
 HARD: Final[tuple[BarName, ...]] = ("in_doubt", "violation")  # no number of these is acceptable
 SOFT: Final[tuple[BarName, ...]] = ("refused", "failed", "asked", "slow", "costly")
 # A candidate that refuses more makes its runs shorter and cheaper, so time and money of completed runs only are compared.
-OF_COMPLETED: Final[tuple[BarName, ...]] = ("slow", "costly")
+OF_COMPLETED: Final[Mapping[BarName, str]] = {"slow": "time", "costly": "cost"}
 
 
 def breaks(run: ArmRun, bar: Bar) -> bool:

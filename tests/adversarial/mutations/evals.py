@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from adversarial.mutations.row import Mutation, Remove, replaced
-from remit.evals import judges, player
+from remit.evals import ScenarioInfo, judges, player
 from remit.evals.reports import junit, markdown, report
 from remit.evals.statistics import outcomes, significance
 from remit.evals.statistics.outcomes import ScenarioOutcomes
@@ -18,6 +19,11 @@ from remit.tracing.reports.html import document
 STATISTICS: Final = "evals/test_statistics.py::"
 REPORTS: Final = "evals/test_reports.py::"
 PLAYER: Final = "evals/test_player.py::"
+
+
+def without_gaps(played: Mapping[tuple[str, int], str], scenario: ScenarioInfo) -> Iterator[str]:
+    """The outcomes of a scenario in the order in which its runs ended."""
+    return (outcome for (name, _), outcome in played.items() if name == scenario.name)
 
 
 def played(name: str, *remove: Remove, tests: tuple[str, ...]) -> Mutation:
@@ -67,7 +73,7 @@ ROWS: Final = (
     ),
     evaluated(
         "repeats count in their order",
-        replaced(outcomes, "takewhile", filter),
+        replaced(outcomes, "_until_the_first_gap", without_gaps),
         tests=(f"{STATISTICS}test_runs_that_end_early_do_not_count_before_those_that_take_longer",),
     ),
     evaluated(

@@ -83,6 +83,8 @@ def open_command(agent: str, as_json: bool, **options: Any) -> None:
         echo(json_text({"ok": True, **_as_json(rollout, ()), "delays": _delays(rollout)}))
         return
     _print_state(rollout, ())
+    if missing := [name for name in BARS if name not in {bar.name for bar in rollout.opened.bars}]:
+        echo(f"  not compared: {', '.join(missing)}")
     for line in _delay_lines(rollout):
         echo(f"  {line}")
     echo(f"next:  {_next_command(rollout)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,7 +132,7 @@ def _begun(effect: RecordedCall) -> int:
 @contextmanager
 def copied_seed(
     place: Place, definition: Workspace, agent: Agent, user: str, recorded: RecordedCalls
-) -> Iterator[SeedCopy]:
+) -> Generator[SeedCopy]:
     """The world of one counterfactual run, for as long as the context lasts."""
     workspace = place.workspace
     with TemporaryDirectory(prefix="counterfactual-", dir=place.below) as parent:

@@ -37,15 +37,6 @@ class VariantOutcomes(FrozenModel):
     scenarios: tuple[ScenarioOutcomes, ...]
 
 
-def _until_the_first_gap(
-    played: Mapping[tuple[str, int], GradeOutcome], scenario: ScenarioInfo
-) -> Iterator[GradeOutcome]:
-    for repeat in range(scenario.repeats):
-        if (scenario.name, repeat) not in played:
-            return
-        yield played[scenario.name, repeat]
-
-
 def outcomes_of(evaluation: Evaluation, variant: str) -> VariantOutcomes:
     """The outcomes of one variant, by its name. Raises KeyError if the evaluation has no such variant.
 
@@ -68,3 +59,12 @@ def outcomes_of(evaluation: Evaluation, variant: str) -> VariantOutcomes:
             for scenario in evaluation.scenarios
         ),
     )
+
+
+def _until_the_first_gap(
+    played: Mapping[tuple[str, int], GradeOutcome], scenario: ScenarioInfo
+) -> Iterator[GradeOutcome]:
+    for repeat in range(scenario.repeats):
+        if (scenario.name, repeat) not in played:
+            return
+        yield played[scenario.name, repeat]
