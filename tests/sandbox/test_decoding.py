@@ -227,6 +227,9 @@ def factory(x: Annotated[list[int], Field(default_factory=list)]) -> list[int]:
 def fielded(x: int = Field(default=3, ge=1)) -> int:
     return x
 
+def annotated_default(x: Annotated[int, Field(default=3, ge=1)]) -> int:
+    return x
+
 def literal(x: list[Literal[C.A]]) -> str:
     return x[0].name
 
@@ -252,6 +255,8 @@ async def later(x: int) -> int:
         ("alias", {"externalX": 4}, 4),
         ("factory", {}, []),
         ("fielded", {}, 3),
+        ("annotated_default", {}, 3),
+        ("annotated_default", {"x": 4}, 4),
         ("literal", {"x": ["a"]}, "A"),
         ("integers", {"x": {"1": "one"}}, "one"),
         ("nothing", {"x": None}, "None"),

@@ -199,11 +199,7 @@ def model_of(function: Callable[..., Any], names: list[str]) -> Any:
     parameters = inspect.signature(function).parameters
     published = {f"argument_{at}": name for at, name in enumerate(names)}
     fields: dict[str, Any] = {
-        field: (
-            _by_value(hints[name]),
-            ... if parameters[name].default is inspect.Parameter.empty else parameters[name].default,
-        )
-        for field, name in published.items()
+        field: (_by_value(hints[name]), _default(parameters[name], hints[name])) for field, name in published.items()
     }
 
     def alias(field: str) -> str:
@@ -211,6 +207,17 @@ def model_of(function: Callable[..., Any], names: list[str]) -> Any:
 
     config: Any = {"extra": "forbid", "alias_generator": alias}
     return create_model(function.__name__, __config__=config, **fields)
+
+
+def _default(parameter: inspect.Parameter, hint: Any) -> Any:
+    """The default of a parameter: its own, or that of `Annotated[…, Field(default=…)]`; `...` if it has none."""
+    if parameter.default is not parameter.empty:
+        return parameter.default
+    of_fields = (
+        item.default for item in getattr(hint, "__metadata__", ()) if _is_field(item) and not item.is_required()
+    )
+    # pydantic finds a factory by itself; a default would hide it.
+    return next((default for default in of_fields if type(default).__name__ != "PydanticUndefinedType"), ...)
 
 
 def _adapter(hint: Any) -> Any:
@@ -375,7 +382,10 @@ def described(function: Callable[..., Any]) -> dict[str, Any]:
     except (PydanticUserError, TypeError, NameError) as failure:
         return {"problem": _text_of(failure).splitlines()[0]}
     described = {"description": inspect.getdoc(function) or "", "input": schema, "output": result, "hidden": hidden}
-    return cast("dict[str, Any]", json.loads(json.dumps(described)))
+    try:
+        return cast("dict[str, Any]", json.loads(json.dumps(described, allow_nan=False)))
+    except ValueError:
+        return {"problem": "a default is not a finite number, which JSON cannot represent"}
 
 
 def describe(module: types.ModuleType) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 It has two phases. In the first, the arguments are decoded: the process has no secret and no ticket of the proxy, and it
 cannot write what outlives it. Then it reports the decoded arguments and waits. The broker sends the second frame, with
 secrets and ticket, only when it has recorded that the attempt begins; only then is the function called. The byte after
-that frame stays unread until the line before the function: a process that ends earlier leaves it, and the kernel tells
-the broker.
+that frame stays unread until the line before the function: a process that ends earlier leaves it, and the kernel
+reports that to the broker.
 
 Standard library only. Everything here is trusted until `serve` imports or calls the tool, and nothing is after that. In
 a warm tool the import ran before and may have replaced these functions: then the first layer (`inside.lock_down`) and
@@ -281,8 +281,8 @@ def _answer(
 def _begin(channel: socket.socket, decoded: dict[str, Any] | None) -> None:
     """End the first phase: report the decoded arguments, None if they are as given; wait for the second frame.
 
-    INVARIANT: nothing stands between the last line and the call of the function. Whoever has not taken the last byte
-    has not called it.
+    INVARIANT: nothing stands between the last line and the call of the function. A process that has not taken the last
+    byte has not called it.
     """
     _report(channel, {"kind": "decoded", "arguments": decoded})
     frame, _ = receive(channel)
