@@ -181,6 +181,26 @@ def test_a_read_after_an_effect_that_did_not_happen_ends_the_run_where_nobody_kn
     assert played.finished is None
 
 
+def test_an_answer_after_one_effect_is_not_served_after_another_one_on_the_same_thing(play: Play) -> None:
+    """One effect is not like another: a count of them would not tell the two worlds apart."""
+    recorded = play([PAYS, LOOKS, DONE])
+    trace = open_trace(recorded.opened.traces, recorded.opened.journal, recorded.ended.run)
+    more = {"say": "", "calls": [{"ledger__pay": {"name": "ann", "amount": 2}}]}
+    played = played_from(recorded.opened, trace, 0, ScriptedModel([more, LOOKS, DONE]))
+    assert [answer.source for answer in played.answers] == ["assumed"]
+    assert played.ends.startswith("nobody knows what ledger.look returns at step 1.0")
+
+
+def test_an_answer_that_an_effect_beside_it_may_have_changed_is_not_served_without_that_effect(play: Play) -> None:
+    both = {"say": "", "calls": [*PAYS["calls"], *LOOKS["calls"]]}
+    recorded = play([both, DONE])
+    trace = open_trace(recorded.opened.traces, recorded.opened.journal, recorded.ended.run)
+    assert played_from(recorded.opened, trace, 0, ScriptedModel([both, DONE])).sources.recorded == 2
+    alone = played_from(recorded.opened, trace, 0, ScriptedModel([LOOKS, DONE]))
+    assert alone.answers == ()
+    assert alone.ends.startswith("nobody knows what ledger.look returns at step 0.0")
+
+
 def test_an_approval_counts_only_where_the_same_question_is_asked(play: Play) -> None:
     script = {"approvals": [{"action": "ledger.pay", "approver": "user:lea", "role": "role:lead"}]}
     recorded = play([ASKS, DONE], **script)

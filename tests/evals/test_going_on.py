@@ -99,6 +99,7 @@ def test_a_recorded_run_becomes_a_scenario_that_fails_now_and_passes_after_the_f
     careful = script(session, "careful.yaml", REPORTS, ANSWERS)
     done = remit("eval", "from", obeyed, "--step", "2", "--model", careful, "--write")
     assert done.code == 0, done.out + done.err
+    assert "meets every expectation" not in done.out
     name = f"run-{obeyed[:8]}-2"
     evaluate = ("eval", "triage", "--scenario", name, "--repeats", "1")
     script(session, "script.yaml", COMMENTS, READS, OBEYS, ANSWERS)
@@ -109,6 +110,7 @@ def test_a_recorded_run_becomes_a_scenario_that_fails_now_and_passes_after_the_f
     replayed = remit("replay", run)
     assert replayed.code == 0, replayed.out
     assert "the steps before 2 are those of another run" in replayed.out
+    assert "meets every expectation" in remit("eval", "from", obeyed, "--step", "3", "--write").out
     script(session, "script.yaml", COMMENTS, READS, REPORTS, ANSWERS)
     fixed = remit(*evaluate)
     assert fixed.code == 0, fixed.out + fixed.err

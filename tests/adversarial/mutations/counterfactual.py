@@ -38,16 +38,18 @@ ROWS: Final = (
         tests=(STALE,),
     ),
     goes_on(
-        "a version is a set of effects, not their number", replaced(versions, "version_of", _count), tests=(STALE,)
+        "a version is a set of effects, not their number",
+        replaced(versions, "version_of", _count),
+        tests=(f"{TESTS}test_an_answer_after_one_effect_is_not_served_after_another_one_on_the_same_thing",),
     ),
     goes_on(
         "an answer that ran beside an effect has no version",
         replaced(versions, "_changed_meanwhile", lambda *_: False),
-        tests=(STALE,),
+        tests=(f"{TESTS}test_an_answer_that_an_effect_beside_it_may_have_changed_is_not_served_without_that_effect",),
     ),
     goes_on(
         "an effect outside of the world does not happen",
-        replaced(WorldExecutor, "obstacle", lambda *_: ""),
+        replaced(SeedCopy, "obstacle", lambda *_: ""),
         replaced(WorldExecutor, "_is_inside", lambda *_: True),
         tests=(NOT_RECORDED,),
     ),

@@ -1,7 +1,7 @@
 from .evaluated import ScenarioRun
 from .executor import GivenAnswer, Source
 from .playing import Candidate, Counterfactual, RecordedRun, play_from
-from .row import write_row
+from .row import WrittenRow, write_row
 from .seed_copy import Place
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "RecordedRun",
     "ScenarioRun",
     "Source",
+    "WrittenRow",
     "play_from",
     "write_row",
 ]

@@ -12,6 +12,7 @@ from remit.core import Call, Confinement
 from remit.evals.counterfactual.circumstances import PathLog
 from remit.evals.counterfactual.seed_copy import SeedCopy
 from remit.evals.counterfactual.versions import (
+    NEW,
     CallPlace,
     RecordedCalls,
     Version,
@@ -47,7 +48,7 @@ class GivenAnswer:
     @property
     def effect(self) -> str:
         """The name of the effect of the call: that of the record, if it is from there."""
-        return f"now {self.name}" if self.place is None else name_of(self.place)
+        return f"{NEW}{self.name}" if self.place is None else name_of(self.place)
 
 
 class CounterfactualExecutor:

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from remit.broker import LiveExecutor
 from remit.core import Call, RunEnded
-from remit.evals.counterfactual.versions import RecordedCall, RecordedCalls, Version
+from remit.evals.counterfactual.versions import NEW, RecordedCall, RecordedCalls, Version
 from remit.evals.worlds import World, WorldExecutor
 from remit.replay import RecordEnds
 from remit.sandbox import Sandbox
@@ -72,7 +72,7 @@ class SeedCopy:
         """Which of these effects the copy cannot get, and why; "" if it can get all."""
         for name in sorted(version):
             if why_not := self._unrepeatable(name):
-                return f"call {name} changed it, {why_not}"
+                return f"{_described(name)} changed it, {why_not}"
         return ""
 
     def _unrepeatable(self, name: str) -> str:
@@ -117,6 +117,12 @@ class SeedCopy:
             if (outcome.code, outcome.value, outcome.changes) != then:
                 what = f"the recorded effect of {call.action} at step {effect.name}"
                 raise RecordEnds(f"{what} has another outcome in a copy of the seed, so what it changed is not known")
+
+
+def _described(effect: str) -> str:
+    """The effect of that name, for a person."""
+    new = effect.removeprefix(NEW)
+    return f"call {effect} of the record" if new == effect else f"call {new} of this run"
 
 
 def _begun(effect: RecordedCall) -> int:

@@ -21,6 +21,7 @@ CallPlace: TypeAlias = tuple[int, int]  # a call by step and index
 Version: TypeAlias = frozenset[str]  # the names of effects
 Area: TypeAlias = tuple[str, tuple[str, ...], bool]  # a kind, a path, and whether it stands for all below it
 
+NEW: Final = "now "  # begins the name of an effect that the record does not have
 _NEVER: Final = 1 << 62  # the number of an event that does not come
 
 
