@@ -26,7 +26,8 @@ def goes_on(name: str, *remove: Remove, tests: tuple[str, ...]) -> Mutation:
 
 def _count(call: object, effects: object) -> frozenset[str]:
     """The version as the number of effects in place of their names."""
-    return frozenset({str(len(_VERSION_OF(call, effects)))})  # type: ignore[arg-type]
+    number = len(_VERSION_OF(call, effects))  # type: ignore[arg-type]
+    return frozenset({str(number)} if number else ())
 
 
 _VERSION_OF: Final = versions.version_of
