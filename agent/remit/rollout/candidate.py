@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from remit.core import UsageError
+from remit.core.parsing import read_file
 from remit.policy import Policy, load_policy
 from remit.tracing import ObjectStore
 from remit.workspace import (
@@ -52,7 +53,7 @@ def files_of_definition(workspace: Workspace) -> dict[str, bytes]:
     for agent in workspace.agents.values():
         for script in (model.removeprefix("script:") for model in agent.models if model.startswith("script:")):
             path = f"agent/{agent.name}/{script}"
-            files[path] = (workspace.root / path).read_bytes()
+            files[path] = read_file(workspace.root / path, file=path)
     return files
 
 
