@@ -28,7 +28,8 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
         "rollout", "RolloutOpened.changes", "ShadowDecided.error", "alert", "AlertRaised.changes", "AlertRaised.before", "AlertRaised.after",
     ),
     "an evaluation, which is refused with content off": (
-        "RunStarted.evaluation", "scenarios.digest", "scenarios.name", "variants.changes", "variants.name",
+        "RunStarted.evaluation", "scenarios.digest", "scenarios.judges", "scenarios.name", "variants.agent_digest",
+        "variants.changes", "variants.name",
         "grade.checks.detail", "grade.checks.name", "grade.reason", "grade.scenario", "grade.variant",
     ),
     "the name of a resource": (

@@ -70,7 +70,11 @@ EVALUATED: Final = EvaluationStarted(
     agent="triage",
     by=principal("ann"),
     scenarios=(ScenarioInfo(name="one", note="a note", digest="sha256:d", repeats=3),),
-    variants=(Variant(name="disk", model="script:a.yaml", bundle="sha256:b", policy_digest="sha256:p"),),
+    variants=(
+        Variant(
+            name="disk", model="script:a.yaml", bundle="sha256:b", policy_digest="sha256:p", agent_digest="sha256:a"
+        ),
+    ),
 )
 GRADE: Final = Grade(
     scenario="one", variant="disk", repeat=0, run=RUN, outcome="passed", seconds=1.5, calls=2, tokens=3

@@ -75,14 +75,12 @@ _OF_ROLLOUT: Final = Sql(
     sa.select(
         *(RUN.c[name] for name in ("run", "user", "arm", "share", "started", "ended", "outcome", "denied", "asked")),
         *(RUN.c[name] for name in ("in_doubt", "violations", "cost")),
-    )
-    .where(HAS_ARM, RUN.c.rollout == _of, HAS_ENDED)
-    .order_by(RUN.c.ended, RUN.c.run)
+    ).where(HAS_ARM, RUN.c.rollout == _of, HAS_ENDED)
 )
 _RUNS: Final = Sql(
     sa.select(sa.func.count()).select_from(RUN).where(RUN.c.state == sa.bindparam("state"), RUN.c.evaluation == "")
 )
-_ALERTS: Final = Sql(sa.select(ALERT.c.body).order_by(ALERT.c.event))
+_ALERTS: Final = Sql(sa.select(ALERT.c.event, ALERT.c.body))
 _ALERTS_IN_FORCE: Final = Sql(sa.select(sa.func.count()).select_from(ALERT))
 _COUNTED: Final = Sql(sa.select(sa.func.count()).select_from(APPROVAL).where(APPROVAL.c.state == sa.bindparam("state")))
 
@@ -215,7 +213,7 @@ def count_approvals(journal: Journal, state: str) -> int:
 def alerts_in_force(journal: Journal) -> list[AlertRaised]:
     """The alerts that nobody has closed, the oldest first."""
     with journal.failing("read"):
-        return [AlertRaised.model_validate_json(row[0]) for row in journal.read(_ALERTS)]
+        return [AlertRaised.model_validate_json(body) for _, body in sorted(journal.read(_ALERTS))]
 
 
 def count_alerts(journal: Journal) -> int:
@@ -254,6 +252,7 @@ class ArmRun:
 
 def runs_of_rollout(journal: Journal, rollout: str) -> list[ArmRun]:
     """The runs of a rollout that have ended, the first one to end first. Each run asks twice, so it reads these columns only."""
+    rows = sorted(journal.read(_OF_ROLLOUT, of=rollout), key=lambda row: (row[5], row[0]))  # the index is by start
     return [
         ArmRun(
             run=run,
@@ -268,9 +267,7 @@ def runs_of_rollout(journal: Journal, rollout: str) -> list[ArmRun]:
             violated=violations > 0,
             cost=float(cost) if cost else None,
         )
-        for run, user, arm, share, started, ended, outcome, denied, asked, in_doubt, violations, cost in journal.read(
-            _OF_ROLLOUT, of=rollout
-        )
+        for run, user, arm, share, started, ended, outcome, denied, asked, in_doubt, violations, cost in rows
     ]
 
 
