@@ -58,7 +58,7 @@ SCANS: Final = {
     ("used_bundles", "SCAN rollout"): "`remit trace prune` asks once which objects are still used",
     ("run_list._ALERTS", "SCAN alert"): "all alerts in force, of which there are few",
     ("run_list._ALERTS_IN_FORCE", "SCAN alert USING COVERING INDEX sqlite_autoindex_alert_1"): "as above, counted",
-    ("shared._OPEN", "SCAN rollout USING INDEX rollout_by_time"): "every call reads the rollouts that are open",
+    ("shared._OPEN", "SCAN rollout USING INDEX rollout_that_is_open"): "the index holds only these rollouts",
     ("shared._CIRCUITS", "SCAN circuit"): "a row for each tool that failed",
 }
 
