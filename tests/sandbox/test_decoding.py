@@ -134,6 +134,15 @@ async def test_a_function_that_was_called_counts_as_called_however_it_ends(
     assert (output.code, output.entered) == (code, True), output
 
 
+async def test_a_result_that_json_cannot_represent_is_told_as_such(harness: ToolHarness, trust: Trust) -> None:
+    source = HEAD + "def act(text: str) -> bytes:\n    return text.encode('latin-1')\n"
+    made = profile(harness, source, trust=trust)
+    refused, written = await both(harness, made, {"text": "\xff"}), await both(harness, made, {"text": "a"})
+    assert (refused.code, refused.entered) == ("invalid_output", True)
+    assert refused.message.startswith("the result is not JSON: "), refused.message
+    assert written.value == "a"
+
+
 @pytest.mark.parametrize(
     ("body", "cause"),
     [

@@ -20,6 +20,12 @@ REFUSED = {
         "function 'pay': name 'Missing' is not defined",
         "import the type where main.py runs, not under TYPE_CHECKING",
     ),
+    "a pattern that looks ahead": (
+        "from typing import Annotated\nfrom pydantic import StringConstraints\n"
+        'def pay(to: Annotated[str, StringConstraints(pattern="^(?!tmp)[a-z]+$")]) -> str:\n    return to\n',
+        "function 'pay': a type cannot be built: error: look-around, including look-ahead and look-behind, is not supported",
+        "write a pattern without (?=, (?!, (?<= and (?<!, or check the text in a validator",
+    ),
     "a positional parameter": (
         "def pay(to: str, /) -> str:\n    return to\n",
         "function 'pay': parameter 'to' cannot be passed by name",

@@ -69,6 +69,7 @@ _SIGNATURE_FIXES: Final[Mapping[str, str]] = {
     "that LangChain uses itself": "give the parameter another name",
     "is not a finite number": "write a finite default, or None",
     "is not defined": "import the type where main.py runs, not under TYPE_CHECKING",
+    "look-around": "write a pattern without (?=, (?!, (?<= and (?<!, or check the text in a validator",
     "typing_extensions.TypedDict": "import TypedDict from typing_extensions",
 }
 

@@ -218,7 +218,7 @@ def serve(
         return
     except decoding.Refused as failure:
         answer = {"kind": "refused", "argument": failure.argument, "message": str(failure)}
-    except serving.NotJson as failure:
+    except (serving.NotJson, decoding.NotEncoded) as failure:
         answer = {"kind": "invalid", "message": str(failure)}
     except BaseException as failure:  # noqa: BLE001 - a tool may raise anything
         watcher.paused = True  # a traceback opens source files
