@@ -13,7 +13,7 @@ BENCHES := $(sort $(wildcard tests/benchmarks/*.py))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test interference check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful simulations exact golden kills tiny-model eval rollouts
+.PHONY: help setup run test interference check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills tiny-model eval
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -43,11 +43,13 @@ faithful: setup  ## Replay at full size: 1,000 random runs reproduced by 4 proce
 	@REMIT_RUNS=1000 REMIT_PROCESSES=4 REMIT_POINTS=100 REMIT_INCIDENTS=5 $(BIN)/python -m pytest -q -n 2 \
 	    tests/replay/test_many_runs.py tests/adversarial/test_incidents.py $(ARGS)
 
-rollouts: setup  ## At full size: 2,000 simulated rollouts of equal and of worse candidates
-	@REMIT_STREAMS=2000 $(BIN)/python -m pytest -q tests/rollout/test_evidence.py tests/rollout/test_shadow.py $(ARGS)
+counterfactual: setup  ## At full size: 1,000 random runs that go on as recorded from every step, 300 runs whose candidates get no stale answer
+	@REMIT_COUNTERFACTUAL_RUNS=1000 REMIT_COUNTERFACTUAL_CASES=300 $(BIN)/python -m pytest -q -n 2 \
+	    tests/evals/test_counterfactual.py $(ARGS)
 
-simulations: setup  ## Simulated evaluations at full size: 1,000 comparisons of equal variants, drops, intervals
-	@REMIT_SIMULATIONS=1000 $(BIN)/python -m pytest -q -n 2 tests/evals/test_statistics.py $(ARGS)
+simulations: setup  ## Simulated evaluations and rollouts at full size: 1,000 comparisons of equal variants, drops, intervals; 2,000 rollouts; 200 streams of live runs
+	@REMIT_SIMULATIONS=1000 REMIT_STREAMS=2000 REMIT_DRIFT_STREAMS=200 REMIT_DRIFT_RUNS=1000 $(BIN)/python -m pytest -q -n 2 \
+	    tests/evals/test_statistics.py tests/evals/monitoring tests/rollout/test_evidence.py tests/rollout/test_shadow.py $(ARGS)
 
 exact: setup  ## At full size: 312,000 requests compared with stock Casbin, diffs and lint by brute force, 1,000 reloads, 20,000 values of types
 	@REMIT_EXACT_POLICIES=10400 REMIT_EXACT_PAIRS=2000 REMIT_EXACT_LINT=4000 REMIT_RELOADS=1000 \
@@ -98,8 +100,9 @@ eval: setup  ## Evaluate the example agent: 12 scenarios, 8 times each, with scr
 golden: setup  ## Record the golden traces of the current format again; refused once a release has them
 	@$(BIN)/python tests/support/golden.py
 
-kills: setup  ## Kill 300 runs with -9 at random points and resume them (ARGS="--runs 3000 --seed 7 --postgres")
+kills: setup  ## Kill 300 runs with -9 at random points and resume them, and an evaluation 20 times (ARGS="--runs 3000 --seed 7 --postgres")
 	@$(BIN)/python tests/adversarial/crash.py $(ARGS)
+	@REMIT_EVAL_KILLS=20 $(BIN)/python -m pytest -q tests/evals/test_player.py -k killed
 
 tiny-model: setup  ## Let a real model of 135M parameters drive the example agent for 30 minutes (ARGS="--minutes 5")
 	@$(BIN)/python tests/adversarial/tiny_model.py $(ARGS)

@@ -33,5 +33,5 @@ def test_a_run_killed_at_any_point_resumes_and_repeats_no_irreversible_effect(op
     assert done.returncode in (0, 1), done.stderr
     found = json.loads(done.stdout)
     assert found["kills"] >= int(RUNS)
-    wrong = ("twice", "lost", "broken", "lied", "unknown_elsewhere", "diverged")
+    wrong = ("twice", "lost", "broken", "lied", "unknown_elsewhere", "diverged", "circuit_open")
     assert {word: found[word] for word in wrong} == dict.fromkeys(wrong, 0), done.stderr

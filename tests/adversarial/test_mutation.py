@@ -24,7 +24,7 @@ def test_every_mutation_matches_the_code_and_its_tests_exist(
     with pytest.MonkeyPatch.context() as patch:
         take_away(row.name, patch)
     for test in (*row.tests, *row.still):
-        file, _, name = test.partition("::")
+        file, _, name = test.partition("[")[0].partition("::")  # without the parameters of a case
         assert name in {
             node.name
             for node in ast.walk(ast.parse((TESTS / file).read_text()))

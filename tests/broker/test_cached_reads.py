@@ -6,16 +6,17 @@ import asyncio
 import json
 import random
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from remit.core import WorkspaceError
+from remit.core import Message, ModelTurn, ToolSpec, WorkspaceError
 from remit.core.events import AttemptBegun, AttemptEnded, CallDecided, Recorded
 from remit.runtime import runner as run
+from remit.runtime.models import ScriptedModel
 from remit.tracing.reports import build_timeline
 from remit.workspace import load_workspace
 from remit.workspace.session import open_session
@@ -94,6 +95,18 @@ calls = 400
 Look: Final = {"path": "notes/a.txt"}
 
 
+class Watched(ScriptedModel):
+    """A script that says before which step it is."""
+
+    def __init__(self, turns: Sequence[Mapping[str, Any]], before: Callable[[int], None]) -> None:
+        super().__init__(turns)
+        self._before = before
+
+    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
+        self._before(step)
+        return await super().think(step, messages, tools)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Notes:
     """The workspace, before its run."""
@@ -104,11 +117,15 @@ class Notes:
     def notes(self) -> Path:
         return self.folder / "work/clerk/notes"
 
-    def play(self, *turns: Mapping[str, Any], on_event: Callable[[Recorded], None] = lambda _: None) -> Played:
-        """Run a script of these turns; `on_event` gets each event when it is recorded."""
-        self.script(*turns)
+    def play(
+        self,
+        *turns: Mapping[str, Any],
+        before: Callable[[int], None] = lambda _: None,
+        on_event: Callable[[Recorded], None] = lambda _: None,
+    ) -> Played:
+        """Run a script of these turns. `before` is called before each step, `on_event` when an event is recorded."""
         opened = open_session(self.folder)
-        model = run.open_model_of(opened, "clerk")
+        model = Watched([*turns, DONE], before)
         start = run.RunRequest(agent="clerk", task="keep notes", subject="user:operator", by=OPERATOR, model=model)
         return Played(
             folder=self.folder, opened=opened, ended=asyncio.run(run.start_run(opened, start, on_event=on_event))
@@ -190,14 +207,13 @@ def test_a_read_after_a_write_of_the_run_runs_again(notes: Notes) -> None:
 
 
 def test_a_file_of_the_set_that_is_added_or_removed_makes_the_read_run_again(notes: Notes) -> None:
-    def on_event(item: Recorded) -> None:
-        if item.type == "call.answered" and item.event is not None:
-            {
-                0: lambda: (notes.notes / "deep/c.txt").write_text("three"),
-                1: lambda: (notes.notes / "a.txt").unlink(),
-            }.get(item.event.step or 0, lambda: None)()
+    def before(step: int) -> None:
+        if step == 1:
+            (notes.notes / "deep/c.txt").write_text("three")
+        if step == 2:
+            (notes.notes / "a.txt").unlink()
 
-    played = notes.play(search(), search(), search(), search(), on_event=on_event)
+    played = notes.play(search(), search(), search(), search(), before=before)
     assert cached(played) == ["", "", "", "2.0"]
 
 
@@ -255,14 +271,12 @@ def test_a_cached_result_is_always_what_a_fresh_read_would_be(notes: Notes, seed
     outside = {step: chance.choice("xyz") for step in range(40) if chance.random() < 0.2}
     now: dict[int, tuple[str, str]] = {}
 
-    def on_event(item: Recorded) -> None:
-        if item.type == "call.decided" and item.event is not None:
-            step = item.event.step or 0
-            if step in outside:
-                (notes.notes / "a.txt").write_text(outside[step])
-            now[step] = ((notes.notes / "a.txt").read_text(), (notes.notes / "deep/b.txt").read_text())
+    def before(step: int) -> None:
+        if step in outside:
+            (notes.notes / "a.txt").write_text(outside[step])
+        now[step] = ((notes.notes / "a.txt").read_text(), (notes.notes / "deep/b.txt").read_text())
 
-    played = notes.play(*turns, on_event=on_event)
+    played = notes.play(*turns, before=before)
     assert played.ended.outcome == "completed"
     assert sum(bool(place) for place in cached(played)) > 3
     for step, (call, (first, second)) in enumerate(zip(turns, (now[step] for step in range(40)), strict=True)):

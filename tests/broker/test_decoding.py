@@ -17,6 +17,7 @@ from remit.workspace.session import open_session
 from support.lifecycle import RUN, Killed, replayed, resumed_after_kill
 from support.principals import OPERATOR
 from support.runs import Played
+from support.sandbox import kill_sandboxes
 from support.workspaces.typed import Bank, bank
 
 LIMIT: Final = """
@@ -318,6 +319,20 @@ def test_a_process_that_is_killed_between_decoding_and_the_attempt_leaves_nothin
     assert played.result(0)["ok"]
     assert limited.effects == [*before, "7.0"]
     assert [begun.attempt for begun in attempts(played)] == [1]
+    assert replayed(played).reproduced
+
+
+@pytest.mark.parametrize("head", ["", 'trust = "none"'], ids=["warm", "of-its-own"])
+def test_a_sandbox_that_is_killed_between_decoding_and_the_attempt_leaves_nothing_in_doubt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str
+) -> None:
+    made = bank(tmp_path, LIMIT, head=head)
+    monkeypatch.setattr("remit.broker.execution.check_decoded", lambda *_, **__: kill_sandboxes())
+    played = made.play({"annotated": {"to": "a1", "amount": 7}})
+    error = played.error(0)
+    assert (error["code"], error["attempts"], error["details"]) == ("tool_crashed", 1, {"effect": "not_landed"})
+    assert made.effects == []
+    assert StoredRecord(played.opened.journal, played.ended.run).state.in_doubt == ()
     assert replayed(played).reproduced
 
 

@@ -139,18 +139,20 @@ def test_every_key_of_every_table_that_a_file_may_have_is_in_the_reference() -> 
 
 def test_every_key_of_a_row_of_cases_is_in_the_reference() -> None:
     readers = sorted(name for name, text in source().items() if re.search(r"in read_rows\(", text))
-    assert readers == ["guardrails/content_cases.py", "policy/cases.py", "tools/cases.py"]
+    assert readers == ["evals/scenarios.py", "guardrails/content_cases.py", "policy/cases.py", "tools/cases.py"]
     for name, model in (
         ("cases", "policy.cases:Case"),
         ("tool-cases", "tools.cases:ToolCase"),
         ("content-cases", "guardrails.content_cases:ContentCase"),
+        ("evals", "evals.scenarios:ScenarioRow"),
     ):
         module, _, kind = model.partition(":")
         top = getattr(importlib.import_module(f"remit.{module}"), kind)
         text = page(f"files/{name}")
         assert first_cells(text.partition("\n## ")[0]) == {*top.model_fields} - {"line"}, name
         for inner in set(tables_of(top)) - {kind}:
-            assert first_cells(section(text, inner)) == {*tables_of(top)[inner].model_fields}
+            fields = tables_of(top)[inner].model_fields
+            assert first_cells(section(text, inner)) == {field.alias or key for key, field in fields.items()}, inner
 
 
 def test_every_key_of_a_script_is_in_the_reference() -> None:
@@ -271,7 +273,7 @@ def test_every_metric_is_in_the_reference_with_its_attributes() -> None:
         if re.search(rf'^    "{re.escape(name)}": ', source()["tracing/metrics.py"], re.MULTILINE)
     }
     assert first_cells(page("metrics").partition("## Bucket")[0]) == names
-    assert len(names) == 11
+    assert len(names) == 12
     for path in GOLDEN:
         metrics = Metrics()
         for link in read_trace(path).chain.links:

@@ -18,7 +18,7 @@ import pytest
 
 from remit.client import Remit
 from remit.core import Message, ModelError, ModelTurn, ToolSpec, UsageError
-from remit.evals import Changes, Selection, matrix, play, read_evaluation, record_evaluation
+from remit.evals import Changes, Grade, Selection, matrix, play, read_evaluation, record_evaluation
 from remit.journal import RunQuery, check_projections, list_evaluations, list_runs
 from remit.runtime import resume_run
 from remit.runtime.models import ScriptedModel
@@ -59,9 +59,10 @@ def test_a_tool_with_network_gets_the_answers_of_the_scenario(session: Path) -> 
     played = evaluate(session, {"world": {"answers": answers}}, agent="triage")
     records = Remit(played.session).trace(played.grade.run).records
     ends = [item.event for item in records if item.type == "attempt.ended"]
-    assert [(end.error, end.message, end.connections) for end in ends] == [
-        ("unreachable", "no route", ()),
-        ("not_in_scenario", ends[1].message, ()),
+    assert [(end.error, end.connections) for end in ends] == [
+        ("unreachable", ()),
+        ("unreachable", ()),  # the tool allows a second attempt
+        ("not_in_scenario", ()),
     ]
 
 
@@ -117,7 +118,7 @@ def test_every_run_of_an_evaluation_can_be_replayed_and_none_can_be_resumed(cler
     folder = clerk([PAY, DONE])
     played = evaluate(folder, {**ANSWERS, "expect": {"effects": []}}, variants=matrix(policies=[folder]))
     grades = played.evaluation.grades
-    assert [grade.outcome for grade in grades] == ["failed"]
+    assert [grade.outcome for grade in grades] == ["failed", "failed"]
     assert all(Remit(played.session).replay(grade.run).reproduced for grade in grades)
     with pytest.raises(UsageError, match=f"remit eval --resume {played.evaluation.id}"):
         asyncio.run(resume_run(played.session, grades[0].run, by=OPERATOR))
@@ -166,14 +167,14 @@ def test_a_variant_is_a_definition_of_its_own_that_an_edit_does_not_change(
     (stricter / "rules.csv").write_text(f"{rules}\n# Nobody pays\np, agent:clerk, ledger.pay, account:*, True, deny\n")
     prompt = tmp_path / "short.md"
     prompt.write_text("Be brief.\n")
-    write_script(folder, "other.yaml", PAY)
+    write_script(folder, "other.yaml", PAY, DONE)
     variants = matrix(["script:other.yaml"], [prompt], [stricter], settings=[{"temperature": 0.5, "stop": ["\x7f"]}])
     session = open_session(folder)
     write_scenarios(folder, PAYS)
     recorded = record_evaluation(session, Selection(agent="clerk", repeats=1, variants=variants), by=OPERATOR)
     (folder / "policies/rules.csv").write_text("not a rule\n")
     (folder / "agent/clerk/prompt.md").write_text("Edited.\n")
-    played = asyncio.run(play(session, recorded, by=OPERATOR))
+    played = asyncio.run(play(session, recorded, by=OPERATOR, parallel=1))
     assert [(grade.variant, grade.outcome) for grade in played.grades] == [
         ("disk", "passed"),
         (played.variants[1].name, "failed"),
@@ -202,60 +203,48 @@ def test_an_unreviewed_tool_of_a_variant_does_not_run(clerk: Callable[..., Path]
     assert (same.grade.outcome, changed.grade.outcome, changed.wrong) == ("passed", "failed", ["effects"])
 
 
-@pytest.mark.parametrize("grades", [0, 1, 4])
-def test_an_evaluation_that_is_killed_goes_on_with_what_has_no_grade(
-    clerk: Callable[..., Path], command: Command, grades: int
-) -> None:
+def test_an_evaluation_that_is_killed_goes_on_with_what_has_no_grade(clerk: Callable[..., Path]) -> None:
+    """REMIT_EVAL_KILLS: how often it is killed, the first time before any grade. Then it is interrupted, and resumed."""
+    kills = int(os.environ.get("REMIT_EVAL_KILLS", "1"))
     folder = clerk([PAY, DONE])
     write_scenarios(folder, PAYS, {**ANSWERS})
-    arguments = [sys.executable, "-m", "remit", "eval", "clerk", "--repeats", "4", "--parallel", "2"]
-    process = subprocess.Popen(
-        arguments,
-        cwd=folder,
-        env={**os.environ, **environment(folder)},
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-    )
-    assert process.stderr is not None
+    arguments = ["clerk", "--repeats", str(2 * kills + 20), "--parallel", "2"]
     journal = open_session(folder).journal
-    if grades:
-        for _ in range(grades):
-            process.stderr.readline()
-    else:
-        until = time.monotonic() + 60
-        while not list_evaluations(journal) and time.monotonic() < until:
+    before: tuple[Grade, ...] = ()
+    for number in range(kills + 1):
+        process = start_evaluation(folder, *arguments)
+        assert process.stderr is not None
+        while not (started := list_evaluations(journal)):
+            assert process.poll() is None
             time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    (name,) = (row.evaluation for row in list_evaluations(journal))
-    before = read_evaluation(journal, name)
-    assert before.ended is None
-    assert grades <= len(before.grades) < 8
-    resumed = command(folder, "eval", "--resume", name, "--json")
-    assert resumed.code == 0, resumed
+        for _ in range(number):
+            process.stderr.readline()  # a grade
+        process.send_signal(signal.SIGKILL if number < kills else signal.SIGINT)
+        shown = process.communicate()[1]
+        arguments = ["--resume", started[0].evaluation]
+        grades = read_evaluation(journal, started[0].evaluation).grades
+        assert grades[: len(before)] == before
+        assert len(grades) >= len(before) + number
+        before = grades
+    name = arguments[-1]
+    assert (process.returncode, f"to continue it: remit eval --resume {name}" in shown) == (130, True), shown
+    assert list((folder / "work/evaluations").iterdir()) == []
+    last = start_evaluation(folder, *arguments)
+    whole = 2 * (2 * kills + 20)
+    assert (last.communicate()[1].count("passed"), last.returncode) == (whole - len(before), 0)
     after = read_evaluation(journal, name)
-    assert after.grades[: len(before.grades)] == before.grades
-    assert len({(grade.scenario, grade.repeat) for grade in after.grades}) == len(after.grades) == 8
+    assert after.grades[: len(before)] == before
+    assert len({(grade.scenario, grade.repeat) for grade in after.grades}) == len(after.grades) == whole
     assert after.ended is not None
     assert all(row.ended_at is not None for row in list_runs(journal, RunQuery(evaluation=name)))
-    assert not (folder / "work/evaluations" / name).exists()
-
-
-def test_an_interrupted_evaluation_says_how_it_goes_on_and_leaves_no_folder(clerk: Callable[..., Path]) -> None:
-    folder = clerk([PAY, DONE])
-    write_scenarios(folder, PAYS)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "remit", "eval", "clerk", "--repeats", "500"],
-        cwd=folder, env={**os.environ, **environment(folder)}, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
-    assert process.stderr is not None
-    process.stderr.readline()
-    process.send_signal(signal.SIGINT)
-    rest = process.stderr.read()
-    assert process.wait() == 130
-    (name,) = (row.evaluation for row in list_evaluations(open_session(folder).journal))
-    assert f"to continue it: remit eval --resume {name}" in rest
     assert list((folder / "work/evaluations").iterdir()) == []
+
+
+def start_evaluation(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """`remit eval` as a process of its own."""
+    whole = [sys.executable, "-m", "remit", "eval", *arguments]
+    env = {**os.environ, **environment(folder)}
+    return subprocess.Popen(whole, cwd=folder, env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
 
 
 def test_a_changed_scenario_is_not_played_under_the_old_name(clerk: Callable[..., Path]) -> None:

@@ -57,7 +57,7 @@ def several() -> EvaluationReport:
 def hostile() -> EvaluationReport:
     """Texts that look like markup in every place where a report shows a text that a run, a model or a file wrote."""
     done = evaluation(detail=HOSTILE, a="pfhi")
-    info = done.scenarios[0].model_copy(update={"name": HOSTILE, "note": HOSTILE})
+    info = done.scenarios[0].model_copy(update={"name": HOSTILE, "note": HOSTILE, "judges": (HOSTILE,)})
     variant = done.variants[0].model_copy(update={"name": HOSTILE, "model": HOSTILE, "changes": (HOSTILE,)})
     grades = tuple(grade.model_copy(update={"scenario": HOSTILE, "variant": HOSTILE}) for grade in done.grades)
     return report_on(done.model_copy(update={"scenarios": (info,), "variants": (variant,), "grades": grades}))
@@ -91,6 +91,26 @@ def test_an_evaluation_fails_for_a_hard_check_a_significant_drop_or_without_a_ba
     assert bool(found.reasons) == (verdict == "failed")
 
 
+def test_a_scenario_that_the_baseline_does_not_have_as_it_is_now_must_pass_in_every_run() -> None:
+    """Otherwise a change of its row, with which it fails, would not be noticed."""
+    baseline = outcomes(a="pppppppp")
+    found = report_on(evaluation(a="pppppppf", new="pppf"), baseline)
+    assert found.reasons == ("scenario 'new': 1 of 4 runs did not pass",)
+    assert ElementTree.fromstring(render_junit(found)).get("failures") == "1"
+    alone = report_on(evaluation(new="pppf"), baseline)
+    assert (alone.verdict, alone.comparisons) == ("failed", ())
+    assert report_on(evaluation(new="pppp"), baseline).verdict == "passed"
+
+
+def test_a_scenario_that_passes_its_limit_of_time_fails_once_all_its_runs_are_played() -> None:
+    """The eight runs take 1 to 8 seconds. An infrastructure failure is no run of the agent."""
+    slow = report_on(evaluation(p95=7.5, a="pppppppp"), outcomes(a="pppppppp"))
+    assert slow.reasons == ("scenario 'a', now: its p95 is 8 s, and at most 7.5 s are allowed",)
+    assert ElementTree.fromstring(render_junit(slow)).get("failures") == "1"
+    for fast in (evaluation(p95=8, a="pppppppp"), evaluation(p95=2, a="ppp-----"), evaluation(p95=7, a="pppppppi")):
+        assert report_on(fast, outcomes(a="pppppppp")).reasons == ()
+
+
 def test_variants_are_compared_with_the_first_one_for_information_if_there_is_no_baseline() -> None:
     found = report_on(evaluation({"short": {"a": "pppppppp"}}, a="pppppppp"))
     assert [(each.base.name, each.candidate.name) for each in found.comparisons] == [("now", "short")]
@@ -109,7 +129,7 @@ def test_every_report_says_what_failed_why_and_what_to_type(form: str) -> None:
     text = RENDERERS[form](several())
     for part in ("scenario 3", "triage", "87 of 88 passed", "sees a drop of", "remit replay short-", "infrastructure"):
         assert part in text, part
-    assert re.search("worse: mean change -5[0-9]", text)
+    assert re.search("worse: mean change -7[0-9]", text)
 
 
 @pytest.mark.parametrize("form", ["text", "markdown", "html"])
@@ -117,6 +137,7 @@ def test_every_report_for_people_has_rates_with_intervals_and_pass_rates_of_the_
     text = RENDERERS[form](several())
     assert "100 % (68 to 100)" in text
     assert "the baseline" in text
+    assert "tone agrees with people in 94 % (84 to 98) of 60 answers" in text
 
 
 def test_a_comment_lists_some_runs_and_says_how_many_more_there_are() -> None:
@@ -142,7 +163,7 @@ def test_a_comment_has_no_markup_of_a_run() -> None:
 
 def check_junit(element: ElementTree.Element) -> None:
     needed, optional, inside = SCHEMA[element.tag]
-    assert needed <= element.keys() <= needed | optional, element.attrib
+    assert needed <= set(element.keys()) <= needed | optional, element.attrib
     assert TIME.fullmatch(element.get("time", ""))
     for child in element:
         assert child.tag in inside
@@ -192,7 +213,7 @@ def test_the_page_is_one_file_without_script_whose_texts_are_no_markup() -> None
     text = render_html(hostile())
     assert "<script" not in text
     assert "<img" not in text
-    assert not re.search(r"""(?:src|href|action|on\w+)\s*=\s*["']""", text)
+    assert not re.search(r"""\b(?:src|href|action|on\w+)\s*=\s*["']""", text)
     assert "\u202e" not in text
 
 

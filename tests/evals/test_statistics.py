@@ -33,7 +33,7 @@ from remit.evals.statistics import (
 from remit.evals.statistics.significance import SUITE_ALPHA, evidence, fisher_test, sign_flip_test
 from support.evaluations import drawn, evaluation, outcomes
 
-SIMULATIONS: Final = int(os.environ.get("REMIT_SIMULATIONS", "150"))
+SIMULATIONS: Final = int(os.environ.get("REMIT_SIMULATIONS", "100"))
 SUITES: Final = ((12, 8), (20, 4), (50, 4))  # scenarios, repeats
 
 
@@ -89,8 +89,10 @@ def test_a_suite_has_pass_hat_k_as_far_as_its_shortest_scenario() -> None:
 def test_an_interval_of_eight_of_eight_has_a_width_and_a_suite_is_no_more_certain_than_its_scenarios_are_many() -> None:
     assert wilson_interval(1, 8)[0] == pytest.approx(0.676, abs=0.001)
     assert suite_interval([1.0] * 12, 96) == wilson_interval(1, 12)
-    assert suite_interval([1.0] * 6 + [0.0] * 6, 96) == pytest.approx(wilson_interval(0.5, 12), abs=0.02)
+    assert suite_interval([1.0] * 6 + [0.0] * 6, 96) == pytest.approx(wilson_interval(0.5, 12), abs=0.03)
     assert wilson_interval(0, 0) == (0, 1)
+    assert difference_interval([1.0] * 12, [1.0] * 12, 96) == pytest.approx((-0.038, 0.038), abs=0.001)
+    assert difference_interval([1.0], [0.5], 8) == pytest.approx((-0.78, -0.07), abs=0.01)
 
 
 @pytest.mark.parametrize(("scenarios", "repeats"), SUITES)
@@ -264,7 +266,7 @@ def test_a_summary_counts_every_run_and_names_hard_failures() -> None:
     assert (found.passed, found.failed, found.infrastructure, found.planned) == (5, 2, 1, 8)
     assert found.rate == fmean((0.5, 0.75))
     assert [(failure.scenario, failure.run) for failure in found.hard_failures] == [("b", "now-b-2")]
-    assert (found.scenarios[0].p95_s, found.scenarios[0].calls, found.money) == (4.0, 5.0, pytest.approx(0.08))
+    assert (found.scenarios[0].p95_s, found.scenarios[0].calls, found.money) == (3.0, 5.0, pytest.approx(0.08))
 
 
 def test_money_that_is_unknown_for_one_run_is_unknown_for_all() -> None:

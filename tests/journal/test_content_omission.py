@@ -18,20 +18,26 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
     "a digest or a key": (
         "decision_digest", "effect_digest", "idempotency_key", "profile_digest", "request_digest", "input_digest",
         "output_digest", "read_digest", "policy_digest", "changes.digest", "manifest", "bundle", "head",
+        "RolloutOpened.candidate", "RolloutOpened.live_policy", "RolloutOpened.salt",
     ),
     "the name of a person, an account, a role, a run, an agent, a tool, an action or a model": (
         "account", "approver", "granted", "issuer", "subject", "roles", "session", "tenant", "role",
         "widen", "run", "tool", "scope", "agent", "user", "probe",
         "action", "actions", "model", "RunStarted.fallbacks", "response_model", "version", "env", "folder", "shrunk_from", "proposed.name",
         "proposed.id", "proposed_calls.name", "proposed_calls.id", "ModelResponded.finish", "cached",
-        "alert", "AlertRaised.changes", "AlertRaised.before", "AlertRaised.after",
+        "rollout", "RolloutOpened.changes", "ShadowDecided.error", "alert", "AlertRaised.changes", "AlertRaised.before", "AlertRaised.after",
+    ),
+    "an evaluation, which is refused with content off": (
+        "RunStarted.evaluation", "scenarios.digest", "scenarios.judges", "scenarios.name", "variants.agent_digest",
+        "variants.changes", "variants.name",
+        "grade.checks.detail", "grade.checks.name", "grade.reason", "grade.scenario", "grade.variant",
     ),
     "the name of a resource": (
         "resource", "connections.host", "connections.method", "connections.path", "connections.why",
         "denied_accesses.allow", "denied_accesses.what", "CallAnswered.directory_added",
     ),
-    "a label, a declared error or an amount of a limit": (
-        "labels", "labels_removed", "AttemptEnded.error", "BudgetSpent.amounts", "BudgetSpent.windows",
+    "a label, a declared error, an amount of a limit or a number of verdicts": (
+        "labels", "labels_removed", "AttemptEnded.error", "BudgetSpent.amounts", "BudgetSpent.windows", "RolloutCompared.counts",
     ),
     "a setting of the model in agent.toml, the price of a turn, or the place of a repair by names of the schema": (
         "ModelRequested.settings.extra", "ModelRequested.settings.reasoning_effort", "ModelRequested.settings.stop",
@@ -46,7 +52,7 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
     ),
     "why a person approved, rejected, held or settled something": (
         "ApprovalGranted.reason", "ApprovalRejected.reason", "ApprovalRevoked.reason", "ApprovalVoided.reason",
-        "HoldSet.reason",
+        "HoldSet.reason", "RolloutRolledBack.reason",
     ),
     "why the provider of the model or the run failed, without which nobody could repair it": (
         "ModelFailed.message", "RunFinished.message", "ContextReduced.message",

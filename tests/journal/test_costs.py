@@ -26,7 +26,7 @@ from remit.journal import (
     store,
     used_bundles,
 )
-from remit.journal.storage import database
+from remit.journal.storage import database, shared
 from remit.journal.storage.database import Params, Sql, text_and_params
 from support.events import RUN, a_whole_run, started, turn
 from support.journals import ON_FILE, ON_POSTGRES, query
@@ -44,6 +44,7 @@ EVERY: Final = {
     "list_runs that were refused": RunQuery(denied=True),
     "list_runs of a tenant": RunQuery(tenant="default"),
 }
+LATER: Final = "0, '', 0, '', '', 0, '', '', ''"  # from `asked` to `response_model`
 IN_ORDER: Final = "SCAN run USING INDEX run_by_start"
 # Statements that read all rows of a table, and why that is right.
 SCANS: Final = {
@@ -53,15 +54,19 @@ SCANS: Final = {
     ("list_runs of a tenant", IN_ORDER): "a journal of one tenant: it ends with the page",
     ("list_runs in doubt", "SCAN run USING INDEX run_in_doubt"): "the index holds only these runs",
     ("used_bundles", "SCAN run"): "`remit trace prune` asks once which objects are still used",
-    ("store._HOLDS", "SCAN hold"): "every call reads all holds in force, of which there are few",
-    ("store._CIRCUITS", "SCAN circuit"): "a row for each tool that failed",
+    ("shared._HOLDS", "SCAN hold"): "every call reads all holds in force, of which there are few",
+    ("used_bundles", "SCAN rollout"): "`remit trace prune` asks once which objects are still used",
+    ("run_list._ALERTS", "SCAN alert"): "all alerts in force, of which there are few",
+    ("run_list._ALERTS_IN_FORCE", "SCAN alert USING COVERING INDEX sqlite_autoindex_alert_1"): "as above, counted",
+    ("shared._OPEN", "SCAN rollout USING INDEX rollout_that_is_open"): "the index holds only these rollouts",
+    ("shared._CIRCUITS", "SCAN circuit"): "a row for each tool that failed",
 }
 
 
 def statements(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, str, Params]]:
     """Each statement of the list of runs, the store, leases and limits: its name, its text and parameters."""
     dialect = journal.database.dialect
-    for module in (run_list, store, lease, limits, database):
+    for module in (run_list, store, lease, limits, database, shared):
         for name, found in vars(module).items():
             for part in found if isinstance(found, tuple) else (found,):
                 if isinstance(part, Sql) and not part.text(dialect).startswith("INSERT"):
@@ -125,7 +130,8 @@ def fill(place: str) -> None:
     generated = "FROM generate_series(1, 2000) AS run, generate_series(0, 9) AS seq"
     columns = (
         "lpad(run::text, 32, '0'), 'default', 'user:' || run % 50, 'agent:triage', 1000000 + run * 10, 1000009 + run * 10,"
-        " 'finished', 'completed', '', 'a task', 'digest ' || run % 100, 'm', 1, 'complete', 10, 0, run % 2, '', '', '', '', ''"
+        " 'finished', 'completed', '', 'a task', 'digest ' || run % 100, 'm', 1, 'complete', 10, 0, run % 2, '', '', '', '', '',"
+        f" {LATER}"
     )
     query(
         place,
@@ -178,7 +184,7 @@ def fill_with_rare_runs(place: Path | str) -> None:
     """Six thousand runs. Every fiftieth one differs in one way from the others, in turn."""
     columns = (
         "'default', {user}, {agent}, n, CASE WHEN n < 900 THEN n + 50 ELSE n + 5000 END, {state}, {outcome}, '', '', '', '', 0, '',"
-        " 0, 0, {denied}, '', '', {doubt}, '', ''"
+        " 0, 0, {denied}, '', '', {doubt}, '', '', {later}"
     )
     ways = {
         "user": ("'user:rare'", "'user:ann'"),
@@ -189,10 +195,11 @@ def fill_with_rare_runs(place: Path | str) -> None:
         "doubt": ("'0 0 0 pay'", "''"),
     }
     row = columns.format(
+        later=LATER,
         **{
             name: f"CASE WHEN n % 300 = {at * 50} THEN {rare} ELSE {usual} END"
             for at, (name, (rare, usual)) in enumerate(ways.items())
-        }
+        },
     )
     run = "printf('%032x', n)" if isinstance(place, Path) else "lpad(to_hex(n), 32, '0')"
     numbers = "WITH RECURSIVE m(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM m WHERE n < 6000)"
@@ -251,7 +258,10 @@ def test_a_later_page_costs_no_more_than_the_first(journal: Journal, place: Path
         assert "Rows Removed by Filter" not in page
         assert "Sort" not in page
         return
-    columns = "printf('%032x', value), 'default', 'u', 'a', value / 3, 0, 'running', '', '', '', '', '', 0, '', 0, 0, 0, '', '', '', '', ''"
+    columns = (
+        "printf('%032x', value), 'default', 'u', 'a', value / 3, 0, 'running', '', '', '', '', '', 0, '', 0, 0, 0, '', '', '', '', '', "
+        + LATER
+    )
     query(
         place,
         f"INSERT INTO run SELECT {columns} FROM (WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n LIMIT 3000) SELECT value FROM n)",

@@ -22,15 +22,24 @@ from remit.core.events import (
     BreakGlassReviewed,
     BudgetSpent,
     CallDecided,
+    EvaluationFinished,
+    EvaluationGraded,
+    EvaluationStarted,
+    Grade,
+    GradeOutcome,
     HoldLifted,
     HoldSet,
     RunFinished,
+    ScenarioInfo,
     ToolFailed,
     ToolRecovered,
     ToolTrialStarted,
+    Variant,
 )
 from remit.journal import (
     CIRCUIT_STREAM,
+    EVALUATION_STREAM,
+    ROLLOUT_STREAM,
     WORKSPACE_RUN,
     AlreadyRecorded,
     Journal,
@@ -44,15 +53,32 @@ from remit.journal import (
     list_runs,
     rebuild_projections,
 )
-from remit.journal.storage.tables import PROJECTIONS
+from remit.journal.storage.tables import PROJECTIONS, TABLES
+from remit.rollout import finish, move_to, open_of, open_rollout, roll_back
 from support.events import RUN, a_whole_run, append, ask, claim, decided, granted, requested, runs, started, turn
 from support.journals import empty, is_whole, query
 from support.principals import principal
+from support.rollouts import rollout_opened
 
 TOOLS: Final = ("files", "mail")
 WINDOW: Final = 60_000_000_000
 # Of an earlier decision: the call still waits.
 EMERGENCY: Final = granted(0, 0, "user:eve", digest="earlier", role=BREAK_GLASS, reason="it burns", until=2**62)
+
+
+EVALUATED: Final = EvaluationStarted(
+    agent="triage",
+    by=principal("ann"),
+    scenarios=(ScenarioInfo(name="one", note="a note", digest="sha256:d", repeats=3),),
+    variants=(
+        Variant(
+            name="disk", model="script:a.yaml", bundle="sha256:b", policy_digest="sha256:p", agent_digest="sha256:a"
+        ),
+    ),
+)
+GRADE: Final = Grade(
+    scenario="one", variant="disk", repeat=0, run=RUN, outcome="passed", seconds=1.5, calls=2, tokens=3
+)
 
 
 def alert_raised(subject: str, run: str = RUN) -> AlertRaised:
@@ -78,7 +104,7 @@ def of_limit(amount: int, at: int, scope: str = "calls", most: int | None = None
 
 
 def fill(journal: Journal) -> None:
-    """A row in each projection: a finished run, one that waits, an emergency, a hold, an alert, a circuit, a limit."""
+    """A row in each projection: a finished run, one that waits, an emergency, a hold, an alert, a circuit, a limit, an evaluation."""
     record = StoredRecord(journal, RUN)
     for event in a_whole_run():
         record.append(event)
@@ -92,6 +118,9 @@ def fill(journal: Journal) -> None:
     journal.append_shared(WORKSPACE_RUN, alert_raised("cost"))
     failed = ToolFailed(step=0, index=0, attempt=1, tool="mail", run=RUN, code="tool_failed", limit=1, rest_s=5)
     journal.append_shared(f"{CIRCUIT_STREAM}mail", failed)
+    for act in (EVALUATED, EvaluationGraded(grade=GRADE)):
+        journal.append_shared(f"{EVALUATION_STREAM}e1", act)
+    journal.append_shared(f"{ROLLOUT_STREAM}3f2a91c0", rollout_opened())
 
 
 class History:
@@ -105,6 +134,7 @@ class History:
 
     def act(self) -> None:
         acts = [self._run, self._hold, self._alert, self._circuit, self._limit, self._review, self._erase, self._delete]
+        acts += [self._evaluation, self._rollout]
         self._draw(st.sampled_from(acts))()
 
     def _run(self) -> None:
@@ -148,8 +178,31 @@ class History:
         closed = AlertClosed(number=self._unique(), alert=alert.alert, by=principal("ann"))
         self._journal.append_shared(WORKSPACE_RUN, alert if self._draw(st.booleans()) else closed)
 
+    def _rollout(self) -> None:
+        """The next event of the open rollout, or a new one."""
+        rollout = open_of(self._journal, "agent:clerk")
+        if rollout is None:
+            open_rollout(self._journal, rollout_opened())
+        elif rollout.number == 0 and self._draw(st.booleans()):
+            move_to(self._journal, rollout, 1, by=principal("ann"))
+        elif self._draw(st.booleans()):
+            roll_back(self._journal, rollout.id, reason="no")
+        else:
+            finish(self._journal, rollout, by=principal("ann"))
+
     def _unique(self) -> int:
         return secrets.randbits(60)
+
+    def _evaluation(self) -> None:
+        stream = f"{EVALUATION_STREAM}{secrets.token_hex(8)}"
+        self._journal.append_shared(stream, EVALUATED)
+        outcomes: list[GradeOutcome] = ["passed", "failed", "infrastructure"]
+        for repeat in range(self._draw(st.integers(0, 3))):
+            outcome = self._draw(st.sampled_from(outcomes))
+            grade = GRADE.model_copy(update={"repeat": repeat, "outcome": outcome})
+            self._journal.append_shared(stream, EvaluationGraded(grade=grade))
+        if self._draw(st.booleans()):
+            self._journal.append_shared(stream, EvaluationFinished())
 
     def _circuit(self) -> None:
         tool, number = self._draw(st.sampled_from(TOOLS)), self._unique()
@@ -221,12 +274,13 @@ def test_the_runs_of_the_example_fill_every_projection(journal: Journal, place: 
     assert is_whole(journal, RUN, "b" * 32)
 
 
+OTHER_COLUMNS: Final = ", ".join(f'"{column.name}"' for column in TABLES["run"].columns if column.name != "run")
+
 DAMAGE: Final = {
     "a changed run": (f"UPDATE run SET denied = 99, state = 'running' WHERE run = '{RUN}'", f"run {RUN}: state, denied differ from the events"),
     "a missing run": ("DELETE FROM run WHERE run = '" + "b" * 32 + "'", f"run {'b' * 32}: the row is missing"),
     "a run without events": (
-        f"INSERT INTO run SELECT '{'c' * 32}', tenant, \"user\", agent, started, ended, state, outcome, code, task, task_digest, "
-        f"model, scripted, content, steps, calls, denied, first_denied, first_failed, in_doubt, labels, bundles, asked, cost, actions, response_model FROM run WHERE run = '{RUN}'",
+        f"INSERT INTO run (run, {OTHER_COLUMNS}) SELECT '{'c' * 32}', {OTHER_COLUMNS} FROM run WHERE run = '{RUN}'",
         f"run {'c' * 32}: no event explains the row",
     ),
     "a changed approval": (
@@ -244,11 +298,24 @@ DAMAGE: Final = {
     "a changed alert": ("UPDATE alert SET event = 9", "alert drift:triage:cost: event differ from the events"),
     "a missing alert": ("DELETE FROM alert", "alert drift:triage:cost: the row is missing"),
     "an alert that nobody raised": ("INSERT INTO alert VALUES ('x', 0, '{}')", "alert x: no event explains the row"),
+    "a changed rollout": ("UPDATE rollout SET status = 'finished'", "rollout 3f2a91c0: status differ from the events"),
+    "a missing rollout": ("DELETE FROM rollout", "rollout 3f2a91c0: the row is missing"),
+    "a rollout that nobody opened": (
+        "INSERT INTO rollout VALUES ('x', 'open', 0, 1, '{}', '')",
+        "rollout x: no event explains the row",
+    ),
     "a changed circuit": ("UPDATE circuit SET failures = 0", "circuit mail: failures differ from the events"),
     "a missing circuit": ("DELETE FROM circuit", "circuit mail: the row is missing"),
     "a circuit without failures": (
         "INSERT INTO circuit VALUES ('x', 1, 1, 1, 1, 1, 1)",
         "circuit x: no event explains the row",
+    ),
+    "a changed evaluation": ("UPDATE evaluation SET passed = 9", "evaluation e1: passed differ from the events"),
+    "a missing evaluation": ("DELETE FROM evaluation", "evaluation e1: the row is missing"),
+    "a changed grade": ("UPDATE grade SET outcome = 'failed'", "grade e1/disk/one/0: outcome differ from the events"),
+    "a grade that nobody gave": (
+        "INSERT INTO grade SELECT evaluation, variant, scenario, 1, run, outcome, seconds, calls, tokens FROM grade",
+        "grade e1/disk/one/1: no event explains the row",
     ),
     "a limit of which less was taken": (
         "UPDATE limit_bucket SET amount = amount - 1",

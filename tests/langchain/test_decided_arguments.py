@@ -21,6 +21,7 @@ from langchain_core.messages import HumanMessage, ToolMessage
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 
+from remit.core.errors import WorkspaceError
 from remit.core.events import AttemptBegun, AttemptEnded
 from remit.journal import list_runs
 from remit.langchain import RemitMiddleware
@@ -339,3 +340,14 @@ def test_arguments_that_contain_themselves_are_refused_and_do_not_crash_the_grap
         "invalid_arguments"
     ]
     assert workspace.shop.RAN == []
+
+
+@pytest.mark.parametrize("name", ["config", "run_manager"])
+def test_an_argument_whose_name_langchain_uses_itself_is_refused_at_pin(
+    new_workspace: Callable[..., LangChainWorkspace], name: str
+) -> None:
+    """Each call of such a tool would fail with a TypeError of LangChain."""
+    schema = f'SCHEMA["properties"]["{name}"] = {{"type": "string"}}\n'
+    with pytest.raises(WorkspaceError, match=f"parameter '{name}' has a name that LangChain uses itself") as refused:
+        new_workspace(SHOP.replace("pay = StructuredTool", schema + "pay = StructuredTool"))
+    assert "give the parameter another name" in str(refused.value)

@@ -350,6 +350,35 @@ def test_a_refused_call_runs_nothing_and_is_a_structured_error(
     workspace.reproduced()
 
 
+def test_a_call_that_langchain_cannot_read_is_refused_on_the_record_and_the_model_asks_again(
+    new_workspace: Callable[..., LangChainWorkspace],
+) -> None:
+    """LangChain drops it, and without Remit the agent ends with an empty answer."""
+    cut = AIMessage("", invalid_tool_calls=[{"name": "refund", "args": '{"order": ', "id": "c1", "error": "no JSON"}])
+    for ask in (lambda agent: agent.invoke(ASKED), lambda agent: asyncio.run(agent.ainvoke(ASKED))):
+        workspace = new_workspace()
+        state = ask(workspace.agent(cut, says(SMALL), AIMessage("refunded")))
+        assert codes(state) == ["invalid_arguments", "ok"]
+        assert state["messages"][-1].text == "refunded"
+        assert workspace.shop.RAN == [("refund", "1", 20)]
+        first, *_ = workspace.events(CallDecided)
+        assert (first.proposed.name, first.proposed.arguments) == ("desk__refund", '{"order": ')
+        workspace.reproduced()
+
+
+def test_an_agent_that_only_makes_calls_that_langchain_cannot_read_ends(
+    new_workspace: Callable[..., LangChainWorkspace],
+) -> None:
+    workspace = new_workspace()
+    cut = [
+        AIMessage("", invalid_tool_calls=[{"name": None, "args": None, "id": f"c{number}", "error": None}])
+        for number in range(30)
+    ]
+    state = workspace.agent(*cut).invoke(ASKED)
+    assert 1 < len(codes(state)) < 15
+    assert json.loads(state["messages"][-1].content)["error"]["next_step"] == "stop"
+
+
 def test_an_agent_without_the_text_of_its_arguments_must_declare_it(
     new_workspace: Callable[..., LangChainWorkspace],
 ) -> None:

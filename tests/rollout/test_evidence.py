@@ -7,15 +7,16 @@ import os
 import random
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
-from remit.core.events import NANO, Bar, RolloutOpened, RunArm, Stage
-from remit.journal import RunSummary
+from remit.core.events import Bar, RolloutOpened
+from remit.journal import ArmRun
 from remit.rollout import RATIOS, SOFT, EProcess, bet, chance_of_arm, evidence_limit, expected_delay, weigh
-from support.principals import OPERATOR
+from support.rollouts import rollout_opened
 
-STREAMS = int(os.environ.get("REMIT_STREAMS", "300"))  # 2000 takes half a minute
+STREAMS = int(os.environ.get("REMIT_STREAMS", "200"))  # 2000 takes half a minute
 ALPHA = 0.05
 
 
@@ -48,40 +49,25 @@ def noticed(
     raise AssertionError
 
 
-def rollout(
-    unit: str = "run", *, bars: tuple[Bar, ...] = tuple(Bar(name=name, above=10.0) for name in SOFT)
-) -> RolloutOpened:
-    return RolloutOpened.model_validate(
-        {
-            "agent": "agent:clerk", "candidate": "sha256:1", "policy_digest": "p", "live_policy": "p", "changes": ("x",),
-            "stages": (Stage(name="canary", share=0.5),), "bars": bars, "unit": unit, "alpha": ALPHA, "salt": "s", "by": OPERATOR,
-        }
-    )  # fmt: skip
+def rollout(unit: str = "run", **changes: Any) -> RolloutOpened:
+    return rollout_opened(**{"bars": tuple(Bar(name=name, above=10.0) for name in SOFT), "unit": unit, **changes})
 
 
-def summary(
+def ended(
     number: int, *, user: str, candidate: bool, failed: bool = False, share: float = 0.5, seconds: int = 1
-) -> RunSummary:
-    return RunSummary(
+) -> ArmRun:
+    return ArmRun(
         run=f"{number:032x}",
-        started_at=number * NANO,
-        ended_at=(number + seconds) * NANO,
-        tenant="default",
-        agent="agent:clerk",
         user=user,
-        task="",
-        task_digest="",
-        model="script",
-        scripted=True,
-        state="finished",
+        arm="candidate" if candidate else "live",
+        share=share,
+        seconds=seconds,
         outcome="failed" if failed else "completed",
-        code=None,
-        steps=1,
-        calls=1,
-        denied=0,
-        first_denied=None,
-        first_failed=None,
-        arm=RunArm(rollout="r", arm="candidate" if candidate else "live", share=share),
+        refused=False,
+        asked=False,
+        in_doubt=False,
+        violated=False,
+        cost=None,
     )
 
 
@@ -144,14 +130,12 @@ def test_the_delay_that_is_printed_is_the_delay_that_happens() -> None:
     assert expected_delay(1.0, limit, 0.02, 0.2).half is None, "with one arm nothing is noticed"
 
 
-def one_bad_user(chance: random.Random) -> list[RunSummary]:
+def one_bad_user(chance: random.Random) -> list[ArmRun]:
     """200 runs of 20 users: one of them fails often whatever the definition is, and is in either arm by chance."""
     arms = [chance.random() < 0.1 for _ in range(20)]
     users = [chance.randrange(20) for _ in range(200)]
     return [
-        summary(
-            number, user=f"user:{user}", candidate=arms[user], failed=user == 0 and chance.random() < 0.9, share=0.1
-        )
+        ended(number, user=f"user:{user}", candidate=arms[user], failed=user == 0 and chance.random() < 0.9, share=0.1)
         for number, user in enumerate(users)
     ]
 
@@ -170,16 +154,14 @@ def test_ten_failures_of_one_user_are_one_observation() -> None:
 def test_the_first_harm_of_a_hard_bar_is_enough_and_counts_only_with_the_candidate() -> None:
     opened = rollout(bars=(Bar(name="failed", hard=True),))
     for candidate in (True, False):
-        runs = [summary(number, user="user:a", candidate=candidate, failed=number == 3) for number in range(5)]
+        runs = [ended(number, user="user:a", candidate=candidate, failed=number == 3) for number in range(5)]
         assert [item.broken for item in weigh(opened, runs)] == [candidate]
 
 
 def test_time_is_compared_among_completed_runs_only() -> None:
     """A candidate that gives up early is not faster: its failures count, and not their time."""
     opened = rollout(bars=(Bar(name="failed"), Bar(name="slow", above=5.0)))
-    slow = [
-        summary(number, user=f"user:{number}", candidate=True, failed=number < 3, seconds=9) for number in range(10)
-    ]
+    slow = [ended(number, user=f"user:{number}", candidate=True, failed=number < 3, seconds=9) for number in range(10)]
     failed, late = weigh(opened, slow)
     assert (failed.candidate, failed.of_candidate) == (3, 10)
     assert (late.candidate, late.of_candidate) == (7, 7)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from remit.core.errors import Refusal, UsageError
-from remit.core.events import Bar, CallDecided, Recorded, RolloutRolledBack, RunFinished
-from remit.evals import Plan, backtest, open_for, widen
+from remit.core.events import Bar, CallDecided, Recorded, RolloutCompared, RolloutRolledBack, RunFinished
+from remit.evals import Changes, Plan, backtest, open_for, play_finished_runs, widen
 from remit.journal import Journal, RolloutState, StoredRecord, check_projections, used_bundles
 from remit.rollout import arm_of, check_bars, evidence_of, find_rollout, open_of, roll_back
 from remit.runtime import prunable, prune, resume_run
@@ -40,6 +40,10 @@ def allowed(folder: Path) -> WorkspaceSession:
     rules = folder / "policies" / "rules.csv"
     rules.write_text(rules.read_text() + RULE)
     return open_session(folder)
+
+
+def compared(opened: WorkspaceSession, state: RolloutState) -> RolloutCompared:
+    return backtest(opened, state, by=OPERATOR, limit=10, progress=lambda _, __: None)
 
 
 # -- who may --
@@ -79,7 +83,8 @@ def test_a_candidate_that_is_not_one_is_refused_and_nothing_is_opened(folder: Pa
     ):
         open_for(opened, "clerk", candidate_of(folder, rules=stricter), Plan(bars=["failed"]), by=OPERATOR)
     with pytest.raises(
-        UsageError, match="only 0 recent runs of agent 'clerk' have a time, so nobody knows what is slow"
+        UsageError,
+        match="fewer than 20 recent runs of agent 'clerk' completed with a known time, so nobody knows what is slow",
     ):
         open_for(opened, "clerk", candidate_of(folder, prompt=str.upper), Plan(bars=["slow"]), by=OPERATOR)
     with pytest.raises(UsageError, match="the shares of a canary must grow"):
@@ -90,6 +95,11 @@ def test_a_candidate_that_is_not_one_is_refused_and_nothing_is_opened(folder: Pa
             Plan(bars=["failed"], shares=(0.5, 0.1)),
             by=OPERATOR,
         )
+    unpinned = candidate_of(folder)
+    tool = unpinned / "tools" / "ledger" / "tool.toml"
+    tool.write_text(tool.read_text().replace("Pay once;", "Pay one time;"))
+    with pytest.raises(UsageError, match="not those that were reviewed: ledger; review them, and pin them"):
+        open_for(opened, "clerk", unpinned, Plan(bars=["failed"]), by=OPERATOR)
     assert opened.journal.rollouts() == ()
 
 
@@ -108,12 +118,12 @@ def test_no_data_is_never_a_reason_to_go_on(folder: Path) -> None:
     candidate = candidate_of(folder, rules=stricter)
     state = open_for(opened, "clerk", candidate, Plan(bars=["failed"], shares=(0.999,)), by=OPERATOR)
     assert [stage.name for stage in state.opened.stages] == ["backtest", "shadow", "canary", "full"]
-    with pytest.raises(UsageError, match="cannot leave stage 'backtest': nothing was compared"):
+    with pytest.raises(UsageError, match="cannot leave stage 'backtest': nothing is known of any run"):
         widen(opened, state, by=OPERATOR, least=1)
     with pytest.raises(UsageError, match="has no recorded run to compare with"):
-        backtest(opened, state, by=OPERATOR)
+        compared(opened, state)
     ran(opened)
-    backtest(opened, state, by=OPERATOR)
+    compared(opened, state)
     state = widen(opened, state, by=OPERATOR, least=1)
     with pytest.raises(UsageError, match="cannot leave stage 'shadow': 0 runs have ended in it, and 1 are needed"):
         widen(opened, state, by=OPERATOR, least=1)
@@ -129,6 +139,37 @@ def test_no_data_is_never_a_reason_to_go_on(folder: Path) -> None:
     shutil.copyfile(candidate / "policies" / "rules.csv", folder / "policies" / "rules.csv")
     assert widen(open_session(folder), state, by=OPERATOR, least=1).status == "finished"
     assert opened.journal.rollouts() == ()
+
+
+def test_the_candidate_plays_finished_runs_again_and_nothing_of_it_lands(folder: Path) -> None:
+    """A prompt that changes nothing ends as before; where a call was never recorded, nobody knows."""
+    opened = allowed(folder)
+    ran(opened)
+    for turns, different in (([LOOK, DONE], {"completed → completed": 1}), ([PAY, DONE], {"not known": 1})):
+        candidate = candidate_of(folder, turns=turns, prompt=str.upper)
+        state = open_for(opened, "clerk", candidate, Plan(bars=["failed"]), by=OPERATOR)
+        assert state.stage.name == "counterfactual"
+        played = play_finished_runs(opened, state, by=OPERATOR, limit=10, progress=lambda _, __: None)
+        event = asyncio.run(played)
+        assert (event.runs, event.different, event.counts) == (1, 0, different)
+        if "not known" in different:
+            with pytest.raises(UsageError, match="cannot leave stage 'counterfactual': nothing is known of any run"):
+                widen(opened, state, by=OPERATOR)
+        else:
+            assert widen(opened, state, by=OPERATOR).stage.name == "canary"
+        roll_back(opened.journal, state.id, reason="again")
+    assert not (folder / "ledger.jsonl").exists()
+
+
+def test_a_change_can_be_named_without_a_folder(folder: Path) -> None:
+    opened = allowed(folder)
+    (folder / "brief.md").write_text("Be brief.\n")
+    changes = Changes(prompt=folder / "brief.md")
+    state = open_for(
+        opened, "clerk", changes, Plan(bars=["failed"], skip=["counterfactual"], shares=(0.999,)), by=OPERATOR
+    )
+    assert state.opened.changes == ("agent/clerk/prompt.md",)
+    assert started(ran(opened)).prompt == "Be brief.\n"
 
 
 # -- who has the candidate --
@@ -177,7 +218,8 @@ def test_a_run_keeps_its_definition_when_the_rollout_ends_and_another_process_re
         assert record.state.started is not None
         assert record.state.started.arm == arm_of(state, user="user:operator", run=run)
         assert record.state.started.prompt == "KEEP THE LEDGER.\n"
-    assert len(whole.effects) == 2 * (len(keys) + 1)
+    begun = sum(key.startswith("attempt.begun") for key in keys)
+    assert len(whole.effects) == 2 * (len(keys) + 1) - begun, "a payment that may have begun is not made again"
     assert check_projections(opened.journal) == []
 
 
@@ -213,7 +255,7 @@ def test_rules_that_are_taken_back_decide_no_further_call_of_a_run_that_goes_on(
 def test_an_edit_of_the_rules_on_disk_counts_at_once_for_runs_of_the_candidate(folder: Path) -> None:
     """A candidate is compared with the rules of its day: it must not hide a deny that was added since."""
     opened = open_session(folder)
-    opened_at(
+    state = opened_at(
         opened,
         candidate_of(
             folder,
@@ -229,6 +271,8 @@ def test_an_edit_of_the_rules_on_disk_counts_at_once_for_runs_of_the_candidate(f
     played = ran(open_session(folder))
     assert [played.error(step)["code"] for step in (0, 1)] == ["policy_denied"] * 2
     assert played.effects == []
+    with pytest.raises(UsageError, match="the rules on disk have changed since it was opened"):
+        widen(allowed(folder), state, by=OPERATOR)
 
 
 @pytest.mark.parametrize("broken", ["object", "folder", "agent"])
@@ -340,4 +384,4 @@ def test_the_commands_open_show_compare_widen_and_roll_back(folder: Path, comman
     )
     assert command(folder, "rollout", "rollback", rollout, "--reason", "again").code == 2
     assert command(folder, "rollout", "show", rollout, "--json").json["ended"]["reason"] == "not now"
-    assert command(folder, "rollout", "show").out == "no rollout is open\n"
+    assert command(folder, "rollout", "show").out.startswith(f"{rollout}  agent:clerk  rolled back")

@@ -109,14 +109,15 @@ def test_a_candidate_that_fails_is_noted_and_never_touches_the_run(
 
 
 def test_a_rollout_that_ends_in_the_middle_of_a_run_tries_nothing_more(folder: Path) -> None:
+    """The last call is the one that the candidate decides differently."""
     opened = open_session(folder)
-    state = opened_at(opened, candidate_of(folder, rules=lambda text: looser(stricter(text))), *STAGES)
+    state = opened_at(opened, candidate_of(folder, rules=looser), *STAGES)
 
     def tell(recorded: Recorded) -> None:
         if recorded.type == "call.answered" and recorded.event is not None and recorded.event.step == 1:
             roll_back(open_session(folder).journal, state.id, reason="from another process")
 
-    assert [event.step for event in shadows(ran(opened, on_event=tell))] == [1]
+    assert shadows(ran(opened, on_event=tell)) == []
 
 
 def test_a_call_costs_at_most_a_hundred_microseconds_more_while_rules_are_tried(folder: Path) -> None:
@@ -134,7 +135,7 @@ def test_a_call_costs_at_most_a_hundred_microseconds_more_while_rules_are_tried(
         workspace=opened.workspace,
         record=Record(MemoryLog(), "r"),
         ports=ports,
-        sanitizer=sanitizer_of(opened, "r", ()),
+        sanitizer=sanitizer_of(opened.workspace, "r", ()),
         confinement="none",
     )
     call = decided.call

@@ -201,15 +201,19 @@ async def test_a_turn_of_anthropic_that_reached_its_limit_is_incomplete() -> Non
         ),
     ],
 )
-async def test_an_error_of_anthropic_is_reported_in_its_words(
-    monkeypatch: pytest.MonkeyPatch, answer: Answer, words: str, retryable: bool
+async def test_an_error_of_anthropic_is_reported_in_its_words_and_its_library_does_not_ask_again(
+    answer: Answer, words: str, retryable: bool
 ) -> None:
-    monkeypatch.setattr("anthropic._base_client.INITIAL_RETRY_DELAY", 0.001)
-    monkeypatch.setattr("anthropic._base_client.MAX_RETRY_DELAY", 0.001)
+    requests: list[dict[str, Any]] = []
+
+    def fails(body: dict[str, Any]) -> Answer:
+        requests.append(body)
+        return answer
 
     with pytest.raises(ModelError) as raised:
-        await asked("anthropic:claude-x", [answer])
+        await asked("anthropic:claude-x", [fails])
 
+    assert len(requests) == 1
     assert words in raised.value.message
     assert raised.value.retryable is retryable
     assert raised.value.overflow is ("too long" in raised.value.message)

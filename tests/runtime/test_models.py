@@ -352,8 +352,16 @@ async def test_a_failing_provider_is_one_sentence_without_secrets(
     assert "\n" not in raised.value.message
 
 
-async def test_an_unreachable_server_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    without_waiting(monkeypatch)
+@pytest.mark.parametrize("status", [408, 429, 500, 503, 529])
+async def test_a_request_that_fails_in_passing_is_made_once(status: int) -> None:
+    """The run makes it again, and records that."""
+    with OpenAIServer([Reply(status=status), Reply(text="hello")]) as server:
+        with pytest.raises(ModelError) as raised:
+            await openai(server).think(0, QUESTION, [])
+        assert (raised.value.retryable, server.played) == (True, 1)
+
+
+async def test_an_unreachable_server_is_one_sentence() -> None:
     with OpenAIServer([]) as server:
         model = openai(server)
 
@@ -370,8 +378,3 @@ async def test_the_base_url_of_the_environment_is_used(monkeypatch: pytest.Monke
 
     assert turn.text == "hello"
     assert server.requests[0]["model"] == "any"
-
-
-def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retries wait up to seconds; the count is not what is tested."""
-    monkeypatch.setattr("remit.runtime.models.wire.chat_completions.TRIES", 0)

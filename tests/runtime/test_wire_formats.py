@@ -5,81 +5,17 @@ Each case is a whole run of the ledger workspace against a server that plays byt
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from remit.core.events import ModelFailed, ModelResponded, RunFinished
-from remit.journal.content_omission import omit_content
-from remit.runtime import runner as run
-from remit.runtime.models import open_model
-from remit.runtime.models.wire.provider_state import SentState
-from remit.workspace.session import open_session
+from remit.core.events import ModelFailed
 from support.lifecycle import replayed
-from support.principals import OPERATOR
-from support.runs import Played
-from support.wire_player import (
-    DONE,
-    Answer,
-    Turn,
-    WirePlayer,
-    call,
-    calls,
-    delta,
-    document,
-    finish,
-    says,
-    stream,
-)
+from support.wire_player import DONE, Answer, call, calls, delta, document, finish, stream
+from support.wire_runs import ANN, END, LOOK, WireRun, outcome, responses, whole
 
-LOOK: Final = "ledger__look"
-ANN: Final = '{"name": "ann"}'
 BEN: Final = '{"name": "ben"}'
-END: Final = says("the ledger is in order")
-
-Run = Callable[..., tuple[Played, WirePlayer]]
-
-
-@pytest.fixture
-def against(clerk: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run the agent with a model whose server plays these turns."""
-    for name in ("OPENAI_API_KEY", "OPENAI_API_BASE", "OPENAI_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("remit.runtime.models.wire.chat_completions.FIRST_PAUSE_S", 0.001)
-
-    def played(turns: Sequence[Turn], *, budget: str = "") -> tuple[Played, WirePlayer]:
-        folder = clerk([], budget=budget)
-        opened = open_session(folder)
-        with WirePlayer(turns) as player:
-            model = open_model("openai:some", folder=folder, base_url=player.base_url)
-            start = run.RunRequest(agent="clerk", task="look", subject="user:operator", by=OPERATOR, model=model)
-            return Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start))), player
-
-    return played
-
-
-def outcome(played: Played) -> RunFinished:
-    assert played.ended.finished is not None
-    return played.ended.finished
-
-
-def responses(played: Played) -> list[ModelResponded]:
-    return [item.event for item in played.records if isinstance(item.event, ModelResponded)]
-
-
-def whole(*items: dict[str, Any], reason: str = "tool_calls", **members: Any) -> dict[str, Any]:
-    """A completion that is one document."""
-    message = {"role": "assistant", "content": None, "tool_calls": list(items), **members}
-    return {
-        "id": "c",
-        "object": "chat.completion",
-        "choices": [{"index": 0, "message": message, "finish_reason": reason}],
-    }
-
 
 # Each answer is one turn that calls `look` for ann, or for ann and ben; with the deviations that it counts as.
 CALLS: Final[dict[str, tuple[Answer, int, tuple[str, ...]]]] = {
@@ -277,7 +213,7 @@ FAILURES: Final[dict[str, tuple[Answer, str]]] = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_run_completes_whatever_the_form_of_its_calls(against: Run, name: str) -> None:
+def test_a_run_completes_whatever_the_form_of_its_calls(against: WireRun, name: str) -> None:
     answer, count, deviations = CALLS[name]
 
     played, player = against([answer, END])
@@ -305,7 +241,7 @@ PASSING: Final = frozenset(
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_a_run_fails_or_waits_with_the_words_of_the_provider(against: Run, name: str) -> None:
+def test_a_run_fails_or_waits_with_the_words_of_the_provider(against: WireRun, name: str) -> None:
     answer, words = FAILURES[name]
 
     played, _ = against([answer], budget='model_wait = "1ms"')
@@ -322,7 +258,7 @@ def test_a_run_fails_or_waits_with_the_words_of_the_provider(against: Run, name:
 
 
 @pytest.mark.parametrize("reason", ["", "unknown", "length", "content_filter", None])
-def test_calls_of_a_turn_that_may_be_cut_do_not_run(against: Run, reason: str | None) -> None:
+def test_calls_of_a_turn_that_may_be_cut_do_not_run(against: WireRun, reason: str | None) -> None:
     cut = stream(delta(tool_calls=[call(LOOK, ANN, id="a", index=0)]), finish(reason), DONE)
 
     played, _ = against([cut, END])
@@ -331,7 +267,7 @@ def test_calls_of_a_turn_that_may_be_cut_do_not_run(against: Run, reason: str | 
     assert outcome(played).outcome == "completed"
 
 
-def test_an_object_of_arguments_with_a_repeated_key_is_refused_as_such(against: Run) -> None:
+def test_an_object_of_arguments_with_a_repeated_key_is_refused_as_such(against: WireRun) -> None:
     """Reading the object must not drop one of the two values."""
     twice = 'data: {"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"name": "ledger__look", "arguments": {"name": "ann", "name": "ben"}}}]}}]}\n\n'
 
@@ -340,7 +276,7 @@ def test_an_object_of_arguments_with_a_repeated_key_is_refused_as_such(against: 
     assert played.error(0)["details"]["problem"] == "duplicate_key"
 
 
-def test_a_server_that_rejects_stream_options_is_asked_without_them(against: Run) -> None:
+def test_a_server_that_rejects_stream_options_is_asked_without_them(against: WireRun) -> None:
     def picky(body: dict[str, Any]) -> Answer:
         if "stream_options" in body:
             return document({"error": {"message": "Unrecognized request argument: stream_options"}}, status=400)
@@ -352,7 +288,7 @@ def test_a_server_that_rejects_stream_options_is_asked_without_them(against: Run
     assert ["stream_options" in body for body in player.requests] == [True, False]
 
 
-def test_a_server_that_cannot_stream_is_asked_for_one_document(against: Run) -> None:
+def test_a_server_that_cannot_stream_is_asked_for_one_document(against: WireRun) -> None:
     def picky(body: dict[str, Any]) -> Answer:
         if body["stream"]:
             return document({"detail": "streaming is not supported with tools"}, status=400)
@@ -362,201 +298,3 @@ def test_a_server_that_cannot_stream_is_asked_for_one_document(against: Run) -> 
 
     assert (outcome(played).outcome, outcome(played).answer) == ("completed", "in order")
     assert [body["stream"] for body in player.requests] == [True, False]
-
-
-# The state of providers
-
-
-def needs(*words: str) -> Callable[[dict[str, Any]], Answer]:
-    """A server that rejects a conversation without these words, as reasoning models do in the second turn."""
-
-    def second(body: dict[str, Any]) -> Answer:
-        missing = [word for word in words if word not in json.dumps(body["messages"])]
-        return document({"error": {"message": f"{missing} must be passed back"}}, status=400) if missing else END
-
-    return second
-
-
-# It looks like a key of AWS, and must stay as it is.
-SIGNATURE: Final = "EpwCCpkCAXrI2nwMKhRhYzE4Y2M4NGZj+AKIAIOSFODNN7EXAMPLE/ODdkMDk0ZjI3YzU2OGI2NTQ3MGIz=="
-
-STATES: Final[dict[str, tuple[Answer, dict[str, Any], dict[str, Any]]]] = {
-    "a signature of a thought in a call": (
-        calls(call(LOOK, ANN, id="a", index=0, extra_content={"google": {"thought_signature": SIGNATURE}})),
-        {},
-        {"extra_content": {"google": {"thought_signature": SIGNATURE}}},
-    ),
-    "a signature in a delta of its own": (
-        stream(
-            delta(tool_calls=[call(LOOK, ANN, id="a", index=0)]),
-            delta(content="", extra_content={"google": {"thought_signature": SIGNATURE}}),
-            finish("stop"),
-            DONE,
-        ),
-        {"extra_content": {"google": {"thought_signature": SIGNATURE}}},
-        {},
-    ),
-    "reasoning in fragments": (
-        stream(
-            delta(content=None, reasoning_content="I should "),
-            delta(reasoning_content="look."),
-            delta(tool_calls=[call(LOOK, ANN, id="a", index=0)]),
-            finish("tool_calls"),
-            DONE,
-        ),
-        {"reasoning_content": "I should look."},
-        {},
-    ),
-    "details of reasoning in fragments": (
-        stream(
-            delta(reasoning="hm", reasoning_details=[{"type": "reasoning.text", "text": "I ", "index": 0}]),
-            delta(reasoning_details=[{"type": "reasoning.text", "text": "look", "signature": "s1", "index": 0}]),
-            delta(reasoning_details=[{"type": "reasoning.encrypted", "data": "eNc==", "id": "r_1", "index": 1}]),
-            delta(tool_calls=[call(LOOK, ANN, id="a", index=0)]),
-            finish("tool_calls"),
-            DONE,
-        ),
-        {
-            "reasoning": "hm",
-            "reasoning_details": [
-                {"type": "reasoning.text", "text": "I look", "signature": "s1", "index": 0},
-                {"type": "reasoning.encrypted", "data": "eNc==", "id": "r_1", "index": 1},
-            ],
-        },
-        {},
-    ),
-    "an unknown member, in one document": (
-        document(whole(call(LOOK, ANN, id="a", seal={"n": [1, 2.5, None, True, "\ud83d\ude00 é"]}), proof="p" * 500)),
-        {"proof": "p" * 500},
-        {"seal": {"n": [1, 2.5, None, True, "😀 é"]}},
-    ),
-}
-
-
-@pytest.mark.parametrize("name", STATES)
-def test_what_a_provider_needs_back_is_sent_back_as_it_was(against: Run, name: str) -> None:
-    answer, of_message, of_call = STATES[name]
-    words = [word for word in (SIGNATURE, "look.", "eNc==", "p" * 500) if word in json.dumps([of_message, of_call])]
-
-    played, player = against([answer, needs(*words)])
-
-    assert outcome(played).outcome == "completed", outcome(played).message
-    sent = player.requests[1]["messages"][2]
-    own = {key: value for key, value in sent.items() if key not in ("role", "content", "tool_calls")}
-    (sent_call,) = sent["tool_calls"]
-    assert own == of_message
-    assert {key: value for key, value in sent_call.items() if key not in ("id", "type", "function")} == of_call
-    assert replayed(played).reproduced
-
-
-def test_a_known_secret_in_the_state_is_not_recorded(against: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LEDGER_TOKEN", "correct-horse-42")
-    answer = stream(
-        delta(reasoning_content="the token is correct-horse-42"),
-        delta(tool_calls=[call(LOOK, ANN, id="a", index=0)]),
-        finish("tool_calls"),
-        DONE,
-    )
-
-    played, player = against([answer, END])
-
-    state = responses(played)[0].provider_state
-    assert "correct-horse-42" not in state
-    assert "[redacted:" in state
-    assert "[redacted:" in player.requests[1]["messages"][2]["reasoning_content"]
-
-
-def test_the_state_is_omitted_with_the_content() -> None:
-    event = ModelResponded(step=0, text="a", finish="stop", provider_state='{"model": "m"}')
-
-    assert omit_content(event) == ModelResponded(step=0, text="", finish="stop")
-
-
-def test_the_state_is_sent_to_the_model_that_wrote_it_only(against: Run) -> None:
-    answer, _, _ = STATES["reasoning in fragments"]
-
-    played, _ = against([answer, END])
-
-    state = responses(played)[0].provider_state
-    assert SentState(state, "openai:some").message == {"reasoning_content": "I should look."}
-    assert SentState(state, "openai:another").message == {}
-
-
-# Answers without words
-
-
-EMPTY: Final[dict[str, tuple[Answer, str]]] = {
-    "no text": (says(""), "no words"),
-    "null as text": (stream(delta(content=None), finish("stop"), DONE), "no words"),
-    "blanks": (says(" \n\t\u3000 "), "no words"),
-    "invisible characters": (says("\u200b\u2060\ufeff\u2800"), "no words"),
-    "reasoning only": (
-        stream(delta(reasoning_content="All is clear."), finish("stop"), DONE),
-        "reasoning and no words",
-    ),
-    "a refusal": (stream(delta(refusal="I cannot help with that."), finish("stop"), DONE), "a refusal"),
-    "a call as tagged text": (
-        says('I look.\n<tool_call>{"name": "ledger__look", "arguments": {"name": "ann"}}</tool_call>'),
-        "a call of 'ledger__look' as text",
-    ),
-    "a call as bare JSON": (
-        says('```json\n{"name": "ledger.look", "parameters": {"name": "ann"}}\n```'),
-        "a call of 'ledger__look' as text",
-    ),
-    "a call in the format of Mistral": (
-        says('[TOOL_CALLS][{"name": "ledger__look", "arguments": {"name": "ann"}}]'),
-        "a call of 'ledger__look' as text",
-    ),
-    "a call in the format of XML": (
-        says('<function_calls>\n<invoke name="ledger__look"><parameter name="name">ann</parameter></invoke>'),
-        "a call of 'ledger__look' as text",
-    ),
-    "a call that the provider could not read": (
-        stream(delta(content=""), finish("malformed_function_call"), DONE),
-        "a call that the provider could not read",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", EMPTY)
-def test_an_answer_without_words_is_asked_for_again(against: Run, name: str) -> None:
-    answer, reason = EMPTY[name]
-
-    played, player = against([calls(call(LOOK, ANN, id="a", index=0)), answer, END])
-
-    assert (outcome(played).outcome, outcome(played).answer) == ("completed", "the ledger is in order")
-    asked = player.requests[2]["messages"][-1]
-    assert asked["role"] == "user"
-    assert reason in asked["content"]
-    assert replayed(played).reproduced
-
-
-@pytest.mark.parametrize("name", EMPTY)
-def test_a_run_whose_model_gives_no_words_fails_with_the_reason(against: Run, name: str) -> None:
-    answer, reason = EMPTY[name]
-
-    played, player = against([answer])
-
-    assert outcome(played).outcome == "failed"
-    assert reason in outcome(played).message
-    assert len(player.requests) == 3
-    assert replayed(played).reproduced
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "0",
-        "…",
-        "A server without a parser writes <tool_call> as text; vLLM has an option for it.",
-        '{"name": "ann", "balance": 10}',
-        '{"name": "ledger__look", "balance": 10}',
-        "I called ledger__look and all is in order.",
-        "See `[TOOL_CALLS]` in the documentation of Mistral.",
-        "The server sent <tool_call> as text for ledger__look, so I asked again.",
-    ],
-)
-def test_an_answer_with_words_is_the_answer(against: Run, text: str) -> None:
-    played, _ = against([says(text)])
-
-    assert (outcome(played).outcome, outcome(played).answer) == ("completed", text)

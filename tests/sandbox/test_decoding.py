@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import textwrap
 from collections.abc import Sequence
 from typing import Any, Final, Literal
@@ -11,7 +12,7 @@ import pytest
 
 from remit.core import Refusal
 from remit.sandbox import Output, Profile
-from support.sandbox import ToolHarness, sandbox
+from support.sandbox import ToolHarness, kill_sandboxes, sandbox
 
 Trust = Literal["pinned", "none"]
 HEAD: Final = """
@@ -93,6 +94,53 @@ async def test_a_call_that_is_not_run_after_decoding_leaves_no_process_and_no_ef
         await asyncio.sleep(0.05)
     assert list((harness.root / "stores/notes").iterdir()) == []
     assert (await both(harness, made, {"text": "x"})).code is None
+
+
+@pytest.mark.parametrize("moment", ["before-the-second-frame", "before-it-reads-that"])
+async def test_a_process_that_is_killed_before_its_function_is_called_is_known_not_to_have_called_it(
+    harness: ToolHarness, trust: Trust, moment: str
+) -> None:
+    code = HEAD + "def act(text: str) -> None:\n    write('stores/notes/a')\n"
+    made = profile(harness, code, stores=("notes",), trust=trust)
+    async with sandbox(harness.tier).open(made, {"text": "x"}) as opened:
+        if moment == "before-the-second-frame":
+            kill_sandboxes()
+            output = await opened.run()
+        else:
+            kill_sandboxes(signal.SIGSTOP)
+            under_way = asyncio.create_task(opened.run())
+            for _ in range(20):  # until the frame is sent
+                await asyncio.sleep(0)
+            kill_sandboxes()
+            output = await under_way
+    assert (output.code, output.entered) == ("tool_crashed", False), output
+    assert list((harness.root / "stores/notes").iterdir()) == []
+    assert (await both(harness, made, {"text": "x"})).entered
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        pytest.param("os._exit(3)", "tool_crashed", id="exits"),
+        pytest.param("time.sleep(30)", "timeout", id="sleeps"),
+        pytest.param("return 'done'", None, id="returns"),
+    ],
+)
+async def test_a_function_that_was_called_counts_as_called_however_it_ends(
+    harness: ToolHarness, trust: Trust, body: str, code: str | None
+) -> None:
+    source = HEAD + f"def act(text: str) -> str:\n    {body}\n"
+    output = await both(harness, profile(harness, source, wall=1.0, trust=trust), {"text": "x"})
+    assert (output.code, output.entered) == (code, True), output
+
+
+async def test_a_result_that_json_cannot_represent_is_told_as_such(harness: ToolHarness, trust: Trust) -> None:
+    source = HEAD + "def act(text: str) -> bytes:\n    return text.encode('latin-1')\n"
+    made = profile(harness, source, trust=trust)
+    refused, written = await both(harness, made, {"text": "\xff"}), await both(harness, made, {"text": "a"})
+    assert (refused.code, refused.entered) == ("invalid_output", True)
+    assert refused.message.startswith("the result is not JSON: "), refused.message
+    assert written.value == "a"
 
 
 @pytest.mark.parametrize(
@@ -188,6 +236,9 @@ def factory(x: Annotated[list[int], Field(default_factory=list)]) -> list[int]:
 def fielded(x: int = Field(default=3, ge=1)) -> int:
     return x
 
+def annotated_default(x: Annotated[int, Field(default=3, ge=1)]) -> int:
+    return x
+
 def literal(x: list[Literal[C.A]]) -> str:
     return x[0].name
 
@@ -213,6 +264,8 @@ async def later(x: int) -> int:
         ("alias", {"externalX": 4}, 4),
         ("factory", {}, []),
         ("fielded", {}, 3),
+        ("annotated_default", {}, 3),
+        ("annotated_default", {"x": 4}, 4),
         ("literal", {"x": ["a"]}, "A"),
         ("integers", {"x": {"1": "one"}}, "one"),
         ("nothing", {"x": None}, "None"),

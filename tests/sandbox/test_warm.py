@@ -18,14 +18,9 @@ from adversarial.attack_list import abuse
 from remit.sandbox import Output, Sandbox
 from remit.sandbox.cgroups import Cgroup, delegated
 from remit.sandbox.warm import Bounds
-from support.sandbox import ToolHarness, below, close_sandboxes, command
+from support.sandbox import ToolHarness, below, close_sandboxes, command, kill_sandboxes, sandboxed
 
 CALLS = int(os.environ.get("REMIT_SOAK_CALLS", "150"))  # `make soak` has 10,000
-
-
-def warm_ones() -> list[int]:
-    """The zygotes of this process, and their children."""
-    return [pid for pid in below(os.getpid()) if b"inside.py" in command(pid)]
 
 
 # -- state between calls -----------------------------------------------------------------------------------------------
@@ -193,7 +188,7 @@ async def test_an_import_that_starts_a_process_runs_nowhere(harness: ToolHarness
     output = await harness.run(code)
     assert output.code == "sandbox_violation", output
     await close_sandboxes()
-    assert warm_ones() == []
+    assert sandboxed() == []
 
 
 @abuse(29)
@@ -285,9 +280,7 @@ async def test_a_call_whose_zygote_is_killed_ends_at_once_with_a_code(harness: T
     await close_sandboxes()
     under_way = asyncio.create_task(harness.run(code, {"wait": True}, stores=("s",)))
     await until((harness.root / "stores" / "s" / "on").exists)
-    for pid in warm_ones():
-        with suppress(ProcessLookupError):  # it ended with its parent
-            os.kill(pid, signal.SIGKILL)
+    kill_sandboxes()
     output = await under_way
     assert (output.code, output.message) == ("tool_crashed", "the sandbox ended without a result")
     assert (await harness.run(code, {"wait": False}, stores=("s",))).value == "done"
@@ -309,9 +302,9 @@ async def test_the_thread_that_made_the_first_call_may_end(harness: ToolHarness)
     thread = threading.Thread(target=lambda: asyncio.run(call()))
     thread.start()
     thread.join()
-    before = warm_ones()
+    before = sandboxed()
     await call()
-    assert set(before) & set(warm_ones())
+    assert set(before) & set(sandboxed())
     assert values[0] == values[1]
     await own.close()
 
@@ -323,9 +316,9 @@ async def test_a_closed_sandbox_leaves_no_process_and_can_be_used_again(harness:
     (profile.code / "main.py").write_text("def act() -> int:\n    return 1\n")
     for _ in range(2):
         assert (await own.run(profile, {}, declared={})).value == 1
-        assert warm_ones()
+        assert sandboxed()
         await own.close()
-        assert warm_ones() == []
+        assert sandboxed() == []
 
 
 async def test_an_unused_warm_tool_is_ended(full: ToolHarness, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,7 +328,7 @@ async def test_an_unused_warm_tool_is_ended(full: ToolHarness, monkeypatch: pyte
         profile = full.profile()
         (profile.code / "main.py").write_text("def act() -> int:\n    return 1\n")
         assert (await own.run(profile, {}, declared={})).value == 1
-        await until(lambda: warm_ones() == [])
+        await until(lambda: sandboxed() == [])
         assert (await own.run(profile, {}, declared={})).value == 1
 
 
@@ -352,7 +345,7 @@ async def test_the_number_of_idle_processes_is_limited(tmp_path: Path) -> None:
             (profile.code / "main.py").write_text("import time\ndef act() -> None:\n    time.sleep(0.01)\n")
             outputs = await asyncio.gather(*(own.run(profile, {}, declared={}) for _ in range(6)))
             assert {output.code for output in outputs} == {None}
-        await until(lambda: len([pid for pid in warm_ones() if b"bwrap" in command(pid).split(b"\0")[0]]) <= 2 * 2)
+        await until(lambda: len([pid for pid in sandboxed() if b"bwrap" in command(pid).split(b"\0")[0]]) <= 2 * 2)
 
 
 @abuse(31, 33)
@@ -408,7 +401,7 @@ async def test_ten_thousand_calls_with_random_kills_are_each_answered_once(harne
             answers[number] = output
             # By the count of answers and not by the clock: on a busy machine a zygote would never come to its first
             # one.
-            if chance.random() < 1 / 12 and (alive := warm_ones()):
+            if chance.random() < 1 / 12 and (alive := sandboxed()):
                 kills.append(chance.choice(alive))
                 with suppress(ProcessLookupError):
                     os.kill(kills[-1], signal.SIGKILL)

@@ -8,11 +8,19 @@ from collections.abc import Mapping, Sequence
 from remit.evals import Check, Evaluation, Grade, GradeOutcome, ScenarioInfo, Variant
 from remit.evals.statistics import ScenarioOutcomes, VariantOutcomes
 
+JUDGES = ("tone agrees with people in 94 % (84 to 98) of 60 answers",)
 LETTERS: Mapping[str, GradeOutcome] = {"p": "passed", "f": "failed", "i": "infrastructure"}
 
 
 def variant(name: str = "now", *changes: str) -> Variant:
-    return Variant(name=name, model="script:a.yaml", bundle="sha256:b", policy_digest="sha256:p", changes=changes)
+    return Variant(
+        name=name,
+        model="script:a.yaml",
+        bundle="sha256:b",
+        agent_digest="sha256:a",
+        policy_digest="sha256:p",
+        changes=changes,
+    )
 
 
 def outcomes(**letters: str) -> VariantOutcomes:
@@ -43,7 +51,11 @@ def drawn(random_: random.Random, rates: Sequence[float], repeats: int) -> Varia
 
 
 def evaluation(
-    variants: Mapping[str, Mapping[str, str]] | None = None, *, detail: str = "expected files.write", **letters: str
+    variants: Mapping[str, Mapping[str, str]] | None = None,
+    *,
+    detail: str = "expected files.write",
+    p95: float | None = None,
+    **letters: str,
 ) -> Evaluation:
     """An evaluation whose variants have these letters for each scenario; the letters of "now" are `letters`.
 
@@ -65,7 +77,9 @@ def evaluation(
         if any("-" in row for rows in whole.values() for row in rows.values())
         else 1_764_000_060_000_000_000,
         scenarios=tuple(
-            ScenarioInfo(name=name, note=f"note of {name}", digest=f"sha256:{name}", repeats=len(row))
+            ScenarioInfo(
+                name=name, note=f"note of {name}", digest=f"sha256:{name}", repeats=len(row), p95=p95, judges=JUDGES
+            )
             for name, row in letters.items()
         ),
         variants=tuple(variant(name, *(() if name == "now" else ("prompt short.md",))) for name in whole),

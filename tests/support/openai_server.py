@@ -127,8 +127,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(data)))
         self.send_header("connection", "close")
-        # Refused requests are not repeated by the client's own retries, which would only slow a test.
-        self.send_header("x-should-retry", "false")
         self.end_headers()
         self.wfile.write(data)
 

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
+from remit.client import replay_trace
+from remit.core.events import ModelFailed, ModelRequested, Recorded
 from remit.core.messages import Message, Model, ModelError, ModelTurn, ToolSpec
+from remit.journal import check_projections
+from remit.replay.replayer import ReplayResult
+from remit.runtime import runner as run
+from remit.tracing import open_trace, read_trace
+from remit.tracing.reports import verify
+from remit.workspace.session import WorkspaceSession, open_session
+from support.lifecycle import RUN, Killed, die_at
 from support.openai_server import OpenAIServer, Reply
+from support.principals import OPERATOR
+from support.runs import Played, turn
+
+PAY: Final = turn(ledger__pay={"name": "ann", "amount": 5})
+LOOK: Final = turn(ledger__look={"name": "ann"})
 
 
 def busy(message: str = "overloaded", *, after: float | None = None) -> ModelError:
@@ -60,3 +76,60 @@ class BackLater(OpenAIServer):
 def replies(*calls: tuple[str, str], answer: str = "done") -> list[Any]:
     """A turn for each call, and then the answer."""
     return [*(Reply(calls=[call]) for call in calls), Reply(text=answer)]
+
+
+def started(
+    folder: Path,
+    failures: Mapping[int, ModelError] | None = None,
+    *fallbacks: Model,
+    dies_at: str = "",
+    seen: Callable[[Recorded], None] | None = None,
+) -> Played | None:
+    """Run the clerk with a model that fails at these requests; None if the process died."""
+    opened = open_session(folder)
+    if dies_at:
+        die_at(opened.journal, dies_at)
+    request = run.RunRequest(
+        agent="clerk",
+        task="keep the ledger",
+        subject="user:operator",
+        by=OPERATOR,
+        model=Unsteady(run.open_model_of(opened, "clerk"), failures or {}),
+        fallbacks=fallbacks,
+        run=RUN,
+    )
+    try:
+        ended = asyncio.run(run.start_run(opened, request, on_event=seen))
+    except Killed:
+        return None
+    return Played(folder=folder, opened=opened, ended=ended)
+
+
+def ended(folder: Path, failures: Mapping[int, ModelError], *fallbacks: Model) -> Played:
+    played = started(folder, failures, *fallbacks)
+    assert played is not None
+    return played
+
+
+def replayed_from_journal(opened: WorkspaceSession) -> ReplayResult:
+    """The replay of the run as the journal has it, also if its process was killed."""
+    return asyncio.run(replay_trace(open_trace(opened.traces, opened.journal, RUN)))
+
+
+def failures_of(played: Played) -> list[ModelFailed]:
+    return [item.event for item in played.records if isinstance(item.event, ModelFailed)]
+
+
+def asked(played: Played) -> list[tuple[int, str]]:
+    """The step and the model of each request."""
+    return [(item.event.step, item.event.model) for item in played.records if isinstance(item.event, ModelRequested)]
+
+
+def completed(played: Played, *, payments: int = 1) -> None:
+    """The run completed, each payment was made once, the lists follow from the events, and the replay reproduces it."""
+    assert played.ended.outcome == "completed", played.ended.finished
+    assert len(played.effects) == payments
+    assert verify(read_trace(played.ended.trace)) == ()
+    assert check_projections(played.opened.journal) == []
+    result = replayed_from_journal(played.opened)
+    assert (result.divergences, result.complete) == ((), True)

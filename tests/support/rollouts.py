@@ -47,22 +47,33 @@ def opened_at(
     workspace, policy = load_workspace_and_policy(candidate)
     files, live = files_of_definition(workspace), files_of_definition(session.workspace)
     every = (*(Bar(name=name) for name in SOFT[:3]), *(Bar(name=name, hard=True) for name in HARD))
-    opened = RolloutOpened.model_validate(
-        {
-            "agent": "agent:clerk",
-            "candidate": ObjectStore(session.traces / "objects").put_bundle(files),
-            "policy_digest": policy.digest,
-            "live_policy": session.policy.digest,
-            "changes": tuple(sorted(path for path in files if files[path] != live.get(path))),
-            "stages": tuple(Stage(name=name, share=share if name in ("canary", "full") else 0.0) for name in stages),
-            "bars": tuple(every if bars is None else bars),
-            "unit": unit,
-            "alpha": 0.05,
-            "salt": "0123456789abcdef",
-            "by": OPERATOR,
-        }
+    opened = rollout_opened(
+        candidate=ObjectStore(session.traces / "objects").put_bundle(files),
+        policy_digest=policy.digest,
+        live_policy=session.policy.digest,
+        changes=tuple(sorted(path for path in files if files[path] != live.get(path))),
+        stages=tuple(Stage(name=name, share=share if name in ("canary", "full") else 0.0) for name in stages),
+        bars=tuple(every if bars is None else bars),
+        unit=unit,
     )
     return open_rollout(session.journal, opened)
+
+
+def rollout_opened(**changes: Any) -> RolloutOpened:
+    """The first event of a rollout of the clerk, of a candidate that nobody has stored."""
+    event = {
+        "agent": "agent:clerk",
+        "candidate": "sha256:1",
+        "policy_digest": "sha256:2",
+        "live_policy": "sha256:2",
+        "changes": ("agent/clerk/prompt.md",),
+        "stages": (Stage(name="canary", share=0.5), Stage(name="full", share=1.0)),
+        "bars": (Bar(name="failed"),),
+        "alpha": 0.05,
+        "salt": "0123456789abcdef",
+        "by": OPERATOR,
+    }
+    return RolloutOpened.model_validate({**event, **changes})
 
 
 def ran(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import textwrap
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -53,6 +55,18 @@ def command(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
+
+
+def sandboxed() -> list[int]:
+    """The processes of this process's sandboxes: zygotes, their children, and calls in sandboxes of their own."""
+    return [pid for pid in below(os.getpid()) if b"inside.py" in command(pid)]
+
+
+def kill_sandboxes(by: signal.Signals = signal.SIGKILL) -> None:
+    """Send the signal to every process of this process's sandboxes."""
+    for pid in sandboxed():
+        with suppress(ProcessLookupError):  # it ended with its parent
+            os.kill(pid, by)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,6 @@ from typing import Any
 from remit.evals import Changes, Evaluation, Grade, Selection, play, record_evaluation
 from remit.evals.player import OpenModel
 from remit.workspace import WorkspaceSession, open_session, principal_of_process
-from support.runs import DONE
 
 LOOK = {"action": "ledger.look", "value": {"name": "ann", "text": "all is well"}}
 PAID = {"action": "ledger.pay", "value": "paid"}
@@ -48,8 +47,8 @@ def write_scenarios(folder: Path, *rows: Mapping[str, Any], agent: str = "clerk"
 
 
 def write_script(folder: Path, name: str, *turns: Mapping[str, Any]) -> None:
-    """Write a script that a scenario names; the last turn is "done"."""
-    (folder / "agent" / "clerk" / name).write_text(json.dumps({"turns": [*turns, DONE]}))
+    """Write a script that a scenario names."""
+    (folder / "agent" / "clerk" / name).write_text(json.dumps({"turns": turns}))
 
 
 def evaluate(

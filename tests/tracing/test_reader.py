@@ -38,6 +38,19 @@ def test_a_cut_off_last_line_is_reported_by_read_and_repaired_by_rebuild(tmp_pat
     assert path.read_bytes() == whole
 
 
+@pytest.mark.parametrize(
+    "text",
+    ['[{"resourceSpans": []}]', '{"data": [{"traceID": "a", "spans": []}]}', '{"id": "a", "run_type": "tool"}', "3"],
+)
+def test_a_file_of_another_program_is_not_called_cut_off(tmp_path: Path, text: str) -> None:
+    """Many programs write no newline at the end of a file."""
+    path = tmp_path / "foreign.json"
+    path.write_text(text)
+    with pytest.raises(WorkspaceError, match="it is not an OTLP span") as foreign:
+        read_trace(path)
+    assert "cut off" not in str(foreign.value)
+
+
 DAMAGED: dict[str, Callable[[str], str]] = {
     "no JSON": lambda line: "{",
     "a list": lambda line: "[1]",

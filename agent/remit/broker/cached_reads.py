@@ -39,10 +39,10 @@ class CachedRead:
 def cached_read(record: Record, call: Call, profile: str, read: str) -> CachedRead | None:
     """The result of an earlier call that answers this one; None without one.
 
-    `profile` is the digest of its confinement, `read` that of what it can read now, "" if it is not cached.
+    `profile` is the digest of its confinement, `read` that of what it can read now.
     """
     # Only of an earlier step: calls of one step run at the same time, and a replay must find the same call again.
-    place = record.state.reads.get(call.request_digest) if read else None
+    place = record.state.reads.get(call.request_digest)
     if place is None or place[0] >= call.step:
         return None
     step, index, attempt = place

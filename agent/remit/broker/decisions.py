@@ -100,7 +100,7 @@ class Decider:
         return self.ports.casbin_allows(call, policy, request) is True
 
     def _shadow(self, call: Call, request: Request, verdict: Verdict, tried: ShadowRules) -> None:
-        """Try other rules on the same request. INVARIANT: whatever they do, nothing but this event comes of it."""
+        """Try other rules on the same request. INVARIANT: whatever they do, nothing but this event follows from it."""
         candidate, error = None, ""
         try:
             policy = self._narrowed_by_scope(tried.policy)

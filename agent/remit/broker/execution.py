@@ -138,8 +138,7 @@ class Execution:
         profile, confinement = executor.prepare(call, number)
         check_arguments_unchanged(call, self.sanitizer)
         key = effects.idempotency_key(call, state)
-        read = await self._read_digest(executor, call, number)
-        cached = cached_read(self.record, call, profile, read)
+        read, cached = await self._cached(executor, call, number, profile)
         async with self._decoded(cached or executor, call, number, key) as decoded:
             begun = AttemptBegun(
                 step=call.step,
@@ -157,8 +156,7 @@ class Execution:
             self.record.append(begun, durable=call.effect != "read")
             await self.record.commit()
             attempted = await self._bounded(call, decoded)
-        if attempted.read_digest != read:
-            attempted = replace(attempted, read_digest="")  # what it reads changed meanwhile
+        attempted = replace(attempted, read_digest=read if attempted.read_digest == read else "")
         ended = await self._ended(call, action, number, attempted)
         self.record.append(ended, durable=call.effect != "read")
         if call.effect != "read":
@@ -170,10 +168,15 @@ class Execution:
             raise RunEnded("sandbox_unavailable", attempted.message, fix="run `remit doctor`")
         return ended
 
-    async def _read_digest(self, executor: ToolExecutor, call: Call, number: int) -> str:
+    async def _cached(
+        self, executor: ToolExecutor, call: Call, number: int, profile: str
+    ) -> tuple[str, CachedRead | None]:
+        """The digest of what the call can read, and the earlier call that answers it; "" and None for a call that is not cached."""
         read = await executor.read_digest(call, number)
         # The digest of a request covers redacted arguments, so two requests with different secrets look the same.
-        return read if read and _is_exact(call, call.arguments) else ""
+        if not read or not _is_exact(call, call.arguments):
+            return "", None
+        return read, cached_read(self.record, call, profile, read)
 
     @asynccontextmanager
     async def _decoded(

@@ -212,7 +212,7 @@ def _print_failure(event: ModelFailed) -> None:
         _print_note(f"the model failed: {event.message}", "red")
         return
     left = (event.again_at - time.time_ns()) / NANO
-    after = f"asks again in {left:.0f} s" if left > 0 else "asks again now"
+    after = f"asks again in {left:.{left < 1:d}f} s" if left > 0 else "asks again now"
     _print_note(f"the model failed: {short(event.message.partition(chr(10))[0], 200)}; {after}", "yellow")
 
 

@@ -95,6 +95,7 @@ def _show(result: ReplayResult, reads: LiveReads | None) -> None:
         echo(f"live reads: {reads.summary}")
     if result.reproduced:
         rest = "" if result.complete else "; the record ends before the run did"
+        rest += f"; the steps before {result.since} are those of another run" if result.since else ""
         echo(f"{style('reproduced', fg='green')}: {counts}{rest}")
         return
     for item in result.divergences:

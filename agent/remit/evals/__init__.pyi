@@ -1,20 +1,22 @@
-from .baseline import BASELINE, read_baseline, write_baseline
+from .baseline import baseline_file, read_baseline, write_baseline
+from .comparisons import backtest, comparisons_of, play_finished_runs
 from .definitions import Changes, matrix
+from .judges import Judge, check_scenarios, judging_task, read_judge
 from .player import Selection, play, record_evaluation
 from .results import Check, Evaluation, Grade, GradeOutcome, ScenarioInfo, Variant
-from .rollouts import LEAST, Plan, backtest, comparisons, open_for, recent_runs, widen
-from .scenarios import Scenario, check_scenarios, read_scenarios
+from .rollouts import LEAST, Plan, open_for, widen
+from .scenarios import Scenario, read_scenarios
 from .stored import read_evaluation
 from .worlds import World
 
 __all__ = [
-    "BASELINE",
     "LEAST",
     "Changes",
     "Check",
     "Evaluation",
     "Grade",
     "GradeOutcome",
+    "Judge",
     "Plan",
     "Scenario",
     "ScenarioInfo",
@@ -22,15 +24,18 @@ __all__ = [
     "Variant",
     "World",
     "backtest",
+    "baseline_file",
     "check_scenarios",
-    "comparisons",
+    "comparisons_of",
+    "judging_task",
     "matrix",
     "open_for",
     "play",
+    "play_finished_runs",
     "read_baseline",
     "read_evaluation",
+    "read_judge",
     "read_scenarios",
-    "recent_runs",
     "record_evaluation",
     "widen",
     "write_baseline",

@@ -21,6 +21,11 @@ BASELINE: Final = "baseline.json"
 _AGAIN: Final = "write it again with `remit eval AGENT --write-baseline`, and review it"
 
 
+def baseline_file(root: Path, agent: str) -> Path:
+    """Where the workspace `root` has the baseline of an agent."""
+    return root / "agent" / agent / "evals" / BASELINE
+
+
 def write_baseline(path: Path, evaluation: Evaluation) -> None:
     """Write the outcomes of the definition on disk, the first variant.
 

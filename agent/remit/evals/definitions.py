@@ -16,14 +16,14 @@ from typing import Any, Final, cast
 
 from remit.core import FrozenModel, Json, UsageError
 from remit.core.events import Variant
-from remit.core.parsing import load_toml, read_file
+from remit.core.parsing import digest, load_toml, read_file
 from remit.policy import CASES, load_policy, read_folder
+from remit.rollout import files_of_definition
 from remit.tracing import Objects
-from remit.workspace import MARKER, Workspace, WorkspaceSession, load_files, load_workspace, read_code, vocabulary
+from remit.workspace import MARKER, Agent, Workspace, WorkspaceSession, load_files, load_workspace, vocabulary
 from remit.workspace.manifest import LOCK, code_digest
 
 ON_DISK: Final = "disk"  # the name of the variant without changes
-OF_SCENARIO: Final = "script"  # a model: each scenario's own script
 
 Files = Mapping[str, bytes]
 
@@ -48,14 +48,14 @@ class Changes(FrozenModel):
         given = tuple(f"{key} {value}" for key, value in named.items() if value is not None)
         return (*given, *(f"{key}={json.dumps(value)}" for key, value in self.settings.items()))
 
-    def apply(self, files: Files, agent: str) -> dict[str, bytes]:
-        """The definition with these changes.
+    def apply(self, workspace: Workspace, agent: str) -> dict[str, bytes]:
+        """The files of the definition on disk, with these changes.
 
         Raises:
             UsageError: a file or a folder is missing.
             WorkspaceError: the other workspace is not valid.
         """
-        changed = dict(files)
+        changed = _files(workspace)
         if self.policy is not None:
             changed = _with_policy(changed, self.policy)
         if self.tools is not None:
@@ -67,6 +67,7 @@ class Changes(FrozenModel):
                 raise UsageError(f"there is no prompt {str(self.prompt)!r}: name a file")
             changed[f"agent/{agent}/{document['prompt']}"] = read_file(self.prompt, file=str(self.prompt))
         if self.model is not None:
+            changed |= _script(workspace, agent, self.model)
             document = {key: value for key, value in document.items() if key not in ("models", "base_urls")}
             document["model"] = self.model
         if self.settings:
@@ -100,19 +101,6 @@ class Definition:
     session: WorkspaceSession = field(repr=False)
 
 
-def definition_files(workspace: Workspace) -> dict[str, bytes]:
-    """The files of the definition of a workspace on disk, by path.
-
-    Raises:
-        WorkspaceError: the folder of a tool has a symbolic link.
-    """
-    assert workspace.root is not None
-    files = dict(workspace.files)
-    for name in workspace.tools:
-        files |= {f"tools/{name}/{path}": data for path, data in read_code(workspace.code(name)).items()}
-    return files | _cases(workspace.root / "policies")
-
-
 def store_variant(session: WorkspaceSession, agent: str, changes: Changes, objects: Objects) -> Variant:
     """Check the definition with these changes, and store its files.
 
@@ -120,15 +108,21 @@ def store_variant(session: WorkspaceSession, agent: str, changes: Changes, objec
         UsageError: a file or a folder of the changes is missing.
         WorkspaceError: the definition is not valid.
     """
-    files = changes.apply(definition_files(session.workspace), agent)
+    files = changes.apply(session.workspace, agent)
     workspace = _loaded(files)
     return Variant(
         name=", ".join(changes.lines) or ON_DISK,
         model=workspace.agents[agent].model,
         bundle=objects.put_bundle(files),
+        agent_digest=agent_digest(workspace.agents[agent]),
         policy_digest=load_policy(workspace.files, vocabulary(workspace)).digest,
         changes=changes.lines,
     )
+
+
+def agent_digest(agent: Agent) -> str:
+    """The digest of what `agent.toml` and its prompt say: it stays the same when other parts of the workspace change."""
+    return digest(agent.model_dump(mode="json", exclude_defaults=True))
 
 
 def open_definition(session: WorkspaceSession, variant: Variant, objects: Objects, folder: Path) -> Definition:
@@ -178,9 +172,23 @@ def _with_tools(files: Files, folder: Path) -> dict[str, bytes]:
         raise UsageError(
             f"{str(folder)!r} is not the folder `tools` of a workspace: its pins are in `policies` beside it"
         )
-    other = definition_files(load_workspace(folder.parent.resolve()))
+    other = _files(load_workspace(folder.parent.resolve()))
     kept = {path: data for path, data in files.items() if not path.startswith("tools/") and path != LOCK}
     return kept | {path: data for path, data in other.items() if path.startswith("tools/") or path == LOCK}
+
+
+def _files(workspace: Workspace) -> dict[str, bytes]:
+    """Every file of the definition of a workspace on disk, with its policy cases: rules are checked with them."""
+    assert workspace.root is not None
+    return files_of_definition(workspace) | _cases(workspace.root / "policies")
+
+
+def _script(workspace: Workspace, agent: str, model: str) -> dict[str, bytes]:
+    """The file of a scripted model, beside agent.toml; of another model, none."""
+    kind, _, script = model.partition(":")
+    path = f"agent/{agent}/{script}"
+    assert workspace.root is not None
+    return {path: read_file(workspace.root / path, file=path)} if kind == "script" else {}
 
 
 def _cases(folder: Path) -> dict[str, bytes]:
@@ -196,7 +204,7 @@ def _toml(value: Any) -> str:
         case str():
             return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
         case list():
-            return f"[{', '.join(map(_toml, cast('list[Any]', value)))}]"
+            return f"[{', '.join(map(_toml, cast('Sequence[Any]', value)))}]"
         case dict():
             pairs = cast("dict[str, Any]", value).items()
             return f"{{{', '.join(f'{_toml(key)} = {_toml(item)}' for key, item in pairs)}}}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Final, cast
 
 from remit.core import Json, Refusal, WorkspaceError
 from remit.core.events import Check
-from remit.core.parsing import Mismatch, parse_arguments, read_text, validate
+from remit.core.parsing import Mismatch, canonical_json, parse_arguments, read_text, validate
 from remit.evals.scenarios import CallMatch, Expected, ExpectedAnswer, ExpectedState, Scenario
 from remit.policy.language import parse_pattern, parse_resource
 from remit.tracing.reports import CallTimeline, Timeline
@@ -132,6 +133,7 @@ def _answer(expect: ExpectedAnswer, timeline: Timeline, folder: Path) -> Iterato
     if expect.shape is not None:
         wrong += _shape(text, folder / expect.shape)
     wrong += [f"it does not cite {pattern}" for pattern in expect.cites if not _cites(pattern, text, timeline)]
+    wrong += _members(expect.members, text)
     yield Check(name="answer", passed=not wrong, detail="; ".join(wrong))
 
 
@@ -143,6 +145,19 @@ def _shape(text: str, file: Path) -> list[str]:
     except Refusal as refusal:
         return [f"it is not one JSON object: {refusal.message}"]
     return []
+
+
+def _members(expected: Mapping[str, Json], text: str) -> Iterator[str]:
+    if not expected:
+        return
+    try:
+        answer = parse_arguments(text)
+    except Refusal as refusal:
+        yield f"it is not one JSON object: {refusal.message}"
+        return
+    for name, value in expected.items():
+        if name not in answer or canonical_json(answer[name]) != canonical_json(value):
+            yield f"its member {name!r} is not {json.dumps(value)}"
 
 
 def _cites(pattern: str, text: str, timeline: Timeline) -> bool:

@@ -1,4 +1,4 @@
-"""Drives a rollout through its stages: opens it, tries the candidate on recorded runs, and moves it on.
+"""Drives a rollout through its stages: opens it, and moves it on when enough is known.
 
 What a run does in each stage is decided by `remit.rollout`; here is what a person starts.
 """
@@ -6,34 +6,34 @@ What a run does in each stage is decided by `remit.rollout`; here is what a pers
 from __future__ import annotations
 
 import secrets
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Final
 
-from remit.analysis import backtest_rules, run_cases
-from remit.analysis.diff import open_source
+from remit.analysis import run_cases
 from remit.core import Context, Principal, Refusal, Request, UsageError
-from remit.core.events import Bar, BarName, Recorded, RolloutCompared, RolloutOpened, Stage, StageName
-from remit.journal import ROLLOUT_STREAM, AlreadyRecorded, Journal, RolloutState, RunQuery, RunSummary, list_runs
+from remit.core.events import NANO, Bar, BarName, RolloutOpened, RunArm, Stage, StageName
+from remit.evals.comparisons import UNKNOWN, comparisons_of
+from remit.evals.definitions import Changes
+from remit.journal import ROLLOUT_STREAM, Journal, RolloutState, RunQuery, RunSummary, list_runs
 from remit.policy import CASES, Policy, check_agreement, read_cases_text
 from remit.rollout import (
     HARD,
     OF_ALL_RUNS,
+    OF_COMPLETED,
     SOFT,
     files_of_definition,
     finish,
     move_to,
     open_definition,
     open_rollout,
-    seconds,
 )
+from remit.runtime import agent_of
 from remit.tracing import ObjectStore
-from remit.workspace import ROLLOUT, WorkspaceSession, find_workspace, load_workspace_and_policy, vocabulary
+from remit.workspace import ROLLOUT, Workspace, WorkspaceSession, find_workspace, load_workspace
 
 RECENT: Final = 200  # runs from which a bar of time or money is taken
 LEAST: Final = 20  # runs without which nothing is known
@@ -57,8 +57,10 @@ class Plan:
     alpha: float = 0.05
 
 
-def open_for(session: WorkspaceSession, agent: str, folder: Path, plan: Plan, *, by: Principal) -> RolloutState:
-    """Open a rollout of the workspace definition in `folder` for an agent.
+def open_for(
+    session: WorkspaceSession, agent: str, candidate: Path | Changes, plan: Plan, *, by: Principal
+) -> RolloutState:
+    """Open a rollout for an agent: of the workspace definition in a folder, or of that on disk with changes.
 
     Raises:
         Refusal: `policy_denied`: `by` may not open rollouts of this agent.
@@ -66,28 +68,40 @@ def open_for(session: WorkspaceSession, agent: str, folder: Path, plan: Plan, *,
         WorkspaceError: a file of the candidate is not valid.
     """
     check_right(session, by, agent)
-    if agent not in session.workspace.agents:
-        raise UsageError(f"there is no agent {agent!r} here; agents: {', '.join(sorted(session.workspace.agents))}")
-    workspace, policy = load_workspace_and_policy(find_workspace(folder))
-    files, live = files_of_definition(workspace), files_of_definition(session.workspace)
+    agent_of(session, agent)
+    live, files = files_of_definition(session.workspace), _files_of(session, agent, candidate)
     changes = tuple(sorted(path for path in {*files, *live} if files.get(path) != live.get(path)))
-    _check_changes(changes, agent, known=agent in workspace.agents)
+    _check_changes(changes)
+    digest = ObjectStore(session.traces / "objects").put_bundle(files)
+    definition = open_definition(session, digest)  # it loads as a run will load it, or nothing is opened
+    _check_agent(definition.workspace, agent)
+    policy = definition.policy
     _check_cases(session, policy)
     opened = RolloutOpened(
         agent=f"agent:{agent}",
-        candidate=ObjectStore(session.traces / "objects").put_bundle(files),
+        candidate=digest,
         policy_digest=policy.digest,
         live_policy=session.policy.digest,
         changes=changes,
-        stages=_stages(plan, rules=policy.digest != session.policy.digest, other=_changes_more_than_rules(changes)),
+        stages=_stages(plan, rules=policy.digest != session.policy.digest, other=any(map(_is_no_rule, changes))),
         bars=_bars(session.journal, agent, plan),
         unit="run" if plan.by_run else "user",
         alpha=plan.alpha,
         salt=secrets.token_hex(8),
         by=by,
     )
-    open_definition(session, opened.candidate)  # it loads as a run will load it, or nothing is opened
     return open_rollout(session.journal, opened)
+
+
+def _files_of(session: WorkspaceSession, agent: str, candidate: Path | Changes) -> dict[str, bytes]:
+    if isinstance(candidate, Path):
+        return files_of_definition(load_workspace(find_workspace(candidate)))
+    changed = candidate.apply(session.workspace, agent)
+    return {path: data for path, data in changed.items() if path != CASES}  # those on disk must hold, whatever it has
+
+
+def _is_no_rule(path: str) -> bool:
+    return not path.startswith("policies/")
 
 
 def check_right(session: WorkspaceSession, by: Principal, agent: str) -> None:
@@ -98,14 +112,22 @@ def check_right(session: WorkspaceSession, by: Principal, agent: str) -> None:
         raise Refusal("policy_denied", f"{by.subject} may not change what agent {agent!r} is: {decision.message}")
 
 
-def _check_changes(changes: Sequence[str], agent: str, *, known: bool) -> None:
+def _check_changes(changes: Sequence[str]) -> None:
     if not changes:
         raise UsageError("the candidate has the same files as this workspace: change it first")
-    if not known:
-        raise UsageError(f"the candidate has no agent {agent!r}: a rollout changes an agent, and cannot remove it")
     if shared := [path for path in changes if path in OF_ALL_RUNS]:
         what = f"the candidate changes {', '.join(shared)}, which is the same for all runs"
         raise UsageError(f"{what}: change it in the workspace itself, or undo it in the candidate")
+
+
+def _check_agent(workspace: Workspace, agent: str) -> None:
+    """Raise UsageError if the candidate lacks the agent, or if one of its tools is not reviewed: all of its calls would be refused."""
+    if agent not in workspace.agents:
+        raise UsageError(f"the candidate has no agent {agent!r}: a rollout changes an agent, and cannot remove it")
+    tools = dict.fromkeys(action.partition(".")[0] for action in workspace.agents[agent].actions)
+    if changed := [name for name in tools if not workspace.every_tool[name].pinned]:
+        what = f"these tools of the candidate are not those that were reviewed: {', '.join(changed)}"
+        raise UsageError(f"{what}; review them, and pin them with `remit tool pin` in the candidate's folder")
 
 
 def _check_cases(session: WorkspaceSession, policy: Policy) -> None:
@@ -116,10 +138,6 @@ def _check_cases(session: WorkspaceSession, policy: Policy) -> None:
         lines = "; ".join(f"{case.file}:{case.line} {case.note}: {case.message}" for case in broken[:5])
         raise UsageError(f"{len(broken)} cases that must hold do not hold with the candidate: {lines}")
     check_agreement(policy, text)
-
-
-def _changes_more_than_rules(changes: Sequence[str]) -> bool:
-    return any(not path.startswith("policies/") for path in changes)
 
 
 def _stages(plan: Plan, *, rules: bool, other: bool) -> tuple[Stage, ...]:
@@ -134,23 +152,27 @@ def _stages(plan: Plan, *, rules: bool, other: bool) -> tuple[Stage, ...]:
 
 
 def _bars(journal: Journal, agent: str, plan: Plan) -> tuple[Bar, ...]:
+    """The bars of the plan. By default a bar for which there is no data is left out; one that is asked for is refused."""
+    hard, above = {*HARD, *plan.hard}, _above(journal, agent, plan)
+    asked = {*(plan.bars or ()), *plan.hard}
+    named = dict.fromkeys((*(SOFT if plan.bars is None else plan.bars), *HARD, *plan.hard))
+    unknown = [name for name in OF_COMPLETED if name in named and above[name] is None]
+    for name, of in OF_COMPLETED.items():
+        if name in unknown and name in asked:
+            what = f"fewer than {LEAST} recent runs of agent {agent!r} completed with a known {of}"
+            raise UsageError(f"{what}, so nobody knows what is {name}: give --{name}, or leave this bar out")
+    return tuple(Bar(name=name, hard=name in hard, above=above.get(name)) for name in named if name not in unknown)
+
+
+def _above(journal: Journal, agent: str, plan: Plan) -> dict[BarName, float | None]:
+    """From where on a run is slow (seconds) or costly (money); None if too few runs say so."""
     done = [run for run in recent_runs(journal, agent) if run.outcome == "completed"]
+    times = [(run.ended_at - run.started_at) / NANO for run in done if run.ended_at is not None]
     costs = [float(run.cost) for run in done if run.cost]
-    above = {
-        "slow": plan.slow or (quantiles(map(seconds, done), n=20)[-1] if len(done) >= LEAST else None),
+    return {
+        "slow": plan.slow or (quantiles(times, n=20)[-1] if len(times) >= LEAST else None),
         "costly": plan.costly or (median(costs) if len(costs) >= LEAST else None),
     }
-    named: list[BarName] = [*(SOFT if plan.bars is None else plan.bars)]
-    if plan.bars is None:
-        named = [name for name in named if above.get(name, 0.0) is not None]
-    for name in named:
-        if above.get(name, 0.0) is None:
-            of = "a known cost" if name == "costly" else "a time"
-            what = f"only {len(costs) if name == 'costly' else len(done)} recent runs of agent {agent!r} have {of}"
-            raise UsageError(f"{what}, so nobody knows what is {name}: give --{name}, or leave this bar out")
-    soft = [Bar(name=name, above=above.get(name)) for name in named if name not in (*HARD, *plan.hard)]
-    hard = dict.fromkeys((*HARD, *plan.hard))
-    return (*soft, *(Bar(name=name, hard=True, above=above.get(name)) for name in hard))
 
 
 def recent_runs(journal: Journal, agent: str) -> list[RunSummary]:
@@ -171,9 +193,13 @@ def widen(session: WorkspaceSession, rollout: RolloutState, *, by: Principal, le
     check_right(session, by, agent)
     if rollout.ended is not None:
         raise UsageError(f"rollout {rollout.id} is {rollout.status.replace('_', ' ')}: open a new one")
+    last = rollout.number + 1 == len(rollout.opened.stages)
+    if not last and session.policy.digest != rollout.opened.live_policy:
+        what = "the rules on disk have changed since it was opened, so the candidate's rules are in force nowhere"
+        raise UsageError(f"rollout {rollout.id} cannot be widened: {what}; roll it back, and open it again")
     if (missing := missing_data(journal, rollout, least)) is not None:
         raise UsageError(f"rollout {rollout.id} cannot leave stage {rollout.stage.name!r}: {missing}")
-    if rollout.number + 1 < len(rollout.opened.stages):
+    if not last:
         return move_to(journal, rollout, rollout.number + 1, by=by)
     candidate = ObjectStore(session.traces / "objects").get_bundle(rollout.opened.candidate)
     live = files_of_definition(session.workspace)
@@ -187,83 +213,26 @@ def missing_data(journal: Journal, rollout: RolloutState, least: int) -> str | N
     """What is not known yet in this stage; None if it is enough. INVARIANT: no data is a failure, and never a success."""
     stage = rollout.stage
     if stage.name in ("backtest", "counterfactual"):
-        done = any(compared.stage == stage.name for compared in comparisons(journal, rollout))
-        return None if done else f"nothing was compared: remit rollout compare {rollout.id}"
+        every = [compared for compared in comparisons_of(journal, rollout) if compared.stage == stage.name]
+        known = any(compared.runs > compared.counts.get(UNKNOWN, 0) for compared in every)
+        return None if known else f"nothing is known of any run: remit rollout compare {rollout.id}"
     if stage.name == "shadow":
-        since = _staged_at(journal, rollout)
-        runs = list_runs(journal, RunQuery(agent=rollout.opened.agent, since=since))
-        ended = sum(1 for _ in islice((run for run in runs if run.ended_at is not None), least))
-        return None if ended >= least else f"{ended} runs have ended in it, and {least} are needed"
-    runs = [
-        run
-        for run in list_runs(journal, RunQuery(rollout=rollout.id))
-        if run.arm is not None and run.arm.arm == "candidate" and run.arm.share == stage.share
-    ]
+        query, whose = RunQuery(agent=rollout.opened.agent, since=_staged_at(journal, rollout)), "runs"
+    else:
+        query, whose = RunQuery(rollout=rollout.id), "runs of the candidate"
+    runs = [run for run in list_runs(journal, query) if run.arm is None or run.arm == _own_arm(rollout)]
     ended = sum(run.ended_at is not None for run in runs)
     if ended < least:
-        return f"{ended} runs of the candidate have ended in it, and {least} are needed"
-    lost = [run.run[:8] for run in runs if run.state == "running" and not journal.is_driven(run.run)]
-    return f"no process drives these runs of the candidate to an end: {', '.join(lost)}; resume them" if lost else None
+        return f"{ended} {whose} have ended in it, and {least} are needed"
+    lost = [run.run[:8] for run in runs if run.arm and run.state == "running" and not journal.is_driven(run.run)]
+    return f"no process drives these {whose} to an end: {', '.join(lost)}; resume them" if lost else None
+
+
+def _own_arm(rollout: RolloutState) -> RunArm:
+    """The arm of a run that began in this stage with the candidate."""
+    return RunArm(rollout=rollout.id, arm="candidate", share=rollout.stage.share)
 
 
 def _staged_at(journal: Journal, rollout: RolloutState) -> int:
     found = journal.get(f"{ROLLOUT_STREAM}{rollout.id}", f"rollout.staged/{rollout.number}")
     return rollout.opened_at if found is None else found.at
-
-
-def comparisons(journal: Journal, rollout: RolloutState) -> list[RolloutCompared]:
-    """What the candidate made of recorded runs, in the order of the comparisons."""
-    events = (recorded.event for recorded in journal.events(f"{ROLLOUT_STREAM}{rollout.id}"))
-    return [event for event in events if isinstance(event, RolloutCompared)]
-
-
-def backtest(
-    session: WorkspaceSession,
-    rollout: RolloutState,
-    *,
-    by: Principal,
-    limit: int = RECENT,
-    progress: Callable[[int], None] = lambda _: None,
-) -> RolloutCompared:
-    """Decide the recorded calls of the latest runs of the agent again, under the rules of the candidate, and record the result."""
-    journal = session.journal
-    runs = [run.run for run in islice(list_runs(journal, RunQuery(agent=rollout.opened.agent)), limit)]
-    if not runs:
-        raise UsageError(f"{rollout.opened.agent} has no recorded run to compare with: run it first")
-
-    def records() -> Iterator[Sequence[Recorded]]:
-        for number, run in enumerate(runs):
-            progress(number)
-            yield journal.events(run)
-
-    workspace = open_definition(session, rollout.opened.candidate).workspace
-    assert workspace.root is not None
-    rules = open_source(str(workspace.root / "policies"), None).rule_set(vocabulary(workspace))
-    found = backtest_rules(records(), rules)
-    counts = Counter(f"{flip.before} → {flip.after}" for flip in found.flips if not flip.unreachable)
-    different = len({flip.run for flip in found.flips})
-    return record_comparison(journal, rollout, "backtest", (found.runs, different), counts, by=by)
-
-
-def record_comparison(
-    journal: Journal,
-    rollout: RolloutState,
-    stage: StageName,
-    runs: tuple[int, int],
-    counts: Mapping[str, int],
-    *,
-    by: Principal,
-) -> RolloutCompared:
-    """Record what the candidate made of recorded runs; `runs` are how many there were, and how many went another way."""
-    while True:
-        event = RolloutCompared(
-            number=len(comparisons(journal, rollout)),
-            stage=stage,
-            runs=runs[0],
-            different=runs[1],
-            counts=dict(sorted(counts.items())),
-            by=by,
-        )
-        with suppress(AlreadyRecorded):  # another process compared at the same time
-            journal.append_shared(f"{ROLLOUT_STREAM}{rollout.id}", event)
-            return event

@@ -5,10 +5,11 @@ Each key of a row is a field of `Scenario`, and `docs/how-to/evaluate-an-agent.m
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -28,10 +29,13 @@ from remit.core.parsing import (
     read_rows,
     read_text,
 )
+from remit.evals.counterfactual import RecordedRun
+from remit.evals.definitions import agent_digest
 from remit.evals.worlds import RelativePath, World
 from remit.policy.language import GlobError, Pattern, parse_pattern, parse_resource
-from remit.runtime.models import ScriptedApproval
-from remit.workspace import Agent, Workspace, load_workspace
+from remit.runtime.models import ScriptedApproval, ScriptedModel
+from remit.tracing import read_trace
+from remit.workspace import Agent, Workspace
 
 FOLDER: Final = "evals"  # in the folder of the agent
 REPEATS: Final = 4
@@ -46,7 +50,7 @@ class _Row(FrozenModel):
 
 def _listed(value: Json) -> Json:
     """One item as a list of one item."""
-    return value if isinstance(value, list) else [value]
+    return cast("Json", value) if isinstance(value, list) else [value]
 
 
 def _seeded(value: Json) -> Json:
@@ -133,6 +137,14 @@ class ExpectedAnswer(_Row):
     cites: list[ResourcePattern] = Field(
         default=[], description="Resources that the run read and that the answer names, or cites by the call"
     )
+    members: dict[str, Json] = Field(default={}, description="Members that the answer, a JSON object, has")
+
+
+class ExpectedJudgement(_Row):
+    """What a judge must say of the answer. It counts only if its calibration shows how often it agrees with people."""
+
+    agent: str = Field(description="An agent without tools: the judge")
+    question: str = Field(min_length=1, description="What the judge decides: yes is a pass")
 
 
 class Expected(_Row):
@@ -147,14 +159,18 @@ class Expected(_Row):
         list[ExpectedState], BeforeValidator(_listed, json_schema_input_type=ExpectedState | list[ExpectedState])
     ] = Field(default=[], description="The world after")
     answer: ExpectedAnswer | None = None
+    judge: Annotated[
+        list[ExpectedJudgement],
+        BeforeValidator(_listed, json_schema_input_type=ExpectedJudgement | list[ExpectedJudgement]),
+    ] = Field(default=[], description="Questions about the answer that no other key can check")
 
 
 class Within(_Row):
     """The most that a run may use. Absent: no limit."""
 
     p95: Duration | None = Field(default=None, description='95 of 100 repeats take at most this long: "90s"')
-    calls: Annotated[int, Field(ge=0)] | None = None
-    tokens: Annotated[int, Field(ge=0)] | None = None
+    calls: Annotated[int, Field(ge=0)] | None = Field(default=None, description="Calls of the model, also refused ones")
+    tokens: Annotated[int, Field(ge=0)] | None = Field(default=None, description="Tokens read and written")
     money: Annotated[float, Field(ge=0)] | None = Field(
         default=None, strict=False, description="In the currency of policies/prices.toml"
     )
@@ -163,9 +179,11 @@ class Within(_Row):
 class ScenarioRow(_Row):
     """One row of the file."""
 
-    name: Annotated[str, Matching(r"[a-z0-9][a-z0-9-]{0,62}", "a name", "write lower-case letters, digits and -")]
+    name: Annotated[str, Matching(r"[a-z0-9][a-z0-9-]{0,62}", "a name", "write lower-case letters, digits and -")] = (
+        Field(description="The name by which reports call it")
+    )
     note: str = Field(min_length=1, description="What the agent must show here")
-    task: str = Field(min_length=1)
+    task: str = Field(min_length=1, description="What the user asks of the agent")
     user: Subject | None = Field(default=None, description="For whom the agent acts; absent: who evaluates")
     world: Annotated[World, BeforeValidator(_seeded, json_schema_input_type=str | World)] = Field(
         default=World(), description="A seed folder, or a mapping; absent: the seed of the agent"
@@ -248,17 +266,22 @@ class _Reader:
             self._problem(row, file, "name", f"{earlier} has the same name {given.name!r}", "give it another name")
         for action in dict.fromkeys(_actions(given)):
             self._check_action(row, file, action)
-        named = self._named(given, row, file)
+        named = {**self._named(given, row, file), **self._recorded(given, row, file)}
         world = given.world.model_copy(update={"seed": given.world.seed or self._seed})
         covered = {key: value for key, value in row.value.items() if key not in _NOT_PART}
         try:
-            parts = {"row": covered, "world": world.digest(self._root), "files": named}
+            parts = {"row": covered, "world": world.digest(self._root), "files": named, "judges": self._judges(given)}
         except UsageError as error:
             what, _, fix = str(error).partition(": ")
             self._problem(row, file, "world", what, fix)
             return
         rest = {key: getattr(given, key) for key in given.model_fields_set - {"world"}}
         self.scenarios.append(Scenario(**rest, world=world, file=file, line=row.line, digest=digest(parts)))
+
+    def _judges(self, given: ScenarioRow) -> dict[str, str]:
+        """The digests of the judges. Whether they count is checked where the scenarios are played: `judges_of`."""
+        agents = self._workspace.agents
+        return {one.agent: agent_digest(agents[one.agent]) for one in given.expect.judge if one.agent in agents}
 
     def _check_action(self, row: YamlRow, file: str, name: str) -> None:
         """An expectation of a misspelled action would say nothing."""
@@ -293,6 +316,25 @@ class _Reader:
                 self._problem(row, file, "expect", f"{name}: {fault}", "write a JSON Schema of an object")
         return found
 
+    def _recorded(self, given: ScenarioRow, row: YamlRow, file: str) -> dict[str, str]:
+        """The digest of the recorded run from which the scenario goes on; empty without one."""
+        name, step = given.world.run, given.world.step
+        if name is None or step is None:
+            return {}
+        try:
+            run = RecordedRun.of(read_trace(self._agent / name))
+        except (UsageError, WorkspaceError) as error:
+            what = str(error).partition("\n")[0]
+            self._problem(row, file, "world", what, "write it again with `remit eval from RUN --step N --write`")
+            return {}
+        if step > run.last_step:
+            what = f"'step' is {step}, and the steps of the recorded run are 0 to {run.last_step}"
+            self._problem(row, file, "world", what, "write one of them")
+        if run.started.task != given.task:
+            what = f"'task' is not that of the recorded run {name!r}"
+            self._problem(row, file, "task", what, f"write {json.dumps(run.started.task, ensure_ascii=False)}")
+        return {name: run.records[-1].hash}
+
     def _problem(self, row: YamlRow, file: str, key: str, what: str, fix: str) -> None:
         self.problems.append(Problem(file=file, line=row.lines.get(key, row.line), what=what, fix=fix))
 
@@ -306,16 +348,13 @@ def _actions(row: ScenarioRow) -> Iterator[str]:
     yield from (approval.action for approval in row.approvals)
 
 
-def check_scenarios(root: Path) -> tuple[int, list[Problem]]:
-    """How many scenarios the agents of the valid workspace at `root` have, and every problem of them."""
-    workspace, count, problems = load_workspace(root), 0, list[Problem]()
-    for agent in workspace.agents:
-        if (root / "agent" / agent / FOLDER).is_dir():
-            try:
-                count += len(read_scenarios(workspace, agent))
-            except WorkspaceError as error:
-                problems.extend(error.problems)
-    return count, problems
+def script_problems(folder: Path, scenarios: Sequence[Scenario]) -> Iterator[Problem]:
+    """Every problem of the scripts that these scenarios of the agent in `folder` name."""
+    for script in dict.fromkeys(item.script for item in scenarios if item.script is not None):
+        try:
+            ScriptedModel.read(folder / script, name="")
+        except WorkspaceError as error:
+            yield from error.problems
 
 
 def _problems(error: ValidationError, row: YamlRow, file: str) -> Iterator[Problem]:

@@ -73,6 +73,19 @@ class World(FrozenModel):
     without: list[RelativePath] = Field(default=[], description="Files and folders of the seed that are left out")
     answers: list[Answer] = Field(default=[], description="The first answer that fits a call is used")
 
+    run: RelativePath | None = Field(
+        default=None, description="A recorded run beside agent.toml: the scenario goes on from one of its steps"
+    )
+    step: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="With `run`: the first step that is played"
+    )
+
+    @model_validator(mode="after")
+    def _from_step(self) -> World:
+        if (self.run is None) != (self.step is None):
+            raise invalid("has only one of `run` and `step`", "write both, or none")
+        return self
+
     def digest(self, root: Path) -> str:
         """The digest of all files of the world. `root` is the workspace."""
         files = {name: data if isinstance(data, str) else digest_bytes(data) for name, data in self._contents(root)}
@@ -138,6 +151,10 @@ class WorldExecutor:
         return (
             self._live.prepare(call, number) if self._is_inside(call) else (digest({"answered": call.action}), "none")
         )
+
+    async def read_digest(self, call: Call, number: int) -> str:
+        """See `remit.broker.ToolExecutor`. What a scenario answers is not cached."""
+        return await self._live.read_digest(call, number) if self._is_inside(call) else ""
 
     def keyed(self, call: Call) -> bool:
         """See `remit.broker.ToolExecutor`."""

@@ -8,6 +8,7 @@ from .projections import CIRCUIT_STREAM, EVALUATION_STREAM, SHARED, WORKSPACE_RU
 from .reducer import apply_event
 from .run_list import (
     LIVE_RUNS,
+    ArmRun,
     EndedRun,
     EvaluationSummary,
     RunQuery,
@@ -20,11 +21,13 @@ from .run_list import (
     find_run,
     last_completed,
     list_evaluations,
+    list_rollouts,
     list_runs,
     resolve_run,
+    runs_of_rollout,
     used_bundles,
 )
-from .run_log import Log, MemoryLog, Record, StoredRecord
+from .run_log import Log, MemoryLog, Record, StoredRecord, record_run
 from .run_state import (
     ROLLOUT_STREAM,
     Circuit,
@@ -54,6 +57,7 @@ __all__ = [
     "SHARED",
     "WORKSPACE_RUN",
     "AlreadyRecorded",
+    "ArmRun",
     "Chain",
     "ChainFault",
     "ChainLink",
@@ -94,12 +98,15 @@ __all__ = [
     "link",
     "link_of",
     "list_evaluations",
+    "list_rollouts",
     "list_runs",
     "open_journal",
     "rebuild_projections",
+    "record_run",
     "release_space",
     "resolve_run",
     "retry_key",
+    "runs_of_rollout",
     "seal_run",
     "unsealed_runs",
     "used_bundles",

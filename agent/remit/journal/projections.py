@@ -22,6 +22,7 @@ from remit.core.events import (
     HoldSet,
     Recorded,
     RunArm,
+    RunStarted,
     ToolFailed,
     ToolRecovered,
     ToolTrialStarted,
@@ -60,23 +61,15 @@ def run_rows(run: str, state: RunState) -> Rows:
 
 
 def run_row(run: str, state: RunState) -> dict[str, Any]:
-    """The row of one run; its texts are empty if its first event was erased."""
-    started = state.started
+    """The row of one run."""
     return {
         "run": run,
-        "tenant": started.tenant if started else "",
-        "user": _text(started.subjects.user) if started else "",
-        "agent": started.subjects.agent if started else "",
+        **_started_columns(state.started),
         "started": state.started_at or 0,
         "ended": state.ended_at or 0,
         "state": state.status,
         "outcome": state.outcome or "",
         "code": state.code or "",
-        "task": _text(started.task)[:LONGEST_TASK] if started else "",
-        "task_digest": task_digest(started.task) if started and started.content == "complete" else "",
-        "model": _text(started.model) if started else "",
-        "scripted": int(started.scripted) if started else 0,
-        "content": started.content if started else "complete",
         "steps": state.step + 1,
         "calls": state.attempted,
         "denied": state.denied,
@@ -88,17 +81,31 @@ def run_row(run: str, state: RunState) -> dict[str, Any]:
         "asked": state.asked,
         "cost": "" if state.unpriced else format(state.cost, "f"),
         "violations": state.violations,
-        **_arm_columns(started.arm if started else None),
-        "evaluation": started.evaluation if started else "",
         "actions": "\n".join(f"{count} {action}" for action, count in sorted(state.settled.items())),
         "response_model": _text(state.response_model),
     }
 
 
-def _arm_columns(arm: RunArm | None) -> dict[str, Any]:
-    if arm is None:
-        return {"rollout": "", "arm": "", "share": 0.0}
-    return {"rollout": arm.rollout, "arm": arm.arm, "share": arm.share}
+def _started_columns(started: RunStarted | None) -> dict[str, Any]:
+    """The columns of the first event of a run; without texts if it was erased."""
+    if started is None:
+        texts = ("tenant", "user", "agent", "task", "task_digest", "model", "rollout", "arm", "evaluation")
+        return {**dict.fromkeys(texts, ""), "scripted": 0, "content": "complete", "share": 0.0}
+    arm = started.arm
+    return {
+        "tenant": started.tenant,
+        "user": _text(started.subjects.user),
+        "agent": started.subjects.agent,
+        "task": _text(started.task)[:LONGEST_TASK],
+        "task_digest": task_digest(started.task) if started.content == "complete" else "",
+        "model": _text(started.model),
+        "scripted": int(started.scripted),
+        "content": started.content,
+        "rollout": arm.rollout if arm else "",
+        "arm": arm.arm if arm else "",
+        "share": arm.share if arm else 0.0,
+        "evaluation": started.evaluation,
+    }
 
 
 def summary(row: Mapping[str, Any]) -> RunSummary:

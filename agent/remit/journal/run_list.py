@@ -10,10 +10,11 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from remit.core import UsageError
-from remit.core.events import AlertRaised, RolloutOpened, RunPruned
+from remit.core.events import NANO, AlertRaised, ArmName, Outcome, RolloutOpened, RunPruned
 from remit.journal.projections import WORKSPACE_RUN, summary
-from remit.journal.run_state import RunStatus, RunSummary
+from remit.journal.run_state import RolloutState, RunStatus, RunSummary
 from remit.journal.storage.database import Row, Sql
+from remit.journal.storage.shared import rollout_of
 from remit.journal.storage.tables import (
     ALERT,
     APPROVAL,
@@ -70,10 +71,16 @@ _IN_STATE: Final = Sql(
     .where(APPROVAL.c.state == sa.bindparam("state"))
     .order_by(APPROVAL.c.requested)
 )
+_OF_ROLLOUT: Final = Sql(
+    sa.select(
+        *(RUN.c[name] for name in ("run", "user", "arm", "share", "started", "ended", "outcome", "denied", "asked")),
+        *(RUN.c[name] for name in ("in_doubt", "violations", "cost")),
+    ).where(HAS_ARM, RUN.c.rollout == _of, HAS_ENDED)
+)
 _RUNS: Final = Sql(
     sa.select(sa.func.count()).select_from(RUN).where(RUN.c.state == sa.bindparam("state"), RUN.c.evaluation == "")
 )
-_ALERTS: Final = Sql(sa.select(ALERT.c.body).order_by(ALERT.c.event))
+_ALERTS: Final = Sql(sa.select(ALERT.c.event, ALERT.c.body))
 _ALERTS_IN_FORCE: Final = Sql(sa.select(sa.func.count()).select_from(ALERT))
 _COUNTED: Final = Sql(sa.select(sa.func.count()).select_from(APPROVAL).where(APPROVAL.c.state == sa.bindparam("state")))
 
@@ -206,7 +213,7 @@ def count_approvals(journal: Journal, state: str) -> int:
 def alerts_in_force(journal: Journal) -> list[AlertRaised]:
     """The alerts that nobody has closed, the oldest first."""
     with journal.failing("read"):
-        return [AlertRaised.model_validate_json(row[0]) for row in journal.read(_ALERTS)]
+        return [AlertRaised.model_validate_json(body) for _, body in sorted(journal.read(_ALERTS))]
 
 
 def count_alerts(journal: Journal) -> int:
@@ -224,6 +231,50 @@ def used_bundles(journal: Journal) -> set[str]:
     rows = journal.read(sa.select(RUN.c.bundles).distinct())
     opened = (RolloutOpened.model_validate_json(row[0]) for row in journal.read(sa.select(ROLLOUT.c.opened)))
     return {digest for row in rows for digest in str(row[0]).split()} | {event.candidate for event in opened}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArmRun:
+    """A run of a rollout that has ended, as its bars need it. `seconds` is from its start to its end; `cost` None: not known."""
+
+    run: str
+    user: str
+    arm: ArmName
+    share: float
+    seconds: float
+    outcome: Outcome
+    refused: bool
+    asked: bool
+    in_doubt: bool
+    violated: bool
+    cost: float | None
+
+
+def runs_of_rollout(journal: Journal, rollout: str) -> list[ArmRun]:
+    """The runs of a rollout that have ended, the first one to end first. Each run asks twice, so it reads these columns only."""
+    rows = sorted(journal.read(_OF_ROLLOUT, of=rollout), key=lambda row: (row[5], row[0]))  # the index is by start
+    return [
+        ArmRun(
+            run=run,
+            user=user,
+            arm=arm,
+            share=share,
+            seconds=(ended - started) / NANO,
+            outcome=outcome,
+            refused=denied > 0,
+            asked=asked > 0,
+            in_doubt=in_doubt != "",
+            violated=violations > 0,
+            cost=float(cost) if cost else None,
+        )
+        for run, user, arm, share, started, ended, outcome, denied, asked, in_doubt, violations, cost in rows
+    ]
+
+
+def list_rollouts(journal: Journal, *, limit: int = PAGE) -> list[RolloutState]:
+    """The latest rollouts, open or not, the latest first."""
+    latest = sa.select(ROLLOUT).order_by(ROLLOUT.c.at.desc(), ROLLOUT.c.rollout).limit(limit)
+    return [rollout_of(row) for row in journal.read(latest)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,8 +295,10 @@ def list_evaluations(journal: Journal, *, limit: int = PAGE) -> list[EvaluationS
     """The latest evaluations."""
     rows = journal.read(sa.select(EVALUATION).order_by(EVALUATION.c.started.desc()).limit(limit))
     names = [column.name for column in EVALUATION.columns]
-    found = [dict(zip(names, row, strict=True)) for row in rows]
-    return [EvaluationSummary(**{**row, "ended": row["ended"] or None}) for row in found]
+    found = [dict[str, Any](zip(names, row, strict=True)) for row in rows]
+    for row in found:
+        row["ended"] = row["ended"] or None
+    return [EvaluationSummary(**row) for row in found]
 
 
 def _pruned(journal: Journal, prefix: str) -> str:

@@ -16,7 +16,7 @@ from remit.core import Claim
 from remit.core.events import AnyEvent, Recorded
 from remit.journal.content_omission import omit_content
 from remit.journal.conversation import Conversation
-from remit.journal.hash_chain import ChainLink, link, seal
+from remit.journal.hash_chain import Chain, ChainLink, link, seal
 from remit.journal.projections import Rows, changed_rows, run_rows
 from remit.journal.reducer import apply_event, replace
 from remit.journal.run_state import RunState
@@ -117,6 +117,15 @@ class Record:
         self.state = apply_event(self.state, recorded)
         if recorded.event is not None:
             self.conversation.fold(recorded.event)
+
+
+def record_run(journal: Journal, chain: Chain) -> None:
+    """Record a whole run at once, as it was sealed. Raises HeadMoved if the journal has a run of that id."""
+    state = RunState()
+    for recorded in (sealed.recorded() for sealed in chain.links):
+        state = apply_event(state, recorded)
+    rows = changed_rows({}, run_rows(chain.run, state))
+    journal.write(Batch(run=chain.run, before=-1, links=chain.links, changes=rows, topics=(chain.run,)))
 
 
 class StoredRecord(Record):

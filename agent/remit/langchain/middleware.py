@@ -20,29 +20,30 @@ import asyncio
 import contextvars
 import secrets
 import weakref
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NotRequired, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired, cast
 
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
+from langgraph.config import get_config
 from langgraph.types import interrupt
 from pydantic import Field
 
-from remit.broker import action_of, content_of, describe_tool
-from remit.core import Json, ModelTurn, ProposedCall, ReceiptItem, Refusal, Result
+from remit.broker import action_of, describe_tool
+from remit.core import Failed, Json, ModelTurn, ProposedCall, ReceiptItem, Result
 from remit.core.events import ApprovalRequested
-from remit.core.parsing import Arguments, CopyOnRead, canonical_json
+from remit.core.parsing import canonical_json
 from remit.langchain.background_loop import BackgroundLoop
 from remit.langchain.bridge import RunRegistry
 from remit.langchain.graph_call import Function, GraphCall, GraphTool
-from remit.langchain.injected import injected_names
+from remit.langchain.reviewed_tool import AsyncHandler, Handler, run_here, run_in_loop
 from remit.langchain.state import (
     answers_before,
     can_pause,
+    first_request,
     interrupt_value,
     messages_of,
     principal_of,
@@ -52,25 +53,21 @@ from remit.langchain.state import (
     thread_of,
     tool_message,
     turn_of,
+    unreadable_call_of,
 )
 from remit.runtime import RunResult
 
 if TYPE_CHECKING:
-    from langchain.agents.middleware import AgentMiddleware, AgentState
+    from langchain.agents.middleware import AgentMiddleware, AgentState, hook_config
     from langchain.agents.middleware.types import PrivateStateAttr
     from langgraph.prebuilt.tool_node import ToolCallRequest
 else:
     try:
-        from langchain.agents.middleware import AgentMiddleware, AgentState
+        from langchain.agents.middleware import AgentMiddleware, AgentState, hook_config
         from langchain.agents.middleware.types import PrivateStateAttr
     except ImportError:  # LangGraph alone: the class is then no middleware, and wraps the calls of a ToolNode
         AgentMiddleware, AgentState, PrivateStateAttr = object, dict, None
-
-Handler: TypeAlias = "Callable[[ToolCallRequest], Any]"
-AsyncHandler: TypeAlias = "Callable[[ToolCallRequest], Awaitable[Any]]"
-
-MAX_DIFFERENCES: Final = 3  # named in a refusal
-LATE_S: Final = 0.05  # a call in the graph's loop is cancelled this long after the broker's own time limit
+        hook_config = lambda **_: lambda hook: hook  # noqa: E731 - nothing calls the hook there
 
 
 class MiddlewareState(AgentState):
@@ -138,13 +135,13 @@ class RemitMiddleware(AgentMiddleware):
     def wrap_tool_call(self, request: ToolCallRequest, handler: Handler) -> ToolMessage:
         """Decide one call, run it at most once, and return its result: as JSON content, and as the artifact."""
         call = self._graph_call(request)
-        function = partial(_run_here, contextvars.copy_context(), request, handler)
+        function = partial(run_here, contextvars.copy_context(), request, handler)
         return tool_message(call, self._perform(call, _graph_tool(request, function)))
 
     async def awrap_tool_call(self, request: ToolCallRequest, handler: AsyncHandler) -> ToolMessage:
         """Like `wrap_tool_call`, for a graph in an event loop. The tool runs in that loop."""
         call = self._graph_call(request)
-        function = partial(_in_loop, asyncio.get_running_loop(), contextvars.copy_context(), request, handler)
+        function = partial(run_in_loop, asyncio.get_running_loop(), contextvars.copy_context(), request, handler)
         return tool_message(call, await self._aperform(call, _graph_tool(request, function)))
 
     def call(self, name: str, arguments: Any, call_id: str | None, config: RunnableConfig) -> ToolMessage:
@@ -175,6 +172,18 @@ class RemitMiddleware(AgentMiddleware):
         """Start a run for an invocation without a thread."""
         return None if thread_of(runtime) else {"remit_invocation": secrets.token_hex(8)}
 
+    @hook_config(can_jump_to=["model"])
+    def after_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:
+        """Refuse calls that LangChain cannot read, and let the model read why.
+
+        LangChain drops a call whose arguments are no JSON object: without this, the agent ends with an empty answer.
+        """
+        return _refused([(call, self._perform(call, None)) for call in self._unreadable(state, runtime)])
+
+    @hook_config(can_jump_to=["model"])
+    async def aafter_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:
+        return _refused([(call, await self._aperform(call, None)) for call in self._unreadable(state, runtime)])
+
     def after_agent(self, state: Any, runtime: Any) -> dict[str, Any]:
         """End the run of an invocation without a thread, and put its receipt into the state. The run of a thread stays open."""
         return self._loop.call(self._runs.answered(state, thread_of(runtime)))
@@ -188,18 +197,49 @@ class RemitMiddleware(AgentMiddleware):
         thread = thread_of(runtime)
         call: Mapping[str, Any] = request.tool_call
         turn, index = self._turn(messages, call, {tool.name for tool in runtime.tools})
-        first_message = next((str(message.text) for message in messages if isinstance(message, HumanMessage)), "")
         return GraphCall(
             key=f"thread:{thread}" if thread else read_state(request.state, "remit_invocation") or self._key,
             thread=thread,
             principal=principal_of(runtime.config),
-            task=self._task or first_message,
+            task=self._task or first_request(messages),
             turn=turn,
             index=index,
             name=call["name"],
             id=call["id"] or "",
             can_pause=can_pause(runtime.config),
         )
+
+    def _unreadable(self, state: Any, runtime: Any) -> Sequence[GraphCall]:
+        """The calls of the last message, if LangChain can read none of them."""
+        messages = messages_of(state)
+        message = messages[-1] if messages else None
+        if not isinstance(message, AIMessage) or message.tool_calls or not message.invalid_tool_calls:
+            return ()
+        message_id = message.id or f"@{len(messages) - 1}"
+        names = [_action_name(self._runs.hosted, call["name"] or "") for call in message.invalid_tool_calls]
+        proposed = tuple(
+            unreadable_call_of(call, name, message_id)
+            for call, name in zip(message.invalid_tool_calls, names, strict=True)
+        )
+        turn, config, thread = (
+            turn_of(message, proposed, answers_before(messages[:-1])),
+            get_config(),
+            thread_of(runtime),
+        )
+        return [
+            GraphCall(
+                key=f"thread:{thread}" if thread else read_state(state, "remit_invocation") or self._key,
+                thread=thread,
+                principal=principal_of(config),
+                task=self._task or first_request(messages),
+                turn=turn,
+                index=index,
+                name=call["name"] or "",
+                id=call["id"] or "",
+                can_pause=can_pause(config),
+            )
+            for index, call in enumerate(message.invalid_tool_calls)
+        ]
 
     def _single_call(self, name: str, arguments: Any, call_id: str | None, config: RunnableConfig) -> GraphCall:
         """A call that is a turn of its own. It gets the same id again only if LangGraph repeats the same task."""
@@ -285,6 +325,20 @@ class RemitMiddleware(AgentMiddleware):
         self.close()
 
 
+def _action_name(hosted: Mapping[str, str], name: str) -> str:
+    """The name of the action as the broker reads it, of a call to a tool of the graph."""
+    return hosted.get(action_of(name), name).replace(".", "__", 1)
+
+
+def _refused(answered: Sequence[tuple[GraphCall, Result]]) -> dict[str, Any] | None:
+    """The results as an update of the state. The model is asked again while the run goes on."""
+    if not answered:
+        return None
+    update: dict[str, Any] = {"messages": [tool_message(call, result) for call, result in answered]}
+    ended = any(isinstance(result, Failed) and result.error.next_step == "stop" for _, result in answered)
+    return update if ended else update | {"jump_to": "model"}
+
+
 def _close(loop: BackgroundLoop, runs: RunRegistry) -> None:
     loop.close(runs.close())
 
@@ -311,131 +365,6 @@ class _Action(BaseTool):
     async def _arun(self, arguments: Any, call_id: str | None, config: RunnableConfig) -> Any:
         message = await self.remit.acall(self.name, arguments, call_id, config)
         return message if call_id else message.content
-
-
-class _ReviewedTool:
-    """A tool of the graph, for one attempt.
-
-    The tool runs at most once, and gets the decided arguments. The arguments that arrive here are only compared with them, so
-    that a change is refused. The result is what the tool itself returned, whatever the middleware around it returns.
-    """
-
-    def __init__(self, tool: BaseTool, decided: Arguments, call_id: str | None) -> None:
-        self._tool = tool
-        self._decided = decided
-        self._call_id = call_id
-        self._injected = injected_names(tool)
-        self._ran = False
-        self._refused: Refusal | None = None
-        self._raised: Exception | None = None
-        self._returned: Any = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._tool, name)
-
-    def invoke(self, call: Any, config: Any = None, **options: Any) -> Any:
-        with self._attempt(call) as decided:
-            self._returned = self._tool.invoke(decided, config, **options)
-        return self._returned
-
-    async def ainvoke(self, call: Any, config: Any = None, **options: Any) -> Any:
-        with self._attempt(call) as decided:
-            self._returned = await self._tool.ainvoke(decided, config, **options)
-        return self._returned
-
-    @contextmanager
-    def _attempt(self, call: Any) -> Generator[Any]:
-        decided = self._decided_call(call["args"])
-        self._ran = True
-        try:
-            yield decided
-        except Exception as failure:
-            self._raised = failure
-            raise
-
-    def _decided_call(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The call that the tool gets: the decided arguments, and from `given` only what LangChain injects."""
-        self._check(given)
-        injected = {name: given[name] for name in self._injected if name in given}
-        args = CopyOnRead(self._decided, injected)
-        return {"type": "tool_call", "name": self._tool.name, "args": args, "id": self._call_id}
-
-    def _check(self, given: Mapping[str, Any]) -> None:
-        differences = self._decided.differences(given, ignored=self._injected)
-        if self._ran or differences:
-            change = "; ".join(differences[:MAX_DIFFERENCES]) or "it was made a second time"
-            message = f"a middleware between the decision and the tool changed the call: {change}"
-            self._refused = Refusal("invalid_output", message)
-            raise self._refused
-
-    def result(self, failure: Exception | None = None) -> Json:
-        """What the tool returned. Raises what the tool raised, or Refusal if it did not run.
-
-        `failure` is the exception of the handler around the tool.
-        """
-        if self._raised is not None:
-            raise self._raised
-        if self._refused is not None and not self._ran:
-            raise self._refused
-        if not self._ran:
-            message = (
-                "a middleware between the decision and the tool changed the call, or answered in place of the tool"
-            )
-            raise Refusal("invalid_output", message) from failure
-        return content_of(self._returned)
-
-
-def _run_here(
-    context: contextvars.Context, request: ToolCallRequest, handler: Handler, wall: float, **arguments: Json
-) -> Json:
-    """Run the graph's tool in this thread. The broker stops waiting for it after `wall` seconds."""
-    return context.copy().run(_run_handler, request, handler, arguments)
-
-
-def _run_handler(request: ToolCallRequest, handler: Handler, arguments: dict[str, Json]) -> Json:
-    tool, reviewed = _reviewed(request, arguments)
-    try:
-        handler(reviewed)
-    except Exception as failure:  # noqa: BLE001 - an error of the graph: only the result of the tool counts
-        return tool.result(failure)
-    return tool.result()
-
-
-async def _arun_handler(request: ToolCallRequest, handler: AsyncHandler, arguments: dict[str, Json]) -> Json:
-    tool, reviewed = _reviewed(request, arguments)
-    try:
-        await handler(reviewed)
-    except Exception as failure:  # noqa: BLE001 - as above
-        return tool.result(failure)
-    return tool.result()
-
-
-def _reviewed(request: ToolCallRequest, arguments: dict[str, Json]) -> tuple[_ReviewedTool, ToolCallRequest]:
-    """The tool for one attempt, and the request for the graph's handler.
-
-    INVARIANT: the handler gets `arguments`, the tool gets a copy, so that the handler cannot change the tool's arguments.
-    """
-    assert request.tool is not None  # `_graph_tool` refuses a call without a tool
-    tool = _ReviewedTool(request.tool, Arguments.of(arguments), request.tool_call["id"])
-    call: Any = {**request.tool_call, "args": arguments}
-    return tool, request.override(tool_call=call, tool=cast("BaseTool", tool))
-
-
-def _in_loop(
-    loop: asyncio.AbstractEventLoop,
-    context: contextvars.Context,
-    request: ToolCallRequest,
-    handler: AsyncHandler,
-    wall: float,
-    **arguments: Json,
-) -> Json:
-    """Run the graph's tool in the graph's own event loop, and cancel it there if it does not end in time."""
-    work = _arun_handler(request, handler, arguments)
-    future = context.copy().run(asyncio.run_coroutine_threadsafe, work, loop)
-    try:
-        return future.result(wall + LATE_S)
-    finally:
-        future.cancel()
 
 
 def _graph_tool(request: ToolCallRequest, function: Function) -> GraphTool | None:

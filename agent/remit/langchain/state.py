@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
-from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 
 from remit.core import Json, ModelTurn, Principal, ProposedCall, Refusal, Result, UsageError
@@ -36,6 +36,11 @@ def proposed_call_of(name: str, arguments: Mapping[str, Any], id_: str) -> Propo
         return ProposedCall(name=name, arguments=None, parsed=Arguments.of(arguments).copy(), id=id_)
     except Refusal:
         return ProposedCall(name=name, arguments=_as_text(arguments), id=id_)
+
+
+def unreadable_call_of(call: Mapping[str, Any], name: str, message_id: str) -> ProposedCall:
+    """A call of `AIMessage.invalid_tool_calls`, with the text that LangChain could not read."""
+    return ProposedCall(name=name, arguments=call["args"] or "", id=f"{message_id}/{call['id']}")
 
 
 def _as_text(arguments: Mapping[str, Any]) -> str:
@@ -79,6 +84,11 @@ def answers_before(messages: Sequence[Any]) -> str:
                 break
             answers.append(str(message.text))
     return "\n\n".join(reversed(answers))
+
+
+def first_request(messages: Sequence[Any]) -> str:
+    """The text of the first human message."""
+    return next((str(message.text) for message in messages if isinstance(message, HumanMessage)), "")
 
 
 def last_answer(messages: Sequence[Any]) -> str:

@@ -24,7 +24,7 @@ from remit.replay.divergence import (
     tampering_divergence,
 )
 from remit.replay.recorded import WhatIf, recorded_agent, recorded_approvals
-from remit.replay.replay_log import RecordEnds
+from remit.replay.replay_log import RecordEnds, events_before
 from remit.runtime import AgentGraph, drive
 from remit.workspace import Bundle, tool_specs
 
@@ -35,7 +35,7 @@ NO_CHANGE: Final = WhatIf()
 class ReplayResult:
     """The result of a replay: the divergences, and how many decisions, model turns and tool results were compared.
 
-    `complete` is False if the record ends before the run did.
+    `since` is the step at which it began: the steps before are those of another run. `complete` is False if the record ends before the run did.
     """
 
     run: str
@@ -44,6 +44,7 @@ class ReplayResult:
     turns: int
     results: int
     complete: bool
+    since: int = 0
 
     @property
     def reproduced(self) -> bool:
@@ -87,10 +88,15 @@ async def replay(
     ignored = POLICY_DEPENDENT if what_if.policy is not None else frozenset[str]()
     ignored |= TOOL_DEPENDENT if what_if.tools is not None else frozenset()
     log = ComparingLog(recorded=records, loose=what_if != NO_CHANGE, ignored=ignored)
+    goes_on = started.goes_on
+    first = 0 if goes_on is None else goes_on.step
+    if goes_on is not None:
+        log.copy(events_before(records, first))
     record = Record(log, records[0].run)
     agent = recorded_agent(log, record, started, bundles, what_if)
     try:
-        record.append(started)
+        if goes_on is None:
+            record.append(started)
         _finish_unstarted(log, record)
         await drive(agent, recorded_approvals(log, record, agent.broker))
         log.check_unreached()
@@ -98,7 +104,7 @@ async def replay(
         pass
     except RecordEnds:
         log.check_ended()
-    reached = [item.event for item in log.events("")]
+    reached = [item.event for item in log.events("") if item.event is not None and (item.event.step or 0) >= first]
     return ReplayResult(
         run=records[0].run,
         divergences=(*tampering, *_tool_list_divergences(started, bundles, agent), *log.divergences),
@@ -106,6 +112,7 @@ async def replay(
         turns=sum(isinstance(event, ModelResponded) for event in reached),
         results=sum(isinstance(event, CallAnswered) for event in reached),
         complete=log.complete,
+        since=first,
     )
 
 

@@ -1,4 +1,4 @@
-from .bars import HARD, SOFT, evidence_limit, seconds, weigh
+from .bars import HARD, OF_COMPLETED, SOFT, evidence_limit, weigh
 from .candidate import OF_ALL_RUNS, Definition, files_of_definition, is_rules, open_definition
 from .delay import Delay, expected_delay
 from .evidence import RATIOS, EProcess, bet, chance_of_arm
@@ -11,6 +11,7 @@ from .rollouts import (
     find_rollout,
     finish,
     move_to,
+    named_rollout,
     open_of,
     open_rollout,
     place_of,
@@ -20,6 +21,7 @@ from .rollouts import (
 __all__ = [
     "HARD",
     "OF_ALL_RUNS",
+    "OF_COMPLETED",
     "RATIOS",
     "SOFT",
     "CandidateRules",
@@ -41,6 +43,7 @@ __all__ = [
     "give_up",
     "is_rules",
     "move_to",
+    "named_rollout",
     "open_definition",
     "open_of",
     "open_rollout",
@@ -48,6 +51,5 @@ __all__ = [
     "place_again",
     "place_of",
     "roll_back",
-    "seconds",
     "weigh",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -10,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from remit.core import UsageError
+from remit.core.parsing import read_file
 from remit.policy import Policy, load_policy
 from remit.tracing import ObjectStore
 from remit.workspace import (
@@ -52,7 +53,7 @@ def files_of_definition(workspace: Workspace) -> dict[str, bytes]:
     for agent in workspace.agents.values():
         for script in (model.removeprefix("script:") for model in agent.models if model.startswith("script:")):
             path = f"agent/{agent.name}/{script}"
-            files[path] = (workspace.root / path).read_bytes()
+            files[path] = read_file(workspace.root / path, file=path)
     return files
 
 
@@ -71,7 +72,7 @@ def open_definition(session: WorkspaceSession, digest: str) -> Definition:
     """The stored definition of that digest, with its files below `traces/definitions/`.
 
     Raises:
-        UsageError: an object is missing or was changed.
+        UsageError: an object is missing or was changed, or the folder cannot be written.
         WorkspaceError: its files are not valid, or the rules on disk are not valid with them.
     """
     files = files_in_force(session, digest)
@@ -107,15 +108,17 @@ def _written(session: WorkspaceSession, digest: str, files: Mapping[str, bytes])
     folder = session.traces / FOLDER / digest.removeprefix("sha256:")
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(mode=0o700, exist_ok=True)
-    making = Path(tempfile.mkdtemp(prefix=".", dir=folder.parent))
     try:
-        for path, data in files.items():
-            target = making / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
-        with suppress(OSError):  # another process was first, and its folder has the same files
-            making.rename(folder)
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
+        folder.parent.mkdir(mode=0o700, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent, ignore_cleanup_errors=True) as place:
+            making = Path(place) / folder.name
+            for path, data in files.items():
+                target = making / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(data)
+            with suppress(OSError):  # another process was first, and its folder has the same files
+                making.rename(folder)
+    except OSError as failure:
+        what = f"the files of definition {digest!r} cannot be written below {str(folder.parent)!r}: {failure.strerror}"
+        raise UsageError(f"{what}; free disk space, or restore write permission") from failure
     return folder

@@ -22,7 +22,7 @@ from remit.core.events import (
     RolloutStaged,
     RunArm,
 )
-from remit.journal import ROLLOUT_STREAM, AlreadyRecorded, Journal, RolloutState, RunQuery, list_runs
+from remit.journal import ROLLOUT_STREAM, AlreadyRecorded, Journal, RolloutState, runs_of_rollout
 from remit.rollout.bars import weigh
 
 _WHOLE: Final = 2**64
@@ -72,19 +72,22 @@ def open_rollout(journal: Journal, opened: RolloutOpened) -> RolloutState:
 _ALREADY_OPEN: Final = "{} has an open rollout, {}: end it first with `remit rollout rollback`, or widen it to its end"
 
 
-def find_rollout(journal: Journal, name: str) -> RolloutState:
-    """The rollout of that id, or the open one of the agent of that name. Raises UsageError without one."""
-    found = open_of(journal, f"agent:{name}") or journal.rollout(name)
+def find_rollout(journal: Journal, rollout: str) -> RolloutState:
+    """The rollout of that id. Raises UsageError without one."""
+    found = journal.rollout(rollout)
     if found is None:
-        raise UsageError(
-            f"there is no rollout {name!r}, and no open one of such an agent: `remit rollout show` lists them"
-        )
+        raise UsageError(f"there is no rollout {rollout!r}: `remit rollout show` lists them")
     return found
+
+
+def named_rollout(journal: Journal, name: str) -> RolloutState:
+    """The rollout that a person means: its id, or the agent of an open one. Raises UsageError without one."""
+    return open_of(journal, f"agent:{name}") or find_rollout(journal, name)
 
 
 def evidence_of(journal: Journal, rollout: RolloutState) -> tuple[BarEvidence, ...]:
     """What the runs of a rollout that have ended say about each of its bars."""
-    return weigh(rollout.opened, list(list_runs(journal, RunQuery(rollout=rollout.id))))
+    return weigh(rollout.opened, runs_of_rollout(journal, rollout.id))
 
 
 def move_to(journal: Journal, rollout: RolloutState, number: int, *, by: Principal) -> RolloutState:

@@ -1,5 +1,5 @@
 from .approvals_wait import ApprovalWaiter
-from .assembly import new_run_id, open_fallbacks_of, open_model_of, sanitizer_of
+from .assembly import agent_of, new_run_id, open_fallbacks_of, open_model_of, sanitizer_of
 from .erasure import Erasable, erasable, erase_runs
 from .graph import AgentGraph, drive
 from .lifecycle import RunResult
@@ -24,6 +24,7 @@ __all__ = [
     "RunRequest",
     "RunResult",
     "acting_subject",
+    "agent_of",
     "decide_call",
     "drive",
     "erasable",

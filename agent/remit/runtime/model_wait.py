@@ -11,14 +11,13 @@ from remit.journal import Record
 
 
 class ModelWait:
-    """Waits in this process while the model's provider fails, for at most the agent's `model_wait` in one step of the run."""
+    """Waits in this process while the model's provider fails, for at most the agent's `model_wait` in all."""
 
     def __init__(self, record: Record, broker: Broker, hold_reason: Callable[[], str | None]) -> None:
         self._record = record
         self._broker = broker
         self._hold_reason = hold_reason
-        self._step = -1
-        self._until = 0
+        self._left = int(broker.agent.budget.model_wait * NANO)
 
     @property
     def waits(self) -> bool:
@@ -30,11 +29,10 @@ class ModelWait:
         failed = self._record.state.model_wait
         if failed is None or failed.again_at is None:
             return True
-        now = time.time_ns()
-        if failed.step != self._step:
-            self._step, self._until = failed.step, now + int(self._broker.agent.budget.model_wait * NANO)
-        if failed.again_at > max(self._until, now):
+        began = time.time_ns()
+        if failed.again_at - began > max(self._left, 0):
             return False
         while (left := (failed.again_at - time.time_ns()) / NANO) > 0 and self._hold_reason() is None:
             await self._broker.ports.changed(left)
+        self._left -= time.time_ns() - began
         return True

@@ -297,6 +297,7 @@ def settle(profile: Profile, ending: Ending, answer: GuestAnswer, granted: Grant
         error=answer.error,
         retry_after_s=answer.retry_after_s,
         message=message,
+        entered=exchange.entered,
         stderr=stderr,
         refused=answer.refused,
         spent=ResourceUsage(

@@ -287,8 +287,10 @@ class Process:
         """
         if self.channel.fileno() < 0:  # the context was left before
             return
-        with suppress(OSError):
-            self.channel.shutdown(socket.SHUT_RDWR)
+        with suppress(
+            OSError
+        ):  # for writing only: what the process had not read is seen at the other end, once it is dead
+            self.channel.shutdown(socket.SHUT_WR)
         if self._guarded:
             return
         if self._first < 0:

@@ -1,7 +1,11 @@
 """The broker's side of one call: send what was granted, read the answer and the prints, trust none of it.
 
 The process first reports that its arguments are decoded, and waits. It gets the second frame, with the secrets and the
-ticket of the proxy, once the attempt is recorded; then it answers. `guest/onecall.py` is the other side.
+ticket of the proxy, once the attempt is recorded. The last byte that it is sent is `GO`: it takes that byte right before
+it calls the function, and then it answers. `guest/onecall.py` is the other side.
+
+If a process ends while a byte that was sent to it is unread, the kernel reports a reset of the connection. So the broker
+knows that the function was not called, without an answer for which either side would wait.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from remit.sandbox.profile import Profile
 
 ENVELOPE: Final = 64 << 10  # the most bytes of an answer besides its value
 DECODE_SECONDS: Final = 5.0  # the longest that the arguments of a call may take to decode
+GO: Final = b"!"  # the last byte before the function is called
 _REPORTS: Final = (b'{"kind":"loaded"', b'{"kind":"decoded"')
 _BATCH: Final = 64  # descriptors on one message: an account may have few in flight at a time
 _PRINTS_DELAY_SECONDS: Final = 0.005  # most calls answer sooner and print nothing: they save registering the pipe
@@ -78,7 +83,7 @@ class Exchange:
         # Takes the descriptor that an observed call sends before its answer: the listener of its filter.
         self.on_first_descriptor: Callable[[int], None] | None = None
         self.ended: Callable[[], bool] = lambda: self.answered  # True once nothing more comes
-        self.call_unread = False  # True: the process ended before it read the call, so no code of the tool ran
+        self._unread = False  # True: the process ended before it read everything that was sent to it
         self.decoding = False  # True: the process has imported the tool, and decodes the arguments
         self.waiting = False  # True: it has decoded them, and waits for the second frame
         self.decoded: Mapping[str, Json] | None = None  # the named ones; None: all are as given
@@ -128,8 +133,17 @@ class Exchange:
         return len(self._answer) >= 4 and len(self._answer) >= 4 + int.from_bytes(self._answer[:4], "big")
 
     @property
-    def _reported_nothing(self) -> bool:
-        return not (self._answer or self.decoding or self.waiting)
+    def call_unread(self) -> bool:
+        """True if the process ended before it read the call, so that no code of the tool ran."""
+        return self._unread and not (self._answer or self.decoding or self.waiting)
+
+    @property
+    def entered(self) -> bool:
+        """False if the process ended before it took `GO`, without an answer: then it has not called the function.
+
+        Code of the tool that replaces the guest's could leave the byte unread. It gains nothing: a declared error says as much.
+        """
+        return not self._unread or not self.waiting or self.complete
 
     @property
     def printed_text(self) -> str:
@@ -154,7 +168,7 @@ class Exchange:
     async def finish(self, variables: Mapping[str, str], seconds: float) -> None:
         """Send the second frame, and read the answer to its end."""
         with self._limited(seconds):
-            await self.send({"env": dict(variables)}, [])
+            await self.send({"env": dict(variables)}, [], GO)
             await self.wait_until(self.ended)
 
     @contextmanager
@@ -242,9 +256,9 @@ class Exchange:
         while batch:
             os.close(batch.pop().descriptor)
 
-    async def send(self, frame: Mapping[str, Json], descriptors: list[int]) -> None:
+    async def send(self, frame: Mapping[str, Json], descriptors: list[int], after: bytes = b"") -> None:
         body = json.dumps(frame).encode()
-        data = memoryview(len(body).to_bytes(4, "big") + body)
+        data = memoryview(len(body).to_bytes(4, "big") + body + after)
         while data:
             try:
                 if descriptors:
@@ -256,7 +270,7 @@ class Exchange:
             except BlockingIOError:
                 await self._writable()
             except (BrokenPipeError, ConnectionResetError):  # it ended; how is seen where its report is awaited
-                self.call_unread = self._reported_nothing
+                self._unread = True
                 return
             except OSError as failure:
                 if failure.errno != errno.ETOOMANYREFS:
@@ -305,7 +319,7 @@ class Exchange:
         except BlockingIOError:
             return
         except ConnectionResetError:
-            self.call_unread = self._reported_nothing
+            self._unread = True
         except OSError:
             pass
         if not data:

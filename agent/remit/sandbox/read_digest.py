@@ -65,7 +65,7 @@ class _Reading:
                 return self._entries(name)
             if not stat.S_ISREG(status.st_mode) or self._left < 0:
                 return None
-            return [*_shown(status), self._content(descriptor)]
+            return [_shown(status), self._content(descriptor)]
         finally:
             os.close(descriptor)
 
@@ -86,12 +86,12 @@ class _Reading:
         try:
             with os.scandir(descriptor) as entries:
                 return sorted(
-                    [os.fsencode(entry.name).hex(), *_shown(entry.stat(follow_symlinks=False))] for entry in entries
+                    [os.fsencode(entry.name).hex(), _shown(entry.stat(follow_symlinks=False))] for entry in entries
                 )
         finally:
             os.close(descriptor)
 
 
-def _shown(status: os.stat_result) -> list[int]:
+def _shown(status: os.stat_result) -> str:
     """What a call can see of a file without reading it."""
-    return [status.st_mode, status.st_size, status.st_mtime_ns]
+    return f"{status.st_mode:o} {status.st_size} {status.st_mtime_ns}"

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from remit.broker import AttemptOutcome, Everything, LiveExecutor, describe_host, narrow, try_host
 from remit.core import Call, Json, Problem, Refusal, Subjects, UsageError, WorkspaceError
@@ -61,6 +62,18 @@ class Played:
     result: ToolCaseResult
 
 
+_SIGNATURE_FIXES: Final[Mapping[str, str]] = {
+    "has no type": "give every parameter and the result a type",
+    "has no return type": "give every parameter and the result a type",
+    "cannot be passed by name": "write it as a plain named parameter",
+    "that LangChain uses itself": "give the parameter another name",
+    "is not a finite number": "write a finite default, or None",
+    "is not defined": "import the type where main.py runs, not under TYPE_CHECKING",
+    "look-around": "write a pattern without (?=, (?!, (?<= and (?<!, or check the text in a validator",
+    "typing_extensions.TypedDict": "import TypedDict from typing_extensions",
+}
+
+
 async def derive_pin(workspace: Workspace, tool: Tool, sandbox: Sandbox) -> Pin:
     """The pin of the tool's current files. Its code is imported inside a sandbox, to read the types of its functions.
 
@@ -105,11 +118,8 @@ async def derive_pin(workspace: Workspace, tool: Tool, sandbox: Sandbox) -> Pin:
 
 def _signature_fix(problem: str) -> str:
     """What to write for a problem of a function's signature, as `guest/decoding.py` words it."""
-    if problem.endswith(("has no type", "has no return type")):
-        return "give every parameter and the result a type"
-    if problem.endswith("cannot be passed by name"):
-        return "write it as a plain named parameter"
-    return "use a type that JSON can represent, such as str, int, list or dict"
+    every = "use a type that JSON can represent, such as str, int, list or dict"
+    return next((fix for part, fix in _SIGNATURE_FIXES.items() if part in problem), every)
 
 
 def _check_own_files(workspace: Workspace, manifest: Manifest) -> None:

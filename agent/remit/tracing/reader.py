@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -154,9 +155,7 @@ class _TraceReader:
         if not line.strip():
             return
         try:
-            if not line.endswith(b"\n"):
-                raise ValueError("it is cut off")
-            for span in decode(line):
+            for span in _whole_spans(line):
                 self._check_format(span.version)
                 self._spans[span.span_id] = span  # written again once it has ended
                 for event in span.events:
@@ -205,6 +204,19 @@ class _TraceReader:
     def _problem(self, number: int, what: str) -> None:
         if len(self._problems) < MOST_PROBLEMS:
             self._problems.append(Problem(file=str(self._path), line=number, what=what, fix=FIX))
+
+
+def _whole_spans(line: bytes) -> list[ReadSpan]:
+    """The spans of the line. Raises ValueError if it is not whole; a line of another format is not called cut off."""
+    try:
+        spans = list(decode(line))
+    except json.JSONDecodeError:
+        if line.endswith(b"\n"):
+            raise
+        spans = []
+    if not line.endswith(b"\n"):
+        raise ValueError("it is cut off")
+    return spans
 
 
 def _link(event: ReadEvent) -> ChainLink:

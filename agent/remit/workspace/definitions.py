@@ -27,8 +27,8 @@ class Budget(FrozenModel):
 
     `steps` are turns of the model; `wall` is in seconds, `output` in bytes of results, `money` in the currency of `Prices`.
     `tries` bounds the unsuccessful tries of one thing in a row, by the model or by the broker; `retries` bounds all tries
-    beyond the first; `denials` bounds the calls refused in a row. `model_wait` is how many seconds one process waits for the
-    model in one step, which does not count for `wall`. `waiting` bounds the calls that wait for people at one time.
+    beyond the first; `denials` bounds the calls refused in a row. `model_wait` is how many seconds one process waits for
+    models in all, which does not count for `wall`. `waiting` bounds the calls that wait for people at one time.
     """
 
     steps: int = 30

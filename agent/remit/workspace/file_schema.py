@@ -124,7 +124,7 @@ class BudgetTable(TomlTable):
     wall: Duration = Field(default="10m", description="Wall-clock time")
     model_wait: Duration = Field(
         default="10m",
-        description="How long one process waits for a model that fails; not part of `wall`. Then the run stays paused",
+        description="How long one process waits for models that fail, over all steps; not part of `wall`. Then the run stays paused",
     )
     tries: Annotated[int, Field(ge=1, le=1000)] = Field(
         default=6, description="Unsuccessful tries of one thing in a row, by the model or by the broker"

@@ -12,6 +12,7 @@ from adversarial.mutations import (
     approvals,
     broker,
     core,
+    counterfactual,
     egress,
     evals,
     guardrails,
@@ -43,4 +44,5 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     *guardrails.ROWS,
     *evals.ROWS,
     *search.ROWS,
+    *counterfactual.ROWS,
 )

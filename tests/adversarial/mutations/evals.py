@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from adversarial.mutations.row import Mutation, Remove, replaced
-from remit.evals import player
-from remit.evals.reports import junit, markdown
+from remit.evals import ScenarioInfo, judges, player
+from remit.evals.reports import junit, markdown, report
 from remit.evals.statistics import outcomes, significance
 from remit.evals.statistics.outcomes import ScenarioOutcomes
 from remit.evals.worlds import WorldExecutor
@@ -18,6 +19,11 @@ from remit.tracing.reports.html import document
 STATISTICS: Final = "evals/test_statistics.py::"
 REPORTS: Final = "evals/test_reports.py::"
 PLAYER: Final = "evals/test_player.py::"
+
+
+def without_gaps(played: Mapping[tuple[str, int], str], scenario: ScenarioInfo) -> Iterator[str]:
+    """The outcomes of a scenario in the order in which its runs ended."""
+    return (outcome for (name, _), outcome in played.items() if name == scenario.name)
 
 
 def played(name: str, *remove: Remove, tests: tuple[str, ...]) -> Mutation:
@@ -67,7 +73,7 @@ ROWS: Final = (
     ),
     evaluated(
         "repeats count in their order",
-        replaced(outcomes, "takewhile", filter),
+        replaced(outcomes, "_until_the_first_gap", without_gaps),
         tests=(f"{STATISTICS}test_runs_that_end_early_do_not_count_before_those_that_take_longer",),
     ),
     evaluated(
@@ -75,6 +81,22 @@ ROWS: Final = (
         replaced(significance, "SCENARIO_ALPHA", 0.9),
         tests=(
             f"{STATISTICS}test_an_equal_candidate_is_called_worse_in_at_most_five_percent_though_looked_at_after_every_run[20-4]",
+        ),
+    ),
+    Mutation(
+        name="a judge counts only with enough labelled answers",
+        remove=(replaced(judges, "LEAST_ROWS", 1),),
+        tests=(
+            "evals/test_judges.py::test_a_judge_that_does_not_count_starts_no_evaluation_and_is_a_problem_of_the_scenario[few]",
+        ),
+        fixtures=True,
+        still=("evals/test_judges.py::test_what_the_judge_denies_fails_the_run",),
+    ),
+    evaluated(
+        "a scenario that the baseline does not have must pass",
+        replaced(report, "_failed", lambda *_: ()),
+        tests=(
+            f"{REPORTS}test_a_scenario_that_the_baseline_does_not_have_as_it_is_now_must_pass_in_every_run",
         ),
     ),
     evaluated(

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from adversarial.mutations.row import brokered, never, replaced
 from remit.core.principals import Principal
-from remit.langchain import bridge, middleware, state
+from remit.langchain import bridge, reviewed_tool, state
 
 
-def passed_on(reviewed: middleware._ReviewedTool, given: dict[str, Any]) -> dict[str, Any]:
+def passed_on(reviewed: reviewed_tool.ReviewedTool, given: dict[str, Any]) -> dict[str, Any]:
     """The tool gets the arguments as they arrived."""
     return {"type": "tool_call", "name": reviewed._tool.name, "args": given, "id": reviewed._call_id}
 
@@ -30,7 +30,7 @@ ROWS: Final = (
     ),
     brokered(
         "a tool of a graph runs the decided call, once",
-        never(middleware._ReviewedTool, "_check"),
+        never(reviewed_tool.ReviewedTool, "_check"),
         tests=(
             "langchain/test_middleware.py::test_nothing_between_the_decision_and_the_tool_changes_the_call_or_answers_for_it",
             "langchain/test_middleware.py::test_a_retry_of_the_graph_repeats_no_irreversible_effect",
@@ -39,7 +39,7 @@ ROWS: Final = (
     ),
     brokered(
         "a tool of a graph gets the decided arguments",
-        replaced(middleware._ReviewedTool, "_decided_call", lambda self, given: self._check(given) or passed_on(self, given)),
+        replaced(reviewed_tool.ReviewedTool, "_decided_call", lambda self, given: self._check(given) or passed_on(self, given)),
         tests=(
             "langchain/test_decided_arguments.py::test_an_observer_of_the_call_changes_nothing_of_what_the_tool_gets",
         ),

@@ -201,6 +201,20 @@ ROWS: Final = (
         ),
     ),
     Mutation(
+        name="a process that ends before it calls the function is known not to have called it",
+        remove=(lambda patch: patch.setattr(protocol.Exchange, "entered", True),),
+        fixtures=True,
+        tests=(
+            "sandbox/test_decoding.py::test_a_process_that_is_killed_before_its_function_is_called_is_known_not_to_have_called_it",
+            "broker/test_decoding.py::test_a_sandbox_that_is_killed_between_decoding_and_the_attempt_leaves_nothing_in_doubt",
+        ),
+    ),
+    Mutation(
+        name="a process that has called the function is not taken for one that has not",
+        remove=(lambda patch: patch.setattr(protocol.Exchange, "entered", property(lambda self: self.complete)),),
+        tests=("sandbox/test_decoding.py::test_a_function_that_was_called_counts_as_called_however_it_ends",),
+    ),
+    Mutation(
         name="a sandbox has separate namespaces",
         remove=(
             line(

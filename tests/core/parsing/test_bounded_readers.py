@@ -195,6 +195,7 @@ ALLOWED = {
     "remit/sandbox/packages/environment.py": "bytes that are only compared or hashed, and the lock that locked_versions reads",
     "remit/tracing/object_store.py": "bytes that are compared with their digest",
     "remit/tracing/reports/html/": "files of the package",
+    "remit/evals/worlds.py": "files of a seed, which are only hashed",
     "remit/evals/reports/html.py": "a file of the package",
     "remit/tracing/reports/run_diff.py": "texts that canonical_json wrote a moment before",
     "remit/tracing/reports/reconciliation.py": "looks only whether a damaged file has a whole line",

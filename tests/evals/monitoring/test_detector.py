@@ -27,25 +27,25 @@ CHANGES: Final[dict[str, tuple[Draw, Draw, bool, int]]] = {
         lambda chance: float(chance.random() < 0.02),
         lambda chance: float(chance.random() < 0.2),
         True,
-        110,
+        80,
     ),
     "40 % become 5 %": (
         lambda chance: float(chance.random() < 0.4),
         lambda chance: float(chance.random() < 0.05),
         False,
-        80,
+        60,
     ),
     "95 % become 50 %": (
         lambda chance: float(chance.random() < 0.95),
         lambda chance: float(chance.random() < 0.5),
         False,
-        60,
+        30,
     ),
     "seconds become twice as many": (
         lambda chance: chance.lognormvariate(2, 0.5),
         lambda chance: 2 * chance.lognormvariate(2, 0.5),
         True,
-        60,
+        30,
     ),
 }
 
@@ -74,13 +74,15 @@ def test_a_change_is_seen_soon_with_its_direction_and_its_first_run(
 ) -> None:
     """At a rate of one false alarm in 6,000 runs, as one of six measures has it."""
     delays: list[int] = []
+    wrong_by: list[int] = []
     for seed in range(20):
         found = first_seen(find_changes(stream(seed, (before, 400), (after, 400)), runs=6000), 400)
         assert found is not None
         assert found.more is more
-        assert abs(found.at - 400) <= found.seen - 400 + 30
         delays.append(found.seen - 400)
+        wrong_by.append(abs(found.at - 400))
     assert sorted(delays)[len(delays) // 2] <= soon
+    assert sum(runs <= 30 for runs in wrong_by) >= 16
 
 
 def test_the_same_runs_always_give_the_same_changes() -> None:

@@ -43,8 +43,8 @@ touches = ["write file:{name}"]
 effect = "once"
 
 [at_most]
-read = ["**"]
-write = ["**"]
+read = ["d/**", "e/**"]
+write = ["d/**", "e/**"]
 """
 HOST: Final = '''
 import json, os, pathlib, threading

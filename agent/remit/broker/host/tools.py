@@ -18,6 +18,7 @@ from remit.sandbox import Action as TypedFunction
 from remit.sandbox import described, snake_case, tried
 from remit.workspace.manifest import Manifest
 
+_OF_LANGCHAIN: Final = ("config", "run_manager")  # arguments by which LangChain calls the function of a tool
 CONTENT: Final[Json] = {
     "anyOf": [{"type": "string"}, {"type": "array"}]
 }  # the possible contents of a LangChain ToolMessage
@@ -92,9 +93,15 @@ def content_of(message: object) -> Json:
 
 
 def describe_tool(tool: HostTool) -> dict[str, Json]:
-    """The `description`, `input`, `output` and `hidden` of a LangChain tool, which declares no output schema."""
+    """The `description`, `input`, `output` and `hidden` of a LangChain tool, which declares no output schema.
+
+    A tool that no call can reach has only `problem`.
+    """
     declared = tool.tool_call_schema
     schema = cast("dict[str, Json]", declared if isinstance(declared, dict) else declared.model_json_schema())
+    for name in _OF_LANGCHAIN:
+        if hasattr(tool, "func") and name in schema.get("properties", {}):
+            return {"problem": f"parameter {name!r} has a name that LangChain uses itself"}
     kept = {key: value for key, value in schema.items() if key not in ("title", "description")}
     return {
         "description": tool.description,

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from remit.cli.output import echo, json_text, style
+from remit.cli.output import echo, json_text, progress, style
 from remit.cli.run_argument import open_run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from remit.core import Model
-    from remit.evals.counterfactual import Candidate, Counterfactual, RecordedRun
+    from remit.core.events import Recorded
+    from remit.evals.counterfactual import Candidate, Counterfactual, RecordedRun, WrittenRow
     from remit.tracing import Trace
     from remit.tracing.reports import RunDiff
     from remit.workspace import WorkspaceSession
@@ -87,6 +90,11 @@ class _Options:
     write: bool
     as_json: bool
 
+    @property
+    def changes(self) -> bool:
+        """True if anything is not as recorded."""
+        return bool(self.models) or (self.prompt, self.policy, self.tools) != (None, None, None)
+
 
 def _candidate(session: WorkspaceSession, run: RecordedRun, options: _Options) -> Candidate:
     from remit.cli.replay import policy_in, tools_in
@@ -112,7 +120,7 @@ def _recorded_model(session: WorkspaceSession, run: RecordedRun, options: _Optio
     """The model of the record, for turns that it does not have; None for a script, and if nothing else is changed."""
     from remit.runtime import open_model_of
 
-    if run.started.scripted or (options.prompt, options.policy, options.tools) == (None, None, None):
+    if run.started.scripted or not options.changes:
         return None
     return open_model_of(session, run.agent, run.started.model)
 
@@ -121,6 +129,7 @@ async def _play(
     trace: Trace, run: RecordedRun, session: WorkspaceSession, candidate: Candidate, options: _Options
 ) -> bool:
     from remit.cli.replay import tools_in
+    from remit.core import UsageError
     from remit.evals import World
     from remit.evals.counterfactual import Place, play_from, write_row
     from remit.tracing.reports import build_timeline, diff_runs
@@ -130,14 +139,15 @@ async def _play(
         world=World(seed=candidate.definition.workspace.agents[run.agent].seed),
         root=session.root,
     )
-    async with play_from(run, options.step, candidate, place) as played:
+    async with play_from(run, options.step, candidate, place, on_event=_progress(options)) as played:
         pass
     diff = diff_runs(build_timeline(trace.records), build_timeline(played.records))
-    written: list[str] = []
+    written = None
     if options.write:
-        written = [
-            str(path) for path in write_row(trace, options.step, played.records, session.root / "agent" / run.agent)
-        ]
+        if played.ungraded:
+            raise UsageError(f"no scenario is written, because the run has no grade: {played.ungraded}")
+        better = played.records if options.changes else None
+        written = write_row(trace, options.step, better, session.root / "agent" / run.agent)
     if options.as_json:
         echo(json_text(_body(played, diff, written)))
     else:
@@ -145,7 +155,18 @@ async def _play(
     return not played.ungraded
 
 
-def _body(played: Counterfactual, diff: RunDiff, written: list[str]) -> dict[str, Any]:
+def _progress(options: _Options) -> Callable[[Recorded], None]:
+    """A function that shows on a terminal which step is played: a model takes a while."""
+    is_shown = sys.stderr.isatty() and not options.as_json
+
+    def show(recorded: Recorded) -> None:
+        if is_shown and recorded.event is not None and recorded.event.step is not None:
+            progress(f"step {recorded.event.step}  ")
+
+    return show
+
+
+def _body(played: Counterfactual, diff: RunDiff, written: WrittenRow | None) -> dict[str, Any]:
     return {
         "ok": not played.ungraded,
         "run": played.run,
@@ -153,7 +174,7 @@ def _body(played: Counterfactual, diff: RunDiff, written: list[str]) -> dict[str
         "outcome": None if played.finished is None else played.finished.outcome,
         "answer": None if played.finished is None else played.finished.answer,
         "ungraded": played.ungraded,
-        "sources": played.sources,
+        "sources": played.sources.model_dump(),
         "calls": [
             {
                 "place": answer.name,
@@ -166,11 +187,11 @@ def _body(played: Counterfactual, diff: RunDiff, written: list[str]) -> dict[str
             for answer in played.answers
         ],
         "differences": [asdict(difference) for difference in diff.differences],
-        "written": written,
+        "written": [] if written is None else [str(written.file), str(written.copy)],
     }
 
 
-def _show(played: Counterfactual, diff: RunDiff, written: list[str]) -> None:
+def _show(played: Counterfactual, diff: RunDiff, written: WrittenRow | None) -> None:
     from remit.cli.trace.diff import show_differences
 
     echo(f"run {played.run[:8]} from step {played.step}")
@@ -179,11 +200,13 @@ def _show(played: Counterfactual, diff: RunDiff, written: list[str]) -> None:
         origin = "" if answer.place is None else f" at {answer.place[0]}.{answer.place[1]}"
         echo(f"  {answer.name}  {style(answer.source + origin, dim=True)}  {answer.call.action} {resources}")
     show_differences(diff)
-    counts = ", ".join(f"{count} {source}" for source, count in played.sources.items())
-    echo(f"\nanswers of tools: {counts}")
+    counts = played.sources
+    echo(f"\nanswers of tools: {counts.recorded} recorded, {counts.rerun} re-run, {counts.assumed} assumed")
     if played.finished is not None:
         echo(f"outcome: {played.finished.outcome}")
     if played.ungraded:
         echo(f"{style('no grade', fg='yellow')}: {played.ungraded}")
-    for path in written:
-        echo(f"wrote {path}")
+    if written is not None:
+        echo(f"wrote {written.file}\nwrote {written.copy}")
+        if not written.fails_now:
+            echo("the recorded run meets every expectation of the scenario: write in `expect` what it must do better")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from remit.cli.output import echo, style
+from remit.cli.output import echo, json_text, style
 
 if TYPE_CHECKING:
     from remit.core import Json
     from remit.evals import Evaluation, Grade, Selection
     from remit.evals.reports import EvaluationReport
+    from remit.evals.statistics import VariantOutcomes
 
 COLOURS = {"passed": "green", "failed": "red", "infrastructure": "yellow"}
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -48,18 +48,8 @@ class EvalOptions:
     @property
     def selects(self) -> bool:
         """True if an option says what is played."""
-        return any(
-            (
-                self.agent,
-                self.scenarios,
-                self.repeats,
-                self.models,
-                self.prompts,
-                self.policies,
-                self.tools,
-                self.settings,
-            )
-        )
+        variants = (self.models, self.prompts, self.policies, self.tools, self.settings)
+        return any((self.agent, self.scenarios, self.repeats, *variants))
 
     def selection(self) -> Selection:
         """What is played."""
@@ -122,9 +112,10 @@ def play_command(**options: Any) -> None:
       remit eval triage --scenario injected-notice --repeats 20
       remit eval triage --model openai:gpt-5 --set temperature=0 --set temperature=1
       remit eval triage --policy ../draft/policies
+      remit eval play triage
       remit eval --resume 3f2a9c01d4e5b6f7
     """
-    from remit.evals import play, record_evaluation
+    from remit.evals import play, read_evaluation, record_evaluation
     from remit.workspace import open_session, principal_of_process
 
     given = EvalOptions(**options)
@@ -136,29 +127,37 @@ def play_command(**options: Any) -> None:
         raise click.UsageError("--resume allows no AGENT and no option of what is played: they are recorded")
     else:
         evaluation = given.resumed
+    baseline = _baseline(opened.root, read_evaluation(opened.journal, evaluation).agent, given)
     try:
         played = asyncio.run(play(opened, evaluation, by=by, parallel=given.parallel, on_grade=_show_grade))
     except KeyboardInterrupt:
         echo(f"\nto continue it: remit eval --resume {evaluation}", err=True)
         raise
-    report = _report(opened.root, played, given)
+    report = _report(opened.root, played, given, baseline)
     sys.exit(0 if report.verdict == "passed" else 1)
 
 
-def _report(root: Path, played: Evaluation, given: EvalOptions) -> EvaluationReport:
+def _baseline(root: Path, agent: str, given: EvalOptions) -> VariantOutcomes | None:
+    """What the evaluation is compared with; None: with nothing, or it becomes the new baseline."""
+    from remit.evals import baseline_file, read_baseline
+
+    own = baseline_file(root, agent)
+    path = given.against or (own if own.is_file() and not given.write_baseline else None)
+    return None if path is None else read_baseline(path, file=str(path))
+
+
+def _report(root: Path, played: Evaluation, given: EvalOptions, baseline: VariantOutcomes | None) -> EvaluationReport:
     """Write and print the reports that are asked for, and the baseline."""
-    from remit.evals import BASELINE, read_baseline, write_baseline
+    from remit.evals import baseline_file, write_baseline
     from remit.evals.reports import render_html, render_junit, render_markdown, render_text, report_on
 
-    own = root / "agent" / played.agent / "evals" / BASELINE
-    path = given.against or (own if own.is_file() and not given.write_baseline else None)
-    report = report_on(played, None if path is None else read_baseline(path, file=str(path)))
+    report = report_on(played, baseline)
     for file, render in ((given.html, render_html), (given.junit, render_junit), (given.markdown, render_markdown)):
         if file is not None:
             file.write_text(render(report), encoding="utf-8")
     if given.write_baseline:
-        write_baseline(own, played)
-    echo(report.model_dump_json() if given.as_json else render_text(report))
+        write_baseline(baseline_file(root, played.agent), played)
+    echo(json_text(report.model_dump(mode="json")) if given.as_json else render_text(report))
     return report
 
 
@@ -173,13 +172,15 @@ def _show_grade(grade: Grade) -> None:
 
 def _settings(text: str) -> dict[str, Json]:
     """`temperature=0,seed=1` as settings by name."""
+    from remit.core.parsing import load_json
+
     found: dict[str, Json] = {}
     for part in text.split(","):
         key, equal, value = part.partition("=")
         if not key or not equal:
             raise click.BadParameter(f"{part!r} is not KEY=VALUE: write temperature=0", param_hint="--set")
         try:
-            found[key] = json.loads(value)
+            found[key] = load_json(value)
         except ValueError:
             found[key] = value
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from remit.core import Principal
-    from remit.core.events import BarEvidence
+    from remit.core.events import BarEvidence, RolloutCompared
+    from remit.evals import Changes, Plan
     from remit.journal import RolloutState
     from remit.workspace import WorkspaceSession
 
 BARS = ("refused", "failed", "asked", "slow", "costly", "in_doubt", "violation")
+OFFLINE = ("backtest", "counterfactual")  # stages in which recorded runs are compared
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 HARM = ((0.02, 0.2), (0.02, 0.06))  # the chances before and after, for which `open` says how long they go unnoticed
 
 
@@ -38,16 +43,21 @@ def rollout_command() -> None:
 
 @rollout_command.command("open")
 @click.argument("agent")
+@click.option("--candidate", type=FOLDER, help="A folder with the changed workspace, such as a git worktree.")
+@click.option("--model", help="The workspace on disk with another model: openai:gpt-5.")
+@click.option("--prompt", type=FILE, help="The workspace on disk with the prompt in this file.")
+@click.option("--policy", type=FOLDER, help="The workspace on disk with the rules of this folder or workspace.")
+@click.option("--tools", type=FOLDER, help="The workspace on disk with the tools of another one: its folder `tools`.")
 @click.option(
-    "--candidate",
-    required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A folder with the changed workspace, such as a git worktree.",
+    "--share",
+    "shares",
+    multiple=True,
+    type=float,
+    default=(10, 50),
+    show_default=True,
+    help="The percentage of a canary stage.",
 )
-@click.option("--share", "shares", multiple=True, type=float, help="The percentage of a canary stage. Default: 10, 50.")
-@click.option(
-    "--skip", multiple=True, type=click.Choice(("backtest", "shadow", "counterfactual")), help="Leave out this stage."
-)
+@click.option("--skip", multiple=True, type=click.Choice((*OFFLINE, "shadow")), help="Leave out this stage.")
 @click.option("--bar", "bars", multiple=True, type=click.Choice(BARS), help="Compare only this. Default: all.")
 @click.option("--hard", multiple=True, type=click.Choice(BARS), help="Roll back at the first run with this.")
 @click.option("--slow", type=float, metavar="SECONDS", help="A run above this is slow. Default: p95 of recent runs.")
@@ -55,95 +65,127 @@ def rollout_command() -> None:
 @click.option("--by-run", is_flag=True, help="Assign each run to an arm, instead of each user with all of their runs.")
 @click.option("--alpha", type=click.FloatRange(0.0001, 0.5), default=0.05, show_default=True, help="The most chance to roll back a candidate that is no worse.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def open_command(agent: str, candidate: Path, shares: tuple[float, ...], as_json: bool, **plan: Any) -> None:
-    """Open a rollout of the definition in a folder for AGENT. It begins without any effect on runs.
+def open_command(agent: str, as_json: bool, **options: Any) -> None:
+    """Open a rollout for AGENT, of the workspace in a folder or of that on disk with changes. No run has it before its stage canary.
 
     The rules must allow you the action remit.rollout on agent:AGENT. Prints after how many runs a harm is noticed.
 
     \b
     Examples:
       remit rollout open triage --candidate ../candidate
-      remit rollout open triage --candidate ../candidate --share 5 --share 25 --hard failed
+      remit rollout open triage --model openai:gpt-5 --share 5 --share 25 --hard failed
     """
-    from remit.evals import Plan, open_for
+    from remit.evals import open_for
 
     opened, by = _opened()
-    given = {"shares": tuple(share / 100 for share in shares)} if shares else {}
-    chosen = Plan(**given, **{**plan, "bars": plan["bars"] or None})
-    rollout = open_for(opened, agent, candidate, chosen, by=by)
+    rollout = open_for(opened, agent, _tried(options), _plan(options), by=by)
     if as_json:
         echo(json_text({"ok": True, **_as_json(rollout, ()), "delays": _delays(rollout)}))
         return
     _print_state(rollout, ())
+    if missing := [name for name in BARS if name not in {bar.name for bar in rollout.opened.bars}]:
+        echo(f"  not compared: {', '.join(missing)}")
     for line in _delay_lines(rollout):
         echo(f"  {line}")
     echo(f"next:  {_next_command(rollout)}")
 
 
+def _tried(options: dict[str, Any]) -> Path | Changes:
+    """The candidate that the options name. Raises UsageError for none or two."""
+    from remit.evals import Changes
+
+    changes = Changes(**{name: options[name] for name in ("model", "prompt", "policy", "tools")})
+    folder: Path | None = options["candidate"]
+    if (folder is None) == (changes == Changes()):
+        raise click.UsageError("name what is tried: either --candidate FOLDER, or --model, --prompt, --policy, --tools")
+    return folder or changes
+
+
+def _plan(options: dict[str, Any]) -> Plan:
+    from remit.evals import Plan
+
+    named = {name: options[name] for name in ("skip", "hard", "slow", "costly", "by_run", "alpha")}
+    return Plan(shares=[share / 100 for share in options["shares"]], bars=options["bars"] or None, **named)
+
+
 @rollout_command.command("show")
 @click.argument("rollout", required=False)
+@click.option("--limit", default=10, show_default=True, help="How many of the latest rollouts to list.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def show_command(rollout: str | None, as_json: bool) -> None:
-    """Show one ROLLOUT (its id, or an agent) with its evidence; without it, all open ones. A broken bar is noticed here too.
+def show_command(rollout: str | None, limit: int, as_json: bool) -> None:
+    """Show one ROLLOUT (its id, or an agent) with its evidence; without it, the latest ones. A broken bar is noticed here too.
 
     \b
     Examples:
       remit rollout show
+      remit rollout show triage
       remit rollout show 3f2a91c0 --json
     """
-    from remit.evals import comparisons
-    from remit.rollout import check_bars, evidence_of
+    from remit.evals import comparisons_of
+    from remit.journal import list_rollouts
+    from remit.rollout import check_bars, evidence_of, named_rollout
 
     opened, _ = _opened()
     journal = opened.journal
-    names = [item.id for item in journal.rollouts()] if rollout is None else [rollout]
-    states = [check_bars(journal, name) for name in names]
-    found = [(state, evidence_of(journal, state)) for state in states]
+    listed = list_rollouts(journal, limit=limit) if rollout is None else [named_rollout(journal, rollout)]
+    states = [check_bars(journal, state.id) for state in listed]
+    found = [(state, evidence_of(journal, state) if state.ended is None else state.ended.evidence) for state in states]
     if as_json:
         shown = [_as_json(state, evidence) for state, evidence in found]
         echo(json_text(shown if rollout is None else shown[0]))
         return
     for state, evidence in found:
         _print_state(state, evidence)
-        for compared in comparisons(journal, state):
-            counts = ", ".join(f"{count} {way}" for way, count in compared.counts.items()) or "no difference"
-            echo(f"  {compared.stage}: {compared.different} of {compared.runs} runs differ: {counts}")
+        for compared in comparisons_of(journal, state):
+            echo(f"  {_compared_text(compared)}")
     if not found:
-        echo("no rollout is open")
+        echo("no rollout was opened here")
 
 
 @rollout_command.command("compare")
 @click.argument("rollout")
-@click.option("--limit", default=200, show_default=True, help="How many of the latest runs to compare with.")
+@click.option("--limit", type=click.IntRange(1), help="How many of the latest runs. Default: 200, and 20 to play.")
+@click.option("--money", type=float, help="Play no further run once the models of the candidate have cost so much.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def compare_command(rollout: str, limit: int, as_json: bool) -> None:
-    """Try the candidate of ROLLOUT (its id, or an agent) on recorded runs, without any effect, as its stage backtest or counterfactual says.
+def compare_command(rollout: str, limit: int | None, money: float | None, as_json: bool) -> None:
+    """Try the candidate of ROLLOUT (its id, or an agent) on recorded runs, without any effect, as its stage says.
+
+    In the stage backtest its rules decide the recorded calls again. In the stage counterfactual it plays finished runs again.
 
     \b
     Examples:
-      remit rollout compare 3f2a91c0
+      remit rollout compare triage
       remit rollout compare 3f2a91c0 --limit 1000
+      remit rollout compare triage --money 5
     """
     from remit.core import UsageError
-    from remit.evals import backtest
-    from remit.rollout import find_rollout
+    from remit.evals import backtest, play_finished_runs
+    from remit.rollout import named_rollout
 
     opened, by = _opened()
-    found = find_rollout(opened.journal, rollout)
-    if found.stage.name != "backtest":
-        raise UsageError(
-            f"rollout {found.id} is in stage {found.stage.name!r}, in which runs are compared as they happen"
-        )
-    shows = sys.stderr.isatty()
-    compared = backtest(
-        opened, found, by=by, limit=limit, progress=lambda done: progress(f"{done} runs ") if shows else None
-    )
+    found = named_rollout(opened.journal, rollout)
+    if found.ended is not None or found.stage.name not in OFFLINE:
+        raise UsageError(f"rollout {found.id} is in no stage in which recorded runs are compared")
+    if found.stage.name == "backtest":
+        compared = backtest(opened, found, by=by, limit=limit or 200, progress=_progress)
+    else:
+        work = play_finished_runs(opened, found, by=by, limit=limit or 20, money=money, progress=_progress)
+        compared = asyncio.run(work)
     if as_json:
         echo(json_text(compared.model_dump(mode="json")))
         return
-    counts = ", ".join(f"{count} {way}" for way, count in compared.counts.items()) or "no difference"
-    echo(f"{compared.different} of {compared.runs} runs differ: {counts}")
+    echo(_compared_text(compared))
     echo(f"next:  remit rollout widen {found.id}")
+
+
+def _progress(done: int, every: int) -> None:
+    if sys.stderr.isatty():
+        progress(f"{done} of {every} runs ")
+
+
+def _compared_text(compared: RolloutCompared) -> str:
+    counts = ", ".join(f"{count} {way}" for way, count in compared.counts.items()) or "no difference"
+    return f"{compared.stage}: {compared.different} of {compared.runs} runs differ: {counts}"
 
 
 @rollout_command.command("widen")
@@ -159,10 +201,11 @@ def widen_command(rollout: str, least: int, as_json: bool) -> None:
       remit rollout widen 3f2a91c0 --least 100
     """
     from remit.evals import widen
-    from remit.rollout import check_bars, evidence_of
+    from remit.rollout import check_bars, evidence_of, named_rollout
 
     opened, by = _opened()
-    moved = widen(opened, check_bars(opened.journal, rollout), by=by, least=least)
+    state = check_bars(opened.journal, named_rollout(opened.journal, rollout).id)
+    moved = widen(opened, state, by=by, least=least)
     evidence = evidence_of(opened.journal, moved)
     if as_json:
         echo(json_text({"ok": True, **_as_json(moved, evidence), "delays": _delays(moved)}))
@@ -184,10 +227,10 @@ def rollback_command(rollout: str, reason: str, as_json: bool) -> None:
       remit rollout rollback 3f2a91c0 --reason "customers complain"
     """
     from remit.core import UsageError
-    from remit.rollout import find_rollout, roll_back
+    from remit.rollout import named_rollout, roll_back
 
     opened, by = _opened()
-    before = find_rollout(opened.journal, rollout)
+    before = named_rollout(opened.journal, rollout)
     if before.ended is not None:
         raise UsageError(f"rollout {before.id} is {before.status.replace('_', ' ')} already: nothing of it is in force")
     taken = roll_back(opened.journal, before.id, reason=reason, by=by)
@@ -251,11 +294,15 @@ def _delay_lines(rollout: RolloutState) -> list[str]:
     unit = "" if rollout.opened.unit == "run" else " of different users"
     return [
         f"at {delay['share']:.0%}, what rises from {delay['before']:.0%} to {delay['after']:.0%} of runs is rolled back after "
-        f"about {delay['half']} runs{unit}, in 95 of 100 cases after {delay['most']}"
+        f"{_runs(delay['half'])}{unit}, in 95 of 100 cases after {_runs(delay['most'])}"
         for delay in _delays(rollout)
     ]
 
 
+def _runs(number: int | None) -> str:
+    return "more than 20,000 runs" if number is None else f"about {number} runs"
+
+
 def _next_command(rollout: RolloutState) -> str:
-    verb = "compare" if rollout.stage.name in ("backtest", "counterfactual") else "widen"
+    verb = "compare" if rollout.stage.name in OFFLINE else "widen"
     return f"remit rollout {verb} {rollout.id}"

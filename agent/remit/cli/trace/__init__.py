@@ -77,7 +77,7 @@ def trace_list_command(
         _export_decisions(opened.journal, rows, shape or "jsonl")
         return
     if as_json:
-        echo(json_text([asdict(row) for row in rows]))
+        echo(json_text([asdict(row) for row in rows], default=lambda amount: format(amount, "f")))
         return
     for row in rows:
         word = row.outcome or row.state

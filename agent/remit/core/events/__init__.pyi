@@ -16,6 +16,7 @@ from .evaluations import (
     Grade,
     GradeOutcome,
     ScenarioInfo,
+    Sources,
     Variant,
 )
 from .event import NANO
@@ -43,6 +44,7 @@ from .runs import (
     ContextLimits,
     ContextReduced,
     Deviation,
+    GoesOn,
     ModelFailed,
     ModelRequested,
     ModelResponded,
@@ -90,6 +92,7 @@ __all__ = [
     "EvaluationFinished",
     "EvaluationGraded",
     "EvaluationStarted",
+    "GoesOn",
     "Grade",
     "GradeOutcome",
     "HoldLifted",
@@ -115,6 +118,7 @@ __all__ = [
     "RunStarted",
     "ScenarioInfo",
     "ShadowDecided",
+    "Sources",
     "Stage",
     "StageName",
     "ToolFailed",

@@ -24,6 +24,18 @@ class Check(FrozenModel):
     hard: bool = False  # True for an effect that must never land: one failure fails the whole evaluation
 
 
+class Sources(FrozenModel):
+    """Records how many answers of tools are from where, in a run that goes on from a step of a recorded one.
+
+    `recorded` are from its record; `rerun` are of tools that ran, confined, in its world; `assumed` are of effects that ran nowhere.
+    A run that rests on an assumed answer has no grade: its outcome is "infrastructure".
+    """
+
+    recorded: int
+    rerun: int
+    assumed: int
+
+
 class Grade(FrozenModel):
     """Records the grade of one run. `seconds` is wall-clock time; `money` is in the currency of policies/prices.toml, None if unknown."""
 
@@ -38,17 +50,20 @@ class Grade(FrozenModel):
     calls: int
     tokens: int
     money: float | None = None
+    sources: Sources | None = None  # None for a run that began at its beginning
 
 
 class Variant(FrozenModel):
     """Records one definition of the agent that plays the scenarios. `bundle` is the digest of its files in the object store.
 
-    `changes` has a line for each difference from the definition on disk: "model openai:gpt-5", "prompt prompts/short.md".
+    `agent_digest` is that of the agent alone: model, prompt, settings, actions. `changes` has a line for each difference from the
+    definition on disk: "model openai:gpt-5", "prompt prompts/short.md".
     """
 
     name: str
     model: str
     bundle: str
+    agent_digest: str
     policy_digest: str
     changes: tuple[str, ...] = ()
 
@@ -56,7 +71,8 @@ class Variant(FrozenModel):
 class ScenarioInfo(FrozenModel):
     """Records a scenario as it is played. `digest` covers its row and its world: grades of different digests are not compared.
 
-    `p95` is the most seconds that 95 of 100 repeats may take, None without a limit.
+    `p95` is the most seconds that 95 of 100 repeats may take, None without a limit. `judges` says of each judge how often it agrees
+    with people.
     """
 
     name: str
@@ -64,6 +80,7 @@ class ScenarioInfo(FrozenModel):
     digest: str
     repeats: int
     p95: float | None = None
+    judges: tuple[str, ...] = ()
 
 
 class EvaluationStarted(Event):

@@ -60,13 +60,20 @@ class ContextLimits(FrozenModel):
     result: int = 16 * 1024
 
 
+class GoesOn(FrozenModel):
+    """Records the run whose steps before `step` another run has as its own, with what it recorded of them."""
+
+    run: str
+    step: int
+
+
 class RunStarted(Event):
     """Records that a run starts, for whom, and under which rules. `by` is who started it.
 
     `bundle` is the digest of the policy bundle: the object that lists every file of the workspace that the run uses.
     `fallbacks` are the models that are asked, in this order, when `model` fails. `actions` are those that the model is offered. `content` says whether the record has what people, models and tools wrote.
     `scope` is a further bound on this run, None without one. `arm` is its side of a rollout, None without one. `shrunk_from` names the run of which `remit trace shrink` made
-    this one: such a run was never executed. `evaluation` is the id of the evaluation that the run belongs to, "" for a live run. `version` is that of Remit.
+    this one: such a run was never executed. `evaluation` is the id of the evaluation that the run belongs to, "" for a live run. `goes_on` names the run of which this one is played from a step on; None for a run that began at its beginning. `version` is that of Remit.
     """
 
     type: Literal["run.started"] = "run.started"
@@ -91,6 +98,7 @@ class RunStarted(Event):
     context: ContextLimits = ContextLimits()
     shrunk_from: str = ""
     evaluation: str = ""
+    goes_on: GoesOn | None = None
 
     def is_requested_by(self, other: Principal) -> bool:
         """True if that may be the user of the run, or the person who started it, under any account or name."""

@@ -66,14 +66,21 @@ def plain_value(value: Any, depth: int = 0) -> Json:
     if is_mapping(value):
         if not all(isinstance(key, str) for key in value):
             raise ValueError("a key is not a text")
-        return {str(key): plain_value(item, depth + 1) for key, item in value.items()}
+        return {_joined(str(key)): plain_value(item, depth + 1) for key, item in value.items()}
     if is_list(value):
         return [plain_value(item, depth + 1) for item in value]
     if isinstance(value, int) and value.bit_length() > MOST_BITS:
         raise ValueError("a number has too many digits: write it as a text")
-    for kind in (bool, int, float, str):
+    if isinstance(value, str):
+        return _joined(str(value))
+    for kind in (bool, int, float):
         if isinstance(value, kind):
             return kind(value)
     if value is None:
         return None
     raise ValueError(f"{value!r} is not a JSON value: write it as a text in quotes")
+
+
+def _joined(text: str) -> str:
+    """The text with each pair of escaped halves as one character: JSON writes such characters so, and JSON is YAML."""
+    return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")

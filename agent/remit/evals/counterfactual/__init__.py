@@ -6,6 +6,7 @@ executor        answers each call from the record, from the copy, or by assumpti
 circumstances   clock, policy and people: as recorded while the run follows the record
 turns           the turns of the model: recorded ones, or those of the candidate
 playing         plays a recorded run from a step
+evaluated       plays a scenario whose world is a recorded run
 row             writes a recorded run as a scenario
 """
 

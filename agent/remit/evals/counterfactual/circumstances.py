@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TypeAlias
 
 from remit.broker import Broker
-from remit.core import Call, Claim, Code, Request
+from remit.core import Call, Claim, Code, Principal, Request
 from remit.core.events import (
     NANO,
     AnyEvent,
@@ -39,14 +39,22 @@ from remit.replay import ComparingLog, RecordedPorts, WhatIf, recorded_approvals
 from remit.runtime.models import ScriptedApproval
 from remit.workspace import Bundle
 
-_Answer: TypeAlias = ApprovalGranted | ApprovalRejected
+_PersonsAnswer: TypeAlias = ApprovalGranted | ApprovalRejected
+
+
+def _nothing(_: Recorded) -> None:
+    return None
 
 
 @dataclass
 class PathLog(ComparingLog):
-    """The log of a run that begins as the record does. `start` is the first step that is not copied from it."""
+    """The log of a run that begins as the record does. `start` is the first step that is not copied from it.
+
+    `on_event` gets each further event.
+    """
 
     start: int = 0
+    on_event: Callable[[Recorded], None] = _nothing
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -72,7 +80,9 @@ class PathLog(ComparingLog):
             self.leave()
             recorded = None
         kept = self.follow(run, event, recorded)
-        return kept if self.follows else self._at(kept)
+        kept = kept if self.follows else self._at(kept)
+        self.on_event(kept)
+        return kept
 
     def _at(self, kept: Recorded) -> Recorded:
         now = kept.model_copy(update={"at": max(kept.at, self.now())})
@@ -108,13 +118,19 @@ def _decided(event: CallDecided) -> object:
 
 
 class Circumstances(RecordedPorts):
-    """Clock, rules and prices. `policy` decides from the first step that is played; None: the recorded rules."""
+    """Clock, rules and prices. `policy` decides from the first step that is played; None: the recorded rules.
 
-    def __init__(self, log: PathLog, bundles: Mapping[str, Bundle], definition: Bundle, policy: Policy | None) -> None:
+    `own_model` is True if another model than the recorded one takes the turns.
+    """
+
+    def __init__(
+        self, log: PathLog, bundles: Mapping[str, Bundle], definition: Bundle, policy: Policy | None, *, own_model: bool
+    ) -> None:
         super().__init__(log, bundles, WhatIf())
         self._path = log
         self._workspace = definition.workspace
         self._own = policy
+        self._own_model = own_model
         self._in_force = [
             (item.at, bundles[item.event.bundle].policy)
             for item in log.recorded
@@ -141,8 +157,9 @@ class Circumstances(RecordedPorts):
         return self._second_opinion[1].allows(request)
 
     def cost(self, step: int, model: str, usage: Usage) -> Decimal | None:
-        recorded = super().cost(step, model, usage)
-        return self._workspace.prices.cost(model, usage) if recorded is None else recorded
+        if self._path.follows and not self._own_model:
+            return super().cost(step, model, usage)
+        return self._workspace.prices.cost(model, usage)
 
     async def wait_until_stopped(self, call: Call, until: int) -> tuple[Code, str]:
         if self._path.follows:
@@ -157,25 +174,33 @@ class Circumstances(RecordedPorts):
 class People:
     """Repeats what people answered in the record. After the run has left it, an answer counts where the same question is asked.
 
-    `scripted` are approvals that are given in place of people, where nobody has answered.
+    `scripted` are approvals that are given in place of people, where nobody has answered. With `rejects`, that person rejects all
+    others; None leaves them open.
     """
 
-    def __init__(self, log: PathLog, record: Record, broker: Broker, scripted: Sequence[ScriptedApproval]) -> None:
+    def __init__(
+        self,
+        log: PathLog,
+        record: Record,
+        broker: Broker,
+        scripted: Sequence[ScriptedApproval],
+        rejects: Principal | None,
+    ) -> None:
         self._log = log
         self._record = record
         self._scripted = scripted
+        self._rejects = rejects
         self._repeat = recorded_approvals(log, record, broker)
-        self._answers: dict[object, list[_Answer]] = {}
+        self._answers: dict[object, list[_PersonsAnswer]] = {}
         asked: dict[str, object] = {}
         for item in log.recorded:
             event = item.event
             if isinstance(event, ApprovalRequested):
                 asked[event.decision_digest] = _question(event)
-            elif isinstance(event, ApprovalGranted | ApprovalRejected):
-                self._answers.setdefault(asked[event.decision_digest], []).append(event)
-            elif isinstance(event, ApprovalRevoked):
-                answers = self._answers[asked[event.decision_digest]]
+            elif isinstance(event, ApprovalGranted | ApprovalRejected | ApprovalRevoked):
+                answers = self._answers.setdefault(asked.get(event.decision_digest), [])
                 answers[:] = [answer for answer in answers if answer.approver != event.approver]
+                answers += [] if isinstance(event, ApprovalRevoked) else [event]
 
     async def answer(self) -> bool:
         """Record the answers of people to what waits; False if there is none."""
@@ -187,14 +212,14 @@ class People:
             for event in requested
             if isinstance(event, ApprovalRequested)
             for digest in (event.decision_digest,)
-            for answer in self._recorded_answers(event) or self._scripted_answers(event)
+            for answer in self._recorded_answers(event) or self._scripted_answers(event) or self._rejections(event)
         ]
         return any(given)
 
-    def _recorded_answers(self, event: ApprovalRequested) -> list[_Answer]:
+    def _recorded_answers(self, event: ApprovalRequested) -> list[_PersonsAnswer]:
         return [] if self._log.follows else self._answers.get(_question(event), [])
 
-    def _scripted_answers(self, event: ApprovalRequested) -> list[_Answer]:
+    def _scripted_answers(self, event: ApprovalRequested) -> list[_PersonsAnswer]:
         started, place = self._record.state.started, (event.step, event.index)
         assert started is not None  # the first event
         action = self._record.state.open[place].action
@@ -211,7 +236,17 @@ class People:
             if scripted.action == action
         ]
 
-    def _give(self, answer: _Answer) -> bool:
+    def _rejections(self, event: ApprovalRequested) -> list[_PersonsAnswer]:
+        if self._rejects is None:
+            return []
+        why, digest = "nobody approves this call in the scenario", event.decision_digest
+        assert event.step is not None
+        assert event.index is not None
+        return [
+            ApprovalRejected(step=event.step, index=event.index, decision_digest=digest, by=self._rejects, reason=why)
+        ]
+
+    def _give(self, answer: _PersonsAnswer) -> bool:
         if self._record.get(answer.key) is not None:
             return False
         self._record.append(answer)

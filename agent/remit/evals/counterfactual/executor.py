@@ -12,6 +12,7 @@ from remit.core import Call, Confinement
 from remit.evals.counterfactual.circumstances import PathLog
 from remit.evals.counterfactual.seed_copy import SeedCopy
 from remit.evals.counterfactual.versions import (
+    NEW,
     CallPlace,
     RecordedCalls,
     Version,
@@ -31,7 +32,7 @@ Source: TypeAlias = Literal[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class GivenAnswer:
     """Where the answer of one call is from. `place` is that of the recorded call, for `recorded`; `why` the reason, for `assumed`."""
 
     call: Call
@@ -47,7 +48,7 @@ class Answer:
     @property
     def effect(self) -> str:
         """The name of the effect of the call: that of the record, if it is from there."""
-        return f"now {self.name}" if self.place is None else name_of(self.place)
+        return f"{NEW}{self.name}" if self.place is None else name_of(self.place)
 
 
 class CounterfactualExecutor:
@@ -59,7 +60,7 @@ class CounterfactualExecutor:
     def __init__(
         self, log: PathLog, recorded: RecordedCalls, workspace: Workspace, changed: Collection[str], copy: SeedCopy
     ) -> None:
-        self.answers: dict[CallPlace, Answer] = {}
+        self.answers: dict[CallPlace, GivenAnswer] = {}
         self._log = log
         self._recorded = recorded
         self._workspace = workspace
@@ -73,7 +74,7 @@ class CounterfactualExecutor:
         if self._log.follows:
             prepared = self._by_place.prepare(call, number)
             if prepared[0]:
-                self.answers[_place(call)] = answer = Answer(call=call, source="recorded", place=_place(call))
+                self.answers[_place(call)] = answer = GivenAnswer(call=call, source="recorded", place=_place(call))
                 self._note(answer)
                 return prepared
             self._log.leave()  # the record ends before this attempt
@@ -81,6 +82,10 @@ class CounterfactualExecutor:
         self.answers[_place(call)] = answer
         self._note(answer)
         return self._executor(answer).prepare(_asked(answer), number)
+
+    async def read_digest(self, call: Call, number: int) -> str:
+        """That of the record while the run follows it. After that no answer is cached, so that each says where it is from."""
+        return await self._by_place.read_digest(call, number) if self._log.follows else ""
 
     def keyed(self, call: Call) -> bool:
         answer = self.answers[_place(call)]
@@ -99,26 +104,25 @@ class CounterfactualExecutor:
     ) -> AsyncGenerator[DecodedCall]:
         answer = self.answers[_place(call)]
         if answer.source == "re-run":
-            async with self._copy.one_at_a_time, self._in_copy(answer):
-                given = {"named": named, "idempotency_key": idempotency_key}
-                async with self._copy.executor.decode(call, number, **given) as decoded:
+            async with self._copy.one_at_a_time:
+                await self._bring_up_to_date(answer)
+                opened = self._copy.executor.decode(call, number, named=named, idempotency_key=idempotency_key)
+                async with opened as decoded:
                     yield Ready(run=lambda _: self._run(answer, decoded), arguments=decoded.arguments)
             return
         executor = self._executor(answer)
         async with executor.decode(_asked(answer), number, named=named, idempotency_key=idempotency_key) as decoded:
             yield decoded
 
-    @asynccontextmanager
-    async def _in_copy(self, answer: Answer) -> AsyncGenerator[None]:
-        """Bring the copy up to date for the call. What ran in it since the call was prepared counts too; what waits comes later."""
+    async def _bring_up_to_date(self, answer: GivenAnswer) -> None:
+        """Give the copy the effects that the call builds on: also those since the call was prepared, but not those that wait."""
         self._note(answer)
         version = self._version(answer.call) - self._copy.running
         if obstacle := self._copy.obstacle(answer.call, version):
             raise _unknown(answer.call, obstacle)
         await self._copy.catch_up(version)
-        yield
 
-    async def _run(self, answer: Answer, decoded: DecodedCall) -> AttemptOutcome:
+    async def _run(self, answer: GivenAnswer, decoded: DecodedCall) -> AttemptOutcome:
         outcome = await decoded.attempt()
         self._copy.running.discard(answer.effect)
         if may_have_landed(outcome):
@@ -127,27 +131,38 @@ class CounterfactualExecutor:
             self._effects = [effect for effect in self._effects if effect.name != answer.effect]
         return outcome
 
+    async def complete_copy(self) -> str:
+        """Let the copy have every effect on files. Returns why it cannot, or ""."""
+        version = frozenset(effect.name for effect in self._effects if effect.changes_files)
+        if obstacle := self._copy.missing(version):
+            return obstacle
+        try:
+            await self._copy.catch_up(version)
+        except RecordEnds as failure:
+            return str(failure)
+        return ""
+
     def _version(self, call: Call) -> Version:
         """The version of what the call touches now, without its own effect."""
         own = self.answers.get(_place(call))
         return version_of(call, [effect for effect in self._effects if own is None or effect.name != own.effect])
 
-    def _choose(self, call: Call) -> Answer:
+    def _choose(self, call: Call) -> GivenAnswer:
         """Where the answer comes from. Raises RecordEnds if nobody knows it."""
         version = self._version(call)
         if call.action.partition(".")[0] not in self._changed:
             place = self._recorded.take(call.request_digest, version)
             if place is not None and _gets_the_same(call, self._recorded.by_name[name_of(place)].call):
-                return Answer(call=call, source="recorded", place=place)
+                return GivenAnswer(call=call, source="recorded", place=place)
         obstacle = self._copy.obstacle(call, version)
         if not obstacle:
-            return Answer(call=call, source="re-run")
+            return GivenAnswer(call=call, source="re-run")
         if call.effect == "read":
             raise _unknown(call, obstacle)
-        return Answer(call=call, source="assumed", why=obstacle)
+        return GivenAnswer(call=call, source="assumed", why=obstacle)
 
-    def _note(self, answer: Answer) -> None:
-        """Note the effect of the call, before it is answered: no other call gets an answer from before it that may come after it."""
+    def _note(self, answer: GivenAnswer) -> None:
+        """Note the effect of the call before it is answered: from now on no other call gets an answer from before it."""
         if answer.place is not None:
             effect = self._recorded.by_name[answer.effect].effect
         else:
@@ -157,7 +172,7 @@ class CounterfactualExecutor:
             if answer.source == "re-run":
                 self._copy.running.add(effect.name)
 
-    def _executor(self, answer: Answer) -> ToolExecutor:
+    def _executor(self, answer: GivenAnswer) -> ToolExecutor:
         if answer.source == "recorded":
             return self._by_place if self._log.follows else self._by_version
         return self._copy.executor if answer.source == "re-run" else _Assumed(self._workspace)
@@ -177,7 +192,7 @@ def _gets_the_same(call: Call, recorded: Call) -> bool:
     return call.touches == recorded.touches and narrowed[0] == narrowed[1]
 
 
-def _asked(answer: Answer) -> Call:
+def _asked(answer: GivenAnswer) -> Call:
     """The call as the record knows it, if the answer is from there."""
     if answer.place is None:
         return answer.call
@@ -193,6 +208,9 @@ class _Assumed:
 
     def prepare(self, call: Call, number: int) -> tuple[str, Confinement]:
         return "", "none"
+
+    async def read_digest(self, call: Call, number: int) -> str:
+        return ""
 
     def keyed(self, call: Call) -> bool:
         return receives_key(self._workspace, call)

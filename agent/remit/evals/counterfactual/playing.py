@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self, get_args
+from typing import Final, Self
 
 from remit.broker import Broker
 from remit.client import open_bundles
-from remit.core import Message, Model, ModelTurn, ToolSpec, UsageError
-from remit.core.events import ModelRequested, Recorded, RunFinished, RunStarted
+from remit.core import Message, Model, ModelTurn, Principal, ToolSpec, UsageError
+from remit.core.events import ModelRequested, Recorded, RunFinished, RunStarted, Sources
 from remit.evals.counterfactual.circumstances import Circumstances, PathLog, People
-from remit.evals.counterfactual.executor import Answer, CounterfactualExecutor, Source
+from remit.evals.counterfactual.executor import CounterfactualExecutor, GivenAnswer
 from remit.evals.counterfactual.seed_copy import Place, SeedCopy, copied_seed
 from remit.evals.counterfactual.turns import Turns
 from remit.evals.counterfactual.versions import RecordedCalls
@@ -25,6 +26,8 @@ from remit.runtime.models import ScriptedApproval
 from remit.tracing import Trace
 from remit.workspace import Agent, Bundle, Workspace, tool_specs
 
+WAITS: Final = "the run waits for people, who answered nothing like this in the record"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
@@ -33,7 +36,7 @@ class Candidate:
     `definition` are the agent, its tools and its policy. `models` are asked from that step on: the first turn of a script is the
     first one that is played, unless it has the turns of the whole run (`whole_script`). Without any, the recorded turns are
     repeated while the model reads what it read then, and `otherwise` takes the others. `approvals` are given where nobody answered
-    the same question in the record.
+    the same question in the record; `rejects` rejects all other calls that need one, None leaves them open: then the run waits.
     """
 
     definition: Bundle
@@ -41,6 +44,7 @@ class Candidate:
     whole_script: bool = False
     otherwise: Model | None = None
     approvals: Sequence[ScriptedApproval] = ()
+    rejects: Principal | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,16 +52,19 @@ class Counterfactual:
     """A recorded run as it goes on from `step` with the candidate; nothing of it has landed.
 
     `records` are all events, from the first one of the recorded run. `answers` are where the answers of the tools from that step on
-    come from. `ends` says why nobody knows how the run goes on; "" if it ended. `folder` is the copy of the seed, with the
-    effects that ran in it.
+    come from. `ends` says why nobody knows how the run goes on; "" if it ended. `seconds` is the wall-clock time that
+    it took. `folder` is the copy of the seed, with the
+    effects that ran in it; `complete` lets all others of files run there too, and says why one cannot, or "".
     """
 
     run: str
     step: int
     records: tuple[Recorded, ...]
-    answers: tuple[Answer, ...]
+    answers: tuple[GivenAnswer, ...]
     ends: str
+    seconds: float
     folder: Path
+    complete: Callable[[], Awaitable[str]]
 
     @property
     def finished(self) -> RunFinished | None:
@@ -66,9 +73,10 @@ class Counterfactual:
         return last if isinstance(last, RunFinished) else None
 
     @property
-    def sources(self) -> dict[Source, int]:
+    def sources(self) -> Sources:
         """How many answers of tools are from where."""
-        return {source: sum(answer.source == source for answer in self.answers) for source in get_args(Source)}
+        of = [answer.source for answer in self.answers]
+        return Sources(recorded=of.count("recorded"), rerun=of.count("re-run"), assumed=of.count("assumed"))
 
     @property
     def ungraded(self) -> str:
@@ -144,8 +152,18 @@ class RecordedRun:
 
 
 @asynccontextmanager
-async def play_from(run: RecordedRun, step: int, candidate: Candidate, place: Place) -> AsyncGenerator[Counterfactual]:
+async def play_from(
+    run: RecordedRun,
+    step: int,
+    candidate: Candidate,
+    place: Place,
+    *,
+    run_id: str | None = None,
+    on_event: Callable[[Recorded], None] = lambda _: None,
+) -> AsyncGenerator[Counterfactual]:
     """Play the recorded run from that step with the candidate. The copy of the world is removed when the context is left.
+
+    `run_id` is the id of the run that goes on; None: that of the recorded one. `on_event` gets each event from that step on.
 
     Raises:
         UsageError: the run has no such step, or the candidate has no such agent.
@@ -157,26 +175,25 @@ async def play_from(run: RecordedRun, step: int, candidate: Candidate, place: Pl
     if run.agent not in agents:
         raise UsageError(f"the candidate has no agent {run.agent!r}, of which the recorded run is")
     recorded, user = RecordedCalls(run.records), run.started.subjects.user
-    with copied_seed(place, agents[run.agent], user, recorded) as copy:
-        yield await _Play(run, step, candidate, agents[run.agent], copy).play()
+    with copied_seed(place, candidate.definition.workspace, agents[run.agent], user, recorded) as copy:
+        log = PathLog(recorded=run.records, start=step, on_event=on_event)
+        yield await _Play(run, candidate, copy, log, run_id or run.records[0].run).play()
 
 
 class _Play:
     """One counterfactual run, from the copied steps to its end."""
 
-    def __init__(self, run: RecordedRun, step: int, candidate: Candidate, agent: Agent, copy: SeedCopy) -> None:
-        definition, started, records = candidate.definition, run.started, run.records
+    def __init__(self, run: RecordedRun, candidate: Candidate, copy: SeedCopy, log: PathLog, run_id: str) -> None:
+        agent = candidate.definition.workspace.agents[run.agent]
+        definition, started = candidate.definition, run.started
         changed = _changed_tools(run.definition.workspace, definition.workspace, agent)
         own_policy = all(bundle.policy.digest != definition.policy.digest for bundle in run.bundles.values())
         self._copy = copy
-        self._step = step
-        self._log = PathLog(recorded=records, start=step)
-        own = started.model_copy(update={"prompt": agent.prompt, "actions": agent.actions})
-        first, *others = events_before(records, step)
-        self._log.copy([first.model_copy(update={"event": own}), *others])
+        self._log = log
+        log.copy(_copied(run, agent, log.start))
         if changed or own_policy:
             self._log.leave()
-        record = Record(self._log, records[0].run)
+        record = Record(self._log, run_id)
         self._executor = CounterfactualExecutor(self._log, copy.recorded, definition.workspace, changed, copy)
         broker = Broker(
             workspace=definition.workspace,
@@ -184,40 +201,59 @@ class _Play:
             subjects=started.subjects,
             record=record,
             executor=self._executor,
-            ports=Circumstances(self._log, run.bundles, definition, definition.policy if own_policy else None),
+            ports=Circumstances(
+                self._log,
+                run.bundles,
+                definition,
+                definition.policy if own_policy else None,
+                own_model=bool(candidate.models),
+            ),
             sanitizer=sanitizer_of(definition.workspace, record.run, ()),
             confinement=started.confinement,
             needs_secrets=False,
         )
-        self._people = People(self._log, record, broker, candidate.approvals)
+        self._people = People(self._log, record, broker, candidate.approvals, candidate.rejects)
         self._wait = ModelWait(record, broker, lambda: None)
+        self._turns = Turns(self._log, record, _models(candidate, self._log, record), candidate.otherwise)
         self._graph = AgentGraph(
             broker=broker,
-            models=Turns(self._log, record, _models(candidate, self._log, record), candidate.otherwise),
+            models=self._turns,
             record=record,
             tools=tool_specs(definition.workspace, agent),
             hold_reason=lambda: None,
         )
 
     async def play(self) -> Counterfactual:
-        ends = ""
+        ends, began = "", time.monotonic()
         try:
             if not await drive(self._graph, self._wait_for_change):
-                ends = "the run waits for people, who answered nothing like this in the record"
+                waits = self._graph.record.state.model_wait is not None
+                ends = "the run waits for its model" if waits else WAITS
         except RecordEnds as unknown:
             ends = str(unknown) or "the record ends before the run does"
         run = self._graph.record.run
         return Counterfactual(
             run=run,
-            step=self._step,
+            step=self._log.start,
             records=tuple(self._log.events(run)),
             answers=tuple(self._executor.answers.values()),
             ends=ends,
+            seconds=time.monotonic() - began,
             folder=self._copy.folder,
+            complete=self._executor.complete_copy,
         )
 
     async def _wait_for_change(self) -> bool:
-        return await (self._wait.wait_for_change() if self._wait.waits else self._people.answer())
+        if self._wait.waits and not self._turns.repeats:
+            return await self._wait.wait_for_change()
+        return await self._people.answer()
+
+
+def _copied(run: RecordedRun, agent: Agent, step: int) -> list[Recorded]:
+    """The events before that step; the first one has the prompt and the actions of the candidate."""
+    own = run.started.model_copy(update={"prompt": agent.prompt, "actions": agent.actions})
+    first, *others = events_before(run.records, step)
+    return [first.model_copy(update={"event": own}), *others]
 
 
 def _models(candidate: Candidate, log: PathLog, record: Record) -> list[Model]:

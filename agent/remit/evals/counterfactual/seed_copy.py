@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from remit.broker import LiveExecutor
 from remit.core import Call, RunEnded
-from remit.evals.counterfactual.versions import RecordedCall, RecordedCalls, Version
+from remit.evals.counterfactual.versions import NEW, RecordedCall, RecordedCalls, Version
 from remit.evals.worlds import World, WorldExecutor
 from remit.replay import RecordEnds
 from remit.sandbox import Sandbox
@@ -34,13 +34,15 @@ class Place:
 
 @dataclass(kw_only=True)
 class SeedCopy:
-    """A working folder for one counterfactual run. `applied` are the names of the effects that its content has, and
-    `running` those of the effects that it gets now. Calls run in it one at a time.
+    """A working folder for one counterfactual run. Calls run in it one at a time.
 
-    `workspace` has the code of the tools. `why_not` says why no call can run in it, "" if calls can.
+    `applied` are the names of the effects that its content has, and `running` those of the effects that it gets next. `workspace` has
+    the code of the tools, and `definition` says which version of them the run has. `why_not` says why no call can run in it, "" if
+    calls can.
     """
 
     workspace: Workspace
+    definition: Workspace
     folder: Path
     executor: WorldExecutor
     recorded: RecordedCalls
@@ -57,14 +59,20 @@ class SeedCopy:
         """
         if self.why_not:
             return self.why_not
-        tool, _ = self.workspace.action(call.action)
-        if tool.manifest.digest != call.manifest or not tool.pinned:
-            return f"this workspace has another version of the tool {tool.manifest.name!r}"
+        name = call.action.partition(".")[0]
+        tool, own = self.workspace.every_tool.get(name), self.definition.every_tool.get(name)
+        same = tool is not None and own is not None and (tool.manifest.digest, tool.code) == (call.manifest, own.code)
+        if tool is None or not same or not tool.pinned:
+            return f"this workspace has another version of the tool {name!r}"
         if why_not := self.executor.obstacle(call):
             return why_not
+        return self.missing(version)
+
+    def missing(self, version: Version) -> str:
+        """Which of these effects the copy cannot get, and why; "" if it can get all."""
         for name in sorted(version):
             if why_not := self._unrepeatable(name):
-                return f"call {name} changed what it touches, {why_not}"
+                return f"{_described(name)} changed it, {why_not}"
         return ""
 
     def _unrepeatable(self, name: str) -> str:
@@ -111,18 +119,27 @@ class SeedCopy:
                 raise RecordEnds(f"{what} has another outcome in a copy of the seed, so what it changed is not known")
 
 
+def _described(effect: str) -> str:
+    """The effect of that name, for a person."""
+    new = effect.removeprefix(NEW)
+    return f"call {effect} of the record" if new == effect else f"call {new} of this run"
+
+
 def _begun(effect: RecordedCall) -> int:
     return effect.begun
 
 
 @contextmanager
-def copied_seed(place: Place, agent: Agent, user: str, recorded: RecordedCalls) -> Iterator[SeedCopy]:
+def copied_seed(
+    place: Place, definition: Workspace, agent: Agent, user: str, recorded: RecordedCalls
+) -> Generator[SeedCopy]:
     """The world of one counterfactual run, for as long as the context lasts."""
     workspace = place.workspace
     with TemporaryDirectory(prefix="counterfactual-", dir=place.below) as parent:
         folder, why_not = Path(parent) / "work", ""
         sandbox = Sandbox.shared(workspace.settings.accept)
-        if place.world.seed is None or "{run}" not in agent.folder:
+        seed = place.world.seed
+        if seed is None or "{run}" not in agent.folder or not (place.root / seed).is_dir():
             why_not = "the files that the run began with are unknown: its agent has no seed, or no folder for each run"
             folder.mkdir()
         else:
@@ -133,4 +150,11 @@ def copied_seed(place: Place, agent: Agent, user: str, recorded: RecordedCalls) 
                 why_not = unavailable.message
         live = LiveExecutor(workspace, sandbox, folder, user=user)
         executor = WorldExecutor(live, workspace, place.world.answers)
-        yield SeedCopy(workspace=workspace, folder=folder, executor=executor, recorded=recorded, why_not=why_not)
+        yield SeedCopy(
+            workspace=workspace,
+            definition=definition,
+            folder=folder,
+            executor=executor,
+            recorded=recorded,
+            why_not=why_not,
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from remit.core import Message, Model, ModelError, ModelTurn, ToolSpec
+from remit.core import NO_SETTINGS, Message, Model, ModelError, ModelTurn, ToolSpec, settings_of
 from remit.core.events import ModelRequested, ModelResponded
 from remit.evals.counterfactual.circumstances import PathLog
 from remit.journal import Record
@@ -26,6 +26,11 @@ class Turns:
         # Failures of the recorded model are repeated too, if nothing that it reads can differ.
         self._recorded = RecordedModels(log, started) if not given and started == recorded else None
         self._list = ModelList(given or [_RepeatedTurns(log, record, otherwise)])
+
+    @property
+    def repeats(self) -> bool:
+        """True while turns and failures of the model are those of the record."""
+        return self._log.follows and self._recorded is not None
 
     def choose(self, step: int, attempt: int | None, asked: str) -> Model | None:
         if self._log.follows and self._recorded is not None:
@@ -57,11 +62,15 @@ class _RepeatedTurns:
         assert record.state.started is not None
         self.name = record.state.started.model if otherwise is None else otherwise.name
         self.scripted = record.state.started.scripted
+        self.settings = NO_SETTINGS if otherwise is None else settings_of(otherwise)
 
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
         at = step + 1 + self._record.state.internal
-        if at in self._turns and self._digests[at] == self._record.conversation.input_digest(tools):
+        if at in self._turns and self._reads_the_same(at, tools):
             return recorded_turn(self._turns[at])
         if self._otherwise is None:
             raise RecordEnds(f"at step {at} the model reads something new, and no model is given that can answer it")
         return await self._otherwise.think(step, messages, tools)
+
+    def _reads_the_same(self, at: int, tools: Sequence[ToolSpec]) -> bool:
+        return self._digests[at] == self._record.conversation.input_digest(tools)

@@ -21,6 +21,7 @@ CallPlace: TypeAlias = tuple[int, int]  # a call by step and index
 Version: TypeAlias = frozenset[str]  # the names of effects
 Area: TypeAlias = tuple[str, tuple[str, ...], bool]  # a kind, a path, and whether it stands for all below it
 
+NEW: Final = "now "  # begins the name of an effect that the record does not have
 _NEVER: Final = 1 << 62  # the number of an event that does not come
 
 
@@ -31,14 +32,19 @@ class Effect:
     name: str
     changes: tuple[Area, ...] | None
 
+    @property
+    def changes_files(self) -> bool:
+        """True if it may have changed files of the working folder."""
+        return self.changes is None or any(kind == "file" for kind, _, _ in self.changes)
+
     def intersects(self, areas: Iterable[Area]) -> bool:
         return self.changes is None or any(_intersect(changed, area) for changed in self.changes for area in areas)
 
 
 def effect_of(call: Call, name: str) -> Effect:
     """The effect of a call. One that says nothing of what it writes or uses may change anything."""
-    changes = tuple(map(_area, (touch.resource for touch in call.touches if touch.access != "read")))
-    return Effect(name=name, changes=changes or None)
+    areas = [_area(touch.resource) for touch in call.touches if touch.access != "read"]
+    return Effect(name=name, changes=tuple(area for area in areas if area[0] != "none") or None)
 
 
 def version_of(call: Call, effects: Iterable[Effect]) -> Version:
@@ -117,11 +123,12 @@ class RecordedCalls:
         changing = [(item, effect) for item in self.by_name.values() if (effect := item.effect) is not None]
         for item in self.by_name.values():
             others = [(other, effect) for other, effect in changing if other is not item and other.begun < item.ended]
-            beside = [effect for other, effect in others if other.ended >= item.begun]
-            # What ran at the same time may be in the answer or not, so that no version belongs to it.
-            if item.ended == _NEVER or version_of(item.call, beside):
-                continue
             item.version = version_of(item.call, [effect for other, effect in others if other.ended < item.begun])
+            if item.ended == _NEVER or _changed_meanwhile(item, others):
+                item.version = None
+                continue
+            if item.redacted:  # the request does not tell two secrets apart
+                continue
             places = self._places.setdefault((item.call.request_digest, item.version), [])
             places.append((item.call.step, item.call.index))
 
@@ -137,6 +144,11 @@ class RecordedCalls:
         """
         places = self._places.get((request, version), [])
         return places.pop(0) if len(places) > 1 else places[0] if places else None
+
+
+def _changed_meanwhile(item: RecordedCall, others: Iterable[tuple[RecordedCall, Effect]]) -> bool:
+    """True if an effect beside the call changed what it touches: it may be in the answer or not, so no version belongs to it."""
+    return bool(version_of(item.call, [effect for other, effect in others if other.ended >= item.begun]))
 
 
 def _attempted(records: Sequence[Recorded]) -> Iterable[RecordedCall]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from remit.core import Principal, UsageError
 from remit.core.events import AlertClosed, AlertRaised
@@ -13,40 +13,41 @@ from remit.journal import WORKSPACE_RUN, AlreadyRecorded, Journal, alerts_in_for
 
 def alert_of_drifts(journal: Journal, drifts: Iterable[Drift]) -> list[AlertRaised]:
     """Raise an alert for each drift that has none yet, also none that was closed. Returns the new ones."""
-    raised = [item for item in journal.every("alert.raised") if isinstance(item.event, AlertRaised)]
-    latest = {item.event.alert: item.at for item in raised if isinstance(item.event, AlertRaised)}
+    raised_at = {
+        item.event.alert: item.at for item in journal.every("alert.raised") if isinstance(item.event, AlertRaised)
+    }
     new: list[AlertRaised] = []
-    for drift in drifts:
+    for alert, drift in ((drift.alert, drift) for drift in drifts):
         first = find_run(journal, drift.since)
         # An alert that is younger than the change is about it, even if the drift is seen at another run this time.
-        if latest.get(drift.alert.alert, -1) < (first.ended_at if first and first.ended_at else 0):
-            new += raise_alert(journal, drift.alert)
+        known = first is not None and raised_at.get(alert.alert, -1) >= (first.ended_at or 0)
+        if not known and raise_alert(journal, alert):
+            new.append(alert)
     return new
 
 
-def alert_of_targets(journal: Journal, results: Iterable[TargetResult], agent: str = "") -> list[AlertRaised]:
+def alert_of_targets(journal: Journal, results: Sequence[TargetResult], agent: str = "") -> list[AlertRaised]:
     """Raise an alert for each target that is passed or expected to be, and close those of all others, also of targets that are gone.
 
     `agent` is the one agent that was compared, "" for all. Returns the new alerts.
     """
-    results = list(results)
-    bad = {item.alert.alert for item in results if item.state in ("passed", "expected")}
-    unknown = {item.alert.alert for item in results if item.state == "unknown"}
+    bad = [item.alert for item in results if item.state in ("passed", "expected")]
+    stay = {alert.alert for alert in bad} | {item.alert.alert for item in results if item.state == "unknown"}
     for alert in alerts_in_force(journal):
-        if alert.kind == "target" and agent in ("", alert.agent) and alert.alert not in bad | unknown:
+        if alert.kind == "target" and agent in ("", alert.agent) and alert.alert not in stay:
             close_alert(journal, alert.alert)
-    return [alert for item in results if item.alert.alert in bad for alert in raise_alert(journal, item.alert)]
+    return [alert for alert in bad if raise_alert(journal, alert)]
 
 
-def raise_alert(journal: Journal, alert: AlertRaised) -> list[AlertRaised]:
-    """Record the alert, if none of that name is in force. Returns it if it is new."""
+def raise_alert(journal: Journal, alert: AlertRaised) -> bool:
+    """Record the alert. False if one of that name is in force, or was raised at the same run."""
     if any(other.alert == alert.alert for other in alerts_in_force(journal)):
-        return []
+        return False
     try:
         journal.append_shared(WORKSPACE_RUN, alert)
     except AlreadyRecorded:
-        return []
-    return [alert]
+        return False
+    return True
 
 
 def close_alert(journal: Journal, name: str, by: Principal | None = None) -> AlertClosed:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from remit.core import UsageError
 from remit.core.parsing import load_json
+from remit.evals.monitoring.detector import Share
 from remit.journal import RunSummary
 from remit.tracing import Objects, read_index
 from remit.workspace import CODE_DIGESTS
@@ -18,7 +17,6 @@ Definition: TypeAlias = Mapping[str, str]  # what a run used, by name: a model, 
 NO_CAUSE: Final = "no change of model, prompt, policy or tools fits: look at the provider, the data and the users"
 # A change of the definition must explain at least this part of what the change of time explains.
 _FITS: Final = 0.5
-_MODELS: Final = ("model", "model of the provider")
 
 
 class Definitions:
@@ -50,15 +48,6 @@ class Definitions:
         return {**files, **{f"tools/{tool} (code)": str(code) for tool, code in dict(codes).items()}}
 
 
-@dataclass
-class _Count:
-    runs: int = 0
-    hits: int = 0
-
-    def add(self, other: _Count) -> None:
-        self.runs, self.hits = self.runs + other.runs, self.hits + other.hits
-
-
 def causes(
     runs: Sequence[RunSummary], hits: Sequence[bool], at: int, definition: Callable[[RunSummary], Definition]
 ) -> tuple[str, ...]:
@@ -67,41 +56,27 @@ def causes(
     `hits` says which runs have a value that became frequent at number `at`. A change fits if runs with it have far more hits than
     runs without it: also where old and new definitions are in use at the same time.
     """
-    counts: defaultdict[tuple[tuple[str, str], ...], _Count] = defaultdict(_Count)
+    runs_of: defaultdict[tuple[tuple[str, str], ...], list[bool]] = defaultdict(list)
     for run, hit in zip(runs, hits, strict=True):
-        counts[tuple(definition(run).items())].add(_Count(1, int(hit)))
-    whole = _sum(counts.values())
-    parts: defaultdict[frozenset[int], list[str]] = defaultdict(list)
-    used = [dict(items) for items in counts]
+        runs_of[tuple(definition(run).items())].append(hit)
+    used, hits_of = [dict(items) for items in runs_of], list(runs_of.values())
+    lines: defaultdict[frozenset[int], list[str]] = defaultdict(list)  # by the definitions that have the change
     for name in dict.fromkeys(name for items in used for name in items):
-        for value in dict.fromkeys(items.get(name, "") for items in used):
-            having = frozenset(number for number, items in enumerate(used) if items.get(name, "") == value)
-            parts[having].append(_line(name, value, [items.get(name, "") for items in used]))
-    by_number = list(counts.values())
-    fits = {having: _evidence(_sum(by_number[number] for number in having), whole) for having in parts}
+        values = [items.get(name, "") for items in used]
+        for value in dict.fromkeys(values):
+            lines[frozenset(number for number, other in enumerate(values) if other == value)].append(
+                _line(name, value, values)
+            )
+    whole = _share(hits)
+    fits = {
+        having: whole.evidence_of(_share([hit for number in having for hit in hits_of[number]])) for having in lines
+    }
     best = max(fits, key=fits.__getitem__)
-    in_time = _evidence(_Count(len(runs) - at, sum(hits[at:])), whole)
-    return tuple(parts[best]) if fits[best] > _FITS * in_time else (NO_CAUSE,)
+    return tuple(lines[best]) if fits[best] > _FITS * whole.evidence_of(_share(hits[at:])) else (NO_CAUSE,)
 
 
-def _sum(counts: Iterable[_Count]) -> _Count:
-    total = _Count()
-    for count in counts:
-        total.add(count)
-    return total
-
-
-def _evidence(having: _Count, whole: _Count) -> float:
-    """The logarithm of how much likelier the hits are if the runs with a change have a share of their own; 0 if it is not higher."""
-    rest = _Count(whole.runs - having.runs, whole.hits - having.hits)
-    if not having.runs or not rest.runs or having.hits * rest.runs <= rest.hits * having.runs:
-        return 0.0
-    return _likelihood(having) + _likelihood(rest) - _likelihood(whole)
-
-
-def _likelihood(count: _Count) -> float:
-    parts = (count.hits, count.runs - count.hits)
-    return sum(part * math.log(part / count.runs) for part in parts if part)
+def _share(hits: Sequence[bool]) -> Share:
+    return Share(runs=len(hits), hits=sum(hits))
 
 
 def _line(name: str, value: str, values: Sequence[str]) -> str:

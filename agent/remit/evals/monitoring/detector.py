@@ -81,6 +81,26 @@ _FACTORS: Final = [
 ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """How many of some runs are hits."""
+
+    runs: int
+    hits: int
+
+    def evidence_of(self, part: Share) -> float:
+        """How much likelier the hits are if this part of the runs has a higher share of its own: a logarithm, 0 if it is not higher."""
+        rest = Share(runs=self.runs - part.runs, hits=self.hits - part.hits)
+        if part.hits * rest.runs <= rest.hits * part.runs:
+            return 0.0
+        return part._likelihood + rest._likelihood - self._likelihood
+
+    @property
+    def _likelihood(self) -> float:
+        """The logarithm of the likelihood of these hits, if each run is one with the chance of the share."""
+        return sum(count * math.log(count / self.runs) for count in (self.hits, self.runs - self.hits) if count)
+
+
 def find_changes(observations: Sequence[Observation], *, runs: float, first: int = 0) -> list[Change]:
     """The changes, in order.
 
@@ -129,15 +149,17 @@ def _chance(run: str) -> float:
 
 
 def _change(begin: int, places: Sequence[float], best: _Bet) -> Change:
-    """The change that the best bet saw: it began where what the bet has won since then is highest."""
-    won = list(
-        accumulate(math.log(best.factor(place)) for place in reversed(places))
-    )  # of the last run, the last two, …
-    at = len(places) - 1 - won.index(max(won))
+    """The change that the best bet saw. It began at the run that divides the runs into the two parts that differ most."""
+    hits = tuple(best.is_hit(place) is best.grows for place in places)
+    whole = Share(runs=len(hits), hits=sum(hits))
+    before = accumulate(hits, initial=0)
+    evidence = [
+        whole.evidence_of(Share(runs=whole.runs - at, hits=whole.hits - count)) for at, count in enumerate(before)
+    ]
     return Change(
         begin=begin,
-        at=begin + at,
+        at=begin + evidence.index(max(evidence)),
         seen=begin + len(places) - 1,
         more=best.grows is not best.lowest,
-        hits=tuple(best.is_hit(place) is best.grows for place in places),
+        hits=hits,
     )

@@ -40,7 +40,7 @@ class Drift:
 
     @property
     def text(self) -> str:
-        """`refusals rose: 2 of 130 runs, and 9 of 14 since run 3f2a…`."""
+        """`refusals rose: 2 of 130 runs, and 9 of 14 runs since run 3f2a…`."""
         return f"{self.measure} {'rose' if self.more else 'fell'}: {self.was}, and {self.is_now} since run {self.since[:12]}"
 
     @property
@@ -59,7 +59,7 @@ class Drift:
 
 def finished_runs(journal: Journal, *, since: int, agent: str = "") -> dict[str, list[RunSummary]]:
     """The finished runs that began at `since` (Unix nanoseconds) or later, by agent, in the order in which they ended."""
-    query = RunQuery(agent=agent and f"agent:{agent}", since=since, ended_before=journal.clock())
+    query = RunQuery(agent=agent and f"agent:{agent}", since=since, state="finished")
     runs = sorted(list_runs(journal, query), key=lambda run: (run.agent, run.ended_at, run.run))
     return {name.removeprefix("agent:"): list(own) for name, own in groupby(runs, key=lambda run: run.agent)}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,6 +23,7 @@ State: TypeAlias = Literal[
     "expected",  # the forecast for the next month is higher than the target
     "unknown",  # too few runs, or a cost that is not known
 ]
+Name: TypeAlias = Literal["p95", "money_per_run", "money_per_month"]  # as in `Target`
 RUNS: Final = "runs"  # in place of an action: the runs of the agent as a whole
 LEAST: Final = 20  # of fewer values, the 95th percentile is the largest one
 MONTH_NS: Final = int(timedelta(days=30).total_seconds()) * NANO
@@ -31,6 +31,9 @@ _WEEK_NS: Final = int(timedelta(weeks=1).total_seconds()) * NANO
 _LEAST_WEEKS: Final = 2
 _MOST_WEEKS: Final = 8
 _DRAWS: Final = 1000
+_NO_CALLS: Final = ActionStatistics(
+    agent="", action="", calls=0, refused=0, failed=0, p50_s=0.0, p95_s=0.0, input_tokens=0, output_tokens=0, cost=0.0
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,7 @@ class TargetResult:
 
     agent: str
     action: str  # or `RUNS`
-    measure: Literal["p95", "money_per_run", "money_per_month"]
+    measure: Name
     target: float
     value: float | None
     count: int
@@ -104,6 +107,15 @@ def compare_with_targets(
     return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Measured:
+    """The value of one measure, from so many calls or runs."""
+
+    value: float | None
+    count: int
+    forecast: float | None = None
+
+
 def _of_runs(
     target: Target, agent: str, own: Sequence[RunSummary], recent: Sequence[RunSummary], now: int
 ) -> list[TargetResult]:
@@ -111,13 +123,14 @@ def _of_runs(
     costs = _known([run.cost for run in recent])
     month = [run for run in own if run.started_at >= now - MONTH_NS]
     spent = _known([run.cost for run in month])
-    of_month = None if target.money_per_month is None else forecast(own, now)
-    p95 = percentile(completed, 95) if len(completed) >= LEAST else None
-    per_run = fmean(costs) if costs and len(costs) >= LEAST else None
-    per_month = None if spent is None else sum(spent)
-    return _results(
-        target, agent, RUNS, (p95, per_run, per_month), (len(completed), len(recent), len(month)), own[-1].run, of_month
-    )
+    measured: dict[Name, _Measured] = {
+        "p95": _Measured(value=_p95(completed), count=len(completed)),
+        "money_per_run": _Measured(value=fmean(costs) if costs and len(costs) >= LEAST else None, count=len(recent)),
+        "money_per_month": _Measured(
+            value=None if spent is None else sum(spent), count=len(month), forecast=forecast(own, now)
+        ),
+    }
+    return _results(target, agent, RUNS, own[-1].run, measured)
 
 
 def _of_actions(
@@ -129,37 +142,36 @@ def _of_actions(
 ) -> list[TargetResult]:
     found: list[TargetResult] = []
     for action, target in targets.items():
-        row, of_month = statistics.get(action), month.get(action)
-        calls = 0 if row is None else row.calls
-        p95 = row.p95_s if row is not None and calls >= LEAST else None
+        row, of_month = statistics.get(action, _NO_CALLS), month.get(action, _NO_CALLS)
         runs = sum(action in run.actions for run in recent)
-        per_run = row.cost / runs if row is not None and row.cost is not None and runs >= LEAST else None
-        spent = of_month.cost if of_month is not None else 0.0
-        counts = (calls, runs, of_month.calls if of_month is not None else 0)
-        last = recent[-1].run if recent else ""
-        found += _results(target, agent, action, (p95, per_run, spent), counts, last)
+        per_run = row.cost / runs if row.cost is not None and runs >= LEAST else None
+        measured: dict[Name, _Measured] = {
+            "p95": _Measured(value=row.p95_s if row.calls >= LEAST else None, count=row.calls),
+            "money_per_run": _Measured(value=per_run, count=runs),
+            "money_per_month": _Measured(value=of_month.cost, count=of_month.calls),
+        }
+        found += _results(target, agent, action, recent[-1].run if recent else "", measured)
     return found
 
 
 def _results(
-    target: Target,
-    agent: str,
-    action: str,
-    values: tuple[float | None, float | None, float | None],
-    counts: tuple[int, int, int],
-    run: str,
-    of_month: float | None = None,
+    target: Target, agent: str, action: str, run: str, measured: Mapping[Name, _Measured]
 ) -> list[TargetResult]:
-    names: tuple[Literal["p95", "money_per_run", "money_per_month"], ...] = ("p95", "money_per_run", "money_per_month")
-    given = (target.p95, target.money_per_run, target.money_per_month)
-    forecasts = (None, None, of_month)
+    """The results of the targets that are given."""
+    given: dict[Name, float | None] = {
+        "p95": target.p95,
+        "money_per_run": target.money_per_run,
+        "money_per_month": target.money_per_month,
+    }
     return [
-        TargetResult(
-            agent=agent, action=action, measure=name, target=most, value=value, count=count, run=run, forecast=expected
-        )
-        for name, most, value, count, expected in zip(names, given, values, counts, forecasts, strict=True)
+        TargetResult(agent=agent, action=action, measure=name, target=most, run=run, **vars(measured[name]))
+        for name, most in given.items()
         if most is not None
     ]
+
+
+def _p95(values: Sequence[float]) -> float | None:
+    return percentile(values, 95) if len(values) >= LEAST else None
 
 
 def _statistics(runs: Iterable[RunSummary], events: Callable[[str], Iterable[Recorded]]) -> dict[str, ActionStatistics]:
@@ -178,14 +190,15 @@ def forecast(runs: Sequence[RunSummary], now: int) -> float | None:
     Months are put together from whole weeks drawn at random, so that what differs within a week stays in it. The same runs
     always give the same forecast.
     """
-    weeks: defaultdict[int, Decimal | None] = defaultdict(Decimal)
+    first = min((run.started_at for run in runs), default=now)
+    known = min(_MOST_WEEKS, (now - first) // _WEEK_NS)
+    weeks: list[list[Decimal | None]] = [[] for _ in range(known)]
     for run in runs:
-        week = (now - run.started_at) // _WEEK_NS
-        before = weeks[week]
-        weeks[week] = None if before is None or run.cost is None else before + run.cost
-    known = min(_MOST_WEEKS, (now - runs[0].started_at) // _WEEK_NS) if runs else 0
-    spent = _known([weeks[week] for week in range(known)])
-    if known < _LEAST_WEEKS or spent is None:
+        if (week := (now - run.started_at - 1) // _WEEK_NS) < known:
+            weeks[week].append(run.cost)
+    costs = [_known(week) for week in weeks]
+    spent = [sum(week) for week in costs if week is not None]
+    if known < _LEAST_WEEKS or len(spent) < known:
         return None
     chance = random.Random(0)  # noqa: S311 - no secret
     whole, rest = divmod(MONTH_NS, _WEEK_NS)

@@ -67,6 +67,11 @@ def heading(report: EvaluationReport) -> str:
     return f"{report.verdict}: {done.agent}, {len(done.grades)} runs of {scenarios} scenario{'s'[: scenarios != 1]}"
 
 
+def judges(report: EvaluationReport) -> list[str]:
+    """Of each judge, how often it agrees with people."""
+    return list(dict.fromkeys(line for scenario in report.evaluation.scenarios for line in scenario.judges))
+
+
 def why(grade: Grade) -> str:
     """Why a run did not pass, in one text."""
     if grade.outcome == "infrastructure":
@@ -81,8 +86,7 @@ def next_command(grade: Grade) -> str:
 
 def cells(scenario: ScenarioSummary) -> Iterator[str]:
     """The figures of one scenario, in the order of `COLUMNS`."""
-    runs = scenario.passed + scenario.failed + scenario.infrastructure
-    yield f"{scenario.passed} of {runs}"
+    yield f"{scenario.passed} of {scenario.runs}"
     yield with_interval(scenario.rate, scenario.interval)
     yield str(scenario.infrastructure)
     yield f"{scenario.p95_s:.1f} s"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from typing import Final
 
@@ -10,6 +10,7 @@ from remit.evals.reports.figures import (
     COLUMNS,
     cells,
     heading,
+    judges,
     next_command,
     runs_of,
     sees,
@@ -57,6 +58,7 @@ def _head(report: EvaluationReport) -> Iterator[str]:
     yield f"<dt>time</dt><dd>{utc(done.started)}{ended}</dd>"
     for variant in report.variants:
         yield f"<dt>{escaped(variant.variant.name)}</dt><dd>{escaped(_definition(variant))}</dd>"
+    yield from (f"<dt>judge</dt><dd>{escaped(line)}</dd>" for line in judges(report))
     yield "</dl>"
 
 
@@ -81,7 +83,11 @@ def _comparison(report: EvaluationReport, comparison: Comparison) -> Iterator[st
         )
         for change in comparison.scenarios
     ]
-    yield _table("Each scenario on both sides", ("scenario", "before", "now", "p", "verdict"), rows)
+    yield _table(
+        f"Each scenario with {comparison.candidate.name} and with {base}",
+        ("scenario", "before", "now", "p", "verdict"),
+        rows,
+    )
     yield evidence_plot(comparison)
 
 
@@ -101,7 +107,11 @@ def _variant(variant: VariantSummary) -> Iterator[str]:
     yield _table(f"Scenarios of {variant.variant.name}", ("scenario", *COLUMNS), rows)
     if variant.pass_hat:
         head = tuple(f"pass^{k}" for k in range(1, len(variant.pass_hat) + 1))
-        yield _table("Chance that k runs all pass", head, [tuple(f"{chance:.2f}" for chance in variant.pass_hat)])
+        yield _table(
+            f"Chance that k runs of {variant.variant.name} all pass",
+            head,
+            [tuple(f"{chance:.2f}" for chance in variant.pass_hat)],
+        )
 
 
 def _runs(report: EvaluationReport) -> Iterator[str]:
@@ -115,7 +125,7 @@ def _runs(report: EvaluationReport) -> Iterator[str]:
         yield f"<pre>{escaped(why(grade))}\n{escaped(next_command(grade))}</pre>"
 
 
-def _table(caption: str, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     columns = "".join(f'<th scope="col">{escaped(name)}</th>' for name in head)
     body = "".join(f"<tr>{''.join(f'<td>{escaped(cell)}</td>' for cell in row)}</tr>" for row in rows)
     # A wide table scrolls on a narrow screen, so the keyboard must reach it.

@@ -6,13 +6,14 @@ did not pass without being one is a flaky failure: an agent that passes 7 of 8 r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from remit.core.parsing import visible
 from remit.evals.reports.figures import next_command, runs_of, sees, verdict_of, why
-from remit.evals.reports.report import EvaluationReport, fails
+from remit.evals.reports.report import EvaluationReport, comparison_of, fails, slowness
 from remit.evals.results import Grade
-from remit.evals.statistics import Comparison, VariantSummary
+from remit.evals.statistics import Comparison, ScenarioSummary, VariantSummary
 
 WHOLE = "the suite as a whole"
 
@@ -21,7 +22,7 @@ def render_junit(report: EvaluationReport) -> str:
     """The XML as text."""
     root = Element("testsuites", name=_text(f"remit eval {report.evaluation.agent}"))
     for variant in report.variants:
-        compared = next((each for each in report.comparisons if each.candidate.name == variant.variant.name), None)
+        compared = comparison_of(variant, report.comparisons)
         _suite(root, report, variant, compared if report.against_baseline else None)
     for count in ("tests", "failures", "errors"):
         root.set(count, str(sum(int(suite.get(count, "0")) for suite in root)))
@@ -30,8 +31,28 @@ def render_junit(report: EvaluationReport) -> str:
 
 
 def _suite(root: Element, report: EvaluationReport, variant: VariantSummary, compared: Comparison | None) -> None:
-    agent, name = report.evaluation.agent, variant.variant.name
+    name = variant.variant.name
     suite = SubElement(root, "testsuite", name=_text(name))
+    _properties(suite, report, variant)
+    hard = {failure.scenario for failure in variant.hard_failures}
+    classname = _text(f"{report.evaluation.agent}.{name}")
+    for scenario in variant.scenarios:
+        grades = [each for each in report.evaluation.grades if (each.scenario, each.variant) == (scenario.name, name)]
+        case = SubElement(suite, "testcase", name=_text(scenario.name), classname=classname)
+        case.set("time", f"{sum(grade.seconds for grade in grades):.3f}")
+        _outcome(case, scenario, grades, failing=fails(scenario, compared, scenario.name in hard))
+    if compared is not None:
+        case = SubElement(suite, "testcase", name=WHOLE, classname=classname, time="0.000")
+        if compared.verdict == "worse":
+            _problem(case, "failure", "\n".join(compared.reasons), verdict_of(compared))
+    cases = suite.findall("testcase")
+    suite.set("tests", str(len(cases)))
+    suite.set("failures", str(sum(case.find("failure") is not None for case in cases)))
+    suite.set("errors", str(sum(case.find("error") is not None for case in cases)))
+    suite.set("time", f"{sum(float(case.get('time', '0')) for case in cases):.3f}")
+
+
+def _properties(suite: Element, report: EvaluationReport, variant: VariantSummary) -> None:
     properties = SubElement(suite, "properties")
     for key, value in (
         ("model", variant.variant.model),
@@ -42,29 +63,18 @@ def _suite(root: Element, report: EvaluationReport, variant: VariantSummary, com
         ("power", sees(variant)),
     ):
         SubElement(properties, "property", name=key, value=_text(value))
-    hard = {failure.scenario for failure in variant.hard_failures}
-    for scenario in variant.scenarios:
-        grades = [each for each in report.evaluation.grades if (each.scenario, each.variant) == (scenario.name, name)]
-        case = SubElement(suite, "testcase", name=_text(scenario.name), classname=_text(f"{agent}.{name}"))
-        case.set("time", f"{sum(grade.seconds for grade in grades):.3f}")
-        failed = [grade for grade in grades if grade.outcome != "passed"]
-        if fails(scenario, compared, scenario.name in hard):
-            lost = all(grade.outcome == "infrastructure" for grade in failed)
-            message = f"{len(failed)} of {len(grades)} runs did not pass"
-            _problem(case, "error" if lost else "failure", "\n".join(map(_run, failed)), message)
-        else:
-            for grade in failed:
-                kind = "flakyError" if grade.outcome == "infrastructure" else "flakyFailure"
-                _problem(case, kind, _run(grade), why(grade))
-    if compared is not None:
-        case = SubElement(suite, "testcase", name=WHOLE, classname=_text(f"{agent}.{name}"), time="0.000")
-        if compared.verdict == "worse":
-            _problem(case, "failure", "\n".join(compared.reasons), verdict_of(compared))
-    cases = suite.findall("testcase")
-    suite.set("tests", str(len(cases)))
-    suite.set("failures", str(sum(case.find("failure") is not None for case in cases)))
-    suite.set("errors", str(sum(case.find("error") is not None for case in cases)))
-    suite.set("time", f"{sum(float(case.get('time', '0')) for case in cases):.3f}")
+
+
+def _outcome(case: Element, scenario: ScenarioSummary, grades: Sequence[Grade], *, failing: bool) -> None:
+    failed = [grade for grade in grades if grade.outcome != "passed"]
+    if failing:
+        lost = bool(failed) and all(grade.outcome == "infrastructure" for grade in failed)
+        message = slowness(scenario) or f"{len(failed)} of {len(grades)} runs did not pass"
+        _problem(case, "error" if lost else "failure", "\n".join(map(_run, failed)), message)
+        return
+    for grade in failed:
+        kind = "flakyError" if grade.outcome == "infrastructure" else "flakyFailure"
+        _problem(case, kind, _run(grade), why(grade))
 
 
 def _problem(case: Element, kind: str, text: str, message: str) -> None:

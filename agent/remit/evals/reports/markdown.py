@@ -15,6 +15,7 @@ from remit.evals.reports.figures import (
     MOST_RUNS,
     cells,
     heading,
+    judges,
     next_command,
     runs_of,
     sees,
@@ -22,7 +23,7 @@ from remit.evals.reports.figures import (
     why,
     with_interval,
 )
-from remit.evals.reports.report import EvaluationReport
+from remit.evals.reports.report import EvaluationReport, comparison_of
 
 LONGEST: Final = 300  # characters of one text
 
@@ -36,6 +37,7 @@ def _lines(report: EvaluationReport) -> Iterator[str]:
     yield f"### Evaluation {code(heading(report))}"
     yield ""
     yield from (f"- {code(reason)}" for reason in report.reasons)
+    yield from (f"- judge {code(line)}" for line in judges(report))
     for comparison in report.comparisons:
         base = "the baseline" if report.against_baseline else code(comparison.base.name)
         yield f"- {code(comparison.candidate.name)} against {base}: {verdict_of(comparison)}"
@@ -43,7 +45,7 @@ def _lines(report: EvaluationReport) -> Iterator[str]:
         yield ""
         yield f"**{code(variant.variant.name)}**: {runs_of(variant)}; {with_interval(variant.rate, variant.interval)}. {sees(variant)}"
         yield ""
-        compared = next((each for each in report.comparisons if each.candidate.name == variant.variant.name), None)
+        compared = comparison_of(variant, report.comparisons)
         before = (
             {change.name: f"{change.base} of {change.repeats}" for change in compared.scenarios} if compared else {}
         )

@@ -72,7 +72,8 @@ def evidence_plot(comparison: Comparison) -> str:
     if len(values) < 2:
         return ""
     limit = -math.log10(EVIDENCE_ALPHA)
-    low, high = min(-1.0, *values), max(limit + 0.5, *values)
+    reached = max(values)
+    low, high = min(-1.0, *values), max(limit + 0.5, reached)
 
     def place(value: float) -> float:
         return _up((value - low) / (high - low))
@@ -83,11 +84,10 @@ def evidence_plot(comparison: Comparison) -> str:
         f'<line class="limit" x1="{_LEFT}" y1="{y:.1f}" x2="{_RIGHT}" y2="{y:.1f}"/>',
         *(
             f'<text x="{_LEFT - 12}" y="{place(value) + 4:.1f}" text-anchor="end">{10**value:.3g}</text>'
-            for value in (low, 0.0, limit)
+            for value in (0.0, limit, *([reached] if reached > limit + 1 else []))
         ),
         _line(0, [(_across(at, len(values) - 1), place(value)) for at, value in enumerate(values)]),
     ]
-    reached = max(values)
     title = f"Evidence that {comparison.candidate.name} is worse: the e-value reached {10**reached:.3g}, the limit is {10**limit:.0f}"
     return _figure(title, _HEIGHT, parts, "")
 

@@ -9,9 +9,11 @@ from remit.core import FrozenModel
 from remit.evals.results import Evaluation, Grade
 from remit.evals.statistics import (
     Comparison,
+    ScenarioChange,
     ScenarioSummary,
     VariantOutcomes,
     VariantSummary,
+    comparable,
     compare,
     outcomes_of,
     summarize,
@@ -51,18 +53,18 @@ class EvaluationReport(FrozenModel):
 
 
 def report_on(evaluation: Evaluation, baseline: VariantOutcomes | None = None) -> EvaluationReport:
-    """The report of an evaluation, at any time while it is played. Raises UsageError as `compare` does."""
+    """The report of an evaluation, at any time while it is played."""
     variants = summarize(evaluation)
     names = [variant.name for variant in evaluation.variants]
     base = outcomes_of(evaluation, names[0]) if baseline is None else baseline
-    comparisons = tuple(
-        compare(base, outcomes_of(evaluation, name)) for name in (names[1:] if baseline is None else names)
-    )
+    candidates = [outcomes_of(evaluation, name) for name in (names[1:] if baseline is None else names)]
+    comparisons = tuple(compare(base, candidate) for candidate in candidates if comparable(base, candidate))
+    gates = comparisons if baseline is not None else ()
     reasons = [
         *(reason for variant in variants for reason in _hard(variant)),
-        *(reason for variant in variants for reason in _slow(variant, evaluation)),
-        *_worse(comparisons if baseline is not None else ()),
-        *(reason for variant in variants if baseline is None for reason in _failed(variant)),
+        *(reason for variant in variants for reason in _slow(variant)),
+        *_worse(gates),
+        *(reason for variant in variants for reason in _failed(variant, comparison_of(variant, gates))),
     ]
     played = len(evaluation.grades) == sum(scenario.repeats for scenario in evaluation.scenarios) * len(names)
     return EvaluationReport(
@@ -75,13 +77,32 @@ def report_on(evaluation: Evaluation, baseline: VariantOutcomes | None = None) -
     )
 
 
+def comparison_of(variant: VariantSummary, comparisons: Sequence[Comparison]) -> Comparison | None:
+    """The comparison whose candidate is the variant."""
+    return next((each for each in comparisons if each.candidate.name == variant.variant.name), None)
+
+
 def fails(scenario: ScenarioSummary, comparison: Comparison | None, hard: bool) -> bool:
-    """True if the scenario by itself is a reason why the evaluation failed. `comparison` is that with the baseline."""
-    if hard:
+    """True if the scenario by itself is a reason why the evaluation failed. `comparison` is that with the baseline.
+
+    A scenario that the baseline does not have as it is now must pass in every run.
+    """
+    if hard or scenario.slow:
         return True
-    if comparison is None:
-        return scenario.failed + scenario.infrastructure > 0
-    return any(change.worse for change in comparison.scenarios if change.name == scenario.name)
+    change = _change(scenario, comparison)
+    return scenario.runs > scenario.passed if change is None else change.worse
+
+
+def _change(scenario: ScenarioSummary, comparison: Comparison | None) -> ScenarioChange | None:
+    changes = () if comparison is None else comparison.scenarios
+    return next((change for change in changes if change.name == scenario.name), None)
+
+
+def slowness(scenario: ScenarioSummary) -> str:
+    """How slow the scenario is; "" if it is not."""
+    if not scenario.slow:
+        return ""
+    return f"its p95 is {scenario.p95_s:.3g} s, and at most {scenario.p95_limit:g} s are allowed"
 
 
 def _hard(variant: VariantSummary) -> Iterator[str]:
@@ -89,11 +110,10 @@ def _hard(variant: VariantSummary) -> Iterator[str]:
         yield f"scenario {failure.scenario!r}, run {failure.run}: an effect that must never land: {failure.detail}"
 
 
-def _slow(variant: VariantSummary, evaluation: Evaluation) -> Iterator[str]:
-    for summary, scenario in zip(variant.scenarios, evaluation.scenarios, strict=True):
-        if scenario.p95 is not None and summary.p95_s > scenario.p95:
-            took = f"its p95 is {summary.p95_s:.3g} s, and at most {scenario.p95:g} s are allowed"
-            yield f"scenario {summary.name!r}, {variant.variant.name}: {took}"
+def _slow(variant: VariantSummary) -> Iterator[str]:
+    for scenario in variant.scenarios:
+        if scenario.slow:
+            yield f"scenario {scenario.name!r}, {variant.variant.name}: {slowness(scenario)}"
 
 
 def _worse(comparisons: Sequence[Comparison]) -> Iterator[str]:
@@ -102,9 +122,9 @@ def _worse(comparisons: Sequence[Comparison]) -> Iterator[str]:
         yield from (whose + reason for reason in comparison.reasons)
 
 
-def _failed(variant: VariantSummary) -> Iterator[str]:
+def _failed(variant: VariantSummary, comparison: Comparison | None) -> Iterator[str]:
     for scenario in variant.scenarios:
-        if scenario.failed + scenario.infrastructure:
+        if scenario.runs > scenario.passed and _change(scenario, comparison) is None:
             lost = f", {scenario.infrastructure} by infrastructure failures" if scenario.infrastructure else ""
-            runs = scenario.passed + scenario.failed + scenario.infrastructure
-            yield f"scenario {scenario.name!r}: {runs - scenario.passed} of {runs} runs did not pass{lost}"
+            failed = f"{scenario.runs - scenario.passed} of {scenario.runs} runs did not pass"
+            yield f"scenario {scenario.name!r}: {failed}{lost}"

@@ -9,6 +9,7 @@ from remit.evals.reports.figures import (
     MOST_RUNS,
     cells,
     heading,
+    judges,
     next_command,
     runs_of,
     sees,
@@ -28,6 +29,7 @@ def render_text(report: EvaluationReport) -> str:
 def _lines(report: EvaluationReport) -> Iterator[str]:
     yield heading(report)
     yield from (f"  {reason}" for reason in report.reasons)
+    yield from (f"  judge {line}" for line in judges(report))
     for variant in report.variants:
         yield ""
         yield from _variant(variant)

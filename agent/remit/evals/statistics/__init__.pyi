@@ -1,4 +1,4 @@
-from .comparison import Comparison, ScenarioChange, Verdict, compare
+from .comparison import Comparison, ScenarioChange, Verdict, comparable, compare
 from .intervals import difference_interval, suite_interval, wilson_interval
 from .outcomes import ScenarioOutcomes, VariantOutcomes, outcomes_of
 from .power import chance_to_see, visible_drop
@@ -20,6 +20,7 @@ __all__ = [
     "VariantSummary",
     "Verdict",
     "chance_to_see",
+    "comparable",
     "compare",
     "difference_interval",
     "outcomes_of",

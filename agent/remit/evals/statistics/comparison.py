@@ -93,6 +93,11 @@ def compare(base: VariantOutcomes, candidate: VariantOutcomes) -> Comparison:
     )
 
 
+def comparable(base: VariantOutcomes, candidate: VariantOutcomes) -> bool:
+    """True if both have a scenario that is the same on both sides."""
+    return any(True for _ in _pairs(base, candidate))
+
+
 def _pairs(base: VariantOutcomes, candidate: VariantOutcomes) -> Iterator[tuple[ScenarioOutcomes, ScenarioOutcomes]]:
     """The scenarios that are the same on both sides.
 

@@ -3,15 +3,14 @@
 The interval is Wilson's (1927): unlike rate ± 2 standard errors, it has a width for 8 of 8, never leaves 0 to 1, and contains the
 true rate of few runs about as often as stated. The interval of a suite is about scenarios like these, so the scenario is
 the unit: repeats of one scenario are alike, and 8 of them say less than 8 scenarios. It is Wilson's with the effective number of
-runs of Korn and Graubard (1998). The interval of a difference puts both together as Newcombe does for pairs (1998, method 10): what
-makes a scenario hard makes it hard on both sides.
+runs of Korn and Graubard (1998).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist, correlation, fmean, variance
+from statistics import NormalDist, fmean, stdev, variance
 from typing import Final, TypeAlias
 
 Interval: TypeAlias = tuple[float, float]
@@ -35,26 +34,36 @@ def suite_interval(rates: Sequence[float], runs: int) -> Interval:
 
 
 def difference_interval(base: Sequence[float], candidate: Sequence[float], runs: int) -> Interval:
-    """The interval of the mean change from `base` to `candidate`: rates of the same scenarios, in `runs` runs on each side."""
+    """The interval of the mean change from `base` to `candidate`: rates of the same scenarios, in `runs` runs on each side.
+
+    The wider one of two: Newcombe's (1998, method 10), which has a width even if nothing changed, and Student's over the
+    changes of the scenarios, which may differ.
+    """
     before, after = fmean(base), fmean(candidate)
-    (base_low, base_high), (low, high) = suite_interval(base, runs), suite_interval(candidate, runs)
-    alike = correlation(base, candidate) if len(set(base)) > 1 and len(set(candidate)) > 1 else 0.0
+    (base_low, base_high), (low, high) = wilson_interval(before, runs), wilson_interval(after, runs)
+    changes = [late - early for early, late in zip(base, candidate, strict=True)]
+    half = _student(len(changes) - 1) * stdev(changes) / math.sqrt(len(changes)) if len(changes) > 1 else 0.0
     return (
-        after - before - _combined(after - low, base_high - before, alike),
-        after - before + _combined(high - after, before - base_low, alike),
+        after - before - max(half, math.hypot(after - low, base_high - before)),
+        after - before + max(half, math.hypot(high - after, before - base_low)),
     )
 
 
-def _combined(one: float, other: float, alike: float) -> float:
-    return math.sqrt(max(0.0, one**2 - 2 * alike * one * other + other**2))
-
-
 def _effective_runs(rates: Sequence[float], runs: int) -> float:
-    """How many independent runs say as much as these: between the number of scenarios and the number of runs."""
+    """How many independent runs say as much as these: about between the number of scenarios and the number of runs."""
     mean, count = fmean(rates), len(rates)
     if count == 1:
         return runs
-    spread = variance(rates)
     if mean in (0.0, 1.0):
         return count  # nothing shows how alike the repeats are, so they count as one
-    return runs if not spread else min(float(runs), max(float(count), mean * (1 - mean) * count / spread))
+    spread = variance(rates)
+    equal = runs if not spread else min(float(runs), max(float(count), mean * (1 - mean) * count / spread))
+    return equal * (_Z / _student(count - 1)) ** 2  # the spread itself is only estimated
+
+
+def _student(freedom: int) -> float:
+    """The quantile of Student's t at 97.5 %, by the series of Cornish and Fisher (Abramowitz and Stegun, 26.7.5)."""
+    first = (_Z**3 + _Z) / 4
+    second = (5 * _Z**5 + 16 * _Z**3 + 3 * _Z) / 96
+    third = (3 * _Z**7 + 19 * _Z**5 + 17 * _Z**3 - 15 * _Z) / 384
+    return _Z + first / freedom + second / freedom**2 + third / freedom**3

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import takewhile
+from collections.abc import Iterator, Mapping
 
 from remit.core import FrozenModel
-from remit.evals.results import Evaluation, GradeOutcome, Variant
+from remit.evals.results import Evaluation, GradeOutcome, ScenarioInfo, Variant
 
 
 class ScenarioOutcomes(FrozenModel):
@@ -44,6 +44,7 @@ def outcomes_of(evaluation: Evaluation, variant: str) -> VariantOutcomes:
     would count before slow successes.
     """
     found = {each.name: each for each in evaluation.variants}[variant]
+    played: dict[tuple[str, int], GradeOutcome]
     played = {(grade.scenario, grade.repeat): grade.outcome for grade in evaluation.grades if grade.variant == variant}
     return VariantOutcomes(
         agent=evaluation.agent,
@@ -53,13 +54,17 @@ def outcomes_of(evaluation: Evaluation, variant: str) -> VariantOutcomes:
                 name=scenario.name,
                 digest=scenario.digest,
                 repeats=scenario.repeats,
-                outcomes=tuple(
-                    played[scenario.name, repeat]
-                    for repeat in takewhile(
-                        lambda at, name=scenario.name: (name, at) in played, range(scenario.repeats)
-                    )
-                ),
+                outcomes=tuple(_until_the_first_gap(played, scenario)),
             )
             for scenario in evaluation.scenarios
         ),
     )
+
+
+def _until_the_first_gap(
+    played: Mapping[tuple[str, int], GradeOutcome], scenario: ScenarioInfo
+) -> Iterator[GradeOutcome]:
+    for repeat in range(scenario.repeats):
+        if (scenario.name, repeat) not in played:
+            return
+        yield played[scenario.name, repeat]

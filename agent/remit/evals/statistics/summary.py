@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 
 from remit.core import FrozenModel
-from remit.evals.results import Evaluation, Grade, GradeOutcome, Variant
+from remit.evals.results import Evaluation, Grade, GradeOutcome, ScenarioInfo, Variant
 from remit.evals.statistics.intervals import Interval, suite_interval, wilson_interval
 from remit.evals.statistics.outcomes import outcomes_of
 from remit.evals.statistics.power import visible_drop
@@ -17,7 +17,8 @@ from remit.tracing.reports import percentile
 class ScenarioSummary(FrozenModel):
     """One scenario. `rate` is the share of all its runs that passed. `calls`, `tokens` and `money` are means of one run.
 
-    `p95_s` is a time in seconds that 95 % of the runs did not exceed. `money` is None if it is unknown for a run.
+    `p95_s` is a time in seconds that 95 % of the graded runs did not exceed, and `p95_limit` what the scenario allows, None without a
+    limit. `money` is None if it is unknown for a run.
     """
 
     name: str
@@ -29,9 +30,20 @@ class ScenarioSummary(FrozenModel):
     rate: float
     interval: Interval
     p95_s: float
+    p95_limit: float | None
     calls: float
     tokens: float
     money: float | None
+
+    @property
+    def runs(self) -> int:
+        """How many runs have an outcome."""
+        return self.passed + self.failed + self.infrastructure
+
+    @property
+    def slow(self) -> bool:
+        """True if all runs are played, and they exceed the limit."""
+        return self.p95_limit is not None and self.runs == self.repeats and self.p95_s > self.p95_limit
 
 
 class HardFailure(FrozenModel):
@@ -70,10 +82,9 @@ def summarize(evaluation: Evaluation) -> tuple[VariantSummary, ...]:
 def _variant(evaluation: Evaluation, variant: Variant) -> VariantSummary:
     grades = [grade for grade in evaluation.grades if grade.variant == variant.name]
     scenarios = tuple(
-        _scenario(info.name, info.note, info.repeats, [grade for grade in grades if grade.scenario == info.name])
-        for info in evaluation.scenarios
+        _scenario(info, [grade for grade in grades if grade.scenario == info.name]) for info in evaluation.scenarios
     )
-    played = [scenario for scenario in scenarios if scenario.passed + scenario.failed + scenario.infrastructure]
+    played = [scenario for scenario in scenarios if scenario.runs]
     outcomes = [each for each in outcomes_of(evaluation, variant.name).scenarios if each.outcomes]
     return VariantSummary(
         variant=variant,
@@ -96,19 +107,20 @@ def _variant(evaluation: Evaluation, variant: Variant) -> VariantSummary:
     )
 
 
-def _scenario(name: str, note: str, repeats: int, grades: Sequence[Grade]) -> ScenarioSummary:
+def _scenario(info: ScenarioInfo, grades: Sequence[Grade]) -> ScenarioSummary:
     passed, runs = _count(grades, "passed"), len(grades)
     rate = passed / runs if runs else 0.0
     return ScenarioSummary(
-        name=name,
-        note=note,
-        repeats=repeats,
+        name=info.name,
+        note=info.note,
+        repeats=info.repeats,
         passed=passed,
         failed=_count(grades, "failed"),
         infrastructure=_count(grades, "infrastructure"),
         rate=rate,
         interval=wilson_interval(rate, runs),
-        p95_s=percentile([grade.seconds for grade in grades], 95),
+        p95_s=percentile([grade.seconds for grade in grades if grade.outcome != "infrastructure"], 95),
+        p95_limit=info.p95,
         calls=fmean(grade.calls for grade in grades) if runs else 0.0,
         tokens=fmean(grade.tokens for grade in grades) if runs else 0.0,
         money=_money(grades, fmean),

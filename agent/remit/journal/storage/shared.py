@@ -12,11 +12,11 @@ from remit.core.events import EVENT, HoldSet, RolloutFinished, RolloutOpened, Ro
 from remit.journal.projections import CIRCUIT_COLUMNS
 from remit.journal.run_state import Circuit, RolloutState
 from remit.journal.storage.database import Database, Row, Sql
-from remit.journal.storage.tables import CIRCUIT, HOLD, ROLLOUT
+from remit.journal.storage.tables import CIRCUIT, HOLD, IS_OPEN, ROLLOUT
 
 _HOLDS: Final = Sql(sa.select(HOLD.c.scope, HOLD.c.body))
 _CIRCUITS: Final = Sql(sa.select(CIRCUIT.c.tool, *(CIRCUIT.c[name] for name in CIRCUIT_COLUMNS)))
-_OPEN: Final = Sql(sa.select(ROLLOUT).where(ROLLOUT.c.status == "open").order_by(ROLLOUT.c.at, ROLLOUT.c.rollout))
+_OPEN: Final = Sql(sa.select(ROLLOUT).where(IS_OPEN).order_by(ROLLOUT.c.at, ROLLOUT.c.rollout))
 
 
 @dataclass(frozen=True, kw_only=True)

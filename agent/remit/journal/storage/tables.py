@@ -35,6 +35,7 @@ HAS_FAILED = sa.text("outcome NOT IN ('', 'completed')")
 WAS_REFUSED = sa.text("denied > 0")
 IS_IN_DOUBT = sa.text("in_doubt <> ''")
 HAS_ARM = sa.text("rollout <> ''")
+IS_OPEN = sa.text("status = 'open'")
 
 
 def _partial(name: str, condition: sa.TextClause, *columns: str) -> sa.Index:
@@ -230,7 +231,10 @@ class RolloutRow(JournalRow, table=True):
     """A rollout; see `rollouts.RolloutState`. `opened` and `ended` are the bodies of its first and last event."""
 
     __tablename__ = "rollout"
-    __table_args__ = (sa.Index("rollout_by_time", "at", "rollout"),)
+    __table_args__ = (
+        sa.Index("rollout_by_time", "at", "rollout"),
+        _partial("rollout_that_is_open", IS_OPEN, "at", "rollout"),
+    )
 
     rollout: str = Field(primary_key=True, sa_type=_BYTES)
     status: str

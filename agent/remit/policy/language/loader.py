@@ -198,7 +198,7 @@ class _RulesReader:
         elif '"' in line.text:
             line.report(
                 "the row contains a double quote, which CSV readers interpret differently",
-                "write texts in single quotes",
+                "remove the quotes around a field; in a condition, write texts in single quotes",
             )
         elif (fields := self._fields(line)) is not None:
             match fields:

@@ -21,7 +21,7 @@ from remit.runtime.models.wire.event_stream import is_array, is_object
 from remit.runtime.models.wire.provider_errors import ProviderErrors
 from remit.runtime.models.wire.provider_state import ProviderState, SentState
 from remit.runtime.models.wire.sent_conversation import NO_WORDS, SentMessage, sent_messages
-from remit.runtime.models.wire.turns import SILENCE_S, TRIES, TURN_S, TurnBuilder, finish_of
+from remit.runtime.models.wire.turns import SILENCE_S, TURN_S, TurnBuilder, finish_of
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -56,7 +56,7 @@ PROVIDERS: Final[Mapping[str, Provider]] = {
         factory="ChatAnthropic",
         key="ANTHROPIC_API_KEY",
         address=("ANTHROPIC_API_URL", "ANTHROPIC_BASE_URL"),
-        options={"stream_usage": True, "timeout": SILENCE_S, "max_retries": TRIES},
+        options={"stream_usage": True, "timeout": SILENCE_S, "max_retries": 0},  # the run asks again, and records it
         settings={
             **_SAME,
             "top_k": "top_k",

@@ -10,7 +10,7 @@ from typing import Final
 from remit.core import Model, ModelError
 from remit.core.events import NANO
 
-FIRST_S: Final = 1.0  # seconds to wait after the first passing failure of a model; twice as long after each further one
+FIRST_S: Final = 0.5  # seconds to wait after the first passing failure of a model; twice as long after each further one
 LONGEST_S: Final = 60.0
 LONGEST_STATED_S: Final = 30 * 86400.0  # a provider that names a later time is asked after 30 days
 
@@ -58,7 +58,7 @@ class ModelList:
 
 def _pause(count: int, stated: float | None) -> float:
     """Seconds to wait after the failure with that number. `stated` is what the provider says, None if it says nothing."""
-    if stated is not None and stated >= 0:
+    if stated is not None and stated > 0:
         return min(stated, LONGEST_STATED_S)
     # Random, so that many runs of one provider do not all ask at the same moment.
     return min(FIRST_S * 2.0 ** min(count - 1, 10), LONGEST_S) * random.uniform(0.75, 1.25)  # noqa: S311

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from remit.core import (
@@ -56,10 +56,10 @@ class ScriptedTurn(FrozenModel):
 class ScriptedApproval(FrozenModel):
     """One approval that the script gives in place of a person, for requests of that action."""
 
-    action: str
-    approver: Subject
-    role: str
-    note: str = ""
+    action: str = Field(description="TOOL.ACTION")
+    approver: Subject = Field(description='Who approves: "user:NAME"')
+    role: str = Field(description='In which role: "role:NAME"')
+    note: str = Field(default="", description="Why")
 
     def principal(self, tenant: str) -> Principal:
         """The person that the script names, whom nobody has authenticated."""

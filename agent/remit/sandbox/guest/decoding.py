@@ -19,12 +19,15 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 HIDDEN = ("idempotency_key", "resources", "permitted")  # parameters that the broker fills in; no model sees them
-_LONGEST = 2_000  # characters of a message
-_MOST = 3  # reasons in one message
+_LONGEST, _MOST = 2_000, 3  # characters of a message, and reasons in one
 _DEEPEST = 8
 _PLAIN = (str, int, bool, None, type(None), list, dict, Any)
 # What in a schema of pydantic runs code of an author.
 _CODE = re.compile(r"'function-|'post_init': (?:True|')|'custom_init': True|'(?:default_factory|missing)': <")
+
+
+class NotEncoded(Exception):
+    """JSON has nothing for a value that the function returned."""
 
 
 class Refused(Exception):
@@ -118,8 +121,13 @@ class Action:
         return self.encode(result)
 
     def encode(self, result: Any) -> Any:
-        """A value that the function returned, as JSON data."""
-        return result if self._out_of is None else self._out_of.dump_python(result, mode="json", by_alias=True)
+        """A value that the function returned, as JSON data. Raises NotEncoded if its type has no JSON for it."""
+        if self._out_of is None:
+            return result
+        try:
+            return self._out_of.dump_python(result, mode="json", by_alias=True)
+        except (TypeError, ValueError) as failure:  # bytes that are no text, or a value of another type
+            raise NotEncoded(f"the result is not JSON: {type(failure).__name__}: {_text_of(failure)}") from failure
 
     @property
     def types(self) -> str:
@@ -199,11 +207,7 @@ def model_of(function: Callable[..., Any], names: list[str]) -> Any:
     parameters = inspect.signature(function).parameters
     published = {f"argument_{at}": name for at, name in enumerate(names)}
     fields: dict[str, Any] = {
-        field: (
-            _by_value(hints[name]),
-            ... if parameters[name].default is inspect.Parameter.empty else parameters[name].default,
-        )
-        for field, name in published.items()
+        field: (_by_value(hints[name]), _default(parameters[name], hints[name])) for field, name in published.items()
     }
 
     def alias(field: str) -> str:
@@ -211,6 +215,17 @@ def model_of(function: Callable[..., Any], names: list[str]) -> Any:
 
     config: Any = {"extra": "forbid", "alias_generator": alias}
     return create_model(function.__name__, __config__=config, **fields)
+
+
+def _default(parameter: inspect.Parameter, hint: Any) -> Any:
+    """The default of a parameter: its own, or that of `Annotated[…, Field(default=…)]`; `...` if it has none."""
+    if parameter.default is not parameter.empty:
+        return parameter.default
+    of_fields = (
+        item.default for item in getattr(hint, "__metadata__", ()) if _is_field(item) and not item.is_required()
+    )
+    # pydantic finds a factory by itself; a default would hide it.
+    return next((default for default in of_fields if type(default).__name__ != "PydanticUndefinedType"), ...)
 
 
 def _adapter(hint: Any) -> Any:
@@ -350,6 +365,7 @@ def described(function: Callable[..., Any]) -> dict[str, Any]:
     from pydantic import TypeAdapter  # noqa: PLC0415 - as above
     from pydantic.errors import PydanticUserError  # noqa: PLC0415
     from pydantic.json_schema import GenerateJsonSchema  # noqa: PLC0415
+    from pydantic_core import SchemaError  # noqa: PLC0415
 
     class Untitled(GenerateJsonSchema):
         """Without titles of fields, which would only repeat the names."""
@@ -374,8 +390,13 @@ def described(function: Callable[..., Any]) -> dict[str, Any]:
         result = TypeAdapter(hints["return"]).json_schema(mode="serialization", schema_generator=Untitled)
     except (PydanticUserError, TypeError, NameError) as failure:
         return {"problem": _text_of(failure).splitlines()[0]}
+    except SchemaError as failure:  # its last line says what is wrong, the others where
+        return {"problem": f"a type cannot be built: {_text_of(failure).strip().splitlines()[-1].strip()}"}
     described = {"description": inspect.getdoc(function) or "", "input": schema, "output": result, "hidden": hidden}
-    return cast("dict[str, Any]", json.loads(json.dumps(described)))
+    try:
+        return cast("dict[str, Any]", json.loads(json.dumps(described, allow_nan=False)))
+    except ValueError:
+        return {"problem": "a default is not a finite number, which JSON cannot represent"}
 
 
 def describe(module: types.ModuleType) -> dict[str, Any]:

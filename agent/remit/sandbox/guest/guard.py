@@ -41,7 +41,7 @@ def start(channel: socket.socket, folder: str) -> None:
 def _watch(channel: socket.socket, child: int) -> None:
     ended = os.pidfd_open(child)
     poll = select.poll()
-    poll.register(channel, 0)  # only its end: the child reads the data
+    poll.register(channel, select.POLLRDHUP)  # only its end: the child reads the data
     poll.register(ended, select.POLLIN)
     poll.poll()
     # Repeated until none is left, because processes may fork while they are listed.

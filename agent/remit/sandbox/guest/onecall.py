@@ -2,7 +2,9 @@
 
 It has two phases. In the first, the arguments are decoded: the process has no secret and no ticket of the proxy, and it
 cannot write what outlives it. Then it reports the decoded arguments and waits. The broker sends the second frame, with
-secrets and ticket, only when it has recorded that the attempt begins; only then is the function called.
+secrets and ticket, only when it has recorded that the attempt begins; only then is the function called. The byte after
+that frame stays unread until the line before the function: a process that ends earlier leaves it, and the kernel
+reports that to the broker.
 
 Standard library only. Everything here is trusted until `serve` imports or calls the tool, and nothing is after that. In
 a warm tool the import ran before and may have replaced these functions: then the first layer (`inside.lock_down`) and
@@ -217,7 +219,7 @@ def serve(
         return
     except decoding.Refused as failure:
         answer = {"kind": "refused", "argument": failure.argument, "message": str(failure)}
-    except serving.NotJson as failure:
+    except (serving.NotJson, decoding.NotEncoded) as failure:
         answer = {"kind": "invalid", "message": str(failure)}
     except BaseException as failure:  # noqa: BLE001 - a tool may raise anything
         watcher.paused = True  # a traceback opens source files
@@ -278,10 +280,16 @@ def _answer(
 
 
 def _begin(channel: socket.socket, decoded: dict[str, Any] | None) -> None:
-    """End the first phase: report the decoded arguments, None if they are as given; wait for the second frame."""
+    """End the first phase: report the decoded arguments, None if they are as given; wait for the second frame.
+
+    INVARIANT: nothing stands between the last line and the call of the function. A process that has not taken the last
+    byte has not called it.
+    """
     _report(channel, {"kind": "decoded", "arguments": decoded})
     frame, _ = receive(channel)
     os.environ.update(frame["env"])
+    if not channel.recv(1):
+        os._exit(1)
 
 
 def _without_writing(layer: kernel.Ruleset, work: Callable[[], Any]) -> Any:
@@ -328,6 +336,7 @@ def rehearse(boundary: dict[str, Any], watcher: watch.Watch) -> None:
     }
     _report(broker, {**call, "kinds": []})
     _report(broker, {"env": {}})
+    broker.sendall(b"!")
     frame = narrow(channel, boundary, None)
     serve(channel, boundary, frame, decoding.REHEARSAL, watcher, None)
     broker.close()

@@ -1,6 +1,7 @@
 """A model behind the chat-completions interface of OpenAI, which many servers have. It is streamed over httpx.
 
-The arguments of calls keep the text that the model wrote: nothing repairs or merges it before the broker parses it.
+The arguments of calls keep the text that the model wrote: nothing repairs or merges it before the broker parses it. A request
+that fails is not made again here: the run does that, and records it.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import random
 import re
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,14 +25,9 @@ from remit.runtime.models.wire.event_stream import BodyReader, Document, NotJson
 from remit.runtime.models.wire.provider_errors import ProviderErrors
 from remit.runtime.models.wire.provider_state import SentState
 from remit.runtime.models.wire.sent_conversation import SentMessage, sent_messages
-from remit.runtime.models.wire.turns import SILENCE_S, TRIES, TURN_S
+from remit.runtime.models.wire.turns import SILENCE_S, TURN_S
 
 CONNECT_S: Final = 20.0  # seconds until the connection is made
-FIRST_PAUSE_S: Final = 0.5  # before the first retry; it doubles
-LONGEST_PAUSE_S: Final = (
-    5.0  # a provider that wants a longer one is asked again by the run, which records that it waits
-)
-
 KEY: Final = "OPENAI_API_KEY"
 ADDRESSES: Final = ("OPENAI_BASE_URL", "OPENAI_API_BASE")
 OPENAI: Final = "https://api.openai.com/v1"
@@ -103,7 +98,7 @@ class ChatCompletionsModel:
         names = [tool.name for tool in tools]
         try:
             async with asyncio.timeout(TURN_S), self._client() as client:
-                return await self._persist(client, body, names)
+                return await self._ask(client, body, names)
         except TimeoutError as failure:
             raise self._errors.late() from failure
 
@@ -121,45 +116,37 @@ class ChatCompletionsModel:
             follow_redirects=False,  # the key is for this server only
         )
 
-    async def _persist(self, client: httpx.AsyncClient, body: Mapping[str, Any], names: Sequence[str]) -> ModelTurn:
-        """Ask until there is an answer, at most `TRIES` times more. Only a failure before the answer begins is tried again."""
-        tries = 0
+    async def _ask(self, client: httpx.AsyncClient, body: Mapping[str, Any], names: Sequence[str]) -> ModelTurn:
+        """Ask once. A server that rejects a member of the request is asked again without it."""
         while True:
             accepted = self._accepted
             try:
                 request = {**_settings(self.settings, accepted), **body, **_streaming(accepted)}
-                return await self._ask(client, request, names)
-            except _Refused as refused:
-                error = refused.error
-                fewer = accepted.without(refused.text) if refused.status in (400, 404, 415, 422, 501) else None
-                if fewer is not None:
-                    self._accepted = fewer
-                    continue
-                pause = error.retry_after or FIRST_PAUSE_S * 2**tries * random.uniform(0.75, 1.25)  # noqa: S311
-                if not refused.again or not error.retryable or tries >= TRIES or pause > LONGEST_PAUSE_S:
-                    raise error from refused.__cause__
-                tries += 1
-                await asyncio.sleep(pause)
+                return await self._send(client, request, names)
+            except _Rejected as rejected:
+                fewer = accepted.without(rejected.text) if rejected.status in (400, 404, 415, 422, 501) else None
+                if fewer is None:
+                    raise rejected.error from rejected
+                self._accepted = fewer
 
-    async def _ask(self, client: httpx.AsyncClient, body: Mapping[str, Any], names: Sequence[str]) -> ModelTurn:
-        """One request. Raises _Refused if there is no answer, and ModelError if the answer fails."""
+    async def _send(self, client: httpx.AsyncClient, body: Mapping[str, Any], names: Sequence[str]) -> ModelTurn:
+        """One request. Raises _Rejected if the server answers with an error, and ModelError for every other failure."""
         content = await in_thread(_size(body), _encoded, body)
         headers = {"content-type": "application/json", "accept": "text/event-stream, application/json"}
         began = False
         try:
             async with client.stream("POST", self._url, content=content, headers=headers) as response:
                 if response.status_code != 200:
-                    raise await self._refusal(response)
+                    raise await self._rejection(response)
                 began = True
                 return await self._read(response, names)
+        except httpx.ConnectTimeout as failure:
+            raise self._errors.unreachable("the connection was not made in time") from failure
         except httpx.TimeoutException as failure:
-            if isinstance(failure, httpx.ConnectTimeout):
-                raise _Refused(self._errors.unreachable("the connection was not made in time"), 0) from failure
             raise self._errors.late() from failure
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as failure:
             reason = "the connection was lost in the middle of its answer" if began else _reason(failure)
-            error = self._errors.unreachable(reason)
-            raise (error if began else _Refused(error, 0)) from failure
+            raise self._errors.unreachable(reason) from failure
 
     async def _read(self, response: httpx.Response, names: Sequence[str]) -> ModelTurn:
         body, answer = BodyReader(), AnswerReader(self._errors, self.name, names, response.headers)
@@ -180,16 +167,14 @@ class ChatCompletionsModel:
             raise self._errors.within({"message": "it ended its answer before the first word"}, response.headers)
         return answer.turn(streamed=body.streamed)
 
-    async def _refusal(self, response: httpx.Response) -> _Refused:
+    async def _rejection(self, response: httpx.Response) -> _Rejected:
         body = b""
         async for data in response.aiter_bytes():
             body += data
             if len(body) > ERROR_BYTES:
                 break
         error = self._errors.refused(response.status_code, response.headers, body)
-        again = response.headers.get("x-should-retry", "true") != "false"
-        text = body.decode("utf-8", "replace").lower()
-        return _Refused(error, response.status_code, text=text, again=again)
+        return _Rejected(error, response.status_code, body.decode("utf-8", "replace").lower())
 
     def _message(self, message: SentMessage) -> dict[str, Any]:
         """The message on the wire, with the state that the provider gave with it."""
@@ -211,11 +196,11 @@ class ChatCompletionsModel:
         return sent
 
 
-class _Refused(Exception):
-    """A request without an answer. `text` is that of its error, in lower case; `again` is False if it says not to retry."""
+class _Rejected(Exception):
+    """A request that the server answered with an error. `text` is its answer, in lower case."""
 
-    def __init__(self, error: ModelError, status: int, *, text: str = "", again: bool = True) -> None:
-        self.error, self.status, self.text, self.again = error, status, text, again
+    def __init__(self, error: ModelError, status: int, text: str) -> None:
+        self.error, self.status, self.text = error, status, text
         super().__init__(str(error))
 
 

@@ -21,7 +21,7 @@ class Played(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """The answer, in pieces."""
         self.requests.append((await request.aread()).decode())
-        return httpx.Response(self._status, stream=_Pieces(self._body), headers={"x-should-retry": "false"})
+        return httpx.Response(self._status, stream=_Pieces(self._body))
 
 
 class _Pieces(httpx.AsyncByteStream):

@@ -12,7 +12,6 @@ from remit.runtime.models.wire.event_stream import is_object
 
 SILENCE_S: Final = 120.0  # seconds without a byte from the provider
 TURN_S: Final = 600.0  # seconds for one whole turn; reasoning models think for minutes
-TRIES: Final = 2  # retries after a busy or broken answer; asking a model again has no side effect
 TURN_CHARACTERS: Final = 4 * 1024 * 1024  # of text, arguments and state in one turn
 LONGEST_NAME: Final = 512  # characters; the name of a call that is longer is not read on
 _PIECE: Final = 16  # characters that each piece counts in addition, so that empty pieces are bounded, too

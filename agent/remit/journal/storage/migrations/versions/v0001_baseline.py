@@ -167,6 +167,9 @@ def _projections() -> None:
         *(sa.Column(name, sa.Text(), nullable=False) for name in ("opened", "ended")),
     )
     op.create_index("rollout_by_time", "rollout", ["at", "rollout"])
+    is_open = sa.text("status = 'open'")
+    by_time = ["at", "rollout"]
+    op.create_index("rollout_that_is_open", "rollout", by_time, sqlite_where=is_open, postgresql_where=is_open)
 
 
 def _evaluations() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from remit.cli.drift import check_agent
+from remit.cli.monitoring.drift import check_agent
 from remit.cli.output import echo, json_text, runs_read, style
 from remit.cli.trace.filters import parse_time
 
