@@ -31,6 +31,9 @@ class ResultReader:
     def keyed(self, call: Call) -> bool:
         return False
 
+    def stores(self, call: Call, group: str) -> tuple[str, ...]:
+        return ()
+
     async def probe(self, call: Call, number: int, *, idempotency_key: str) -> ProbeOutcome:
         return ProbeOutcome(landed="unknown")
 
