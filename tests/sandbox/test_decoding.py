@@ -134,7 +134,7 @@ async def test_a_function_that_was_called_counts_as_called_however_it_ends(
     assert (output.code, output.entered) == (code, True), output
 
 
-async def test_a_result_that_json_cannot_represent_is_told_as_such(harness: ToolHarness, trust: Trust) -> None:
+async def test_a_result_that_json_cannot_represent_is_an_invalid_output(harness: ToolHarness, trust: Trust) -> None:
     source = HEAD + "def act(text: str) -> bytes:\n    return text.encode('latin-1')\n"
     made = profile(harness, source, trust=trust)
     refused, written = await both(harness, made, {"text": "\xff"}), await both(harness, made, {"text": "a"})

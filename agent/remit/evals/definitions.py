@@ -18,7 +18,7 @@ from remit.core import FrozenModel, Json, UsageError
 from remit.core.events import Variant
 from remit.core.parsing import digest, load_toml, read_file
 from remit.policy import CASES, load_policy, read_folder
-from remit.rollout import files_of_definition
+from remit.rollout import files_of_definition, is_rules
 from remit.tracing import Objects
 from remit.workspace import MARKER, Agent, Workspace, WorkspaceSession, load_files, load_workspace, vocabulary
 from remit.workspace.manifest import LOCK, code_digest
@@ -162,8 +162,7 @@ def _with_policy(files: Files, folder: Path) -> dict[str, bytes]:
     folder = folder / "policies" if (folder / MARKER).is_file() else folder
     if not folder.is_dir():
         raise UsageError(f"there is no policy folder {str(folder)!r}: name a workspace, or its folder `policies`")
-    rules = {path for path in files if path.startswith("policies/") and path.endswith((".conf", ".csv"))}
-    kept = {path: data for path, data in files.items() if path not in rules | {CASES}}
+    kept = {path: data for path, data in files.items() if not is_rules(path) and path != CASES}
     return {**kept, **read_folder(folder), **_cases(folder)}
 
 

@@ -6,7 +6,7 @@ What a run does in each stage is decided by `remit.rollout`; here is what a pers
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
@@ -70,7 +70,7 @@ def open_for(
     check_right(session, by, agent)
     agent_of(session, agent)
     live, files = files_of_definition(session.workspace), _files_of(session, agent, candidate)
-    changes = tuple(sorted(path for path in {*files, *live} if files.get(path) != live.get(path)))
+    changes = _changed_files(live, files)
     _check_changes(changes)
     digest = ObjectStore(session.traces / "objects").put_bundle(files)
     definition = open_definition(session, digest)  # it loads as a run will load it, or nothing is opened
@@ -98,6 +98,11 @@ def _files_of(session: WorkspaceSession, agent: str, candidate: Path | Changes) 
         return files_of_definition(load_workspace(find_workspace(candidate)))
     changed = candidate.apply(session.workspace, agent)
     return {path: data for path, data in changed.items() if path != CASES}  # those on disk must hold, whatever it has
+
+
+def _changed_files(before: Mapping[str, bytes], now: Mapping[str, bytes]) -> tuple[str, ...]:
+    """The paths whose files differ, sorted."""
+    return tuple(sorted(path for path in {*before, *now} if before.get(path) != now.get(path)))
 
 
 def _is_no_rule(path: str) -> bool:
@@ -203,7 +208,7 @@ def widen(session: WorkspaceSession, rollout: RolloutState, *, by: Principal, le
         return move_to(journal, rollout, rollout.number + 1, by=by)
     candidate = ObjectStore(session.traces / "objects").get_bundle(rollout.opened.candidate)
     live = files_of_definition(session.workspace)
-    if changed := sorted(path for path in {*candidate, *live} if candidate.get(path) != live.get(path)):
+    if changed := _changed_files(live, candidate):
         what = f"these files of the workspace are not those of the candidate yet: {', '.join(changed)}"
         raise UsageError(f"{what}; write the candidate's files, then finish the rollout")
     return finish(journal, rollout, by=by)

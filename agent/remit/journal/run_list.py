@@ -73,7 +73,7 @@ _IN_STATE: Final = Sql(
 )
 _OF_ROLLOUT: Final = Sql(
     sa.select(
-        *(RUN.c[name] for name in ("run", "user", "arm", "share", "started", "ended", "outcome", "denied", "asked")),
+        *(RUN.c[name] for name in ("ended", "run", "user", "arm", "share", "started", "outcome", "denied", "asked")),
         *(RUN.c[name] for name in ("in_doubt", "violations", "cost")),
     ).where(HAS_ARM, RUN.c.rollout == _of, HAS_ENDED)
 )
@@ -252,7 +252,7 @@ class ArmRun:
 
 def runs_of_rollout(journal: Journal, rollout: str) -> list[ArmRun]:
     """The runs of a rollout that have ended, the first one to end first. Each run asks twice, so it reads these columns only."""
-    rows = sorted(journal.read(_OF_ROLLOUT, of=rollout), key=lambda row: (row[5], row[0]))  # the index is by start
+    rows = sorted(journal.read(_OF_ROLLOUT, of=rollout))  # by end, then by run: the index is by start
     return [
         ArmRun(
             run=run,
@@ -267,7 +267,7 @@ def runs_of_rollout(journal: Journal, rollout: str) -> list[ArmRun]:
             violated=violations > 0,
             cost=float(cost) if cost else None,
         )
-        for run, user, arm, share, started, ended, outcome, denied, asked, in_doubt, violations, cost in rows
+        for ended, run, user, arm, share, started, outcome, denied, asked, in_doubt, violations, cost in rows
     ]
 
 

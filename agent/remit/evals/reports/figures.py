@@ -61,6 +61,11 @@ def verdict_of(comparison: Comparison) -> str:
             return f"not all runs are played: {change} so far"
 
 
+def base_of(report: EvaluationReport, comparison: Comparison) -> str:
+    """With what the candidate is compared."""
+    return "the baseline" if report.against_baseline else comparison.base.name
+
+
 def heading(report: EvaluationReport) -> str:
     """`failed: triage, 96 runs of 12 scenarios`."""
     done, scenarios = report.evaluation, len(report.evaluation.scenarios)

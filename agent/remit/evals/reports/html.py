@@ -8,6 +8,7 @@ from typing import Final
 
 from remit.evals.reports.figures import (
     COLUMNS,
+    base_of,
     cells,
     heading,
     judges,
@@ -68,7 +69,7 @@ def _definition(variant: VariantSummary) -> str:
 
 
 def _comparison(report: EvaluationReport, comparison: Comparison) -> Iterator[str]:
-    base = "the baseline" if report.against_baseline else comparison.base.name
+    base = base_of(report, comparison)
     yield f"<h2>{escaped(comparison.candidate.name)} against {escaped(base)}</h2>"
     yield f'<p><span class="{_TONES[comparison.verdict]}">{escaped(verdict_of(comparison))}</span></p>'
     if comparison.left_out:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from remit.evals.reports.figures import (
     COLUMNS,
     MOST_RUNS,
+    base_of,
     cells,
     heading,
     judges,
@@ -34,9 +35,8 @@ def _lines(report: EvaluationReport) -> Iterator[str]:
         yield ""
         yield from _variant(variant)
     for comparison in report.comparisons:
-        base = "the baseline" if report.against_baseline else comparison.base.name
         yield ""
-        yield f"{comparison.candidate.name} against {base}: {verdict_of(comparison)}"
+        yield f"{comparison.candidate.name} against {base_of(report, comparison)}: {verdict_of(comparison)}"
         if comparison.left_out:
             yield f"  not compared, because they changed or one side lacks them: {', '.join(comparison.left_out)}"
     if report.unsuccessful:
