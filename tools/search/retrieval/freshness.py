@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from retrieval.documents import SIDECAR, Unreadable, read_document
@@ -16,7 +17,11 @@ MOST_COMPARED = 500
 
 def sources(collection: str) -> Iterator[Source]:
     """The files of a collection, sorted. Links, and names that begin with a dot, are left out."""
-    yield from sorted(_below(os.path.join(folder_of(collection), DOCUMENTS), ""), key=lambda source: source.path)
+    yield from sorted(_below(_documents(collection), ""))
+
+
+def _documents(collection: str) -> str:
+    return os.path.join(folder_of(collection), DOCUMENTS)
 
 
 def _below(folder: str, prefix: str) -> Iterator[Source]:
@@ -33,7 +38,7 @@ def _below(folder: str, prefix: str) -> Iterator[Source]:
         elif not name.endswith(SIDECAR):
             sidecar = found.get(f"{name}{SIDECAR}")
             stamps = [_stamp(each.stat()) for each in (entry, sidecar) if each is not None]
-            yield Source(path=f"{prefix}{name}", stamp=" ".join(stamps))
+            yield Source(f"{prefix}{name}", " ".join(stamps))
 
 
 def _stamp(status: os.stat_result) -> str:
@@ -47,35 +52,39 @@ def is_behind(shelf: Shelf, left: int) -> tuple[bool, int]:
     """
     if shelf.documents > left:
         return False, left
-    known = {version.source: version for version in shelf.select("")}
-    visible = {path for path, version in known.items() if shelf.permits(version.name)}
+    left -= shelf.documents
+    rows = shelf.connection.execute("SELECT source, stamp, digest, name FROM document").fetchall()
+    known = {source: (stamp, digest) for source, stamp, digest, _ in rows}
+    visible = {source for source, _, _, name in rows if shelf.permits(name)}
     skipped = dict(shelf.connection.execute("SELECT source, stamp FROM skipped").fetchall())
     found: set[str] = set()
-    for source in sources(shelf.collection):
+    for source in _below(_documents(shelf.collection), ""):
         found.add(source.path)
         if source.path in known:
-            changed = source.path in visible and _has_changed(shelf, known[source.path], source.stamp)
+            changed = source.path in visible and _is_other(shelf, source, *known[source.path])
         else:
             changed = skipped.get(source.path) != source.stamp and (shelf.whole or _is_visible(shelf, source))
         if changed:
-            return True, left - shelf.documents
-    return bool(visible - found), left - shelf.documents
+            return True, left
+    return bool(visible - found), left
 
 
 def has_changed(shelf: Shelf, version: Version) -> bool:
     """True if the file of a version was written since it was ingested."""
-    path = _path(shelf, version.source)
-    sidecar = path.with_name(path.name + SIDECAR)
-    stamps = [_stamp(each.stat()) for each in (path, sidecar) if each.is_file()]
-    return _has_changed(shelf, version, " ".join(stamps))
+    path = os.path.join(_documents(shelf.collection), version.source)
+    stamps: list[str] = []
+    for each in (path, path + SIDECAR):
+        with suppress(OSError):
+            stamps.append(_stamp(os.stat(each)))
+    return _is_other(shelf, Source(version.source, " ".join(stamps)), version.stamp, version.digest)
 
 
-def _has_changed(shelf: Shelf, version: Version, stamp: str) -> bool:
-    """True if the file of a version has other bytes: a copy of the collection has other times only."""
-    if stamp == version.stamp:
+def _is_other(shelf: Shelf, source: Source, stamp: str, digest: str) -> bool:
+    """True if the file has other bytes than those of that stamp and digest: a copy of the collection has other times only."""
+    if source.stamp == stamp:
         return False
     try:
-        return digest_of(*contents(_path(shelf, version.source))) != version.digest
+        return digest_of(*contents(_path(shelf, source.path))) != digest
     except OSError:
         return True
 

@@ -11,8 +11,8 @@ from array import array
 from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from retrieval.documents import Document
 from retrieval.passages import passages_of
@@ -53,8 +53,7 @@ def folder_of(collection: str) -> Path:
     return STORES / collection
 
 
-@dataclass(frozen=True, kw_only=True)
-class Source:
+class Source(NamedTuple):
     """A file of the collection: `stamp` changes when it is written."""
 
     path: str
