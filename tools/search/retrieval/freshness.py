@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from retrieval.documents import SIDECAR, Unreadable, read_document
+from retrieval.documents import LARGEST_FILE, SIDECAR, Unreadable, name_of
 from retrieval.index import Source, digest_of, folder_of
 from retrieval.shelf import Shelf, Version
 
@@ -16,7 +16,7 @@ MOST_COMPARED = 500
 
 
 def sources(collection: str) -> Iterator[Source]:
-    """The files of a collection, sorted. Links, and names that begin with a dot, are left out."""
+    """The files of a collection, sorted. Links, what is no file, and names that begin with a dot are left out."""
     yield from sorted(_below(_documents(collection), ""))
 
 
@@ -35,7 +35,7 @@ def _below(folder: str, prefix: str) -> Iterator[Source]:
     for name, entry in found.items():
         if entry.is_dir(follow_symlinks=False):
             yield from _below(entry.path, f"{prefix}{name}/")
-        elif not name.endswith(SIDECAR):
+        elif entry.is_file(follow_symlinks=False) and not name.endswith(SIDECAR):
             sidecar = found.get(f"{name}{SIDECAR}")
             stamps = [_stamp(each.stat()) for each in (entry, sidecar) if each is not None]
             yield Source(f"{prefix}{name}", " ".join(stamps))
@@ -85,16 +85,16 @@ def _is_other(shelf: Shelf, source: Source, stamp: str, digest: str) -> bool:
         return False
     try:
         return digest_of(*contents(_path(shelf, source.path))) != digest
-    except OSError:
+    except (OSError, Unreadable):
         return True
 
 
 def _is_visible(shelf: Shelf, source: Source) -> bool:
     try:
-        document = read_document(shelf.collection, source.path, *contents(_path(shelf, source.path)))
+        name = name_of(shelf.collection, source.path, *contents(_path(shelf, source.path)))
     except (OSError, Unreadable):
         return False
-    return shelf.permits(document.name)
+    return shelf.permits(name)
 
 
 def _path(shelf: Shelf, source: str) -> Path:
@@ -102,6 +102,12 @@ def _path(shelf: Shelf, source: str) -> Path:
 
 
 def contents(path: Path) -> tuple[bytes, bytes | None]:
-    """A file and its sidecar, None without one."""
+    """A file and its sidecar, None without one. Raises OSError, or Unreadable if one is too large to be a document."""
     sidecar = path.with_name(path.name + SIDECAR)
-    return path.read_bytes(), sidecar.read_bytes() if sidecar.is_file() else None
+    return _content(path), _content(sidecar) if sidecar.is_file() else None
+
+
+def _content(path: Path) -> bytes:
+    if path.stat().st_size > LARGEST_FILE:
+        raise Unreadable(f"it has more than {LARGEST_FILE >> 20} MiB: split it")
+    return path.read_bytes()

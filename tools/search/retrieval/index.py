@@ -116,6 +116,10 @@ def _translated(collection: str) -> Generator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_READONLY_ROLLBACK:  # only a writer may undo what was begun
+            raise IndexDamaged(
+                f"an ingest of {collection!r} was interrupted: run `remit search ingest {collection}`"
+            ) from error
         raise Busy(f"the index of {collection!r} cannot be used now: {error}") from error
     except sqlite3.DatabaseError as error:
         raise IndexDamaged(

@@ -138,7 +138,12 @@ _NONE: tuple["array[int]", bytes] = (array("I"), b"")
 
 
 def answers(ranked: Ranked) -> bool:
-    """Whether the best passage is evidence: whether it has enough of the words of the question, weighed.
+    """Whether the best passage is evidence enough that the documents answer the question."""
+    return bool(ranked.hits) and evidence(ranked) >= EVIDENCE
+
+
+def evidence(ranked: Ranked) -> float:
+    """How many of the words of the question the best passage has, weighed: from 0 to 1.
 
     A word weighs the more, the fewer visible passages have it, up to `HEAVIEST` of what a word in none of them would weigh. So one name, or
     one word that these documents do not use, decides nothing alone; and the same question may be answered from one set of documents
@@ -146,6 +151,5 @@ def answers(ranked: Ranked) -> bool:
     """
     heaviest = HEAVIEST * math.log(1 + ranked.passages)
     weights = {term: min(weight, heaviest) for term, weight in ranked.weights.items()}
-    if not ranked.hits or not weights:
-        return False
-    return sum(weights[term] for term in ranked.hits[0].matched) >= EVIDENCE * sum(weights.values())
+    matched = ranked.hits[0].matched if ranked.hits else frozenset[str]()
+    return sum(weights[term] for term in matched) / (sum(weights.values()) or 1.0)
