@@ -152,4 +152,4 @@ def evidence(ranked: Ranked) -> float:
     heaviest = HEAVIEST * math.log(1 + ranked.passages)
     weights = {term: min(weight, heaviest) for term, weight in ranked.weights.items()}
     matched = ranked.hits[0].matched if ranked.hits else frozenset[str]()
-    return sum(weights[term] for term in matched) / (sum(weights.values()) or 1.0)
+    return sum(weight for term, weight in weights.items() if term in matched) / (sum(weights.values()) or 1.0)
