@@ -180,7 +180,7 @@ def test_bad_front_matter_is_skipped_with_what_to_write(tool: ModuleType) -> Non
     assert "is before" in why["f.md"]
 
 
-def test_an_ingest_that_was_killed_in_the_middle_is_named_and_mended_by_the_next_one(tool: ModuleType) -> None:
+def test_an_ingest_that_was_killed_in_the_middle_is_named_and_undone_by_the_next_one(tool: ModuleType) -> None:
     ingest(tool, new=NEW)
     child = os.fork()
     if not child:
