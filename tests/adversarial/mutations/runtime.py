@@ -6,6 +6,7 @@ import asyncio
 from typing import Final
 
 from adversarial.mutations.row import brokered, never, replaced
+from remit.cli import live_output
 from remit.core.calls import Call
 from remit.core.principals import Principal
 from remit.guardrails.sanitizer import Sanitizer
@@ -67,6 +68,11 @@ ROWS: Final = (
         "an answer that is compressed more than once is not unpacked",
         never(ChatCompletionsModel, "_check_encoding"),
         tests=(f"{HOSTILE}::test_an_answer_that_may_grow_without_a_bound_is_not_unpacked",),
+    ),
+    brokered(
+        "an answer cannot look like a receipt",
+        replaced(live_output, "_distinct", lambda answer: answer),
+        tests=("runtime/test_receipts.py::test_an_answer_cannot_print_a_receipt_of_its_own",),
     ),
     brokered(
         "the values of one event of a stream are bounded",
