@@ -26,7 +26,6 @@ OF_WORKSPACE = {  # no run holds these
     "hold.lifted",
     "alert.raised",
     "alert.closed",
-    "break_glass.reviewed",
     "run.erased",
     "run.pruned",
     "tool.failed",

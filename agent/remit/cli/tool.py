@@ -316,8 +316,12 @@ def pin_command(names: tuple[str, ...], as_json: bool) -> None:
       remit tool pin files
     """
     from remit.tools import pin_tools
+    from remit.workspace import authorize, find_workspace, load_workspace_and_policy, principal_of_process
 
-    workspace = _workspace()
+    workspace, policy = load_workspace_and_policy(find_workspace(Path.cwd()))
+    by = principal_of_process(workspace.settings)
+    for name in names or tuple(workspace.tools):
+        authorize(policy, by, "remit.publish", f"tool:{name}", f"pin the tool {name!r}")
     changes = asyncio.run(pin_tools(workspace, names or tuple(workspace.tools), _sandbox()))
     if as_json:
         echo(json_text({"ok": True, "tools": changes}))

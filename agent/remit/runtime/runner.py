@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from remit import __version__
 from remit.broker import LiveExecutor, ToolExecutor
-from remit.core import Context, Model, Principal, Refusal, RemitError, Request, RunEnded, Scope, Subjects, UsageError
+from remit.core import Model, Principal, RemitError, RunEnded, Scope, Subjects, UsageError
 from remit.core.events import (
     Recorded,
     RunFinished,
@@ -42,7 +42,7 @@ from remit.runtime.lifecycle import Driven, ExternalGraph, RunContext, RunResult
 from remit.runtime.models.scripted import ScriptedApproval
 from remit.runtime.one_call import OneCall
 from remit.sandbox import Sandbox
-from remit.workspace import IMPERSONATE, PRICES, Agent, WorkspaceSession, check_tenant, files_of
+from remit.workspace import PRICES, Agent, WorkspaceSession, authorize, check_tenant, files_of, resource_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,8 @@ async def start_run(
     line for each slow step before the first event. `external_graph` drives the run instead of Remit's own graph.
 
     Raises:
-        Refusal: `policy_denied`: who starts it is not of the tenant of this workspace. Nothing is recorded.
+        Refusal: `policy_denied`: who starts it is not of the tenant of this workspace, or the rules do not allow `remit.run`.
+            Nothing is recorded.
         UsageError: the agent, a secret or the working folder is missing, or the run id is in use. Nothing is recorded.
         WorkspaceError: the rules are not valid. Nothing is recorded.
         RunEnded: the run cannot continue, for instance because there is no sandbox.
@@ -139,12 +140,14 @@ def checked_agent(session: WorkspaceSession, request: RunRequest) -> Agent:
     """The agent of the request, after everything is checked that needs neither this machine nor the record.
 
     Raises:
-        Refusal: `policy_denied`: who starts it is not of the tenant of this workspace.
+        Refusal: `policy_denied`: who starts it is not of the tenant of this workspace, or the rules do not allow `remit.run`.
         UsageError: there is no such agent, the scope names an unknown action, or money is limited and the model has no price.
         WorkspaceError: the rules are not valid.
     """
     check_tenant(session.workspace.settings, request.by)
     agent = agent_of(session, request.agent)
+    if request.evaluation is None:
+        authorize(session.policy, request.by, "remit.run", f"agent:{agent.name}", f"run agent {agent.name!r}")
     _check_prices(session, agent, (request.model, *request.fallbacks))
     if request.scope is not None:
         narrowed(session.policy, request.scope)
@@ -268,7 +271,8 @@ async def resume_run(
     `by` is who resumes it. The other parameters are those of `start_run`. An `external_graph` uses its own model.
 
     Raises:
-        Refusal: `policy_denied`: who resumes it is not of the tenant of this workspace. Nothing is recorded.
+        Refusal: `policy_denied`: who resumes it is not of the tenant of this workspace, or the rules do not allow
+            `remit.resume`. Nothing is recorded.
         UsageError: the run has finished, another process drives it, or files of its agent or tools have changed. Nothing is
             recorded.
         RunEnded: the run cannot continue, for instance because there is no sandbox.
@@ -277,6 +281,7 @@ async def resume_run(
     async with session.journal.lease(run) as lease:
         recording = await open_recording(session, lease, on_event)
         started = _resumable(recording.record, run)
+        authorize(session.policy, by, "remit.resume", resource_of(started, by), f"resume run {run[:8]}")
         placement = await session.journal.run_in_thread(place_again, session, started.arm)
         session = placement.session
         agent = agent_of(session, started.subjects.agent.partition(":")[2])
@@ -347,8 +352,5 @@ def acting_subject(session: WorkspaceSession, by: Principal, user: str | None) -
     other = None if user is None else user if user.startswith("user:") else f"user:{user}"
     if other is None or other == own:
         return own
-    request = Request(subjects=(own,), action=IMPERSONATE, resources=(other,), context=Context())
-    decision = session.policy.decide(request)
-    if decision.verdict != "allow":
-        raise Refusal("policy_denied", f"{own} may not act for {other}: {decision.message}")
+    authorize(session.policy, by, "remit.impersonate", other, f"act for {other}")
     return other

@@ -1,3 +1,4 @@
+from .approval_state import ApprovalAnswer, ApprovalState, ApprovalStatus, next_approval
 from .approvals import (
     ApprovalGranted,
     ApprovalRefused,
@@ -6,6 +7,7 @@ from .approvals import (
     ApprovalRevoked,
     ApprovalVoided,
     BreakGlassReviewed,
+    GrantScope,
 )
 from .calls import AttemptBegun, AttemptEnded, CallAnswered, CallDecided, EffectSettled
 from .evaluations import (
@@ -67,11 +69,14 @@ __all__ = [
     "AlertRaised",
     "AnswerRejected",
     "AnyEvent",
+    "ApprovalAnswer",
     "ApprovalGranted",
     "ApprovalRefused",
     "ApprovalRejected",
     "ApprovalRequested",
     "ApprovalRevoked",
+    "ApprovalState",
+    "ApprovalStatus",
     "ApprovalVoided",
     "ArmName",
     "AttemptBegun",
@@ -95,6 +100,7 @@ __all__ = [
     "GoesOn",
     "Grade",
     "GradeOutcome",
+    "GrantScope",
     "HoldLifted",
     "HoldSet",
     "ModelFailed",
@@ -126,4 +132,5 @@ __all__ = [
     "ToolTrialStarted",
     "Usage",
     "Variant",
+    "next_approval",
 ]
