@@ -147,7 +147,7 @@ class Handbook:
         citation = {
             "document": f"handbook/{task['document']}",
             "version": str(version),
-            "section": section,
+            "section": f"{body.partition('# ')[2].partition(chr(10))[0]} > {section}",
             "span": [begin, begin + len(quote.encode())],
             "digest": f"sha256:{sha256(quote.encode()).hexdigest()}",
         }
