@@ -22,6 +22,9 @@ from support.runs import Command
 
 GOLDEN = starter_folder() / "traces" / "golden"
 OF_WORKSPACE = {  # no run holds these
+    "act.requested",
+    "act.approved",
+    "act.used",
     "hold.set",
     "hold.lifted",
     "alert.raised",

@@ -17,7 +17,7 @@ from remit.journal import RunQuery, list_runs
 from remit.policy import Policy, load_policy
 from remit.runtime import prunable, prune
 from remit.runtime import runner as run
-from remit.workspace import OWN_ACTIONS, OwnAction, authorize, may, open_session, run_resource
+from remit.workspace import OWN_ACTIONS, OwnAction, approve_act, authorize, may, open_acts, open_session, run_resource
 from support import ROOT
 from support.lifecycle import LARGE, RUN, killed
 from support.principals import OPERATOR, principal
@@ -191,3 +191,74 @@ def test_a_run_is_erased_or_deleted_only_by_who_may(ended: Played, command: Comm
     with pytest.raises(Refusal, match="may not delete run"):
         prune(opened, prunable(opened, 0), by=OPERATOR)
     assert opened.journal.events(ended.ended.run)[0].event is not None
+
+
+# ── a second person ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def owned(ended: Played) -> Played:
+    """Erasing needs a second data owner; the account of the tests is one, and so are Lea and Leo."""
+    rules = ended.folder / "policies/rules.csv"
+    owners = "".join(f"g, user:{name}, role:owner\n" for name in ("operator", "lea"))
+    row = "p, role:owner, remit.erase, run:*/*, approved('role:owner'), allow\n"
+    rules.write_text(rules.read_text(encoding="utf-8") + row + owners, encoding="utf-8")
+    return ended
+
+
+def test_an_act_that_needs_a_second_person_happens_once_after_their_approval(owned: Played, command: Command) -> None:
+    run_id = owned.ended.run[:8]
+    erase = ("trace", "erase", run_id, "--yes")
+    refused = command(owned.folder, *erase)
+    assert (refused.code, "once other people approve it: 1 × role:owner" in refused.err) == (1, True), refused
+    opened = open_session(owned.folder)
+    (act,) = open_acts(opened.journal)
+    assert (act.what, act.by.subject) == (f"erase run {run_id}", "user:operator")
+    assert f"wants to erase run {run_id}" in command(owned.folder, "approve", "list").out
+    own = command(owned.folder, "approve", "act", act.act[:8])
+    assert (own.code, "must be another person" in own.err) == (1, True), own
+    with pytest.raises(Refusal, match="needs role:owner"):
+        approve_act(opened.policy, opened.journal, act.act, principal("leo"))
+    assert command(owned.folder, *erase).code == 1
+    assert approve_act(opened.policy, opened.journal, act.act[:8], principal("lea")).role == "role:owner"
+    with pytest.raises(Refusal, match="already approved"):
+        approve_act(opened.policy, opened.journal, act.act, principal("lea"))
+    assert command(owned.folder, *erase).code == 0
+    assert opened.journal.events(owned.ended.run)[0].event is None
+    assert open_acts(opened.journal) == []
+
+
+def test_an_approval_of_one_act_counts_for_no_other_person_words_or_second_time(owned: Played) -> None:
+    opened = open_session(owned.folder)
+
+    def erase(who: str, run: str) -> None:
+        authorize(
+            opened.policy, principal(who), "remit.erase", "run:own/clerk", f"erase run {run}", journal=opened.journal
+        )
+
+    with pytest.raises(Refusal, match="once other people approve it"):
+        erase("operator", "a")
+    approve_act(opened.policy, opened.journal, open_acts(opened.journal)[0].act, principal("lea"))
+    for who, run_id in (("lea", "a"), ("operator", "b")):
+        with pytest.raises(Refusal, match="once other people approve it"):
+            erase(who, run_id)
+    erase("operator", "a")
+    with pytest.raises(Refusal, match="once other people approve it"):
+        erase("operator", "a")
+
+
+def test_an_approval_of_an_act_ends_with_the_role_of_who_gave_it(owned: Played) -> None:
+    opened = open_session(owned.folder)
+    by = principal("operator")
+
+    def erase(policy: Policy) -> None:
+        authorize(policy, by, "remit.erase", "run:own/clerk", "erase run a", journal=opened.journal)
+
+    with pytest.raises(Refusal, match="once other people approve it"):
+        erase(opened.policy)
+    approve_act(opened.policy, opened.journal, open_acts(opened.journal)[0].act, principal("lea"))
+    rules = owned.folder / "policies/rules.csv"
+    text = rules.read_text(encoding="utf-8")
+    rules.write_text(text.replace("g, user:lea, role:owner\n", "g, user:leo, role:owner\n"), encoding="utf-8")
+    with pytest.raises(Refusal, match="once other people approve it"):
+        erase(open_session(owned.folder).policy)

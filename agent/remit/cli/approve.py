@@ -52,7 +52,7 @@ def approve_list_command(break_glass: bool, as_json: bool) -> None:
     """
     from remit.client import waiting_approvals_of
     from remit.tracing.reports import needs_text
-    from remit.workspace import open_session
+    from remit.workspace import open_acts, open_session
 
     opened = open_session()
     if break_glass:
@@ -65,7 +65,13 @@ def approve_list_command(break_glass: bool, as_json: bool) -> None:
     for run, item in ((item.run, item.request) for item in waiting):
         what = f"{item.summary.splitlines()[0]}  needs {needs_text(item)}"
         echo(f"{run[:8]}/{item.step}.{item.index}  {what}  {_left(item)}")
-    if not waiting:
+    acts = open_acts(opened.journal)
+    for act in acts:
+        needs = ", ".join(f"{item.count} × {item.role}" for item in act.missing)
+        echo(
+            f"act {act.act[:8]}  {act.by.subject} wants to {act.what}  needs {needs}; to approve: remit approve act {act.act[:8]}"
+        )
+    if not waiting and not acts:
         echo("no request waits for approval")
     _list_emergencies(opened, as_json=False, quiet=True)
 
@@ -264,6 +270,27 @@ def review_command(place: str, note: str, as_json: bool) -> None:
     place = matches[0].place
     line = f"{place} reviewed by {by.subject}"
     echo(json_text({"ok": True, "place": place, "reviewer": by.subject}) if as_json else line)
+
+
+@approve_command.command("act")
+@click.argument("act")
+@click.option("--role", help="The role you approve in.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def act_command(act: str, role: str | None, as_json: bool) -> None:
+    """Approve an ACT of another person with Remit itself, such as erasing a run. They then do it again.
+
+    \b
+    Examples:
+      remit approve list
+      remit approve act 3f2a91c0
+    """
+    from remit.workspace import approve_act, open_session, principal_of_process
+
+    opened = open_session()
+    by = principal_of_process(opened.workspace.settings)
+    given = approve_act(opened.policy, opened.journal, act, by, role)
+    line = f"approved as {by.subject} in {given.role}; the person who asked now does it again"
+    echo(json_text({"ok": True, "act": given.act}) if as_json else line)
 
 
 @approve_command.command("rule")

@@ -111,7 +111,14 @@ def _is_no_rule(path: str) -> bool:
 
 def check_right(session: WorkspaceSession, by: Principal, agent: str) -> None:
     """Raise Refusal `policy_denied` if the rules do not allow `by` to open and widen rollouts of the agent."""
-    authorize(session.policy, by, "remit.rollout", f"agent:{agent}", f"change what agent {agent!r} is")
+    authorize(
+        session.policy,
+        by,
+        "remit.rollout",
+        f"agent:{agent}",
+        f"change what agent {agent!r} is",
+        journal=session.journal,
+    )
 
 
 def _check_changes(changes: Sequence[str]) -> None:

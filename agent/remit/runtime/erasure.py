@@ -14,7 +14,7 @@ from remit.core.events import RunErased
 from remit.journal import WORKSPACE_RUN, RunQuery, RunSummary, erase, forget_deleted, list_runs, release_space
 from remit.runtime.retention import golden_runs
 from remit.tracing import TraceFile
-from remit.workspace import WorkspaceSession, authorize_run
+from remit.workspace import WorkspaceSession, authorize_runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +52,7 @@ def erase_runs(
         UsageError: a run has not finished.
     """
     journal = session.journal
-    for run in runs:
-        authorize_run(session.policy, journal, run, by, "remit.erase", f"erase run {run[:8]}")
+    authorize_runs(session.policy, journal, runs, by, "remit.erase", "erase")
     for done, run in enumerate(runs, 1):
         count = (journal.head(WORKSPACE_RUN) or (-1, ""))[0] + 1
         journal.append_shared(WORKSPACE_RUN, RunErased(number=count, run=run, by=by))

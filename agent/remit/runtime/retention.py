@@ -32,7 +32,7 @@ from remit.journal import (
     used_bundles,
 )
 from remit.tracing import ObjectStore, read_index, read_trace, trace_path
-from remit.workspace import KeepRule, Settings, WorkspaceSession, authorize_run
+from remit.workspace import KeepRule, Settings, WorkspaceSession, authorize_runs
 
 _AGE: Final = re.compile(r"([1-9][0-9]{0,4})([hdw])")
 _SECONDS: Final = {"h": 3600, "d": 86_400, "w": 604_800}
@@ -115,8 +115,7 @@ def prune(
     Raises:
         Refusal: `policy_denied`: the rules do not let the person erase one of them. None is deleted then.
     """
-    for row in rows:
-        authorize_run(session.policy, session.journal, row.run, by, "remit.erase", f"delete run {row.run[:8]}")
+    authorize_runs(session.policy, session.journal, [row.run for row in rows], by, "remit.erase", "delete")
     freed = 0
     deleted: list[str] = []
     for done, row in enumerate(rows, 1):

@@ -42,7 +42,7 @@ from remit.runtime.lifecycle import Driven, ExternalGraph, RunContext, RunResult
 from remit.runtime.models.scripted import ScriptedApproval
 from remit.runtime.one_call import OneCall
 from remit.sandbox import Sandbox
-from remit.workspace import PRICES, Agent, WorkspaceSession, authorize, check_tenant, files_of, resource_of
+from remit.workspace import PRICES, Agent, WorkspaceSession, authorize, authorize_run, check_tenant, files_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +147,14 @@ def checked_agent(session: WorkspaceSession, request: RunRequest) -> Agent:
     check_tenant(session.workspace.settings, request.by)
     agent = agent_of(session, request.agent)
     if request.evaluation is None:
-        authorize(session.policy, request.by, "remit.run", f"agent:{agent.name}", f"run agent {agent.name!r}")
+        authorize(
+            session.policy,
+            request.by,
+            "remit.run",
+            f"agent:{agent.name}",
+            f"run agent {agent.name!r}",
+            journal=session.journal,
+        )
     _check_prices(session, agent, (request.model, *request.fallbacks))
     if request.scope is not None:
         narrowed(session.policy, request.scope)
@@ -281,7 +288,7 @@ async def resume_run(
     async with session.journal.lease(run) as lease:
         recording = await open_recording(session, lease, on_event)
         started = _resumable(recording.record, run)
-        authorize(session.policy, by, "remit.resume", resource_of(started, by), f"resume run {run[:8]}")
+        authorize_run(session.policy, session.journal, run, by, "remit.resume", f"resume run {run[:8]}")
         placement = await session.journal.run_in_thread(place_again, session, started.arm)
         session = placement.session
         agent = agent_of(session, started.subjects.agent.partition(":")[2])
@@ -352,5 +359,5 @@ def acting_subject(session: WorkspaceSession, by: Principal, user: str | None) -
     other = None if user is None else user if user.startswith("user:") else f"user:{user}"
     if other is None or other == own:
         return own
-    authorize(session.policy, by, "remit.impersonate", other, f"act for {other}")
+    authorize(session.policy, by, "remit.impersonate", other, f"act for {other}", journal=session.journal)
     return other

@@ -59,6 +59,13 @@ def alert_close_command(alert: str, as_json: bool) -> None:
 
     opened = open_session()
     by, (_, agent, *_) = principal_of_process(opened.workspace.settings), [*alert.split(":"), ""]
-    authorize(opened.policy, by, "remit.alert", f"agent:{agent or 'unknown'}", f"close the alert {alert!r}")
+    authorize(
+        opened.policy,
+        by,
+        "remit.alert",
+        f"agent:{agent or 'unknown'}",
+        f"close the alert {alert!r}",
+        journal=opened.journal,
+    )
     closed = close_alert(opened.journal, alert, by)
     echo(json_text(closed.model_dump(mode="json")) if as_json else f"closed {closed.alert}")

@@ -1,3 +1,4 @@
+from .acts import ActApproved, ActRequested, ActUsed
 from .approval_state import ApprovalAnswer, ApprovalState, ApprovalStatus, next_approval
 from .approvals import (
     ApprovalGranted,
@@ -65,6 +66,9 @@ from .runs import (
 __all__ = [
     "EVENT",
     "NANO",
+    "ActApproved",
+    "ActRequested",
+    "ActUsed",
     "AlertClosed",
     "AlertRaised",
     "AnswerRejected",
