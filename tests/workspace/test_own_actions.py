@@ -26,26 +26,26 @@ from support.runs import DONE, Command, Play, Played, turn
 PEOPLE: Final = {
     "runner": "role:runner",
     "auditor": "role:auditor",
-    "operator": "role:operator",
+    "op": "role:operator",
     "lead": "role:oncall-lead",
     "reviewer": "role:reviewer",
     "owner": "role:data-owner",
     "fire": "role:break-glass",
 }
 LINKS: Final = "".join(f"g, user:{name}, {role}\n" for name, role in [*PEOPLE.items(), ("second", "role:data-owner")])
-READERS: Final = "auditor operator lead reviewer owner"
+READERS: Final = "auditor op lead reviewer owner"
 # Who may do it with an own run, and with one of somebody else; for what is no run, both are the same.
 MAY: Final[dict[OwnAction, tuple[str, str]]] = {
-    "remit.run": ("runner operator lead", "runner operator lead"),
-    "remit.resume": ("runner operator lead", "operator lead"),
+    "remit.run": ("runner op lead", "runner op lead"),
+    "remit.resume": ("runner op lead", "op lead"),
     "remit.read": (f"runner {READERS}", READERS),
-    "remit.hold": ("runner operator lead", "operator lead"),
-    "remit.settle": ("operator lead", "operator lead"),
+    "remit.hold": ("runner op lead", "op lead"),
+    "remit.settle": ("op lead", "op lead"),
     "remit.approve": ("", "lead fire"),
     "remit.erase": ("", ""),  # only with a second data owner
     "remit.publish": ("reviewer", "reviewer"),
     "remit.revoke": ("reviewer", "reviewer"),
-    "remit.alert": ("operator lead", "operator lead"),
+    "remit.alert": ("op lead", "op lead"),
     "remit.rollout": ("reviewer", "reviewer"),
     "remit.impersonate": ("", ""),
 }

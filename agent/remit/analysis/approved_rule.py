@@ -91,7 +91,7 @@ def _approved(records: Sequence[Recorded], place: tuple[int, int]) -> tuple[_App
 
 
 def _rows(row: RuleRow, call: Call, facts: Mapping[str, Json]) -> Iterator[str]:
-    """A row for each resource of the call: for the agent or the user alone, whomever the asking row is about."""
+    """A row for each resource of the call: for the agent alone, or for the user of the run where the asking row is about people."""
     subject = row.subject if row.subject.startswith("agent:") else call.subjects.user
     condition = " and ".join(part for part in [narrowest_condition(call.arguments), *_facts(row, facts)] if part)
     for resource in dict.fromkeys(touch.resource for touch in call.touches):
