@@ -31,6 +31,7 @@ from remit.core.parsing import (
     digest,
     digest_bytes,
     hidden_character,
+    is_name,
     leaves,
     load_toml,
     map_texts,
@@ -297,13 +298,16 @@ ROWS: Mapping[str, Row] = {
         ".",
     ),
     "core.parsing.names:canonical": of(
-        lambda text: [tried(canonical, kind, text) for kind in ("file", "mail", "host", "https", "table", "id")],
+        lambda text: [
+            tried(canonical, kind, text) for kind in ("file", "mail", "host", "https", "table", "store", "id")
+        ],
         *FEW,
         "a/",
         "./",
         "a.",
         "xn--a",
     ),
+    "core.parsing.names:is_name": of(lambda text: is_name("file", text), "a", "a.", "é"),
     "core.parsing.names:proper_name": of(lambda text: proper_name("name", text), "a", "a ", "é", " "),
     "core.parsing.names:resource_of": of(lambda text: resource_of("file", text), "a", "a/", "é", "%4"),
     "core.parsing.names:tables_of": of(tables_of, "select ", "(", "a,", "'", "--", "/*"),
