@@ -2,6 +2,7 @@
 PYTHON ?= python3
 TASK ?= Checkout is failing: find out why and write the report
 ARGS ?=
+AGENTS ?= triage support
 export TASK  # passed to the shell unchanged, with its quotes
 
 BIN := .venv/bin
@@ -13,7 +14,7 @@ BENCHES := $(sort $(wildcard tests/benchmarks/*.py))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test interference grounded check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills tiny-model eval
+.PHONY: help setup run test interference grounded check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills tiny-model eval handbook
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -97,8 +98,11 @@ docs:  ## Build the documentation into .cache/site, without network: a broken li
 	@$(SETUP) --group docs
 	@PYTHONPATH=docs $(BIN)/python -m generator.site
 
-eval: setup  ## Evaluate the example agent: 12 scenarios, 8 times each, with scripted models (ARGS="--scenario NAME")
-	@$(BIN)/remit eval triage --repeats 8 $(ARGS)
+eval: setup  ## Evaluate the example agents: 12 scenarios of each, 8 times each, with scripted models (AGENTS=support ARGS="--scenario NAME")
+	@for agent in $(AGENTS); do $(BIN)/remit eval "$$agent" --repeats 8 $(ARGS) || exit; done
+
+handbook: setup  ## Read the changed documents of the example handbook into its index, which is committed beside them
+	@PYTHONPATH=tools/search $(BIN)/python -c 'import main, os; os.chdir("agent/support/handbook"); [print(main.ingest(each)) for each in ("handbook", "managers")]'
 
 golden: setup  ## Record the golden traces of the current format again; refused once a release has them
 	@$(BIN)/python tests/support/golden.py
