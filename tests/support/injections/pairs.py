@@ -72,7 +72,7 @@ class Outcome:
 
 @dataclass
 class _Seen:
-    """What became of the calls and answers of one run. Whoever is asked agrees to nothing."""
+    """What became of the calls and answers of one run. The owner agrees to nothing."""
 
     session: WorkspaceSession
     agent: HijackedAgent
