@@ -426,7 +426,9 @@ ROWS: Mapping[str, Row] = {
     "guardrails.sanitizer:with_visible_characters": of(with_visible_characters, "a", "\u202e", "\U000e0041"),
     "guardrails.sanitizer:valid": of(valid, "a", "\ud800"),
     "guardrails.sanitizer:Sanitizer.text": of(lambda text: sanitizer(PHRASE).text(text), *FEW, "\u202e"),
-    "guardrails.sanitizer:Sanitizer.provider_state": of(lambda text: sanitizer(PHRASE).provider_state(text), *FEW),
+    "guardrails.sanitizer:Sanitizer.without_known_secrets": of(
+        lambda text: sanitizer(PHRASE).without_known_secrets(text), *FEW
+    ),
     "guardrails.sanitizer:Sanitizer.answer": of(lambda text: sanitizer(BLOCKED).answer(text), *FEW),
     "guardrails.sanitizer:Sanitizer.json": of(lambda value: sanitizer(PHRASE).json(value), strings, levels, *FEW),
     "guardrails.sanitizer:Sanitizer.blocked": of(
