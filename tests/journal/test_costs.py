@@ -37,20 +37,21 @@ EVERY: Final = {
     "list_runs": RunQuery(),
     "list_runs of an agent": RunQuery(agent="agent:triage"),
     "list_runs of a user": RunQuery(user="user:ann"),
-    "list_runs in a state": RunQuery(state="finished"),
+    "list_runs in a state": RunQuery(state="lost"),
     "list_runs since": RunQuery(since=1),
     "list_runs in doubt": RunQuery(in_doubt=True),
     "list_runs that failed": RunQuery(failed=True),
     "list_runs that were refused": RunQuery(denied=True),
     "list_runs of a tenant": RunQuery(tenant="default"),
 }
-LATER: Final = "0, '', 0, '', '', 0, '', '', ''"  # from `asked` to `response_model`
+LATER: Final = "0, '', 0, '', '', 0, '', '', '', 0, ''"  # from `asked` to `driver`
 IN_ORDER: Final = "SCAN run USING INDEX run_by_start"
 # Statements that read all rows of a table, and why that is right.
 SCANS: Final = {
     ("list_runs", IN_ORDER): "the newest first: it ends with the page",
     ("list_runs that failed", "SCAN run USING INDEX run_that_failed"): "the index holds only these runs",
     ("list_runs that were refused", "SCAN run USING INDEX run_with_refusal"): "the index holds only these runs",
+    ("list_runs in a state", "SCAN run USING INDEX run_unfinished"): "the index holds only these runs",
     ("list_runs of a tenant", IN_ORDER): "a journal of one tenant: it ends with the page",
     ("list_runs in doubt", "SCAN run USING INDEX run_in_doubt"): "the index holds only these runs",
     ("used_bundles", "SCAN run"): "`remit trace prune` asks once which objects are still used",

@@ -6,11 +6,14 @@ import asyncio
 from typing import Final
 
 from adversarial.mutations.row import brokered, never, replaced
+from remit.broker import holds, refusals
 from remit.core.calls import Call
 from remit.core.principals import Principal
 from remit.policy import reload
-from remit.runtime import runner
+from remit.rollout import recorded
+from remit.runtime import assembly, runner
 from remit.runtime.live import LivePorts
+from remit.runtime.upkeep import retention
 from remit.workspace.session import WorkspaceSession
 
 
@@ -44,5 +47,36 @@ ROWS: Final = (
         replaced(LivePorts, "sleep", slept),
         threats="F6",
         tests=("broker/test_retries.py::test_stop_ends_the_wait_between_two_attempts",),
+    ),
+    brokered(
+        "a run goes on with the agent and the tools that it had",
+        replaced(recorded, "with_definition", lambda session, *_: session),
+        threats="D2",
+        tests=("runtime/test_deploy.py::test_every_run_that_waited_goes_on_as_it_began[new code]",),
+    ),
+    brokered(
+        "no run starts or goes on with revoked code",
+        never(assembly, "check_code"),
+        threats="D2",
+        tests=("runtime/test_deploy.py::test_revoked_code_starts_and_resumes_nowhere_although_it_is_still_pinned",),
+    ),
+    brokered(
+        "a call of revoked code is refused before its attempt",
+        never(holds, "check_revoked"),
+        threats="D2",
+        tests=("runtime/test_deploy.py::test_code_that_is_revoked_while_a_run_goes_on_makes_no_further_call",),
+    ),
+    brokered(
+        "a call that another manifest made canonical does not run",
+        never(refusals, "check_definition"),
+        threats="D2",
+        tests=(
+            "runtime/test_deploy.py::test_a_person_may_accept_the_definition_on_disk_and_the_record_says_what_changed",
+        ),
+    ),
+    brokered(
+        "the code that a waiting run needs is not pruned",
+        replaced(retention, "_code_objects", lambda *_: set()),
+        tests=("runtime/test_deploy.py::test_pruning_other_runs_keeps_what_a_waiting_run_needs",),
     ),
 )  # fmt: skip
