@@ -201,18 +201,19 @@ def test_revoked_code_starts_and_resumes_nowhere_although_it_is_still_pinned(wai
     assert waiting.shop.effects == []
 
 
-def test_code_that_is_revoked_while_a_run_goes_on_makes_no_further_call(waiting: Waiting) -> None:
+def test_code_that_is_revoked_while_a_run_goes_on_makes_no_further_call(
+    waiting: Waiting, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The approved call is refused at the last moment, for another process has revoked its code."""
     opened = open_session(waiting.folder)
+    code, name = opened.workspace.tools["bank"].code, waiting.runs[0]
     waiting.grant()
 
-    def tell(recorded: Any) -> None:
-        if recorded.type == "run.resumed":
-            code = opened.workspace.tools["bank"].code
-            set_hold(open_session(waiting.folder).journal, f"{CODE}{code}", why="leaks", by=OPERATOR)
+    def meanwhile(*_: object) -> None:
+        set_hold(open_session(waiting.folder).journal, f"{CODE}{code}", why="leaks", by=OPERATOR)
 
-    name = waiting.runs[0]
-    asyncio.run(run.resume_run(opened, name, by=OPERATOR, on_event=tell))
+    monkeypatch.setattr(run, "_check_rules", meanwhile)  # after the resumption has looked for revocations
+    asyncio.run(run.resume_run(opened, name, by=OPERATOR))
     (answered,) = waiting.events(CallAnswered, name)
     assert (answered.result.error.code, answered.result.error.details["reason"]) == ("policy_denied", "revoked")
     assert waiting.shop.effects == []

@@ -12,7 +12,7 @@ import os
 import secrets
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -51,10 +51,14 @@ _FORGET: Final = Sql(HEAD.delete().where(HEAD.c.run == _of, HEAD.c.fence == _hel
 
 @dataclass(frozen=True, kw_only=True)
 class Lease:
-    """The right to extend the chain of one run, until it is released or lost. `fence` is its fencing number."""
+    """The right to extend the chain of one run, until it is released or lost.
+
+    `fence` is its fencing number; `before` names the holder that had ended without releasing it, "" if there was none.
+    """
 
     run: str
     fence: int
+    before: str = field(default="", compare=False)
 
 
 def take_lease(database: Database, run: str, now: int) -> Lease:
@@ -70,7 +74,7 @@ def take_lease(database: Database, run: str, now: int) -> Lease:
             raise UsageError(RUN_LOCKED.format(run))
         if not transaction.changed(_TAKE, {"of": run, "held": fence, "new_holder": holder, "now": now}):
             raise UsageError(RUN_LOCKED.format(run))  # another process took it in between
-        return Lease(run=run, fence=fence + 1)
+        return Lease(run=run, fence=fence + 1, before=earlier)
 
 
 def keep_leases(database: Database, leases: Sequence[Lease], now: int) -> None:
@@ -80,7 +84,7 @@ def keep_leases(database: Database, leases: Sequence[Lease], now: int) -> None:
 
 
 def release_lease(database: Database, lease: Lease, *, left: str = "") -> None:
-    """Give the lease back; with `left=LOST`, the run is lost. Nothing happens if the lease was lost."""
+    """Give the lease back. `left` names the holder with which the run is lost; "": it is not. Nothing happens if the lease was lost."""
     with database.transaction(durable=False) as transaction:
         transaction.execute(_FORGET, {"of": lease.run, "held": lease.fence})
         transaction.execute(_RELEASE, {"of": lease.run, "held": lease.fence, "left": left})

@@ -344,14 +344,15 @@ class Journal:
     async def lease(self, run: str) -> AsyncGenerator[Lease]:
         """Hold the lease of the run for the `async with` block. Raises UsageError if another process drives the run.
 
-        A run that ends the block because it cannot be recorded any more is lost: its record does not say where it stopped.
+        A run is lost if the block could not record it any more; a lost run stays lost if the block could not resume it.
         """
         taking = asyncio.ensure_future(self.run_in_thread(self._take_lease, run))
         left = ""
         try:
             yield await asyncio.shield(taking)
-        except RunEnded as ended:
-            left = LOST if ended.code == "unrecorded" else ""
+        except RemitError as error:
+            unrecorded = isinstance(error, RunEnded) and error.code == "unrecorded"
+            left = LOST if unrecorded else taking.result().before if not taking.exception() else ""
             raise
         finally:
             await asyncio.wait([taking])  # a caller that is cancelled meanwhile must not leave the run locked
@@ -361,12 +362,12 @@ class Journal:
 
     @contextmanager
     def brief_lease(self, run: str) -> Generator[Lease]:
-        """As `lease`, for code without an event loop."""
+        """As `lease`, for code that drives nothing, without an event loop: a lost run stays lost."""
         lease = self._take_lease(run)
         try:
             yield lease
         finally:
-            self._release_lease(lease)
+            self._release_lease(lease, lease.before)
 
     def _take_lease(self, run: str) -> Lease:
         with self.failing("written"):
