@@ -208,7 +208,7 @@ def test_a_run_waits_only_while_an_approval_is_missing() -> None:
     asked = next(number for number, event in enumerate(a_whole_run()) if event.type == "approval.requested")
     assert states[: asked + 1] == ["running"] * (asked + 1)
     assert states[asked + 1 : asked + 4] == ["waiting", "waiting", "waiting"]
-    assert set(states[asked + 4 : -1]) == {"running"}
+    assert set(states[asked + 4 : -1]) == {"ready", "running"}
     assert states[-1] == "finished"
 
 

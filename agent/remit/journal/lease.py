@@ -119,14 +119,14 @@ def status_now(
     if recorded == "finished":
         return recorded
     alive = is_alive(*lease, now)
+    if not alive and recorded == "running" and lease[0]:
+        return "lost"
+    if not alive and held:
+        return "waiting: hold"
     if recorded.startswith("waiting") and (alive or now < until):
         return recorded
     if alive:
         return "running"
-    if recorded == "running" and lease[0]:
-        return "lost"
-    if held:
-        return "waiting: hold"
     return "waiting: graph" if graph and recorded == "running" else "ready"
 
 

@@ -142,7 +142,7 @@ def list_runs(journal: Journal, query: RunQuery = LIVE_RUNS, *, page: int = PAGE
             # A comparison of rows is a range of the index; with `OR` each page would read all earlier ones.
             statement = statement.where(sa.tuple_(RUN.c.started, RUN.c.run) < last)
         rows = journal.read(statement.order_by(RUN.c.started.desc(), RUN.c.run.desc()).limit(page))
-        yield from filter(query.accepts, (_summary(journal, row) for row in rows))
+        yield from filter(query.accepts, _summaries(journal, rows))
         if len(rows) < page:
             return
         last = _column(rows[-1], "started"), _column(rows[-1], "run")
@@ -171,7 +171,7 @@ def ended_runs(journal: Journal, before: int) -> list[EndedRun]:
 def find_run(journal: Journal, run: str) -> RunSummary | None:
     """The run with this id; None if there is none."""
     rows = journal.read(_ONE, of=run)
-    return _summary(journal, rows[0]) if rows else None
+    return _summaries(journal, rows)[0] if rows else None
 
 
 def last_completed(journal: Journal, run: RunSummary) -> RunSummary | None:
@@ -179,7 +179,7 @@ def last_completed(journal: Journal, run: RunSummary) -> RunSummary | None:
     if not run.task_digest:
         return None
     rows = journal.read(_LAST_GOOD, by=run.agent, task=run.task_digest, before=run.started_at)
-    return _summary(journal, rows[0]) if rows else None
+    return _summaries(journal, rows)[0] if rows else None
 
 
 def resolve_run(journal: Journal, prefix: str) -> str:
@@ -335,12 +335,19 @@ def _column(row: Row, name: str) -> Any:
     return row[_NAMES.index(name)]
 
 
-def _summary(journal: Journal, row: Row) -> RunSummary:
-    """The summary of a row of `run` and of its lease. None in the lease: the run has no row in `head`."""
-    *values, holder, beat = row
-    columns = dict(zip(_NAMES, values, strict=True))
-    held = not {"all", f"run:{columns['run']}", columns["agent"]}.isdisjoint(journal.holds())
-    lease, now = (holder or "", beat or 0), journal.clock()
-    graph = bool(columns["driver"])
-    state = status_now(columns["state"], columns["waits_until"], lease, now, held=held, graph=graph)
-    return summary(columns, state, holder_text(lease[0]))
+def _summaries(journal: Journal, rows: Sequence[Row]) -> list[RunSummary]:
+    """The summaries of rows of `run` with their leases. None in a lease: the run has no row in `head`."""
+    held, now = journal.holds().keys(), journal.clock()
+    found: list[RunSummary] = []
+    for *values, holder, beat in rows:
+        columns = dict(zip(_NAMES, values, strict=True))
+        state = status_now(
+            columns["state"],
+            columns["waits_until"],
+            (holder or "", beat or 0),
+            now,
+            held=not held.isdisjoint(("all", f"run:{columns['run']}", columns["agent"])),
+            graph=columns["driver"] != "",
+        )
+        found.append(summary(columns, state, holder_text(holder or "")))
+    return found

@@ -52,7 +52,10 @@ ROWS: Final = (
         "a run goes on with the agent and the tools that it had",
         replaced(recorded, "with_definition", lambda session, *_: session),
         threats="D2",
-        tests=("runtime/test_deploy.py::test_every_run_that_waited_goes_on_as_it_began[new code]",),
+        tests=(
+            "runtime/test_deploy.py::test_every_run_that_waited_goes_on_as_it_began[new code]",
+            "broker/test_approvals.py::test_an_approval_of_a_tool_that_changed_since_runs_the_reviewed_code_or_nothing",
+        ),
     ),
     brokered(
         "no run starts or goes on with revoked code",
