@@ -57,7 +57,6 @@ ROWS: Final = (
         tests=(
             "broker/test_broker.py::test_a_tool_that_changed_after_its_review_does_not_run",
             "broker/test_broker.py::test_a_tool_that_changes_in_the_middle_of_a_run_does_not_run_either",
-            "broker/test_approvals.py::test_an_approval_of_a_tool_that_changed_since_runs_nothing",
         ),
     ),
     brokered(
