@@ -273,6 +273,7 @@ class Broker:
             return self._record_result(step, index, decided.refusal)
         try:
             call = self._calls.get((step, index), decided.call)
+            refusals.check_definition(call, self.workspace.action(call.action)[0].manifest.digest)
             decision = await self._allowing_decision(decided, call)
         except ApprovalPending:
             await self.record.commit()  # people can answer from now on
@@ -326,8 +327,7 @@ class Broker:
         """
         assert decided.decision is not None
         decision = decided.decision
-        latest = requests.open_approval(self.record, call)
-        asked = latest is not None and latest.requested.decision_digest == decision.decision_digest
+        asked = requests.is_asked(self.record, call, decision)
         if decision.verdict == "ask" and not asked:
             # No request exists yet, and later calls of the step were decided since: approvers see the current decision.
             decided = await self._record_if_changed(decided, call, self._decider.decide(call))

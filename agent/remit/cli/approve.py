@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from shutil import get_terminal_size
@@ -16,6 +17,8 @@ LIKE_CALLS = 3  # approvals of like calls, from which on a rule is offered
 SHOWN_CHANGES = 20  # of a backtest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from remit.core.events import ApprovalRequested
     from remit.journal import Record
     from remit.workspace import WorkspaceSession
@@ -59,12 +62,19 @@ def approve_list_command(break_glass: bool, as_json: bool) -> None:
         _list_emergencies(opened, as_json, quiet=False)
         return
     waiting = waiting_approvals_of(opened)
+    missing_of = _obstacles(opened, [item.run for item in waiting])
     if as_json:
-        echo(json_text([{"run": item.run, **item.request.model_dump(mode="json")} for item in waiting]))
+        rows = [
+            {"run": item.run, "obstacle": missing_of.get(item.run, ""), **item.request.model_dump(mode="json")}
+            for item in waiting
+        ]
+        echo(json_text(rows))
         return
     for run, item in ((item.run, item.request) for item in waiting):
         what = f"{item.summary.splitlines()[0]}  needs {needs_text(item)}"
         echo(f"{run[:8]}/{item.step}.{item.index}  {what}  {_left(item)}")
+        if run in missing_of:
+            echo(f"    {style('cannot go on', fg='red')}: {missing_of[run]}")
     acts = open_acts(opened.journal)
     for act in acts:
         needs = ", ".join(f"{item.count} × {item.role}" for item in act.missing)
@@ -117,8 +127,9 @@ def approve_show_command(request: str, full: bool, as_json: bool) -> None:
     opened = open_session()
     waiting = find_request(opened, request)
     record, item = StoredRecord(opened.journal, waiting.run), waiting.request
+    obstacle = _obstacles(opened, [record.run]).get(record.run, "")
     if as_json:
-        echo(json_text({"run": record.run, **item.model_dump(mode="json")}))
+        echo(json_text({"run": record.run, "obstacle": obstacle, **item.model_dump(mode="json")}))
         return
     echo(wrapped(_whole(record, item) if full else item.summary, min(WIDTH, get_terminal_size().columns)))
     echo(f"  needs {needs_text(item)}")
@@ -129,6 +140,8 @@ def approve_show_command(request: str, full: bool, as_json: bool) -> None:
         echo(f"  state: {state.status(time.time_ns())}")
         for line in answer_lines(state.answers):
             echo(f"  {line}")
+    if obstacle:
+        echo(f"  {style('once approved, it cannot go on', fg='red')}: {obstacle}")
     echo(f"  {_left(item)}")
 
 
@@ -187,7 +200,7 @@ def grant_command(request: str, yes: bool, as_json: bool, **options: Any) -> Non
     if approved.like >= LIKE_CALLS:
         many = f"calls like this were approved {approved.like} times"
         echo(f"{many}; to make a rule of it: remit approve rule {approved.place}", err=True)
-    _confirm(as_json, f"approved as {approved.approver} in {approved.role}", approved.run)
+    _confirm(as_json, f"approved as {approved.approver} in {approved.role}", approved.run, approved.next)
 
 
 @approve_command.command("reject")
@@ -201,14 +214,14 @@ def reject_command(request: str, reason: str, as_json: bool) -> None:
     Examples:
       remit approve reject 3f2a --reason "wrong ticket"
     """
-    from remit.client import find_request, reject
+    from remit.client import find_request, reject, who_continues
     from remit.workspace import open_session, principal_of_process
 
     opened = open_session()
     waiting = find_request(opened, request)
     by = principal_of_process(opened.workspace.settings)
     reject(opened, opened.policy, waiting, by=by, reason=reason)
-    _confirm(as_json, f"rejected as {by.subject}", waiting.run)
+    _confirm(as_json, f"rejected as {by.subject}", waiting.run, who_continues(opened, waiting.run))
 
 
 @approve_command.command("revoke")
@@ -223,7 +236,7 @@ def revoke_command(request: str, reason: str, as_json: bool) -> None:
       remit approve revoke 3f2a --reason "I misread the host"
     """
     from remit.broker.approvals import revoke_approval
-    from remit.client import find_request
+    from remit.client import find_request, who_continues
     from remit.journal import StoredRecord
     from remit.workspace import open_session, principal_of_process
 
@@ -231,7 +244,7 @@ def revoke_command(request: str, reason: str, as_json: bool) -> None:
     waiting = find_request(opened, request)
     by = principal_of_process(opened.workspace.settings)
     revoke_approval(StoredRecord(opened.journal, waiting.run), waiting.request, by=by, reason=reason)
-    _confirm(as_json, f"the approval of {by.subject} is revoked", waiting.run)
+    _confirm(as_json, f"the approval of {by.subject} is revoked", waiting.run, who_continues(opened, waiting.run))
 
 
 @approve_command.command("review")
@@ -353,11 +366,25 @@ def _confirm_bound(lines: list[str], yes: bool) -> None:
         click.confirm("approve this call and those?", abort=True, err=True)
 
 
-def _confirm(as_json: bool, line: str, run: str) -> None:
-    if as_json:
-        echo(json_text({"ok": True, "run": run}))
-    else:
-        echo(f"{line}; if the run is no longer active, resume it: remit run --resume {run[:8]}")
+def _confirm(as_json: bool, line: str, run: str, then: str) -> None:
+    echo(json_text({"ok": True, "run": run, "next": then}) if as_json else f"{line}; {then}")
+
+
+def _obstacles(opened: WorkspaceSession, runs: Sequence[str]) -> dict[str, str]:
+    """What keeps runs from going on once they are approved, by run: a part of their definition is missing, or was revoked."""
+    from remit.journal import StoredRecord
+    from remit.runtime import resume_obstacle
+
+    known: dict[tuple[str, ...], str] = {}  # runs of one definition lack the same
+    found: dict[str, str] = {}
+    for run in dict.fromkeys(runs):
+        state = StoredRecord(opened.journal, run).state
+        definition = (*state.bundles, state.started.agent if state.started else "")
+        if definition not in known:
+            known[definition] = asyncio.run(resume_obstacle(opened, run))
+        if known[definition]:
+            found[run] = known[definition]
+    return found
 
 
 def _left(item: ApprovalRequested) -> str:

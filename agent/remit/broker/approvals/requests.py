@@ -41,6 +41,12 @@ def open_approval(record: Record, call: Call | ApprovalRequested) -> ApprovalSta
     return None if opened is None else opened.approval
 
 
+def is_asked(record: Record, call: Call, decision: Decision) -> bool:
+    """True if the latest request for approval of the call is about that decision."""
+    latest = open_approval(record, call)
+    return latest is not None and latest.requested.decision_digest == decision.decision_digest
+
+
 def request_approval(
     record: Record, call: Call, decision: Decision, now: int, sanitizer: Sanitizer
 ) -> ApprovalRequested:

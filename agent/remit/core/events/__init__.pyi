@@ -41,6 +41,7 @@ from .rollouts import (
     StageName,
 )
 from .runs import (
+    AcceptedChanges,
     AnswerRejected,
     BudgetSpent,
     Content,
@@ -66,6 +67,7 @@ from .runs import (
 __all__ = [
     "EVENT",
     "NANO",
+    "AcceptedChanges",
     "ActApproved",
     "ActRequested",
     "ActUsed",
