@@ -29,7 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that `support
 
 from remit.broker import effects as effect
 from remit.broker import holds as hold
+from remit.broker.approvals import emergencies, review
 from remit.broker.approvals import requests as approval
+from remit.core.calls import BREAK_GLASS
 from remit.core.errors import Refusal
 from remit.core.events import AnyEvent, ApprovalRequested, Recorded
 from remit.core.messages import ModelError
@@ -45,6 +47,7 @@ from support.outages import Unsteady, busy
 from support.principals import OPERATOR, principal
 from support.rollouts import candidate_of, opened_at
 from support.runs import DONE, turn
+from support.workspaces import handbook
 from support.workspaces.ledger import ledger_workspace, use
 
 NAME: Final = f"traces/golden/format-{VERSION}"
@@ -59,10 +62,15 @@ LIMIT: Final = '[[limit]]\nnote = "So much is enough"\nof = "{of}"\nmost = {most
 class Stage:
     """One run of the ledger workspace, executed by several processes one after another, with actions of people in between."""
 
+    agent = "clerk"
+
     def __init__(self, folder: Path, turns: Sequence[dict[str, Any]], **options: Any) -> None:
         use(folder)
-        self.folder = ledger_workspace(folder, list(turns), **options)
+        self.folder = self._written(folder, turns, **options)
         self.run = run.new_run_id()
+
+    def _written(self, folder: Path, turns: Sequence[dict[str, Any]], **options: Any) -> Path:
+        return ledger_workspace(folder, list(turns), **options)
 
     @property
     def session(self) -> WorkspaceSession:
@@ -86,12 +94,12 @@ class Stage:
         """
         opened = self.session
         request = run.RunRequest(
-            agent="clerk",
+            agent=self.agent,
             task="keep the ledger",
             subject="user:operator",
             by=OPERATOR,
-            model=Unsteady(run.open_model_of(opened, "clerk"), failures or {}),
-            fallbacks=[Unsteady(run.open_model_of(opened, "clerk"), {0: busy(after=0.1)}, name="script:next")]
+            model=Unsteady(run.open_model_of(opened, self.agent), failures or {}),
+            fallbacks=[Unsteady(run.open_model_of(opened, self.agent), {0: busy(after=0.1)}, name="script:next")]
             if failures
             else [],
             run=self.run,
@@ -123,6 +131,19 @@ class Stage:
                 now=time.time_ns(),
             )
 
+    def break_glass(self, person: str) -> None:
+        record, requested = self._waiting
+        answer = approval.Approval(
+            by=principal(person), role=BREAK_GLASS, reason="INC-7: no lead answers", until=requested.expires_at
+        )
+        roles_of = self.session.policy.roles_of
+        approval.grant_approval(record, requested, answer, roles_of=roles_of, now=time.time_ns())
+
+    def review(self, person: str) -> None:
+        (found,) = emergencies(self.session.journal)
+        by, roles_of = principal(person), self.session.policy.roles_of
+        review(self.session.journal, found, by=by, roles_of=roles_of, note="it was right")
+
     def reject(self, person: str) -> None:
         approval.reject_approval(*self._waiting, now=time.time_ns(), reason="not this month", **self._by(person))
 
@@ -144,6 +165,15 @@ class Stage:
 
     def _by(self, person: str) -> dict[str, Any]:
         return {"by": principal(person), "roles_of": self.session.policy.roles_of}
+
+
+class Guide(Stage):
+    """One run of the handbook workspace, whose agent answers from documents."""
+
+    agent = "guide"
+
+    def _written(self, folder: Path, turns: Sequence[dict[str, Any]], **options: Any) -> Path:
+        return handbook.handbook_workspace(folder, turns, options["found"])
 
 
 def model_failed(folder: Path) -> Stage:
@@ -220,6 +250,18 @@ def approval_voided(folder: Path) -> Stage:
     return stage
 
 
+def emergency_reviewed(folder: Path) -> Stage:
+    """An emergency approval, which a second person reviews after the end of the run."""
+    stage = Stage(folder, [LARGE, DONE])
+    stage.edit_rules("approved('role:lead'), allow", f"approved('role:lead') or approved('{BREAK_GLASS}'), allow")
+    stage.edit_rules("g, user:leo, role:lead\n", f"g, user:leo, role:lead\ng, user:bob, {BREAK_GLASS}\n")
+    stage.start()
+    stage.break_glass("bob")
+    stage.resume()
+    stage.review("leo")
+    return stage
+
+
 def effect_settled(folder: Path) -> Stage:
     """A probe of the tool settles one effect with unknown outcome, a person settles another."""
     calls = [{"name": name, "amount": 5} for name in ("slow", "slow-and-blind")]
@@ -246,6 +288,15 @@ def answer_rejected(folder: Path) -> Stage:
     good = json.dumps({"cause": "the pool", "citations": ["0.0"]})
     turns = [turn(ledger__look={"name": "ann"}), {"say": "surely it is the pool"}, {"say": good}]
     stage = Stage(folder, turns, budget="[answer]\ncitations = 1")
+    stage.start()
+    return stage
+
+
+def answer_grounded(folder: Path) -> Stage:
+    """A claim with a number that its quote has not is rejected; the next one is the answer, with its source."""
+    quote = "Refunds are paid within 30 days."
+    answers = [handbook.states(handbook.claim(f"You are paid within {days} days.", quote)) for days in (14, 30)]
+    stage = Guide(folder, [handbook.find("refunds"), *answers], found={"refunds": [handbook.item()]})
     stage.start()
     return stage
 
@@ -289,9 +340,11 @@ SCENES: Final = (
     rules_changed,
     approval_expired,
     approval_voided,
+    emergency_reviewed,
     effect_settled,
     budget_spent,
     answer_rejected,
+    answer_grounded,
     context_reduced,
     shadow_decided,
 )

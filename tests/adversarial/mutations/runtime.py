@@ -6,16 +6,19 @@ import asyncio
 from typing import Final
 
 from adversarial.mutations.row import brokered, never, replaced
+from remit.broker import holds, refusals
 from remit.broker.host.results import ResultReader
 from remit.cli import live_output
 from remit.core.calls import Call
 from remit.core.principals import Principal
 from remit.guardrails.sanitizer import Sanitizer
 from remit.policy import reload
-from remit.runtime import runner
+from remit.rollout import recorded
+from remit.runtime import assembly, runner
 from remit.runtime.live import LivePorts
 from remit.runtime.models.wire import event_stream, turns
 from remit.runtime.models.wire.chat_completions import ChatCompletionsModel
+from remit.runtime.upkeep import retention
 from remit.workspace.session import WorkspaceSession
 
 HOSTILE: Final = "runtime/test_hostile_providers.py"
@@ -84,5 +87,39 @@ ROWS: Final = (
         "the values of one event of a stream are bounded",
         replaced(event_stream, "MOST_VALUES", 1 << 40),
         tests=("runtime/test_event_stream.py::test_the_values_of_one_event_are_bounded",),
+    ),
+    brokered(
+        "a run goes on with the agent and the tools that it had",
+        replaced(recorded, "with_definition", lambda session, *_: session),
+        threats="D2",
+        tests=(
+            "runtime/test_deploy.py::test_every_run_that_waited_goes_on_as_it_began[new code]",
+            "broker/test_approvals.py::test_an_approval_of_a_tool_that_changed_since_runs_the_reviewed_code_or_nothing",
+        ),
+    ),
+    brokered(
+        "no run starts or goes on with revoked code",
+        never(assembly, "check_code"),
+        threats="D2",
+        tests=("runtime/test_deploy.py::test_revoked_code_starts_and_resumes_nowhere_although_it_is_still_pinned",),
+    ),
+    brokered(
+        "a call of revoked code is refused before its attempt",
+        never(holds, "check_revoked"),
+        threats="D2",
+        tests=("runtime/test_deploy.py::test_code_that_is_revoked_while_a_run_goes_on_makes_no_further_call",),
+    ),
+    brokered(
+        "a call that another manifest made canonical does not run",
+        never(refusals, "check_definition"),
+        threats="D2",
+        tests=(
+            "runtime/test_deploy.py::test_a_person_may_accept_the_definition_on_disk_and_the_record_says_what_changed",
+        ),
+    ),
+    brokered(
+        "the code that a waiting run needs is not pruned",
+        replaced(retention, "_code_objects", lambda *_: set()),
+        tests=("runtime/test_deploy.py::test_pruning_other_runs_keeps_what_a_waiting_run_needs",),
     ),
 )  # fmt: skip
