@@ -96,8 +96,8 @@ def plain_messages(body: Mapping[str, Any]) -> list[dict[str, str]]:
             plain.append({"role": "user", "content": f"result: {text[:LONGEST_RESULT]}"})
         else:
             calls = [call["function"] for call in message.get("tool_calls") or ()]
-            said = [f'{{"name":"{call["name"]}","arguments":{call["arguments"]}}}' for call in calls]
-            plain.append({"role": message["role"], "content": "\n".join([*([text] if text else []), *said])})
+            written = [f'{{"name":"{call["name"]}","arguments":{call["arguments"]}}}' for call in calls]
+            plain.append({"role": message["role"], "content": "\n".join([*([text] if text else []), *written])})
     return plain
 
 
