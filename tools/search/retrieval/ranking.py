@@ -8,7 +8,7 @@ import heapq
 import math
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from retrieval.shelf import Shelf, Version
@@ -72,13 +72,14 @@ def _best(
     """
     best: list[tuple[float, int, int]] = []
     bar = 0.0  # what a passage must have, at least, to be among the best
-    for number, (shelf, own) in enumerate(zip(shelves, postings, strict=True)):
-        best += [(score, number, passage) for passage, score in scorer.scores(shelf.lengths, own, most, bar)]
+    for number in sorted(range(len(shelves)), key=lambda each: -shelves[each].passages):
+        found = scorer.scores(shelves[number].lengths, postings[number], bar)
+        best += [(score, number, passage) for score, passage in found]
         if len(best) > most:
-            bar = heapq.nlargest(most, best)[-1][0]
-            equal = [each for each in best if each[0] == bar][:TIES]
-            best = [each for each in best if each[0] > bar] + equal
-    return best
+            bar = heapq.nlargest(most, (score for score, _, _ in best))[-1]
+            best = [each for each in best if each[0] >= bar]
+    equal = heapq.nsmallest(TIES, (each for each in best if each[0] == bar))
+    return [each for each in best if each[0] > bar] + equal
 
 
 def _hit(shelf: Shelf, postings: _Postings, passage: int, score: float) -> Hit:
@@ -98,40 +99,40 @@ class _Scorer:
     def __init__(self, weights: Mapping[str, float], mean: float) -> None:
         self._terms = sorted(weights, key=lambda term: (-weights[term], term))
         self._weights = [weights[term] * (K1 + 1) for term in self._terms]
-        self._rest = [
-            sum(self._weights[at:]) for at in range(len(self._terms))
-        ]  # what these and later terms add at most
+        # What this term and later ones add to a score, at most.
+        self._rest = [sum(self._weights[at:]) for at in range(len(self._terms))]
         self._base, self._slope = K1 * (1 - B), K1 * B / mean
 
-    def scores(self, lengths: "array[int]", postings: _Postings, most: int, bar: float) -> Iterator[tuple[int, float]]:
-        """The best passages of a shelf, with those that equal the last of them and have a score of `bar`, at least.
+    def scores(self, lengths: "array[int]", postings: _Postings, bar: float) -> list[tuple[float, int]]:
+        """The score and the number of each passage of a shelf that has a word of the query, and of no other that reaches the bar.
 
         Once the terms that remain cannot lift another passage to the bar, they are looked up for those that can still reach it.
         """
         scores = [0.0] * len(lengths)
+        touched: set[int] = set()
         at = 0
         while at < len(self._terms) and self._rest[at] >= bar:
             passages, counts = postings.get(self._terms[at], _NONE)
             weight, base, slope = self._weights[at], self._base, self._slope
             for passage, count in zip(passages, counts, strict=True):
                 scores[passage] += weight * count / (count + base + slope * lengths[passage])
+            touched.update(passages)
             at += 1
-        bar = max([bar, *heapq.nlargest(most, scores)[most - 1 :]])
         least = bar - self._rest[at] if at < len(self._terms) else bar
-        for passage, score in enumerate(scores):
-            if score >= least and score:
-                whole = self._completed(score, passage, lengths[passage], postings, at)
-                if whole >= bar:
-                    yield passage, whole
+        left = {passage: scores[passage] for passage in touched if scores[passage] >= least}
+        for later in range(at, len(self._terms)):
+            left = {passage: score for passage, score in left.items() if score + self._rest[later] >= bar}
+            self._look_up(later, left, lengths, postings)
+        return [(score, passage) for passage, score in left.items()]
 
-    def _completed(self, score: float, passage: int, length: int, postings: _Postings, first: int) -> float:
-        for at in range(first, len(self._terms)):
-            passages, counts = postings.get(self._terms[at], _NONE)
+    def _look_up(self, at: int, scores: dict[int, float], lengths: "array[int]", postings: _Postings) -> None:
+        """Add what one term adds to the scores of some passages."""
+        passages, counts = postings.get(self._terms[at], _NONE)
+        for passage in scores:
             place = _at(passages, passage)
             if place >= 0:
                 count = counts[place]
-                score += self._weights[at] * count / (count + self._base + self._slope * length)
-        return score
+                scores[passage] += self._weights[at] * count / (count + self._base + self._slope * lengths[passage])
 
 
 _NONE: tuple["array[int]", bytes] = (array("I"), b"")
