@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -12,11 +13,10 @@ from remit.core import CallOutcome, Error, ReceiptItem, Result, Succeeded
 from remit.core.events import (
     NANO,
     AnswerRejected,
+    ApprovalAnswer,
     ApprovalGranted,
     ApprovalRejected,
     ApprovalRequested,
-    ApprovalRevoked,
-    ApprovalVoided,
     AttemptEnded,
     CallAnswered,
     CallDecided,
@@ -44,6 +44,7 @@ OUTCOMES: Mapping[CallOutcome, str] = {
     "unknown": "yellow",
 }
 RECEIPT_LINES = 20  # of one run; `remit trace show` has all of them
+_OWN_LINE = re.compile(r"^\s*(?:receipt|sources|run|trace|replay)\b", re.MULTILINE)
 WEAKER = {
     "landlock": "confinement: landlock only, which remit.toml accepts; weaker than full (see SECURITY.md)",
     "none": "confinement: NONE, every tool of this agent runs in this process",
@@ -85,7 +86,7 @@ class LiveOutput:
                 _print_run(recorded.run, event)
             case ModelResponded() | AnswerRejected() | ModelFailed() | ContextReduced():
                 _print_turn(event)
-            case ApprovalRequested() | ApprovalGranted() | ApprovalRejected() | ApprovalRevoked() | ApprovalVoided():
+            case _ if isinstance(event, ApprovalRequested | ApprovalAnswer):
                 self._approval(event)
             case CallDecided():
                 self._decided(event)
@@ -128,7 +129,7 @@ class LiveOutput:
             first = "remit start, then " if result.held else ""
             echo(f"  to continue it:     {first}remit run --resume {result.run[:8]}")
         elif finished.outcome == "completed":
-            echo(finished.answer)
+            echo(_distinct(finished.answer))
             _print_sources(finished)
         else:
             echo(f"{style(finished.outcome, fg='red')}: {finished.message}")
@@ -138,22 +139,15 @@ class LiveOutput:
             echo(style(f"\n{lost}", fg="yellow"))
         echo(f"\nrun    {result.run}\ntrace  {result.trace}\nreplay remit replay {result.run[:8]}")
 
-    def _approval(
-        self, event: ApprovalRequested | ApprovalGranted | ApprovalRejected | ApprovalRevoked | ApprovalVoided
-    ) -> None:
-        match event:
-            case ApprovalRequested():
-                needs = ", ".join(f"{item.count} × {item.role}" for item in event.missing)
-                word, rest, colour = "waits for", needs, "yellow"
-            case ApprovalGranted():
-                how = ", scripted for this demonstration" if event.scripted else ""
-                word, rest, colour = "approved", f"by {event.approver} as {event.role}{how}", "green"
-            case ApprovalRejected():
-                word, rest, colour = "rejected", f"by {event.approver}: {event.reason}", "red"
-            case ApprovalRevoked() | ApprovalVoided():
-                word = "revoked" if isinstance(event, ApprovalRevoked) else "void"
-                rest, colour = f"the approval of {event.approver}: {event.reason}", "yellow"
-        self._line(event.step, event.index, word, rest, colour)
+    def _approval(self, event: ApprovalRequested | ApprovalAnswer) -> None:
+        from remit.tracing.reports import answer_lines, needs_text
+
+        if isinstance(event, ApprovalRequested):
+            self._line(event.step, event.index, "waits for", needs_text(event), "yellow")
+            return
+        colour = {ApprovalGranted: "green", ApprovalRejected: "red"}.get(type(event), "yellow")
+        for line in answer_lines([event]):
+            self._line(event.step, event.index, "approval", line, colour)
 
     def _decided(self, event: CallDecided) -> None:
         if event.call is None or event.round > 0:
@@ -232,6 +226,11 @@ def reduction_text(event: ContextReduced) -> str:
     )
 
 
+def _distinct(answer: str) -> str:
+    """The answer; each line marked if one of them could be taken for a line that Remit prints, such as that of a receipt."""
+    return "\n".join(f"| {line}" for line in answer.split("\n")) if _OWN_LINE.search(answer) else answer
+
+
 def _print_sources(finished: RunFinished) -> None:
     """Print where each claim of a grounded answer comes from."""
     if finished.sources:
@@ -242,12 +241,16 @@ def _print_sources(finished: RunFinished) -> None:
 
 
 def _print_receipt(result: RunResult) -> None:
-    """Print what the broker saw: how many calls had which outcome, and each one that is more than a read that succeeded."""
-    if not result.receipt:
+    """Print what the broker saw: how many calls had which outcome, and each one that is more than a read that succeeded.
+
+    An answer has a receipt also if there was no call.
+    """
+    if not result.receipt and (result.finished is None or result.finished.outcome != "completed"):
         return
     counts = Counter(item.outcome for item in result.receipt)
     calls = "1 call" if len(result.receipt) == 1 else f"{len(result.receipt)} calls"
-    echo(f"\nreceipt {calls}: {', '.join(f'{counts[word]} {word}' for word in OUTCOMES if counts[word])}")
+    outcomes = ", ".join(f"{counts[word]} {word}" for word in OUTCOMES if counts[word])
+    echo(f"\nreceipt {calls}{outcomes and f': {outcomes}'}")
     listed = [item for item in result.receipt if item.outcome != "done" or item.landed == "landed"]
     for item in listed[:RECEIPT_LINES]:
         what = short(" ".join([item.action, *item.resources]), 80)

@@ -14,7 +14,6 @@ from remit.core.events import (
     AlertClosed,
     AlertRaised,
     AnyEvent,
-    BreakGlassReviewed,
     EvaluationFinished,
     EvaluationGraded,
     EvaluationStarted,
@@ -30,11 +29,11 @@ from remit.core.events import (
 from remit.core.parsing import digest_bytes
 from remit.journal.hash_chain import encode
 from remit.journal.reducer import apply_circuit
-from remit.journal.run_state import ROLLOUT_STREAM, Circuit, InDoubt, RolloutState, RunState, RunSummary
+from remit.journal.run_state import ROLLOUT_STREAM, Circuit, InDoubt, RolloutState, RunState, RunStatus, RunSummary
 from remit.journal.storage.database import Change, Drop, Put
 from remit.journal.storage.tables import ALERT, APPROVAL, CIRCUIT, EVALUATION, GRADE, HOLD, ROLLOUT, RUN
 
-WORKSPACE_RUN: Final = "workspace"  # the stream of holds, reviews and pruned runs
+WORKSPACE_RUN: Final = "workspace"  # the stream of holds, alerts and pruned runs
 CIRCUIT_STREAM: Final = "circuit:"  # the beginning of the name of the stream of one tool's circuit breaker
 EVALUATION_STREAM: Final = "evaluation:"  # the beginning of the name of the stream of one evaluation
 SHARED: Final = "shared"  # the topic of holds, circuits and rollouts: every run reads them
@@ -83,13 +82,14 @@ def run_row(run: str, state: RunState) -> dict[str, Any]:
         "violations": state.violations,
         "actions": "\n".join(f"{count} {action}" for action, count in sorted(state.settled.items())),
         "response_model": _text(state.response_model),
+        "waits_until": state.waits_until,
     }
 
 
 def _started_columns(started: RunStarted | None) -> dict[str, Any]:
     """The columns of the first event of a run; without texts if it was erased."""
     if started is None:
-        texts = ("tenant", "user", "agent", "task", "task_digest", "model", "rollout", "arm", "evaluation")
+        texts = ("tenant", "user", "agent", "task", "task_digest", "model", "rollout", "arm", "evaluation", "driver")
         return {**dict.fromkeys(texts, ""), "scripted": 0, "content": "complete", "share": 0.0}
     arm = started.arm
     return {
@@ -105,11 +105,12 @@ def _started_columns(started: RunStarted | None) -> dict[str, Any]:
         "arm": arm.arm if arm else "",
         "share": arm.share if arm else 0.0,
         "evaluation": started.evaluation,
+        "driver": started.driver,
     }
 
 
-def summary(row: Mapping[str, Any]) -> RunSummary:
-    """The line of the list of runs that a row of `run` stands for."""
+def summary(row: Mapping[str, Any], state: RunStatus, holder: str = "") -> RunSummary:
+    """The line of the list of runs that a row of `run` stands for; `state` and `holder` are those of now."""
     return RunSummary(
         run=row["run"],
         tenant=row["tenant"],
@@ -121,7 +122,7 @@ def summary(row: Mapping[str, Any]) -> RunSummary:
         task_digest=row["task_digest"],
         model=row["model"],
         scripted=bool(row["scripted"]),
-        state=row["state"],
+        state=state,
         outcome=row["outcome"] or None,
         code=row["code"] or None,
         steps=row["steps"],
@@ -143,6 +144,9 @@ def summary(row: Mapping[str, Any]) -> RunSummary:
         },
         response_model=row["response_model"],
         bundles=tuple(row["bundles"].split()),
+        driver=row["driver"],
+        waits_until=row["waits_until"],
+        holder=holder,
     )
 
 
@@ -156,17 +160,23 @@ def approval_rows(run: str, state: RunState) -> list[dict[str, Any]]:
     rows = [
         {
             "run": run,
-            "seq": call.request_seq,
+            "seq": approval.seq,
             "state": "waiting" if call.waiting else "answered",
-            "requested": call.requested_at,
-            "expires": call.expires_at,
+            "requested": approval.at,
+            "expires": approval.requested.expires_at if call.waiting else approval.granted_until,
         }
         for call in state.open.values()
-        if call.requested_decision
+        if (approval := call.approval) is not None
     ]
     emergencies = [
-        {"run": run, "seq": seq, "state": "emergency", "requested": at, "expires": until}
-        for seq, at, until in state.emergencies
+        {
+            "run": run,
+            "seq": item.seq,
+            "state": "reviewed" if item.reviewed else "emergency",
+            "requested": item.at,
+            "expires": item.until,
+        }
+        for item in state.emergencies
     ]
     return rows + emergencies
 
@@ -185,7 +195,7 @@ def _keys_only(dropped: Sequence[Drop]) -> list[Drop]:
 
 
 def workspace_changes(recorded: Recorded) -> list[Change]:
-    """The changes that follow from one event of the stream of the workspace, without reviews: see `reviewed`."""
+    """The changes that follow from one event of the stream of the workspace."""
     match recorded.event:
         case HoldSet() as event:
             return [Put(table=HOLD, row={"scope": event.scope, "event": recorded.seq, "body": encode(event)})]
@@ -218,11 +228,6 @@ def evaluation_changes(before: Mapping[str, Any], recorded: Recorded) -> list[Ch
 
 
 _GRADE_COLUMNS: Final = tuple(column.name for column in GRADE.columns if column.name != "evaluation")
-
-
-def reviewed(event: AnyEvent | None) -> tuple[str, str] | None:
-    """The run and the key of the emergency approval that this event reviews."""
-    return (event.run, event.granted) if isinstance(event, BreakGlassReviewed) else None
 
 
 def circuit_changes(tool: str, circuit: Circuit | None) -> list[Change]:

@@ -80,29 +80,31 @@ def trace_list_command(
         echo(json_text([asdict(row) for row in rows], default=lambda amount: format(amount, "f")))
         return
     for row in rows:
-        word = row.outcome or row.state
-        colour = "green" if word == "completed" else "yellow" if row.outcome is None else "red"
-        why = style(f"  {row.code or row.first_failed or ''}".rstrip(), fg="red")
+        failed = row.state == "lost" or row.outcome not in (None, "completed")
+        colour = "red" if failed else "yellow" if row.outcome is None else "green"
+        why = style(f"  {_why(row)}".rstrip(), fg="red")
         what = _short(row.task) if row.content == "complete" else f"(content {row.content}: not replayable)"
         who = f"{row.agent} for {row.user}"
-        echo(f"{row.run[:8]}  {utc(row.started_at)}  {style(f'{word:<10}', fg=colour)} {who}  {what}{why}")
+        echo(f"{row.run[:8]}  {utc(row.started_at)}  {style(f'{row.word:<10}', fg=colour)} {who}  {what}{why}")
     if not rows:
         echo("no runs yet" if run_filter == RunFilter() else "no runs match the filters")
 
 
+def _why(row: RunSummary) -> str:
+    """What ended or endangers a run, in a few words; "" if nothing did."""
+    doubts = [f"{item.action} at step {item.step}.{item.index}" for item in row.in_doubt if not item.answered]
+    if row.state == "lost" and doubts:
+        return f"during {', '.join(doubts)}: outcome unknown"
+    return row.code or row.first_failed or ""
+
+
 def _export_decisions(journal: Journal, runs: Sequence[RunSummary], shape: str) -> None:
-    from remit.broker.approvals import emergencies
     from remit.tracing.reports import decision_as_csv, decision_as_json, decision_csv_header, decision_rows
 
-    reviewers = {
-        (item.run, item.granted.key): item.review.by.subject
-        for item in emergencies(journal, reviewed=True)
-        if item.review is not None
-    }
     if shape == "csv":
         echo(decision_csv_header())
     for run in reversed(runs):
-        for row in decision_rows(journal.events(run.run), reviewers):
+        for row in decision_rows(journal.events(run.run)):
             echo(decision_as_csv(row) if shape == "csv" else decision_as_json(row))
 
 
@@ -123,10 +125,14 @@ def trace_show_command(run: str, html: Path | None, as_json: bool) -> None:
     from remit.client import open_trace_of
     from remit.tracing import is_trace_file
     from remit.tracing.reports import incident_report
-    from remit.workspace import open_session
+    from remit.workspace import open_session, principal_of_process
 
     opened = None if is_trace_file(run) else open_session()
-    trace = open_run(run) if opened is None else open_trace_of(opened, run)
+    trace = (
+        open_run(run)
+        if opened is None
+        else open_trace_of(opened, run, by=principal_of_process(opened.workspace.settings))
+    )
     if html is not None:
         from remit.tracing.reports.html import write_page
 
@@ -213,9 +219,14 @@ def verify_command(run: str, head: str | None, as_json: bool) -> None:
     from remit.client import open_trace_of
     from remit.tracing import is_trace_file
     from remit.tracing.reports import reconcile, verify
+    from remit.workspace import principal_of_process
 
     opened = _session_if_any() if is_trace_file(run) else _session()
-    trace = open_run(run) if opened is None else open_trace_of(opened, run)
+    trace = (
+        open_run(run)
+        if opened is None
+        else open_trace_of(opened, run, by=principal_of_process(opened.workspace.settings))
+    )
     original = opened.journal.chain(trace.run) if opened is not None and is_trace_file(run) else None
     kept = _parsed_head(head) or (_pruned_head(opened, trace.run) if opened is not None else None)
     faults = list(verify(trace, original=original if original and original.links else None, head=kept))

@@ -7,22 +7,32 @@ from typing import TYPE_CHECKING
 from remit.cli.live_output import explain, reduction_text, short
 from remit.cli.output import echo, style
 from remit.core import Landed
-from remit.core.events import ApprovalGranted, ApprovalVoided
 from remit.guardrails import with_visible_characters
 from remit.policy import scope_text
-from remit.tracing.reports import failed_request_text, model_wait_text, resumed_text, unended_text, utc
+from remit.tracing.reports import (
+    answer_lines,
+    emergency_lines,
+    failed_request_text,
+    model_wait_text,
+    needs_text,
+    resumed_text,
+    unended_text,
+    utc,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from remit.tracing.reports import Approval, CallTimeline, FailedRequest, IncidentReport, RunDiff, Timeline
+    from remit.tracing.reports import CallTimeline, FailedRequest, IncidentReport, RunDiff, Timeline
 
 COLOURS = {"allow": "green", "ask": "yellow", "deny": "red"}
 STATES: dict[str, str] = {
     "completed": "green",
     "waiting": "yellow",
     "waiting: model": "yellow",
-    "held": "yellow",
+    "waiting: hold": "yellow",
+    "waiting: graph": "yellow",
+    "ready": "yellow",
     "running": "cyan",
 }
 EFFECTS: tuple[tuple[str, Landed], ...] = (("landed", "landed"), ("not landed", "not_landed"), ("unknown", "unknown"))
@@ -34,7 +44,7 @@ def show_run(report: IncidentReport) -> None:
     """Print one run."""
     timeline = report.timeline
     echo(f"{style(report.state, fg=STATES.get(report.state, 'red'), bold=True)}  {count_line(timeline)}")
-    echo(f"root cause: {short(timeline.root_cause or 'no failing call', 240)}")
+    echo(f"root cause: {short(report.root_cause or 'no failing call', 240)}")
     for line in context_lines(report):
         echo(line)
     echo("\nside effects")
@@ -92,6 +102,8 @@ def context_lines(report: IncidentReport) -> list[str]:
         lines += _last_good_lines(report.good)
     lines += [f"held: {report.held}"] if report.held else []
     lines += [waiting_line(call) for call in timeline.waiting]
+    emergencies = ((call, line) for call in timeline.calls for line in emergency_lines(call.answers))
+    lines += [f"emergency: {call.place} {call.action}: {short(line, 240)}" for call, line in emergencies]
     lines += [f"step {item.step}: {reduction_text(item)}" for item in timeline.reduced]
     if timeline.model_wait is not None:
         lines.append(
@@ -132,6 +144,7 @@ def _start_lines(report: IncidentReport) -> list[str]:
         f"{who}, {', then '.join((started.model, *started.fallbacks))}{scripted}, confinement {started.confinement}",
         f"run {timeline.run}, began {utc(timeline.began_at)}{resumed}",
         f"task: {short(started.task)}",
+        *(f"since then with another definition: {short(text)}" for text in report.accepted),
     ]
     if started.scope is not None:
         lines.append(f"scope: {scope_text(started.scope)}")
@@ -153,10 +166,10 @@ def _start_lines(report: IncidentReport) -> list[str]:
 
 def waiting_line(call: CallTimeline) -> str:
     """Whose approval a call waits for, who has approved it already, and when the request expires."""
-    assert call.requested is not None
-    given = f", approved so far by {', '.join(call.approvers)}" if call.approvers else ""
-    expires = utc(call.requested.expires_at)
-    return f"waits: {call.place} {call.action} needs approval by {call.needs}{given}, expires {expires}"
+    assert call.approval is not None
+    requested, approvers = call.approval.requested, [grant.approver for grant in call.approval.grants]
+    given = f", approved so far by {', '.join(approvers)}" if approvers else ""
+    return f"waits: {call.place} {call.action} needs approval by {needs_text(requested)}{given}, expires {utc(requested.expires_at)}"
 
 
 def _at(timeline: Timeline, at: int) -> str:
@@ -176,17 +189,6 @@ def _show_call(timeline: Timeline, call: CallTimeline, *, running: bool | None) 
         echo(f"{INDENT}{style(explain(call.error), fg='red')}")
 
 
-def approval_line(answer: Approval) -> str:
-    """One answer of a person, or why it is no longer valid."""
-    match answer:
-        case ApprovalGranted():
-            return f"approved by {answer.approver}{' (scripted)' if answer.scripted else ''}"
-        case ApprovalVoided():
-            return f"the approval by {answer.approver} is no longer valid: {short(answer.reason, 80)}"
-        case _:
-            return f"{answer.type.partition('.')[2]} by {answer.approver}: {short(answer.reason, 80)}"
-
-
 def detail_lines(call: CallTimeline, *, running: bool | None) -> list[str]:
     """A call's repairs, rules, approvals and attempts, one line each."""
     lines = [f"repaired: {repair.text}" for repair in call.repairs]
@@ -195,8 +197,9 @@ def detail_lines(call: CallTimeline, *, running: bool | None) -> list[str]:
     if call.decision is not None:
         rules = call.decision.rules[:RULES] or call.decision.nearest[:1]
         lines += [f"{rule.file}:{rule.line}  {short(rule.note or rule.text)}" for rule in rules]
-    for answer in call.approvals:
-        lines.append(approval_line(answer))
+    if call.approval is not None:
+        lines.append(f"approval: {call.approval.status()}")
+    lines += [short(line, 240) for line in answer_lines(call.answers)]
     for attempt in call.attempts:
         ended = attempt.ended
         if ended is None:
