@@ -265,12 +265,12 @@ def questions() -> dict[str, Asked]:
     """What the tool says to the questions of each split, with every collection permitted."""
     tool = search_tool()
     resources = [f"store:search/{name}" for name in sorted(os.listdir("stores/search"))]
-    evidence, threshold = sys.modules["retrieval.ranking"].evidence, sys.modules["retrieval.ranking"].EVIDENCE
+    threshold = sys.modules["retrieval.ranking"].EVIDENCE
     found: list[float] = []
     before = tool.answers
 
     def note(ranked: Any) -> bool:
-        found.append(evidence(ranked))
+        found.append(ranked.evidence)
         return False
 
     tool.answers = note

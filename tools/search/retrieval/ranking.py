@@ -20,6 +20,7 @@ TIES = 100
 # Where the errors of both kinds are equally frequent for the questions `tuned` of tests/benchmarks/search_questions.yaml.
 EVIDENCE = 0.635
 LOOKED_AT = 3  # of the best passages, one must be evidence
+RARE = 5  # a word of fewer passages is no better evidence than one of so many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +38,10 @@ class Hit:
 
 @dataclass(frozen=True, kw_only=True)
 class Ranked:
-    """The best passages, and the weight of each term of the query among all visible passages."""
+    """The best passages, and how far they are evidence that the documents answer the question: from 0 to 1."""
 
     hits: list[Hit]
-    weights: dict[str, float]
-    passages: int
+    evidence: float
 
 
 _Postings = Mapping[str, tuple["array[int]", bytes]]  # of each term its passages, in order, and how often each has it
@@ -58,10 +58,10 @@ def rank(shelves: Sequence[Shelf], query: str, most: int) -> Ranked:
     scorer = _Scorer({term: weights[term] for term, count in frequencies.items() if count}, mean)
     hits = [
         _hit(shelves[number], postings[number], passage, score)
-        for score, number, passage in _best(scorer, shelves, postings, most)
+        for score, number, passage in _best(scorer, shelves, postings, max(most, LOOKED_AT))
     ]
     hits.sort(key=lambda hit: (-hit.score, hit.version.name, hit.start))
-    return Ranked(hits=hits[:most], weights=weights, passages=total)
+    return Ranked(hits=hits[:most], evidence=_evidence(hits[:LOOKED_AT], weights, total))
 
 
 def _best(
@@ -141,17 +141,16 @@ _NONE: tuple["array[int]", bytes] = (array("I"), b"")
 
 def answers(ranked: Ranked) -> bool:
     """Whether one of the best passages is evidence enough that the documents answer the question."""
-    return bool(ranked.hits) and evidence(ranked) >= EVIDENCE
+    return bool(ranked.hits) and ranked.evidence >= EVIDENCE
 
 
-def evidence(ranked: Ranked) -> float:
-    """How many of the words of the question one of the best passages has, weighed: from 0 to 1.
+def _evidence(hits: Sequence[Hit], weights: Mapping[str, float], passages: int) -> float:
+    """How many of the words of the question one of these passages has, weighed.
 
-    A word weighs the more, the fewer visible passages have it. So the same question may be answered from one set of documents and not
-    from another.
+    A word weighs the more, the fewer visible passages have it, down to `RARE`. So the same question may be answered from one set of
+    documents and not from another; and where they are few, one word that they do not use does not decide alone.
     """
-    weights, whole = ranked.weights, sum(ranked.weights.values())
-    matched = [
-        sum(weight for term, weight in weights.items() if term in hit.matched) for hit in ranked.hits[:LOOKED_AT]
-    ]
-    return max(matched, default=0.0) / (whole or 1.0)
+    most = math.log(1 + passages / RARE)
+    capped = {term: min(weight, most) for term, weight in weights.items()}
+    matched = [sum(weight for term, weight in capped.items() if term in hit.matched) for hit in hits]
+    return max(matched, default=0.0) / (sum(capped.values()) or 1.0)
