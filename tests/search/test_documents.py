@@ -6,8 +6,9 @@ import hashlib
 import importlib
 import importlib.util
 import re
+import sqlite3
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -199,5 +200,10 @@ def test_the_tool_reads_the_patterns_of_rules_as_the_policy_does(pattern: str, n
     assert allowed.permits(name) is covers
     assert denied.permits(name) is not covers
     collection = name.partition("/")[0]
+    with closing(sqlite3.connect(":memory:")) as database:
+        for each in (allowed, denied):
+            globs = each.suspects(collection)
+            found = [database.execute("SELECT ? GLOB ?", (name, glob)).fetchone()[0] for glob in globs]
+            assert each.permits(name) or any(found)
     assert {"all": True, "none": False}.get(allowed.whole(collection), covers) is covers
     assert {"all": True, "none": False}.get(denied.whole(collection), not covers) is not covers
