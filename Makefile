@@ -28,7 +28,8 @@ run: setup  ## Run the example agent on an incident (TASK="…" for another task
 test: setup  ## Run all tests (ARGS="-k name" for some)
 	@$(BIN)/python -m pytest -n auto -q $(ARGS)
 
-ablate: setup  ## Remove each protection in turn: its tests must fail (ARGS="Landlock" for one)
+ablate:  ## Remove each protection in turn: its tests must fail (ARGS="Landlock" for one)
+	@$(SETUP) --group inspect
 	@$(BIN)/python tests/adversarial/mutation.py $(ARGS)
 
 abuse: setup  ## Run the abuse tests as root, as root that becomes nobody, and as an ordinary user
@@ -62,7 +63,7 @@ interference: setup  ## At full size: 10,000 generated cases in which documents 
 	@REMIT_SEARCH_CASES=10000 $(BIN)/python -m pytest -q tests/search/test_non_interference.py $(ARGS)
 
 check:  ## Everything that CI checks: style, types, imports, the workspace, documentation, tests
-	@$(SETUP) --group lint --group docs
+	@$(SETUP) --group lint --group docs --group inspect
 	@# Two at a time. The output of each is printed when it has ended.
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target check-pyright check-source check-mypy docs check-workspace
 	@$(MAKE) --no-print-directory test

@@ -7,7 +7,7 @@ from .live import LivePorts
 from .memory_run import MemoryRun, run_in_memory
 from .model_wait import ModelWait
 from .models.model_list import ModelList
-from .one_call import OneCall, decide_call, explain_call
+from .one_call import OneCall, OutsideCall, advise, decide_call, explain_call
 from .retention import prunable, prune, retention_seconds, seal_finished
 from .runner import EvaluatedRun, RunRequest, acting_subject, resume_run, start_run
 
@@ -21,9 +21,11 @@ __all__ = [
     "ModelList",
     "ModelWait",
     "OneCall",
+    "OutsideCall",
     "RunRequest",
     "RunResult",
     "acting_subject",
+    "advise",
     "agent_of",
     "decide_call",
     "drive",
