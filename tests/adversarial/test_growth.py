@@ -31,6 +31,7 @@ from remit.core.parsing import (
     digest,
     digest_bytes,
     hidden_character,
+    is_name,
     leaves,
     load_toml,
     map_texts,
@@ -70,7 +71,7 @@ from remit.guardrails import (
 from remit.guardrails.content_rules import folded
 from remit.guardrails.encodings import KnownSecret, Reading
 from remit.guardrails.grounding.claims import Grounding
-from remit.guardrails.grounding.numbers import numbers_of
+from remit.guardrails.grounding.numbers import numbers_of, units_in
 from remit.guardrails.grounding.quotes import place_of, single_spaced
 from remit.guardrails.naming import names_person, names_thing, refers_by_alias
 from remit.guardrails.provenance import _find_mentions, names_resource
@@ -297,13 +298,16 @@ ROWS: Mapping[str, Row] = {
         ".",
     ),
     "core.parsing.names:canonical": of(
-        lambda text: [tried(canonical, kind, text) for kind in ("file", "mail", "host", "https", "table", "id")],
+        lambda text: [
+            tried(canonical, kind, text) for kind in ("file", "mail", "host", "https", "table", "store", "id")
+        ],
         *FEW,
         "a/",
         "./",
         "a.",
         "xn--a",
     ),
+    "core.parsing.names:is_name": of(lambda text: is_name("file", text), "a", "a.", "é"),
     "core.parsing.names:proper_name": of(lambda text: proper_name("name", text), "a", "a ", "é", " "),
     "core.parsing.names:resource_of": of(lambda text: resource_of("file", text), "a", "a/", "é", "%4"),
     "core.parsing.names:tables_of": of(tables_of, "select ", "(", "a,", "'", "--", "/*"),
@@ -422,7 +426,9 @@ ROWS: Mapping[str, Row] = {
     "guardrails.sanitizer:with_visible_characters": of(with_visible_characters, "a", "\u202e", "\U000e0041"),
     "guardrails.sanitizer:valid": of(valid, "a", "\ud800"),
     "guardrails.sanitizer:Sanitizer.text": of(lambda text: sanitizer(PHRASE).text(text), *FEW, "\u202e"),
-    "guardrails.sanitizer:Sanitizer.provider_state": of(lambda text: sanitizer(PHRASE).provider_state(text), *FEW),
+    "guardrails.sanitizer:Sanitizer.without_known_secrets": of(
+        lambda text: sanitizer(PHRASE).without_known_secrets(text), *FEW
+    ),
     "guardrails.sanitizer:Sanitizer.answer": of(lambda text: sanitizer(BLOCKED).answer(text), *FEW),
     "guardrails.sanitizer:Sanitizer.json": of(lambda value: sanitizer(PHRASE).json(value), strings, levels, *FEW),
     "guardrails.sanitizer:Sanitizer.blocked": of(
@@ -445,6 +451,7 @@ ROWS: Mapping[str, Row] = {
     "guardrails.grounding.numbers:numbers_of": of(
         numbers_of, *HOSTILE, "1.000", "1 000 ", "1-", "twenty-", "June 5, ", "5 business ", "million ", "\u20ac", "1st"
     ),
+    "guardrails.grounding.numbers:units_in": of(units_in, *HOSTILE, "1 day ", "\u20ac"),
     "guardrails.grounding.quotes:single_spaced": of(single_spaced, *HOSTILE, " "),
     "guardrails.grounding.quotes:place_of": of(
         lambda text: place_of(text[: len(text) // 2], text, []), "a", "a ", "1 000 "

@@ -28,6 +28,7 @@ from remit.policy import Policy
 from remit.replay import ReplayResult
 from remit.rollout import named_rollout, roll_back
 from remit.runtime import (
+    Continuation,
     LivePorts,
     OneCall,
     RunRequest,
@@ -113,9 +114,10 @@ class AsyncRemit:
 
         return AsyncRunStream(drive)
 
-    async def resume(self, run: str, *, wait: float = 0.0) -> RunResult:
+    async def resume(self, run: str, *, wait: float = 0.0, accept_changes: bool = False) -> RunResult:
         """See `Remit.resume`."""
-        return await resume_run(self.session, self._run(run), by=self.principal, wait=wait)
+        goes_on = Continuation(accept_changes=accept_changes)
+        return await resume_run(self.session, self._run(run), by=self.principal, wait=wait, goes_on=goes_on)
 
     async def call(
         self,

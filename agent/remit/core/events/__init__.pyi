@@ -38,6 +38,7 @@ from .rollouts import (
     StageName,
 )
 from .runs import (
+    AcceptedChanges,
     AnswerRejected,
     BudgetSpent,
     Content,
@@ -63,6 +64,7 @@ from .runs import (
 __all__ = [
     "EVENT",
     "NANO",
+    "AcceptedChanges",
     "AlertClosed",
     "AlertRaised",
     "AnswerRejected",
