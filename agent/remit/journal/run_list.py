@@ -1,4 +1,4 @@
-"""The lists of runs and of evaluations, read from their projections, the newest first; runs a page at a time."""
+"""The lists of runs, evaluations, rollouts and alerts, read from their projections; runs a page at a time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from remit.journal.storage.tables import (
     RUN,
     WAS_REFUSED,
 )
-from remit.journal.store import Journal
+from remit.journal.store import AlreadyRecorded, Journal
 
 PAGE: Final = 200  # rows that are read at once
 PRUNED: Final = "run.pruned/"  # the beginning of the key of `RunPruned`, which stays after a run was pruned
@@ -222,6 +222,17 @@ def alerts_in_force(journal: Journal) -> list[AlertRaised]:
     """The alerts that nobody has closed, the oldest first."""
     with journal.failing("read"):
         return [AlertRaised.model_validate_json(body) for _, body in sorted(journal.read(_ALERTS))]
+
+
+def raise_alert(journal: Journal, alert: AlertRaised) -> bool:
+    """Record the alert. False if one of that name is in force, or was raised at the same run."""
+    if any(other.alert == alert.alert for other in alerts_in_force(journal)):
+        return False
+    try:
+        journal.append_shared(WORKSPACE_RUN, alert)
+    except AlreadyRecorded:
+        return False
+    return True
 
 
 def count_alerts(journal: Journal) -> int:
