@@ -299,7 +299,7 @@ async def resume_run(
     async with session.journal.lease(run) as lease:
         recording = await open_recording(session, lease, on_event)
         started = resumable(recording.record, run, graph=goes_on.external_graph is not None)
-        placement, accepted = await placed_again(session, recording.record, recording.objects, goes_on)
+        placement, accepted = await placed_again(session, recording.record, recording.objects, goes_on, progress)
         session = placement.session
         agent = agent_of(session, started.agent)
         _check_rules(session)
