@@ -79,7 +79,8 @@ async def placed_again(
     started = record.state.started
     assert started is not None
     placement = await session.journal.run_in_thread(place_again, session, started.arm)
-    session, accepted = placement.session, None
+    session = placement.session
+    accepted: AcceptedChanges | None = None
     if goes_on.accept_changes or goes_on.external_graph is not None:
         accepted = _accepted(session, record, objects, started)
     else:
