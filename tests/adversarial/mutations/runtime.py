@@ -7,14 +7,20 @@ from typing import Final
 
 from adversarial.mutations.row import brokered, never, replaced
 from remit.broker import holds, refusals
+from remit.cli import live_output
 from remit.core.calls import Call
 from remit.core.principals import Principal
+from remit.guardrails.sanitizer import Sanitizer
 from remit.policy import reload
 from remit.rollout import recorded
 from remit.runtime import assembly, runner
 from remit.runtime.live import LivePorts
+from remit.runtime.models.wire import event_stream, turns
+from remit.runtime.models.wire.chat_completions import ChatCompletionsModel
 from remit.runtime.upkeep import retention
 from remit.workspace.session import WorkspaceSession
+
+HOSTILE: Final = "runtime/test_hostile_providers.py"
 
 
 async def slept(self: LivePorts, call: Call, seconds: float) -> None:
@@ -47,6 +53,34 @@ ROWS: Final = (
         replaced(LivePorts, "sleep", slept),
         threats="F6",
         tests=("broker/test_retries.py::test_stop_ends_the_wait_between_two_attempts",),
+    ),
+    brokered(
+        "an answer of a provider is valid Unicode",
+        replaced(turns, "readable", lambda text: text),
+        tests=(f"{HOSTILE}::test_half_a_character_anywhere_in_an_answer_is_recorded_as_a_whole_one",),
+    ),
+    brokered(
+        "words of a provider are recorded without known secrets",
+        replaced(Sanitizer, "without_known_secrets", lambda self, text: text),
+        tests=(
+            f"{HOSTILE}::test_a_known_secret_is_recorded_from_no_part_of_an_answer",
+            "runtime/test_provider_state.py::test_a_known_secret_in_the_state_is_not_recorded",
+        ),
+    ),
+    brokered(
+        "an answer that is compressed more than once is not unpacked",
+        never(ChatCompletionsModel, "_check_encoding"),
+        tests=(f"{HOSTILE}::test_an_answer_that_may_grow_without_a_bound_is_not_unpacked",),
+    ),
+    brokered(
+        "an answer cannot look like a receipt",
+        replaced(live_output, "_distinct", lambda answer: answer),
+        tests=("runtime/test_receipts.py::test_an_answer_cannot_print_a_receipt_of_its_own",),
+    ),
+    brokered(
+        "the values of one event of a stream are bounded",
+        replaced(event_stream, "MOST_VALUES", 1 << 40),
+        tests=("runtime/test_event_stream.py::test_the_values_of_one_event_are_bounded",),
     ),
     brokered(
         "a run goes on with the agent and the tools that it had",
