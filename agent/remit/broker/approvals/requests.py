@@ -124,14 +124,12 @@ def grant_approval(
             _check_emergency(requested, approval.reason, approval.until, now)
         _check_approver(record, by, {role}, roles_of)
         _check_first(record, requested, by)
-    given = record.count(
-        f"approval.granted/{requested.step}/{requested.index}/{requested.decision_digest}/{by.subject}"
-    )
+    prefix = f"approval.granted/{requested.step}/{requested.index}/{requested.decision_digest}/{by.subject}"
     granted = ApprovalGranted(
         step=requested.step,
         index=requested.index,
         decision_digest=requested.decision_digest,
-        number=given + 1,
+        number=record.count(prefix) + 1,
         by=by,
         role=role,
         reason=approval.reason,
