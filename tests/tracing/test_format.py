@@ -22,11 +22,13 @@ from support.runs import Command
 
 GOLDEN = starter_folder() / "traces" / "golden"
 OF_WORKSPACE = {  # no run holds these
+    "act.requested",
+    "act.approved",
+    "act.used",
     "hold.set",
     "hold.lifted",
     "alert.raised",
     "alert.closed",
-    "break_glass.reviewed",
     "run.erased",
     "run.pruned",
     "tool.failed",

@@ -31,6 +31,7 @@ from .run_list import (
 from .run_log import Log, MemoryLog, Record, StoredRecord, record_run
 from .run_state import (
     ROLLOUT_STREAM,
+    BoundedApproval,
     Circuit,
     InDoubt,
     InDoubtEffect,
@@ -59,6 +60,7 @@ __all__ = [
     "WORKSPACE_RUN",
     "AlreadyRecorded",
     "ArmRun",
+    "BoundedApproval",
     "Chain",
     "ChainFault",
     "ChainLink",

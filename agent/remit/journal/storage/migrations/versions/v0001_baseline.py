@@ -12,7 +12,7 @@ down_revision: Final = None
 
 _BYTES: Final = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 _LOOKED_UP: Final = sa.text(
-    "type IN ('alert.raised', 'approval.granted', 'break_glass.reviewed', 'hold.set', 'hold.lifted', 'run.pruned',"
+    "type IN ('act.requested', 'alert.raised', 'approval.granted', 'break_glass.reviewed', 'hold.set', 'hold.lifted', 'run.pruned',"
     " 'shadow.decided')"
 )
 _ENDED: Final = sa.text("ended > 0")
