@@ -1,4 +1,4 @@
-"""The lists of runs and of evaluations, read from their projections, the newest first; runs a page at a time."""
+"""The lists of runs, evaluations, rollouts and alerts, read from their projections; runs a page at a time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from remit.journal.storage.tables import (
     RUN,
     WAS_REFUSED,
 )
-from remit.journal.store import Journal
+from remit.journal.store import AlreadyRecorded, Journal
 
 PAGE: Final = 200  # rows that are read at once
 PRUNED: Final = "run.pruned/"  # the beginning of the key of `RunPruned`, which stays after a run was pruned
@@ -82,7 +82,6 @@ _OF_ROLLOUT: Final = Sql(
         *(RUN.c[name] for name in ("in_doubt", "violations", "cost")),
     ).where(HAS_ARM, RUN.c.rollout == _of, HAS_ENDED)
 )
-_FINISHED: Final = Sql(sa.select(sa.func.count()).select_from(RUN).where(HAS_ENDED, RUN.c.evaluation == ""))
 _ALERTS: Final = Sql(sa.select(ALERT.c.event, ALERT.c.body))
 _ALERTS_IN_FORCE: Final = Sql(sa.select(sa.func.count()).select_from(ALERT))
 _COUNTED: Final = Sql(sa.select(sa.func.count()).select_from(APPROVAL).where(APPROVAL.c.state == sa.bindparam("state")))
@@ -229,6 +228,17 @@ def alerts_in_force(journal: Journal) -> list[AlertRaised]:
         return [AlertRaised.model_validate_json(body) for _, body in sorted(journal.read(_ALERTS))]
 
 
+def raise_alert(journal: Journal, alert: AlertRaised) -> bool:
+    """Record the alert. False if one of that name is in force, or was raised at the same run."""
+    if any(other.alert == alert.alert for other in alerts_in_force(journal)):
+        return False
+    try:
+        journal.append_shared(WORKSPACE_RUN, alert)
+    except AlreadyRecorded:
+        return False
+    return True
+
+
 def count_alerts(journal: Journal) -> int:
     """How many alerts are in force."""
     return int(journal.read(_ALERTS_IN_FORCE)[0][0])
@@ -236,8 +246,6 @@ def count_alerts(journal: Journal) -> int:
 
 def count_runs(journal: Journal, state: RunStatus) -> int:
     """How many live runs are in that state now."""
-    if state == "finished":
-        return int(journal.read(_FINISHED)[0][0])
     return sum(1 for _ in list_runs(journal, RunQuery(state=state)))
 
 

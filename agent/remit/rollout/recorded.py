@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 from remit.core import UsageError, WorkspaceError
 from remit.core.parsing import digest
@@ -109,7 +110,7 @@ def with_definition(session: WorkspaceSession, objects: Objects, recorded: Recor
 
 
 # Files of policies/ that say something of recorded agents and tools only: a bundle with others could not be read again.
-_OF_RECORD = (LOCK, LIMITS, PRICES)
+_OF_RECORD: Final = (LOCK, LIMITS, PRICES)
 
 
 def _code_of(objects: Objects, tool: str, code: str) -> dict[str, bytes]:
