@@ -24,6 +24,9 @@ GOLDEN = starter_folder() / "traces" / "golden"
 OF_WORKSPACE = {  # no run holds these
     "hold.set",
     "hold.lifted",
+    "policy.adopted",
+    "secret.set",
+    "content.read",
     "alert.raised",
     "alert.closed",
     "break_glass.reviewed",

@@ -30,7 +30,7 @@ from remit.core.events import (
 from remit.core.parsing import digest_bytes
 from remit.journal.hash_chain import encode
 from remit.journal.reducer import apply_circuit
-from remit.journal.run_state import ROLLOUT_STREAM, Circuit, InDoubt, RolloutState, RunState, RunSummary
+from remit.journal.run_state import ROLLOUT_STREAM, Circuit, InDoubt, Outcomes, RolloutState, RunState, RunSummary
 from remit.journal.storage.database import Change, Drop, Put
 from remit.journal.storage.tables import ALERT, APPROVAL, CIRCUIT, EVALUATION, GRADE, HOLD, ROLLOUT, RUN
 
@@ -83,6 +83,7 @@ def run_row(run: str, state: RunState) -> dict[str, Any]:
         "violations": state.violations,
         "actions": "\n".join(f"{count} {action}" for action, count in sorted(state.settled.items())),
         "response_model": _text(state.response_model),
+        "recent": _text("\n".join(recent_line(key, count) for key, count in state.recent.items())),
     }
 
 
@@ -131,7 +132,7 @@ def summary(row: Mapping[str, Any]) -> RunSummary:
         first_failed=row["first_failed"] or None,
         content=row["content"],
         labels=tuple(row["labels"].split()),
-        in_doubt=tuple(map(_doubt_of, row["in_doubt"].splitlines())),
+        in_doubt=tuple(map(doubt_of, row["in_doubt"].splitlines())),
         asked=row["asked"],
         cost=Decimal(row["cost"]) if row["cost"] else None,
         violations=row["violations"],
@@ -258,11 +259,23 @@ def next_circuit(before: Circuit | None, event: AnyEvent | None, at: int) -> Cir
     return before
 
 
+def recent_line(key: Outcomes, count: int) -> str:
+    """One line of `recent`. The rule is last: the name of its file may have spaces."""
+    part, code, rule, action = key
+    return f"{part} {count} {code} {action or '-'} {' '.join(rule.split())}"
+
+
+def recent_of(line: str) -> tuple[Outcomes, int]:
+    """The outcomes that one line of `recent` counts, and how many."""
+    part, count, code, action, rule = line.split(" ", 4)
+    return (int(part), code, rule, action.removeprefix("-")), int(count)
+
+
 def _doubt_line(doubt: InDoubt) -> str:
     return f"{doubt.step} {doubt.index} {int(doubt.answered)} {doubt.action}"
 
 
-def _doubt_of(line: str) -> InDoubt:
+def doubt_of(line: str) -> InDoubt:
     """The effect of unknown outcome that one line of `in_doubt` names."""
     step, index, answered, action = line.split(" ", 3)
     return InDoubt(step=int(step), index=int(index), action=action, answered=answered == "1")

@@ -17,15 +17,17 @@ from .identity import check_tenant, principal_of_process
 from .labels import labels_in, labels_of
 from .limits import LIMITS, Measure, SharedLimit, limit_claims, limit_refusal
 from .loader import load_files, load_workspace
+from .manifest.pins import LOCK
 from .price_sync import SyncedPrices, sync_prices
 from .prices import PRICES, ModelPrice, Prices, millionths
-from .session import WorkspaceSession, load_workspace_and_policy, open_session, policy_files
+from .session import WorkspaceSession, load_workspace_and_policy, open_journal_of, open_session, policy_files
 from .template import write_starter
 
 __all__ = [
     "CODE_DIGESTS",
     "IMPERSONATE",
     "LIMITS",
+    "LOCK",
     "MARKER",
     "PRICES",
     "RESERVED",
@@ -58,6 +60,7 @@ __all__ = [
     "load_workspace_and_policy",
     "millionths",
     "open_bundle",
+    "open_journal_of",
     "open_session",
     "policy_files",
     "principal_of_process",

@@ -20,7 +20,18 @@ from .evaluations import (
     Variant,
 )
 from .event import NANO
-from .operations import AlertClosed, AlertRaised, HoldLifted, HoldSet, ToolFailed, ToolRecovered, ToolTrialStarted
+from .operations import (
+    AlertClosed,
+    AlertRaised,
+    ContentRead,
+    HoldLifted,
+    HoldSet,
+    PolicyAdopted,
+    SecretSet,
+    ToolFailed,
+    ToolRecovered,
+    ToolTrialStarted,
+)
 from .recorded import EVENT, AnyEvent, Recorded
 from .rollouts import (
     ArmName,
@@ -85,6 +96,7 @@ __all__ = [
     "CallDecided",
     "Check",
     "Content",
+    "ContentRead",
     "ContextLimits",
     "ContextReduced",
     "Deviation",
@@ -103,6 +115,7 @@ __all__ = [
     "ModelSettings",
     "Money",
     "Outcome",
+    "PolicyAdopted",
     "PolicyChanged",
     "Recorded",
     "RolloutCompared",
@@ -117,6 +130,7 @@ __all__ = [
     "RunResumed",
     "RunStarted",
     "ScenarioInfo",
+    "SecretSet",
     "ShadowDecided",
     "Sources",
     "Stage",

@@ -21,8 +21,11 @@ from remit.core.events.evaluations import EvaluationFinished, EvaluationGraded, 
 from remit.core.events.operations import (
     AlertClosed,
     AlertRaised,
+    ContentRead,
     HoldLifted,
     HoldSet,
+    PolicyAdopted,
+    SecretSet,
     ToolFailed,
     ToolRecovered,
     ToolTrialStarted,
@@ -77,6 +80,9 @@ AnyEvent: TypeAlias = Annotated[
     | HoldLifted
     | AlertRaised
     | AlertClosed
+    | PolicyAdopted
+    | SecretSet
+    | ContentRead
     | RunErased
     | RunPruned
     | ToolFailed

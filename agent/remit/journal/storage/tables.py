@@ -24,6 +24,7 @@ LOOKED_UP: Final = (
     "break_glass.reviewed",
     "hold.set",
     "hold.lifted",
+    "policy.adopted",
     "run.pruned",
     "shadow.decided",
 )
@@ -36,6 +37,7 @@ WAS_REFUSED = sa.text("denied > 0")
 IS_IN_DOUBT = sa.text("in_doubt <> ''")
 HAS_ARM = sa.text("rollout <> ''")
 IS_OPEN = sa.text("status = 'open'")
+IS_TO_AUDIT = sa.text("audited < seq")
 
 
 def _partial(name: str, condition: sa.TextClause, *columns: str) -> sa.Index:
@@ -95,9 +97,11 @@ class HeadRow(JournalRow, table=True):
 
     `seq` is -1 before the first event. `holder` names the process that drives the run, "" without one; `beat` is when it last
     said that it lives (Unix nanoseconds). `fence` grows by one with each new holder: an append with an older number is refused.
+    `audited` is the number of the last event that has left for the audit stream, -1 without one.
     """
 
     __tablename__ = "head"
+    __table_args__ = (_partial("head_to_audit", IS_TO_AUDIT, "run"),)
 
     run: str = Field(primary_key=True, sa_type=_BYTES)
     seq: int = Field(sa_type=sa.BigInteger)
@@ -105,6 +109,7 @@ class HeadRow(JournalRow, table=True):
     holder: str = ""
     beat: int = Field(default=0, sa_type=sa.BigInteger)
     fence: int = Field(default=0, sa_type=sa.BigInteger)
+    audited: int = Field(default=-1, sa_type=sa.BigInteger)
 
 
 class RunRow(JournalRow, table=True):
@@ -115,7 +120,8 @@ class RunRow(JournalRow, table=True):
     attempts that tried to reach what was not authorized. `rollout`, `arm` and `share` are those of `RunArm`, "" and 0 without one.
     `evaluation` is the id of its evaluation, "" for a live run. `labels` are those of the run, one a word. `in_doubt` has a line
     for each effect of unknown outcome: `STEP INDEX ANSWERED ACTION`. `bundles` are digests, one a word. `actions` has a line for
-    each action that succeeded: `COUNT ACTION`. `response_model` is the model that answered last, as its provider names it.
+    each action that succeeded: `COUNT ACTION`. `response_model` is the model that answered last, as its provider names it. `recent`
+    counts the outcomes of its last hour, one a line: `PART COUNT CODE ACTION RULE`; see `RunState.recent`.
     """
 
     __tablename__ = "run"
@@ -163,6 +169,7 @@ class RunRow(JournalRow, table=True):
     evaluation: str
     actions: str = Field(sa_type=sa.Text)
     response_model: str
+    recent: str = Field(sa_type=sa.Text)
 
 
 class ApprovalRow(JournalRow, table=True):
