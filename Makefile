@@ -2,6 +2,7 @@
 PYTHON ?= python3
 TASK ?= Checkout is failing: find out why and write the report
 ARGS ?=
+AGENTS ?= triage support
 export TASK  # passed to the shell unchanged, with its quotes
 
 BIN := .venv/bin
@@ -13,7 +14,7 @@ BENCHES := $(sort $(wildcard tests/benchmarks/*.py))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test interference check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills tiny-model eval
+.PHONY: help setup run test interference grounded check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills tiny-model eval handbook
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -61,6 +62,9 @@ exact: setup  ## At full size: 312,000 requests compared with stock Casbin, diff
 interference: setup  ## At full size: 10,000 generated cases in which documents that a reader may not read change no byte of a search
 	@REMIT_SEARCH_CASES=10000 $(BIN)/python -m pytest -q tests/search/test_non_interference.py $(ARGS)
 
+grounded: setup  ## At full size: 1,000 answers with one thing changed are refused, 1,000 literal ones are accepted
+	@REMIT_GROUNDED_ANSWERS=1000 $(BIN)/python -m pytest -q tests/guardrails/test_grounding.py -k answer_is_accepted $(ARGS)
+
 check:  ## Everything that CI checks: style, types, imports, the workspace, documentation, tests
 	@$(SETUP) --group lint --group docs
 	@# Two at a time. The output of each is printed when it has ended.
@@ -94,8 +98,11 @@ docs:  ## Build the documentation into .cache/site, without network: a broken li
 	@$(SETUP) --group docs
 	@PYTHONPATH=docs $(BIN)/python -m generator.site
 
-eval: setup  ## Evaluate the example agent: 12 scenarios, 8 times each, with scripted models (ARGS="--scenario NAME")
-	@$(BIN)/remit eval triage --repeats 8 $(ARGS)
+eval: setup  ## Evaluate the example agents: 12 scenarios of each, 8 times each, with scripted models (AGENTS=support ARGS="--scenario NAME")
+	@for agent in $(AGENTS); do $(BIN)/remit eval "$$agent" --repeats 8 $(ARGS) || exit; done
+
+handbook: setup  ## Read the changed documents of the example handbook into its index, which is committed beside them
+	@PYTHONPATH=tools/search $(BIN)/python -c 'import main, os; os.chdir("agent/support/handbook"); [print(main.ingest(each)) for each in ("handbook", "managers")]'
 
 golden: setup  ## Record the golden traces of the current format again; refused once a release has them
 	@$(BIN)/python tests/support/golden.py
@@ -112,9 +119,9 @@ bench:  ## Run every benchmark, with comparisons (bench-policy, bench-sandbox, â
 	@$(SETUP) --group bench
 	@set -e; for bench in $(BENCHES); do echo "$$bench"; $(BIN)/python $$bench; done
 
-bench-attacks:  ## Security benchmarks: hijacked agents (AgentDojo, hidden suites), data of other users (tau2), no false refusals (BFCL)
+bench-attacks:  ## Security benchmarks: hijacked agents (AgentDojo, hidden suites, documents), data of other users (tau2), no false refusals (BFCL)
 	@$(SETUP) --group bench
-	@missed=0; for bench in attacks tau2 bfcl; do echo "tests/benchmarks/$$bench.py"; $(BIN)/python tests/benchmarks/$$bench.py || missed=1; done; exit $$missed
+	@missed=0; for bench in attacks documents tau2 bfcl; do echo "tests/benchmarks/$$bench.py"; $(BIN)/python tests/benchmarks/$$bench.py || missed=1; done; exit $$missed
 
 bench-%:
 	@$(SETUP) --group bench

@@ -70,7 +70,7 @@ from remit.guardrails import (
 from remit.guardrails.content_rules import folded
 from remit.guardrails.encodings import KnownSecret, Reading
 from remit.guardrails.grounding.claims import Grounding
-from remit.guardrails.grounding.numbers import numbers_of
+from remit.guardrails.grounding.numbers import numbers_of, units_in
 from remit.guardrails.grounding.quotes import place_of, single_spaced
 from remit.guardrails.naming import names_person, names_thing, refers_by_alias
 from remit.guardrails.provenance import _find_mentions, names_resource
@@ -445,6 +445,7 @@ ROWS: Mapping[str, Row] = {
     "guardrails.grounding.numbers:numbers_of": of(
         numbers_of, *HOSTILE, "1.000", "1 000 ", "1-", "twenty-", "June 5, ", "5 business ", "million ", "\u20ac", "1st"
     ),
+    "guardrails.grounding.numbers:units_in": of(units_in, *HOSTILE, "1 day ", "\u20ac"),
     "guardrails.grounding.quotes:single_spaced": of(single_spaced, *HOSTILE, " "),
     "guardrails.grounding.quotes:place_of": of(
         lambda text: place_of(text[: len(text) // 2], text, []), "a", "a ", "1 000 "

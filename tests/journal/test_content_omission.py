@@ -35,7 +35,7 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
     ),
     "the name of a resource": (
         "resource", "connections.host", "connections.method", "connections.path", "connections.why",
-        "denied_accesses.allow", "denied_accesses.what", "CallAnswered.directory_added",
+        "denied_accesses.allow", "denied_accesses.what", "CallAnswered.directory_added", "narrowing.permitted",
     ),
     "a label, a declared error, an amount of a limit or a number of verdicts": (
         "labels", "labels_removed", "AttemptEnded.error", "BudgetSpent.amounts", "BudgetSpent.windows", "RolloutCompared.counts",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 import re
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -124,14 +124,32 @@ def test_no_chunk_has_more_than_200_words_or_leaves_its_section_and_no_word_is_l
     assert kept == " ".join(without_headings).split()
 
 
-def test_a_pdf_has_a_section_for_each_page_or_the_advice_to_install_its_reader() -> None:
-    documents = module("documents")
-    if "pypdf" in sys.modules or importlib.util.find_spec("pypdf") is not None:
-        with pytest.raises(documents.Unreadable, match="cannot be read as PDF"):
-            documents.read_document("c", "x.pdf", b"%PDF-1.4 broken", None)
-    else:
-        with pytest.raises(documents.Unreadable, match=r"pip install 'remit\[pdf\]'"):
-            documents.read_document("c", "x.pdf", b"%PDF-1.4", None)
+def test_a_pdf_is_found_by_the_page_on_which_its_words_stand(tool: ModuleType) -> None:
+    """The file was written by Chromium, from a page with a paragraph that is justified, umlauts and a table."""
+    pytest.importorskip("pypdf")
+    data = Path(__file__).with_name("returns.pdf").read_bytes()
+    side = 'id = "returns"\nversion = 3\nvalid_from = "2025-01-01"\nlabels = ["internal"]\n'
+    write_documents(Path(), "c", {"shoes.pdf": data, "shoes.pdf.meta.toml": side, "cut.pdf": data[: len(data) // 2]})
+    done = tool.ingest("c")
+    assert [(each["file"], "PDF" in each["why"] or "no text" in each["why"]) for each in done["skipped"]] == [
+        ("cut.pdf", True)
+    ]
+    (late, *_) = tool.find("how late may shoes be returned to Grünau", ["store:search/c"], EVERYTHING)["items"]
+    assert (late["citation"]["document"], late["citation"]["section"]) == ("c/returns", "Page 1")
+    assert "A late return of shoes is accepted within 45 days." in " ".join(late["text"].split())
+    (heel, *_) = tool.find("price of a new heel", ["store:search/c"], EVERYTHING)["items"]
+    assert (heel["citation"]["version"], heel["citation"]["section"], heel["labels"]) == ("3", "Page 2", ["internal"])
+    assert "19.50 €" in heel["text"]
+
+
+def test_a_file_that_only_says_it_is_pdf_is_skipped_with_the_reason(tool: ModuleType) -> None:
+    write_documents(Path(), "c", {"broken.pdf": b"%PDF-1.4 broken", "empty.pdf": b""})
+    with_reader = importlib.util.find_spec("pypdf") is not None
+    why = "it cannot be read as PDF" if with_reader else "pip install 'remit[pdf]'"
+    assert [(each["file"], why in each["why"]) for each in tool.ingest("c")["skipped"]] == [
+        ("broken.pdf", True),
+        ("empty.pdf", True),
+    ]
 
 
 @pytest.mark.parametrize(

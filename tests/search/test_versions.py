@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import date
 from pathlib import Path
 from types import ModuleType
@@ -177,3 +178,59 @@ def test_bad_front_matter_is_skipped_with_what_to_write(tool: ModuleType) -> Non
     assert "write a list of confidential, internal, personal" in why["c.md"]
     assert "d.md has version 1 of handbook/x too" in why["e.md"]
     assert "is before" in why["f.md"]
+
+
+def test_an_ingest_that_was_killed_in_the_middle_is_named_and_undone_by_the_next_one(tool: ModuleType) -> None:
+    ingest(tool, new=NEW)
+    child = os.fork()
+    if not child:
+        with tool.writing("handbook") as writer:
+            writer.connection.execute("PRAGMA cache_size = 1")
+            writer.connection.executemany(
+                "INSERT INTO posting VALUES (?, ?, ?)", [(str(term), bytes(999), b"") for term in range(999)]
+            )
+            os._exit(9)
+    os.waitpid(child, 0)
+    with pytest.raises(tool.IndexDamaged, match="run `remit search ingest handbook`"):
+        find(tool)
+    tool.ingest("handbook")
+    assert found(find(tool)) == ["handbook/refunds@2"]
+
+
+def test_a_file_that_ends_the_process_twice_is_skipped_and_the_others_are_read(
+    tool: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = tool.read_document
+
+    def killed(collection: str, path: str, data: bytes, sidecar: bytes | None) -> Any:
+        if path == "hostile.md":
+            raise SystemExit
+        return read(collection, path, data, sidecar)
+
+    monkeypatch.setattr(tool, "read_document", killed)
+    write_documents(Path(), "handbook", {"hostile.md": "# Hostile\n", "new.md": NEW, "a.md": "# A\n\nFirst.\n"})
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            tool.ingest("handbook")
+    done = tool.ingest("handbook")
+    assert [each["file"] for each in done["skipped"]] == ["hostile.md"]
+    assert "within the limits of a call" in done["skipped"][0]["why"]
+    assert found(find(tool)) == ["handbook/refunds@2"]
+    write_documents(Path(), "handbook", {"hostile.md": "# Hostile, and changed\n"})
+    with pytest.raises(SystemExit):
+        tool.ingest("handbook")
+
+
+def test_what_is_no_file_and_what_is_too_large_stops_neither_a_search_nor_an_ingest(tool: ModuleType) -> None:
+    ingest(tool, new=NEW)
+    documents = Path("stores/search/handbook/documents")
+    os.mkfifo(documents / "pipe.md")
+    (documents / "link.md").symlink_to("/etc/passwd")
+    (documents / "large.md").touch()
+    os.truncate(documents / "large.md", 1 << 40)
+    assert find(tool)["behind"] == ["handbook"]
+    done = tool.ingest("handbook")
+    assert [(each["file"], each["why"]) for each in done["skipped"]] == [
+        ("large.md", "it has more than 8 MiB: split it")
+    ]
+    assert find(tool)["behind"] == []

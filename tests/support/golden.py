@@ -45,6 +45,7 @@ from support.outages import Unsteady, busy
 from support.principals import OPERATOR, principal
 from support.rollouts import candidate_of, opened_at
 from support.runs import DONE, turn
+from support.workspaces import handbook
 from support.workspaces.ledger import ledger_workspace, use
 
 NAME: Final = f"traces/golden/format-{VERSION}"
@@ -59,10 +60,15 @@ LIMIT: Final = '[[limit]]\nnote = "So much is enough"\nof = "{of}"\nmost = {most
 class Stage:
     """One run of the ledger workspace, executed by several processes one after another, with actions of people in between."""
 
+    agent = "clerk"
+
     def __init__(self, folder: Path, turns: Sequence[dict[str, Any]], **options: Any) -> None:
         use(folder)
-        self.folder = ledger_workspace(folder, list(turns), **options)
+        self.folder = self._written(folder, turns, **options)
         self.run = run.new_run_id()
+
+    def _written(self, folder: Path, turns: Sequence[dict[str, Any]], **options: Any) -> Path:
+        return ledger_workspace(folder, list(turns), **options)
 
     @property
     def session(self) -> WorkspaceSession:
@@ -86,12 +92,12 @@ class Stage:
         """
         opened = self.session
         request = run.RunRequest(
-            agent="clerk",
+            agent=self.agent,
             task="keep the ledger",
             subject="user:operator",
             by=OPERATOR,
-            model=Unsteady(run.open_model_of(opened, "clerk"), failures or {}),
-            fallbacks=[Unsteady(run.open_model_of(opened, "clerk"), {0: busy(after=0.1)}, name="script:next")]
+            model=Unsteady(run.open_model_of(opened, self.agent), failures or {}),
+            fallbacks=[Unsteady(run.open_model_of(opened, self.agent), {0: busy(after=0.1)}, name="script:next")]
             if failures
             else [],
             run=self.run,
@@ -144,6 +150,15 @@ class Stage:
 
     def _by(self, person: str) -> dict[str, Any]:
         return {"by": principal(person), "roles_of": self.session.policy.roles_of}
+
+
+class Guide(Stage):
+    """One run of the handbook workspace, whose agent answers from documents."""
+
+    agent = "guide"
+
+    def _written(self, folder: Path, turns: Sequence[dict[str, Any]], **options: Any) -> Path:
+        return handbook.handbook_workspace(folder, turns, options["found"])
 
 
 def model_failed(folder: Path) -> Stage:
@@ -250,6 +265,15 @@ def answer_rejected(folder: Path) -> Stage:
     return stage
 
 
+def answer_grounded(folder: Path) -> Stage:
+    """A claim with a number that its quote has not is rejected; the next one is the answer, with its source."""
+    quote = "Refunds are paid within 30 days."
+    answers = [handbook.states(handbook.claim(f"You are paid within {days} days.", quote)) for days in (14, 30)]
+    stage = Guide(folder, [handbook.find("refunds"), *answers], found={"refunds": [handbook.item()]})
+    stage.start()
+    return stage
+
+
 def context_reduced(folder: Path) -> Stage:
     """The conversation gets longer than its limit: its first turn is left out, and a part of that turn's result is read again."""
     text = "a line of the ledger\n" * 300
@@ -292,6 +316,7 @@ SCENES: Final = (
     effect_settled,
     budget_spent,
     answer_rejected,
+    answer_grounded,
     context_reduced,
     shadow_decided,
 )

@@ -1,4 +1,4 @@
-"""The starter that `remit init` writes: four tools, their rules, and the triage agent with its captured incident.
+"""The starter that `remit init` writes: tools, their rules, the triage agent with its captured incident, and the handbook of support.
 
 These are tests of the files themselves. Tests of the broker run them.
 """
@@ -28,7 +28,7 @@ from support import ROOT
 AGENT = ROOT / "agent/triage"
 INCIDENT = AGENT / "incident"
 TOOLS = ("files", "http", "sql", "tickets")
-STARTER = ("remit.toml", "tools", "policies", "agent/triage", "tests/starter")
+STARTER = ("remit.toml", "tools", "policies", "agent/triage", "agent/support", "agent/librarian", "tests/starter")
 
 Tool = Mapping[str, Any]
 

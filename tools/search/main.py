@@ -18,6 +18,7 @@ from retrieval.index import Source, Writer, digest_of, folder_of, reading, writi
 from retrieval.permissions import Patterns, Permissions
 from retrieval.ranking import answers, rank
 from retrieval.shelf import Shelf, Version
+from retrieval.unfinished import noted
 from typing_extensions import TypedDict
 
 SETTINGS = "collection.toml"
@@ -353,8 +354,8 @@ def _read(writer: Writer, collection: str, source: Source) -> bool:
         if writer.restamp(source, digest):
             return False
         writer.remove(source.path)
-        document = read_document(collection, source.path, data, sidecar)
-        writer.add(document, source, digest)
+        with noted(collection, source):
+            writer.add(read_document(collection, source.path, data, sidecar), source, digest)
     except (Unreadable, OSError, ValueError) as error:
         writer.skip(source, str(error)[:300])
     return True

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=".")
 @click.option("--json", "as_json", is_flag=True, help="Print the written files as JSON.")
 def init_command(folder: Path, as_json: bool) -> None:
-    """Write a starter workspace into FOLDER: four tools, an example agent, and their policies.
+    """Write a starter workspace into FOLDER: the tools, three example agents, and their policies.
 
     \b
     Examples:

@@ -34,6 +34,7 @@ AnswerCode: TypeAlias = Literal[
     "not_in_force",
     "quote_not_found",
     "number_not_in_quote",
+    "name_not_in_quote",  # a link, an address, or an account number
     "two_versions",
     "documents_disagree",
 ]

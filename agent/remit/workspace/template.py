@@ -1,4 +1,4 @@
-"""`remit init`: writes a starter workspace, with the tools, policies, schemas and the agent of this repository.
+"""`remit init`: writes a starter workspace, with the tools, policies, schemas and agents of this repository.
 
 The wheel has these files in `remit/_starter`. An editable install has no such folder and uses the checkout, so there is only
 one copy of them.
@@ -21,12 +21,14 @@ STARTER_FILES: Final = (
     "policies",
     ".remit/schemas",
     "agent/triage",
+    "agent/support",
+    "agent/librarian",
     "traces/README.md",
     "traces/codes.md",
     "traces/alerts.yaml",
     "traces/alerts.test.yaml",
 )
-# Tests of the starter's agent, written if the project has no such file; and where a checkout has them.
+# Tests of the agent `triage`, written if the project has no such file; and where a checkout has them.
 TESTS: Final = "tests/test_triage.py"
 TESTS_IN_CHECKOUT: Final = "tests/starter/test_triage.py"
 IGNORED: Final = shutil.ignore_patterns("__pycache__", "*.pyc", "schemas.cache")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from importlib import import_module
 from typing import Final
 
@@ -54,6 +55,18 @@ ROWS: Final = (
         tests=(
             "search/test_non_interference.py::test_forbidden_documents_change_no_byte_of_results_scores_order_counts_errors_or_freshness",
         ),
+    ),
+    Mutation(
+        name="a passage is scored with every word of the query",
+        remove=(in_tool("ranking", "_Scorer", "_completed", lambda _self, score, *_: score),),
+        tests=(
+            "search/test_ranking.py::test_the_best_passages_and_their_scores_are_those_of_bm25_over_what_is_permitted",
+        ),
+    ),
+    Mutation(
+        name="a file that ends the process which reads it is skipped",
+        remove=(lambda patch: patch.setattr(search_tool(), "noted", lambda *_: nullcontext()),),
+        tests=(f"{VERSIONS}test_a_file_that_ends_the_process_twice_is_skipped_and_the_others_are_read",),
     ),
     Mutation(
         name="only versions in force are found",

@@ -56,20 +56,33 @@ def read_document(collection: str, path: str, data: bytes, sidecar: bytes | None
     Raises:
         Unreadable: the file has no text that can be read, or its front matter is not valid.
     """
-    stem, _, ending = path.rpartition(".")
-    read = _READERS.get(ending.lower())
-    if read is None:
-        raise Unreadable(f"files that end in .{ending} are not read: write {', '.join(sorted(_READERS))}")
-    if len(data) > LARGEST_FILE:
-        raise Unreadable(f"it has more than {LARGEST_FILE >> 20} MiB: split it")
-    front, title, text, sections = read(data)
-    if sidecar is not None:
-        if front:
-            raise Unreadable(f"it has front matter and a file {path}{SIDECAR}: keep one of them")
-        front = _toml(sidecar)
+    stem, ending = _parts(path)
+    front, data = _front(path, data, sidecar)
+    title, text, sections = _READERS[ending](data)
     if len(text) > LONGEST_TEXT:
         raise Unreadable(f"its text has more than {LONGEST_TEXT} characters: split it")
     return _described(collection, stem, front, title, text, sections)
+
+
+def name_of(collection: str, path: str, data: bytes, sidecar: bytes | None) -> str:
+    """The name of the document in a file, from what describes it alone. Raises Unreadable."""
+    return f"{collection}/{_own_id(collection, _parts(path)[0], _front(path, data, sidecar)[0])}"
+
+
+def _parts(path: str) -> tuple[str, str]:
+    stem, _, ending = path.rpartition(".")
+    if ending.lower() not in _READERS:
+        raise Unreadable(f"files that end in .{ending} are not read: write {', '.join(sorted(_READERS))}")
+    return stem, ending.lower()
+
+
+def _own_id(collection: str, stem: str, front: Mapping[str, object]) -> str:
+    if front.get("collection", collection) != collection:
+        raise Unreadable(f"its front matter says collection {front['collection']!r}: move it there")
+    own = _text(front, "id", stem).removeprefix(f"{collection}/")
+    if _ID.fullmatch(own) is None:
+        raise Unreadable(f"{own!r} is no id: write `id:` with letters, digits and . _ @ + - /")
+    return own
 
 
 def _described(
@@ -77,11 +90,7 @@ def _described(
 ) -> Document:
     if unknown := [key for key in front if key not in KEYS]:
         raise Unreadable(f"its front matter has the unknown key {unknown[0]!r}: use {', '.join(KEYS)}")
-    if front.get("collection", collection) != collection:
-        raise Unreadable(f"its front matter says collection {front['collection']!r}: move it there")
-    own = _text(front, "id", stem).removeprefix(f"{collection}/")
-    if _ID.fullmatch(own) is None:
-        raise Unreadable(f"{own!r} is no id: write `id:` with letters, digits and . _ @ + - /")
+    own = _own_id(collection, stem, front)
     version = _version(_text(front, "version", "1"))
     labels = _items(front.get("labels", []))
     if any(label not in LABELS for label in labels):
@@ -150,6 +159,19 @@ def _toml(data: bytes) -> dict[str, object]:
         raise Unreadable(f"its file {SIDECAR} is not TOML: {error}") from None
 
 
+def _front(path: str, data: bytes, sidecar: bytes | None) -> tuple[dict[str, object], bytes]:
+    """What describes the document, from front matter or its sidecar file, and the rest of its bytes."""
+    front: dict[str, object] = {}
+    if _parts(path)[1] in _FRONTED:
+        front, text = _front_matter(_decoded(data))
+        data = text.encode()
+    if sidecar is None:
+        return front, data
+    if front:
+        raise Unreadable(f"it has front matter and a file {path}{SIDECAR}: keep one of them")
+    return _toml(sidecar), data
+
+
 def _front_matter(text: str) -> tuple[dict[str, object], str]:
     """The keys between two lines `---` at the top, and the rest. This is the part of YAML that such keys need: texts and lists."""
     match = _FRONT.match(text)
@@ -190,7 +212,7 @@ def _scalar(text: str) -> str:
 
 # ---- formats ---------------------------------------------------------------------------------------------------------
 
-_Read = tuple[dict[str, object], str, str, list[Section]]
+_Read = tuple[str, str, list[Section]]  # title, text, sections
 
 
 def _decoded(data: bytes) -> str:
@@ -201,14 +223,14 @@ def _decoded(data: bytes) -> str:
 
 
 def _plain(data: bytes) -> _Read:
-    front, text = _front_matter(_decoded(data))
-    return front, "", text, [Section(path=(), start=0, stop=len(text))]
+    text = _decoded(data)
+    return "", text, [Section(path=(), start=0, stop=len(text))]
 
 
 def _markdown(data: bytes) -> _Read:
     from markdown_it import MarkdownIt  # noqa: PLC0415 - searches load no parser
 
-    front, text = _front_matter(_decoded(data))
+    text = _decoded(data)
     lines = [0]
     for line in text.split("\n"):
         lines.append(lines[-1] + len(line) + 1)
@@ -218,10 +240,10 @@ def _markdown(data: bytes) -> _Read:
         if token.type == "heading_open" and token.level == 0 and token.map is not None:
             first, last = token.map
             headings.append((int(token.tag[1]), " ".join(inline.content.split()), lines[first], lines[last]))
-    return front, *_sections(text, headings)
+    return _sections(text, headings)
 
 
-def _sections(text: str, headings: list[tuple[int, str, int, int]]) -> tuple[str, str, list[Section]]:
+def _sections(text: str, headings: list[tuple[int, str, int, int]]) -> _Read:
     """The title, the text, and the sections between headings: level, words, and characters of each heading."""
     title = next((words for level, words, _, _ in headings if level == 1), "")
     sections = [Section(path=(), start=0, stop=headings[0][2] if headings else len(text))]
@@ -340,7 +362,7 @@ def _html(data: bytes) -> _Read:
     page.feed(_decoded(data))
     page.close()
     title, text, sections = _sections("".join(page.parts), page.headings)
-    return {}, title or " ".join(page.title.split()), text, sections
+    return title or " ".join(page.title.split()), text, sections
 
 
 def _pdf(data: bytes) -> _Read:
@@ -363,9 +385,10 @@ def _pdf(data: bytes) -> _Read:
     whole = "\n".join(texts)
     if not whole.strip():
         raise Unreadable("it has no text, as a scan: recognize its text first")
-    return {}, "", whole, sections
+    return "", whole, sections
 
 
+_FRONTED = ("md", "markdown", "txt")
 _READERS: Mapping[str, Callable[[bytes], _Read]] = {
     "md": _markdown,
     "markdown": _markdown,

@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from retrieval.documents import SIDECAR, Unreadable, read_document
+from retrieval.documents import LARGEST_FILE, SIDECAR, Unreadable, name_of
 from retrieval.index import Source, digest_of, folder_of
 from retrieval.shelf import Shelf, Version
 
@@ -15,8 +16,12 @@ MOST_COMPARED = 500
 
 
 def sources(collection: str) -> Iterator[Source]:
-    """The files of a collection, sorted. Links, and names that begin with a dot, are left out."""
-    yield from sorted(_below(os.path.join(folder_of(collection), DOCUMENTS), ""), key=lambda source: source.path)
+    """The files of a collection, sorted. Links, what is no file, and names that begin with a dot are left out."""
+    yield from sorted(_below(_documents(collection), ""))
+
+
+def _documents(collection: str) -> str:
+    return os.path.join(folder_of(collection), DOCUMENTS)
 
 
 def _below(folder: str, prefix: str) -> Iterator[Source]:
@@ -30,10 +35,10 @@ def _below(folder: str, prefix: str) -> Iterator[Source]:
     for name, entry in found.items():
         if entry.is_dir(follow_symlinks=False):
             yield from _below(entry.path, f"{prefix}{name}/")
-        elif not name.endswith(SIDECAR):
+        elif entry.is_file(follow_symlinks=False) and not name.endswith(SIDECAR):
             sidecar = found.get(f"{name}{SIDECAR}")
             stamps = [_stamp(each.stat()) for each in (entry, sidecar) if each is not None]
-            yield Source(path=f"{prefix}{name}", stamp=" ".join(stamps))
+            yield Source(f"{prefix}{name}", " ".join(stamps))
 
 
 def _stamp(status: os.stat_result) -> str:
@@ -47,45 +52,49 @@ def is_behind(shelf: Shelf, left: int) -> tuple[bool, int]:
     """
     if shelf.documents > left:
         return False, left
-    known = {version.source: version for version in shelf.select("")}
-    visible = {path for path, version in known.items() if shelf.permits(version.name)}
+    left -= shelf.documents
+    rows = shelf.connection.execute("SELECT source, stamp, digest, name FROM document").fetchall()
+    known = {source: (stamp, digest) for source, stamp, digest, _ in rows}
+    visible = {source for source, _, _, name in rows if shelf.permits(name)}
     skipped = dict(shelf.connection.execute("SELECT source, stamp FROM skipped").fetchall())
     found: set[str] = set()
-    for source in sources(shelf.collection):
+    for source in _below(_documents(shelf.collection), ""):
         found.add(source.path)
         if source.path in known:
-            changed = source.path in visible and _has_changed(shelf, known[source.path], source.stamp)
+            changed = source.path in visible and _is_other(shelf, source, *known[source.path])
         else:
             changed = skipped.get(source.path) != source.stamp and (shelf.whole or _is_visible(shelf, source))
         if changed:
-            return True, left - shelf.documents
-    return bool(visible - found), left - shelf.documents
+            return True, left
+    return bool(visible - found), left
 
 
 def has_changed(shelf: Shelf, version: Version) -> bool:
     """True if the file of a version was written since it was ingested."""
-    path = _path(shelf, version.source)
-    sidecar = path.with_name(path.name + SIDECAR)
-    stamps = [_stamp(each.stat()) for each in (path, sidecar) if each.is_file()]
-    return _has_changed(shelf, version, " ".join(stamps))
+    path = os.path.join(_documents(shelf.collection), version.source)
+    stamps: list[str] = []
+    for each in (path, path + SIDECAR):
+        with suppress(OSError):
+            stamps.append(_stamp(os.stat(each)))
+    return _is_other(shelf, Source(version.source, " ".join(stamps)), version.stamp, version.digest)
 
 
-def _has_changed(shelf: Shelf, version: Version, stamp: str) -> bool:
-    """True if the file of a version has other bytes: a copy of the collection has other times only."""
-    if stamp == version.stamp:
+def _is_other(shelf: Shelf, source: Source, stamp: str, digest: str) -> bool:
+    """True if the file has other bytes than those of that stamp and digest: a copy of the collection has other times only."""
+    if source.stamp == stamp:
         return False
     try:
-        return digest_of(*contents(_path(shelf, version.source))) != version.digest
-    except OSError:
+        return digest_of(*contents(_path(shelf, source.path))) != digest
+    except (OSError, Unreadable):
         return True
 
 
 def _is_visible(shelf: Shelf, source: Source) -> bool:
     try:
-        document = read_document(shelf.collection, source.path, *contents(_path(shelf, source.path)))
+        name = name_of(shelf.collection, source.path, *contents(_path(shelf, source.path)))
     except (OSError, Unreadable):
         return False
-    return shelf.permits(document.name)
+    return shelf.permits(name)
 
 
 def _path(shelf: Shelf, source: str) -> Path:
@@ -93,6 +102,12 @@ def _path(shelf: Shelf, source: str) -> Path:
 
 
 def contents(path: Path) -> tuple[bytes, bytes | None]:
-    """A file and its sidecar, None without one."""
+    """A file and its sidecar, None without one. Raises OSError, or Unreadable if one is too large to be a document."""
     sidecar = path.with_name(path.name + SIDECAR)
-    return path.read_bytes(), sidecar.read_bytes() if sidecar.is_file() else None
+    return _content(path), _content(sidecar) if sidecar.is_file() else None
+
+
+def _content(path: Path) -> bytes:
+    if path.stat().st_size > LARGEST_FILE:
+        raise Unreadable(f"it has more than {LARGEST_FILE >> 20} MiB: split it")
+    return path.read_bytes()

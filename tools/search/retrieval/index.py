@@ -11,8 +11,8 @@ from array import array
 from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from retrieval.documents import Document
 from retrieval.passages import passages_of
@@ -53,8 +53,7 @@ def folder_of(collection: str) -> Path:
     return STORES / collection
 
 
-@dataclass(frozen=True, kw_only=True)
-class Source:
+class Source(NamedTuple):
     """A file of the collection: `stamp` changes when it is written."""
 
     path: str
@@ -117,6 +116,10 @@ def _translated(collection: str) -> Generator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_READONLY_ROLLBACK:  # only a writer may undo what was begun
+            raise IndexDamaged(
+                f"an ingest of {collection!r} was interrupted: run `remit search ingest {collection}`"
+            ) from error
         raise Busy(f"the index of {collection!r} cannot be used now: {error}") from error
     except sqlite3.DatabaseError as error:
         raise IndexDamaged(

@@ -8,8 +8,7 @@ import heapq
 import math
 from array import array
 from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from retrieval.shelf import Shelf, Version
@@ -17,12 +16,9 @@ from retrieval.terms import terms_of
 
 MOST_TERMS = 32
 K1, B = 1.2, 0.75
-FREQUENT = 0.25  # a term in a larger part of the passages orders nothing
 TIES = 100
-ENOUGH = 200  # passages with the rarer half of the words: none without one of these can be evidence
 # The highest that refuses at most 5 % of the questions `tuned` of tests/benchmarks/search_questions.yaml that have an answer.
 HEAVIEST, EVIDENCE = 0.5, 0.62
-SMALL = 1_000  # in so few passages, every term counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,54 +40,51 @@ class Ranked:
 
     hits: list[Hit]
     weights: dict[str, float]
-    frequencies: dict[str, int]
     passages: int
 
 
-_Lists = list[tuple[int, "array[int]", bytes]]  # the number of the shelf, its passages, and the counts
+_Postings = Mapping[str, tuple["array[int]", bytes]]  # of each term its passages, in order, and how often each has it
 
 
 def rank(shelves: Sequence[Shelf], query: str, most: int) -> Ranked:
-    """The best passages for a query."""
+    """The passages with the highest BM25 scores for a query."""
     terms = list(dict.fromkeys(terms_of(query)))[:MOST_TERMS]
-    lists: dict[str, _Lists] = {term: [] for term in terms}
-    for number, shelf in enumerate(shelves):
-        for term, (passages, counts) in (shelf.postings(terms) if terms else {}).items():
-            lists[term].append((number, passages, counts))
+    postings: list[_Postings] = [shelf.postings(terms) if terms else {} for shelf in shelves]
     total = sum(shelf.passages for shelf in shelves)
-    frequencies = {term: sum(len(passages) for _, passages, _ in found) for term, found in lists.items()}
+    frequencies = {term: sum(len(own[term][0]) for own in postings if term in own) for term in terms}
     weights = {term: math.log(1 + (total - count + 0.5) / (count + 0.5)) for term, count in frequencies.items()}
-    mean = sum(shelf.terms for shelf in shelves) / max(total, 1)
-    best = _Scores(shelves, lists, weights, mean or 1.0).best(_ordering(frequencies, weights, total), most)
-    hits = [_hit(shelves, lists, key, score) for key, score in best]
+    mean = sum(shelf.terms for shelf in shelves) / max(total, 1) or 1.0
+    scorer = _Scorer({term: weights[term] for term, count in frequencies.items() if count}, mean)
+    hits = [
+        _hit(shelves[number], postings[number], passage, score)
+        for score, number, passage in _best(scorer, shelves, postings, most)
+    ]
     hits.sort(key=lambda hit: (-hit.score, hit.version.name, hit.start))
-    return Ranked(hits=hits[:most], weights=weights, frequencies=frequencies, passages=total)
+    return Ranked(hits=hits[:most], weights=weights, passages=total)
 
 
-def _ordering(frequencies: dict[str, int], weights: dict[str, float], total: int) -> list[str]:
-    """The terms that order passages, the rarest first. If all are frequent, all of them."""
-    found = [term for term, count in frequencies.items() if count]
-    rare = [term for term in found if total <= SMALL or frequencies[term] <= FREQUENT * total]
-    return sorted(rare or found, key=lambda term: (-weights[term], term))
+def _best(
+    scorer: "_Scorer", shelves: Sequence[Shelf], postings: Sequence[_Postings], most: int
+) -> list[tuple[float, int, int]]:
+    """The best passages, with those that equal the last of them: score, number of the shelf, passage.
+
+    Of very many equal ones the first are taken. What a reader may not see does not change which of two passages comes first.
+    """
+    best: list[tuple[float, int, int]] = []
+    bar = 0.0  # what a passage must have, at least, to be among the best
+    for number, (shelf, own) in enumerate(zip(shelves, postings, strict=True)):
+        best += [(score, number, passage) for passage, score in scorer.scores(shelf.lengths, own, most, bar)]
+        if len(best) > most:
+            bar = heapq.nlargest(most, best)[-1][0]
+            equal = [each for each in best if each[0] == bar][:TIES]
+            best = [each for each in best if each[0] > bar] + equal
+    return best
 
 
-def _hit(shelves: Sequence[Shelf], lists: dict[str, _Lists], key: int, score: float) -> Hit:
-    number, passage = key >> 32, key & 0xFFFFFFFF
-    version, section, start, stop = shelves[number].place(passage)
-    matched = frozenset(term for term, found in lists.items() if _has(found, number, passage))
-    return Hit(
-        shelf=shelves[number],
-        version=version,
-        section=section,
-        start=start,
-        stop=stop,
-        score=score,
-        matched=matched,
-    )
-
-
-def _has(lists: _Lists, number: int, passage: int) -> bool:
-    return any(_at(passages, passage) >= 0 for own, passages, _ in lists if own == number)
+def _hit(shelf: Shelf, postings: _Postings, passage: int, score: float) -> Hit:
+    version, section, start, stop = shelf.place(passage)
+    matched = frozenset(term for term, (passages, _) in postings.items() if _at(passages, passage) >= 0)
+    return Hit(shelf=shelf, version=version, section=section, start=start, stop=stop, score=score, matched=matched)
 
 
 def _at(passages: "array[int]", passage: int) -> int:
@@ -99,67 +92,58 @@ def _at(passages: "array[int]", passage: int) -> int:
     return at if at < len(passages) and passages[at] == passage else -1
 
 
-class _Scores:
-    """Adds up the scores of passages, the rarest term first, and drops those that can no longer be among the best.
+class _Scorer:
+    """The scores of passages, term by term, the rarest first; so equal passages have equal sums."""
 
-    Passages that have only the more frequent half of the words, by weight, count if there are few others.
-    """
+    def __init__(self, weights: Mapping[str, float], mean: float) -> None:
+        self._terms = sorted(weights, key=lambda term: (-weights[term], term))
+        self._weights = [weights[term] * (K1 + 1) for term in self._terms]
+        self._rest = [
+            sum(self._weights[at:]) for at in range(len(self._terms))
+        ]  # what these and later terms add at most
+        self._base, self._slope = K1 * (1 - B), K1 * B / mean
 
-    def __init__(
-        self, shelves: Sequence[Shelf], lists: dict[str, _Lists], weights: dict[str, float], mean: float
-    ) -> None:
-        self._lengths = [shelf.lengths for shelf in shelves]
-        self._lists = lists
-        self._weights = weights
-        self._slope = K1 * B / mean
+    def scores(self, lengths: "array[int]", postings: _Postings, most: int, bar: float) -> Iterator[tuple[int, float]]:
+        """The best passages of a shelf, with those that equal the last of them and have a score of `bar`, at least.
 
-    def best(self, terms: list[str], most: int) -> list[tuple[int, float]]:
-        """The best passages, with those that equal the last of them: shelf number and passage number in one number, and the score.
-
-        Of very many equal ones the first are taken. What a reader may not see does not change which of two passages comes first.
+        Once the terms that remain cannot lift another passage to the bar, they are looked up for those that can still reach it.
         """
-        rest = [sum(self._weights[term] for term in terms[at:]) * (K1 + 1) for at in range(len(terms) + 1)]
-        scores: defaultdict[int, float] = defaultdict(float)
-        closed = False  # True: further terms add no passages, but only to the scores of those that have an earlier term
-        for at, term in enumerate(terms):
-            closed = closed or (len(scores) >= ENOUGH and rest[at] <= rest[0] / 2)
-            if len(scores) >= most:
-                bar = heapq.nlargest(most, scores.values())[-1]
-                if rest[at] < bar:
-                    closed = True
-                    scores = defaultdict(
-                        float, {key: score for key, score in scores.items() if score + rest[at] >= bar}
-                    )
-            (self._look_up if closed else self._add)(term, scores)
-        if len(scores) <= most:
-            return list(scores.items())
-        bar = heapq.nlargest(most, scores.values())[-1]
-        equal = heapq.nsmallest(TIES, (key for key, score in scores.items() if score == bar))
-        return [(key, score) for key, score in scores.items() if score > bar] + [(key, bar) for key in equal]
-
-    def _add(self, term: str, scores: "defaultdict[int, float]") -> None:
-        weight, slope, base = self._weights[term] * (K1 + 1), self._slope, K1 * (1 - B)
-        for number, passages, counts in self._lists[term]:
-            lengths, high = self._lengths[number], number << 32
+        scores = [0.0] * len(lengths)
+        at = 0
+        while at < len(self._terms) and self._rest[at] >= bar:
+            passages, counts = postings.get(self._terms[at], _NONE)
+            weight, base, slope = self._weights[at], self._base, self._slope
             for passage, count in zip(passages, counts, strict=True):
-                scores[high | passage] += weight * count / (count + base + slope * lengths[passage])
+                scores[passage] += weight * count / (count + base + slope * lengths[passage])
+            at += 1
+        bar = max([bar, *heapq.nlargest(most, scores)[most - 1 :]])
+        least = bar - self._rest[at] if at < len(self._terms) else bar
+        for passage, score in enumerate(scores):
+            if score >= least and score:
+                whole = self._completed(score, passage, lengths[passage], postings, at)
+                if whole >= bar:
+                    yield passage, whole
 
-    def _look_up(self, term: str, scores: "defaultdict[int, float]") -> None:
-        weight, slope, base = self._weights[term] * (K1 + 1), self._slope, K1 * (1 - B)
-        lists = {number: (passages, counts, len(passages)) for number, passages, counts in self._lists[term]}
-        for key in scores:
-            number, passage = key >> 32, key & 0xFFFFFFFF
-            if number not in lists:
-                continue
-            passages, counts, size = lists[number]
-            at = bisect_left(passages, passage)
-            if at < size and passages[at] == passage:
-                count = counts[at]
-                scores[key] += weight * count / (count + base + slope * self._lengths[number][passage])
+    def _completed(self, score: float, passage: int, length: int, postings: _Postings, first: int) -> float:
+        for at in range(first, len(self._terms)):
+            passages, counts = postings.get(self._terms[at], _NONE)
+            place = _at(passages, passage)
+            if place >= 0:
+                count = counts[place]
+                score += self._weights[at] * count / (count + self._base + self._slope * length)
+        return score
+
+
+_NONE: tuple["array[int]", bytes] = (array("I"), b"")
 
 
 def answers(ranked: Ranked) -> bool:
-    """Whether the best passage is evidence: whether it has enough of the words of the question, weighed.
+    """Whether the best passage is evidence enough that the documents answer the question."""
+    return bool(ranked.hits) and evidence(ranked) >= EVIDENCE
+
+
+def evidence(ranked: Ranked) -> float:
+    """How many of the words of the question the best passage has, weighed: from 0 to 1.
 
     A word weighs the more, the fewer visible passages have it, up to `HEAVIEST` of what a word in none of them would weigh. So one name, or
     one word that these documents do not use, decides nothing alone; and the same question may be answered from one set of documents
@@ -167,6 +151,5 @@ def answers(ranked: Ranked) -> bool:
     """
     heaviest = HEAVIEST * math.log(1 + ranked.passages)
     weights = {term: min(weight, heaviest) for term, weight in ranked.weights.items()}
-    if not ranked.hits or not weights:
-        return False
-    return sum(weights[term] for term in ranked.hits[0].matched) >= EVIDENCE * sum(weights.values())
+    matched = ranked.hits[0].matched if ranked.hits else frozenset[str]()
+    return sum(weight for term, weight in weights.items() if term in matched) / (sum(weights.values()) or 1.0)

@@ -7,6 +7,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
+from itertools import compress
 from typing import NamedTuple
 
 from retrieval.documents import Label
@@ -14,6 +15,9 @@ from retrieval.index import numbers, read_meta
 from retrieval.permissions import Permissions
 
 _COLUMNS = "number, name, version, title, labels, valid_from, valid_until, source, stamp, digest, first, passages, terms, owner"
+
+
+_Extent = tuple[int, int, int]  # of a version: its first passage, how many it has, and their terms
 
 
 class Version(NamedTuple):
@@ -65,36 +69,38 @@ class Shelf:
         self.lengths.frombytes(meta.get("lengths", b""))
         self.refuses_behind = meta.get("when_behind") == b"refuse"
         self.ingested_at = meta.get("ingested_at", b"").decode()
-        out = list(self._left_out()) if self._whole != "all" or int(meta.get("timed", 1)) else []
+        denied = list(self._denied()) if self._whole != "all" else []
+        out = denied + (list(self._out_of_force()) if int(meta.get("timed", 1)) else [])
         self._mask: bytearray | None = None
         if out:
             self._mask = bytearray(b"\x01") * len(self.lengths)
-            for version in out:
-                self._mask[version.first : version.first + version.passages] = bytes(version.passages)
-        denied = (
-            {version.name for version in out if not self._permits(version.name)} if self._whole != "all" else set[str]()
-        )
-        self.documents = int(meta.get("documents", 0)) - sum(version.name in denied for version in out)
-        self.passages = int(meta.get("passages", 0)) - sum(version.passages for version in out)
-        self.terms = int(meta.get("terms", 0)) - sum(version.terms for version in out)
+            for first, passages, _ in out:
+                self._mask[first : first + passages] = bytes(passages)
+        self.documents = int(meta.get("documents", 0)) - len(denied)
+        self.passages = int(meta.get("passages", 0)) - sum(passages for _, passages, _ in out)
+        self.terms = int(meta.get("terms", 0)) - sum(terms for _, _, terms in out)
 
     @property
     def whole(self) -> bool:
         """True if the reader may see every document that the collection can have."""
         return self._whole == "all"
 
-    def _left_out(self) -> Iterator[Version]:
-        """The versions that the reader may not see, or that are not in force."""
-        every = self.select("" if self._whole != "all" else "WHERE timed")
+    def _denied(self) -> Iterator[_Extent]:
+        """The versions that the reader may not see."""
+        rows = self.connection.execute("SELECT name, first, passages, terms FROM document")
+        return ((first, passages, terms) for name, first, passages, terms in rows if not self._permits(name))
+
+    def _out_of_force(self) -> Iterator[_Extent]:
+        """The versions that the reader may see, and that are not in force."""
         permitted: dict[str, list[Version]] = defaultdict(list)
-        for version in every:
+        for version in self.select("WHERE timed"):
             if self._permits(version.name):
                 permitted[version.name].append(version)
-            else:
-                yield version
         for versions in permitted.values():
             current = self._in_force(versions)
-            yield from (version for version in versions if version is not current)
+            yield from (
+                (version.first, version.passages, version.terms) for version in versions if version is not current
+            )
 
     def _in_force(self, versions: Iterable[Version]) -> Version | None:
         dated = [version for version in versions if version.dated(self.today) and not self.successor(version)]
@@ -151,9 +157,8 @@ class Shelf:
     def _visible(self, passages: "array[int]", counts: bytes) -> tuple["array[int]", bytes]:
         if self._mask is None:
             return passages, counts
-        mask = self._mask
-        kept = [(passage, count) for passage, count in zip(passages, counts, strict=True) if mask[passage]]
-        return array("I", [passage for passage, _ in kept]), bytes(count for _, count in kept)
+        kept = bytes(map(self._mask.__getitem__, passages))
+        return array("I", compress(passages, kept)), bytes(compress(counts, kept))
 
     def place(self, passage: int) -> tuple[Version, str, int, int]:
         """The version, the section, and the bytes of a passage."""

@@ -16,9 +16,10 @@ from functools import cached_property
 from typing import Final, cast
 
 from remit.core import AnswerCode, AnswerProblem, Json, Passage, Retrieved, Source
-from remit.guardrails.grounding.numbers import QUALIFIERS, UNITS, Number, Value, numbers_of
+from remit.guardrails.grounding.numbers import QUALIFIERS, UNITS, Number, Value, numbers_of, units_in
 from remit.guardrails.grounding.quotes import SHORTEST_QUOTE, place_of, single_spaced
 from remit.guardrails.naming_words import CONNECTING
+from remit.guardrails.provenance import find_mentions
 
 MOST_CLAIMS: Final = 50
 LONGEST_TEXT: Final = 4000  # characters of a claim, and of a quote
@@ -99,6 +100,7 @@ class Grounding:
             self._check_source(claim, passage)
             if (numbers := self._quoted(claim, passage)) is not None:
                 self._check_numbers(claim, numbers)
+                self._check_names(claim)
                 self._found.append(_Grounded(claim, passage, numbers))
         self._check_together()
 
@@ -204,12 +206,25 @@ class Grounding:
 
     def _check_numbers(self, claim: _Claim, quoted: Sequence[Number]) -> None:
         """Whether each number of the claim is in its quote."""
+        units = units_in(claim.quote)
         for number in numbers_of(claim.words):
-            if not number.weak and not any(number.states(other) for other in quoted):
+            if not number.weak and not any(number.states(other, units) for other in quoted):
                 text = claim.words[number.start : number.end][:40]
                 what = f"{text!r} is not in its quote: take numbers with their units from the quote, or quote the place"
                 self._add("number_not_in_quote", f"claim {claim.number}: {what}")
                 return
+
+    def _check_names(self, claim: _Claim) -> None:
+        """Whether each link, address and account number of the claim is in its quote."""
+        mine, quoted = find_mentions(claim.words), find_mentions(claim.quote)
+        kinds = {
+            "a link": mine.links - quoted.links,
+            "an address": mine.addresses - quoted.addresses,
+            "an account or telephone number": mine.accounts - quoted.accounts,
+        }
+        if unknown := next((kind for kind, names in kinds.items() if names), None):
+            what = f"it has {unknown} that is not in its quote: leave it out, or quote the place"
+            self._add("name_not_in_quote", f"claim {claim.number}: {what}")
 
     # ── all claims ────────────────────────────────────────────────────────────────────────────────────────────────────
 

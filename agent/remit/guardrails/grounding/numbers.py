@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final, TypeAlias
@@ -152,11 +152,11 @@ class Number:
     unit: str = ""
     weak: bool = False
 
-    def states(self, other: Number) -> bool:
+    def states(self, other: Number, units: Set[str] = frozenset()) -> bool:
         """True if the other number is in a source from which this one may be taken.
 
         A date may leave out a part, a number that is a year may be taken from a date, and a number may leave out its unit, but not
-        that it is a percentage.
+        that it is a percentage. `units` are those of the source, which may stand apart from its number: 30 (thirty) days.
         """
         if isinstance(self.value, tuple):
             return isinstance(other.value, tuple) and all(
@@ -166,8 +166,11 @@ class Number:
             return not self.unit and isinstance(self.value, Decimal) and self.value == other.value[0]
         if self.value != other.value:
             return False
-        percentages = "%" in (self.unit, other.unit) or "‰" in (self.unit, other.unit)
-        return self.unit == other.unit or (not percentages and "" in (self.unit, other.unit))
+        if self.unit == other.unit:
+            return True
+        if "%" in (self.unit, other.unit) or "‰" in (self.unit, other.unit):
+            return False
+        return not self.unit or (not other.unit and units >= set(self.unit.split()))
 
 
 def numbers_of(text: str) -> list[Number]:
@@ -178,6 +181,12 @@ def numbers_of(text: str) -> list[Number]:
         if not this.unit and following.unit and _RANGE.fullmatch(text[this.end : following.start]):
             found[at] = replace(this, unit=following.unit)
     return found
+
+
+def units_in(text: str) -> frozenset[str]:
+    """The units that a text names, and the qualifiers of units, wherever they stand."""
+    words = (token[0].casefold() for token in _TOKEN.finditer(text))
+    return frozenset(UNITS.get(word, word) for word in words if word in UNITS or word in QUALIFIERS)
 
 
 class _Reader:

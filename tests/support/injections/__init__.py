@@ -1,0 +1,1 @@
+"""Injected texts in documents, and an agent that obeys them."""
