@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics once, as JSON.")
 def metrics_command(once: bool, listen: str | None, as_json: bool) -> None:
-    """Tell the state of the workspace as metrics: lost runs, effects in doubt, approvals that wait, denials by rule, errors by source.
+    """Report the state of the workspace as metrics: lost runs, effects in doubt, approvals that wait, denials by rule, errors by source.
 
     Run it beside the agents: a process that was killed sends no metric, so somebody else must. It reads the lists of the journal and
     no history. Without --once, --listen and --json it sends by OTLP, as the `OTEL_*` variables say, until it is interrupted. The alerts

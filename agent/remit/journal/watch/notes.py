@@ -1,6 +1,6 @@
 """Notes acts that belong to no run: other rules or pins than before, a secret that was set, a read of content.
 
-Whoever edits rules in an editor or with git records nothing, so the first run under them notes the change.
+A person who edits rules in an editor or with git records nothing, so the first run under them notes the change.
 """
 
 from __future__ import annotations
