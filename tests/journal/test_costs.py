@@ -62,7 +62,7 @@ SCANS: Final = {
     ("shared._OPEN", "SCAN rollout USING INDEX rollout_that_is_open"): "the index holds only these rollouts",
     ("shared._CIRCUITS", "SCAN circuit"): "a row for each tool that failed",
     ("figures._IN_DOUBT", "SCAN run USING INDEX run_in_doubt"): "the index holds only these runs",
-    ("audit_cursor._COUNT", "SCAN head USING COVERING INDEX head_to_audit"): "the index holds only these chains",
+    ("audit_cursor._COUNT", "SCAN head USING INDEX head_to_audit"): "the index holds only these chains",
 }
 
 
