@@ -14,7 +14,7 @@ BENCHES := $(sort $(wildcard tests/benchmarks/*.py))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test interference grounded check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills tiny-model eval handbook
+.PHONY: help setup run test interference grounded check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills deploys tiny-model eval handbook
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -110,6 +110,9 @@ golden: setup  ## Record the golden traces of the current format again; refused 
 kills: setup  ## Kill 300 runs with -9 at random points and resume them, and an evaluation 20 times (ARGS="--runs 3000 --seed 7 --postgres")
 	@$(BIN)/python tests/adversarial/crash.py $(ARGS)
 	@REMIT_EVAL_KILLS=20 $(BIN)/python -m pytest -q tests/evals/test_player.py -k killed
+
+deploys: setup  ## Deploy rules, code and settings while 50 runs wait for an approval, and resume each of them
+	@REMIT_DEPLOYED_RUNS=50 $(BIN)/python -m pytest -q -n 2 tests/runtime/test_deploy.py $(ARGS)
 
 tiny-model: setup  ## Let a real model of 135M parameters drive the example agent for 30 minutes (ARGS="--minutes 5")
 	@$(BIN)/python tests/adversarial/tiny_model.py $(ARGS)

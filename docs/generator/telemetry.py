@@ -70,6 +70,14 @@ SPANS: Final[Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]]] = {
             "remit.rollout": ("string", "the rollout of its agent when it began; absent without one"),
             "remit.arm": ("string", "`candidate` if the run has the candidate of that rollout, else `live`"),
             "remit.resumed": ("int", "how often the run was resumed; absent if never"),
+            "remit.accepted": (
+                "string[]",
+                "what has changed of the definition with which it was resumed last; absent if nothing",
+            ),
+            "remit.driver": (
+                "string",
+                "the framework whose graph drives the run: `langgraph`; absent for Remit's own graph",
+            ),
             "remit.context.reduced": ("int", "how often the conversation was shortened; absent if never"),
             "remit.outcome": ("string", "the outcome; absent while the run goes on"),
             "error.type": _ERROR,
@@ -280,7 +288,7 @@ METRIC_ATTRIBUTES: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 GAUGE_ATTRIBUTES: Final[Mapping[str, tuple[str, ...]]] = {
-    "remit.runs.lost": ("agent",),
+    "remit.runs.unfinished": ("agent", "state"),
     "remit.runs.recent": ("agent", "outcome", "code"),
     "remit.effects.in_doubt": ("agent",),
     "remit.approvals.waiting": ("age",),

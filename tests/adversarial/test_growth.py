@@ -31,6 +31,7 @@ from remit.core.parsing import (
     digest,
     digest_bytes,
     hidden_character,
+    is_name,
     leaves,
     load_toml,
     map_texts,
@@ -297,13 +298,16 @@ ROWS: Mapping[str, Row] = {
         ".",
     ),
     "core.parsing.names:canonical": of(
-        lambda text: [tried(canonical, kind, text) for kind in ("file", "mail", "host", "https", "table", "id")],
+        lambda text: [
+            tried(canonical, kind, text) for kind in ("file", "mail", "host", "https", "table", "store", "id")
+        ],
         *FEW,
         "a/",
         "./",
         "a.",
         "xn--a",
     ),
+    "core.parsing.names:is_name": of(lambda text: is_name("file", text), "a", "a.", "é"),
     "core.parsing.names:proper_name": of(lambda text: proper_name("name", text), "a", "a ", "é", " "),
     "core.parsing.names:resource_of": of(lambda text: resource_of("file", text), "a", "a/", "é", "%4"),
     "core.parsing.names:tables_of": of(tables_of, "select ", "(", "a,", "'", "--", "/*"),
@@ -422,7 +426,9 @@ ROWS: Mapping[str, Row] = {
     "guardrails.sanitizer:with_visible_characters": of(with_visible_characters, "a", "\u202e", "\U000e0041"),
     "guardrails.sanitizer:valid": of(valid, "a", "\ud800"),
     "guardrails.sanitizer:Sanitizer.text": of(lambda text: sanitizer(PHRASE).text(text), *FEW, "\u202e"),
-    "guardrails.sanitizer:Sanitizer.provider_state": of(lambda text: sanitizer(PHRASE).provider_state(text), *FEW),
+    "guardrails.sanitizer:Sanitizer.without_known_secrets": of(
+        lambda text: sanitizer(PHRASE).without_known_secrets(text), *FEW
+    ),
     "guardrails.sanitizer:Sanitizer.answer": of(lambda text: sanitizer(BLOCKED).answer(text), *FEW),
     "guardrails.sanitizer:Sanitizer.json": of(lambda value: sanitizer(PHRASE).json(value), strings, levels, *FEW),
     "guardrails.sanitizer:Sanitizer.blocked": of(

@@ -3,15 +3,15 @@
     python tests/adversarial/tiny_model.py [--minutes 30] [--runs N] [--seed N]
 
 The model (SmolLM2-135M-Instruct, Apache-2.0) and llama.cpp (MIT), which serves it with OpenAI's interface and streams on loopback, are
-packages, fetched by version and hash: 200 MB, once. The answers are those of so small a model: they test no intelligence.
-Each run must hold what every run must:
+packages, fetched by version and hash: 200 MB, once. A grammar gives each turn the form of a call or of an answer (`forced_calls.py`);
+what stands in it is that of so small a model, and tests no intelligence. Each run must hold what every run must:
 
 1. each call that the model proposed has one decision and one result;
 2. nothing outside of the run's own folder has changed, and every effect that landed was allowed by a decision;
 3. the record is whole, and a replay reproduces the run;
 4. every turn has its tokens and its cost.
 
-It ends after `--minutes` or `--runs`. Fewer than three turns in all are a failure: then nothing was tested.
+It ends after `--minutes` or `--runs`. Fewer than three turns with a call that was decided are a failure: then nothing was tested.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run by path, it finds what the tests share
 sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
+from adversarial.forced_calls import ForcedCalls
 from remit import Remit
 from remit.core.events import AttemptEnded, CallAnswered, CallDecided, ModelResponded, Recorded
 from remit.journal.hash_chain import verify_chain
@@ -74,7 +75,7 @@ sys.stdin.read()
 """
 MODEL = "openai:smollm2"
 PRICES = f'[[model]]\nname = "{MODEL}"\ninput = 1\noutput = 10\n'
-LEAST_TURNS = 3
+LEAST_TURNS = 3  # with a call that was decided
 TASKS = (
     "Read logs/checkout.log with files__read and say what it contains.",
     "Use files__search to find the word error in logs.",
@@ -116,8 +117,8 @@ def set_agent(root: Path, example: str, address: str, seed: int) -> None:
     """Let the agent of that agent.toml ask the model, with settings that bound what one turn takes."""
     file = root / "agent/triage/agent.toml"
     text = re.sub(r"(?m)^model = .*\n", "", example).partition("[budget]")[0]
-    settings = f"[model_settings]\ntemperature = 0.8\nmax_tokens = 160\nseed = {seed}\n"
-    budget = '[budget]\nsteps = 4\ncalls = 20\nwall = "9m"\nmoney = 5\n'
+    settings = f"[model_settings]\ntemperature = 0.8\nmax_tokens = 200\nseed = {seed}\n"
+    budget = '[budget]\nsteps = 6\ncalls = 20\nwall = "9m"\nmoney = 5\n'
     file.write_text(f'model = "{MODEL}"\nbase_url = "{address}"\n{text}{settings}{budget}')
     (root / "policies/prices.toml").write_text(PRICES)
 
@@ -183,7 +184,7 @@ def main() -> int:
     os.environ["OPENAI_API_KEY"] = "none-is-needed"
     folder, until = fetch("tiny-model", PACKAGES), time.monotonic() + options.minutes * 60
     choose, counts, failed = random.Random(options.seed), Counter[str](), list[str]()
-    with tempfile.TemporaryDirectory() as made, served(folder) as address:
+    with tempfile.TemporaryDirectory() as made, served(folder) as address, ForcedCalls(address) as forced:
         root = Path(made)
         write_starter(root)
         example = (root / "agent/triage/agent.toml").read_text()
@@ -191,15 +192,15 @@ def main() -> int:
             if time.monotonic() > until:
                 break
             seed, task = choose.randrange(2**31), TASKS[number % len(TASKS)]
-            set_agent(root, example, address, seed)
+            set_agent(root, example, forced.base_url, seed)
             began = time.monotonic()
             records, problems, outcome = play(root, task)
             add(counts, records, outcome)
             failed += [f"run {number} (seed {seed}, {task!r}): {problem}" for problem in problems]
             print(f"{number:3} {time.monotonic() - began:6.1f} s  {outcome:10}  {task}", flush=True)
     print(", ".join(f"{count} {name}" for name, count in sorted(counts.items())))
-    if counts["turns"] < LEAST_TURNS:
-        failed.append(f"only {counts['turns']} turns: nothing was tested")
+    if counts["turns with calls"] < LEAST_TURNS:
+        failed.append(f"only {counts['turns with calls']} turns had a call that was decided: nothing was tested")
     print(*failed, sep="\n")
     print(f"{'FAILED' if failed else 'every invariant holds'}")
     return 1 if failed else 0
@@ -208,6 +209,9 @@ def main() -> int:
 def add(counts: Counter[str], records: list[Recorded], outcome: str) -> None:
     """Count what the run did."""
     counts[f"runs {outcome}"] += 1
+    counts["turns with calls"] += len(
+        {event.step for event in (item.event for item in records) if isinstance(event, CallDecided) and event.decision}
+    )
     for item in records:
         event: Any = item.event
         if isinstance(event, ModelResponded):

@@ -235,6 +235,8 @@ def test_a_mutant_that_is_not_caught_comes_with_a_case_that_catches_it() -> None
     [
         pytest.param("tools/files/tool.toml", '"secrets/**"]', '"secrets/**", "archive/**"]', "files.read on file:archive/other", "now reaches file:archive/**", id="a glob in a tool"),
         pytest.param("policies/rules.csv", "files.read, file:reports/**", "files.read, file:*/**", "files.read on file:data/other for user:dana", "Triage reads reports", id="a glob in a rule"),
+        pytest.param("policies/rules.csv", "role:operator, search.*, store:search/handbook", "role:operator, search.*, store:search/managers", "search.find on store:search/managers for agent:support", "Operators may search and keep the handbook", id="a collection"),
+        pytest.param("policies/rules.csv", "role:operator, search.*, document:handbook/**", "role:operator, search.*, document:managers/**", "search.find on document:managers/other for agent:support", "Operators may read every document", id="a document"),
         pytest.param("policies/rules.csv", "g, user:dana", "g, user:eve, role:operator\ng, user:dana", "user:eve may now call files.read", "user:eve now has role:operator", id="a role link"),
         pytest.param("policies/rules.csv", "g, user:dana", "g, user:eve, role:oncall-lead\ng, user:dana", "user:eve may now approve as role:oncall-lead", "", id="an approver"),
         pytest.param("remit.toml", '"*" = "user:operator"', '"*" = "user:dana"', "every other account now acts as user:dana", "remit.toml", id="an identity"),

@@ -7,7 +7,10 @@ for nothing, so it is bound by how fast children are made. A peer that is not to
 
 Bars: warm and spaced is at least 100 times faster than bubblewrap + Python + pydantic cold, and at least 200 times faster than
 the command line of `@anthropic-ai/sandbox-runtime`; a whole brokered read (decided, recorded, confined, answered) takes at
-most 4 times the warm sandbox call alone; the round trip between the two phases of a call takes at most 0.2 ms.
+most 4 times the warm sandbox call alone; the round trip between the two phases of a call adds at most 0.2 ms. That round trip is
+the difference between a call and one that is sent both of its frames at once, so that its process does not wait. Beside it stands
+what a round trip of a few bytes takes between two processes that do nothing else, with a broker that blocks and with one on an
+event loop: less is not to be had on this machine. A second bar judges what Remit adds to the latter.
 """
 
 from __future__ import annotations
@@ -29,11 +32,13 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run by path, it finds what the tests share
 
 from remit.broker.attempts import LiveExecutor
 from remit.broker.broker import Broker
+from remit.core import Json
 from remit.core.calls import ProposedCall, Subjects
 from remit.core.events import RunStarted
 from remit.guardrails.redaction import Redactor
@@ -43,10 +48,12 @@ from remit.runtime import runner as run
 from remit.runtime.live import LivePorts
 from remit.runtime.one_call import OneCall
 from remit.sandbox import OpenedCall, Profile, Sandbox, find_bwrap
+from remit.sandbox.file_grants import GrantedFiles
 from remit.sandbox.one_shot import perform_once
 from remit.sandbox.profile import runtime
-from remit.sandbox.protocol import ToolCall
+from remit.sandbox.protocol import GO, Exchange, ToolCall
 from remit.sandbox.warm import Bounds
+from remit.sandbox.warm import call as warm_call
 from remit.tracing import ObjectStore, TraceFile
 from remit.workspace.bundle import files_of
 from remit.workspace.session import open_session
@@ -57,7 +64,9 @@ ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".bench" / "peers"
 SRT = "@anthropic-ai/sandbox-runtime"
 SPACE_S = 0.02
-ROUND_TRIP = "one more round trip, to decode before the attempt"
+AT_ONCE = "Remit warm, spaced: nothing, both frames at once"
+BARE = "a bare round trip, both processes block"
+BARE_LOOP = "a bare round trip, one process on an event loop"
 TOOL = """
 from pydantic import BaseModel
 class Order(BaseModel):
@@ -87,6 +96,19 @@ import json, socket, sys
 line = socket.socket(fileno=0)
 while data := line.recv(1 << 20):
     line.sendall(json.dumps({"value": json.loads(data)["x"]}).encode())
+"""
+# Works as long as a call does before it reports, sends as much, and measures how long the answer takes.
+ROUND_TRIPS = """
+import socket, time
+line = socket.socket(fileno=0)
+while line.recv(1):
+    until = time.perf_counter() + 0.0007
+    while time.perf_counter() < until:
+        pass
+    started = time.perf_counter_ns()
+    line.sendall(bytes(40))
+    line.recv(64)
+    line.sendall((time.perf_counter_ns() - started).to_bytes(8, "big"))
 """
 FORKER = """
 import json, os, socket
@@ -153,6 +175,10 @@ class Warm:
         action, arguments, given = WARM[name]
         await self.call(action, arguments, **given)
 
+    async def at_once(self) -> None:
+        with patch.object(warm_call, "Exchange", AtOnce):
+            await self.play("nothing")
+
     async def call(self, action: str, arguments: Mapping[str, Any], **given: Any) -> None:
         output = await self.sandbox.run(self.profile(action, **given), arguments, declared={})
         assert output.code is None, output
@@ -162,6 +188,17 @@ class Warm:
         call = ToolCall(arguments=arguments, declared={}, allowed=lambda _: True)
         output = await perform_once(profile, runtime(find_bwrap()), call)
         assert output.code is None, output
+
+
+class AtOnce(Exchange):
+    """Sends the second frame together with the first, so that the process of the call does not wait for it."""
+
+    async def send_call(self, granted: GrantedFiles, call: Mapping[str, Json]) -> None:
+        await super().send_call(granted, call)
+        await self.send({}, [], GO)
+
+    async def finish(self, variables: Mapping[str, str], seconds: float) -> None:
+        await self.wait_until(self.ended)
 
 
 ORDER = {"order": {"name": "a", "amount": 1, "lines": ["x"]}}
@@ -300,21 +337,43 @@ class Worker:
         self.line, theirs = socket.socketpair()
         self._process = subprocess.Popen([sys.executable, "-c", code], stdin=theirs)
         theirs.close()
-        self.call()
 
     def call(self) -> None:
         self.line.sendall(b'{"x": 1}')
         assert json.loads(self.line.recv(1 << 16)) == {"value": 1}
 
-    async def ask(self) -> None:
-        """One round trip on an event loop: what the second phase of a call adds to it."""
-        loop = asyncio.get_running_loop()
-        await loop.sock_sendall(self.line, b'{"x": 1}')
-        assert await loop.sock_recv(self.line, 1 << 16)
-
     def close(self) -> None:
         self.line.close()
         self._process.wait()
+
+
+class RoundTrips(Worker):
+    """A process that measures how long it waits for an answer of five bytes. Each method returns seconds."""
+
+    def blocking(self) -> float:
+        self.line.setblocking(True)
+        self.line.sendall(b"!")
+        self.line.recv(64)
+        self.line.sendall(bytes(5))
+        return int.from_bytes(self.line.recv(8), "big") / 1e9
+
+    async def on_loop(self) -> float:
+        """As the broker waits: a reader that wakes the task of the call."""
+        loop, came, data = asyncio.get_running_loop(), asyncio.Event(), bytearray()
+
+        def read() -> None:
+            data[:] = self.line.recv(64)
+            came.set()
+
+        self.line.setblocking(False)
+        loop.add_reader(self.line, read)
+        self.line.send(b"!")
+        await came.wait()
+        self.line.send(bytes(5))
+        came.clear()
+        await came.wait()
+        loop.remove_reader(self.line)
+        return int.from_bytes(data, "big") / 1e9
 
 
 def cold_line() -> list[str]:
@@ -392,9 +451,8 @@ async def measure(base: Path, rounds: int) -> tuple[list[Row], dict[str, Any]]:
     rows = {name: Row(name=name) for name in ("no isolation: persistent worker", "bare fork of a worker with pydantic")}
     spaced = {name: Row(name=f"Remit warm, spaced: {name}") for name in WARM}
     tight = {name: Row(name=f"Remit warm, back to back: {name}") for name in WARM}
-    asked = Row(name=ROUND_TRIP)
-    asker = Worker(WORKER)
-    asker.line.setblocking(False)
+    trips, at_once = RoundTrips(ROUND_TRIPS), Row(name=AT_ONCE)
+    bare, bare_loop = Row(name=BARE), Row(name=BARE_LOOP)
     whole, alone = Row(name="a whole brokered read (files.read)"), Row(name="the same read in the warm sandbox alone")
     one_run = Row(name="a run of one sandboxed call")
     single, cold = Row(name="Remit single-use"), Row(name="bubblewrap + Python + pydantic, cold")
@@ -415,8 +473,14 @@ async def measure(base: Path, rounds: int) -> tuple[list[Row], dict[str, Any]]:
                 row.seconds.append(time.perf_counter() - started)
         for _ in range(8):
             await asyncio.sleep(SPACE_S)
-            await timed(asked, asker.ask)
-        for name in WARM:
+            bare.seconds.append(trips.blocking())
+            await asyncio.sleep(SPACE_S)
+            bare_loop.seconds.append(await trips.on_loop())
+            await asyncio.sleep(SPACE_S)
+            await timed(at_once, warm.at_once)
+            await asyncio.sleep(SPACE_S)
+            await timed(spaced["nothing"], partial(warm.play, "nothing"))
+        for name in (name for name in WARM if name != "nothing"):
             for _ in range(8):
                 await asyncio.sleep(SPACE_S)
                 await timed(spaced[name], partial(warm.play, name))
@@ -447,11 +511,24 @@ async def measure(base: Path, rounds: int) -> tuple[list[Row], dict[str, Any]]:
         "calls_per_second_8_in_flight": await throughput(warm, rounds * 40),
         "memory": await memory(base / "memory"),
     }
-    for peer in (worker, forker, asker):
+    for peer in (worker, forker, trips):
         peer.close()
     await warm.sandbox.close()
     await brokered.sandbox.close()
-    return [*rows.values(), asked, *spaced.values(), *tight.values(), alone, whole, one_run, single, cold, srt], facts
+    return [
+        *rows.values(),
+        bare,
+        bare_loop,
+        at_once,
+        *spaced.values(),
+        *tight.values(),
+        alone,
+        whole,
+        one_run,
+        single,
+        cold,
+        srt,
+    ], facts
 
 
 async def throughput(warm: Warm, calls: int) -> float:
@@ -506,6 +583,7 @@ def main() -> int:
     )
     cold, srt = by_name["bubblewrap + Python + pydantic, cold"], rows[-1]
     whole, alone = by_name["a whole brokered read (files.read)"], by_name["the same read in the warm sandbox alone"]
+    added = (reference.p50 - by_name[AT_ONCE].p50) * 1e3
     bars = [
         ("cold bubblewrap + Python + pydantic / warm", cold.p50 / reference.p50, ">=", 100.0),
         (
@@ -515,14 +593,15 @@ def main() -> int:
             200.0,
         ),  # not a number where it is missing: no bar is held by that
         ("whole brokered read / the same in the sandbox alone", whole.p50 / alone.p50, "<=", 4.0),
-        ("ms of the round trip that decoding adds", by_name[ROUND_TRIP].p50 * 1e3, "<=", 0.2),
+        ("ms of the round trip that decoding adds", added, "<=", 0.2),
+        ("ms of it beyond a bare round trip on an event loop", added - by_name[BARE_LOOP].p50 * 1e3, "<=", 0.2),
         ("ms of a run of one sandboxed call", by_name["a run of one sandboxed call"].p50 * 1e3, "<=", 60.0),
     ]
     missed = 0
     for name, ratio, sign, bar in bars:
         held = ratio >= bar if sign == ">=" else ratio <= bar
         missed += not held
-        print(f"{'held  ' if held else 'MISSED'} {name}: {ratio:.1f} (bar {sign} {bar:g})")
+        print(f"{'held  ' if held else 'MISSED'} {name}: {ratio:.2f} (bar {sign} {bar:g})")
     (ROOT / ".bench").mkdir(exist_ok=True)
     body = {
         "scheduling": scheduling,

@@ -268,7 +268,12 @@ def questions() -> dict[str, Asked]:
     evidence, threshold = sys.modules["retrieval.ranking"].evidence, sys.modules["retrieval.ranking"].EVIDENCE
     found: list[float] = []
     before = tool.answers
-    tool.answers = lambda ranked: found.append(evidence(ranked))
+
+    def note(ranked: Any) -> bool:
+        found.append(evidence(ranked))
+        return False
+
+    tool.answers = note
     splits: dict[str, Asked] = {}
     for split, lists in YAML(typ="safe").load(QUESTIONS).items():
         values: dict[str, list[float]] = {}

@@ -19,7 +19,7 @@ from remit.broker.approvals import requests as approval
 from remit.broker.approvals import summary as approval_text
 from remit.broker.approvals.summary import approval_summary, plain
 from remit.core.calls import Call, Decision, ResourceAccess, Rule, Subjects
-from remit.core.errors import Refusal
+from remit.core.errors import Refusal, UsageError
 from remit.core.events import ApprovalGranted, ApprovalRefused, ApprovalRequested, ApprovalVoided, Recorded
 from remit.guardrails.redaction import Redactor
 from remit.guardrails.sanitizer import Sanitizer
@@ -100,12 +100,19 @@ def test_an_approval_is_void_once_the_rules_have_changed_and_approvers_are_asked
     assert replayed(after).reproduced
 
 
-def test_an_approval_of_a_tool_that_changed_since_runs_nothing(play: Play) -> None:
+def test_an_approval_of_a_tool_that_changed_since_runs_the_reviewed_code_or_nothing(play: Play) -> None:
     """D2: the digest of the manifest is part of the request, and unpinned code never runs."""
     played = play(LARGE)
     grant(played, "user:lea")
     (played.folder / "tools/ledger/more.py").write_text("x = 1\n")
-    assert resumed(played).effects == []
+    assert len(resumed(played).effects) == 1
+    assert list((played.folder / "traces").rglob("more.py")) == [], "what runs is the code that was reviewed"
+    again = play(LARGE)
+    (again.folder / "tools/ledger/more.py").write_text("x = 1\n")
+    grant(again, "user:lea")
+    (again.folder / "traces/objects" / again.opened.workspace.tools["ledger"].code.removeprefix("sha256:")).unlink()
+    with pytest.raises(UsageError, match="the code of tool 'ledger' that the run began with is not there"):
+        resumed(again)
 
 
 def test_a_request_that_nobody_answered_in_time_ends_as_expired(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:

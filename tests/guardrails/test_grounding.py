@@ -229,6 +229,27 @@ def test_a_claim_takes_a_number_only_with_its_unit_and_its_date(claimed: str, so
     )
 
 
+def codes_of(words: str, text: str) -> list[str]:
+    """The codes of a claim with those words, whose quote is the whole text."""
+    found = passage(text, "d", "1", "S", 0, ("0.0", 1))
+    claim = {"claim": words, "quote": text, "citation": found.source.citation.model_dump(mode="json")}
+    return [
+        problem.code for problem in Grounding([claim], Retrieved(passages=(found,), searched=True, at=NOW)).problems
+    ]
+
+
+def test_a_claim_adds_no_unit_that_its_quote_does_not_name() -> None:
+    assert codes_of("It costs 400 EUR.", "See part 400 of the list.") == ["number_not_in_quote"]
+    assert codes_of("It is part 400.", "See part 400 of the list.") == []
+    assert codes_of("You have 30 days.", "The limit is 30 (thirty) days.") == []
+
+
+@pytest.mark.parametrize("name", ["https://help.example/a", "help.example", "a@help.example", "GB33BUKB20201555555555"])
+def test_a_claim_names_nothing_outside_that_its_quote_does_not_name(name: str) -> None:
+    assert codes_of(f"Turn to {name} for help.", "Complaints are answered by the shop.")[-1] == "name_not_in_quote"
+    assert codes_of(f"Turn to {name} for help.", f"Complaints go to {name} by mail.") == []
+
+
 @pytest.mark.parametrize(
     ("quote", "found"),
     [

@@ -26,7 +26,7 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
         "widen", "run", "tool", "scope", "agent", "user", "probe",
         "action", "actions", "model", "RunStarted.fallbacks", "response_model", "version", "env", "folder", "shrunk_from", "proposed.name",
         "proposed.id", "proposed_calls.name", "proposed_calls.id", "ModelResponded.finish", "cached",
-        "rollout", "RolloutOpened.changes", "ShadowDecided.error", "alert", "AlertRaised.changes", "AlertRaised.before", "AlertRaised.after", "SecretSet.name",
+        "rollout", "RolloutOpened.changes", "RunResumed.accepted.changed", "ShadowDecided.error", "alert", "AlertRaised.changes", "AlertRaised.before", "AlertRaised.after", "SecretSet.name",
     ),
     "an evaluation, which is refused with content off": (
         "RunStarted.evaluation", "scenarios.digest", "scenarios.judges", "scenarios.name", "variants.agent_digest",
@@ -35,7 +35,7 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
     ),
     "the name of a resource": (
         "resource", "connections.host", "connections.method", "connections.path", "connections.why",
-        "denied_accesses.allow", "denied_accesses.what", "CallAnswered.directory_added", "narrowing.permitted",
+        "denied_accesses.allow", "denied_accesses.what", "CallAnswered.directory_added", "narrowing.permitted", "narrowing.left_out",
     ),
     "a label, a declared error, an amount of a limit or a number of verdicts": (
         "labels", "labels_removed", "AttemptEnded.error", "BudgetSpent.amounts", "BudgetSpent.windows", "RolloutCompared.counts",

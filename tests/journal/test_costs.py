@@ -38,20 +38,21 @@ EVERY: Final = {
     "list_runs": RunQuery(),
     "list_runs of an agent": RunQuery(agent="agent:triage"),
     "list_runs of a user": RunQuery(user="user:ann"),
-    "list_runs in a state": RunQuery(state="finished"),
+    "list_runs in a state": RunQuery(state="lost"),
     "list_runs since": RunQuery(since=1),
     "list_runs in doubt": RunQuery(in_doubt=True),
     "list_runs that failed": RunQuery(failed=True),
     "list_runs that were refused": RunQuery(denied=True),
     "list_runs of a tenant": RunQuery(tenant="default"),
 }
-LATER: Final = "0, '', 0, '', '', 0, '', '', '', ''"  # from `asked` to `recent`
+LATER: Final = "0, '', 0, '', '', 0, '', '', '', '', 0, ''"  # from `asked` to `driver`
 IN_ORDER: Final = "SCAN run USING INDEX run_by_start"
 # Statements that read all rows of a table, and why that is right.
 SCANS: Final = {
     ("list_runs", IN_ORDER): "the newest first: it ends with the page",
     ("list_runs that failed", "SCAN run USING INDEX run_that_failed"): "the index holds only these runs",
     ("list_runs that were refused", "SCAN run USING INDEX run_with_refusal"): "the index holds only these runs",
+    ("list_runs in a state", "SCAN run USING INDEX run_unfinished"): "the index holds only these runs",
     ("list_runs of a tenant", IN_ORDER): "a journal of one tenant: it ends with the page",
     ("list_runs in doubt", "SCAN run USING INDEX run_in_doubt"): "the index holds only these runs",
     ("used_bundles", "SCAN run"): "`remit trace prune` asks once which objects are still used",
@@ -61,7 +62,7 @@ SCANS: Final = {
     ("run_list._ALERTS_IN_FORCE", "SCAN alert USING COVERING INDEX sqlite_autoindex_alert_1"): "as above, counted",
     ("shared._OPEN", "SCAN rollout USING INDEX rollout_that_is_open"): "the index holds only these rollouts",
     ("shared._CIRCUITS", "SCAN circuit"): "a row for each tool that failed",
-    ("figures._IN_DOUBT", "SCAN run USING INDEX run_in_doubt"): "the index holds only these runs",
+    ("figures._UNFINISHED", "SCAN run USING INDEX run_unfinished"): "the index holds only these runs",
     ("audit_cursor._COUNT", "SCAN head USING INDEX head_to_audit"): "the index holds only these chains",
 }
 
@@ -77,7 +78,7 @@ def statements(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> Iterator[tu
     asked: list[tuple[Any, Params | None]] = []
     read = journal.database.read
     with monkeypatch.context() as patched:
-        patched.setattr(journal.database, "read", lambda *given: (asked.append(given), read(*given))[1])
+        patched.setattr(journal.database, "read", lambda *given: (asked.append((*given, {})[:2]), read(*given))[1])
         acts: dict[str, Callable[[], object]] = {
             **{
                 name: lambda given=given: list(islice(list_runs(journal, given, page=2), 4))
@@ -171,7 +172,7 @@ def test_no_query_reads_every_event_of_a_database(
 RARE: Final = {
     "of an agent": RunQuery(agent="agent:rare"),
     "of a user": RunQuery(user="user:rare"),
-    "in a state": RunQuery(state="waiting"),
+    "in a state": RunQuery(state="ready"),
     "that failed": RunQuery(failed=True),
     "that were refused": RunQuery(denied=True),
     "in doubt": RunQuery(in_doubt=True),
@@ -186,7 +187,7 @@ LISTS: Final[dict[str, Callable[[Journal], Sequence[object]]]] = {
 def fill_with_rare_runs(place: Path | str) -> None:
     """Six thousand runs. Every fiftieth one differs in one way from the others, in turn."""
     columns = (
-        "'default', {user}, {agent}, n, CASE WHEN n < 900 THEN n + 50 ELSE n + 5000 END, {state}, {outcome}, '', '', '', '', 0, '',"
+        "'default', {user}, {agent}, n, CASE WHEN n % 300 = 100 THEN 0 WHEN n < 900 THEN n + 50 ELSE n + 5000 END, {state}, {outcome}, '', '', '', '', 0, '',"
         " 0, 0, {denied}, '', '', {doubt}, '', '', {later}"
     )
     ways = {
@@ -230,7 +231,7 @@ def test_a_filter_reads_no_run_between_those_that_match_in_a_database(journal: J
     fill_with_rare_runs(place)
     asked: list[tuple[Any, ...]] = []
     read = journal.database.read
-    cast("Any", journal.database).read = lambda *given: (asked.append(given), read(*given))[1]
+    cast("Any", journal.database).read = lambda *given: (asked.append((*given, {})[:2]), read(*given))[1]
     listed = len(LISTS[name](journal))
     assert listed >= 15
     scanned = 0
@@ -278,7 +279,7 @@ def _explained(journal: Journal, place: str) -> str:
     """How PostgreSQL finds a page in the middle: for the last one, any way is short."""
     asked: list[tuple[Any, ...]] = []
     read = journal.database.read
-    cast("Any", journal.database).read = lambda *given: (asked.append(given), read(*given))[1]
+    cast("Any", journal.database).read = lambda *given: (asked.append((*given, {})[:2]), read(*given))[1]
     assert len(list(list_runs(journal, page=50))) == 2000
     text, values = text_and_params(*asked[len(asked) // 2], "postgresql")
     with psycopg.connect(place, cursor_factory=psycopg.ClientCursor) as connection:

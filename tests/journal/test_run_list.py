@@ -74,7 +74,7 @@ FILTERS: Final[dict[str, tuple[RunQuery, Callable[[RunSummary], bool]]]] = {
     ),
     "a tenant": (RunQuery(tenant="default"), lambda run: True),
     "another tenant": (RunQuery(tenant="other"), lambda run: False),
-    "running": (RunQuery(state="running"), lambda run: run.state == "running"),
+    "ready": (RunQuery(state="ready"), lambda run: run.state == "ready"),
     "finished": (RunQuery(state="finished"), lambda run: run.state == "finished"),
     "failed": (RunQuery(failed=True), lambda run: run.outcome not in (None, "completed")),
     "denied": (RunQuery(denied=True), lambda run: run.denied > 0),

@@ -208,13 +208,13 @@ def test_a_run_waits_only_while_an_approval_is_missing() -> None:
     asked = next(number for number, event in enumerate(a_whole_run()) if event.type == "approval.requested")
     assert states[: asked + 1] == ["running"] * (asked + 1)
     assert states[asked + 1 : asked + 4] == ["waiting", "waiting", "waiting"]
-    assert set(states[asked + 4 : -1]) == {"running"}
+    assert set(states[asked + 4 : -1]) == {"ready", "running"}
     assert states[-1] == "finished"
 
 
 def test_a_summary_names_the_outcome_and_the_first_call_that_was_denied() -> None:
     """One line has the task of a run, its outcome and its first refusal."""
-    made = summary(run_row(RUN, folded(a_whole_run())))
+    made = summary(run_row(RUN, folded(a_whole_run())), "finished")
     assert (made.agent, made.user, made.model, made.scripted) == (
         "agent:triage",
         "user:ann",
@@ -224,7 +224,7 @@ def test_a_summary_names_the_outcome_and_the_first_call_that_was_denied() -> Non
     assert (made.state, made.outcome, made.steps, made.calls) == ("finished", "failed", 3, 5)
     assert (made.denied, made.first_denied) == (3, "service.restart at step 0: policy_denied")
     assert made.first_failed == made.first_denied
-    slow = summary(run_row(RUN, folded([started(), *turn(0, ask()), decided(0, 0), failed(0, 0, "timeout")])))
+    slow = summary(run_row(RUN, folded([started(), *turn(0, ask()), decided(0, 0), failed(0, 0, "timeout")])), "ready")
     assert (slow.denied, slow.first_denied, slow.first_failed) == (0, None, "files.read at step 0: timeout")
     assert (made.started_at, made.ended_at) == (EPOCH, EPOCH + (len(a_whole_run()) - 1) * 1_000_000)
 
@@ -242,4 +242,4 @@ def test_a_finished_run_is_still_listed_when_every_body_was_erased() -> None:
         Recorded.model_construct(**{**dict(item), "event": None, "salt": None}) for item in recorded(a_whole_run())
     ]
     state = reduce(apply_event, records, RunState())
-    assert (state.status, state.started_at, summary(run_row(RUN, state)).task) == ("finished", EPOCH, "")
+    assert (state.status, state.started_at, summary(run_row(RUN, state), "finished").task) == ("finished", EPOCH, "")

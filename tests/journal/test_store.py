@@ -304,8 +304,8 @@ def test_the_list_of_runs_agrees_with_the_run_state(journal: Journal) -> None:
     for item in journal.events("a" * 32):
         state = apply_event(state, item)
     assert [item.run for item in listed] == ["b" * 32, "a" * 32]
-    assert listed[1] == summary(run_row("a" * 32, state))
-    assert (listed[0].state, listed[0].task, listed[0].outcome) == ("running", "another", None)
+    assert listed[1] == summary(run_row("a" * 32, state), "finished")
+    assert (listed[0].state, listed[0].task, listed[0].outcome) == ("waiting: hold", "another", None)
 
 
 def test_a_run_is_found_by_the_beginning_of_its_id(journal: Journal) -> None:

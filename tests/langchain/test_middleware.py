@@ -28,13 +28,23 @@ from langgraph.types import Command as Resume
 
 from remit.broker import holds as hold
 from remit.broker.approvals import requests as approval
+from remit.client import who_continues
 from remit.core.errors import UsageError
-from remit.core.events import ApprovalRequested, AttemptBegun, CallAnswered, CallDecided, ModelResponded, RunStarted
-from remit.journal import StoredRecord, list_runs
+from remit.core.events import (
+    ApprovalRequested,
+    AttemptBegun,
+    CallAnswered,
+    CallDecided,
+    ModelResponded,
+    RunResumed,
+    RunStarted,
+)
+from remit.journal import StoredRecord, find_run, list_runs
 from remit.langchain.middleware import RemitMiddleware
+from remit.runtime import resume_run
 from remit.workspace.session import open_session
 from remit.workspace.template import starter_folder, write_starter
-from support.principals import principal
+from support.principals import OPERATOR, principal
 from support.runs import Command, CommandResult
 from support.workspaces.langchain import AGENT, RULES, SHOP, TOOL, Scripted, langchain_workspace, says
 from support.workspaces.ledger import environment
@@ -473,6 +483,33 @@ def test_a_call_that_needs_approval_pauses_only_its_branch_until_it_is_granted(
     assert sorted(workspace.shop.RAN) == [*once, ("refund", "2", 500)]
     assert remit.finish("t1", answer="done") is not None
     workspace.reproduced()
+
+
+def test_a_run_of_a_graph_says_what_makes_it_go_on_and_a_deploy_does_not_stop_it(
+    new_workspace: Callable[..., LangChainWorkspace],
+) -> None:
+    workspace = new_workspace()
+    saver, first = InMemorySaver(), workspace.remit()
+    workspace.agent(says(MAIL, LARGE), remit=first, checkpointer=saver).invoke(ASKED, THREAD)
+    first.close()
+    workspace.grant()
+    (name,) = workspace.runs()
+    opened = open_session(workspace.root)
+    row = find_run(opened.journal, name)
+    assert row is not None
+    assert (row.state, row.driver) == ("ready", "langgraph")
+    told = "invoke that graph again with the thread 't1'"
+    assert told in who_continues(opened, name)
+    with pytest.raises(UsageError, match=told):
+        asyncio.run(resume_run(opened, name, by=OPERATOR))
+    (prompt,) = (workspace.root / "agent").rglob("prompt.md")
+    prompt.write_text("Be brief.\n")
+    agent = workspace.agent(says(MAIL, LARGE), remit=workspace.remit(), checkpointer=saver)
+    assert codes(agent.invoke(Resume(resume=True), THREAD)) == ["ok", "ok"]
+    assert workspace.shop.RAN[-1] == ("refund", "2", 500)
+    (resumed,) = (item.event for item in opened.journal.events(name) if isinstance(item.event, RunResumed))
+    assert resumed.accepted is not None
+    assert resumed.accepted.changed == (prompt.relative_to(workspace.root).as_posix(),)
 
 
 def test_a_plain_tool_node_that_runs_again_after_a_pause_repeats_no_effect(

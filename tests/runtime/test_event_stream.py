@@ -13,7 +13,15 @@ from remit.core.events import ModelResponded
 from remit.core.messages import ModelError
 from remit.journal.conversation import Conversation
 from remit.runtime.models.wire.answer_reader import AnswerReader
-from remit.runtime.models.wire.event_stream import BodyReader, Document, NotJson, TooLong, read_json, written
+from remit.runtime.models.wire.event_stream import (
+    MOST_VALUES,
+    BodyReader,
+    Document,
+    NotJson,
+    TooLong,
+    read_json,
+    written,
+)
 from remit.runtime.models.wire.provider_errors import ProviderErrors
 from remit.runtime.models.wire.provider_state import ProviderState, SentState
 
@@ -84,6 +92,13 @@ def test_a_body_and_an_event_are_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
     reader = BodyReader()
     for _ in range(2000):  # many small events are no large one
         list(reader.feed(b"data: 1\n\n"))
+
+
+def test_the_values_of_one_event_are_bounded() -> None:
+    """One event is read in one piece of work, which nothing can interrupt."""
+    assert len(documents([b"data: 1\n" * 1000 + b"\n"])[0]) == 1000
+    with pytest.raises(NotJson):
+        documents([b"data: 1\n" * MOST_VALUES + b"\n"])
 
 
 def test_reading_takes_linear_time() -> None:

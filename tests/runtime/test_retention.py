@@ -22,7 +22,7 @@ from remit.core.errors import UsageError
 from remit.core.events import RunFinished, RunPruned
 from remit.journal import WORKSPACE_RUN, StoredRecord, list_runs, open_journal, resolve_run
 from remit.runtime import runner as run
-from remit.runtime.retention import prunable, prune, retention_seconds
+from remit.runtime.upkeep.retention import prunable, prune, retention_seconds
 from remit.tracing import open_trace, write_portable
 from remit.tracing.reports.reconciliation import reconcile
 from remit.tracing.reports.timeline import utc
@@ -195,7 +195,7 @@ def test_an_interrupted_deletion_is_completed_by_the_next_one(play: Play, monkey
     opened, old = played.opened, played.ended.run
     head = opened.journal.chain(old).head
     with monkeypatch.context() as killed:
-        killed.setattr("remit.runtime.retention.delete_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        killed.setattr("remit.runtime.upkeep.retention.delete_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             prune(opened, prunable(opened, 0), by=principal("op"))
     assert opened.journal.chain(old).head == head  # the journal is deleted last

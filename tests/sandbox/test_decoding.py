@@ -118,6 +118,31 @@ async def test_a_process_that_is_killed_before_its_function_is_called_is_known_n
     assert (await both(harness, made, {"text": "x"})).entered
 
 
+async def test_a_call_that_must_be_ended_before_its_second_frame_does_not_get_it(
+    harness: ToolHarness, trust: Trust
+) -> None:
+    """A validator leaves a thread behind, which prints more than a call may while the broker records the attempt."""
+    code = (
+        HEAD
+        + """
+import threading
+
+def _leave(value):
+    threading.Thread(target=lambda: [time.sleep(0.1), [os.write(1, b"x" * 65_536) for _ in range(64)]]).start()
+    return value
+
+def act(text: Annotated[str, AfterValidator(_leave)]) -> None:
+    write("stores/notes/a")
+"""
+    )
+    made = profile(harness, code, stores=("notes",), trust=trust)
+    async with sandbox(harness.tier).open(made, {"text": "x"}) as opened:
+        await asyncio.sleep(0.6)
+        output = await opened.run()
+    assert (output.code, output.entered) == ("resource_exhausted", False), output
+    assert list((harness.root / "stores/notes").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
     [

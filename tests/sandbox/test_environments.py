@@ -409,6 +409,23 @@ def test_an_environment_is_made_once_however_many_ask_at_once(
     assert not (own.folder / "half").exists()
 
 
+def test_an_environment_is_built_again_without_network_or_it_says_what_is_missing(
+    index: Index, tmp_path: Path, made: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run may go on after the cache was cleared, on a machine that reaches no index."""
+    own = made()
+    index.requested.clear()
+    environment._remove(own.folder)
+    again = environment.make_environment(tmp_path / "tool", offline=True)
+    assert again is not None
+    assert again.made
+    environment._remove(own.folder)
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "empty"))
+    with pytest.raises(RunEnded, match="the packages of tool 'tool' cannot be fetched"):
+        environment.make_environment(tmp_path / "tool", offline=True)
+    assert index.requested == []
+
+
 def test_a_cache_that_others_can_write_is_not_used(tmp_path: Path, made: Callable[..., Any]) -> None:
     own = made()
     environment._remove(own.folder)

@@ -10,6 +10,7 @@ from remit import Remit
 from remit.analysis.backtest import backtest_rules
 from remit.analysis.diff import working_tree
 from remit.workspace.session import open_session
+from support.runs import Command
 from support.workspaces.collections import collections_workspace, write_documents
 
 REFUNDS: Final = "# Refunds\n\n## Late returns\n\nA late return is refunded within 30 days.\n"
@@ -17,7 +18,7 @@ QUOTE: Final = "A late return is refunded within 30 days."
 
 
 def test_an_agent_answers_from_what_it_found_and_a_backtest_names_the_answer_that_loses_its_source(
-    tmp_path: Path,
+    tmp_path: Path, command: Command
 ) -> None:
     work = collections_workspace(tmp_path)
     write_documents(work, "handbook", {"refunds.md": REFUNDS, "hours.md": "# Hours\n\nThe shop opens at nine.\n"})
@@ -47,6 +48,13 @@ def test_an_agent_answers_from_what_it_found_and_a_backtest_names_the_answer_tha
     after = backtest_rules([records], working_tree(tmp_path).rule_set())
     (lost,) = after.lost_sources
     assert (lost.claim, lost.document, "Refunds are for people" in lost.message) == (1, "handbook/refunds", True)
+    printed = command(tmp_path, "policy", "backtest", "--fail-on-flips")
+    assert printed.code == 1
+    assert (
+        f"{done.run[:8]} claim 1 loses its source handbook/refunds version 1: 'Refunds are for people' denies"
+        in printed.out
+    )
+    assert "1 of 1 grounded answers lose a source" in printed.out
     elsewhere = denied.replace("handbook/refunds", "handbook/hours")
     rules.write_text(rules.read_text().replace(denied, elsewhere))
     assert backtest_rules([records], working_tree(tmp_path).rule_set()).lost_sources == ()

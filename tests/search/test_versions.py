@@ -184,12 +184,14 @@ def test_an_ingest_that_was_killed_in_the_middle_is_named_and_undone_by_the_next
     ingest(tool, new=NEW)
     child = os.fork()
     if not child:
-        with tool.writing("handbook") as writer:
-            writer.connection.execute("PRAGMA cache_size = 1")
-            writer.connection.executemany(
-                "INSERT INTO posting VALUES (?, ?, ?)", [(str(term), bytes(999), b"") for term in range(999)]
-            )
-            os._exit(9)
+        try:
+            with tool.writing("handbook") as writer:
+                writer.connection.execute("PRAGMA cache_size = 1")
+                for number in range(999):
+                    writer.connection.execute("INSERT INTO posting VALUES (?, ?, ?)", (f"x{number}", bytes(999), b""))
+                os._exit(9)
+        finally:
+            os._exit(1)
     os.waitpid(child, 0)
     with pytest.raises(tool.IndexDamaged, match="run `remit search ingest handbook`"):
         find(tool)

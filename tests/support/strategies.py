@@ -16,11 +16,12 @@ ROLES = tuple(f"role:{n}" for n in range(6))
 ACTIONS = ("files.read", "files.write", "mail.send", "mail.list")
 SEGMENTS = ("a", "ab", ".a", "b.c", "ba", "aba", "zz")
 PATTERN_SEGMENTS = ("a", "ab", ".a", "*", "a*", "*b*", "*a", "**", "**", "b*a")
+DOCUMENTS = ("a", "b", "a/b", "a/a", "b/ab", "a/b/a")
 # Every resource of the small universe: files in at most two folders, folders as sets, and other kinds.
 _PATHS = [*SEGMENTS, *(f"{folder}/{name}" for folder in SEGMENTS[:5] for name in SEGMENTS[:5]), "a/ab/zz", ".a/a/b.c"]
 RESOURCES = (
     *(f"file:{path}" for path in _PATHS), *(f"file:{path}/**" for path in _PATHS[:20]), "file:**", "file:.", "none:",
-    *(f"ticket:{name}" for name in ("a", "INC-1", "X-1", "b")), *(f"https://h.example/{path}" for path in ("", "a", "ab/a", "zz/")),
+    *(f"ticket:{name}" for name in ("a", "INC-1", "X-1", "b")), *(f"document:{name}" for name in DOCUMENTS), *(f"https://h.example/{path}" for path in ("", "a", "ab/a", "zz/")),
     "mail:a@b.example",
 )  # fmt: skip
 ATOMS = (
@@ -51,13 +52,15 @@ def condition(dice: random.Random, effect: str, depth: int = 2) -> str:
 
 
 def pattern(dice: random.Random) -> str:
-    kind = dice.choice(("file", "file", "file", "file", "https", "ticket", "none", "all"))
+    kind = dice.choice(("file", "file", "file", "file", "https", "ticket", "document", "none", "all"))
     if kind == "all":
         return "**"
     if kind == "none":
         return dice.choice(("none:", "none:*", "none:**"))
     if kind == "ticket":
         return f"ticket:{dice.choice(('a', 'INC-*', '*', '**', '*-1'))}"
+    if kind == "document":
+        return f"document:{dice.choice(('a', 'a/b', 'a/*', 'a/**', '*', '**', '*/b', '**/a'))}"
     segments = [dice.choice(PATTERN_SEGMENTS) for _ in range(dice.randint(1, 3))]
     kept = [part for at, part in enumerate(segments) if part != "**" or at == 0 or segments[at - 1] != "**"]
     return f"file:{'/'.join(kept)}" if kind == "file" else f"https://h.example/{'/'.join(kept)}"
@@ -68,7 +71,7 @@ def resource(dice: random.Random) -> str:
     ticket = dice.choice(("a", "INC-1", "INC-2", "X-1", "b"))
     return dice.choice(
         (f"file:{path}", f"file:{path}", f"file:{path}/**", "file:**", "file:.", f"https://h.example/{path}",
-         "https://h.example/", f"https://h.example/{path}/", "none:", f"ticket:{ticket}", "mail:a@b.example")
+         "https://h.example/", f"https://h.example/{path}/", "none:", f"ticket:{ticket}", f"document:{dice.choice(DOCUMENTS)}", "mail:a@b.example")
     )  # fmt: skip
 
 

@@ -59,7 +59,7 @@ def test_each_alert_fires_on_its_incident_and_is_silent_on_a_quiet_day() -> None
 
 def test_an_alert_that_does_not_fire_is_noticed(tmp_path: Path) -> None:
     """So the test above can fail."""
-    (tmp_path / "alerts.yaml").write_text(RULES.read_text().replace("(remit_runs_lost) > 0", "(remit_runs_lost) > 1"))
+    (tmp_path / "alerts.yaml").write_text(RULES.read_text().replace('{state="lost"}) > 0', '{state="lost"}) > 1'))
     (tmp_path / "alerts.test.yaml").write_text((TRACES / "alerts.test.yaml").read_text())
     assert play_rules(tmp_path / "alerts.test.yaml").returncode != 0
 

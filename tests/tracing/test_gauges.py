@@ -31,10 +31,10 @@ def test_the_command_prints_each_gauge_and_zeros_for_each_agent(remit: Remit) ->
     ]
     samples = [line for line in lines if not line.startswith("#")]
     assert all(LINE.fullmatch(line) for line in samples)
-    assert 'remit_runs_lost{agent="triage"} 0' in samples
+    assert 'remit_runs_unfinished{agent="triage",state="lost"} 0' in samples
     assert 'remit_errors_recent{agent="triage",source="tool"} 0' in samples
     shown = remit("metrics", "--json").json
-    assert {"name": "remit.runs.lost", "value": 0, "attributes": {"agent": "triage"}} in shown
+    assert {"name": "remit.runs.unfinished", "value": 0, "attributes": {"agent": "triage", "state": "lost"}} in shown
 
 
 def test_without_a_collector_the_command_says_what_to_do(remit: Remit) -> None:

@@ -18,6 +18,7 @@ from remit.core.errors import CODES
 from remit.core.events import AlertRaised, ModelFailed
 from remit.journal import WORKSPACE_RUN, StoredRecord
 from remit.tracing import Export, GaugeReader
+from remit.tracing.gauges import STATES
 from remit.tracing.metrics import GAUGES, INSTRUMENTS
 from remit.tracing.otel_metrics import Meter
 from remit.workspace.template import starter_folder
@@ -108,11 +109,14 @@ def test_gauges_of_approvals_and_holds_are_read_from_the_workspace(play: Play) -
     sources = ("remit", "tool", "model", "policy")
     assert found == {
         "remit.approvals.waiting": {"under_5m": 1, "under_30m": 0, "under_4h": 0, "older": 0},
-        "remit.runs.waiting_for_model": {"": 1},
         "remit.holds": {"": 1},
         "remit.alerts": {"": 1},
         "remit.emergencies.unreviewed": {"": 0},
-        "remit.runs.lost": nothing,
+        "remit.runs.unfinished": {
+            f"{agent}/{state}": int((agent, state) in (("clerk", "waiting"), ("triage", "waiting: model")))
+            for agent in nothing
+            for state in STATES
+        },
         "remit.effects.in_doubt": nothing,
         "remit.engines.disagreements": nothing,
         "remit.errors.recent": {

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from remit.core.parsing import DEFAULT_PORT, SCHEMES, URL_KINDS
+from remit.core.parsing import DEFAULT_PORT, SCHEMES, SLASHED, URL_KINDS
 from remit.sandbox.egress import Host, parse_host
 from remit.workspace import Workspace
 from remit.workspace.manifest import Action, Manifest, Template
@@ -62,7 +62,7 @@ def _patterns(manifest: Manifest, template: Template) -> tuple[str, ...]:
         return tuple(
             dict.fromkeys(_urls(scheme, parse_host(line)) for line in manifest.url_hosts for scheme in schemes)
         )
-    return (f"{kind}:*",)
+    return (f"{kind}:**" if kind in SLASHED else f"{kind}:*",)
 
 
 def _urls(scheme: str, line: Host) -> str:

@@ -273,6 +273,7 @@ class Broker:
             return self._record_result(step, index, decided.refusal)
         try:
             call = self._calls.get((step, index), decided.call)
+            refusals.check_definition(call, self.workspace.action(call.action)[0].manifest.digest)
             decision = await self._allowing_decision(decided, call)
         except ApprovalPending:
             await self.record.commit()  # people can answer from now on

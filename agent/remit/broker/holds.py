@@ -1,15 +1,19 @@
 """Holds: an operator stops a run, an agent, a tool or everything. They are checked before every effect.
 
-A hold is an event in the stream named `workspace`, so every process sees it, and lifting it leaves a record.
+A hold is an event in the stream named `workspace`, so every process sees it, and lifting it leaves a record. A revocation is a hold
+on one version of a tool's code, by its digest: nobody lifts it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
-from remit.core import Principal, UsageError
+from remit.core import Principal, Refusal, UsageError
 from remit.core.events import HoldLifted, HoldSet
 from remit.journal import WORKSPACE_RUN, AlreadyRecorded, Journal
+
+CODE: Final = "code:"  # the scope of a revocation begins so; the digest of the code follows
 
 
 def hold_reason(holds: Mapping[str, HoldSet], *scopes: str) -> str | None:
@@ -18,8 +22,19 @@ def hold_reason(holds: Mapping[str, HoldSet], *scopes: str) -> str | None:
     return None if hold is None else f"{hold.by.account} put {hold.scope} on hold: {hold.reason}"
 
 
+def check_revoked(holds: Mapping[str, HoldSet], tool: str, code: str) -> None:
+    """Raise Refusal `policy_denied` if the code of that tool, by its digest, was revoked."""
+    if (hold := holds.get(f"{CODE}{code}")) is not None:
+        raise Refusal(
+            "policy_denied",
+            f"the code of tool {tool!r} was revoked by {hold.by.account}: {hold.reason}",
+            details={"reason": "revoked"},
+            next_step="continue without this tool, and tell the user that it needs other code",
+        )
+
+
 def set_hold(journal: Journal, scope: str, *, why: str, by: Principal) -> HoldSet:
-    """Put `scope` (`run:…`, `agent:…`, `tool:…`, `all`) on hold until the hold is lifted."""
+    """Put `scope` (`run:…`, `agent:…`, `tool:…`, `all`) on hold until the hold is lifted; `code:…` for ever."""
     while True:
         hold = HoldSet(number=_number(journal), scope=scope, reason=why, by=by)
         try:
@@ -33,8 +48,10 @@ def lift_hold(journal: Journal, scope: str, *, by: Principal) -> None:
     """Lift the hold on `scope`.
 
     Raises:
-        UsageError: `scope` is not on hold.
+        UsageError: `scope` is not on hold, or it is a revocation.
     """
+    if scope.startswith(CODE):
+        raise UsageError("a revocation lasts: review other code of the tool, and pin it with `remit tool pin`")
     if scope not in journal.holds():
         raise UsageError(f"{scope} is not on hold: `remit stop --list` lists the holds")
     while True:

@@ -51,6 +51,21 @@ def unknown_action(name: str, agent: str, actions: Sequence[str]) -> Refusal:
     )
 
 
+def check_definition(call: Call, manifest: str) -> None:
+    """Raise `cancelled` if `manifest`, the digest of the tool's now, is not the one by which the call was resolved.
+
+    INVARIANT: a run that goes on with a changed definition runs no call whose resources another manifest named.
+    """
+    if call.manifest != manifest:
+        raise Refusal(
+            "cancelled",
+            f"the definition of {call.action} was changed after this call was decided",
+            details={"problem": "changed_definition"},
+            next_step="make the call again if it is still needed",
+            retryable=True,
+        )
+
+
 def not_reviewed(tool: str) -> Refusal:
     """The tool is not pinned, or its files changed before the run."""
     return Refusal(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ from remit.cli.output import echo, json_text, style
 from remit.cli.text_argument import TEXT
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from remit.core.events import ApprovalRequested
     from remit.journal import Record
     from remit.workspace import WorkspaceSession
@@ -54,12 +57,19 @@ def approve_list_command(break_glass: bool, as_json: bool) -> None:
         _list_emergencies(opened, as_json, quiet=False)
         return
     waiting = waiting_approvals_of(opened)
+    missing_of = _obstacles(opened, [item.run for item in waiting])
     if as_json:
-        echo(json_text([{"run": item.run, **item.request.model_dump(mode="json")} for item in waiting]))
+        rows = [
+            {"run": item.run, "obstacle": missing_of.get(item.run, ""), **item.request.model_dump(mode="json")}
+            for item in waiting
+        ]
+        echo(json_text(rows))
         return
     for run, item in ((item.run, item.request) for item in waiting):
         roles = ", ".join(f"{missing.count} × {missing.role}" for missing in item.missing)
         echo(f"{run[:8]}/{item.step}.{item.index}  {item.summary.splitlines()[0]}  needs {roles}  {_left(item)}")
+        if run in missing_of:
+            echo(f"    {style('cannot go on', fg='red')}: {missing_of[run]}")
     if not waiting:
         echo("no request waits for approval")
     _list_emergencies(opened, as_json=False, quiet=True)
@@ -105,8 +115,9 @@ def approve_show_command(request: str, full: bool, as_json: bool) -> None:
     opened = open_session()
     waiting = find_request(opened, request)
     record, item = StoredRecord(opened.journal, waiting.run), waiting.request
+    obstacle = _obstacles(opened, [record.run]).get(record.run, "")
     if as_json:
-        echo(json_text({"run": record.run, **item.model_dump(mode="json")}))
+        echo(json_text({"run": record.run, "obstacle": obstacle, **item.model_dump(mode="json")}))
         return
     echo(wrapped(_whole(record, item) if full else item.summary, min(WIDTH, get_terminal_size().columns)))
     echo("  needs " + ", ".join(f"{missing.count} × {missing.role}" for missing in item.missing))
@@ -115,6 +126,8 @@ def approve_show_command(request: str, full: bool, as_json: bool) -> None:
     call = record.state.open.get((item.step, item.index))
     for grant in () if call is None else call.grants:
         echo(f"  approved by {grant.by.subject} as {grant.role}")
+    if obstacle:
+        echo(f"  {style('once approved, it cannot go on', fg='red')}: {obstacle}")
     echo(f"  {_left(item)}")
 
 
@@ -155,7 +168,7 @@ def grant_command(request: str, role: str | None, reason: str, minutes: int, as_
     if approved.rapid:
         warning, actions = style("rapid approval", fg="yellow"), ", ".join(approved.rapid)
         echo(f"{warning}: you approved {actions} within the last minute; the trace records this", err=True)
-    _confirm(as_json, f"approved as {approved.approver} in {approved.role}", approved.run)
+    _confirm(as_json, f"approved as {approved.approver} in {approved.role}", approved.run, approved.next)
 
 
 @approve_command.command("reject")
@@ -169,14 +182,14 @@ def reject_command(request: str, reason: str, as_json: bool) -> None:
     Examples:
       remit approve reject 3f2a --reason "wrong ticket"
     """
-    from remit.client import find_request, reject
+    from remit.client import find_request, reject, who_continues
     from remit.workspace import open_session, principal_of_process
 
     opened = open_session()
     waiting = find_request(opened, request)
     by = principal_of_process(opened.workspace.settings)
     reject(opened, opened.policy, waiting, by=by, reason=reason)
-    _confirm(as_json, f"rejected as {by.subject}", waiting.run)
+    _confirm(as_json, f"rejected as {by.subject}", waiting.run, who_continues(opened, waiting.run))
 
 
 @approve_command.command("revoke")
@@ -191,7 +204,7 @@ def revoke_command(request: str, reason: str, as_json: bool) -> None:
       remit approve revoke 3f2a --reason "I misread the host"
     """
     from remit.broker.approvals import revoke_approval
-    from remit.client import find_request
+    from remit.client import find_request, who_continues
     from remit.journal import StoredRecord
     from remit.workspace import open_session, principal_of_process
 
@@ -199,7 +212,7 @@ def revoke_command(request: str, reason: str, as_json: bool) -> None:
     waiting = find_request(opened, request)
     by = principal_of_process(opened.workspace.settings)
     revoke_approval(StoredRecord(opened.journal, waiting.run), waiting.request, by=by, reason=reason)
-    _confirm(as_json, f"the approval of {by.subject} is revoked", waiting.run)
+    _confirm(as_json, f"the approval of {by.subject} is revoked", waiting.run, who_continues(opened, waiting.run))
 
 
 @approve_command.command("review")
@@ -238,11 +251,25 @@ def review_command(place: str, note: str, as_json: bool) -> None:
     echo(json_text({"ok": True, "place": place, "reviewer": by.subject}) if as_json else line)
 
 
-def _confirm(as_json: bool, line: str, run: str) -> None:
-    if as_json:
-        echo(json_text({"ok": True, "run": run}))
-    else:
-        echo(f"{line}; if the run is no longer active, resume it: remit run --resume {run[:8]}")
+def _confirm(as_json: bool, line: str, run: str, then: str) -> None:
+    echo(json_text({"ok": True, "run": run, "next": then}) if as_json else f"{line}; {then}")
+
+
+def _obstacles(opened: WorkspaceSession, runs: Sequence[str]) -> dict[str, str]:
+    """What keeps runs from going on once they are approved, by run: a part of their definition is missing, or was revoked."""
+    from remit.journal import StoredRecord
+    from remit.runtime import resume_obstacle
+
+    known: dict[tuple[str, ...], str] = {}  # runs of one definition lack the same
+    found: dict[str, str] = {}
+    for run in dict.fromkeys(runs):
+        state = StoredRecord(opened.journal, run).state
+        definition = (*state.bundles, state.started.agent if state.started else "")
+        if definition not in known:
+            known[definition] = asyncio.run(resume_obstacle(opened, run))
+        if known[definition]:
+            found[run] = known[definition]
+    return found
 
 
 def _left(item: ApprovalRequested) -> str:

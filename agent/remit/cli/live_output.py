@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -44,6 +45,7 @@ OUTCOMES: Mapping[CallOutcome, str] = {
     "unknown": "yellow",
 }
 RECEIPT_LINES = 20  # of one run; `remit trace show` has all of them
+_OWN_LINE = re.compile(r"^\s*(?:receipt|sources|run|trace|replay)\b", re.MULTILINE)
 WEAKER = {
     "landlock": "confinement: landlock only, which remit.toml accepts; weaker than full (see SECURITY.md)",
     "none": "confinement: NONE, every tool of this agent runs in this process",
@@ -128,7 +130,7 @@ class LiveOutput:
             first = "remit start, then " if result.held else ""
             echo(f"  to continue it:     {first}remit run --resume {result.run[:8]}")
         elif finished.outcome == "completed":
-            echo(finished.answer)
+            echo(_distinct(finished.answer))
             _print_sources(finished)
         else:
             echo(f"{style(finished.outcome, fg='red')}: {finished.message}")
@@ -232,6 +234,11 @@ def reduction_text(event: ContextReduced) -> str:
     )
 
 
+def _distinct(answer: str) -> str:
+    """The answer; each line marked if one of them could be taken for a line that Remit prints, such as that of a receipt."""
+    return "\n".join(f"| {line}" for line in answer.split("\n")) if _OWN_LINE.search(answer) else answer
+
+
 def _print_sources(finished: RunFinished) -> None:
     """Print where each claim of a grounded answer comes from."""
     if finished.sources:
@@ -242,12 +249,16 @@ def _print_sources(finished: RunFinished) -> None:
 
 
 def _print_receipt(result: RunResult) -> None:
-    """Print what the broker saw: how many calls had which outcome, and each one that is more than a read that succeeded."""
-    if not result.receipt:
+    """Print what the broker saw: how many calls had which outcome, and each one that is more than a read that succeeded.
+
+    An answer has a receipt also if there was no call.
+    """
+    if not result.receipt and (result.finished is None or result.finished.outcome != "completed"):
         return
     counts = Counter(item.outcome for item in result.receipt)
     calls = "1 call" if len(result.receipt) == 1 else f"{len(result.receipt)} calls"
-    echo(f"\nreceipt {calls}: {', '.join(f'{counts[word]} {word}' for word in OUTCOMES if counts[word])}")
+    outcomes = ", ".join(f"{counts[word]} {word}" for word in OUTCOMES if counts[word])
+    echo(f"\nreceipt {calls}{outcomes and f': {outcomes}'}")
     listed = [item for item in result.receipt if item.outcome != "done" or item.landed == "landed"]
     for item in listed[:RECEIPT_LINES]:
         what = short(" ".join([item.action, *item.resources]), 80)

@@ -38,6 +38,11 @@ if TYPE_CHECKING:
 @click.option("--scope", metavar="FILE", help="A TOML file of actions and resources: the run may use only these.")
 @click.option("--resume", "resumed", metavar="RUN", help="Resume a run where its last process stopped.")
 @click.option(
+    "--accept-changes",
+    is_flag=True,
+    help="With --resume: go on with the agent and the tools on disk, not with those that the run had. The record names what changed.",
+)
+@click.option(
     "--run-id", metavar="HEX", help="Set the run id (32 hex digits). A second run with the same id is refused."
 )
 @click.option(
@@ -56,6 +61,7 @@ def run_command(**options: Any) -> None:
       remit run triage "…" --model openai:gpt-5
       remit run triage "…" --scope read-only.toml
       remit run --resume 3f2a
+      remit run --resume 3f2a --accept-changes
     """
     from remit.cli.live_output import LiveOutput
     from remit.workspace import open_session
@@ -87,6 +93,7 @@ class RunOptions:
     user: str | None
     scope: str | None
     resumed: str | None
+    accept_changes: bool
     run_id: str | None
     wait: float | None
     as_json: bool
@@ -103,7 +110,7 @@ def _resume(
     opened: WorkspaceSession, name: str, options: RunOptions, output: LiveOutput
 ) -> Coroutine[Any, Any, RunResult]:
     from remit.journal import resolve_run
-    from remit.runtime import resume_run
+    from remit.runtime import Continuation, resume_run
     from remit.workspace import principal_of_process
 
     if options.models or any(value is not None for value in (options.agent, options.user, options.scope)):
@@ -115,6 +122,7 @@ def _resume(
         wait=options.waits,
         on_event=output.on_event,
         progress=print_progress,
+        goes_on=Continuation(accept_changes=options.accept_changes),
     )
 
 
@@ -124,6 +132,8 @@ def _start(opened: WorkspaceSession, options: RunOptions, output: LiveOutput) ->
 
     if options.agent is None or options.task is None:
         raise click.UsageError('name an agent and a task, as in: remit run triage "Checkout is failing"')
+    if options.accept_changes:
+        raise click.UsageError("--accept-changes is for a run that goes on: name it with --resume")
     by = principal_of_process(opened.workspace.settings)
     first, *others = options.models or (None,)
     request = RunRequest(

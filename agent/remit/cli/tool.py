@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from remit.cli.output import echo, json_text, style
+from remit.cli.text_argument import TEXT
 
 if TYPE_CHECKING:
     from remit.broker import AttemptOutcome
@@ -101,7 +102,12 @@ def tool_show_command(name: str, as_json: bool) -> None:
     own = find_environment(workspace.code(name)) if found.manifest.source == "python" else None
     if as_json:
         packages = dict(own.packages) if own else {}
-        body = {"pinned": found.pinned, "manifest": found.manifest.model_dump(mode="json"), "packages": packages}
+        body = {
+            "pinned": found.pinned,
+            "code": found.code,
+            "manifest": found.manifest.model_dump(mode="json"),
+            "packages": packages,
+        }
         echo(json_text(body))
         return
     for line in permission_card(found, own):
@@ -324,6 +330,34 @@ def pin_command(names: tuple[str, ...], as_json: bool) -> None:
         return
     for name, change in changes.items():
         echo(f"{name}: {change}")
+
+
+@tool_command.command("revoke")
+@click.argument("code", metavar="NAME|DIGEST")
+@click.option("--reason", type=TEXT, required=True, help="Why you revoke it. The model and the trace show this text.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def revoke_command(code: str, reason: str, as_json: bool) -> None:
+    """Revoke one version of a tool's code, for ever: it starts and resumes nowhere, and running calls of it are killed.
+
+    DIGEST is that of the code, as policies/tools.lock and `remit tool show --json` have it. NAME is the code of that tool on disk.
+    To use the tool again, change its code and pin it.
+
+    \b
+    Examples:
+      remit tool revoke http --reason "CVE-2026-1234 in its parser"
+      remit tool revoke sha256:9d0c… --reason "leaks the token into its result"
+    """
+    from remit.broker import CODE, set_hold
+    from remit.tools import known_tool
+    from remit.workspace import open_session, principal_of_process
+
+    opened = open_session()
+    digest = code if code.startswith("sha256:") else known_tool(opened.workspace, code).code
+    if len(digest) != len("sha256:") + 64:
+        raise click.BadParameter(f"{digest!r} is no digest: copy it from policies/tools.lock", param_hint="DIGEST")
+    held = set_hold(opened.journal, f"{CODE}{digest}", why=reason, by=principal_of_process(opened.workspace.settings))
+    line = f"the code {digest} is revoked: no run starts or goes on with it"
+    echo(json_text(held.model_dump(mode="json")) if as_json else line)
 
 
 def _workspace() -> Workspace:

@@ -1,7 +1,7 @@
 from .async_remit import AsyncRemit
 from .remit import Remit
 from .replays import open_bundles, open_trace_of, replay_trace
-from .requests import Approved, WaitingApproval, approve, find_request, reject, waiting_approvals_of
+from .requests import Approved, WaitingApproval, approve, find_request, reject, waiting_approvals_of, who_continues
 from .results import CallResult, Explanation, call_result
 from .streams import AsyncRunStream, RunStream
 
@@ -22,4 +22,5 @@ __all__ = [
     "reject",
     "replay_trace",
     "waiting_approvals_of",
+    "who_continues",
 ]

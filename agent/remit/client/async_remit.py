@@ -27,6 +27,7 @@ from remit.journal import RunSummary, list_runs, resolve_run
 from remit.policy import Policy
 from remit.replay import ReplayResult
 from remit.runtime import (
+    Continuation,
     LivePorts,
     OneCall,
     RunRequest,
@@ -112,9 +113,10 @@ class AsyncRemit:
 
         return AsyncRunStream(drive)
 
-    async def resume(self, run: str, *, wait: float = 0.0) -> RunResult:
+    async def resume(self, run: str, *, wait: float = 0.0, accept_changes: bool = False) -> RunResult:
         """See `Remit.resume`."""
-        return await resume_run(self.session, self._run(run), by=self.principal, wait=wait)
+        goes_on = Continuation(accept_changes=accept_changes)
+        return await resume_run(self.session, self._run(run), by=self.principal, wait=wait, goes_on=goes_on)
 
     async def call(
         self,

@@ -132,16 +132,18 @@ class Remit:
             self._client.stream(agent, task, model=model, user=user, scope=scope, run_id=run_id, wait=wait)
         )
 
-    def resume(self, run: str, *, wait: float = 0.0) -> RunResult:
-        """Resume a run where its last process stopped. Calls that have a result are not repeated.
+    def resume(self, run: str, *, wait: float = 0.0, accept_changes: bool = False) -> RunResult:
+        """Resume a run where its last process stopped, with the agent and the tools that it had. Calls that have a result are not repeated.
 
-        `run` is a run id, or a unique prefix of one. `wait` is how many seconds it waits for approvals.
+        `run` is a run id, or a unique prefix of one. `wait` is how many seconds it waits for approvals. With `accept_changes` the
+        run goes on with the agent and the tools on disk, and records what has changed.
 
         Raises:
-            UsageError: the run has finished, another process drives it, or files of its agent or tools have changed.
+            Refusal: `policy_denied`: code of its tools was revoked.
+            UsageError: the run has finished, another process or an external graph drives it, or a part of its definition is missing.
             RunEnded: the run cannot continue, for instance because there is no sandbox.
         """
-        return _wait_for(self._client.resume(run, wait=wait))
+        return _wait_for(self._client.resume(run, wait=wait, accept_changes=accept_changes))
 
     def call(
         self,

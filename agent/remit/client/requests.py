@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from remit.broker import hold_reason
 from remit.broker.approvals import (
     Approval,
     approved_within_a_minute,
@@ -14,7 +15,7 @@ from remit.broker.approvals import (
 )
 from remit.core import BREAK_GLASS, Principal, UsageError
 from remit.core.events import NANO, ApprovalRequested
-from remit.journal import Record, StoredRecord, approvals_in_state, resolve_run
+from remit.journal import Record, StoredRecord, approvals_in_state, find_run, resolve_run
 from remit.policy import Policy
 from remit.workspace import WorkspaceSession
 
@@ -47,12 +48,16 @@ class WaitingApproval:
 
 @dataclass(frozen=True, kw_only=True)
 class Approved:
-    """An approval that was recorded. `rapid` are the actions that the same person approved within the last minute."""
+    """An approval that was recorded. `rapid` are the actions that the same person approved within the last minute.
+
+    `next` says who makes the run go on, in one sentence.
+    """
 
     run: str
     approver: str
     role: str
     rapid: tuple[str, ...]
+    next: str
 
 
 def waiting_approvals_of(session: WorkspaceSession) -> tuple[WaitingApproval, ...]:
@@ -117,7 +122,26 @@ def approve(
         rapid=bool(rapid),
     )
     grant_approval(record, request, approval, roles_of=policy.roles_of, now=now)
-    return Approved(run=waiting.run, approver=by.subject, role=role, rapid=rapid)
+    return Approved(
+        run=waiting.run, approver=by.subject, role=role, rapid=rapid, next=who_continues(session, waiting.run)
+    )
+
+
+def who_continues(session: WorkspaceSession, run: str) -> str:
+    """Who makes the run go on now, in one sentence with the command for it."""
+    journal = session.journal
+    row, started = find_run(journal, run), StoredRecord(journal, run).state.started
+    if row is None or started is None or row.state == "finished":
+        return f"the run has ended: remit trace show {run[:8]}"
+    if journal.is_driven(run):
+        return f"{row.holder} drives the run, and goes on by itself"
+    if started.driver:
+        return f"a graph of LangGraph drives the run: {started.goes_on_by}"
+    if row.state == "waiting":
+        return f"the run still waits for people: remit approve show {run[:8]}"
+    if (held := hold_reason(journal.holds(), f"run:{run}", row.agent)) is not None:
+        return f"{held}; after the hold, continue the run: remit run --resume {run[:8]}"
+    return f"no process drives the run; continue it: remit run --resume {run[:8]}"
 
 
 def reject(session: WorkspaceSession, policy: Policy, waiting: WaitingApproval, *, by: Principal, reason: str) -> None:

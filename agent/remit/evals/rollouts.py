@@ -229,7 +229,7 @@ def missing_data(journal: Journal, rollout: RolloutState, least: int) -> str | N
     ended = sum(run.ended_at is not None for run in runs)
     if ended < least:
         return f"{ended} {whose} have ended in it, and {least} are needed"
-    lost = [run.run[:8] for run in runs if run.arm and run.state == "running" and not journal.is_driven(run.run)]
+    lost = [run.run[:8] for run in runs if run.arm and run.state in ("lost", "ready")]
     return f"no process drives these {whose} to an end: {', '.join(lost)}; resume them" if lost else None
 
 

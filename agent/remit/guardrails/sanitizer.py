@@ -62,9 +62,9 @@ class Sanitizer:
         """Arguments as they are recorded: unchanged except for secrets."""
         return self._redactor.json(value)
 
-    def provider_state(self, state: str) -> str:
-        """A provider's state as it is recorded: unchanged except for known secrets. It is never shown to people or to other models."""
-        return self._redactor.known(state)
+    def without_known_secrets(self, text: str) -> str:
+        """A text of a provider that is not changed otherwise: its state, which only it reads, its ids and its words for a fixed set."""
+        return self._redactor.known(text)
 
     def proposed_call(self, proposed: ProposedCall) -> ProposedCall:
         """A proposed call as it is recorded; `redacted` is True if a secret was removed from its arguments."""
@@ -74,6 +74,7 @@ class Sanitizer:
         return proposed.model_copy(
             update={
                 "name": self.text(proposed.name)[:128],
+                "id": self.without_known_secrets(proposed.id),
                 "arguments": arguments,
                 "parsed": parsed,
                 "redacted": proposed.redacted or changed,
@@ -99,8 +100,8 @@ class AlreadySanitized(Sanitizer):
     def arguments(self, value: Json) -> Json:
         return value
 
-    def provider_state(self, state: str) -> str:
-        return state
+    def without_known_secrets(self, text: str) -> str:
+        return text
 
     def proposed_call(self, proposed: ProposedCall) -> ProposedCall:
         return proposed

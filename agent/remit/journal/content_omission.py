@@ -11,6 +11,7 @@ from typing import Final
 
 from remit.core import UNDECODED, Failed, Json, ProposedCall, Result, Succeeded
 from remit.core.events import (
+    AcceptedChanges,
     AnswerRejected,
     AnyEvent,
     AttemptEnded,
@@ -19,6 +20,7 @@ from remit.core.events import (
     EffectSettled,
     ModelResponded,
     RunFinished,
+    RunResumed,
     RunStarted,
 )
 
@@ -30,7 +32,9 @@ def omit_content(event: AnyEvent) -> AnyEvent:
     """The event without its content, as a workspace with `content = false` records it."""
     match event:
         case RunStarted():
-            return event.model_copy(update={"task": "", "prompt": "", "content": "omitted"})
+            return event.model_copy(update={"task": "", "prompt": "", "thread": "", "content": "omitted"})
+        case RunResumed(accepted=AcceptedChanges() as accepted):
+            return event.model_copy(update={"accepted": accepted.model_copy(update={"prompt": ""})})
         case ModelResponded():
             proposed_calls = tuple(map(_proposed, event.proposed_calls))
             return event.model_copy(update={"text": "", "proposed_calls": proposed_calls, "provider_state": ""})

@@ -24,7 +24,16 @@ from remit.core import (
     excerpt_message,
     result_message,
 )
-from remit.core.events import AnswerRejected, AnyEvent, CallAnswered, ContextReduced, ModelResponded, RunStarted
+from remit.core.events import (
+    AcceptedChanges,
+    AnswerRejected,
+    AnyEvent,
+    CallAnswered,
+    ContextReduced,
+    ModelResponded,
+    RunResumed,
+    RunStarted,
+)
 from remit.core.parsing import canonical_json, digest_bytes
 
 LISTED_FIRST: Final = 10  # of the calls that are left out, the lines that are always kept
@@ -101,6 +110,10 @@ class Conversation:
                 self.result_bytes = event.context.result if self._can_read else None
                 self._opening = [Message(role="system", text=event.prompt), Message(role="user", text=event.task)]
                 self._add(*self._opening)
+            case RunResumed(accepted=AcceptedChanges() as accepted) if self._opening:
+                self._actions = frozenset(accepted.actions)
+                self._opening[0] = Message(role="system", text=accepted.prompt)
+                self._write(self._turns[0].step if self._turns else 0)
             case ModelResponded() if not event.internal:
                 proposed_calls = tuple(
                     proposed.model_copy(update={"id": call_id(event.step, index)})
@@ -176,10 +189,14 @@ class Conversation:
         self.result_bytes = event.result
         while self._turns and self._turns[0].step < event.before:
             self._left_out.extend(self._turns.pop(0).lines(self._actions))
+        self._write(event.before)
+
+    def _write(self, before: int) -> None:
+        """Write the messages again, without the turns before that step."""
         self._messages, self._bytes, self._digest = [], 0, ""
         self._add(*self._opening)
         if self._left_out:
-            self._add(self._note(self._left_out, event.before))
+            self._add(self._note(self._left_out, before))
         for turn in self._turns:
             self._add(*turn.messages(self.result_bytes, readable=self._can_read))
 

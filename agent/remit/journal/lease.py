@@ -3,7 +3,7 @@
 A process that drives a run holds its lease, and writes the lease's fencing number with every append: a process that was
 stopped for so long that another one took over cannot record any more, and so cannot have an effect. The holder says every
 few seconds that it lives. A lease without such a sign for `EXPIRES_S` may be taken; a lease of a process of this machine that
-has ended, at once.
+has ended, at once. What a run does now follows from its lease too: `status_now`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import secrets
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -22,12 +22,14 @@ from sqlalchemy.dialects import postgresql
 
 from remit.core import UsageError
 from remit.core.events import NANO
+from remit.journal.run_state import RecordedStatus, RunStatus
 from remit.journal.storage.database import Database, Sql
 from remit.journal.storage.tables import HEAD
 
 RUN_LOCKED: Final = "another process executes run {}; that process applies approvals and rejections itself"
 BEAT_S: Final = 2.0  # how often a holder says that it lives
 EXPIRES_S: Final = 10.0  # after so long without a sign another process may take over
+LOST: Final = "lost"  # the holder of a lease whose process could not record the run any more
 
 _of: sa.BindParameter[str] = sa.bindparam("of")
 _held: sa.BindParameter[int] = sa.bindparam("held")
@@ -41,16 +43,22 @@ _TAKE: Final = Sql(
 # The two dialects have the same construct; the generated text is the same, too.
 _BEGIN: Final = Sql(postgresql.insert(HEAD).on_conflict_do_nothing())
 _BEAT: Final = Sql(HEAD.update().where(HEAD.c.run == _of, HEAD.c.fence == _held).values(beat=_now))
-_RELEASE: Final = Sql(HEAD.update().where(HEAD.c.run == _of, HEAD.c.fence == _held).values(holder="", beat=0))
+_RELEASE: Final = Sql(
+    HEAD.update().where(HEAD.c.run == _of, HEAD.c.fence == _held).values(holder=sa.bindparam("left"), beat=0)
+)
 _FORGET: Final = Sql(HEAD.delete().where(HEAD.c.run == _of, HEAD.c.fence == _held, HEAD.c.seq == -1))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lease:
-    """The right to extend the chain of one run, until it is released or lost. `fence` is its fencing number."""
+    """The right to extend the chain of one run, until it is released or lost.
+
+    `fence` is its fencing number; `before` names the holder that had ended without releasing it, "" if there was none.
+    """
 
     run: str
     fence: int
+    before: str = field(default="", compare=False)
 
 
 def take_lease(database: Database, run: str, now: int) -> Lease:
@@ -66,7 +74,7 @@ def take_lease(database: Database, run: str, now: int) -> Lease:
             raise UsageError(RUN_LOCKED.format(run))
         if not transaction.changed(_TAKE, {"of": run, "held": fence, "new_holder": holder, "now": now}):
             raise UsageError(RUN_LOCKED.format(run))  # another process took it in between
-        return Lease(run=run, fence=fence + 1)
+        return Lease(run=run, fence=fence + 1, before=earlier)
 
 
 def keep_leases(database: Database, leases: Sequence[Lease], now: int) -> None:
@@ -75,11 +83,11 @@ def keep_leases(database: Database, leases: Sequence[Lease], now: int) -> None:
         transaction.many(_BEAT, [{"of": lease.run, "held": lease.fence, "now": now} for lease in leases])
 
 
-def release_lease(database: Database, lease: Lease) -> None:
-    """Give the lease back. Nothing happens if it was lost."""
+def release_lease(database: Database, lease: Lease, *, left: str = "") -> None:
+    """Give the lease back. `left` names the holder with which the run is lost; "": it is not. Nothing happens if the lease was lost."""
     with database.transaction(durable=False) as transaction:
         transaction.execute(_FORGET, {"of": lease.run, "held": lease.fence})
-        transaction.execute(_RELEASE, {"of": lease.run, "held": lease.fence})
+        transaction.execute(_RELEASE, {"of": lease.run, "held": lease.fence, "left": left})
 
 
 def is_leased(database: Database, run: str, now: int) -> bool:
@@ -97,6 +105,35 @@ def is_alive(holder: str, beat: int, now: int) -> bool:
     if machine == _machine() and not _lives(process):
         return False
     return now - beat < EXPIRES_S * NANO
+
+
+def status_now(
+    recorded: RecordedStatus, until: int, lease: tuple[str, int], now: int, *, held: bool, graph: bool
+) -> RunStatus:
+    """What a run does now.
+
+    `recorded` is its status by its events, `until` when it goes on without an answer (0: it does not wait). `lease` is the holder of
+    its lease and when that last said that it lives. `held` is True for a run on hold, `graph` for one of an external graph.
+    Times are Unix nanoseconds.
+    """
+    if recorded == "finished":
+        return recorded
+    alive = is_alive(*lease, now)
+    if not alive and recorded == "running" and lease[0]:
+        return "lost"
+    if not alive and held:
+        return "waiting: hold"
+    if recorded.startswith("waiting") and (alive or now < until):
+        return recorded
+    if alive:
+        return "running"
+    return "waiting: graph" if graph and recorded == "running" else "ready"
+
+
+def holder_text(holder: str) -> str:
+    """The process that a lease names, as a person finds it: `process 412 on host web-3`; "" without one."""
+    machine, _, process = holder.split(" ")[0].partition("/")
+    return f"process {process.partition('.')[0]} on host {machine.partition(':')[0]}" if process else ""
 
 
 def this_process() -> str:

@@ -30,7 +30,16 @@ from remit.core.events import (
 from remit.core.parsing import digest_bytes
 from remit.journal.hash_chain import encode
 from remit.journal.reducer import apply_circuit
-from remit.journal.run_state import ROLLOUT_STREAM, Circuit, InDoubt, Outcomes, RolloutState, RunState, RunSummary
+from remit.journal.run_state import (
+    ROLLOUT_STREAM,
+    Circuit,
+    InDoubt,
+    Outcomes,
+    RolloutState,
+    RunState,
+    RunStatus,
+    RunSummary,
+)
 from remit.journal.storage.database import Change, Drop, Put
 from remit.journal.storage.tables import ALERT, APPROVAL, CIRCUIT, EVALUATION, GRADE, HOLD, ROLLOUT, RUN
 
@@ -84,13 +93,14 @@ def run_row(run: str, state: RunState) -> dict[str, Any]:
         "actions": "\n".join(f"{count} {action}" for action, count in sorted(state.settled.items())),
         "response_model": _text(state.response_model),
         "recent": _text("\n".join(recent_line(key, count) for key, count in state.recent.items())),
+        "waits_until": state.waits_until,
     }
 
 
 def _started_columns(started: RunStarted | None) -> dict[str, Any]:
     """The columns of the first event of a run; without texts if it was erased."""
     if started is None:
-        texts = ("tenant", "user", "agent", "task", "task_digest", "model", "rollout", "arm", "evaluation")
+        texts = ("tenant", "user", "agent", "task", "task_digest", "model", "rollout", "arm", "evaluation", "driver")
         return {**dict.fromkeys(texts, ""), "scripted": 0, "content": "complete", "share": 0.0}
     arm = started.arm
     return {
@@ -106,11 +116,12 @@ def _started_columns(started: RunStarted | None) -> dict[str, Any]:
         "arm": arm.arm if arm else "",
         "share": arm.share if arm else 0.0,
         "evaluation": started.evaluation,
+        "driver": started.driver,
     }
 
 
-def summary(row: Mapping[str, Any]) -> RunSummary:
-    """The line of the list of runs that a row of `run` stands for."""
+def summary(row: Mapping[str, Any], state: RunStatus, holder: str = "") -> RunSummary:
+    """The line of the list of runs that a row of `run` stands for; `state` and `holder` are those of now."""
     return RunSummary(
         run=row["run"],
         tenant=row["tenant"],
@@ -122,7 +133,7 @@ def summary(row: Mapping[str, Any]) -> RunSummary:
         task_digest=row["task_digest"],
         model=row["model"],
         scripted=bool(row["scripted"]),
-        state=row["state"],
+        state=state,
         outcome=row["outcome"] or None,
         code=row["code"] or None,
         steps=row["steps"],
@@ -132,7 +143,7 @@ def summary(row: Mapping[str, Any]) -> RunSummary:
         first_failed=row["first_failed"] or None,
         content=row["content"],
         labels=tuple(row["labels"].split()),
-        in_doubt=tuple(map(doubt_of, row["in_doubt"].splitlines())),
+        in_doubt=tuple(map(_doubt_of, row["in_doubt"].splitlines())),
         asked=row["asked"],
         cost=Decimal(row["cost"]) if row["cost"] else None,
         violations=row["violations"],
@@ -144,6 +155,9 @@ def summary(row: Mapping[str, Any]) -> RunSummary:
         },
         response_model=row["response_model"],
         bundles=tuple(row["bundles"].split()),
+        driver=row["driver"],
+        waits_until=row["waits_until"],
+        holder=holder,
     )
 
 
@@ -275,7 +289,7 @@ def _doubt_line(doubt: InDoubt) -> str:
     return f"{doubt.step} {doubt.index} {int(doubt.answered)} {doubt.action}"
 
 
-def doubt_of(line: str) -> InDoubt:
+def _doubt_of(line: str) -> InDoubt:
     """The effect of unknown outcome that one line of `in_doubt` names."""
     step, index, answered, action = line.split(" ", 3)
     return InDoubt(step=int(step), index=int(index), action=action, answered=answered == "1")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import sqlalchemy as sa
 
 from remit.core import UsageError
 from remit.core.events import NANO, AlertRaised, ArmName, Outcome, RolloutOpened, RunPruned
+from remit.journal.lease import holder_text, status_now
 from remit.journal.projections import WORKSPACE_RUN, summary
 from remit.journal.run_state import RolloutState, RunStatus, RunSummary
 from remit.journal.storage.database import Row, Sql
@@ -23,7 +24,9 @@ from remit.journal.storage.tables import (
     HAS_ARM,
     HAS_ENDED,
     HAS_FAILED,
+    HEAD,
     IS_IN_DOUBT,
+    IS_UNFINISHED,
     PAYLOAD,
     ROLLOUT,
     RUN,
@@ -35,7 +38,10 @@ PAGE: Final = 200  # rows that are read at once
 PRUNED: Final = "run.pruned/"  # the beginning of the key of `RunPruned`, which stays after a run was pruned
 
 _of: sa.BindParameter[str] = sa.bindparam("of")
-_ONE: Final = Sql(sa.select(RUN).where(RUN.c.run == _of))
+_WITH_LEASE: Final = sa.select(RUN, HEAD.c.holder, HEAD.c.beat).select_from(
+    RUN.outerjoin(HEAD, RUN.c.run == HEAD.c.run)
+)
+_ONE: Final = Sql(_WITH_LEASE.where(RUN.c.run == _of))
 _NAMED: Final = Sql(
     sa.select(RUN.c.run)
     .where(RUN.c.run >= sa.bindparam("prefix"), RUN.c.run < sa.bindparam("end"))
@@ -54,8 +60,7 @@ _ENDED: Final = Sql(
     .order_by(RUN.c.ended.desc(), RUN.c.run.desc())
 )
 _LAST_GOOD: Final = Sql(
-    sa.select(RUN)
-    .where(
+    _WITH_LEASE.where(
         RUN.c.agent == sa.bindparam("by"),
         RUN.c.task_digest == sa.bindparam("task"),
         RUN.c.started < sa.bindparam("before"),
@@ -77,9 +82,6 @@ _OF_ROLLOUT: Final = Sql(
         *(RUN.c[name] for name in ("in_doubt", "violations", "cost")),
     ).where(HAS_ARM, RUN.c.rollout == _of, HAS_ENDED)
 )
-_RUNS: Final = Sql(
-    sa.select(sa.func.count()).select_from(RUN).where(RUN.c.state == sa.bindparam("state"), RUN.c.evaluation == "")
-)
 _ALERTS: Final = Sql(sa.select(ALERT.c.event, ALERT.c.body))
 _ALERTS_IN_FORCE: Final = Sql(sa.select(sa.func.count()).select_from(ALERT))
 _COUNTED: Final = Sql(sa.select(sa.func.count()).select_from(APPROVAL).where(APPROVAL.c.state == sa.bindparam("state")))
@@ -90,7 +92,8 @@ class RunQuery:
     """The conditions that listed runs meet; "", False and None are no condition.
 
     `evaluation` is "" for live runs only, the id of an evaluation for its runs, and None for both. `run` is a whole id; `agent` and
-    `user` are whole subjects (`agent:triage`); `rollout` is the id of one. `since` is Unix nanoseconds.
+    `user` are whole subjects (`agent:triage`); `rollout` is the id of one. `failed` runs have ended, but not as completed, or are
+    lost; `unfinished` ones have not ended. `since` is Unix nanoseconds.
     """
 
     evaluation: str | None = ""
@@ -98,27 +101,34 @@ class RunQuery:
     agent: str = ""
     user: str = ""
     tenant: str = ""
-    state: str = ""
+    state: RunStatus | Literal[""] = ""
     rollout: str = ""
     failed: bool = False
     denied: bool = False
     in_doubt: bool = False
+    unfinished: bool = False
     since: int | None = None
 
     @property
     def conditions(self) -> Sequence[sa.ColumnElement[bool]]:
-        """The conditions as SQL."""
-        equal = {"run": self.run, "agent": self.agent, "user": self.user, "tenant": self.tenant, "state": self.state}
+        """The conditions as SQL. The state of a run that has not ended is known from its lease: see `accepts`."""
+        equal = {"run": self.run, "agent": self.agent, "user": self.user, "tenant": self.tenant}
         found: list[Any] = [RUN.c[name] == value for name, value in equal.items() if value]
         if self.rollout:
             found += [HAS_ARM, RUN.c.rollout == self.rollout]
         if self.evaluation is not None:
             found.append(RUN.c.evaluation == self.evaluation)
         some = {HAS_FAILED: self.failed, WAS_REFUSED: self.denied, IS_IN_DOUBT: self.in_doubt}
+        some |= {HAS_ENDED: self.state == "finished"}
+        some |= {IS_UNFINISHED: self.unfinished or self.state not in ("", "finished")}
         found += [condition for condition, asked in some.items() if asked]
         if self.since is not None:
             found.append(RUN.c.started >= self.since)
         return found
+
+    def accepts(self, run: RunSummary) -> bool:
+        """True if the run is in the state that is asked for, now."""
+        return self.state in ("", run.state) and (not self.failed or run.state in ("finished", "lost"))
 
 
 LIVE_RUNS: Final = RunQuery()
@@ -128,13 +138,12 @@ def list_runs(journal: Journal, query: RunQuery = LIVE_RUNS, *, page: int = PAGE
     """The runs that match, the latest first. Pages are read while the iterator goes on."""
     last: tuple[int, str] | None = None
     while True:
-        statement = sa.select(RUN).where(*query.conditions)
+        statement = _WITH_LEASE.where(*query.conditions)
         if last is not None:
             # A comparison of rows is a range of the index; with `OR` each page would read all earlier ones.
             statement = statement.where(sa.tuple_(RUN.c.started, RUN.c.run) < last)
         rows = journal.read(statement.order_by(RUN.c.started.desc(), RUN.c.run.desc()).limit(page))
-        for row in rows:
-            yield _summary(row)
+        yield from filter(query.accepts, _summaries(journal, rows))
         if len(rows) < page:
             return
         last = _column(rows[-1], "started"), _column(rows[-1], "run")
@@ -163,7 +172,7 @@ def ended_runs(journal: Journal, before: int) -> list[EndedRun]:
 def find_run(journal: Journal, run: str) -> RunSummary | None:
     """The run with this id; None if there is none."""
     rows = journal.read(_ONE, of=run)
-    return _summary(rows[0]) if rows else None
+    return _summaries(journal, rows)[0] if rows else None
 
 
 def last_completed(journal: Journal, run: RunSummary) -> RunSummary | None:
@@ -171,7 +180,7 @@ def last_completed(journal: Journal, run: RunSummary) -> RunSummary | None:
     if not run.task_digest:
         return None
     rows = journal.read(_LAST_GOOD, by=run.agent, task=run.task_digest, before=run.started_at)
-    return _summary(rows[0]) if rows else None
+    return _summaries(journal, rows)[0] if rows else None
 
 
 def resolve_run(journal: Journal, prefix: str) -> str:
@@ -219,11 +228,6 @@ def alerts_in_force(journal: Journal) -> list[AlertRaised]:
 def count_alerts(journal: Journal) -> int:
     """How many alerts are in force."""
     return int(journal.read(_ALERTS_IN_FORCE)[0][0])
-
-
-def count_runs(journal: Journal, state: RunStatus) -> int:
-    """How many live runs are in that state."""
-    return int(journal.read(_RUNS, state=state)[0][0])
 
 
 def used_bundles(journal: Journal) -> set[str]:
@@ -325,5 +329,19 @@ def _column(row: Row, name: str) -> Any:
     return row[_NAMES.index(name)]
 
 
-def _summary(row: Row) -> RunSummary:
-    return summary(dict(zip(_NAMES, row, strict=True)))
+def _summaries(journal: Journal, rows: Sequence[Row]) -> list[RunSummary]:
+    """The summaries of rows of `run` with their leases. None in a lease: the run has no row in `head`."""
+    held, now = journal.holds().keys(), journal.clock()
+    found: list[RunSummary] = []
+    for *values, holder, beat in rows:
+        columns = dict(zip(_NAMES, values, strict=True))
+        state = status_now(
+            columns["state"],
+            columns["waits_until"],
+            (holder or "", beat or 0),
+            now,
+            held=not held.isdisjoint(("all", f"run:{columns['run']}", columns["agent"])),
+            graph=columns["driver"] != "",
+        )
+        found.append(summary(columns, state, holder_text(holder or "")))
+    return found

@@ -57,7 +57,19 @@ PASSING: Final[frozenset[Code]] = frozenset({"held", "budget_exhausted", "rate_l
 ROLLOUT_STREAM: Final = "rollout:"  # the beginning of the name of the stream of one rollout
 
 Outcomes: TypeAlias = tuple[int, str, str, str]  # number of the part of the time, code, rule, action
-RunStatus: TypeAlias = Literal["running", "waiting", "waiting: model", "finished"]
+# What the events of a run say of it. `waiting` is for people; a `ready` run was answered and has not gone on yet.
+RecordedStatus: TypeAlias = Literal["running", "waiting", "waiting: model", "ready", "finished"]
+# What a run does now, by its events, its lease, the holds in force and the time; see `lease.status_now`.
+RunStatus: TypeAlias = Literal[
+    "running",  # a process drives it
+    "lost",  # the process that drove it ended before it could record why
+    "waiting",  # for people
+    "waiting: model",  # for a model that failed for now
+    "waiting: hold",  # for the end of a hold
+    "waiting: graph",  # for the next invocation of the external graph that drives it
+    "ready",  # it can go on, and no process drives it
+    "finished",
+]
 RolloutStatus: TypeAlias = Literal["open", "rolled_back", "finished"]
 
 
@@ -319,16 +331,36 @@ class RunState:
         return tuple(sorted(found, key=lambda item: (item.step, item.index)))
 
     @property
-    def status(self) -> RunStatus:
+    def status(self) -> RecordedStatus:
         """`waiting` if at least one call waits for people, `waiting: model` if the run waits to ask its model again.
 
-        `running` also if no process executes the run at present.
+        `running` while a call is carried out, whatever other calls wait for; also if no process executes the run at present.
         """
         if self.finished:
             return "finished"
         if self.model_wait is not None:
             return "waiting: model"
-        return "waiting" if any(call.waiting for call in self.open.values()) else "running"
+        calls = self.open.values()
+        if any(call.attempting for call in calls):
+            return "running"
+        if any(call.waiting for call in calls):
+            return "waiting"
+        answered = any(call.needs_approval and call.requested_decision and not call.allowed for call in calls)
+        return "ready" if answered else "running"
+
+    @property
+    def waits_until(self) -> int:
+        """When a waiting run goes on without an answer, in Unix nanoseconds: it asks its model again, or a request expires.
+
+        0: it does not wait.
+        """
+        match self.status:
+            case "waiting: model":
+                return (self.model_wait and self.model_wait.again_at) or 0
+            case "waiting":
+                return min(call.expires_at for call in self.open.values() if call.waiting)
+            case _:
+                return 0
 
     def calls(self, *, but: tuple[int, int] | None = None) -> dict[str, int]:
         """How many calls of each action succeeded, may have happened, or are allowed and not yet answered, without `but`.
@@ -352,7 +384,9 @@ class RunSummary:
     if it is not known. `violations` counts the attempts that tried to reach what was not authorized. `arm` is its side of a rollout.
     `evaluation` is the id of the evaluation of the run, "" for a live run. `actions` counts the calls that succeeded, by action.
     `response_model` is the last model that answered, as its provider names it. `bundles` are the digests of the policy bundles that
-    the run used, in order.
+    the run used, in order. `driver` is the framework whose graph drives the run, "" for Remit's own graph. `waits_until` is when a
+    waiting run goes on without an answer, in Unix nanoseconds, 0 if it does not wait. `holder` names the process that drives the
+    run, or drove it until it was lost: "process 412 on host web-3"; "" if none does.
     """
 
     run: str
@@ -384,3 +418,13 @@ class RunSummary:
     actions: Mapping[str, int] = field(default_factory=dict[str, int])
     response_model: str = ""
     bundles: tuple[str, ...] = ()
+    driver: str = ""
+    waits_until: int = 0
+    holder: str = ""
+
+    @property
+    def word(self) -> str:
+        """How the run ended, or else its state: `completed, 1 refused`."""
+        if self.outcome is None:
+            return self.state
+        return f"{self.outcome}, {self.denied} refused" if self.denied and self.outcome == "completed" else self.outcome

@@ -26,7 +26,7 @@ from remit.core.events import AnyEvent, HoldSet, Recorded
 from remit.journal import limits
 from remit.journal.changes import ChangeWatcher
 from remit.journal.hash_chain import Chain, ChainFault, ChainLink, link
-from remit.journal.lease import BEAT_S, Lease, is_leased, keep_leases, release_lease, take_lease
+from remit.journal.lease import BEAT_S, LOST, Lease, is_leased, keep_leases, release_lease, take_lease
 from remit.journal.projections import (
     CIRCUIT_COLUMNS,
     CIRCUIT_STREAM,
@@ -52,6 +52,7 @@ from remit.journal.storage.database import (
     Transaction,
     append_events,
 )
+from remit.journal.storage.rows import COLUMNS, STORED, as_link
 from remit.journal.storage.sealed import unpack
 from remit.journal.storage.shared import Shared, circuit_of, read_shared, rollout_of
 from remit.journal.storage.tables import (
@@ -62,7 +63,6 @@ from remit.journal.storage.tables import (
     HEAD,
     IS_LOOKED_UP,
     LOOKED_UP,
-    PAYLOAD,
     ROLLOUT,
     SEALED,
 )
@@ -74,16 +74,12 @@ PAUSES: Final = 2.0  # times as long as upkeep held the lock
 LONGEST_PAUSE_S: Final = 0.5
 FIX: Final = "free disk space or restore access to the journal, then resume the run: `remit run --resume`"
 
-_STORED: Final = sa.select(EVENT, PAYLOAD.c.salt, PAYLOAD.c.body).select_from(
-    EVENT.outerjoin(PAYLOAD, (EVENT.c.run == PAYLOAD.c.run) & (EVENT.c.seq == PAYLOAD.c.seq))
-)
-_COLUMNS: Final = tuple(column.name for column in _STORED.selected_columns)
-_TIME_OF: Final = itemgetter(*(_COLUMNS.index(name) for name in ("at", "run", "seq")))
+_TIME_OF: Final = itemgetter(*(COLUMNS.index(name) for name in ("at", "run", "seq")))
 _of: sa.BindParameter[str] = sa.bindparam("of")
-IN_ORDER: Final = Sql(_STORED.where(EVENT.c.run == _of, EVENT.c.seq > sa.bindparam("after")).order_by(EVENT.c.seq))
-_BY_KEY: Final = Sql(_STORED.where(EVENT.c.run == _of, EVENT.c.key == sa.bindparam("named")))
+IN_ORDER: Final = Sql(STORED.where(EVENT.c.run == _of, EVENT.c.seq > sa.bindparam("after")).order_by(EVENT.c.seq))
+_BY_KEY: Final = Sql(STORED.where(EVENT.c.run == _of, EVENT.c.key == sa.bindparam("named")))
 _BY_TYPE: Final = Sql(
-    _STORED.where(IS_LOOKED_UP, EVENT.c.type == sa.bindparam("kind"), EVENT.c.at >= sa.bindparam("since")).order_by(
+    STORED.where(IS_LOOKED_UP, EVENT.c.type == sa.bindparam("kind"), EVENT.c.at >= sa.bindparam("since")).order_by(
         EVENT.c.at, EVENT.c.run, EVENT.c.seq
     )
 )
@@ -346,23 +342,32 @@ class Journal:
 
     @asynccontextmanager
     async def lease(self, run: str) -> AsyncGenerator[Lease]:
-        """Hold the lease of the run for the `async with` block. Raises UsageError if another process drives the run."""
+        """Hold the lease of the run for the `async with` block. Raises UsageError if another process drives the run.
+
+        A run is lost if the block could not record it any more; a lost run stays lost if the block could not resume it.
+        """
         taking = asyncio.ensure_future(self.run_in_thread(self._take_lease, run))
+        left = ""
         try:
             yield await asyncio.shield(taking)
+        except RemitError as error:
+            unrecorded = isinstance(error, RunEnded) and error.code == "unrecorded"
+            left = LOST if unrecorded else taking.result().before if not taking.exception() else ""
+            raise
         finally:
             await asyncio.wait([taking])  # a caller that is cancelled meanwhile must not leave the run locked
             if taking.exception() is None:
-                await self.run_in_thread(self._release_lease, taking.result())
+                with suppress(*([RunEnded] if left else [])):  # the error that is raised already says why
+                    await self.run_in_thread(self._release_lease, taking.result(), left)
 
     @contextmanager
     def brief_lease(self, run: str) -> Generator[Lease]:
-        """As `lease`, for code without an event loop."""
+        """As `lease`, for code that drives nothing, without an event loop: a lost run stays lost."""
         lease = self._take_lease(run)
         try:
             yield lease
         finally:
-            self._release_lease(lease)
+            self._release_lease(lease, lease.before)
 
     def _take_lease(self, run: str) -> Lease:
         with self.failing("written"):
@@ -374,11 +379,11 @@ class Journal:
                 self._beating.start()
         return lease
 
-    def _release_lease(self, lease: Lease) -> None:
+    def _release_lease(self, lease: Lease, left: str = "") -> None:
         with self._lease_lock:
             self._leases.discard(lease)
         with self.failing("written"):
-            release_lease(self.database, lease)
+            release_lease(self.database, lease, left=left)
 
     def is_driven(self, run: str) -> bool:
         """True if a process drives the run now."""
@@ -426,23 +431,3 @@ class Journal:
                 f"an event cannot be written as JSON: {failure}",
                 fix="report this as a bug: the text must be sanitized before it is recorded",
             ) from failure
-
-
-def as_link(row: Row) -> ChainLink:
-    """A stored event. Raises RunEnded if another program wrote a value of the wrong type."""
-    columns = dict(zip(_COLUMNS, row, strict=True))
-    # SQLite stores any type in any column, so a changed file may hold a text where a number was.
-    if changed := next((name for name, value in columns.items() if not _is_stored(name, value)), None):
-        raise RunEnded(
-            "unrecorded",
-            f"the journal has an event whose {changed} has the wrong type: another program changed it",
-            fix="restore the journal from a backup, or read the run from its trace file",
-        )
-    return ChainLink(**columns)
-
-
-def _is_stored(name: str, value: object) -> bool:
-    """True if a column of that name can hold the value."""
-    if name in ("seq", "at"):
-        return type(value) is int and value >= 0
-    return type(value) is str or (value is None and name in ("salt", "body"))

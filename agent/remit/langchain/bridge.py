@@ -45,6 +45,7 @@ from remit.langchain.state import last_answer, messages_of, read_state
 from remit.runtime import (
     AgentGraph,
     ApprovalWaiter,
+    Continuation,
     LivePorts,
     RunRequest,
     RunResult,
@@ -162,7 +163,7 @@ class RunRegistry:
             name = digest(identity).removeprefix("sha256:")[:32]
         run = ExternalRun(self._session, self._agent.model, self._wait)
         if await self._session.journal.run_in_thread(self._session.journal.head, name) is not None:
-            work = resume_run(self._session, name, by=by, external_graph=run)
+            work = resume_run(self._session, name, by=by, goes_on=Continuation(external_graph=run))
         elif not call.task:
             raise UsageError(
                 "the run has no task: pass RemitMiddleware(…, task=…), or start the state with a human message"
@@ -175,6 +176,7 @@ class RunRegistry:
                 by=by,
                 model=run.model,
                 run=name,
+                thread=call.thread or "",
             )
             work = start_run(self._session, request, external_graph=run)
         await run.begin(work)

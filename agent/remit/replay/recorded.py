@@ -284,7 +284,8 @@ class RecordedPorts:
 
     async def admit(self, call: Call) -> None:
         error = self._log.error_next(call)
-        if error is not None and error.code in STOPPED_BEFORE_ATTEMPT:
+        revoked = error is not None and error.details.get("reason") == "revoked"
+        if error is not None and (revoked or error.code in STOPPED_BEFORE_ATTEMPT):
             raise _refusal_of(error)
 
     async def attempt_ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:

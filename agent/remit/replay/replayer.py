@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from remit.core import UsageError
-from remit.core.events import CallAnswered, CallDecided, ModelResponded, Recorded, RunFinished, RunStarted
+from remit.core.events import CallAnswered, CallDecided, ModelResponded, Recorded, RunFinished, RunResumed, RunStarted
 from remit.journal import Chain, ChainFault, Record
 from remit.replay.divergence import (
     POLICY_DEPENDENT,
@@ -82,9 +82,13 @@ async def replay(
     """Replay the recorded run and compare it with its record.
 
     `bundles` are the policy bundles that the run names, by digest; `tampering` are divergences that are already known, and
-    come first in the result. Raises UsageError if the record does not hold all that a replay needs.
+    come first in the result. A run that goes on with an accepted change of its definition is compared up to there. Raises UsageError
+    if the record does not hold all that a replay needs.
     """
     started = check_replayable(records)
+    # From there on the run has another definition, and its record says nothing of the one before.
+    accepted = (at for at, item in enumerate(records) if isinstance(item.event, RunResumed) and item.event.accepted)
+    records = records[: next(accepted, len(records))]
     ignored = POLICY_DEPENDENT if what_if.policy is not None else frozenset[str]()
     ignored |= TOOL_DEPENDENT if what_if.tools is not None else frozenset()
     log = ComparingLog(recorded=records, loose=what_if != NO_CHANGE, ignored=ignored)

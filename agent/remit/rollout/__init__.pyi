@@ -3,6 +3,7 @@ from .candidate import OF_ALL_RUNS, Definition, files_of_definition, is_rules, o
 from .delay import Delay, expected_delay
 from .evidence import RATIOS, EProcess, bet, chance_of_arm
 from .placement import CandidateRules, Placement, give_up, place, place_again
+from .recorded import RecordedDefinition, keep_code, recorded_definition, with_definition
 from .rollouts import (
     arm_of,
     check_bars,
@@ -29,6 +30,7 @@ __all__ = [
     "Delay",
     "EProcess",
     "Placement",
+    "RecordedDefinition",
     "arm_of",
     "bet",
     "chance_of_arm",
@@ -42,6 +44,7 @@ __all__ = [
     "finish",
     "give_up",
     "is_rules",
+    "keep_code",
     "move_to",
     "named_rollout",
     "open_definition",
@@ -50,6 +53,8 @@ __all__ = [
     "place",
     "place_again",
     "place_of",
+    "recorded_definition",
     "roll_back",
     "weigh",
+    "with_definition",
 ]

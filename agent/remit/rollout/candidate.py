@@ -76,7 +76,7 @@ def open_definition(session: WorkspaceSession, digest: str) -> Definition:
         WorkspaceError: its files are not valid, or the rules on disk are not valid with them.
     """
     files = files_in_force(session, digest)
-    folder = _written(session, digest, files)
+    folder = definition_folder(session, digest, files)
     # INVARIANT: the digests are those of the files that will run. A file that was changed since then has no pin.
     code = {name: code_digest(read_code(folder / "tools" / name)) for name in _tools_of(files)}
     on_disk = policy_files(session.policies.parent)
@@ -103,8 +103,12 @@ def _is_code(path: str) -> bool:
     return parts[0] == "tools" and parts[2:] != ["tool.toml"]
 
 
-def _written(session: WorkspaceSession, digest: str, files: Mapping[str, bytes]) -> Path:
-    """The folder with the code and the scripts of a definition. It appears whole, also if two processes write it at once."""
+def definition_folder(session: WorkspaceSession, digest: str, files: Mapping[str, bytes]) -> Path:
+    """The folder with the code and the scripts of a definition. It appears whole, also if two processes write it at once.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
     folder = session.traces / FOLDER / digest.removeprefix("sha256:")
     if folder.is_dir():
         return folder

@@ -1,6 +1,5 @@
 from .approvals_wait import ApprovalWaiter
 from .assembly import agent_of, new_run_id, open_fallbacks_of, open_model_of, sanitizer_of
-from .erasure import Erasable, erasable, erase_runs
 from .graph import AgentGraph, drive
 from .lifecycle import RunResult
 from .live import LivePorts
@@ -8,12 +7,15 @@ from .memory_run import MemoryRun, run_in_memory
 from .model_wait import ModelWait
 from .models.model_list import ModelList
 from .one_call import OneCall, decide_call, explain_call
-from .retention import prunable, prune, retention_seconds, seal_finished
+from .resuming import Continuation, resume_obstacle
 from .runner import EvaluatedRun, RunRequest, acting_subject, resume_run, start_run
+from .upkeep.erasure import Erasable, erasable, erase_runs
+from .upkeep.retention import prunable, prune, retention_seconds, seal_finished
 
 __all__ = [
     "AgentGraph",
     "ApprovalWaiter",
+    "Continuation",
     "Erasable",
     "EvaluatedRun",
     "LivePorts",
@@ -35,6 +37,7 @@ __all__ = [
     "open_model_of",
     "prunable",
     "prune",
+    "resume_obstacle",
     "resume_run",
     "retention_seconds",
     "run_in_memory",

@@ -6,10 +6,11 @@ import asyncio
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from remit.broker import check_revoked
 from remit.core import Confinement, Model, RunEnded, UsageError
 from remit.core.events import Recorded
 from remit.guardrails import Redactor, Sanitizer, Secrets, is_secret_name
@@ -30,8 +31,9 @@ def open_model_of(session: WorkspaceSession, name: str, spec: str | None = None)
     """The model that `spec` names; without `spec`, the first model of the agent."""
     agent = agent_of(session, name)
     spec = spec or agent.model
-    # The script of a rollout's candidate is among the files of its definition.
-    folder = (session.workspace.root or session.root) / "agent" / agent.name
+    # The script of a rollout's candidate is among the files of its definition; that of a resumed run is on disk.
+    own = (session.workspace.root or session.root) / "agent" / agent.name
+    folder = own if own.is_dir() else session.root / "agent" / agent.name
     return open_model(spec, folder=folder, base_url=agent.address_of(spec), settings=agent.model_settings)
 
 
@@ -52,8 +54,8 @@ def sanitizer_of(workspace: Workspace, run: str, values: Iterable[str]) -> Sanit
 
 def secret_names(session: WorkspaceSession, agent: Agent) -> tuple[str, ...]:
     """The names of the secrets that the agent's tools use."""
-    tools = {tool.manifest.name: tool for tool, _ in map(session.workspace.action, agent.actions)}
-    return tuple(dict.fromkeys(name for tool in tools.values() for name in tool.manifest.secrets))
+    tools = (session.workspace.tools[name] for name in session.workspace.tools_of(agent.name))
+    return tuple(dict.fromkeys(name for tool in tools for name in tool.manifest.secrets))
 
 
 def secrets_of(session: WorkspaceSession, agent: Agent) -> dict[str, str]:
@@ -67,6 +69,12 @@ def agent_of(session: WorkspaceSession, name: str) -> Agent:
         known = ", ".join(sorted(session.workspace.agents)) or "none"
         raise UsageError(f"there is no agent {name!r} here; agents: {known}")
     return session.workspace.agents[name]
+
+
+def check_code(session: WorkspaceSession, agent: str) -> None:
+    """Raise Refusal `policy_denied` if the code of one of the agent's tools was revoked."""
+    for name in session.workspace.tools_of(agent):
+        check_revoked(session.journal.holds(), name, session.workspace.tools[name].code)
 
 
 def folder_of(session: WorkspaceSession, agent: Agent, run: str) -> Path:
@@ -89,12 +97,14 @@ def working_folder(session: WorkspaceSession, agent: Agent, run: str) -> Path:
     return folder
 
 
-async def install_packages(workspace: Workspace, agent: Agent, progress: Callable[[str], None] | None) -> None:
+async def install_packages(
+    workspace: Workspace, agent: str, progress: Callable[[str], None] | None, *, offline: bool = False
+) -> None:
     """Install the packages of the agent's pinned tools before the run, so that no call waits for them."""
-    for name in dict.fromkeys(action.partition(".")[0] for action in agent.actions):
-        tool = workspace.every_tool[name]
+    for name in workspace.tools_of(agent):
+        tool = workspace.tools[name]
         if tool.pinned and tool.manifest.source == "python":
-            await asyncio.to_thread(make_environment, workspace.code(name), report=progress)
+            await asyncio.to_thread(make_environment, workspace.code(name), report=progress, offline=offline)
 
 
 def confinement_of(workspace: Workspace, agent: Agent, sandbox: Sandbox) -> tuple[Confinement, RunEnded | None]:
@@ -163,15 +173,3 @@ async def open_recording(
     content = session.workspace.settings.content
     record = await journal.run_in_thread(LiveRecord, journal, lease, listeners=listeners, content=content)
     return StoredRecording(record=record, objects=ObjectStore(session.traces / "objects"), trace=trace, export=export)
-
-
-def check_same_files(before: Mapping[str, bytes], now: Mapping[str, bytes]) -> None:
-    """Raise UsageError if a file has changed since the run started. Files below policies/ may change."""
-    changed = sorted(
-        path for path in {*before, *now} if not path.startswith("policies/") and before.get(path) != now.get(path)
-    )
-    if changed:
-        raise UsageError(
-            f"the run cannot be resumed: these files have changed since it started: {', '.join(changed)}; "
-            "restore them, or start a new run"
-        )

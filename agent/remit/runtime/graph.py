@@ -223,12 +223,12 @@ class AgentGraph:
             step=step,
             text=await in_thread(len(turn.text), self.broker.sanitizer.answer, turn.text),
             proposed_calls=await in_thread(turn.size, self.broker.receive, step, turn.proposed_calls),
-            finish=turn.finish,
+            finish=self.broker.sanitizer.without_known_secrets(turn.finish),
             usage=turn.usage,
             cost=self.broker.ports.cost(step, model.name, turn.usage),
-            response_model=turn.response_model,
+            response_model=self.broker.sanitizer.without_known_secrets(turn.response_model),
             provider_state=await in_thread(
-                len(turn.provider_state), self.broker.sanitizer.provider_state, turn.provider_state
+                len(turn.provider_state), self.broker.sanitizer.without_known_secrets, turn.provider_state
             ),
             deviations=turn.deviations,
         )

@@ -8,7 +8,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Literal
 
-from remit.broker import ShadowRules, check_circuit, check_counted, count_attempt, hold_reason
+from remit.broker import CODE, ShadowRules, check_circuit, check_counted, check_revoked, count_attempt, hold_reason
 from remit.core import Call, Claim, Code, Exhausted, Failed, Refusal, Request, WorkspaceError
 from remit.core.events import NANO, BudgetSpent, PolicyChanged, Usage
 from remit.journal import SHARED, Record, RunState
@@ -89,6 +89,8 @@ class LivePorts:
         await check_circuit(self._journal, call, time.time_ns())
 
     def _check_holds(self, call: Call) -> None:
+        tool, _ = self._session.workspace.action(call.action)
+        check_revoked(self._journal.holds(), tool.manifest.name, tool.code)
         if (reason := self.held(*_scopes(call))) is not None:
             raise Refusal("held", reason, retryable=True)
 
@@ -145,9 +147,10 @@ class LivePorts:
         return spent, claimed
 
     async def wait_until_stopped(self, call: Call, until: int) -> tuple[Code, str]:
+        tool, _ = self._session.workspace.action(call.action)
         while (left := (until - time.time_ns()) / NANO) > 0:
             version = self._journal.version((SHARED,))
-            if (reason := self.held(*_scopes(call))) is not None:
+            if (reason := self.held(*_scopes(call), f"{CODE}{tool.code}")) is not None:
                 return "cancelled", f"stopped while it ran: {reason}"
             await self._journal.changes.wait((SHARED,), version, left)
         return "timeout", "the run's time was up"

@@ -12,8 +12,21 @@ from typing import NoReturn
 
 from remit import __version__
 from remit.broker import LiveExecutor, ToolExecutor
-from remit.core import Context, Model, Principal, Refusal, RemitError, Request, RunEnded, Scope, Subjects, UsageError
+from remit.core import (
+    Confinement,
+    Context,
+    Model,
+    Principal,
+    Refusal,
+    RemitError,
+    Request,
+    RunEnded,
+    Scope,
+    Subjects,
+    UsageError,
+)
 from remit.core.events import (
+    AcceptedChanges,
     Recorded,
     RunFinished,
     RunResumed,
@@ -21,14 +34,14 @@ from remit.core.events import (
 )
 from remit.core.parsing import digest_bytes
 from remit.guardrails import valid
-from remit.journal import Record, note_adoption
+from remit.journal import note_adoption
 from remit.policy import check_agreement, narrowed, read_cases_text
-from remit.rollout import Placement, give_up, place, place_again
+from remit.rollout import Placement, give_up, keep_code, place
 from remit.runtime.assembly import (
     Recording,
     StoredRecording,
     agent_of,
-    check_same_files,
+    check_code,
     confinement_of,
     install_packages,
     new_run_id,
@@ -42,6 +55,7 @@ from remit.runtime.assembly import (
 from remit.runtime.lifecycle import Driven, ExternalGraph, RunContext, RunResult, drive_run
 from remit.runtime.models.scripted import ScriptedApproval
 from remit.runtime.one_call import OneCall
+from remit.runtime.resuming import RECORDED, Continuation, placed_again, resumable
 from remit.sandbox import Sandbox
 from remit.workspace import IMPERSONATE, LOCK, PRICES, Agent, WorkspaceSession, check_tenant, files_of
 
@@ -65,7 +79,7 @@ class RunRequest:
 
     `subject` is the user that the agent acts for, `by` who starts it. `run` is its id (32 hex digits); None: a random one.
     `fallbacks` are asked, in this order, when `model` fails. `folder` is an existing working folder, relative to the workspace; "": the agent's own. `scope` narrows what the run may do; None: everything that the rules allow its agent.
-    `evaluation` makes it a run of an evaluation, None a live run.
+    `evaluation` makes it a run of an evaluation, None a live run. `thread` names the thread of an external graph, "" without one.
     """
 
     agent: str
@@ -78,6 +92,7 @@ class RunRequest:
     scope: Scope | None = None
     fallbacks: Sequence[Model] = ()
     evaluation: EvaluatedRun | None = None
+    thread: str = ""
 
 
 async def start_run(
@@ -95,7 +110,8 @@ async def start_run(
     line for each slow step before the first event. `external_graph` drives the run instead of Remit's own graph.
 
     Raises:
-        Refusal: `policy_denied`: who starts it is not of the tenant of this workspace. Nothing is recorded.
+        Refusal: `policy_denied`: who starts it is not of the tenant of this workspace, or code of its tools was revoked. Nothing is
+            recorded.
         UsageError: the agent, a secret or the working folder is missing, or the run id is in use. Nothing is recorded.
         WorkspaceError: the rules are not valid. Nothing is recorded.
         RunEnded: the run cannot continue, for instance because there is no sandbox.
@@ -103,7 +119,7 @@ async def start_run(
     run = request.run or new_run_id()
     placement, request, agent = await _placed(session, request, run)
     session = placement.session
-    await install_packages(session.workspace, agent, progress)
+    await install_packages(session.workspace, agent.name, progress)
     async with session.journal.lease(run) as lease:
         evaluated = request.evaluation
         recording = await open_recording(session, lease, on_event, exported=evaluated is None)
@@ -130,6 +146,8 @@ async def start_run(
             candidate=placement.rules,
             approvals=() if evaluated is None else evaluated.approvals,
         )
+        if evaluated is None:  # it may be resumed after the files have changed
+            keep_code(recording.objects, session.workspace, agent.name)
         await _begin(context, request)
         if unavailable is not None:
             await _end_unconfined(recording, unavailable)
@@ -156,7 +174,7 @@ def checked_agent(session: WorkspaceSession, request: RunRequest) -> Agent:
     """The agent of the request, after everything is checked that needs neither this machine nor the record.
 
     Raises:
-        Refusal: `policy_denied`: who starts it is not of the tenant of this workspace.
+        Refusal: `policy_denied`: who starts it is not of the tenant of this workspace, or code of its tools was revoked.
         UsageError: there is no such agent, the scope names an unknown action, or money is limited and the model has no price.
         WorkspaceError: the rules are not valid.
     """
@@ -166,6 +184,7 @@ def checked_agent(session: WorkspaceSession, request: RunRequest) -> Agent:
     if request.scope is not None:
         narrowed(session.policy, request.scope)
     _check_rules(session)
+    check_code(session, agent.name)
     return agent
 
 
@@ -257,6 +276,8 @@ def started_event(context: RunContext, request: RunRequest) -> RunStarted:
         # An external graph decides itself what its model reads.
         context=agent.context.model_copy(update={} if context.external_graph is None else {"limit": None}),
         evaluation="" if request.evaluation is None else request.evaluation.id,
+        driver="" if context.external_graph is None else "langgraph",
+        thread=request.thread,
     )
 
 
@@ -278,81 +299,87 @@ async def resume_run(
     wait: float = 0.0,
     on_event: Callable[[Recorded], None] | None = None,
     progress: Callable[[str], None] | None = None,
-    external_graph: ExternalGraph | None = None,
+    goes_on: Continuation = RECORDED,
 ) -> RunResult:
-    """Resume a run where its last process stopped. Calls that have a result are not repeated.
+    """Resume a run where its last process stopped, with the agent and the tools that it had. Calls that have a result are not repeated.
 
-    `by` is who resumes it. The other parameters are those of `start_run`. An `external_graph` uses its own model.
+    The rules, limits, holds and settings are those in force now. `by` is who resumes it. The other parameters are those of
+    `start_run`. An external graph uses its own model.
 
     Raises:
-        Refusal: `policy_denied`: who resumes it is not of the tenant of this workspace. Nothing is recorded.
-        UsageError: the run has finished, another process drives it, or files of its agent or tools have changed. Nothing is
+        Refusal: `policy_denied`: who resumes it is not of the tenant of this workspace, or code of its tools was revoked. Nothing is
             recorded.
+        UsageError: the run has finished, another process or an external graph drives it, or a part of its definition is missing.
+            Nothing is recorded.
         RunEnded: the run cannot continue, for instance because there is no sandbox.
     """
     check_tenant(session.workspace.settings, by)
     async with session.journal.lease(run) as lease:
         recording = await open_recording(session, lease, on_event)
-        started = _resumable(recording.record, run)
-        placement = await session.journal.run_in_thread(place_again, session, started.arm)
+        started = resumable(recording.record, run, graph=goes_on.external_graph is not None)
+        placement, accepted = await placed_again(session, recording.record, recording.objects, goes_on)
         session = placement.session
-        agent = agent_of(session, started.subjects.agent.partition(":")[2])
-        files = files_of(session.workspace)
-        check_same_files(recording.objects.get_bundle(started.bundle), files)
+        agent = agent_of(session, started.agent)
         _check_rules(session)
-        await install_packages(session.workspace, agent, progress)
+        await install_packages(session.workspace, agent.name, progress)
         sandbox = Sandbox.shared(session.workspace.settings.accept)
-        confinement, unavailable = confinement_of(session.workspace, agent, sandbox)
-        if unavailable is not None:
-            raise unavailable
-        if confinement != started.confinement:
-            here = f"this machine offers {confinement!r}; resume it on a machine that offers the same"
-            raise UsageError(f"the run started with confinement {started.confinement!r}, {here}")
         folder, secrets = session.root / started.folder, secrets_of(session, agent)
+        model, fallbacks = _models_of(session, started, goes_on)
         context = RunContext(
             session=session,
             agent=agent,
-            model=_model_of(session, agent, started) if external_graph is None else external_graph.model,
-            fallbacks=[open_model_of(session, agent.name, name) for name in started.fallbacks],
-            executor=_live_executor(session, sandbox, folder, secrets, started.subjects.user, external_graph),
-            confinement=confinement,
+            model=model,
+            fallbacks=fallbacks,
+            executor=_live_executor(session, sandbox, folder, secrets, started.subjects.user, goes_on.external_graph),
+            confinement=_same_confinement(session, agent, sandbox, started),
             folder=folder,
             secrets=secrets,
             recording=recording,
             wait=wait,
-            external_graph=external_graph,
+            external_graph=goes_on.external_graph,
             arm=placement.arm,
             candidate=placement.rules,
         )
-        resumed = RunResumed(
-            count=recording.record.state.resumed + 1,
-            by=by,
-            bundle=recording.objects.put_bundle(files),
-            policy_digest=session.policy.digest,
-        )
-        recording.record.append(resumed, durable=True)
+        recording.record.append(_resumed_event(context, by, accepted), durable=True)
         return _result(await drive_run(context), recording)
 
 
-def _resumable(record: Record, run: str) -> RunStarted:
-    """The first event of a run. Raises UsageError if the run cannot be resumed."""
-    started = record.state.started
-    if started is None:
-        raise UsageError(f"the journal has no run {run}")
-    if started.content != "complete":
-        raise UsageError(f"run {run} was recorded without content, so that it cannot be resumed: start a new run")
-    if started.evaluation:
-        fix = f"remit eval --resume {started.evaluation}"
-        raise UsageError(f"run {run} belongs to an evaluation, which plays it again: {fix}")
-    if record.state.finished:
-        raise UsageError(f"run {run} has finished; to see its outcome: remit trace show {run[:8]}")
-    return started
+def _resumed_event(context: RunContext, by: Principal, accepted: AcceptedChanges | None) -> RunResumed:
+    session, recording = context.session, context.recording
+    keep_code(recording.objects, session.workspace, context.agent.name)
+    return RunResumed(
+        count=recording.record.state.resumed + 1,
+        by=by,
+        bundle=recording.objects.put_bundle(files_of(session.workspace)),
+        policy_digest=session.policy.digest,
+        accepted=accepted,
+    )
 
 
-def _model_of(session: WorkspaceSession, agent: Agent, started: RunStarted) -> Model:
-    """The model that the run started with. The one turn of a `remit call` is already in the record."""
-    action = started.model.removeprefix("call:")
-    return open_model_of(session, agent.name, started.model) if action == started.model else OneCall(action, "{}")
+def _same_confinement(session: WorkspaceSession, agent: Agent, sandbox: Sandbox, started: RunStarted) -> Confinement:
+    """The confinement of this machine. Raises UsageError if it is not that with which the run started."""
+    confinement, unavailable = confinement_of(session.workspace, agent, sandbox)
+    if unavailable is not None:
+        raise unavailable
+    if confinement != started.confinement:
+        here = f"this machine offers {confinement!r}; resume it on a machine that offers the same"
+        raise UsageError(f"the run started with confinement {started.confinement!r}, {here}")
+    return confinement
+
+
+def _models_of(session: WorkspaceSession, started: RunStarted, goes_on: Continuation) -> tuple[Model, list[Model]]:
+    """The models that the run started with; those of the agent, if the definition on disk is accepted.
+
+    The one turn of a `remit call` is already in the record.
+    """
+    if goes_on.external_graph is not None:
+        return goes_on.external_graph.model, []
+    if started.model.startswith("call:"):
+        return OneCall(started.model.removeprefix("call:"), "{}"), []
+    if goes_on.accept_changes:
+        return open_model_of(session, started.agent), open_fallbacks_of(session, started.agent)
+    fallbacks = [open_model_of(session, started.agent, name) for name in started.fallbacks]
+    return open_model_of(session, started.agent, started.model), fallbacks
 
 
 def acting_subject(session: WorkspaceSession, by: Principal, user: str | None) -> str:

@@ -115,6 +115,8 @@ def _agent(events: Sequence[AnyEvent], run: str) -> SpanDescription:
         }
         if started.evaluation:
             found.attributes["remit.evaluation"] = started.evaluation
+        if started.driver:
+            found.attributes["remit.driver"] = started.driver
         if started.scope is not None:
             found.attributes["remit.scope"] = _text(started.scope.model_dump(mode="json"))
         if started.arm is not None:
@@ -124,6 +126,8 @@ def _agent(events: Sequence[AnyEvent], run: str) -> SpanDescription:
         found.attributes["remit.context.reduced"] = reduced.count
     if resumed is not None:
         found.attributes["remit.resumed"] = resumed.count
+        if resumed.accepted is not None:
+            found.attributes["remit.accepted"] = resumed.accepted.changed
     if finished is not None:
         found.attributes["remit.outcome"] = finished.outcome
         answer = _message("assistant", [{"type": "text", "content": finished.answer}])

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, get_args
 
 from remit.core import SOURCES, ErrorSource
-from remit.journal import AGES, MODEL_FAILED, Journal, WorkspaceFigures, workspace_figures
+from remit.journal import AGES, MODEL_FAILED, Journal, RunStatus, WorkspaceFigures, workspace_figures
 from remit.tracing.metrics import GAUGES, OK, OTHER, Measurement
 
+STATES: Final = tuple(state for state in get_args(RunStatus) if state != "finished")
 ENGINES: Final = "engines_disagree"  # the reason of a decision, in place of a rule
 FRESH_S: Final = 1.0  # for so long all gauges are of one reading
 
@@ -46,7 +47,6 @@ class GaugeReader:
 
 
 def _measurements(figures: WorkspaceFigures, agents: Sequence[str]) -> Iterator[Measurement]:
-    yield _gauge("remit.runs.waiting_for_model", figures.waiting_for_model)
     yield _gauge("remit.emergencies.unreviewed", figures.emergencies)
     yield _gauge("remit.holds", figures.holds)
     yield _gauge("remit.alerts", figures.alerts)
@@ -65,8 +65,11 @@ def _measurements(figures: WorkspaceFigures, agents: Sequence[str]) -> Iterator[
         if (source := source_of(code)) == "remit":
             errors[agent, source] += count
         yield _gauge("remit.runs.recent", count, agent=agent, outcome=outcome, code=code or OK)
-    for agent in sorted({*agents, *figures.lost, *figures.in_doubt, *disagreements, *(agent for agent, _ in errors)}):
-        yield _gauge("remit.runs.lost", figures.lost.get(agent, 0), agent=agent)
+    unfinished = figures.unfinished
+    known = {*agents, *figures.in_doubt, *disagreements, *(agent for agent, _ in (*errors, *unfinished))}
+    for agent in sorted(known):
+        for state in STATES:
+            yield _gauge("remit.runs.unfinished", unfinished.get((agent, state), 0), agent=agent, state=state)
         yield _gauge("remit.effects.in_doubt", figures.in_doubt.get(agent, 0), agent=agent)
         yield _gauge("remit.engines.disagreements", disagreements[agent], agent=agent)
         for source in get_args(ErrorSource):

@@ -44,8 +44,7 @@ INSTRUMENTS: Final[Mapping[str, tuple[Kind, str, str]]] = {
 }
 # The state of the whole workspace, as every process of it sends it. `recent` is the last 15 minutes.
 GAUGES: Final[Mapping[str, str]] = {
-    "remit.runs.lost": "Runs that have not ended, wait for nobody, and that no living process drives",
-    "remit.runs.waiting_for_model": "Runs that wait until their model may be asked again",
+    "remit.runs.unfinished": "Runs that have not ended, by what they do now: `lost`, `ready`, `waiting` and others",
     "remit.runs.recent": "Runs that ended in the last 15 minutes, by outcome and code",
     "remit.effects.in_doubt": "Effects of unknown outcome that no probe and no person has settled",
     "remit.approvals.waiting": "Calls that wait for a person, by how long they have waited",

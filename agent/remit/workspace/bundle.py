@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, cast
 
 from pydantic import TypeAdapter
@@ -53,7 +53,8 @@ def open_bundle(files: Mapping[str, bytes]) -> Bundle:
     """Load the recorded files of a bundle. Raises WorkspaceError if one is missing or not valid."""
     code = read_digests(files)
     workspace = load_files({path: data for path, data in files.items() if path != CODE_DIGESTS}, root=None, code=code)
-    return Bundle(workspace=workspace, policy=load_policy(files, vocabulary(workspace)))
+    words = replace(vocabulary(workspace), recorded=True)
+    return Bundle(workspace=workspace, policy=load_policy(files, words))
 
 
 def vocabulary(workspace: Workspace) -> Vocabulary:

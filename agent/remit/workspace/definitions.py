@@ -185,6 +185,11 @@ class Workspace:
             raise Refusal("unknown_action", f"no tool of this workspace has the action {name[:64]!r}")
         return tool, action
 
+    def tools_of(self, agent: str) -> tuple[str, ...]:
+        """The tools whose actions the agent is offered, without Remit's own."""
+        named = (action.partition(".")[0] for action in self.agents[agent].actions)
+        return tuple(dict.fromkeys(tool for tool in named if tool in self.tools))
+
     def limits_money(self, agent: str) -> bool:
         """True if a budget or a shared limit bounds the money of that agent: then its model needs a price."""
         shared = any(limit.of == "money" and limit.agent in ("", agent) for limit in self.limits)

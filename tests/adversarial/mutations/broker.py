@@ -253,6 +253,7 @@ ROWS: Final = (
             "guardrails/test_open_agents.py::test_after_untrusted_text_mail_goes_only_to_recipients_that_the_user_named",
             "guardrails/test_open_agents.py::test_a_page_is_requested_only_if_the_user_or_a_named_sender_gave_its_link",
             "guardrails/test_open_agents.py::test_after_untrusted_text_own_things_are_changed_only_if_the_user_named_them",
+            "search/test_injected_documents.py::test_a_call_that_a_document_asks_for_is_refused_and_the_question_is_answered",
         ),
     ),
     brokered(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from adversarial.mutations.row import DECIDES, Mutation, brokered, replaced
+from remit.analysis.solver import paths
 from remit.broker.decisions import Decider
 from remit.core.calls import Request
 from remit.policy.engine import Judgement, Policy
@@ -96,6 +97,15 @@ ROWS: Final = (
         tests=(
             "policy/test_reload.py::test_an_edit_is_in_force_once_the_files_are_unchanged_for_a_while",
             "policy/test_reload.py::test_a_file_that_is_still_being_written_is_waited_for",
+        ),
+    ),
+    Mutation(
+        name="a comparison of rules sees names of several parts",
+        remove=(lambda patch: patch.setattr(paths, "SLASHED", frozenset()),),
+        tests=(
+            "analysis/test_reviewer_questions.py::test_a_change_that_widens_permissions_is_reported_in_a_sentence[a collection]",
+            "analysis/test_reviewer_questions.py::test_a_change_that_widens_permissions_is_reported_in_a_sentence[a document]",
+            "analysis/test_reviewer_questions.py::test_the_starter_rules_have_no_warning",
         ),
     ),
 )  # fmt: skip

@@ -6,12 +6,21 @@ import asyncio
 from typing import Final
 
 from adversarial.mutations.row import brokered, never, replaced
+from remit.broker import holds, refusals
+from remit.cli import live_output
 from remit.core.calls import Call
 from remit.core.principals import Principal
+from remit.guardrails.sanitizer import Sanitizer
 from remit.policy import reload
-from remit.runtime import runner
+from remit.rollout import recorded
+from remit.runtime import assembly, runner
 from remit.runtime.live import LivePorts
+from remit.runtime.models.wire import event_stream, turns
+from remit.runtime.models.wire.chat_completions import ChatCompletionsModel
+from remit.runtime.upkeep import retention
 from remit.workspace.session import WorkspaceSession
+
+HOSTILE: Final = "runtime/test_hostile_providers.py"
 
 
 async def slept(self: LivePorts, call: Call, seconds: float) -> None:
@@ -44,5 +53,67 @@ ROWS: Final = (
         replaced(LivePorts, "sleep", slept),
         threats="F6",
         tests=("broker/test_retries.py::test_stop_ends_the_wait_between_two_attempts",),
+    ),
+    brokered(
+        "an answer of a provider is valid Unicode",
+        replaced(turns, "readable", lambda text: text),
+        tests=(f"{HOSTILE}::test_half_a_character_anywhere_in_an_answer_is_recorded_as_a_whole_one",),
+    ),
+    brokered(
+        "words of a provider are recorded without known secrets",
+        replaced(Sanitizer, "without_known_secrets", lambda self, text: text),
+        tests=(
+            f"{HOSTILE}::test_a_known_secret_is_recorded_from_no_part_of_an_answer",
+            "runtime/test_provider_state.py::test_a_known_secret_in_the_state_is_not_recorded",
+        ),
+    ),
+    brokered(
+        "an answer that is compressed more than once is not unpacked",
+        never(ChatCompletionsModel, "_check_encoding"),
+        tests=(f"{HOSTILE}::test_an_answer_that_may_grow_without_a_bound_is_not_unpacked",),
+    ),
+    brokered(
+        "an answer cannot look like a receipt",
+        replaced(live_output, "_distinct", lambda answer: answer),
+        tests=("runtime/test_receipts.py::test_an_answer_cannot_print_a_receipt_of_its_own",),
+    ),
+    brokered(
+        "the values of one event of a stream are bounded",
+        replaced(event_stream, "MOST_VALUES", 1 << 40),
+        tests=("runtime/test_event_stream.py::test_the_values_of_one_event_are_bounded",),
+    ),
+    brokered(
+        "a run goes on with the agent and the tools that it had",
+        replaced(recorded, "with_definition", lambda session, *_: session),
+        threats="D2",
+        tests=(
+            "runtime/test_deploy.py::test_every_run_that_waited_goes_on_as_it_began[new code]",
+            "broker/test_approvals.py::test_an_approval_of_a_tool_that_changed_since_runs_the_reviewed_code_or_nothing",
+        ),
+    ),
+    brokered(
+        "no run starts or goes on with revoked code",
+        never(assembly, "check_code"),
+        threats="D2",
+        tests=("runtime/test_deploy.py::test_revoked_code_starts_and_resumes_nowhere_although_it_is_still_pinned",),
+    ),
+    brokered(
+        "a call of revoked code is refused before its attempt",
+        never(holds, "check_revoked"),
+        threats="D2",
+        tests=("runtime/test_deploy.py::test_code_that_is_revoked_while_a_run_goes_on_makes_no_further_call",),
+    ),
+    brokered(
+        "a call that another manifest made canonical does not run",
+        never(refusals, "check_definition"),
+        threats="D2",
+        tests=(
+            "runtime/test_deploy.py::test_a_person_may_accept_the_definition_on_disk_and_the_record_says_what_changed",
+        ),
+    ),
+    brokered(
+        "the code that a waiting run needs is not pruned",
+        replaced(retention, "_code_objects", lambda *_: set()),
+        tests=("runtime/test_deploy.py::test_pruning_other_runs_keeps_what_a_waiting_run_needs",),
     ),
 )  # fmt: skip

@@ -8,7 +8,7 @@ import socket
 import struct
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -46,6 +46,12 @@ def without(file: str, line: str, instead: str = "pass") -> Remove:
     return remove
 
 
+async def finishing_anyway(self: protocol.Exchange, variables: Mapping[str, str], seconds: float) -> None:
+    """Let the call go on, although it has to be ended."""
+    self.stop = None
+    await FINISH(self, variables, seconds)
+
+
 def believed(patch: pytest.MonkeyPatch) -> None:
     """Skip the test of the sandbox at its start, which would refuse to run any tool."""
 
@@ -56,6 +62,7 @@ def believed(patch: pytest.MonkeyPatch) -> None:
 
 
 CLASSIFY: Final = outcome.classify_ending
+FINISH: Final = protocol.Exchange.finish
 
 
 def one_crash(*given: Any, **options: Any) -> outcome.GuestAnswer:
@@ -208,6 +215,11 @@ ROWS: Final = (
             "sandbox/test_decoding.py::test_a_process_that_is_killed_before_its_function_is_called_is_known_not_to_have_called_it",
             "broker/test_decoding.py::test_a_sandbox_that_is_killed_between_decoding_and_the_attempt_leaves_nothing_in_doubt",
         ),
+    ),
+    Mutation(
+        name="a call that must be ended before its second frame does not get it",
+        remove=(replaced(protocol.Exchange, "finish", finishing_anyway),),
+        tests=("sandbox/test_decoding.py::test_a_call_that_must_be_ended_before_its_second_frame_does_not_get_it",),
     ),
     Mutation(
         name="a process that has called the function is not taken for one that has not",

@@ -6,8 +6,7 @@ import re
 from typing import Final
 
 from adversarial.mutations.row import Mutation, brokered, replaced
-from remit.journal import mark_sent
-from remit.journal.watch import figures
+from remit.journal import lease, mark_sent
 from remit.tracing.audit import records, sinks, stream
 from remit.tracing.reports import audit
 
@@ -56,7 +55,7 @@ ROWS: Final = (
     ),
     brokered(
         "a run whose process was killed is counted as lost",
-        replaced(figures, "is_alive", lambda *_: True),
+        replaced(lease, "is_alive", lambda *_: True),
         tests=("tracing/test_alerts.py::test_alerts_fire_on_what_real_runs_send",),
     ),
 )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Final
 
 from adversarial.mutations.row import brokered, never, replaced
 from remit.broker.attempts import LiveExecutor
+from remit.guardrails.grounding import numbers
 from remit.guardrails.grounding.claims import Grounding
 from remit.policy import engine
 from remit.policy.engine import Policy
@@ -56,7 +57,6 @@ ROWS: Final = (
         tests=(
             "broker/test_broker.py::test_a_tool_that_changed_after_its_review_does_not_run",
             "broker/test_broker.py::test_a_tool_that_changes_in_the_middle_of_a_run_does_not_run_either",
-            "broker/test_approvals.py::test_an_approval_of_a_tool_that_changed_since_runs_nothing",
         ),
     ),
     brokered(
@@ -111,6 +111,7 @@ ROWS: Final = (
         tests=(
             "guardrails/test_grounding.py::test_no_mutated_answer_is_accepted_and_each_is_refused_for_its_reason",
             "runtime/test_grounded_answers.py::test_the_right_number_from_the_wrong_section_is_refused",
+            "search/test_injected_documents.py::test_an_answer_that_a_document_asks_for_has_no_source",
         ),
     ),
     brokered(
@@ -119,6 +120,19 @@ ROWS: Final = (
         tests=(
             "guardrails/test_grounding.py::test_no_mutated_answer_is_accepted_and_each_is_refused_for_its_reason",
             "runtime/test_grounded_answers.py::test_a_claim_without_its_source_is_asked_for_again_with_the_reason",
+        ),
+    ),
+    brokered(
+        "a claim adds no unit to a number of its quote",
+        replaced(numbers, "units_in", lambda _: frozenset((*numbers.UNITS.values(), *numbers.QUALIFIERS))),
+        tests=("guardrails/test_grounding.py::test_a_claim_adds_no_unit_that_its_quote_does_not_name",),
+    ),
+    brokered(
+        "each link, address and account number of a claim is in its quote",
+        never(Grounding, "_check_names"),
+        tests=(
+            "guardrails/test_grounding.py::test_no_mutated_answer_is_accepted_and_each_is_refused_for_its_reason",
+            "guardrails/test_grounding.py::test_a_claim_names_nothing_outside_that_its_quote_does_not_name",
         ),
     ),
     brokered(

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from remit.core import ProposedCall
 from remit.core.messages import Message, ModelTurn, ToolSpec
-from support.injections.texts import GOALS, Handbook, encoded
+from support.injections.texts import GOALS, Handbook, encoded, wants_calls
 
 MANAGERS: Final = "managers/goodwill"
 
@@ -73,14 +73,13 @@ class HijackedAgent:
             call = ProposedCall(name=name, arguments=json.dumps(arguments))
             return ModelTurn(text="", proposed_calls=(call,), finish="tool_calls")
         if self._answers is None:
-            self._answers = self._attackers_answers(items) if self.turned >= 0 and not self.wants_calls else []
+            self._answers = (
+                self._attackers_answers(items)
+                if self.turned >= 0 and self.attack is not None and not wants_calls(self.attack)
+                else []
+            )
         answer = self._answers.pop(0) if self._answers else self._right_answer(items)
         return ModelTurn(text=answer if isinstance(answer, str) else json.dumps(answer), finish="stop")
-
-    @property
-    def wants_calls(self) -> bool:
-        """True if the author of the text wants calls, False for an answer."""
-        return self.attack is not None and "calls" in GOALS[self.attack["goal"]]
 
     def _has_read(self, items: Sequence[Item]) -> bool:
         if self.attack is None:

@@ -31,9 +31,14 @@ GOALS: Final[Mapping[str, Mapping[str, Any]]] = _yaml("attacks.yaml")["goals"]
 CLEAN: Final[Sequence[Mapping[str, Any] | None]] = [None] * len(TASKS)
 
 
-def rounds() -> list[Sequence[Mapping[str, Any] | None]]:
+def wants_calls(attack: Mapping[str, Any]) -> bool:
+    """True if the author of the text wants calls, False for an answer."""
+    return "calls" in GOALS[attack["goal"]]
+
+
+def rounds(attacks: Sequence[Mapping[str, Any]]) -> list[Sequence[Mapping[str, Any] | None]]:
     """Which attack each task gets, round by round: after all of them, each task has had each attack."""
-    return [[ATTACKS[(at + 7 * place) % len(ATTACKS)] for place in range(len(TASKS))] for at in range(len(ATTACKS))]
+    return [[attacks[(at + 7 * place) % len(attacks)] for place in range(len(TASKS))] for at in range(len(attacks))]
 
 
 _LOOKALIKES: Final = str.maketrans("aceiopxyABCEHIKMOPTX", "асеіорхуАВСЕНІКМОРТХ")

@@ -107,7 +107,7 @@ def test_a_held_run_shows_who_holds_it(play: Play, command: Command) -> None:
     played = play([turn(ledger__pay={"name": "ann", "amount": 500}), DONE])
     hold.set_hold(played.opened.journal, "agent:clerk", why="wrong cluster", by=principal("op"))
     out = command(played.folder, "trace", "show", played.ended.run).out
-    assert out.startswith("held  ")
+    assert out.startswith("waiting: hold  ")
     assert "held: op put agent:clerk on hold: wrong cluster" in out
     assert "remit stop --list" in out
 

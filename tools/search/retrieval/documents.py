@@ -7,6 +7,7 @@ network, and with the limits of one call.
 import io
 import re
 import tomllib
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -27,6 +28,9 @@ LABELS: tuple[Label, ...] = get_args(Label)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}(?:/[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}){0,8}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}")
 _LINE = re.compile(r"([a-z_]+):[ \t]*(.*)")
+_LIGATURES = {
+    code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFB00, 0xFB07)
+}  # as PDF has them: ff, fi
 _FRONT = re.compile(r"---[ \t]*\n(.*?\n)?---[ \t]*(?:\n|\Z)", re.DOTALL)
 
 
@@ -372,7 +376,9 @@ def _pdf(data: bytes) -> _Read:
         raise Unreadable("PDF needs pypdf: pip install 'remit[pdf]'") from None
     try:
         pages = PdfReader(io.BytesIO(data)).pages
-        texts: list[str] = [pages[number].extract_text() for number in range(min(len(pages), MOST_PAGES + 1))]
+        texts: list[str] = [
+            pages[number].extract_text().translate(_LIGATURES) for number in range(min(len(pages), MOST_PAGES + 1))
+        ]
     except Exception as error:  # noqa: BLE001 - a parser of PDF meets every kind of damage
         raise Unreadable(f"it cannot be read as PDF: {type(error).__name__}") from None
     if len(texts) > MOST_PAGES:

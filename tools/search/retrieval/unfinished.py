@@ -8,32 +8,39 @@ from pathlib import Path
 from retrieval.documents import Unreadable
 from retrieval.index import Source, folder_of
 
-NOTE = "unfinished.json"  # beside the index; it outlives the process
+NOTES = "unfinished.json"  # beside the index; they outlive the process
 TRIES = 2
 
 
 @contextmanager
 def noted(collection: str, source: Source) -> Generator[None]:
     """While a file is read, a note says so. Raises Unreadable if that did not come to an end in two tries with the file as it is."""
-    path = folder_of(collection) / NOTE
-    tries = _tries(path, source)
-    if tries >= TRIES:
-        path.unlink()
+    path = folder_of(collection) / NOTES
+    notes = _read(path)
+    stamp, tries = notes.pop(source.path, ("", 0))
+    if stamp == source.stamp and tries >= TRIES:
+        _write(path, notes)
         raise Unreadable(
             "it could not be read to its end within the limits of a call: split it, or save it in another format"
         )
-    path.write_text(json.dumps([*source, tries + 1]), encoding="utf-8")
+    _write(path, {**notes, source.path: (source.stamp, tries + 1 if stamp == source.stamp else 1)})
     try:
         yield
     except (Unreadable, OSError, ValueError):
-        path.unlink()
+        _write(path, notes)
         raise
-    path.unlink()
+    _write(path, notes)
 
 
-def _tries(path: Path, source: Source) -> int:
+def _read(path: Path) -> dict[str, tuple[str, int]]:
     try:
-        *noted_source, tries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return 0
-    return int(tries) if noted_source == [*source] else 0
+        return {str(name): (str(stamp), int(tries)) for name, stamp, tries in json.loads(path.read_text("utf-8"))}
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _write(path: Path, notes: dict[str, tuple[str, int]]) -> None:
+    if notes:
+        path.write_text(json.dumps([[name, *note] for name, note in notes.items()]), "utf-8")
+    else:
+        path.unlink(missing_ok=True)

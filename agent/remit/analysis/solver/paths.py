@@ -7,8 +7,9 @@ Resources with the same set of nodes match the same patterns, and so do all thei
 over the states therefore meets every combination of patterns that some resource has, with a shortest example.
 
 The walk follows the grammar of the kind, because a witness must be a canonical resource: a URL has a host as third
-segment, a file any number of names, most other kinds exactly one name. It visits only states from which a relevant
-pattern can still match. It is complete unless it exceeds `MAX_STATES` states; then it raises `AnalysisLimitReached`.
+segment; a file, a document and a store have any number of names, and any other kind has exactly one. It visits only
+states from which a relevant pattern can still match. It is complete unless it exceeds `MAX_STATES` states; then it
+raises `AnalysisLimitReached`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from remit.analysis.solver.segments import ANY, AnalysisLimitReached, Pieces, segment_classes
+from remit.core.parsing import SLASHED
 from remit.policy.language import Pattern, segment_matches
 
 MAX_STATES: Final = 50_000  # of one walk: one subject, one action, one kind of resource
@@ -110,7 +112,7 @@ class ResourceSpace:
         """Add the state to `visited`; return False if it was there already."""
         # INVARIANT: what may follow is part of a state. In kinds whose grammar depends on the depth, so is the depth.
         # Negative numbers cannot be the id of a node.
-        if self.kind != "file":
+        if self.kind != "file" and self.kind not in SLASHED:
             state = state | {-1 - min(depth, 3)}
         if segment in (
             "",
@@ -162,7 +164,9 @@ class ResourceSpace:
             return self._file_transitions(nodes, path)
         if self.kind == "none":
             return self._by_segments(nodes, [""] if len(path) < 2 else [])
-        return self._by_names(nodes, self.kind) if not path else iter(())  # other names have one segment
+        if path and self.kind not in SLASHED:
+            return iter(())  # other names have one segment
+        return self._by_names(nodes, self.kind)
 
     def _url_transitions(
         self, nodes: tuple[_Node, ...], path: tuple[str, ...]

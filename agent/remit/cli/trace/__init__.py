@@ -81,14 +81,22 @@ def trace_list_command(
         echo(json_text([asdict(row) for row in rows], default=lambda amount: format(amount, "f")))
         return
     for row in rows:
-        word = row.outcome or row.state
-        colour = "green" if word == "completed" else "yellow" if row.outcome is None else "red"
-        why = style(f"  {row.code or row.first_failed or ''}".rstrip(), fg="red")
+        failed = row.state == "lost" or row.outcome not in (None, "completed")
+        colour = "red" if failed else "yellow" if row.outcome is None else "green"
+        why = style(f"  {_why(row)}".rstrip(), fg="red")
         what = _short(row.task) if row.content == "complete" else f"(content {row.content}: not replayable)"
         who = f"{row.agent} for {row.user}"
-        echo(f"{row.run[:8]}  {utc(row.started_at)}  {style(f'{word:<10}', fg=colour)} {who}  {what}{why}")
+        echo(f"{row.run[:8]}  {utc(row.started_at)}  {style(f'{row.word:<10}', fg=colour)} {who}  {what}{why}")
     if not rows:
         echo("no runs yet" if run_filter == RunFilter() else "no runs match the filters")
+
+
+def _why(row: RunSummary) -> str:
+    """What ended or endangers a run, in a few words; "" if nothing did."""
+    doubts = [f"{item.action} at step {item.step}.{item.index}" for item in row.in_doubt if not item.answered]
+    if row.state == "lost" and doubts:
+        return f"during {', '.join(doubts)}: outcome unknown"
+    return row.code or row.first_failed or ""
 
 
 def _export_decisions(journal: Journal, runs: Sequence[RunSummary], shape: str) -> None:

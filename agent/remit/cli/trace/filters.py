@@ -9,16 +9,24 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
 if TYPE_CHECKING:
-    from remit.journal import RunSummary
+    from remit.journal import RunStatus, RunSummary
     from remit.workspace import WorkspaceSession
 
 NANO: Final = 1_000_000_000
 PAGE: Final = 200  # rows that are read at once
+STATES: Final = (
+    "running",
+    "lost",
+    "ready",
+    "waiting",
+    *(f"waiting: {cause}" for cause in ("model", "hold", "graph")),
+    "finished",
+)
 _SPAN: Final = re.compile(r"(\d+)([smhdw])")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -33,7 +41,7 @@ class RunFilter:
     user: str = ""
     action: str = ""
     code: str = ""
-    state: str = ""
+    state: RunStatus | Literal[""] = ""
     evaluation: str = ""
     since: int | None = None
 
@@ -96,7 +104,7 @@ def with_run_filter(command: Callable[..., None]) -> Callable[..., None]:
 
 
 OPTIONS: Final = (
-    click.option("--failed", is_flag=True, help="Only runs that have ended, but not as completed."),
+    click.option("--failed", is_flag=True, help="Only runs that have ended, but not as completed, and lost ones."),
     click.option("--denied", is_flag=True, help="Only runs with a refused call."),
     click.option("--agent", default="", help="Only runs of this agent."),
     click.option("--user", default="", help="Only runs for this user."),
@@ -108,8 +116,8 @@ OPTIONS: Final = (
     ),
     click.option(
         "--state",
-        type=click.Choice(["running", "waiting", "waiting: model", "finished"]),
-        help="Only runs in this state; `waiting` is for people, `waiting: model` for a model that failed for now.",
+        type=click.Choice(STATES),
+        help="Only runs in this state now. `waiting` is for people; the process of a `lost` run has ended; a `ready` run can go on.",
     ),
     click.option("--evaluation", default="", metavar="ID", help="Runs of this evaluation, in place of live runs."),
     click.option("--since", help="Only runs that began at this time or later: 30m, 2h, 3d, 2026-11-23T19:00."),

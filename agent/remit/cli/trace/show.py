@@ -22,7 +22,9 @@ STATES: dict[str, str] = {
     "completed": "green",
     "waiting": "yellow",
     "waiting: model": "yellow",
-    "held": "yellow",
+    "waiting: hold": "yellow",
+    "waiting: graph": "yellow",
+    "ready": "yellow",
     "running": "cyan",
 }
 EFFECTS: tuple[tuple[str, Landed], ...] = (("landed", "landed"), ("not landed", "not_landed"), ("unknown", "unknown"))
@@ -34,7 +36,7 @@ def show_run(report: IncidentReport) -> None:
     """Print one run."""
     timeline = report.timeline
     echo(f"{style(report.state, fg=STATES.get(report.state, 'red'), bold=True)}  {count_line(timeline)}")
-    echo(f"root cause: {short(timeline.root_cause or 'no failing call', 240)}")
+    echo(f"root cause: {short(report.root_cause or 'no failing call', 240)}")
     for line in context_lines(report):
         echo(line)
     echo("\nside effects")
@@ -132,6 +134,7 @@ def _start_lines(report: IncidentReport) -> list[str]:
         f"{who}, {', then '.join((started.model, *started.fallbacks))}{scripted}, confinement {started.confinement}",
         f"run {timeline.run}, began {utc(timeline.began_at)}{resumed}",
         f"task: {short(started.task)}",
+        *(f"since then with another definition: {short(text)}" for text in report.accepted),
     ]
     if started.scope is not None:
         lines.append(f"scope: {scope_text(started.scope)}")

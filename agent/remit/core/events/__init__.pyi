@@ -49,6 +49,7 @@ from .rollouts import (
     StageName,
 )
 from .runs import (
+    AcceptedChanges,
     AnswerRejected,
     BudgetSpent,
     Content,
@@ -74,6 +75,7 @@ from .runs import (
 __all__ = [
     "EVENT",
     "NANO",
+    "AcceptedChanges",
     "AlertClosed",
     "AlertRaised",
     "AnswerRejected",

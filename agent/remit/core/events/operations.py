@@ -17,7 +17,7 @@ class HoldSet(Event):
 
     type: Literal["hold.set"] = "hold.set"
     number: int
-    scope: str  # "run:…", "agent:…", "tool:…", "all"
+    scope: str  # "run:…", "agent:…", "tool:…", "all"; "code:DIGEST" revokes code, which lasts
     reason: str
     by: Principal
 

@@ -74,6 +74,7 @@ class RunStarted(Event):
     `fallbacks` are the models that are asked, in this order, when `model` fails. `actions` are those that the model is offered. `content` says whether the record has what people, models and tools wrote.
     `scope` is a further bound on this run, None without one. `arm` is its side of a rollout, None without one. `shrunk_from` names the run of which `remit trace shrink` made
     this one: such a run was never executed. `evaluation` is the id of the evaluation that the run belongs to, "" for a live run. `goes_on` names the run of which this one is played from a step on; None for a run that began at its beginning. `version` is that of Remit.
+    `driver` is the framework whose graph drives the run, "" for Remit's own graph, and `thread` names the thread of that graph.
     """
 
     type: Literal["run.started"] = "run.started"
@@ -99,20 +100,48 @@ class RunStarted(Event):
     shrunk_from: str = ""
     evaluation: str = ""
     goes_on: GoesOn | None = None
+    driver: Literal["", "langgraph"] = ""
+    thread: str = ""
+
+    @property
+    def agent(self) -> str:
+        """The name of the agent, without its kind."""
+        return self.subjects.agent.partition(":")[2]
+
+    @property
+    def goes_on_by(self) -> str:
+        """What makes a run of an external graph go on."""
+        where = f"the thread {self.thread!r}" if self.thread else "the same state"
+        return f"invoke that graph again with {where}; its process needs the same workspace"
 
     def is_requested_by(self, other: Principal) -> bool:
         """True if that may be the user of the run, or the person who started it, under any account or name."""
         return other.subject in self.subjects.all or same_person(self.by, other)
 
 
+class AcceptedChanges(FrozenModel):
+    """Records that a run goes on with the definition on disk: a person, or the deployed external graph, takes its changes.
+
+    `changed` are the files, codes and pins that differ from the definition before; `prompt` and `actions` are those from here on.
+    """
+
+    changed: tuple[str, ...]
+    prompt: str
+    actions: tuple[str, ...]
+
+
 class RunResumed(Event):
-    """Records that another process resumes the run, possibly under other rules. `count` is 1 for the first time."""
+    """Records that another process resumes the run, possibly under other rules. `count` is 1 for the first time.
+
+    `bundle` has the definition that the run had before, and the rules in force; with `accepted`, the files on disk.
+    """
 
     type: Literal["run.resumed"] = "run.resumed"
     count: int
     by: Principal
     bundle: str
     policy_digest: str
+    accepted: AcceptedChanges | None = None
 
     @property
     def key(self) -> str:

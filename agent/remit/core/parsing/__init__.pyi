@@ -5,7 +5,7 @@ from .hidden_characters import hidden_character, visible, visible_json
 from .json_schema import ANNOTATIONS, COMBINING, KEYWORDS, check_schema, closed, is_type, resolved, types_in, types_of
 from .json_texts import leaves, map_texts, texts_of
 from .json_validation import Mismatch, validate
-from .names import canonical, is_name, proper_name, resource_of, tables_of
+from .names import SLASHED, canonical, is_name, proper_name, resource_of, tables_of
 from .strict_json import canonical_json, digest, digest_bytes, parse_arguments, parse_json
 from .toml import Matching, TomlTable, invalid, read_table, toml_line
 from .toml_fields import Duration, Label, Size, Summary, duration, size
@@ -20,6 +20,7 @@ __all__ = [
     "LARGEST_LINE",
     "MOST_BITS",
     "SCHEMES",
+    "SLASHED",
     "URL_KINDS",
     "Arguments",
     "CopyOnRead",

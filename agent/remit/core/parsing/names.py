@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from remit.core.errors import Refusal
 from remit.core.parsing.hidden_characters import BLANK
 from remit.core.parsing.urls import canonical_host, canonical_url
+
+SLASHED: Final = frozenset(("document", "store"))  # kinds whose names are ids with / between them
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 _LONGEST_PATH = 512
@@ -37,7 +39,7 @@ def canonical(kind: str, value: str) -> str:
             return canonical_host(kind, value)
         case "mail":
             return _mail(value)
-        case "document" | "store":
+        case _ if kind in SLASHED:
             if len(value) > _LONGEST_PATH or not all(map(_ID.fullmatch, value.split("/"))):
                 _not_one(kind, "not_an_id", "write parts of letters, digits and . _ @ + -, with / between them")
             return value

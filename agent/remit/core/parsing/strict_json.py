@@ -59,9 +59,7 @@ def parse_json(text: str) -> Json:
         _not_json("byte_order_mark", "the text starts with a byte order mark", 0)
     _check_depth(text)
     try:
-        value = json.loads(
-            text, object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_constant
-        )
+        value = _decoder.decode(text)
     except json.JSONDecodeError as failure:
         problem = "trailing_text" if failure.msg == "Extra data" else "not_json"
         _not_json(problem, f"the text is not JSON: {failure.msg.lower()}", failure.pos)
@@ -151,6 +149,12 @@ def _float(digits: str) -> float | int:
 
 def _constant(_name: str) -> NoReturn:
     _not_json("not_finite", "NaN and Infinity are not JSON")
+
+
+# Made once: making it takes longer than to read a short text.
+_decoder: Final = json.JSONDecoder(
+    object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_constant
+)
 
 
 def _check_strings(value: Json) -> None:

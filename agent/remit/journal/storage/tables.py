@@ -32,7 +32,8 @@ IS_LOOKED_UP = sa.text("type IN ({})".format(", ".join(f"'{name}'" for name in L
 
 # Conditions of partial indexes. A query must contain the same text, too.
 HAS_ENDED = sa.text("ended > 0")
-HAS_FAILED = sa.text("outcome NOT IN ('', 'completed')")
+IS_UNFINISHED = sa.text("ended = 0")
+HAS_FAILED = sa.text("outcome <> 'completed'")  # also runs that have not ended: some of them are lost
 WAS_REFUSED = sa.text("denied > 0")
 IS_IN_DOUBT = sa.text("in_doubt <> ''")
 HAS_ARM = sa.text("rollout <> ''")
@@ -122,6 +123,8 @@ class RunRow(JournalRow, table=True):
     for each effect of unknown outcome: `STEP INDEX ANSWERED ACTION`. `bundles` are digests, one a word. `actions` has a line for
     each action that succeeded: `COUNT ACTION`. `response_model` is the model that answered last, as its provider names it. `recent`
     counts the outcomes of its last hour, one a line: `PART COUNT CODE ACTION RULE`; see `RunState.recent`.
+    `state` is `RunState.status`, and `waits_until` when a waiting run goes on without an answer (Unix nanoseconds, 0 if it does not
+    wait). `driver` is the framework whose graph drives the run, "" for Remit's own.
     """
 
     __tablename__ = "run"
@@ -130,7 +133,7 @@ class RunRow(JournalRow, table=True):
         sa.Index("run_by_agent", "agent", "started", "run"),
         sa.Index("run_by_task", "agent", "task_digest", "started"),
         sa.Index("run_by_user", "user", "started", "run"),
-        sa.Index("run_by_state", "state", "started", "run"),
+        _partial("run_unfinished", IS_UNFINISHED, "started", "run"),
         _partial("run_by_end", HAS_ENDED, "ended", "run"),
         _partial("run_that_failed", HAS_FAILED, "started", "run"),
         _partial("run_with_refusal", WAS_REFUSED, "started", "run"),
@@ -170,6 +173,8 @@ class RunRow(JournalRow, table=True):
     actions: str = Field(sa_type=sa.Text)
     response_model: str
     recent: str = Field(sa_type=sa.Text)
+    waits_until: int = Field(sa_type=sa.BigInteger)
+    driver: str
 
 
 class ApprovalRow(JournalRow, table=True):

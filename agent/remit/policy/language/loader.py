@@ -37,7 +37,8 @@ class Vocabulary:
 
     `actions`: for each action, the JSON type of each argument ("string", "integer", …, or "any"); None if the schema is not
     known yet, then any argument is accepted. `means` are the words by which a user requests an action. `unconfined` are the
-    actions that run in Remit's own process. `names` None: any name is accepted, as in a policy bundle of an earlier run.
+    actions that run in Remit's own process. `names` None: any name is accepted. `recorded`: any action and argument is accepted,
+    as in a policy bundle of an earlier run, whose rules may be newer than its tools.
     """
 
     actions: Mapping[str, Mapping[str, str] | None]
@@ -45,6 +46,7 @@ class Vocabulary:
     means: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     unconfined: frozenset[str] = frozenset()
     names: DeclaredNames | None = None
+    recorded: bool = False
 
     def effect(self, action: str) -> Effect:
         """The effect of the action; "once", the strictest, if it is not known."""
@@ -56,6 +58,8 @@ class Vocabulary:
 
     def arguments(self, pattern: str) -> dict[str, str] | None:
         """The arguments that all actions of an action column have, each "any" if its types differ; None if not known."""
+        if self.recorded:
+            return None
         schemas = [self.actions[action] for action in self.matching(pattern)]
         known = [schema for schema in schemas if schema is not None]
         if not known:
@@ -281,12 +285,11 @@ class _RulesReader:
             return True
         if not _ACTION.fullmatch(action):
             return line.report(f"{action!r} is not an action", "write tool.action, tool.* or *")
-        if action == "*" or self.vocabulary is None or self.vocabulary.matching(action):
+        vocabulary = self.vocabulary
+        if action == "*" or vocabulary is None or vocabulary.recorded or vocabulary.matching(action):
             self._actions.add(action)
             return True
-        return line.report(
-            f"no tool has the action {action!r}", f"use one of: {', '.join(sorted(self.vocabulary.actions))}"
-        )
+        return line.report(f"no tool has the action {action!r}", f"use one of: {', '.join(sorted(vocabulary.actions))}")
 
     def _pattern(self, line: _Line, text: str) -> Pattern | None:
         if text in self._patterns:
@@ -319,7 +322,10 @@ class _RulesReader:
                 read_condition(text, effect)
                 if vocabulary is None
                 else parse_condition(
-                    text, effect=effect, arguments=vocabulary.arguments(action), actions=vocabulary.actions
+                    text,
+                    effect=effect,
+                    arguments=vocabulary.arguments(action),
+                    actions=None if vocabulary.recorded else vocabulary.actions,
                 )
             )
             return self._conditions[key]

@@ -37,11 +37,13 @@ else:
 
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
 _LARGEST_REQUEST = 8 << 20
+# The report that the arguments are as given, with its length. Most calls send it, so it is made in advance.
+_AS_GIVEN = b'\0\0\0\x23{"kind":"decoded","arguments":null}'
 _MEMORY = b'{"kind":"raised","name":"MemoryError","message":""}'  # made in advance: later there may be no memory for it
 
 
 def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """The next frame, and the descriptors sent with it. The process exits if the channel is at its end."""
+    """The next frame, {} if it has no body, and the descriptors sent with it. The process exits if the channel is at its end."""
     head, descriptors, _, _ = socket.recv_fds(channel, 4, 253, socket.MSG_CMSG_CLOEXEC)
     size = int.from_bytes(head, "big")
     if len(head) != 4 or size > _LARGEST_REQUEST:
@@ -52,7 +54,7 @@ def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
         if not part:
             os._exit(1)
         body += part
-    return json.loads(bytes(body)), descriptors
+    return json.loads(bytes(body)) if size else {}, descriptors
 
 
 def send(channel: socket.socket, body: bytes, descriptors: list[int]) -> None:
@@ -285,9 +287,13 @@ def _begin(channel: socket.socket, decoded: dict[str, Any] | None) -> None:
     INVARIANT: nothing stands between the last line and the call of the function. A process that has not taken the last
     byte has not called it.
     """
-    _report(channel, {"kind": "decoded", "arguments": decoded})
+    if decoded is None:
+        channel.sendall(_AS_GIVEN)
+    else:
+        _report(channel, {"kind": "decoded", "arguments": decoded})
     frame, _ = receive(channel)
-    os.environ.update(frame["env"])
+    if frame:
+        os.environ.update(frame["env"])
     if not channel.recv(1):
         os._exit(1)
 
@@ -335,8 +341,7 @@ def rehearse(boundary: dict[str, Any], watcher: watch.Watch) -> None:
         "layout": layout,
     }
     _report(broker, {**call, "kinds": []})
-    _report(broker, {"env": {}})
-    broker.sendall(b"!")
+    broker.sendall(b"\0\0\0\0!")
     frame = narrow(channel, boundary, None)
     serve(channel, boundary, frame, decoding.REHEARSAL, watcher, None)
     broker.close()

@@ -115,10 +115,13 @@ def lock_environment(code: Path, *, upgrade: bool = False) -> bool:
     return path.read_bytes() != before
 
 
-def make_environment(code: Path, *, report: Callable[[str], None] | None = None) -> Environment | None:
+def make_environment(
+    code: Path, *, report: Callable[[str], None] | None = None, offline: bool = False
+) -> Environment | None:
     """The tool's environment; it is installed if it is not yet. None if the tool declares no packages.
 
-    Several processes may call this at once. `report` gets a message before the installation, which may take long.
+    Several processes may call this at once. `report` gets a message before the installation, which may take long. With `offline`,
+    only packages that uv has already on this machine are installed.
 
     Raises:
         WorkspaceError: as for `find_environment`, or a package has no wheel for this machine.
@@ -134,7 +137,7 @@ def make_environment(code: Path, *, report: Callable[[str], None] | None = None)
                 if report is not None:
                     names = ", ".join(environment.packages)
                     report(f"installing {len(environment.packages)} packages for {code.name}: {names} …")
-                _install(code, environment)
+                _install(code, environment, offline=offline)
     except OSError as failure:
         raise RunEnded(
             "sandbox_unavailable",
@@ -147,7 +150,7 @@ def make_environment(code: Path, *, report: Callable[[str], None] | None = None)
 # ── installing ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _install(code: Path, environment: Environment) -> None:
+def _install(code: Path, environment: Environment, *, offline: bool) -> None:
     """Install into a folder next to the final one, then rename it: no process ever sees an incomplete environment."""
     part = environment.folder.with_suffix(".part")
     _remove(part)  # left by a process that was killed
@@ -157,7 +160,7 @@ def _install(code: Path, environment: Environment) -> None:
             for name in (SCRIPT, LOCK):
                 shutil.copyfile(code / name, f"{made}/{name}")
             for step in _steps(part):
-                done = _uv(*step, cwd=Path(made), active=part)
+                done = _uv(*step, *(["--offline"] if offline else []), cwd=Path(made), active=part)
                 if done.returncode:
                     raise _failed(declared_packages(code), done.stderr)
             if digest_bytes(Path(made, LOCK).read_bytes()) != digest_bytes((code / LOCK).read_bytes()):
@@ -284,7 +287,7 @@ def _uv(*arguments: str, cwd: Path, active: Path | None = None) -> subprocess.Co
 
 
 _UNREACHABLE: Final = re.compile(
-    r"Request failed|Failed to fetch|Failed to download|error sending request|dns error|timed out"
+    r"Network connectivity is disabled|Request failed|Failed to fetch|Failed to download|error sending request|dns error|timed out"
 )
 
 

@@ -280,7 +280,7 @@ def _entity(
         by=by,
         severity=severity,
         detail=detail,
-        fields={"entity": {"name": name, "type": kind}, **more},
+        fields={"entity": {"name": name, "type": kind, **more}},
     )
 
 

@@ -183,6 +183,9 @@ class _Anonymizer:
             return self._text(text)
 
     def _data(self, value: Json) -> Json:
+        """Any JSON, or a member of a dict of models."""
+        if isinstance(value, BaseModel):
+            return cast("Json", self._model(value))
         if isinstance(value, dict):
             members = cast("dict[str, Json]", value)
             return {key if key in self._members else self._text(key): self._data(item) for key, item in members.items()}

@@ -9,7 +9,7 @@ from typing import Final
 
 from remit.broker import hold_reason
 from remit.core import RemitError, UsageError
-from remit.journal import find_run
+from remit.journal import RunSummary, find_run
 from remit.tracing import Trace, open_trace
 from remit.tracing.reports.failures import find_failures
 from remit.tracing.reports.run_diff import BundleFiles, RunDiff, diff_runs, last_good_run
@@ -17,37 +17,73 @@ from remit.tracing.reports.timeline import Timeline, build_timeline
 from remit.workspace import CODE_DIGESTS, Budget, WorkspaceSession, load_files, read_digests
 
 COMMANDS: Final = 3
+# Why a run in that state is resumed.
+_PURPOSES: Final = {
+    "waiting": "continue the run after the approval",
+    "waiting: model": "ask the model again now, and continue the run",
+    "waiting: hold": "continue the run after the hold",
+    "lost": "continue the run where it stopped",
+    "ready": "continue the run where it stopped",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class IncidentReport:
     """A run and its context. `good` compares it with the last good run, None if there is none in this workspace.
 
-    `driven` is True while a process executes the run, None if only the trace file is known. `erased` is True for a finished run
-    whose content was erased. `commands` are the next commands
-    to run, each with its purpose.
+    `row` is the line of the run in the list of runs, None if only the trace file is known. `erased` is True for a finished run
+    whose content was erased. `commands` are the next commands to run, each with its purpose.
     """
 
     timeline: Timeline
     good: RunDiff | None = None
     budget: Budget | None = None
     held: str | None = None
-    driven: bool | None = None
+    row: RunSummary | None = None
     erased: bool = False
     commands: tuple[tuple[str, str], ...] = ()
 
     @property
     def state(self) -> str:
-        """The state of the run now, in one word."""
-        if self.timeline.finished is not None:
-            return self.timeline.outcome
+        """The state of the run now, in a few words; how it ended, if it has."""
         if self.erased:
             return "erased"
-        if self.held:
-            return "held"
-        if self.timeline.waiting or self.timeline.model_wait is not None:
+        if self.row is None or self.timeline.finished is not None:
             return self.timeline.outcome
-        return "running" if self.driven else "interrupted"
+        return self.row.word
+
+    @property
+    def driven(self) -> bool | None:
+        """True while a process drives the run; None if only the trace file is known."""
+        return None if self.row is None else self.row.state == "running"
+
+    @property
+    def root_cause(self) -> str | None:
+        """The first failure that explains the state of the run, in one sentence; None if nothing failed.
+
+        Of a lost run it is what was in flight when its process ended.
+        """
+        if self.row is None or self.row.state != "lost":
+            return self.timeline.root_cause
+        who = self.row.holder or "the process"
+        return f"{_interrupted(self.timeline)}: {who} ended before it could record how it went on"
+
+    @property
+    def accepted(self) -> list[str]:
+        """What changed of the definition of the run, each time that it was resumed with a changed one."""
+        resumed = self.timeline.resumed
+        return [", ".join(event.accepted.changed) for event in resumed if event.accepted is not None]
+
+
+def _interrupted(timeline: Timeline) -> str:
+    """Where a run was whose process ended: the attempt without an end, or else what it did last, in a few words."""
+    for call in timeline.calls:
+        if call.attempts and call.attempts[-1].ended is None and call.result is None:
+            known = f"effect {call.effect}, outcome unknown" if call.effect != "read" else "a read"
+            return f"step {call.place}, {call.action} ({known}): attempt {call.attempts[-1].number} was running"
+    if timeline.in_flight:
+        return timeline.in_flight[0]
+    return f"after step {timeline.turns[-1].step}" if timeline.turns else "before the first turn of the model"
 
 
 def incident_report(trace: Trace, session: WorkspaceSession | None = None) -> IncidentReport:
@@ -58,13 +94,14 @@ def incident_report(trace: Trace, session: WorkspaceSession | None = None) -> In
     if session is not None:
         agent = timeline.started.subjects.agent if timeline.started else ""
         unfinished = timeline.finished is None and not erased
+        row = find_run(session.journal, trace.run)
         report = IncidentReport(
             timeline=timeline,
             budget=report.budget,
-            good=_diff_with_last_good(trace, session),
+            good=_diff_with_last_good(trace, session, row),
             held=hold_reason(session.journal.holds(), f"run:{trace.run}", agent) if unfinished else None,
             erased=erased,
-            driven=unfinished and session.journal.is_driven(trace.run),
+            row=row,
         )
     return replace(report, commands=tuple(_commands(report, trace)[:COMMANDS]))
 
@@ -77,8 +114,7 @@ def first_bundle(trace: Trace) -> BundleFiles | None:
         return None
 
 
-def _diff_with_last_good(trace: Trace, session: WorkspaceSession) -> RunDiff | None:
-    row = find_run(session.journal, trace.run)
+def _diff_with_last_good(trace: Trace, session: WorkspaceSession, row: RunSummary | None) -> RunDiff | None:
     if row is None:
         return None
     try:
@@ -110,13 +146,10 @@ def _commands(report: IncidentReport, trace: Trace) -> Sequence[tuple[str, str]]
     if report.state == "waiting":
         waiting = timeline.waiting[:1]
         commands += [(f"remit approve show {run}/{call.place}", "show what needs approval") for call in waiting]
-        commands.append((f"remit run --resume {run}", "continue the run after the approval"))
-    if report.state == "waiting: model":
-        commands.append((f"remit run --resume {run}", "ask the model again now, and continue the run"))
-    if report.state == "held":
+    if report.state == "waiting: hold":
         commands.append(("remit stop --list", "show all holds; `remit start` lifts one"))
-    if report.state in ("held", "interrupted"):
-        commands.append((f"remit run --resume {run}", "continue the run where it stopped"))
+    if report.state in _PURPOSES and not (report.row and report.row.driver):
+        commands.append((f"remit run --resume {run}", _PURPOSES[report.state]))
     if report.good is not None and not report.good.same:
         commands.append((f"remit trace diff {run} --last-good", "show all differences from the last good run"))
     whole = timeline.started is not None and timeline.started.content == "complete"

@@ -19,6 +19,7 @@ import httpx
 
 from remit.core import NO_SETTINGS, Message, ModelError, ModelTurn, ToolSpec, UsageError, in_thread
 from remit.core.events import ModelSettings
+from remit.core.parsing import visible
 from remit.runtime.models.wire.answer_reader import AnswerReader
 from remit.runtime.models.wire.error_texts import ERROR_BYTES
 from remit.runtime.models.wire.event_stream import BodyReader, Document, NotJson, TooLong
@@ -32,6 +33,7 @@ KEY: Final = "OPENAI_API_KEY"
 ADDRESSES: Final = ("OPENAI_BASE_URL", "OPENAI_API_BASE")
 OPENAI: Final = "https://api.openai.com/v1"
 _ABOUT_STREAMS = re.compile(r"\bstream(?:ing|ed)?\b")
+_ENCODINGS: Final = ("", "identity", "gzip", "deflate")
 OPTIONAL_HEADERS: Final = {"OPENAI_ORG_ID": "OpenAI-Organization", "OPENAI_PROJECT_ID": "OpenAI-Project"}
 
 
@@ -136,6 +138,7 @@ class ChatCompletionsModel:
         began = False
         try:
             async with client.stream("POST", self._url, content=content, headers=headers) as response:
+                self._check_encoding(response)
                 if response.status_code != 200:
                     raise await self._rejection(response)
                 began = True
@@ -166,6 +169,19 @@ class ChatCompletionsModel:
                 raise self._errors.unreadable(answer.unknown)
             raise self._errors.within({"message": "it ended its answer before the first word"}, response.headers)
         return answer.turn(streamed=body.streamed)
+
+    def _check_encoding(self, response: httpx.Response) -> None:
+        """Raise ModelError for a body that would grow without a bound before its size can be checked.
+
+        Servers are asked not to compress. Some do it all the same; compressed once, what is received at a time becomes 64 MB at
+        most, and twice a thousand times as much.
+        """
+        encoding = response.headers.get("content-encoding", "").strip().lower()
+        if encoding not in _ENCODINGS:
+            raise ModelError(
+                f"{self.name!r} answers with the content encoding {visible(encoding[:64])!r}, which is not read",
+                fix="check base_url, and turn compression off in the proxy before the model",
+            )
 
     async def _rejection(self, response: httpx.Response) -> _Rejected:
         body = b""

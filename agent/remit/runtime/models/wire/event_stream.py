@@ -16,6 +16,7 @@ from remit.core import Json
 
 BODY_BYTES: Final = 256 << 20  # of one body; each token of a stream may take hundreds of bytes
 DOCUMENT_BYTES: Final = 16 << 20  # of one event, or of a body that is no stream
+MOST_VALUES: Final = 100_000  # in one event, or in a body of one document a line
 MOST_DIGITS: Final = 400  # of one number; Python's conversion takes quadratic time
 _SNIFFED: Final = 8  # bytes that show whether the body is a stream
 _FIELD = re.compile(rb"(?:data|event|id|retry)?[ \t]*:")
@@ -194,7 +195,9 @@ def _values(candidates: list[bytes]) -> list[Json]:
         return [read_json(candidates[0])]
     except ValueError as failure:
         try:
-            rest = [read_json(line) for line in candidates[1:] if line.strip()]
+            rest = (
+                [read_json(line) for line in candidates[1:] if line.strip()] if len(candidates) <= MOST_VALUES else []
+            )
         except ValueError:
             rest = []
         if len(rest) > 1:

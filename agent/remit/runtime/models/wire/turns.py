@@ -13,7 +13,7 @@ from remit.runtime.models.wire.event_stream import is_object
 SILENCE_S: Final = 120.0  # seconds without a byte from the provider
 TURN_S: Final = 600.0  # seconds for one whole turn; reasoning models think for minutes
 TURN_CHARACTERS: Final = 4 * 1024 * 1024  # of text, arguments and state in one turn
-LONGEST_NAME: Final = 512  # characters; the name of a call that is longer is not read on
+LONGEST_NAME: Final = 512  # characters of the name and of the id of a call; what is longer is not read on
 _PIECE: Final = 16  # characters that each piece counts in addition, so that empty pieces are bounded, too
 
 _FINISH_KEYS: Final = ("finish_reason", "stop_reason", "done_reason", "stopReason")
@@ -36,7 +36,7 @@ def finish_of(metadata: Mapping[str, Any]) -> str:
         details: Any = metadata.get("incomplete_details")
         reason = details.get("reason") if is_object(details) else None
         reason = reason or "length"
-    word = str(reason)[:64].lower() if reason else ""
+    word = readable(str(reason)[:64].lower()) if reason else ""
     return _FINISH.get(word, word)
 
 
@@ -87,10 +87,11 @@ class CallPieces:
                     pass
 
     def proposed(self) -> ProposedCall:
+        name, id_ = readable(self.name[:LONGEST_NAME]), readable(self.id[:LONGEST_NAME])
         if self.parsed is not None:
-            return ProposedCall(name=self.name, arguments=None, parsed=self.parsed, id=self.id)
+            return ProposedCall(name=name, arguments=None, parsed=self.parsed, id=id_)
         # Several providers stream a call without arguments as no text at all.
-        return ProposedCall(name=self.name, arguments=escaped("".join(self._fragments)) or "{}", id=self.id)
+        return ProposedCall(name=name, arguments=escaped("".join(self._fragments)) or "{}", id=id_)
 
 
 class TurnBuilder:
@@ -161,10 +162,10 @@ class TurnBuilder:
 
     def turn(self, state: str = "") -> ModelTurn:
         """The whole turn. `state` is that of the provider."""
-        text = without_surrogates("".join(self._text), lambda _: "\ufffd")
+        text = readable("".join(self._text))
         finish = self.finish or "length"
         if not text.strip() and not self.calls and self.refusal:
-            text, finish = without_surrogates("".join(self.refusal), lambda _: "\ufffd"), "refusal"
+            text, finish = readable("".join(self.refusal)), "refusal"
         if finish == "tool_calls" and not self.calls:
             raise ModelError(
                 "the model ended its turn with a tool call, but the stream contains no readable call",
@@ -175,7 +176,7 @@ class TurnBuilder:
             proposed_calls=tuple(call.proposed() for call in self.calls),
             finish=finish,
             usage=self.usage,
-            response_model=without_surrogates(self.model, lambda _: "\ufffd")[:200],
+            response_model=readable(self.model)[:200],
             provider_state=state,
             deviations=tuple(sorted(self.deviations)),
         )
@@ -184,6 +185,11 @@ class TurnBuilder:
 def escaped(text: str) -> str:
     """The same JSON, with lone surrogates escaped, so that the text can be recorded and then refused."""
     return without_surrogates(text, lambda match: f"\\u{ord(match[0]):04x}")
+
+
+def readable(text: str) -> str:
+    """The text, with each lone surrogate replaced, so that it can be recorded."""
+    return without_surrogates(text, lambda _: "\ufffd")
 
 
 def without_surrogates(text: str, replace: Callable[[re.Match[str]], str]) -> str:

@@ -63,11 +63,11 @@ def _head(report: IncidentReport) -> Iterator[str]:
         "good"
         if state == "completed"
         else "warn"
-        if state in ("waiting", "waiting: model", "held", "running")
+        if state.startswith("waiting") or state in ("running", "ready")
         else "bad"
     )
     agent = timeline.started.subjects.agent if timeline.started else "run"
-    cause = escaped(timeline.root_cause or "no failing call")
+    cause = escaped(report.root_cause or "no failing call")
     yield f'<h1><span class="{tone}">{escaped(state)}</span> · {escaped(agent)} · run <code>{timeline.run[:8]}</code></h1>'
     yield f'<p class="cause{" good-run" if good else ""}"><b>Root cause:</b> {cause}</p>'
     yield "<dl>"
@@ -96,6 +96,8 @@ def _properties(report: IncidentReport) -> Iterator[tuple[str, str]]:
     yield "time", f"{utc(timeline.began_at)} to {utc(timeline.ended_at)}, {timeline.took / 1e9:.1f} s"
     if timeline.resumed:
         yield "resumed", resumed_text(timeline)
+    for text in report.accepted:
+        yield "changed definition", text
     if report.budget is not None:
         limits = report.budget
         yield "budget", f"{len(timeline.turns)} of {limits.steps} steps, {len(timeline.calls)} of {limits.calls} calls"

@@ -20,7 +20,8 @@ _ARMS: Final = sa.text("rollout <> ''")
 _TO_AUDIT: Final = sa.text("audited < seq")
 
 _SOME_RUNS: Final = {
-    "run_that_failed": "outcome NOT IN ('', 'completed')",
+    "run_unfinished": "ended = 0",
+    "run_that_failed": "outcome <> 'completed'",
     "run_with_refusal": "denied > 0",
     "run_in_doubt": "in_doubt <> ''",
 }
@@ -110,12 +111,13 @@ def _runs() -> None:
         sa.Column("actions", sa.Text(), nullable=False),
         sa.Column("response_model", sa.String(), nullable=False),
         sa.Column("recent", sa.Text(), nullable=False),
+        sa.Column("waits_until", sa.BigInteger(), nullable=False),
+        sa.Column("driver", sa.String(), nullable=False),
     )
     op.create_index("run_by_start", "run", ["started", "run"])
     op.create_index("run_by_agent", "run", ["agent", "started", "run"])
     op.create_index("run_by_task", "run", ["agent", "task_digest", "started"])
     op.create_index("run_by_user", "run", ["user", "started", "run"])
-    op.create_index("run_by_state", "run", ["state", "started", "run"])
     op.create_index("run_by_end", "run", ["ended", "run"], sqlite_where=_ENDED, postgresql_where=_ENDED)
     by_rollout = ["rollout", "started", "run"]
     op.create_index("run_by_rollout", "run", by_rollout, sqlite_where=_ARMS, postgresql_where=_ARMS)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from remit.core import Principal
 from remit.core.events import RunErased
 from remit.journal import WORKSPACE_RUN, RunQuery, RunSummary, erase, forget_deleted, list_runs, release_space
-from remit.runtime.retention import golden_runs
+from remit.runtime.upkeep.retention import golden_runs
 from remit.tracing import TraceFile
 from remit.workspace import WorkspaceSession
 

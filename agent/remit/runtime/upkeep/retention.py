@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from remit.broker.approvals import emergencies
-from remit.core import Principal, UsageError
+from remit.core import Principal, UsageError, WorkspaceError
 from remit.core.events import NANO, RunPruned, RunStarted
 from remit.journal import (
     WORKSPACE_RUN,
@@ -32,7 +32,7 @@ from remit.journal import (
     used_bundles,
 )
 from remit.tracing import ObjectStore, read_index, read_trace, trace_path
-from remit.workspace import KeepRule, Settings, WorkspaceSession
+from remit.workspace import CODE_DIGESTS, KeepRule, Settings, WorkspaceSession, read_digests
 
 _AGE: Final = re.compile(r"([1-9][0-9]{0,4})([hdw])")
 _SECONDS: Final = {"h": 3600, "d": 86_400, "w": 604_800}
@@ -159,7 +159,18 @@ def _unused(session: WorkspaceSession) -> list[tuple[str, int]]:
     used: set[str] = set()
     for digest in used_bundles(session.journal):
         try:
-            used |= {digest, *read_index(objects.get(digest)).values()}
+            index = read_index(objects.get(digest))
+            used |= {digest, *index.values(), *_code_objects(objects, index)}
         except UsageError:
             used.add(digest)  # missing or changed: `remit trace verify` reports that
     return objects.remove_unused(used, older_s=MIN_OBJECT_AGE_S)
+
+
+def _code_objects(objects: ObjectStore, index: Mapping[str, str]) -> set[str]:
+    """The objects with the code of the tools of a bundle, of which those are stored that its run uses."""
+    found: set[str] = set()
+    with suppress(UsageError, WorkspaceError, KeyError):
+        for code in read_digests({CODE_DIGESTS: objects.get(index[CODE_DIGESTS])}).values():
+            with suppress(UsageError):
+                found |= {code, *read_index(objects.get(code)).values()}
+    return found

@@ -1,0 +1,119 @@
+"""The definition with which a run goes on: the one that its record names, whatever became of the files on disk.
+
+A policy bundle has the files of a run's agent and tools, and names the code of each tool by its digest. The code of the tools that
+the run uses, with the locks of their packages, is in the object store under that digest. So a run that waits survives a change of
+the workspace. The rules, limits and settings are those on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from remit.core import UsageError, WorkspaceError
+from remit.core.parsing import digest
+from remit.rollout.candidate import definition_folder
+from remit.tracing import Objects
+from remit.workspace import (
+    CODE_DIGESTS,
+    LIMITS,
+    PRICES,
+    Workspace,
+    WorkspaceSession,
+    load_files,
+    read_code,
+    read_digests,
+)
+from remit.workspace.manifest import LOCK, code_digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedDefinition:
+    """The definition that a run has had until now, with the files of its policy bundle.
+
+    `changed` are the parts of it that differ on disk: files, tools whose code differs, and pins.
+    """
+
+    workspace: Workspace
+    files: Mapping[str, bytes]
+    tools: tuple[str, ...]
+    changed: tuple[str, ...]
+
+
+def keep_code(objects: Objects, workspace: Workspace, agent: str) -> None:
+    """Store the code of the agent's tools, so that its run can go on after they changed. Its digest is that of the pin.
+
+    Raises:
+        RunEnded: `unrecorded`: it cannot be stored.
+        WorkspaceError: a tool's folder has a symbolic link.
+    """
+    for tool in workspace.tools_of(agent):
+        objects.put_bundle(read_code(workspace.code(tool)))
+
+
+def recorded_definition(now: Workspace, objects: Objects, bundle: str, agent: str) -> RecordedDefinition:
+    """The definition of the policy bundle with that digest, compared with the workspace `now`.
+
+    Raises:
+        UsageError: an object is missing or was changed, or another version of Remit wrote the bundle.
+    """
+    files = objects.get_bundle(bundle)
+    try:
+        code = read_digests(files)
+        named = {path: data for path, data in files.items() if path != CODE_DIGESTS}
+        workspace = load_files(named, root=None, code=code)
+    except WorkspaceError as failure:
+        raise UsageError(f"its definition cannot be read by this version of Remit: {failure}") from failure
+    if agent not in workspace.agents:
+        raise UsageError(
+            f"its definition has no agent {agent!r}: do not trust this run, and compare it with another copy"
+        )
+    tools = workspace.tools_of(agent)
+    own = (f"agent/{agent}/", *(f"tools/{tool}/" for tool in tools))
+    paths = sorted(path for path in {*files, *now.files} if path.startswith(own))
+    changed = [path for path in paths if files.get(path) != now.files.get(path)]
+    for tool in tools:
+        here, before = now.tools.get(tool), workspace.tools[tool]
+        changed += [f"the code of {tool}"] if here is None or _code_on_disk(now, tool) != before.code else []
+        changed += [f"the pin of {tool}"] if here is None or here.pin != before.pin else []
+    return RecordedDefinition(workspace=workspace, files=files, tools=tools, changed=tuple(changed))
+
+
+def _code_on_disk(now: Workspace, tool: str) -> str:
+    """The digest of the code that would run: it may have changed since this process read the workspace."""
+    return code_digest(read_code(now.code(tool)))
+
+
+def with_definition(session: WorkspaceSession, objects: Objects, recorded: RecordedDefinition) -> WorkspaceSession:
+    """The session with the agents and tools of the record. Rules, limits and settings stay those of the session.
+
+    The bundle of such a session has the recorded files and the rules in force.
+
+    Raises:
+        UsageError: the code of a tool is missing or was changed, or its folder cannot be written.
+    """
+    now, files = session.workspace, recorded.files
+    code = {tool: recorded.workspace.tools[tool].code for tool in recorded.tools}
+    stored = {
+        f"tools/{tool}/{path}": data for tool in code for path, data in _code_of(objects, tool, code[tool]).items()
+    }
+    kept = {path: data for path, data in now.files.items() if path.startswith("policies/") and path not in _OF_RECORD}
+    workspace = replace(
+        now,
+        root=definition_folder(session, digest(code), stored),
+        agents=recorded.workspace.agents,
+        tools=recorded.workspace.tools,
+        files={**{path: data for path, data in files.items() if path != CODE_DIGESTS}, **kept},
+    )
+    return replace(session, workspace=workspace, rules=session.policies)
+
+
+# Files of policies/ that say something of recorded agents and tools only: a bundle with others could not be read again.
+_OF_RECORD = (LOCK, LIMITS, PRICES)
+
+
+def _code_of(objects: Objects, tool: str, code: str) -> dict[str, bytes]:
+    try:
+        return objects.get_bundle(code)
+    except UsageError as failure:
+        raise UsageError(f"the code of tool {tool!r} that the run began with is not there: {failure}") from failure

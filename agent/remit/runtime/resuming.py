@@ -1,0 +1,118 @@
+"""With what a run goes on that is resumed: the agent and the tools that it had, or those on disk, if a person accepts them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from remit.core import RemitError, UsageError
+from remit.core.events import AcceptedChanges, RunResumed, RunStarted
+from remit.journal import Record, StoredRecord
+from remit.rollout import Placement, place_again, recorded_definition, with_definition
+from remit.runtime.assembly import agent_of, check_code, install_packages
+from remit.runtime.lifecycle import ExternalGraph
+from remit.tracing import Objects, ObjectStore
+from remit.workspace import WorkspaceSession
+
+
+@dataclass(frozen=True, kw_only=True)
+class Continuation:
+    """With what a run goes on, in place of its own graph and its recorded definition.
+
+    `accept_changes`: with the agent and the tools on disk. `external_graph` drives the run, and its deployment is accepted likewise.
+    """
+
+    accept_changes: bool = False
+    external_graph: ExternalGraph | None = None
+
+
+RECORDED: Final = Continuation()
+
+
+async def resume_obstacle(session: WorkspaceSession, run: str) -> str:
+    """Why the run could not go on with its own definition now, on this machine and without network; "" if nothing is missing."""
+    record, objects = StoredRecord(session.journal, run), ObjectStore(session.traces / "objects")
+    try:
+        started = resumable(record, run, graph=True)
+        if not started.driver:
+            placement, _ = await placed_again(session, record, objects, RECORDED)
+            await install_packages(placement.session.workspace, started.agent, None, offline=True)
+    except RemitError as failure:
+        return str(failure)
+    return ""
+
+
+def resumable(record: Record, run: str, *, graph: bool) -> RunStarted:
+    """The first event of a run. `graph`: it may be the run of an external graph. Raises UsageError if the run cannot be resumed."""
+    started = record.state.started
+    if started is None:
+        raise UsageError(f"the journal has no run {run}")
+    if started.content != "complete":
+        raise UsageError(f"run {run} was recorded without content, so that it cannot be resumed: start a new run")
+    if started.evaluation:
+        fix = f"remit eval --resume {started.evaluation}"
+        raise UsageError(f"run {run} belongs to an evaluation, which plays it again: {fix}")
+    if record.state.finished:
+        raise UsageError(f"run {run} has finished; to see its outcome: remit trace show {run[:8]}")
+    if started.driver and not graph:
+        raise UsageError(f"a graph of LangGraph drives run {run}, not Remit: {started.goes_on_by}")
+    return started
+
+
+async def placed_again(
+    session: WorkspaceSession, record: Record, objects: Objects, goes_on: Continuation
+) -> tuple[Placement, AcceptedChanges | None]:
+    """The place of a run that is resumed, with its own definition; or with the one on disk, and what that changes.
+
+    Raises:
+        Refusal: `policy_denied`: code of its tools was revoked.
+        UsageError: a part of its definition is missing; or another one is accepted while an effect of the run is in doubt.
+    """
+    started = record.state.started
+    assert started is not None
+    placement = await session.journal.run_in_thread(place_again, session, started.arm)
+    session, accepted = placement.session, None
+    if goes_on.accept_changes or goes_on.external_graph is not None:
+        accepted = _accepted(session, record, objects, started)
+    else:
+        session = _with_own_definition(session, record, objects, started)
+    check_code(session, started.agent)
+    return replace(placement, session=session), accepted
+
+
+def _with_own_definition(
+    session: WorkspaceSession, record: Record, objects: Objects, started: RunStarted
+) -> WorkspaceSession:
+    settings = session.workspace.settings.model_copy(update={"env": started.env})  # a fact of its decisions
+    session = replace(session, workspace=replace(session.workspace, settings=settings))
+    try:
+        recorded = recorded_definition(session.workspace, objects, _bundle_of(record, started), started.agent)
+        return with_definition(session, objects, recorded) if recorded.changed else session
+    except UsageError as failure:
+        fix = f"restore it, or take the one on disk: remit run --resume {record.run[:8]} --accept-changes"
+        raise UsageError(f"the run cannot go on with the definition that it has: {failure}; {fix}") from failure
+
+
+def _accepted(
+    session: WorkspaceSession, record: Record, objects: Objects, started: RunStarted
+) -> AcceptedChanges | None:
+    """What the definition on disk changes; None if it is the one that the run has."""
+    now = agent_of(session, started.agent)
+    try:
+        bundle = _bundle_of(record, started)
+        changed = recorded_definition(session.workspace, objects, bundle, started.agent).changed
+    except UsageError:
+        changed = ("the definition as a whole: the recorded one is missing",)
+    for doubt in record.state.in_doubt if changed else ():
+        if not doubt.answered:  # the tool that would look for the effect is not the one that began it
+            place = f"{doubt.step}.{doubt.index}"
+            what = f"the outcome of {doubt.action} at step {place} is unknown"
+            fix = f"settle it before you accept another definition: remit settle {record.run[:8]}/{place}"
+            raise UsageError(f"{what}: {fix}")
+    return AcceptedChanges(changed=changed, prompt=now.prompt, actions=now.actions) if changed else None
+
+
+def _bundle_of(record: Record, started: RunStarted) -> str:
+    """The digest of the policy bundle with the definition that the run has had until now."""
+    latest = record.get(f"run.resumed/{record.state.resumed}")
+    return latest.bundle if isinstance(latest, RunResumed) else started.bundle
