@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from remit.core.events import NANO, HoldSet, ModelFailed, RunFinished
+from remit.core.events import CODE, NANO, HoldSet, ModelFailed, RunFinished
 from remit.journal import (
     MODEL_FAILED,
     WORKSPACE_RUN,
@@ -113,3 +113,10 @@ def test_the_cursor_names_each_chain_with_events_behind_it_and_never_goes_back(j
     assert unsent() == {RUN: 0}
     with journal.brief_lease(RUN):  # a lease moves no cursor
         assert unsent() == {RUN: 0}
+
+
+def test_code_that_is_revoked_is_no_hold_that_somebody_has_to_lift(journal: Journal) -> None:
+    by = principal("ann")
+    for scope in ("tool:files", f"{CODE}sha256:ab"):
+        note_act(journal, lambda number, scope=scope: HoldSet(number=number, scope=scope, reason="r", by=by))
+    assert workspace_figures(journal).holds == 1

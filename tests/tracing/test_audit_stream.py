@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from remit.core.events import (
+    AcceptedChanges,
     AnyEvent,
     BreakGlassReviewed,
     ContentRead,
@@ -21,6 +22,7 @@ from remit.core.events import (
     PolicyChanged,
     RunErased,
     RunPruned,
+    RunResumed,
     SecretSet,
 )
 from remit.core.parsing.json_validation import Mismatch
@@ -118,6 +120,12 @@ def test_every_event_of_audit_is_a_valid_record_of_its_class(journal: Journal) -
     assert {record["class_uid"] for record in sink.records} == set(ocsf.CLASSES)
 
 
+def test_every_event_that_names_a_person_is_audited_or_known_to_decide_nothing() -> None:
+    kinds = get_args(get_args(AnyEvent)[0])
+    acts = {kind.model_fields["type"].default for kind in kinds if "by" in kind.model_fields}
+    assert acts - AUDITED == {"run.started", "alert.closed", "evaluation.started", "rollout.compared"}
+
+
 def test_a_record_with_a_key_that_its_class_does_not_have_is_not_valid(journal: Journal) -> None:
     """So the test above can fail."""
     fill(journal)
@@ -194,6 +202,24 @@ def test_events_of_a_sealed_run_and_an_erased_event_arrive(journal: Journal) -> 
     assert erased
     for record in sink.records:
         ocsf.check(dict(record))
+
+
+def test_code_that_is_revoked_and_changes_that_are_accepted_are_told_apart_from_holds_and_resumes(
+    journal: Journal,
+) -> None:
+    journal.append_shared(WORKSPACE_RUN, HoldSet(number=0, scope="code:sha256:ab", reason="CVE", by=ANN))
+    record = StoredRecord(journal, RUN)
+    accepted = AcceptedChanges(changed=("agent/triage/prompt.md",), prompt="You find out why.", actions=())
+    for count, changes in ((1, None), (2, accepted)):
+        record.append(RunResumed(count=count, by=ANN, bundle=D, policy_digest=D, accepted=changes))
+    sink = Kept()
+    AuditStream(journal, sink).send()
+    assert [(found["activity_name"], found["entity"], found["status_detail"]) for found in sink.records] == [
+        ("Resume", {"name": RUN, "type": "run"}, "agent/triage/prompt.md"),
+        ("Disable", {"name": "sha256:ab", "type": "code"}, "CVE"),
+    ]
+    for found in sink.records:
+        ocsf.check(dict(found))
 
 
 def test_evaluations_leave_no_audit_records(journal: Journal) -> None:

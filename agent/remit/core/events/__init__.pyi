@@ -21,6 +21,7 @@ from .evaluations import (
 )
 from .event import NANO
 from .operations import (
+    CODE,
     AlertClosed,
     AlertRaised,
     ContentRead,
@@ -73,6 +74,7 @@ from .runs import (
 )
 
 __all__ = [
+    "CODE",
     "EVENT",
     "NANO",
     "AcceptedChanges",

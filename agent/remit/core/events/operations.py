@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from remit.core.errors import Code
 from remit.core.events.event import Event
 from remit.core.principals import Principal
+
+CODE: Final = "code:"  # the scope of a revocation begins so; the digest of the code follows
 
 
 class HoldSet(Event):

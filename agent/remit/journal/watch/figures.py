@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias
 
 import sqlalchemy as sa
 
-from remit.core.events import NANO
+from remit.core.events import CODE, NANO
 from remit.journal.projections import recent_of
 from remit.journal.run_list import RunQuery, count_alerts, count_approvals, list_runs
 from remit.journal.run_state import PART_NS, Outcomes, RunStatus
@@ -31,9 +31,11 @@ _UNFINISHED: Final = Sql(sa.select(*_RECENT).where(IS_UNFINISHED, RUN.c.evaluati
 class WorkspaceFigures:
     """The state of a workspace as numbers, without runs of evaluations. An agent, a code or a rule that has none is missing.
 
-    `unfinished` counts the runs that have not ended by agent and state, `in_doubt` the effects of unknown outcome by agent. `approvals` counts the calls that wait for people by how long they have waited. `emergencies` are
-    those that nobody has reviewed. `outcomes` counts the answers of the last 15 minutes by agent, code ("ok", or `MODEL_FAILED` for
-    the model), rule that denied, and action; `ended` the runs that ended in that time by agent, outcome and code ("" without one).
+    `unfinished` counts the runs that have not ended by agent and state, `in_doubt` the effects of unknown outcome by agent.
+    `approvals` counts the calls that wait for people by how long they have waited. `emergencies` are those that nobody has reviewed,
+    `holds` those in force that can be lifted: no revocation of code. `outcomes` counts the answers of the last 15 minutes by agent,
+    code ("ok", or `MODEL_FAILED` for the model), rule that denied, and action; `ended` the runs that ended in that time by agent,
+    outcome and code ("" without one).
     """
 
     unfinished: Mapping[tuple[str, RunStatus], int]
@@ -55,7 +57,7 @@ def workspace_figures(journal: Journal) -> WorkspaceFigures:
         in_doubt=_in_doubt(journal),
         approvals=Counter(_age((now - int(row[0])) / NANO) for row in journal.read(_APPROVALS)),
         emergencies=count_approvals(journal, "emergency"),
-        holds=len(journal.holds()),
+        holds=sum(not scope.startswith(CODE) for scope in journal.holds()),
         alerts=count_alerts(journal),
         outcomes=outcomes,
         ended=ended,

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from remit.core import BREAK_GLASS, NOBODY, Failed, Principal
 from remit.core.events import (
+    CODE,
     ApprovalGranted,
     ApprovalRefused,
     ApprovalRejected,
@@ -34,6 +35,7 @@ from remit.core.events import (
     RolloutStaged,
     RunErased,
     RunPruned,
+    RunResumed,
     RunStarted,
     SecretSet,
 )
@@ -288,6 +290,7 @@ _CREATE: Final = (1, "Create")
 _READ: Final = (2, "Read")
 _UPDATE: Final = (3, "Update")
 _DELETE: Final = (4, "Delete")
+_DISABLE: Final = (9, "Disable")
 _ACTIVATE: Final = (10, "Activate")
 _DEACTIVATE: Final = (11, "Deactivate")
 _SUSPEND: Final = (12, "Suspend")
@@ -297,6 +300,11 @@ _RESUME: Final = (13, "Resume")
 def _hold(event: HoldSet | HoldLifted, _: Chain) -> _Act:
     if isinstance(event, HoldLifted):
         return _entity(_RESUME, "hold", event.scope, f"{event.by.subject} lifts the hold of {event.scope}", event.by)
+    if event.scope.startswith(CODE):
+        message = f"{event.by.subject} revokes the code {event.scope.removeprefix(CODE)}"
+        return _entity(
+            _DISABLE, "code", event.scope.removeprefix(CODE), message, event.by, detail=event.reason, severity=3
+        )
     message = f"{event.by.subject} holds {event.scope}"
     return _entity(_SUSPEND, "hold", event.scope, message, event.by, detail=event.reason, severity=3)
 
@@ -331,6 +339,15 @@ def _rollout(event: RolloutOpened | RolloutStaged | RolloutRolledBack | RolloutF
     return _entity(activity, "rollout", chain.name, f"the rollout {words}", event.by, severity=2)
 
 
+def _resumed(event: RunResumed, chain: Chain) -> _Act | None:
+    """A run that goes on with changed files, code or pins; None for one that goes on as it began."""
+    if event.accepted is None:
+        return None
+    message = f"{event.by.subject} resumes run {chain.name} and accepts changes of {len(event.accepted.changed)} files or pins"
+    detail = ", ".join(event.accepted.changed)
+    return _entity(_RESUME, "run", chain.name, message, event.by, detail=detail, severity=2)
+
+
 def _secret(event: SecretSet, _: Chain) -> _Act:
     return _entity(
         _UPDATE, "secret", event.name, f"{event.by.subject} sets the secret {event.name}", event.by, severity=2
@@ -351,7 +368,7 @@ def _erased(item: Recorded) -> _Act:
     return _entity((0, "Unknown"), "event", item.key, f"{item.type}: its texts were erased", None)
 
 
-_ACTS: Final[Mapping[str, Callable[[Any, Chain], _Act]]] = {
+_ACTS: Final[Mapping[str, Callable[[Any, Chain], _Act | None]]] = {
     "call.decided": _decided,
     **dict.fromkeys(
         (f"approval.{what}" for what in ("requested", "granted", "rejected", "revoked", "refused", "voided")), _approval
@@ -360,6 +377,7 @@ _ACTS: Final[Mapping[str, Callable[[Any, Chain], _Act]]] = {
     "hold.set": _hold,
     "hold.lifted": _hold,
     "effect.settled": _settled,
+    "run.resumed": _resumed,
     "policy.changed": _policy,
     "policy.adopted": _policy,
     **dict.fromkeys((f"rollout.{what}" for what in ("opened", "staged", "rolled_back", "finished")), _rollout),
