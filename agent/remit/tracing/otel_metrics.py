@@ -42,7 +42,9 @@ class Meter:
             )
             assert isinstance(made, Counter | Histogram)
             self._instruments[name] = made
-        for name, text in GAUGES.items() if gauges is not None else ():
+        if gauges is None:
+            return
+        for name, text in GAUGES.items():
             meter.create_observable_gauge(name, [_observing(gauges.observe(name))], "{item}", text)
 
     def record(self, measurement: Measurement) -> None:

@@ -73,7 +73,10 @@ def _in_doubt(journal: Journal) -> Mapping[str, int]:
 
 
 def _age(seconds: float) -> Age:
-    return next((age for age, most in AGES.items() if seconds < most), "older")
+    for age, most in AGES.items():
+        if seconds < most:
+            return age
+    return "older"
 
 
 def _recent(

@@ -12,6 +12,7 @@ from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.util.types import AnyValue
 
 from remit.tracing.audit.records import OCSF_VERSION, Record
 from remit.tracing.audit.sinks import NotArrived, audit_line
@@ -38,10 +39,13 @@ class LogSink:
             raise NotArrived("the collector does not answer, or refuses the records")
 
     def close(self) -> None:
-        self._exporter.shutdown()
+        self._exporter.shutdown()  # type: ignore[no-untyped-call]
 
     def _readable(self, record: Record) -> ReadableLogRecord:
-        attributes = {"remit.audit.uid": str(record["metadata"]["uid"]), "ocsf.class_uid": int(record["class_uid"])}
+        attributes: dict[str, AnyValue] = {
+            "remit.audit.uid": str(record["metadata"]["uid"]),
+            "ocsf.class_uid": int(record["class_uid"]),
+        }
         log = LogRecord(
             timestamp=int(record["time"]) * 1_000_000,
             severity_number=_SEVERITIES[record["severity_id"]],

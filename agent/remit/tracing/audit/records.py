@@ -7,7 +7,7 @@ Management, and so is a read of what a run recorded. Arguments of calls and text
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any, Final, TypeAlias
 
@@ -273,7 +273,6 @@ def _entity(
     *,
     detail: str = "",
     severity: int = 1,
-    **more: Any,
 ) -> _Act:
     return _Act(
         of=_ENTITY,
@@ -282,7 +281,7 @@ def _entity(
         by=by,
         severity=severity,
         detail=detail,
-        fields={"entity": {"name": name, "type": kind, **more}},
+        fields={"entity": {"name": name, "type": kind}},
     )
 
 
@@ -316,14 +315,13 @@ def _settled(event: EffectSettled, chain: Chain) -> _Act:
 
 
 def _policy(event: PolicyChanged | PolicyAdopted, chain: Chain) -> _Act:
-    policy = {"policy": {"name": "policies/", "uid": event.policy_digest}}
     if isinstance(event, PolicyAdopted):
-        message = f"runs start under other {' and '.join(event.changes)}"
-        return _entity(_UPDATE, "policy", "policies/", message, event.by, severity=2, **policy)
-    problem = f": the new rules are not valid: {event.problem}" if event.problem else ""
-    return _entity(
-        _UPDATE, "policy", "policies/", f"the rules of run {chain.name} changed{problem}", None, severity=2, **policy
-    )
+        by, message = event.by, f"runs start under other {' and '.join(event.changes)}"
+    else:
+        problem = f": the new rules are not valid: {event.problem}" if event.problem else ""
+        by, message = None, f"the rules of run {chain.name} changed{problem}"
+    entity = {"name": "policies/", "type": "policy", "policy": {"name": "policies/", "uid": event.policy_digest}}
+    return replace(_entity(_UPDATE, "policy", "policies/", message, by, severity=2), fields={"entity": entity})
 
 
 def _rollout(event: RolloutOpened | RolloutStaged | RolloutRolledBack | RolloutFinished, chain: Chain) -> _Act:
