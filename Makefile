@@ -107,9 +107,10 @@ handbook: setup  ## Read the changed documents of the example handbook into its 
 golden: setup  ## Record the golden traces of the current format again; refused once a release has them
 	@$(BIN)/python tests/support/golden.py
 
-kills: setup  ## Kill 300 runs with -9 at random points and resume them, and an evaluation 20 times (ARGS="--runs 3000 --seed 7 --postgres")
+kills: setup  ## Kill 300 runs with -9 at random points and resume them, and an evaluation 20 times; 600 random histories of approvals (ARGS="--runs 3000 --seed 7 --postgres")
 	@$(BIN)/python tests/adversarial/crash.py $(ARGS)
 	@REMIT_EVAL_KILLS=20 $(BIN)/python -m pytest -q tests/evals/test_player.py -k killed
+	@REMIT_INTERLEAVINGS=600 $(BIN)/python -m pytest -q tests/broker/test_approval_machine.py
 
 deploys: setup  ## Deploy rules, code and settings while 50 runs wait for an approval, and resume each of them
 	@REMIT_DEPLOYED_RUNS=50 $(BIN)/python -m pytest -q -n 2 tests/runtime/test_deploy.py $(ARGS)

@@ -189,10 +189,12 @@ SPANS: Final[Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]]] = {
             "remit.decision.digest": ("string", "the digest of the decision, to which the answers belong"),
             "remit.approval.granted": ("string[]", "who approved, in which role"),
             "remit.approval.scripted": ("boolean", "true if a script approved in place of a person"),
-            "remit.approval.rejected": ("string", "who rejected the call"),
-            "remit.approval.revoked": ("string[]", "who withdrew an approval"),
+            "remit.approval.answers": ("string[]", "the answers of people, and what became void, one line each"),
+            "remit.approval.state": (
+                "string",
+                "the state of the request: asked, granted, revoked, void, rejected, expired, replaced, answered or used",
+            ),
             "remit.approval.refused": ("string[]", "whose answer Remit refused"),
-            "remit.approval.voided": ("string[]", "whose approval no longer counts"),
         },
     ),
     "remit.attempt": (

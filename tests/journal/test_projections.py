@@ -89,10 +89,8 @@ def hold_set(number: int, scope: str = "all") -> HoldSet:
     return HoldSet(number=number, scope=scope, reason="upgrade", by=principal("ann"))
 
 
-def review(run: str, granted: ApprovalGranted) -> BreakGlassReviewed:
-    return BreakGlassReviewed(
-        step=0, index=0, run=run, granted=granted.key, by=principal("user:kim"), note="it was right"
-    )
+def review(granted: ApprovalGranted) -> BreakGlassReviewed:
+    return BreakGlassReviewed(step=0, index=0, granted=granted.key, by=principal("user:kim"), note="it was right")
 
 
 def spent(phase: Any, amount: int, at: int, scope: str = "calls") -> BudgetSpent:
@@ -235,7 +233,7 @@ class History:
         if self._emergencies:
             run, emergency = self._draw(st.sampled_from(self._emergencies))
             try:
-                self._journal.append_shared(WORKSPACE_RUN, review(run, emergency))
+                StoredRecord(self._journal, run).append(review(emergency))
             except AlreadyRecorded:
                 return
 
@@ -368,7 +366,7 @@ def test_an_emergency_that_was_reviewed_stays_reviewed_when_a_text_of_its_run_is
     fill(journal)
     run = "b" * 32
     assert count_approvals(journal, "emergency") == 1
-    journal.append_shared(WORKSPACE_RUN, review(run, EMERGENCY))
+    StoredRecord(journal, run).append(review(EMERGENCY))
     assert (count_approvals(journal, "emergency"), count_approvals(journal, "reviewed")) == (0, 1)
     StoredRecord(journal, run).append(RunFinished(outcome="stopped"))
     erase(journal, run, 0)

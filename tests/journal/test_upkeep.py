@@ -11,7 +11,6 @@ import pytest
 from remit.core import BREAK_GLASS
 from remit.core.events import ApprovalGranted, BreakGlassReviewed, EffectSettled, RunFinished
 from remit.journal import (
-    WORKSPACE_RUN,
     AlreadyRecorded,
     Journal,
     StoredRecord,
@@ -84,8 +83,8 @@ def test_an_emergency_of_a_sealed_run_still_waits_for_its_review(journal: Journa
     assert [ApprovalGranted.model_validate_json(body) for _, _, body in listed] == [emergency]
     seal_run(journal, RUN)
     assert approvals_in_state(journal, "emergency") == listed
-    done = BreakGlassReviewed(step=0, index=0, run=RUN, granted=emergency.key, by=principal("kim"), note="it was right")
-    journal.append_shared(WORKSPACE_RUN, done)
+    done = BreakGlassReviewed(step=0, index=0, granted=emergency.key, by=principal("kim"), note="it was right")
+    StoredRecord(journal, RUN).append(done)
     assert approvals_in_state(journal, "emergency") == []
     assert approvals_in_state(journal, "reviewed") == listed
     assert is_whole(journal, RUN)

@@ -29,7 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that `support
 
 from remit.broker import effects as effect
 from remit.broker import holds as hold
+from remit.broker.approvals import emergencies, review
 from remit.broker.approvals import requests as approval
+from remit.core.calls import BREAK_GLASS
 from remit.core.errors import Refusal
 from remit.core.events import AnyEvent, ApprovalRequested, Recorded
 from remit.core.messages import ModelError
@@ -128,6 +130,19 @@ class Stage:
                 roles_of=self.session.policy.roles_of,
                 now=time.time_ns(),
             )
+
+    def break_glass(self, person: str) -> None:
+        record, requested = self._waiting
+        answer = approval.Approval(
+            by=principal(person), role=BREAK_GLASS, reason="INC-7: no lead answers", until=requested.expires_at
+        )
+        roles_of = self.session.policy.roles_of
+        approval.grant_approval(record, requested, answer, roles_of=roles_of, now=time.time_ns())
+
+    def review(self, person: str) -> None:
+        (found,) = emergencies(self.session.journal)
+        by, roles_of = principal(person), self.session.policy.roles_of
+        review(self.session.journal, found, by=by, roles_of=roles_of, note="it was right")
 
     def reject(self, person: str) -> None:
         approval.reject_approval(*self._waiting, now=time.time_ns(), reason="not this month", **self._by(person))
@@ -235,6 +250,18 @@ def approval_voided(folder: Path) -> Stage:
     return stage
 
 
+def emergency_reviewed(folder: Path) -> Stage:
+    """An emergency approval, which a second person reviews after the end of the run."""
+    stage = Stage(folder, [LARGE, DONE])
+    stage.edit_rules("approved('role:lead'), allow", f"approved('role:lead') or approved('{BREAK_GLASS}'), allow")
+    stage.edit_rules("g, user:leo, role:lead\n", f"g, user:leo, role:lead\ng, user:bob, {BREAK_GLASS}\n")
+    stage.start()
+    stage.break_glass("bob")
+    stage.resume()
+    stage.review("leo")
+    return stage
+
+
 def effect_settled(folder: Path) -> Stage:
     """A probe of the tool settles one effect with unknown outcome, a person settles another."""
     calls = [{"name": name, "amount": 5} for name in ("slow", "slow-and-blind")]
@@ -313,6 +340,7 @@ SCENES: Final = (
     rules_changed,
     approval_expired,
     approval_voided,
+    emergency_reviewed,
     effect_settled,
     budget_spent,
     answer_rejected,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ from remit.core.calls import ProposedCall
 from remit.core.events import ApprovalRequested, Usage
 from remit.core.messages import ModelTurn
 from remit.journal import Journal, StoredRecord
+from remit.journal.opening import open_journal
 from remit.journal.storage.database import Batch
 from remit.replay.replayer import ReplayResult
 from remit.runtime import runner as run
@@ -49,6 +51,35 @@ def die_at(journal: Journal, kind: str) -> None:
         write(batch)
 
     journal.write = write_and_die  # type: ignore[method-assign]
+
+
+@contextmanager
+def dying(journal: Journal, kind: str) -> Iterator[None]:
+    """End the process after what it writes together with the first event of that type: a kill never parts what is written at once."""
+    write = journal.write
+
+    def write_and_die(batch: Batch) -> None:
+        write(batch)
+        if any(link.type == kind for link in batch.links):
+            raise Killed
+
+    journal.write = write_and_die  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        journal.write = write  # type: ignore[method-assign]
+
+
+def clock_of(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A clock of this process that a test may move: the number in the list is what it is ahead, in nanoseconds."""
+    ahead, now = [0], time.time_ns
+
+    def moved() -> int:
+        return now() + ahead[0]
+
+    monkeypatch.setattr(time, "time_ns", moved)
+    monkeypatch.setitem(open_journal.__kwdefaults__, "clock", moved)
+    return ahead
 
 
 def killed(folder: Path, at: str) -> WorkspaceSession:

@@ -22,6 +22,9 @@ from support.runs import Command
 
 GOLDEN = starter_folder() / "traces" / "golden"
 OF_WORKSPACE = {  # no run holds these
+    "act.requested",
+    "act.approved",
+    "act.used",
     "hold.set",
     "hold.lifted",
     "policy.adopted",
@@ -29,7 +32,6 @@ OF_WORKSPACE = {  # no run holds these
     "content.read",
     "alert.raised",
     "alert.closed",
-    "break_glass.reviewed",
     "run.erased",
     "run.pruned",
     "tool.failed",

@@ -1,3 +1,4 @@
+from .approved_rule import ApprovedRule, rule_from_approval
 from .backtest import backtest_rules, recorded_decisions
 from .cases import Coverage, PolicyCaseResult, find_uncovered, run_cases
 from .formatting import format_rules
@@ -9,6 +10,7 @@ from .workspace_check import check_workspace
 
 __all__ = [
     "OPERATORS",
+    "ApprovedRule",
     "Coverage",
     "Holder",
     "LintFinding",
@@ -25,6 +27,7 @@ __all__ = [
     "lint_rules",
     "list_permissions",
     "recorded_decisions",
+    "rule_from_approval",
     "run_cases",
     "score_mutants",
     "suggest_rules",

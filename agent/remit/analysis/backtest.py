@@ -35,6 +35,7 @@ RELEVANT_EVENTS: Final = frozenset(
         "approval.granted",
         "approval.rejected",
         "approval.revoked",
+        "approval.voided",
         "effect.settled",
     }
 )

@@ -127,7 +127,7 @@ def _run_mutant(rule_set: RuleSet, mutation: _Mutation, decided: Sequence[tuple[
             return replace(mutant, fate="equivalent", why=why)
         request = _request_by_search(rule_set, mutation.rule_set, found)
     if request is not None:
-        return replace(mutant, fate="survived", case=_case_yaml(rule_set, request))
+        return replace(mutant, fate="survived", case=case_yaml(rule_set, request))
     return replace(mutant, fate="survived", why=_why_no_case(found))
 
 
@@ -382,7 +382,7 @@ def _search_request(old: RuleSet, new: RuleSet, subject: str, action: str) -> Re
     return None
 
 
-def _case_yaml(rule_set: RuleSet, request: Request) -> str:
+def case_yaml(rule_set: RuleSet, request: Request) -> str:
     """Write a case for the table that pins the verdict of the rules as they are."""
     decision = rule_set.policy.decide(request)
     agent, user = request.subjects

@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Any, TypeAlias
 
 from remit.broker import budgets, effects, refusals, retries
-from remit.broker.approvals import requests
+from remit.broker.approvals import bounded, requests
 from remit.broker.attempts import ToolExecutor
 from remit.broker.context import counted_grants
 from remit.broker.decisions import Decider, check_narrowed, narrow
@@ -327,16 +327,18 @@ class Broker:
         """
         assert decided.decision is not None
         decision = decided.decision
-        asked = self.record.get(requests.approval_key(call, decision)) is not None
+        asked = requests.is_asked(self.record, call, decision)
         if decision.verdict == "ask" and not asked:
             # No request exists yet, and later calls of the step were decided since: approvers see the current decision.
             decided = await self._record_if_changed(decided, call, self._decider.decide(call))
             assert decided.decision is not None
             decision = decided.decision
         if decision.verdict == "ask":
-            requested = self._ensure_requested(call, decision)
-            if asked:  # nobody can have answered a new request
+            requested = self._requested(call, decision)
+            if asked:
                 await self.record.catch_up()
+            else:  # nobody can have answered a new request, but an earlier approval may cover it
+                bounded.approve_in_scope(self.record, call, requested, self.ports.clock(call.step, call.index))
             if self.ports.awaits_answers(call):
                 raise ApprovalPending(requested)
             rejected = self.record.get(f"approval.rejected/{call.step}/{call.index}/{decision.decision_digest}")
@@ -349,7 +351,7 @@ class Broker:
             if decision.verdict == "ask":
                 if expired and decision.decision_digest == requested.decision_digest:
                     raise refusals.not_approved_in_time(call.action)
-                raise ApprovalPending(self._ensure_requested(call, decision))
+                raise ApprovalPending(self._requested(call, decision))
         if decision.verdict != "allow":
             raise refusals.denied_by_policy(call, decision)
         return decision
@@ -371,9 +373,10 @@ class Broker:
         """Record which given approvals no longer count, and why."""
         state = self.ports.run_state(self.record, call, requested.decision_digest)
         open_call = state.open.get((call.step, call.index))
+        approval = None if open_call is None else open_call.approval
         moment = self._decider.moment(call, self._decider.policy(call), decision.decision_digest)
         counted = counted_grants(state, call, moment)
-        for grant in () if open_call is None else open_call.grants:
+        for grant in () if approval is None else approval.grants:
             if grant in counted:
                 continue
             expired = grant.until is not None and moment.at >= grant.until
@@ -390,17 +393,14 @@ class Broker:
                 approver=grant.by.subject,
                 code="approval_expired" if expired else "approval_invalid",
                 reason="the approval has expired" if expired else why,
+                number=grant.number,
             )
             if self.record.get(voided.key) is None:
                 self.record.append(voided)
 
-    def _ensure_requested(self, call: Call, decision: Decision) -> ApprovalRequested:
-        requested = requests.request_approval(call, decision, self.ports.clock(call.step, call.index), self.sanitizer)
-        earlier = self.record.get(requested.key)
-        if isinstance(earlier, ApprovalRequested):
-            return earlier
-        self.record.append(requested, durable=True)
-        return requested
+    def _requested(self, call: Call, decision: Decision) -> ApprovalRequested:
+        now = self.ports.clock(call.step, call.index)
+        return requests.request_approval(self.record, call, decision, now, self.sanitizer)
 
     def _lost_secret(self, call: Call, proposed: ProposedCall) -> Failed | None:
         """The recorded result of a call whose secret was lost with its process; None if the secret is available.

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from remit.core import Call, Confinement, Context, Grant, Json, Principal
-from remit.core.events import NANO, RunStarted
+from remit.core import Call, Confinement, Context, Json, Principal
+from remit.core.events import NANO, ApprovalGranted, RunStarted
 from remit.core.parsing import URL_KINDS
 from remit.guardrails import argument_texts, contained_kinds, kind_of, quotes_all, requests_action, unnamed_resources
 from remit.journal import RunState
@@ -82,20 +82,19 @@ def _time_of_day(at: int) -> str:
     return f"{hours:02}:{minutes:02}"
 
 
-def counted_grants(state: RunState, call: Call, moment: Moment) -> tuple[Grant, ...]:
+def counted_grants(state: RunState, call: Call, moment: Moment) -> tuple[ApprovalGranted, ...]:
     """The grants of the latest approval request of the call that count now.
 
     A grant counts if it has not expired, and if it is from another person than the requester who has the role now.
     """
-    asked = state.open.get((call.step, call.index))
-    if asked is None or asked.rejected or moment.decision_digest not in (None, asked.requested_decision):
+    found = state.open.get((call.step, call.index))
+    approval = None if found is None else found.approval
+    if approval is None or moment.decision_digest not in (None, approval.requested.decision_digest):
         return ()
     return tuple(
         grant
-        for grant in asked.grants
-        if (grant.until is None or moment.at < grant.until)
-        and _is_another_person(grant.by, call, state.started)
-        and grant.role in moment.roles_of(grant.by.subject)
+        for grant in approval.counted(moment.at)
+        if _is_another_person(grant.by, call, state.started) and grant.role in moment.roles_of(grant.by.subject)
     )
 
 

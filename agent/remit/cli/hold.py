@@ -59,7 +59,7 @@ def stop_command(
     """
     from remit.broker import set_hold
     from remit.journal import resolve_run
-    from remit.workspace import open_session, principal_of_process
+    from remit.workspace import authorize_hold, open_session, principal_of_process
 
     opened = open_session()
     if listed:
@@ -77,8 +77,9 @@ def stop_command(
     run = resolve_run(opened.journal, run) if run else None
     _check_exists(agent, opened.workspace.agents, "agent")
     _check_exists(tool, opened.workspace.tools, "tool")
-    by = principal_of_process(opened.workspace.settings)
-    held = set_hold(opened.journal, _scope(run, agent, tool, everything), why=reason, by=by)
+    by, scope = principal_of_process(opened.workspace.settings), _scope(run, agent, tool, everything)
+    authorize_hold(opened.policy, opened.journal, scope, by, f"hold {scope}")
+    held = set_hold(opened.journal, scope, why=reason, by=by)
     echo(
         json_text(held.model_dump(mode="json"))
         if as_json
@@ -102,10 +103,12 @@ def start_command(run: str | None, agent: str | None, tool: str | None, everythi
     """
     from remit.broker import lift_hold
     from remit.journal import resolve_run
-    from remit.workspace import open_session, principal_of_process
+    from remit.workspace import authorize_hold, open_session, principal_of_process
 
     opened = open_session()
     run = resolve_run(opened.journal, run) if run else None
     scope = _scope(run, agent, tool, everything)
-    lift_hold(opened.journal, scope, by=principal_of_process(opened.workspace.settings))
+    by = principal_of_process(opened.workspace.settings)
+    authorize_hold(opened.policy, opened.journal, scope, by, f"lift the hold on {scope}")
+    lift_hold(opened.journal, scope, by=by)
     echo(json_text({"ok": True, "scope": scope}) if as_json else f"{scope} is no longer held")

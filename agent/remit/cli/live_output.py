@@ -13,11 +13,10 @@ from remit.core import CallOutcome, Error, ReceiptItem, Result, Succeeded
 from remit.core.events import (
     NANO,
     AnswerRejected,
+    ApprovalAnswer,
     ApprovalGranted,
     ApprovalRejected,
     ApprovalRequested,
-    ApprovalRevoked,
-    ApprovalVoided,
     AttemptEnded,
     CallAnswered,
     CallDecided,
@@ -87,7 +86,7 @@ class LiveOutput:
                 _print_run(recorded.run, event)
             case ModelResponded() | AnswerRejected() | ModelFailed() | ContextReduced():
                 _print_turn(event)
-            case ApprovalRequested() | ApprovalGranted() | ApprovalRejected() | ApprovalRevoked() | ApprovalVoided():
+            case _ if isinstance(event, ApprovalRequested | ApprovalAnswer):
                 self._approval(event)
             case CallDecided():
                 self._decided(event)
@@ -140,22 +139,15 @@ class LiveOutput:
             echo(style(f"\n{lost}", fg="yellow"))
         echo(f"\nrun    {result.run}\ntrace  {result.trace}\nreplay remit replay {result.run[:8]}")
 
-    def _approval(
-        self, event: ApprovalRequested | ApprovalGranted | ApprovalRejected | ApprovalRevoked | ApprovalVoided
-    ) -> None:
-        match event:
-            case ApprovalRequested():
-                needs = ", ".join(f"{item.count} × {item.role}" for item in event.missing)
-                word, rest, colour = "waits for", needs, "yellow"
-            case ApprovalGranted():
-                how = ", scripted for this demonstration" if event.scripted else ""
-                word, rest, colour = "approved", f"by {event.approver} as {event.role}{how}", "green"
-            case ApprovalRejected():
-                word, rest, colour = "rejected", f"by {event.approver}: {event.reason}", "red"
-            case ApprovalRevoked() | ApprovalVoided():
-                word = "revoked" if isinstance(event, ApprovalRevoked) else "void"
-                rest, colour = f"the approval of {event.approver}: {event.reason}", "yellow"
-        self._line(event.step, event.index, word, rest, colour)
+    def _approval(self, event: ApprovalRequested | ApprovalAnswer) -> None:
+        from remit.tracing.reports import answer_lines, needs_text
+
+        if isinstance(event, ApprovalRequested):
+            self._line(event.step, event.index, "waits for", needs_text(event), "yellow")
+            return
+        colour = {ApprovalGranted: "green", ApprovalRejected: "red"}.get(type(event), "yellow")
+        for line in answer_lines([event]):
+            self._line(event.step, event.index, "approval", line, colour)
 
     def _decided(self, event: CallDecided) -> None:
         if event.call is None or event.round > 0:

@@ -19,6 +19,7 @@ def open_run(run: str) -> Trace:
     if is_trace_file(run):
         return read_trace(Path(run))
     from remit.client import open_trace_of
-    from remit.workspace import open_session
+    from remit.workspace import open_session, principal_of_process
 
-    return open_trace_of(open_session(), run)
+    opened = open_session()
+    return open_trace_of(opened, run, by=principal_of_process(opened.workspace.settings))

@@ -322,8 +322,12 @@ def pin_command(names: tuple[str, ...], as_json: bool) -> None:
       remit tool pin files
     """
     from remit.tools import pin_tools
+    from remit.workspace import authorize, find_workspace, load_workspace_and_policy, principal_of_process
 
-    workspace = _workspace()
+    workspace, policy = load_workspace_and_policy(find_workspace(Path.cwd()))
+    by = principal_of_process(workspace.settings)
+    for name in names or tuple(workspace.tools):
+        authorize(policy, by, "remit.publish", f"tool:{name}", f"pin the tool {name!r}")
     changes = asyncio.run(pin_tools(workspace, names or tuple(workspace.tools), _sandbox()))
     if as_json:
         echo(json_text({"ok": True, "tools": changes}))
@@ -347,15 +351,19 @@ def revoke_command(code: str, reason: str, as_json: bool) -> None:
       remit tool revoke http --reason "CVE-2026-1234 in its parser"
       remit tool revoke sha256:9d0c… --reason "leaks the token into its result"
     """
-    from remit.broker import CODE, set_hold
+    from remit.broker import set_hold
+    from remit.core.events import CODE
     from remit.tools import known_tool
-    from remit.workspace import open_session, principal_of_process
+    from remit.workspace import authorize, open_session, principal_of_process
 
     opened = open_session()
     digest = code if code.startswith("sha256:") else known_tool(opened.workspace, code).code
     if len(digest) != len("sha256:") + 64:
         raise click.BadParameter(f"{digest!r} is no digest: copy it from policies/tools.lock", param_hint="DIGEST")
-    held = set_hold(opened.journal, f"{CODE}{digest}", why=reason, by=principal_of_process(opened.workspace.settings))
+    by = principal_of_process(opened.workspace.settings)
+    names = [name for name, tool in opened.workspace.tools.items() if tool.code == digest] or ["unknown"]
+    authorize(opened.policy, by, "remit.revoke", f"tool:{names[0]}", f"revoke code {digest}", journal=opened.journal)
+    held = set_hold(opened.journal, f"{CODE}{digest}", why=reason, by=by)
     line = f"the code {digest} is revoked: no run starts or goes on with it"
     echo(json_text(held.model_dump(mode="json")) if as_json else line)
 

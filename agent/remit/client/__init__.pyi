@@ -1,7 +1,16 @@
 from .async_remit import AsyncRemit
 from .remit import Remit
 from .replays import open_bundles, open_trace_of, replay_trace
-from .requests import Approved, WaitingApproval, approve, find_request, reject, waiting_approvals_of, who_continues
+from .requests import (
+    Approved,
+    Bound,
+    WaitingApproval,
+    bound_lines,
+    find_request,
+    reject,
+    waiting_approvals_of,
+    who_continues,
+)
 from .results import CallResult, Explanation, call_result
 from .streams import AsyncRunStream, RunStream
 
@@ -9,12 +18,13 @@ __all__ = [
     "Approved",
     "AsyncRemit",
     "AsyncRunStream",
+    "Bound",
     "CallResult",
     "Explanation",
     "Remit",
     "RunStream",
     "WaitingApproval",
-    "approve",
+    "bound_lines",
     "call_result",
     "find_request",
     "open_bundles",

@@ -13,6 +13,8 @@ from remit.broker import lift_hold, set_hold
 from remit.client.replays import open_trace_of, replay_trace
 from remit.client.requests import (
     Approved,
+    Bound,
+    Consent,
     WaitingApproval,
     approve,
     find_request,
@@ -42,7 +44,7 @@ from remit.runtime import (
 )
 from remit.runtime.models import ScriptedModel
 from remit.tracing import Trace, is_trace_file
-from remit.workspace import WorkspaceSession, check_tenant, open_session, principal_of_process
+from remit.workspace import WorkspaceSession, authorize_hold, check_tenant, open_session, principal_of_process, readable
 
 
 class AsyncRemit:
@@ -151,15 +153,16 @@ class AsyncRemit:
 
     async def runs(self, *, limit: int = 50) -> tuple[RunSummary, ...]:
         """See `Remit.runs`."""
-        return tuple(islice(list_runs(self.session.journal, page=limit), limit))
+        rows = readable(self.policy, list_runs(self.session.journal, page=limit), self.principal)
+        return tuple(islice(rows, limit))
 
     async def trace(self, run: str) -> Trace:
         """See `Remit.trace`."""
-        return open_trace_of(self.session, run)
+        return open_trace_of(self.session, run, by=self.principal)
 
     async def replay(self, run: str, *, policy: Policy | None = None) -> ReplayResult:
         """See `Remit.replay`."""
-        trace = open_trace_of(self.session, run)
+        trace = open_trace_of(self.session, run, by=self.principal)
         chain = self.session.journal.chain(trace.run) if is_trace_file(run) else None
         return await replay_trace(trace, original=chain if chain and chain.links else None, policy=policy)
 
@@ -168,11 +171,18 @@ class AsyncRemit:
         return waiting_approvals_of(self.session)
 
     async def approve(
-        self, request: WaitingApproval | str, *, role: str | None = None, reason: str = "", minutes: int = 15
+        self,
+        request: WaitingApproval | str,
+        *,
+        role: str | None = None,
+        reason: str = "",
+        minutes: int = 15,
+        bound: Bound | None = None,
     ) -> Approved:
         """See `Remit.approve`."""
         waiting = find_request(self.session, request) if isinstance(request, str) else request
-        return approve(self.session, self.policy, waiting, by=self.principal, role=role, reason=reason, minutes=minutes)
+        consent = Consent(by=self.principal, role=role, reason=reason, minutes=minutes, bound=bound)
+        return approve(self.session, self.policy, waiting, consent)
 
     async def reject(self, request: WaitingApproval | str, *, reason: str) -> None:
         """See `Remit.reject`."""
@@ -187,12 +197,15 @@ class AsyncRemit:
         """See `Remit.hold`."""
         if not reason:
             raise UsageError(f"a hold needs a reason: say why you hold {scope}")
-        return set_hold(self.session.journal, self._scope(scope), why=reason, by=self.principal)
+        found = self._scope(scope)
+        authorize_hold(self.policy, self.session.journal, found, self.principal, f"hold {scope}")
+        return set_hold(self.session.journal, found, why=reason, by=self.principal)
 
     async def lift(self, scope: str) -> None:
         """See `Remit.lift`."""
         kind, _, name = scope.partition(":")
         found = f"run:{self._run(name)}" if kind == "run" else scope
+        authorize_hold(self.policy, self.session.journal, found, self.principal, f"lift the hold on {scope}")
         lift_hold(self.session.journal, found, by=self.principal)
 
     async def close(self) -> None:

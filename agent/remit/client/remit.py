@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from remit.client.async_remit import AsyncRemit
-from remit.client.requests import Approved, WaitingApproval
+from remit.client.requests import Approved, Bound, WaitingApproval
 from remit.client.results import CallResult, Explanation
 from remit.client.streams import RunStream
 from remit.core import Decision, Json, Model, Principal, Scope, UsageError
@@ -207,18 +207,25 @@ class Remit:
         return _wait_for(self._client.approvals())
 
     def approve(
-        self, request: WaitingApproval | str, *, role: str | None = None, reason: str = "", minutes: int = 15
+        self,
+        request: WaitingApproval | str,
+        *,
+        role: str | None = None,
+        reason: str = "",
+        minutes: int = 15,
+        bound: Bound | None = None,
     ) -> Approved:
         """Approve one call as the principal of this client; `resume` then continues the run.
 
         `request` is one of `approvals`, or its name: RUN, or RUN/STEP.INDEX. `role` may be left out if the request needs one
         role. In an emergency, `role="role:break-glass"` needs a `reason`, and the approval counts for `minutes`.
+        With `bound`, further calls of the run that are like it are approved too, for `minutes`.
 
         Raises:
             UsageError: no request matches, or several do, or the request needs several roles.
             Refusal: the approval does not count, for instance because this user does not have the role. It is recorded.
         """
-        return _wait_for(self._client.approve(request, role=role, reason=reason, minutes=minutes))
+        return _wait_for(self._client.approve(request, role=role, reason=reason, minutes=minutes, bound=bound))
 
     def reject(self, request: WaitingApproval | str, *, reason: str) -> None:
         """Reject one call as the principal of this client. The model reads `reason`.

@@ -5,26 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from remit.core import Principal
 from remit.journal import Chain, resolve_run
 from remit.policy import Policy
 from remit.replay import ReplayResult, WhatIf, check_replayable, find_tampering, replay
 from remit.tracing import Trace, is_trace_file, open_trace, read_trace
 from remit.tracing.reports import reconcile
-from remit.workspace import Bundle, Workspace, WorkspaceSession, open_bundle
+from remit.workspace import Bundle, Workspace, WorkspaceSession, authorize_run, open_bundle
 
 
-def open_trace_of(session: WorkspaceSession, run: str) -> Trace:
-    """The trace that `run` names: a run id, a unique prefix of one, or a trace file.
+def open_trace_of(session: WorkspaceSession, run: str, *, by: Principal) -> Trace:
+    """The trace that `run` names: a run id, a unique prefix of one, or a trace file. `by` is who reads it.
 
     Completes the trace file of a run that a killed process left short.
 
     Raises:
+        Refusal: `policy_denied`: the rules do not let the person read the run.
         UsageError: there is no such run or file, or several runs match.
         WorkspaceError: lines of the file are damaged.
     """
     if is_trace_file(run):
         return read_trace(Path(run))
-    trace = open_trace(session.traces, session.journal, resolve_run(session.journal, run))
+    run = resolve_run(session.journal, run)
+    authorize_run(session.policy, session.journal, run, by, "remit.read", f"read run {run[:8]}")
+    trace = open_trace(session.traces, session.journal, run)
     reconcile(session.traces, session.journal, trace.chain)
     return trace
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from remit.broker import hold_reason
@@ -10,14 +11,18 @@ from remit.broker.approvals import (
     Approval,
     approved_within_a_minute,
     grant_approval,
+    like_approvals,
+    open_approval,
     reject_approval,
+    scope_lines,
+    scope_of,
     waiting_approvals,
 )
-from remit.core import BREAK_GLASS, Principal, UsageError
-from remit.core.events import NANO, ApprovalRequested
+from remit.core import BREAK_GLASS, Call, Principal, UsageError
+from remit.core.events import NANO, ApprovalRequested, ApprovalState, CallDecided, GrantScope
 from remit.journal import Record, StoredRecord, approvals_in_state, find_run, resolve_run
 from remit.policy import Policy
-from remit.workspace import WorkspaceSession
+from remit.workspace import WorkspaceSession, authorize_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,16 +52,43 @@ class WaitingApproval:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Bound:
+    """Further calls of the run that an approval covers too: at most `more`, of the same action and with the same facts.
+
+    `resources` are patterns for what they touch; empty: what the approved call touches. `condition` is about their arguments, in the
+    language of the rules; "": numbers at most as large as those of the approved call.
+    """
+
+    more: int
+    resources: tuple[str, ...] = ()
+    condition: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consent:
+    """How a person approves a request; see `Remit.approve`."""
+
+    by: Principal
+    role: str | None = None
+    reason: str = ""
+    minutes: int = 15
+    bound: Bound | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Approved:
     """An approval that was recorded. `rapid` are the actions that the same person approved within the last minute.
 
-    `next` says who makes the run go on, in one sentence.
+    `place` is RUN/STEP.INDEX, and `like` how many calls of the same agent with the same action and resources were approved in the last
+    90 days, with this one. `next` says who makes the run go on, in one sentence.
     """
 
     run: str
+    place: str
     approver: str
     role: str
     rapid: tuple[str, ...]
+    like: int
     next: str
 
 
@@ -89,41 +121,38 @@ def find_request(session: WorkspaceSession, name: str) -> WaitingApproval:
     return WaitingApproval(run=record.run, request=matches[0])
 
 
-def approve(
-    session: WorkspaceSession,
-    policy: Policy,
-    waiting: WaitingApproval,
-    *,
-    by: Principal,
-    role: str | None = None,
-    reason: str = "",
-    minutes: int = 15,
-) -> Approved:
-    """Record the approval of the person `by`.
-
-    `policy` is the policy in force. `role` may be left out if the request needs one role only. In `role:break-glass`, `reason`
-    says why, and the approval counts for `minutes`.
+def approve(session: WorkspaceSession, policy: Policy, waiting: WaitingApproval, consent: Consent) -> Approved:
+    """Record the approval of a person under the policy in force.
 
     Raises:
         UsageError: the request needs several roles, and `role` is None.
-        Refusal: the approval does not count; the refusal is recorded.
+        Refusal: the approval does not count; the refusal is recorded. `policy_denied`: the rules do not allow `remit.approve`.
     """
-    if role is None:
-        if len(waiting.roles) != 1:
-            raise UsageError(f"the request needs several roles; choose yours: {' or '.join(waiting.roles)}")
-        (role,) = waiting.roles
+    by = consent.by
+    authorize_run(policy, session.journal, waiting.run, by, "remit.approve", f"approve calls of run {waiting.run[:8]}")
     request, record, now = waiting.request, StoredRecord(session.journal, waiting.run), time.time_ns()
+    role = consent.role or _only_role(open_approval(record, request), waiting.roles, policy.roles_of(by.subject), now)
     rapid = tuple(approved_within_a_minute(session.journal, record, request, by=by, now=now))
+    bound, until = consent.bound, now + consent.minutes * 60 * NANO
+    if role == BREAK_GLASS:
+        until = min(until, request.expires_at)
     approval = Approval(
         by=by,
         role=role,
-        reason=reason,
-        until=min(now + minutes * 60 * NANO, request.expires_at) if role == BREAK_GLASS else None,
+        reason=consent.reason,
+        until=until if role == BREAK_GLASS or bound is not None else None,
         rapid=bool(rapid),
+        scope=None if bound is None else _scope(record, request, bound),
     )
     grant_approval(record, request, approval, roles_of=policy.roles_of, now=now)
     return Approved(
-        run=waiting.run, approver=by.subject, role=role, rapid=rapid, next=who_continues(session, waiting.run)
+        run=waiting.run,
+        place=f"{waiting.run[:8]}/{request.step}.{request.index}",
+        approver=by.subject,
+        role=role,
+        rapid=rapid,
+        like=like_approvals(session.journal, record, request, now),
+        next=who_continues(session, waiting.run),
     )
 
 
@@ -148,8 +177,9 @@ def reject(session: WorkspaceSession, policy: Policy, waiting: WaitingApproval, 
     """Record the rejection of the person `by`. The model reads `reason`.
 
     Raises:
-        Refusal: the rejection does not count; the refusal is recorded.
+        Refusal: the rejection does not count; the refusal is recorded. `policy_denied`: the rules do not allow `remit.approve`.
     """
+    authorize_run(policy, session.journal, waiting.run, by, "remit.approve", f"reject calls of run {waiting.run[:8]}")
     reject_approval(
         StoredRecord(session.journal, waiting.run),
         waiting.request,
@@ -158,6 +188,39 @@ def reject(session: WorkspaceSession, policy: Policy, waiting: WaitingApproval, 
         now=time.time_ns(),
         reason=reason,
     )
+
+
+def bound_lines(session: WorkspaceSession, waiting: WaitingApproval, bound: Bound) -> list[str]:
+    """What an approver reads before approving further calls too: the scope, and calls that it covers and does not cover.
+
+    Raises:
+        Refusal: `approval_invalid`: the bound is not valid, or does not cover the call itself.
+    """
+    record = StoredRecord(session.journal, waiting.run)
+    scope = _scope(record, waiting.request, bound)
+    return scope_lines(scope, _call_of(record, waiting.request), waiting.request.facts, record)
+
+
+def _scope(record: Record, request: ApprovalRequested, bound: Bound) -> GrantScope:
+    return scope_of(_call_of(record, request), bound.more, bound.resources, bound.condition)
+
+
+def _call_of(record: Record, request: ApprovalRequested) -> Call:
+    """The call that a request is about. Raises UsageError if its arguments are not recorded: nobody can say what is like it."""
+    decided = record.get(f"call.decided/{request.step}/{request.index}/0")
+    started = record.state.started
+    if not isinstance(decided, CallDecided) or decided.call is None or (started and started.content != "complete"):
+        raise UsageError("the arguments of the call are not recorded: approve this one call only")
+    return decided.call
+
+
+def _only_role(state: ApprovalState | None, needed: Sequence[str], own: Collection[str], now: int) -> str:
+    """The role that the person answers in. Raises UsageError if there are several."""
+    accepted = needed if state is None else state.accepts(now)
+    mine = [role for role in accepted if role in own] or list(needed)
+    if len(mine) != 1:
+        raise UsageError(f"the request needs several roles; choose yours: {' or '.join(mine)}")
+    return mine[0]
 
 
 def _latest(record: Record, place: str) -> ApprovalRequested | None:

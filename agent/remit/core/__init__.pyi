@@ -23,6 +23,7 @@ from .calls import (
     Decision,
     Effect,
     Error,
+    Escalation,
     Failed,
     FrozenModel,
     Json,
@@ -73,7 +74,7 @@ from .messages import (
     ToolSpec,
     settings_of,
 )
-from .principals import DEFAULT_TENANT, NAME_OF_SUBJECT, NOBODY, Authentication, Grant, Principal, Subject, same_person
+from .principals import DEFAULT_TENANT, NAME_OF_SUBJECT, NOBODY, Authentication, Principal, Subject, same_person
 from .receipts import Approver, CallOutcome, ReceiptItem
 from .renamed import RENAMED
 from .threads import in_thread, in_thread_uninterrupted
@@ -115,10 +116,10 @@ __all__ = [
     "EgressVerdict",
     "Error",
     "ErrorSource",
+    "Escalation",
     "Exhausted",
     "Failed",
     "FrozenModel",
-    "Grant",
     "Json",
     "Landed",
     "LimitName",

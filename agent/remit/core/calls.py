@@ -214,6 +214,13 @@ class MissingApproval(FrozenModel):
     count: int = 1
 
 
+class Escalation(FrozenModel):
+    """Records who may answer a request for approval too once nobody has answered it for so many seconds."""
+
+    role: str
+    after_s: int
+
+
 class ModelDenial(FrozenModel):
     """Records the part of a denial that the model reads: no more than the deciding rules disclose.
 
@@ -230,7 +237,8 @@ class Decision(FrozenModel):
     """Records what policy decided on one call, and why.
 
     `verdict` is `ask` if exactly the approvals in `missing` would change a denial to an allow; with `break_glass`, one approval
-    in `role:break-glass` would do so too. `reason` distinguishes "no rule allows it" from "a rule denies it". `rules` are the
+    in `role:break-glass` would do so too, and one in a role of `escalations` once its time has come. `expires_s` is how many seconds
+    people have to answer, None for the default. `reason` distinguishes "no rule allows it" from "a rule denies it". `rules` are the
     rules that decided; `nearest` are rules that almost matched, if no rule allows the call. `facts` are the values of the facts
     that the deciding rules read, by name. `next_step` says what would change the outcome. Only the operator reads these
     fields. `for_model` is the part of a denial that the model reads; None until `Policy.advise` has added it.
@@ -244,6 +252,8 @@ class Decision(FrozenModel):
     nearest: tuple[Rule, ...] = ()
     missing: tuple[MissingApproval, ...] = ()
     break_glass: bool = False
+    escalations: tuple[Escalation, ...] = ()
+    expires_s: int | None = None
     facts: dict[str, Json] = Field(default_factory=dict)
     next_step: str | None = None
     for_model: ModelDenial | None = None

@@ -53,11 +53,3 @@ def same_person(one: Principal, other: Principal) -> bool:
     Rules that need two people use it, so that nobody is a second person under another name or another account.
     """
     return one.subject == other.subject or (one.issuer, one.account) == (other.issuer, other.account)
-
-
-class Grant(FrozenModel):
-    """Records one person's approval of one call in one role. It counts until `until` (Unix nanoseconds), None: without end."""
-
-    by: Principal
-    role: str
-    until: int | None = None

@@ -69,7 +69,7 @@ def check_record(scenario: Scenario, timeline: Timeline, agent_folder: Path) -> 
         )
         yield Check(name="refused", passed=enough, detail=f"{detail} of {refused}, and {len(found)} were refused")
     if expect.asked is not None:
-        asked = [call for call in calls if call.requested is not None]
+        asked = [call for call in calls if call.approval is not None]
         yield from _exactly("asked", expect.asked, asked, "ask for approval")
     if expect.answer is not None:
         yield from _answer(expect.answer, timeline, agent_folder)

@@ -14,7 +14,7 @@ from statistics import median, quantiles
 from typing import Final
 
 from remit.analysis import run_cases
-from remit.core import Context, Principal, Refusal, Request, UsageError
+from remit.core import Principal, UsageError
 from remit.core.events import NANO, Bar, BarName, RolloutOpened, RunArm, Stage, StageName
 from remit.evals.comparisons import UNKNOWN, comparisons_of
 from remit.evals.definitions import Changes
@@ -33,7 +33,7 @@ from remit.rollout import (
 )
 from remit.runtime import agent_of
 from remit.tracing import ObjectStore
-from remit.workspace import ROLLOUT, Workspace, WorkspaceSession, find_workspace, load_workspace
+from remit.workspace import Workspace, WorkspaceSession, authorize, find_workspace, load_workspace
 
 RECENT: Final = 200  # runs from which a bar of time or money is taken
 LEAST: Final = 20  # runs without which nothing is known
@@ -111,10 +111,14 @@ def _is_no_rule(path: str) -> bool:
 
 def check_right(session: WorkspaceSession, by: Principal, agent: str) -> None:
     """Raise Refusal `policy_denied` if the rules do not allow `by` to open and widen rollouts of the agent."""
-    request = Request(subjects=(by.subject,), action=ROLLOUT, resources=(f"agent:{agent}",), context=Context())
-    decision = session.policy.decide(request)
-    if decision.verdict != "allow":
-        raise Refusal("policy_denied", f"{by.subject} may not change what agent {agent!r} is: {decision.message}")
+    authorize(
+        session.policy,
+        by,
+        "remit.rollout",
+        f"agent:{agent}",
+        f"change what agent {agent!r} is",
+        journal=session.journal,
+    )
 
 
 def _check_changes(changes: Sequence[str]) -> None:

@@ -30,6 +30,7 @@ from .run_log import Log, MemoryLog, Record, StoredRecord, record_run
 from .run_state import (
     MODEL_FAILED,
     ROLLOUT_STREAM,
+    BoundedApproval,
     Circuit,
     InDoubt,
     InDoubtEffect,
@@ -63,6 +64,7 @@ __all__ = [
     "WORKSPACE_RUN",
     "AlreadyRecorded",
     "ArmRun",
+    "BoundedApproval",
     "Chain",
     "ChainFault",
     "ChainLink",

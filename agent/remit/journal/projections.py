@@ -14,7 +14,6 @@ from remit.core.events import (
     AlertClosed,
     AlertRaised,
     AnyEvent,
-    BreakGlassReviewed,
     EvaluationFinished,
     EvaluationGraded,
     EvaluationStarted,
@@ -43,7 +42,7 @@ from remit.journal.run_state import (
 from remit.journal.storage.database import Change, Drop, Put
 from remit.journal.storage.tables import ALERT, APPROVAL, CIRCUIT, EVALUATION, GRADE, HOLD, ROLLOUT, RUN
 
-WORKSPACE_RUN: Final = "workspace"  # the stream of holds, reviews and pruned runs
+WORKSPACE_RUN: Final = "workspace"  # the stream of holds, alerts and pruned runs
 CIRCUIT_STREAM: Final = "circuit:"  # the beginning of the name of the stream of one tool's circuit breaker
 EVALUATION_STREAM: Final = "evaluation:"  # the beginning of the name of the stream of one evaluation
 SHARED: Final = "shared"  # the topic of holds, circuits and rollouts: every run reads them
@@ -171,17 +170,23 @@ def approval_rows(run: str, state: RunState) -> list[dict[str, Any]]:
     rows = [
         {
             "run": run,
-            "seq": call.request_seq,
+            "seq": approval.seq,
             "state": "waiting" if call.waiting else "answered",
-            "requested": call.requested_at,
-            "expires": call.expires_at,
+            "requested": approval.at,
+            "expires": approval.requested.expires_at if call.waiting else approval.granted_until,
         }
         for call in state.open.values()
-        if call.requested_decision
+        if (approval := call.approval) is not None
     ]
     emergencies = [
-        {"run": run, "seq": seq, "state": "emergency", "requested": at, "expires": until}
-        for seq, at, until in state.emergencies
+        {
+            "run": run,
+            "seq": item.seq,
+            "state": "reviewed" if item.reviewed else "emergency",
+            "requested": item.at,
+            "expires": item.until,
+        }
+        for item in state.emergencies
     ]
     return rows + emergencies
 
@@ -200,7 +205,7 @@ def _keys_only(dropped: Sequence[Drop]) -> list[Drop]:
 
 
 def workspace_changes(recorded: Recorded) -> list[Change]:
-    """The changes that follow from one event of the stream of the workspace, without reviews: see `reviewed`."""
+    """The changes that follow from one event of the stream of the workspace."""
     match recorded.event:
         case HoldSet() as event:
             return [Put(table=HOLD, row={"scope": event.scope, "event": recorded.seq, "body": encode(event)})]
@@ -233,11 +238,6 @@ def evaluation_changes(before: Mapping[str, Any], recorded: Recorded) -> list[Ch
 
 
 _GRADE_COLUMNS: Final = tuple(column.name for column in GRADE.columns if column.name != "evaluation")
-
-
-def reviewed(event: AnyEvent | None) -> tuple[str, str] | None:
-    """The run and the key of the emergency approval that this event reviews."""
-    return (event.run, event.granted) if isinstance(event, BreakGlassReviewed) else None
 
 
 def circuit_changes(tool: str, circuit: Circuit | None) -> list[Change]:

@@ -7,17 +7,20 @@ resumed or replayed run applies the same events and so reaches the same state as
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-from remit.core import BREAK_GLASS, Decision, Failed, Grant, Succeeded, same_person
+from remit.core import BREAK_GLASS, Decision, Failed, Succeeded
 from remit.core.events import (
     AnswerRejected,
+    ApprovalAnswer,
     ApprovalGranted,
     ApprovalRejected,
     ApprovalRequested,
     ApprovalRevoked,
+    ApprovalVoided,
     AttemptBegun,
     AttemptEnded,
+    BreakGlassReviewed,
     CallAnswered,
     CallDecided,
     EffectSettled,
@@ -36,6 +39,7 @@ from remit.core.events import (
     ToolFailed,
     ToolRecovered,
     ToolTrialStarted,
+    next_approval,
 )
 from remit.guardrails import UNTRUSTED, traceable_values
 from remit.journal.run_state import (
@@ -45,7 +49,9 @@ from remit.journal.run_state import (
     PASSING,
     REFUSED,
     ROLLOUT_STREAM,
+    BoundedApproval,
     Circuit,
+    EmergencyApproval,
     InDoubtEffect,
     OpenCall,
     Outcomes,
@@ -57,17 +63,18 @@ from remit.journal.run_state import (
 )
 
 _Frozen = TypeVar("_Frozen")
+ApprovalEvent: TypeAlias = ApprovalRequested | ApprovalAnswer
 
 
 def apply_event(state: RunState, recorded: Recorded) -> RunState:
     """The state after one more event."""
     match recorded.event:  # the most frequent first: each class pattern that does not match takes measurable time
         case CallDecided() as event:
-            return _decided(state, event)
+            return _decided(state, event, recorded)
         case CallAnswered() as event:
             return _answered(state, event, recorded.at)
         case AttemptBegun() | AttemptEnded() as event:
-            return _attempted(state, event)
+            return _attempted(state, event, recorded)
         case RunStarted() as event:
             return replace(state, started=event, started_at=recorded.at, bundles=_used(state, event.bundle))
         case RunResumed() as event:
@@ -82,7 +89,14 @@ def apply_event(state: RunState, recorded: Recorded) -> RunState:
             return _model_failed(state, event, recorded.at)
         case AnswerRejected():
             return replace(state, answers_rejected=state.answers_rejected + 1)
-        case ApprovalRequested() | ApprovalGranted() | ApprovalRejected() | ApprovalRevoked() as event:
+        case (
+            ApprovalRequested()
+            | ApprovalGranted()
+            | ApprovalRejected()
+            | ApprovalRevoked()
+            | ApprovalVoided()
+            | BreakGlassReviewed() as event
+        ):
             return _approval(state, event, recorded)
         case EffectSettled() as event:
             return _settled(state, event)
@@ -138,17 +152,15 @@ def _answered_by_model(state: RunState, event: ModelResponded) -> RunState:
     )
 
 
-def _decided(state: RunState, event: CallDecided) -> RunState:
+def _decided(state: RunState, event: CallDecided, recorded: Recorded) -> RunState:
     place = (event.step, event.index)
     earlier = state.open.get(place)
     verdict = event.decision.verdict if event.decision is not None else "deny"
     allowed, needs_approval = verdict == "allow", verdict == "ask"
     if earlier is not None:  # decided again, after an approval: what is known of the call stays
-        return _with(
-            state,
-            place,
-            replace(earlier, allowed=allowed, needs_approval=needs_approval, rule=_rule_of(event.decision)),
-        )
+        earlier = _followed(earlier, recorded)
+        again = replace(earlier, allowed=allowed, needs_approval=needs_approval, rule=_rule_of(event.decision))
+        return _with(state, place, again)
     # A call that could not be parsed has no resources, so its tries are counted by its action alone.
     action, key, request, effect = event.proposed.action, f"ask:{event.proposed.action}", "", ""
     if event.call is not None:
@@ -173,44 +185,52 @@ def _used(state: RunState, bundle: str) -> tuple[str, ...]:
     return state.bundles if not bundle or bundle in state.bundles else (*state.bundles, bundle)
 
 
-def _approval(
-    state: RunState, event: ApprovalRequested | ApprovalGranted | ApprovalRejected | ApprovalRevoked, recorded: Recorded
-) -> RunState:
-    place, at = (event.step, event.index), recorded.at
+def _approval(state: RunState, event: ApprovalEvent, recorded: Recorded) -> RunState:
+    place = (event.step or 0, event.index or 0)
     if isinstance(event, ApprovalGranted) and event.role == BREAK_GLASS:
-        emergency = (recorded.seq, at, event.until or 0)
+        emergency = EmergencyApproval(seq=recorded.seq, key=event.key, at=recorded.at, until=event.until or 0)
         state = replace(state, emergencies=(*state.emergencies, emergency))
+    elif isinstance(event, BreakGlassReviewed):
+        reviewed = (replace(item, reviewed=item.reviewed or item.key == event.granted) for item in state.emergencies)
+        state = replace(state, emergencies=tuple(reviewed))
+    elif isinstance(event, ApprovalRevoked | ApprovalVoided) and state.bounded:
+        state = replace(state, bounded=tuple(item for item in state.bounded if not _ends(item, event)))
     call = state.open.get(place)
     if call is None:
         return state
     if isinstance(event, ApprovalRequested):
-        state = replace(state, asked=state.asked + (0 if call.requested_decision else 1))
-        # INVARIANT: a new request starts without grants. People approve one decision digest; an approval of another one does
-        # not count.
-        call = replace(
-            call,
-            requested_decision=event.decision_digest,
-            request_seq=recorded.seq,
-            missing=event.missing,
-            requested_at=at,
-            expires_at=event.expires_at,
-            grants=(),
-            rejected=False,
-        )
-    elif event.decision_digest != call.requested_decision:  # an answer to an earlier request, which arrived late
-        return state
-    elif isinstance(event, ApprovalRejected):
-        call = replace(call, rejected=True)
-    elif isinstance(event, ApprovalRevoked):
-        call = replace(call, grants=tuple(grant for grant in call.grants if grant.by.subject != event.by.subject))
-    # A second grant of one person is ignored: two required approvals are two people. `at` is the time in the record, so a
-    # replay expires the same grants.
-    elif at < call.expires_at and not any(same_person(grant.by, event.by) for grant in call.grants):
-        call = replace(call, grants=(*call.grants, Grant(by=event.by, role=event.role, until=event.until)))
+        state = replace(state, asked=state.asked + (0 if call.approval else 1))
+    call = _followed(call, recorded)
+    if isinstance(event, ApprovalGranted) and call.approval is not None and event in call.approval.grants:
+        state = replace(state, bounded=_bounded(state, event, call))
     return _with(state, place, call)
 
 
-def _attempted(state: RunState, event: AttemptBegun | AttemptEnded) -> RunState:
+def _bounded(state: RunState, event: ApprovalGranted, call: OpenCall) -> tuple[BoundedApproval, ...]:
+    """The bounded approvals after an approval that counts: one more, or one that covers a further call."""
+    if event.scope is not None and call.approval is not None:
+        facts = call.approval.requested.facts
+        return (*state.bounded, BoundedApproval(granted=event, action=call.action, facts=facts))
+    if not event.under:
+        return state.bounded
+    return tuple(
+        replace(item, used=item.used + (1 if item.granted.key == event.under else 0)) for item in state.bounded
+    )
+
+
+def _ends(bounded: BoundedApproval, event: ApprovalRevoked | ApprovalVoided) -> bool:
+    """True if that approval, or one of a further call under it, is withdrawn: then nothing more is approved under it."""
+    granted = bounded.granted
+    same = (granted.decision_digest, granted.number) == (event.decision_digest, event.number)
+    return granted.approver == event.approver and same and (granted.step, granted.index) == (event.step, event.index)
+
+
+def _followed(call: OpenCall, recorded: Recorded) -> OpenCall:
+    """The call with its request for approval after that event."""
+    return replace(call, approval=next_approval(call.approval, recorded.event, recorded.seq, recorded.at))
+
+
+def _attempted(state: RunState, event: AttemptBegun | AttemptEnded, recorded: Recorded) -> RunState:
     place = (event.step, event.index)
     call = state.open.get(place)
     if call is None:
@@ -218,7 +238,7 @@ def _attempted(state: RunState, event: AttemptBegun | AttemptEnded) -> RunState:
     if isinstance(event, AttemptBegun):  # the settled outcome of an earlier attempt does not apply to this one
         state = replace(state, retried=state.retried + (1 if event.attempt > 1 else 0))
         begun = replace(call, idempotency_key=event.idempotency_key, attempting=True, settled=None)
-        return _with(state, place, begun)
+        return _with(state, place, begun if call.approval is None else _followed(begun, recorded))
     call = replace(call, attempting=False)
     violated = "sandbox_violation" in (event.code, event.cause)
     state = _with(replace(state, violations=state.violations + violated), place, call)

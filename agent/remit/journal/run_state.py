@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final, Literal, TypeAlias
 
-from remit.core import Call, Code, Grant, MissingApproval
+from remit.core import Call, Code, Json
 from remit.core.events import (
     NANO,
+    ApprovalGranted,
+    ApprovalState,
     Content,
     EffectSettled,
     ModelFailed,
@@ -180,16 +182,35 @@ class InDoubt:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EmergencyApproval:
+    """An approval in `role:break-glass`: the number, the key and the time of its event, its end (Unix nanoseconds), and if it is reviewed."""
+
+    seq: int
+    key: str
+    at: int
+    until: int
+    reviewed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundedApproval:
+    """An approval with a scope that is in force: the action and the facts that were approved, and how many further calls it covered."""
+
+    granted: ApprovalGranted
+    action: str
+    facts: Mapping[str, Json]
+    used: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class OpenCall:
     """A call between its first decision and its answer.
 
     `retry_key` is what its tries are counted by. `trusted` is True if the run had read nothing untrusted when the call was
     decided; `labels_since` are the labels of what the run read after that, which a declassifier cannot have looked at.
-    `needs_approval` and `allowed` are the latest verdict. `requested_decision` is the decision digest of the latest approval
-    request, "" without one; `request_seq` is the number of its event, and `missing`, `grants` and `rejected` belong to that
-    request only. A person's first grant between `requested_at` and `expires_at` (Unix nanoseconds) counts. `attempting` is True
-    while an attempt has begun and not ended. `rule` is what denied it, "" if nothing did: `policies/rules.csv:12`, or the reason if
-    no rule decided. `happened` is True if the effect has or may have happened; `doubtful` if that
+    `needs_approval` and `allowed` are the latest verdict. `approval` is the latest request for approval, None without one.
+    `attempting` is True while an attempt has begun and not ended. `rule` is what denied it, "" if nothing did:
+    `policies/rules.csv:12`, or the reason if no rule decided. `happened` is True if the effect has or may have happened; `doubtful` if that
     is unknown; `settled` is the latest statement of its outcome.
     """
 
@@ -200,13 +221,7 @@ class OpenCall:
     needs_approval: bool = False
     allowed: bool = False
     happened: bool = False
-    requested_decision: str = ""
-    request_seq: int = -1
-    missing: tuple[MissingApproval, ...] = ()
-    requested_at: int = 0
-    expires_at: int = 0
-    grants: tuple[Grant, ...] = ()
-    rejected: bool = False
+    approval: ApprovalState | None = None
     effect_digest: str = ""
     request_digest: str = ""
     idempotency_key: str = ""
@@ -224,7 +239,7 @@ class OpenCall:
     @property
     def waiting(self) -> bool:
         """True if people have still to approve or reject the call."""
-        return not self.allowed and not self.rejected and sum(item.count for item in self.missing) > len(self.grants)
+        return not self.allowed and self.approval is not None and self.approval.waits()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,8 +256,7 @@ class RunState:
     current step, `refused_in_step` those in it, and `worked_in_step` is True once a call of it was not refused.
     `tries` counts by `retry_key`; `retried` counts all tries beyond the first, by the broker or by the model. `settled`
     counts, by action, the answered calls that succeeded or may have happened. `open` holds the calls between decision and
-    answer by (step, index), `doubts` the effects of unknown outcome, `emergencies` the emergency approvals as (number of the
-    event, time, end). `bundles` are the digests of the policy bundles that the run used. `unmetered` counts the model's turns
+    answer by (step, index), `doubts` the effects of unknown outcome, `emergencies` the emergency approvals, `bounded` the approvals of further calls that nobody revoked. `bundles` are the digests of the policy bundles that the run used. `unmetered` counts the model's turns
     that reported no number of tokens. `cost` is the sum of the costs of its turns, of which `unpriced` have no known cost.
     `model_failures` counts the failed requests of the current step; `model_wait` is the last of them while the run waits to ask
     again, and `model_failed_at` when it was recorded. `waited` is how long the run has waited for its model in all, in
@@ -278,7 +292,8 @@ class RunState:
     settled: Mapping[str, int] = field(default_factory=dict[str, int])
     open: Mapping[tuple[int, int], OpenCall] = field(default_factory=dict[tuple[int, int], OpenCall])
     doubts: tuple[InDoubtEffect, ...] = ()
-    emergencies: tuple[tuple[int, int, int], ...] = ()
+    emergencies: tuple[EmergencyApproval, ...] = ()
+    bounded: tuple[BoundedApproval, ...] = ()
     bundles: tuple[str, ...] = ()
     input_tokens: int = 0
     output_tokens: int = 0
@@ -307,13 +322,9 @@ class RunState:
         return 0 if self.worked_in_step else self.streak + self.refused_in_step
 
     @property
-    def requested(self) -> tuple[str, ...]:
-        """The keys of the latest approval request of each call that has no answer yet."""
-        return tuple(
-            f"approval.requested/{step}/{index}/{call.requested_decision}"
-            for (step, index), call in self.open.items()
-            if call.requested_decision
-        )
+    def approvals(self) -> tuple[ApprovalState, ...]:
+        """The latest request for approval of each call that has no answer yet."""
+        return tuple(call.approval for call in self.open.values() if call.approval is not None)
 
     @property
     def in_doubt(self) -> tuple[InDoubt, ...]:
@@ -345,7 +356,7 @@ class RunState:
             return "running"
         if any(call.waiting for call in calls):
             return "waiting"
-        answered = any(call.needs_approval and call.requested_decision and not call.allowed for call in calls)
+        answered = any(call.needs_approval and call.approval is not None and not call.allowed for call in calls)
         return "ready" if answered else "running"
 
     @property
@@ -358,7 +369,7 @@ class RunState:
             case "waiting: model":
                 return (self.model_wait and self.model_wait.again_at) or 0
             case "waiting":
-                return min(call.expires_at for call in self.open.values() if call.waiting)
+                return min(one.requested.expires_at for one in self.approvals if one.waits())
             case _:
                 return 0
 

@@ -35,7 +35,6 @@ from remit.journal.projections import (
     circuit_changes,
     evaluation_changes,
     next_circuit,
-    reviewed,
     rollout_changes,
     workspace_changes,
 )
@@ -46,7 +45,6 @@ from remit.journal.storage.database import (
     Change,
     Database,
     HeadMoved,
-    Put,
     Row,
     Sql,
     Transaction,
@@ -56,7 +54,6 @@ from remit.journal.storage.rows import COLUMNS, STORED, as_link
 from remit.journal.storage.sealed import unpack
 from remit.journal.storage.shared import Shared, circuit_of, read_shared, rollout_of
 from remit.journal.storage.tables import (
-    APPROVAL,
     CIRCUIT,
     EVALUATION,
     EVENT,
@@ -89,7 +86,6 @@ SEALED_OBJECT: Final = Sql(sa.select(SEALED.c.last, SEALED.c.chain, SEALED.c.bod
 _CIRCUIT: Final = Sql(sa.select(*(CIRCUIT.c[name] for name in CIRCUIT_COLUMNS)).where(CIRCUIT.c.tool == _of))
 _ROLLOUT: Final = Sql(sa.select(ROLLOUT).where(ROLLOUT.c.rollout == _of))
 _EVALUATION: Final = Sql(sa.select(EVALUATION).where(EVALUATION.c.evaluation == _of))
-_APPROVAL: Final = Sql(sa.select(APPROVAL).where(APPROVAL.c.run == _of, APPROVAL.c.seq == sa.bindparam("number")))
 
 
 class AlreadyRecorded(RemitError):
@@ -193,7 +189,7 @@ class Journal:
             time.sleep(min(PAUSES * (time.monotonic() - begun), LONGEST_PAUSE_S))
 
     def append_shared(self, stream: str, event: AnyEvent, *, durable: bool = True) -> Recorded:
-        """Record one event that belongs to no run: a hold, a review, a pruned run, or one of a circuit breaker.
+        """Record one event that belongs to no run: a hold, a pruned run, or one of a circuit breaker.
 
         Raises:
             AlreadyRecorded: the stream has an event with that key.
@@ -224,16 +220,7 @@ class Journal:
             rows = self.read(_EVALUATION, of=recorded.run.removeprefix(EVALUATION_STREAM))
             names = [column.name for column in EVALUATION.columns]
             return evaluation_changes(dict(zip(names, rows[0], strict=True)) if rows else {}, recorded)
-        if (found := reviewed(recorded.event)) is not None:
-            return self._reviewed_rows(*found)
         return workspace_changes(recorded)
-
-    def _reviewed_rows(self, run: str, key: str) -> list[Change]:
-        """The row of an emergency approval once it is reviewed."""
-        columns = [column.name for column in APPROVAL.columns]
-        granted = self.get(run, key)
-        rows = [] if granted is None else self.read(_APPROVAL, of=run, number=granted.seq)
-        return [Put(table=APPROVAL, row={**dict(zip(columns, row, strict=True)), "state": "reviewed"}) for row in rows]
 
     # -- reading --
 

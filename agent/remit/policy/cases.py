@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pydantic import ConfigDict, Field, ValidationError
 
 from remit.core import (
+    READ_RESULT,
     RENAMED,
     Confinement,
     Context,
@@ -37,7 +38,7 @@ class Case(FrozenModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
     note: str = Field(min_length=1, description="The name of the case; each has its own")
-    agent: str = Field(min_length=1, description="agent:NAME, or its name")
+    agent: str = Field(default="", description="agent:NAME, or its name; left out for what people do with Remit itself")
     user: str = Field(default=NOBODY, description="user:NAME, or its name")
     action: str = Field(min_length=1, description="TOOL.ACTION")
     resources: tuple[str, ...] = Field(description="Every resource of the call, in canonical form")
@@ -79,7 +80,7 @@ class Case(FrozenModel):
             confinement=self.confinement,
             time=self.time,
         )
-        subjects = (_prefixed("agent", self.agent), _prefixed("user", self.user))
+        subjects = (*((_prefixed("agent", self.agent),) if self.agent else ()), _prefixed("user", self.user))
         return Request(subjects=subjects, action=self.action, resources=self.resources, context=context)
 
     @property
@@ -154,6 +155,10 @@ def _sense_problems(policy: Policy, case: Case) -> Iterator[tuple[str, str]]:
         yield f"no tool has the action {case.action!r}", f"use one of: {', '.join(sorted(known.actions))}"
     if known is not None and known.names is not None:
         yield from _undeclared_names(case, known.names)
+    own = case.action.startswith("remit.") and case.action != READ_RESULT
+    if own == bool(case.agent):
+        what = f"{case.action} is done by a person, and the row names an agent" if own else "the row names no agent"
+        yield what, "remove agent" if own else "write agent: agent:NAME"
     for resource in case.resources:
         try:
             parse_resource(resource)

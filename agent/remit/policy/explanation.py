@@ -95,6 +95,8 @@ def approval_required(request: Request, denied: Sequence[Pair], approvals: Possi
         if row.condition.holds(request.context) != row.condition.holds(approved)
     )
     people = _roles_text(approvals.missing)
+    for item in approvals.escalations:
+        people += f", after {item.after_s // 60} min also by {item.role}"
     if approvals.break_glass:
         people += f", or in an emergency by {BREAK_GLASS}"
     what = _action_on(request.action, [pair.resource for pair in denied])
@@ -105,6 +107,8 @@ def approval_required(request: Request, denied: Sequence[Pair], approvals: Possi
         rules=tuple(row.rule for row in rows),
         missing=approvals.missing,
         break_glass=approvals.break_glass,
+        escalations=approvals.escalations,
+        expires_s=approvals.expires_s,
         facts=_facts_read(rows, request.context),
         next_step=f"wait for approval by {people}",
         policy_digest=digest,

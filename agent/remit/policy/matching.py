@@ -13,7 +13,7 @@ from itertools import product
 from math import prod
 from typing import Final
 
-from remit.core import BREAK_GLASS, Context, MissingApproval
+from remit.core import BREAK_GLASS, Context, Escalation, MissingApproval
 from remit.policy.language.loader import RuleRow
 
 # Combinations of approvals. Beyond this number, all possible approvals are reduced until none can be left out.
@@ -46,12 +46,15 @@ class PossibleApprovals:
 
     `missing` are the fewest; empty if no approvals are enough, or too few people can give them. `unavailable` are, in the
     second case, the roles whose approvals would help. With `break_glass`, one approval in `role:break-glass` would do
-    instead of those in `missing`.
+    instead of those in `missing`, and so would one in a role of `escalations` once its time has come. `expires_s` is how long
+    people have to answer, in seconds, None if no rule says it.
     """
 
     missing: tuple[MissingApproval, ...] = ()
     unavailable: tuple[str, ...] = ()
     break_glass: bool = False
+    escalations: tuple[Escalation, ...] = ()
+    expires_s: int | None = None
 
 
 NONE_POSSIBLE: Final = PossibleApprovals()
@@ -75,17 +78,26 @@ def find_approvals(
         role: [count for count in counts if count <= max(given.get(role, 0), len(people(role)))]
         for role, counts in levels.items()
     }
-    for counts in _cheapest_first(reachable, given):
+    asking = [row.asking for pair in pairs for row in (*pair.allows, *pair.denies) if row.asking is not None]
+    later = {item.role: item for one in asking for item in sorted(one.later, key=lambda item: -item.after_s)}
+    for counts in _cheapest_first(reachable, given, frozenset(later)):
         # People are assigned last: that is a matching problem, and few combinations get this far.
         if _is_enough(pairs, context, counts) and _people_suffice({**given, **counts}, given, people):
             if prod(map(len, reachable.values())) > MOST_TRIED:
                 counts = _reduce(pairs, context, counts, reachable)
             further = {role: count - given.get(role, 0) for role, count in counts.items()}
-            break_glass = given.get(BREAK_GLASS, 0) + 1
+
+            def is_alone_enough(role: str) -> bool:
+                one = given.get(role, 0) + 1
+                return one in reachable.get(role, ()) and _is_enough(pairs, context, {role: one})
+
             return PossibleApprovals(
                 missing=tuple(MissingApproval(role=role, count=count) for role, count in further.items() if count),
-                break_glass=break_glass in reachable.get(BREAK_GLASS, ())
-                and _is_enough(pairs, context, {BREAK_GLASS: break_glass}),
+                break_glass=is_alone_enough(BREAK_GLASS),
+                escalations=tuple(
+                    later[role] for role in sorted(later) if not further.get(role) and is_alone_enough(role)
+                ),
+                expires_s=min((one.expires_s for one in asking), default=None),
             )
     return PossibleApprovals(unavailable=tuple(levels))
 
@@ -108,8 +120,11 @@ def _is_enough(pairs: Iterable[Pair], context: Context, approvals: Mapping[str, 
     return all(pair.allowed(supposed) for pair in pairs)
 
 
-def _cheapest_first(levels: Mapping[str, Sequence[int]], given: Mapping[str, int]) -> Iterator[dict[str, int]]:
-    """Counts of approvals by role, cheapest first: without break-glass, then fewest people, fewest roles, names of roles.
+def _cheapest_first(
+    levels: Mapping[str, Sequence[int]], given: Mapping[str, int], later: frozenset[str]
+) -> Iterator[dict[str, int]]:
+    """Counts of approvals by role, cheapest first: without break-glass, without roles that are asked `later`, then fewest people,
+    fewest roles, names of roles.
 
     With more than MOST_TRIED combinations, only the one with all possible approvals.
     """
@@ -117,10 +132,11 @@ def _cheapest_first(levels: Mapping[str, Sequence[int]], given: Mapping[str, int
         yield {role: counts[-1] for role, counts in levels.items()}
         return
 
-    def cost(combination: dict[str, int]) -> tuple[bool, int, int, list[int]]:
+    def cost(combination: dict[str, int]) -> tuple[bool, bool, int, int, list[int]]:
         further = {role: count - given.get(role, 0) for role, count in combination.items()}
         people, roles = sum(further.values()), sum(map(bool, further.values()))
-        return further.get(BREAK_GLASS, 0) > 0, people, roles, [-count for count in further.values()]
+        asks_later = any(further.get(role, 0) > 0 for role in later)
+        return further.get(BREAK_GLASS, 0) > 0, asks_later, people, roles, [-count for count in further.values()]
 
     yield from sorted((dict(zip(levels, counts, strict=True)) for counts in product(*levels.values())), key=cost)
 

@@ -276,11 +276,11 @@ class RecordedPorts:
         """The run state for this decision; in a what-if, recorded approvals also count for the new decision."""
         state = self._log.run_state(record, call)
         place = (call.step, call.index)
-        if not self._what_if or place not in state.open:
+        approval = state.open[place].approval if place in state.open else None
+        if not self._what_if or approval is None:
             return state
-        return replace(
-            state, open={**state.open, place: replace(state.open[place], requested_decision=decision_digest)}
-        )
+        about = replace(state.open[place], approval=approval.about(decision_digest))
+        return replace(state, open={**state.open, place: about})
 
     async def admit(self, call: Call) -> None:
         error = self._log.error_next(call)

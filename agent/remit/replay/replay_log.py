@@ -10,6 +10,7 @@ from remit.core.events import (
     AnyEvent,
     ApprovalRefused,
     ApprovalRequested,
+    BreakGlassReviewed,
     BudgetSpent,
     CallAnswered,
     ContextReduced,
@@ -119,7 +120,8 @@ class ReplayLog(MemoryLog):
             return event.key
         # The key of a rejection does not contain the approver.
         approver = "" if event.type == "approval.rejected" else getattr(event, "approver", "")
-        prefix, suffix = f"{event.type}/{event.step}/{event.index}/", f"/{approver}" if approver else ""
+        number = f"/{getattr(event, 'number', 1)}" if event.type != "approval.rejected" else ""
+        prefix, suffix = f"{event.type}/{event.step}/{event.index}/", f"/{approver}{number}" if approver else ""
         return next((key for key in self.by_key if key.startswith(prefix) and key.endswith(suffix)), event.key)
 
     def event(self, key: str) -> AnyEvent | None:
@@ -136,5 +138,7 @@ def events_before(records: Sequence[Recorded], step: int) -> list[Recorded]:
 
 
 def is_by_person(event: AnyEvent) -> bool:
-    """True for an act of a person outside the steps of the run: a refused approval, or a settled effect."""
-    return isinstance(event, ApprovalRefused) or (isinstance(event, EffectSettled) and event.by_person)
+    """True for an act of a person outside the steps of the run: a refused or reviewed approval, or a settled effect."""
+    return isinstance(event, ApprovalRefused | BreakGlassReviewed) or (
+        isinstance(event, EffectSettled) and event.by_person
+    )

@@ -14,12 +14,9 @@ from remit import __version__
 from remit.broker import LiveExecutor, ToolExecutor
 from remit.core import (
     Confinement,
-    Context,
     Model,
     Principal,
-    Refusal,
     RemitError,
-    Request,
     RunEnded,
     Scope,
     Subjects,
@@ -57,7 +54,7 @@ from remit.runtime.models.scripted import ScriptedApproval
 from remit.runtime.one_call import OneCall
 from remit.runtime.resuming import RECORDED, Continuation, placed_again, resumable
 from remit.sandbox import Sandbox
-from remit.workspace import IMPERSONATE, LOCK, PRICES, Agent, WorkspaceSession, check_tenant, files_of
+from remit.workspace import LOCK, PRICES, Agent, WorkspaceSession, authorize, authorize_run, check_tenant, files_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +107,8 @@ async def start_run(
     line for each slow step before the first event. `external_graph` drives the run instead of Remit's own graph.
 
     Raises:
-        Refusal: `policy_denied`: who starts it is not of the tenant of this workspace, or code of its tools was revoked. Nothing is
-            recorded.
+        Refusal: `policy_denied`: who starts it is not of the tenant of this workspace, the rules do not allow `remit.run`, or code of
+            its tools was revoked. Nothing is recorded.
         UsageError: the agent, a secret or the working folder is missing, or the run id is in use. Nothing is recorded.
         WorkspaceError: the rules are not valid. Nothing is recorded.
         RunEnded: the run cannot continue, for instance because there is no sandbox.
@@ -174,12 +171,22 @@ def checked_agent(session: WorkspaceSession, request: RunRequest) -> Agent:
     """The agent of the request, after everything is checked that needs neither this machine nor the record.
 
     Raises:
-        Refusal: `policy_denied`: who starts it is not of the tenant of this workspace, or code of its tools was revoked.
+        Refusal: `policy_denied`: who starts it is not of the tenant of this workspace, the rules do not allow `remit.run`, or code of
+            its tools was revoked.
         UsageError: there is no such agent, the scope names an unknown action, or money is limited and the model has no price.
         WorkspaceError: the rules are not valid.
     """
     check_tenant(session.workspace.settings, request.by)
     agent = agent_of(session, request.agent)
+    if request.evaluation is None:
+        authorize(
+            session.policy,
+            request.by,
+            "remit.run",
+            f"agent:{agent.name}",
+            f"run agent {agent.name!r}",
+            journal=session.journal,
+        )
     _check_prices(session, agent, (request.model, *request.fallbacks))
     if request.scope is not None:
         narrowed(session.policy, request.scope)
@@ -307,7 +314,8 @@ async def resume_run(
     `start_run`. An external graph uses its own model.
 
     Raises:
-        Refusal: `policy_denied`: who resumes it is not of the tenant of this workspace, or code of its tools was revoked. Nothing is
+        Refusal: `policy_denied`: who resumes it is not of the tenant of this workspace, the rules do not allow `remit.resume`, or code
+            of its tools was revoked. Nothing is
             recorded.
         UsageError: the run has finished, another process or an external graph drives it, or a part of its definition is missing.
             Nothing is recorded.
@@ -317,6 +325,7 @@ async def resume_run(
     async with session.journal.lease(run) as lease:
         recording = await open_recording(session, lease, on_event)
         started = resumable(recording.record, run, graph=goes_on.external_graph is not None)
+        authorize_run(session.policy, session.journal, run, by, "remit.resume", f"resume run {run[:8]}")
         placement, accepted = await placed_again(session, recording.record, recording.objects, goes_on)
         session = placement.session
         agent = agent_of(session, started.agent)
@@ -391,8 +400,5 @@ def acting_subject(session: WorkspaceSession, by: Principal, user: str | None) -
     other = None if user is None else user if user.startswith("user:") else f"user:{user}"
     if other is None or other == own:
         return own
-    request = Request(subjects=(own,), action=IMPERSONATE, resources=(other,), context=Context())
-    decision = session.policy.decide(request)
-    if decision.verdict != "allow":
-        raise Refusal("policy_denied", f"{own} may not act for {other}: {decision.message}")
+    authorize(session.policy, by, "remit.impersonate", other, f"act for {other}", journal=session.journal)
     return other

@@ -21,7 +21,7 @@ from remit.runtime.models import ScriptedModel
 from remit.testing.fakes import FakeExecutor, NoAnswer
 from remit.testing.scripted import Turn
 from remit.tracing import trace_path
-from remit.tracing.reports import CallTimeline, Timeline, build_timeline
+from remit.tracing.reports import CallTimeline, Timeline, build_timeline, needs_text
 from remit.workspace import WorkspaceSession, open_session, principal_of_process
 
 AnyWorkspace: TypeAlias = Path | str | WorkspaceSession | Remit
@@ -122,8 +122,8 @@ def describe_call(call: CallTimeline) -> str:
     what = f"{call.place} {call.action}{' of ' if call.resources else ''}{', '.join(call.resources)}"
     if call.error is not None:
         return f"{what}: {call.error.code}, {call.error.message}"
-    if call.waiting:
-        return f"{what}: waits for {call.needs}"
+    if call.waiting and call.approval is not None:
+        return f"{what}: waits for {needs_text(call.approval.requested)}"
     if call.result is None:
         return f"{what}: not carried out"
     return f"{what}: {'landed' if call.landed == 'landed' else 'ok'}"

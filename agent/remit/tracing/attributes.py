@@ -13,12 +13,10 @@ from typing import Final, Literal, TypeAlias, TypeVar
 from remit.core import Failed, Json, Succeeded, call_id
 from remit.core.events import (
     AnyEvent,
+    ApprovalAnswer,
     ApprovalGranted,
     ApprovalRefused,
-    ApprovalRejected,
     ApprovalRequested,
-    ApprovalRevoked,
-    ApprovalVoided,
     AttemptBegun,
     AttemptEnded,
     CallAnswered,
@@ -32,6 +30,7 @@ from remit.core.events import (
     RunResumed,
     RunStarted,
 )
+from remit.tracing.reports.approvals import answer_lines
 
 Attribute: TypeAlias = str | bool | int | float | tuple[str, ...]
 SpanKind: TypeAlias = Literal["agent", "chat", "tool", "decide", "approval", "attempt"]
@@ -44,6 +43,7 @@ CONTENT = frozenset(
         "gen_ai.system_instructions",
         "gen_ai.tool.call.arguments",
         "gen_ai.tool.call.result",
+        "remit.approval.answers",
         "remit.approval.summary",
         "remit.attempt.stderr",
         "remit.event.body",
@@ -282,8 +282,8 @@ def _decide(events: Sequence[AnyEvent], step: int, index: int) -> SpanDescriptio
 
 
 def _approval(events: Sequence[AnyEvent], step: int, index: int) -> SpanDescription:
-    requested, rejected = _last(events, ApprovalRequested), _last(events, ApprovalRejected)
-    granted = [event for event in events if isinstance(event, ApprovalGranted)]
+    requested = _last(events, ApprovalRequested)
+    answers = [event for event in events if isinstance(event, ApprovalAnswer)]
     found = SpanDescription(name="remit.approval", attributes=_place_of_call(step, index))
     if requested is not None:
         found.attributes |= {
@@ -291,13 +291,12 @@ def _approval(events: Sequence[AnyEvent], step: int, index: int) -> SpanDescript
             "remit.approval.summary": requested.summary,
             "remit.decision.digest": requested.decision_digest,
         }
+    granted = [event for event in answers if isinstance(event, ApprovalGranted)]
     found.attributes["remit.approval.granted"] = tuple(f"{event.approver} as {event.role}" for event in granted)
+    found.attributes["remit.approval.answers"] = tuple(answer_lines(answers))
     found.attributes["remit.approval.scripted"] = any(event.scripted for event in granted)
-    for name, kind in (("revoked", ApprovalRevoked), ("refused", ApprovalRefused), ("voided", ApprovalVoided)):
-        if approvers := tuple(event.approver for event in events if isinstance(event, kind)):
-            found.attributes[f"remit.approval.{name}"] = approvers
-    if rejected is not None:
-        found.attributes["remit.approval.rejected"] = rejected.approver
+    if refused := tuple(event.approver for event in events if isinstance(event, ApprovalRefused)):
+        found.attributes["remit.approval.refused"] = refused
     return found
 
 

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
-from remit.core.events import AnyEvent, CallDecided, Recorded
+from remit.core.events import AnyEvent, ApprovalState, CallDecided, Recorded, next_approval
 from remit.journal import ChainLink, link_of
 from remit.tracing.attributes import Attribute, SpanDescription, SpanKind, describe_span
 
@@ -65,7 +65,8 @@ class Span:
 class _OpenSpan:
     """A span that has not ended.
 
-    `links` are the events that the span contains; `events` are those that its name and attributes are made from.
+    `links` are the events that the span contains; `events` are those that its name and attributes are made from. `approval` is
+    the request that a span is about, as it was when the span ended.
     """
 
     kind: SpanKind
@@ -75,13 +76,22 @@ class _OpenSpan:
     end: int
     links: list[ChainLink] = field(default_factory=list[ChainLink])
     events: list[AnyEvent] = field(default_factory=list[AnyEvent])
+    approval: ApprovalState | None = None
 
     def add(self, link: ChainLink, event: AnyEvent | None, *, contained: bool) -> None:
         self.start, self.end = min(self.start, link.at), max(self.end, link.at)
         if event is not None:
             self.events.append(event)
+        if self.kind == "approval":
+            self.follow(link, event)
         if contained:
             self.links.append(link)
+
+    def follow(self, link: ChainLink, event: AnyEvent | None) -> None:
+        """Apply an event of the call to the request that the span is about. Another request takes its place."""
+        after = next_approval(self.approval, event, link.seq, link.at)
+        same = after is None or self.approval is None or after.requested is self.approval.requested
+        self.approval = after if same or self.approval is None else replace(self.approval, end="replaced")
 
 
 class Spans:
@@ -137,14 +147,14 @@ class Spans:
         match stored.type:
             case "call.decided":
                 number = event.round if isinstance(event, CallDecided) else _last_number(stored.key)
-                ended = self._end_approval(place, stored) if number else []
+                ended = self._end_approval(place, stored, event) if number else []
                 return [*ended, self._moment("decide", self._below(place, "decide", number), place, stored, event)]
             case "call.answered":
-                ended = self._end_approval(place, stored)
+                ended = self._end_approval(place, stored, event)
                 self._approvals.pop(place, None)
                 return [*ended, self._end(place)]
             case "approval.requested":
-                ended = self._end_approval(place, stored)
+                ended = self._end_approval(place, stored, event)
                 number = self._approvals[place] = self._approvals.get(place, -1) + 1
                 self._child("approval", self._below(place, "approval", number), place, stored, event)
                 return ended
@@ -159,11 +169,12 @@ class Spans:
                 self._child("attempt", below, place, stored, event)
                 return [self._end(below)] if stored.type == "attempt.ended" else []
 
-    def _end_approval(self, place: Place, stored: ChainLink) -> list[Span]:
+    def _end_approval(self, place: Place, stored: ChainLink, event: AnyEvent | None) -> list[Span]:
         below = self._below(place, "approval", self._approvals.get(place, 0))
         if below not in self._open:
             return []
         self._open[below].end = max(self._open[below].end, stored.at)
+        self._open[below].follow(stored, event)
         return [self._end(below)]
 
     def _moment(self, kind: SpanKind, place: Place, parent: Place, stored: ChainLink, event: AnyEvent | None) -> Span:
@@ -187,6 +198,8 @@ class Spans:
     def _span(self, span: _OpenSpan, *, unfinished: bool = False) -> Span:
         description: SpanDescription = describe_span(span.kind, span.events, run=self._run, place=span.place)
         mark: dict[str, Attribute] = {"remit.unfinished": True} if unfinished else {}
+        if span.approval is not None:
+            mark["remit.approval.state"] = span.approval.status()
         return Span(
             trace_id=self._run,
             span_id=span_id(self._run, span.place),

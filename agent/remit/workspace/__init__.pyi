@@ -1,8 +1,6 @@
 from .answer_contract import AnswerContract
 from .bundle import (
     CODE_DIGESTS,
-    IMPERSONATE,
-    ROLLOUT,
     Bundle,
     files_of,
     open_bundle,
@@ -18,6 +16,20 @@ from .labels import labels_in, labels_of
 from .limits import LIMITS, Measure, SharedLimit, limit_claims, limit_refusal
 from .loader import load_files, load_workspace
 from .manifest.pins import LOCK
+from .own_actions import (
+    OWN_ACTIONS,
+    OwnAction,
+    approve_act,
+    authorize,
+    authorize_hold,
+    authorize_run,
+    authorize_runs,
+    may,
+    open_acts,
+    readable,
+    resource_of,
+    run_resource,
+)
 from .price_sync import SyncedPrices, sync_prices
 from .prices import PRICES, ModelPrice, Prices, millionths
 from .session import WorkspaceSession, load_workspace_and_policy, open_journal_of, open_session, policy_files
@@ -25,13 +37,12 @@ from .template import write_starter
 
 __all__ = [
     "CODE_DIGESTS",
-    "IMPERSONATE",
     "LIMITS",
     "LOCK",
     "MARKER",
+    "OWN_ACTIONS",
     "PRICES",
     "RESERVED",
-    "ROLLOUT",
     "Agent",
     "AnswerContract",
     "Budget",
@@ -41,6 +52,7 @@ __all__ = [
     "LookUp",
     "Measure",
     "ModelPrice",
+    "OwnAction",
     "Prices",
     "Settings",
     "SharedLimit",
@@ -48,6 +60,11 @@ __all__ = [
     "Tool",
     "Workspace",
     "WorkspaceSession",
+    "approve_act",
+    "authorize",
+    "authorize_hold",
+    "authorize_run",
+    "authorize_runs",
     "check_tenant",
     "files_of",
     "find_workspace",
@@ -58,7 +75,9 @@ __all__ = [
     "load_files",
     "load_workspace",
     "load_workspace_and_policy",
+    "may",
     "millionths",
+    "open_acts",
     "open_bundle",
     "open_journal_of",
     "open_session",
@@ -66,6 +85,9 @@ __all__ = [
     "principal_of_process",
     "read_code",
     "read_digests",
+    "readable",
+    "resource_of",
+    "run_resource",
     "sync_prices",
     "tool_specs",
     "vocabulary",

@@ -15,9 +15,8 @@ from remit.policy.language import DeclaredNames, Vocabulary
 from remit.workspace.definitions import Agent, Workspace
 from remit.workspace.loader import load_files
 from remit.workspace.manifest.manifest import ActionSchema, action_name
+from remit.workspace.own_actions import OWN_ACTIONS, own_effects
 
-IMPERSONATE: Final = "remit.impersonate"  # the action of acting for another user, whose resource is `user:…`
-ROLLOUT: Final = "remit.rollout"  # the action of opening and widening a rollout, whose resource is `agent:…`
 _DIGESTS: Final = TypeAdapter(dict[str, str])
 CODE_DIGESTS: Final = "tools/digests.json"  # only in a bundle: the digest of each tool's code when the run began
 
@@ -59,8 +58,8 @@ def open_bundle(files: Mapping[str, bytes]) -> Bundle:
 
 def vocabulary(workspace: Workspace) -> Vocabulary:
     """What rules may name: the actions of Remit and of every tool, with the types of their arguments from the pinned schemas."""
-    actions: dict[str, dict[str, str] | None] = {IMPERSONATE: {}, ROLLOUT: {}}
-    effects: dict[str, Effect] = {}
+    actions: dict[str, dict[str, str] | None] = {name: {} for name in OWN_ACTIONS}
+    effects: dict[str, Effect] = own_effects()
     means: dict[str, tuple[str, ...]] = {}
     unconfined: set[str] = set()
     for tool in workspace.every_tool.values():

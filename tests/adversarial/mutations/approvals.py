@@ -7,10 +7,11 @@ from typing import Any, Final
 
 from adversarial.mutations.row import DECIDES, Mutation, brokered, never, replaced
 from remit.broker import decisions
-from remit.broker.approvals import break_glass, requests, summary
+from remit.broker.approvals import bounded, break_glass, requests, summary
 from remit.core import principals
-from remit.core.events import ApprovalGranted, ApprovalRejected
+from remit.core.events import ApprovalGranted, ApprovalRejected, ApprovalState, approval_state
 from remit.core.principals import Principal
+from remit.workspace import own_actions
 
 
 def of_the_first(kind: type[Any]) -> Callable[..., Any]:
@@ -84,6 +85,40 @@ ROWS: Final = (
         "only open requests can be answered",
         never(requests, "_check_open"),
         tests=("broker/test_approvals.py::test_an_approval_that_was_taken_back_does_not_count_and_another_may_be_given",),
+    ),
+    brokered(
+        "an approval that was revoked or became void does not count",
+        replaced(approval_state, "_without", lambda state, *_: state),
+        tests=(
+            "broker/test_approval_machine.py::test_an_approval_that_was_revoked_can_be_given_again_by_the_same_person",
+        ),
+    ),
+    brokered(
+        "a later role waits until its time has come",
+        replaced(
+            ApprovalState,
+            "accepts",
+            lambda state, _: tuple(item.role for item in (*state.requested.missing, *state.requested.escalations)),
+        ),
+        tests=(
+            "broker/test_approval_machine.py::test_a_later_role_may_answer_once_its_time_has_come_and_no_answer_is_no",
+        ),
+    ),
+    brokered(
+        "a bounded approval covers its scope only",
+        replaced(bounded, "is_in_scope", lambda *_: True),
+        tests=(
+            "broker/test_bounded_approvals.py::test_a_call_beyond_it_is_asked_about",
+            "broker/test_bounded_approvals.py::test_a_wider_pattern_covers_other_resources",
+        ),
+    ),
+    brokered(
+        "what people do with Remit itself is decided by the rules",
+        replaced(own_actions, "_refusal", lambda *_: None),
+        tests=(
+            "workspace/test_own_actions.py::test_who_may_not_run_starts_and_resumes_nothing",
+            "workspace/test_own_actions.py::test_who_may_not_hold_settle_approve_or_erase_does_none_of_it",
+        ),
     ),
     brokered(
         "deceptive characters are escaped for approvers",

@@ -39,7 +39,7 @@ def test_every_decision_is_exported_with_its_rules_approvals_and_outcome(play: P
         (2, 0, "deny", "policy_denied"),
         (3, 0, "refused", "invalid_arguments"),
     ]
-    assert found[2]["approvals"] == ["user:lea as role:lead"]
+    assert found[2]["approvals"] == ["approved by user:lea as role:lead"]
     assert "Nobody touches the vault" in found[3]["rules"][0]
     assert (found[0]["agent"], found[0]["user"], found[0]["account"]) == ("agent:clerk", "user:operator", "tester")
     assert {one["hash"] for one in found} <= {one.hash for one in played.records}
@@ -58,14 +58,14 @@ def test_an_erased_decision_is_still_a_row(play: Play) -> None:
     played = play([turn(ledger__look={"name": "a"}), DONE])
     seq = next(one.seq for one in played.records if one.type == "call.decided")
     erase(played.opened.journal, played.ended.run, seq)
-    (row,) = audit.decision_rows(played.records, {})
+    (row,) = audit.decision_rows(played.records)
     assert (row.verdict, row.step, row.action, row.agent) == ("erased", 0, "", "agent:clerk")
 
 
 def test_no_cell_is_a_formula_and_none_breaks_its_row(play: Play) -> None:
     """Names come from a model."""
     played = play([turn(ledger__look={"nome": "a"}), DONE])
-    (row,) = audit.decision_rows(played.records, {})
+    (row,) = audit.decision_rows(played.records)
     evil = audit.AuditRow(**{**vars(row), "action": "=HYPERLINK(1)", "message": '@a,"b"\nc', "resources": ("+1",)})
     (read,) = csv.DictReader(io.StringIO(f"{audit.decision_csv_header()}\n{audit.decision_as_csv(evil)}\n"))
     assert (read["action"], read["message"]) == ("'=HYPERLINK(1)", '\'@a,"b"\nc')

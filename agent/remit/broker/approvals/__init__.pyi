@@ -1,14 +1,17 @@
+from .bounded import narrowest_condition, scope_lines, scope_of
 from .break_glass import emergencies, review
 from .requests import (
     Approval,
     approval_expired,
     approved_within_a_minute,
     grant_approval,
+    like_approvals,
+    open_approval,
     reject_approval,
     revoke_approval,
     waiting_approvals,
 )
-from .summary import GUTTER, WIDTH, approval_summary, shown_facts, wrapped
+from .summary import GUTTER, WIDTH, approval_summary, plain, shown_facts, wrapped
 
 __all__ = [
     "GUTTER",
@@ -19,9 +22,15 @@ __all__ = [
     "approved_within_a_minute",
     "emergencies",
     "grant_approval",
+    "like_approvals",
+    "narrowest_condition",
+    "open_approval",
+    "plain",
     "reject_approval",
     "review",
     "revoke_approval",
+    "scope_lines",
+    "scope_of",
     "shown_facts",
     "waiting_approvals",
     "wrapped",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from remit.core import BREAK_GLASS, Principal, Refusal, UsageError, same_person
 from remit.core.events import AnyEvent, ApprovalGranted, ApprovalRequested, BreakGlassReviewed, RunStarted
-from remit.journal import WORKSPACE_RUN, AlreadyRecorded, Journal, approvals_in_state
+from remit.journal import AlreadyRecorded, Journal, StoredRecord, approvals_in_state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +37,10 @@ def emergencies(journal: Journal, *, reviewed: bool = False) -> list[Emergency]:
     for run, at, body in approvals_in_state(journal, "reviewed" if reviewed else "emergency"):
         granted = ApprovalGranted.model_validate_json(body)
         started = _event(journal, run, "run.started/-/-/-")
-        requested = _event(journal, run, f"approval.requested/{granted.step}/{granted.index}/{granted.decision_digest}")
-        entry = _event(journal, WORKSPACE_RUN, f"break_glass.reviewed/{run}/{granted.key}") if reviewed else None
+        requested = _event(
+            journal, run, f"approval.requested/{granted.step}/{granted.index}/{granted.decision_digest}/1"
+        )
+        entry = _event(journal, run, f"break_glass.reviewed/{granted.step}/{granted.index}/{granted.key}")
         found.append(
             Emergency(
                 run=run,
@@ -77,13 +79,12 @@ def review(
     event = BreakGlassReviewed(
         step=found.granted.step,
         index=found.granted.index,
-        run=found.run,
         granted=found.granted.key,
         by=by,
         note=note,
     )
     try:
-        journal.append_shared(WORKSPACE_RUN, event)
+        StoredRecord(journal, found.run).append(event, durable=True)
     except AlreadyRecorded:
         raise UsageError(f"{found.place} has already been reviewed") from None
     return event

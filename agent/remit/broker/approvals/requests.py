@@ -7,46 +7,67 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Final
 
 from remit.broker.approvals.summary import LONGEST, approval_summary, shown_facts
 from remit.core import BREAK_GLASS, Call, Decision, Principal, Refusal, same_person
 from remit.core.events import (
+    NANO,
     AnyEvent,
     ApprovalGranted,
     ApprovalRefused,
     ApprovalRejected,
     ApprovalRequested,
     ApprovalRevoked,
+    ApprovalState,
     CallDecided,
+    GrantScope,
 )
 from remit.guardrails import Sanitizer
 from remit.journal import Journal, Record, RunState
 from remit.workspace import Budget
 
-LASTS_NS: Final = 3600 * 1_000_000_000
-RAPID_WINDOW_NS: Final = 60 * 1_000_000_000
+LASTS_NS: Final = 3600 * NANO
+LONGEST_BOUND_NS: Final = 24 * 3600 * NANO
+LIKE_WINDOW_NS: Final = 90 * 86_400 * NANO
+RAPID_WINDOW_NS: Final = 60 * NANO
 RAPID_APPROVALS: Final = 2  # approvals in that time; another one of a different action is then flagged as rapid
 
 
-def approval_key(call: Call, decision: Decision) -> str:
-    """The key of the request about that decision of that call."""
-    return f"approval.requested/{call.step}/{call.index}/{decision.decision_digest}"
+def open_approval(record: Record, call: Call | ApprovalRequested) -> ApprovalState | None:
+    """The latest request for approval of an open call; None without one."""
+    opened = record.state.open.get((call.step or 0, call.index or 0))
+    return None if opened is None else opened.approval
 
 
-def request_approval(call: Call, decision: Decision, now: int, sanitizer: Sanitizer) -> ApprovalRequested:
-    """The event that requests the approvals that `decision` needs."""
-    return ApprovalRequested(
+def is_asked(record: Record, call: Call, decision: Decision) -> bool:
+    """True if the latest request for approval of the call is about that decision."""
+    latest = open_approval(record, call)
+    return latest is not None and latest.requested.decision_digest == decision.decision_digest
+
+
+def request_approval(
+    record: Record, call: Call, decision: Decision, now: int, sanitizer: Sanitizer
+) -> ApprovalRequested:
+    """Request the approvals that `decision` needs. Returns the open request about that decision if there is one."""
+    latest = open_approval(record, call)
+    if latest is not None and latest.end is None and latest.requested.decision_digest == decision.decision_digest:
+        return latest.requested
+    requested = ApprovalRequested(
         step=call.step,
         index=call.index,
         decision_digest=decision.decision_digest,
         missing=decision.missing,
         summary=approval_summary(call, decision, sanitizer),
-        expires_at=now + LASTS_NS,
+        expires_at=now + (LASTS_NS if decision.expires_s is None else decision.expires_s * NANO),
         break_glass=decision.break_glass,
+        escalations=decision.escalations,
         facts=shown_facts(decision.facts),
+        number=record.count(f"approval.requested/{call.step}/{call.index}/{decision.decision_digest}") + 1,
     )
+    record.append(requested, durable=True)
+    return requested
 
 
 def check_waiting_approvals(state: RunState, budget: Budget) -> None:
@@ -67,7 +88,7 @@ class Approval:
     """The approval of one person in one role.
 
     In `role:break-glass` it has a `reason`, and counts until `until` (Unix nanoseconds). `rapid` is True if it follows approvals
-    of other actions within a minute.
+    of other actions within a minute. With `scope` it covers further calls of the run too, until `until`.
     """
 
     by: Principal
@@ -75,6 +96,7 @@ class Approval:
     reason: str = ""
     until: int | None = None
     rapid: bool = False
+    scope: GrantScope | None = None
 
 
 def grant_approval(
@@ -90,21 +112,32 @@ def grant_approval(
     Raises:
         Refusal: `approval_invalid` for the requester, an agent, a missing role, a role that was not requested, a second grant
             (also under another account or name), a call that is no longer open, or an emergency without reason or end;
-            `approval_expired` after the time. The refusal is recorded too.
+            `approval_expired` after the time. The refusal is recorded too. An approval that was revoked may be given again.
     """
     by, role = approval.by, approval.role
     with _refusal_recorded(record, requested, by):
-        _check_open(record, requested)
-        asked = {missing.role for missing in requested.missing}
-        if role not in asked and not (role == BREAK_GLASS and requested.break_glass):
-            raise Refusal("approval_invalid", f"the request does not ask for an approval by {role!r}")
+        _check_role(_check_open(record, requested), role, now)
         _check_time(requested, now)
+        if approval.scope is not None:
+            _check_bounded(approval, now)
         if role == BREAK_GLASS:
             _check_emergency(requested, approval.reason, approval.until, now)
         _check_approver(record, by, {role}, roles_of)
         _check_first(record, requested, by)
+    given = record.count(
+        f"approval.granted/{requested.step}/{requested.index}/{requested.decision_digest}/{by.subject}"
+    )
     granted = ApprovalGranted(
-        step=requested.step, index=requested.index, decision_digest=requested.decision_digest, **asdict(approval)
+        step=requested.step,
+        index=requested.index,
+        decision_digest=requested.decision_digest,
+        number=given + 1,
+        by=by,
+        role=role,
+        reason=approval.reason,
+        until=approval.until,
+        rapid=approval.rapid,
+        scope=approval.scope,
     )
     record.append(granted, durable=True)
 
@@ -120,8 +153,8 @@ def reject_approval(
 ) -> None:
     """Record the rejection of one person; one is enough. Only a person who may approve may reject."""
     with _refusal_recorded(record, requested, by):
-        _check_open(record, requested)
-        _check_approver(record, by, {missing.role for missing in requested.missing}, roles_of)
+        state = _check_open(record, requested)
+        _check_approver(record, by, set(state.accepts(now)), roles_of)
         _check_time(requested, now)
     rejected = ApprovalRejected(
         step=requested.step,
@@ -134,22 +167,25 @@ def reject_approval(
 
 
 def revoke_approval(record: Record, requested: ApprovalRequested, *, by: Principal, reason: str) -> None:
-    """Revoke one's own approval before the call is executed.
+    """Revoke one's own approval before the call is executed; one with a scope also later: then it covers no further call.
 
     Raises:
         Refusal: `approval_invalid` if that person has not approved the call, or if it is no longer open.
     """
     with _refusal_recorded(record, requested, by):
-        _check_open(record, requested)
-        call = record.state.open.get((requested.step, requested.index))
-        if call is None or all(grant.by.subject != by.subject for grant in call.grants):
-            raise Refusal("approval_invalid", f"{by.subject} has not approved this call")
+        place = (requested.step, requested.index)
+        bounded = [item.granted for item in record.state.bounded if (item.granted.step, item.granted.index) == place]
+        grants = bounded or _check_open(record, requested).grants
+        given = next((grant for grant in grants if grant.by.subject == by.subject), None)
+        if given is None:
+            raise Refusal("approval_invalid", f"{by.subject} has not approved this call, or has revoked the approval")
     revoked = ApprovalRevoked(
         step=requested.step,
         index=requested.index,
         decision_digest=requested.decision_digest,
         by=by,
         reason=reason,
+        number=given.number,
     )
     record.append(revoked, durable=True)
 
@@ -166,6 +202,25 @@ def approved_within_a_minute(
             decided = journal.get(item.run, f"call.decided/{event.step}/{event.index}/0")
             actions.append(_action_of(None if decided is None else decided.event))
     return actions if len(actions) >= RAPID_APPROVALS and any(action != this for action in actions) else []
+
+
+def like_approvals(journal: Journal, record: Record, requested: ApprovalRequested, now: int) -> int:
+    """How many calls like this one people approved lately: calls of the same agent, with the same action and resources."""
+
+    def like(decided: AnyEvent | None) -> tuple[object, ...]:
+        call = decided.call if isinstance(decided, CallDecided) else None
+        if call is None:
+            return ()
+        return (call.subjects.agent, call.action, *sorted({touch.resource for touch in call.touches}))
+
+    this, calls = like(record.get(f"call.decided/{requested.step}/{requested.index}/0")), set[tuple[object, ...]]()
+    for item in journal.every("approval.granted", since=now - LIKE_WINDOW_NS):
+        event = item.event
+        if isinstance(event, ApprovalGranted) and not event.scripted:
+            decided = journal.get(item.run, f"call.decided/{event.step}/{event.index}/0")
+            if this and like(None if decided is None else decided.event) == this:
+                calls.add((item.run, event.step, event.index))
+    return len(calls)
 
 
 def _action_of(event: AnyEvent | None) -> str:
@@ -194,15 +249,44 @@ def _refusal_recorded(record: Record, requested: ApprovalRequested, by: Principa
         raise
 
 
-def _check_open(record: Record, requested: ApprovalRequested) -> None:
-    """Raise `approval_invalid` unless this is the latest request of its call and still open."""
+def _check_open(record: Record, requested: ApprovalRequested) -> ApprovalState:
+    """The state of the request. Raises `approval_invalid` unless it is the latest one of its call and still open."""
     call = record.state.open.get((requested.step, requested.index))
-    if call is None or call.allowed:
+    state = None if call is None else call.approval
+    if call is None or state is None or call.allowed or state.end == "used":
         raise Refusal("approval_invalid", "the call is no longer waiting for approval")
-    if call.requested_decision != requested.decision_digest:
+    if state.end == "replaced" or state.requested.key != requested.key:
         raise Refusal("approval_invalid", "the rules or facts have changed: answer the new request instead")
-    if call.rejected:
+    if state.end == "rejected":
         raise Refusal("approval_invalid", "another person has already rejected the call")
+    return state
+
+
+def _check_bounded(approval: Approval, now: int) -> None:
+    """Raise `approval_invalid` unless an approval of further calls has an end, and is no emergency approval."""
+    if approval.role == BREAK_GLASS:
+        raise Refusal("approval_invalid", f"an approval by {BREAK_GLASS} is for one call", next_step="leave out --more")
+    if approval.until is None or not now < approval.until <= now + LONGEST_BOUND_NS:
+        raise Refusal(
+            "approval_invalid",
+            "an approval of further calls must end within 24 hours",
+            next_step="give the end with --minutes",
+        )
+
+
+def _check_role(state: ApprovalState, role: str, now: int) -> None:
+    """Raise `approval_invalid` if an approval in that role would not count now; one that counts later says when."""
+    accepted = {*state.accepts(now), *([BREAK_GLASS] if state.requested.break_glass else ())}
+    if role in accepted:
+        return
+    later = next((item for item in state.requested.escalations if item.role == role), None)
+    if later is None:
+        raise Refusal("approval_invalid", f"the request does not ask for an approval by {role!r}")
+    raise Refusal(
+        "approval_invalid",
+        f"{role} may answer this request once nobody has answered it for {later.after_s // 60} minutes",
+        next_step=f"ask a person with {' or '.join(sorted(accepted))}, or try again later",
+    )
 
 
 def _check_emergency(requested: ApprovalRequested, reason: str, until: int | None, now: int) -> None:
@@ -232,15 +316,12 @@ def _check_time(requested: ApprovalRequested, now: int) -> None:
 
 
 def _check_first(record: Record, requested: ApprovalRequested, by: Principal) -> None:
-    """Raise `approval_invalid` if that person has approved already, under any account or name."""
-    call = record.state.open.get((requested.step, requested.index))
-    grants = () if call is None else call.grants
+    """Raise `approval_invalid` if an approval of that person counts already, under any account or name."""
+    state = open_approval(record, requested)
+    grants = () if state is None else state.grants
     earlier = next((grant.by.subject for grant in grants if same_person(grant.by, by)), None)
-    if (
-        earlier is not None
-        or record.get(f"{requested.key.replace('requested', 'granted', 1)}/{by.subject}") is not None
-    ):
-        raise Refusal("approval_invalid", f"{earlier or by.subject} has already approved this call")
+    if earlier is not None:
+        raise Refusal("approval_invalid", f"{earlier} has already approved this call")
 
 
 def _check_approver(record: Record, by: Principal, roles: set[str], roles_of: Callable[[str], frozenset[str]]) -> None:
@@ -262,14 +343,9 @@ def _check_approver(record: Record, by: Principal, roles: set[str], roles_of: Ca
 
 
 def waiting_approvals(record: Record) -> list[ApprovalRequested]:
-    """The open requests of this run: the latest request of each call that still waits for approval."""
-    waiting: list[ApprovalRequested] = []
-    for key in record.state.requested:
-        requested = record.get(key)
-        if isinstance(requested, ApprovalRequested):
-            answered = record.get(f"call.answered/{requested.step}/{requested.index}/-")
-            rejected = record.get(f"approval.rejected/{requested.step}/{requested.index}/{requested.decision_digest}")
-            call = record.state.open.get((requested.step or 0, requested.index or 0))
-            if answered is None and rejected is None and call is not None and not call.allowed:
-                waiting.append(requested)
-    return waiting
+    """The open requests of this run: the latest request of each call whose approvals are not refused and not used."""
+    return [
+        call.approval.requested
+        for call in record.state.open.values()
+        if call.approval is not None and call.approval.end is None and not call.allowed
+    ]

@@ -55,8 +55,17 @@ def alert_close_command(alert: str, as_json: bool) -> None:
       remit alert close "target:triage:p95 of files.read"
     """
     from remit.evals.monitoring import close_alert
-    from remit.workspace import open_session, principal_of_process
+    from remit.workspace import authorize, open_session, principal_of_process
 
     opened = open_session()
-    closed = close_alert(opened.journal, alert, principal_of_process(opened.workspace.settings))
+    by, (_, agent, *_) = principal_of_process(opened.workspace.settings), [*alert.split(":"), ""]
+    authorize(
+        opened.policy,
+        by,
+        "remit.alert",
+        f"agent:{agent or 'unknown'}",
+        f"close the alert {alert!r}",
+        journal=opened.journal,
+    )
+    closed = close_alert(opened.journal, alert, by)
     echo(json_text(closed.model_dump(mode="json")) if as_json else f"closed {closed.alert}")

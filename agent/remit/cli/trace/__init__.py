@@ -100,18 +100,12 @@ def _why(row: RunSummary) -> str:
 
 
 def _export_decisions(journal: Journal, runs: Sequence[RunSummary], shape: str) -> None:
-    from remit.broker.approvals import emergencies
     from remit.tracing.reports import decision_as_csv, decision_as_json, decision_csv_header, decision_rows
 
-    reviewers = {
-        (item.run, item.granted.key): item.review.by.subject
-        for item in emergencies(journal, reviewed=True)
-        if item.review is not None
-    }
     if shape == "csv":
         echo(decision_csv_header())
     for run in reversed(runs):
-        for row in decision_rows(journal.events(run.run), reviewers):
+        for row in decision_rows(journal.events(run.run)):
             echo(decision_as_csv(row) if shape == "csv" else decision_as_json(row))
 
 
@@ -132,10 +126,14 @@ def trace_show_command(run: str, html: Path | None, as_json: bool) -> None:
     from remit.client import open_trace_of
     from remit.tracing import is_trace_file
     from remit.tracing.reports import incident_report
-    from remit.workspace import open_session
+    from remit.workspace import open_session, principal_of_process
 
     opened = None if is_trace_file(run) else open_session()
-    trace = open_run(run) if opened is None else open_trace_of(opened, run)
+    trace = (
+        open_run(run)
+        if opened is None
+        else open_trace_of(opened, run, by=principal_of_process(opened.workspace.settings))
+    )
     note_read(opened, trace.run, "show" if html is None else "page")
     if html is not None:
         from remit.tracing.reports.html import write_page
@@ -226,9 +224,14 @@ def verify_command(run: str, head: str | None, as_json: bool) -> None:
     from remit.client import open_trace_of
     from remit.tracing import is_trace_file
     from remit.tracing.reports import reconcile, verify
+    from remit.workspace import principal_of_process
 
     opened = _session_if_any() if is_trace_file(run) else _session()
-    trace = open_run(run) if opened is None else open_trace_of(opened, run)
+    trace = (
+        open_run(run)
+        if opened is None
+        else open_trace_of(opened, run, by=principal_of_process(opened.workspace.settings))
+    )
     original = opened.journal.chain(trace.run) if opened is not None and is_trace_file(run) else None
     kept = _parsed_head(head) or (_pruned_head(opened, trace.run) if opened is not None else None)
     faults = list(verify(trace, original=original if original and original.links else None, head=kept))

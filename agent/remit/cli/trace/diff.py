@@ -57,15 +57,16 @@ def _open_last_good(run: str) -> tuple[Trace, Trace]:
     from remit.journal import find_run
     from remit.tracing import is_trace_file
     from remit.tracing.reports import last_good_run
-    from remit.workspace import open_session
+    from remit.workspace import open_session, principal_of_process
 
     opened = open_session()
-    after = open_trace_of(opened, run)
+    by = principal_of_process(opened.workspace.settings)
+    after = open_trace_of(opened, run, by=by)
     row = find_run(opened.journal, after.run)
     if row is None:
         where = f"{run!r} is not a run of this workspace" if is_trace_file(run) else f"the journal has no run {run}"
         raise UsageError(f"{where}, so its last good run is unknown: name the second run")
-    return open_trace_of(opened, last_good_run(opened.journal, row).run), after
+    return open_trace_of(opened, last_good_run(opened.journal, row).run, by=by), after
 
 
 def _bundles_of(a: Trace, b: Trace) -> tuple[BundleFiles, BundleFiles] | None:

@@ -46,8 +46,9 @@ class RunFilter:
     since: int | None = None
 
     def choose(self, session: WorkspaceSession, limit: int | None) -> list[RunSummary]:
-        """The newest `limit` runs that match, or all. The events of a run are read only if its row in the list matches."""
+        """The newest `limit` runs that match and that this account may read, or all. The events of a run are read only if its row in the list matches."""
         from remit.journal import RunQuery, list_runs
+        from remit.workspace import principal_of_process, readable
 
         query = RunQuery(
             agent=_subject("agent", self.agent),
@@ -59,7 +60,8 @@ class RunFilter:
             since=self.since,
         )
         chosen: list[RunSummary] = []
-        for row in list_runs(session.journal, query, page=limit or PAGE):
+        by = principal_of_process(session.workspace.settings)
+        for row in readable(session.policy, list_runs(session.journal, query, page=limit or PAGE), by):
             if self._has_call(session, row.run):
                 chosen.append(row)
             if len(chosen) == limit:

@@ -7,15 +7,23 @@ from typing import TYPE_CHECKING
 from remit.cli.live_output import explain, reduction_text, short
 from remit.cli.output import echo, style
 from remit.core import Landed
-from remit.core.events import ApprovalGranted, ApprovalVoided
 from remit.guardrails import with_visible_characters
 from remit.policy import scope_text
-from remit.tracing.reports import failed_request_text, model_wait_text, resumed_text, unended_text, utc
+from remit.tracing.reports import (
+    answer_lines,
+    emergency_lines,
+    failed_request_text,
+    model_wait_text,
+    needs_text,
+    resumed_text,
+    unended_text,
+    utc,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from remit.tracing.reports import Approval, CallTimeline, FailedRequest, IncidentReport, RunDiff, Timeline
+    from remit.tracing.reports import CallTimeline, FailedRequest, IncidentReport, RunDiff, Timeline
 
 COLOURS = {"allow": "green", "ask": "yellow", "deny": "red"}
 STATES: dict[str, str] = {
@@ -94,6 +102,8 @@ def context_lines(report: IncidentReport) -> list[str]:
         lines += _last_good_lines(report.good)
     lines += [f"held: {report.held}"] if report.held else []
     lines += [waiting_line(call) for call in timeline.waiting]
+    emergencies = ((call, line) for call in timeline.calls for line in emergency_lines(call.answers))
+    lines += [f"emergency: {call.place} {call.action}: {short(line, 240)}" for call, line in emergencies]
     lines += [f"step {item.step}: {reduction_text(item)}" for item in timeline.reduced]
     if timeline.model_wait is not None:
         lines.append(
@@ -156,10 +166,10 @@ def _start_lines(report: IncidentReport) -> list[str]:
 
 def waiting_line(call: CallTimeline) -> str:
     """Whose approval a call waits for, who has approved it already, and when the request expires."""
-    assert call.requested is not None
-    given = f", approved so far by {', '.join(call.approvers)}" if call.approvers else ""
-    expires = utc(call.requested.expires_at)
-    return f"waits: {call.place} {call.action} needs approval by {call.needs}{given}, expires {expires}"
+    assert call.approval is not None
+    requested, approvers = call.approval.requested, [grant.approver for grant in call.approval.grants]
+    given = f", approved so far by {', '.join(approvers)}" if approvers else ""
+    return f"waits: {call.place} {call.action} needs approval by {needs_text(requested)}{given}, expires {utc(requested.expires_at)}"
 
 
 def _at(timeline: Timeline, at: int) -> str:
@@ -179,17 +189,6 @@ def _show_call(timeline: Timeline, call: CallTimeline, *, running: bool | None) 
         echo(f"{INDENT}{style(explain(call.error), fg='red')}")
 
 
-def approval_line(answer: Approval) -> str:
-    """One answer of a person, or why it is no longer valid."""
-    match answer:
-        case ApprovalGranted():
-            return f"approved by {answer.approver}{' (scripted)' if answer.scripted else ''}"
-        case ApprovalVoided():
-            return f"the approval by {answer.approver} is no longer valid: {short(answer.reason, 80)}"
-        case _:
-            return f"{answer.type.partition('.')[2]} by {answer.approver}: {short(answer.reason, 80)}"
-
-
 def detail_lines(call: CallTimeline, *, running: bool | None) -> list[str]:
     """A call's repairs, rules, approvals and attempts, one line each."""
     lines = [f"repaired: {repair.text}" for repair in call.repairs]
@@ -198,8 +197,9 @@ def detail_lines(call: CallTimeline, *, running: bool | None) -> list[str]:
     if call.decision is not None:
         rules = call.decision.rules[:RULES] or call.decision.nearest[:1]
         lines += [f"{rule.file}:{rule.line}  {short(rule.note or rule.text)}" for rule in rules]
-    for answer in call.approvals:
-        lines.append(approval_line(answer))
+    if call.approval is not None:
+        lines.append(f"approval: {call.approval.status()}")
+    lines += [short(line, 240) for line in answer_lines(call.answers)]
     for attempt in call.attempts:
         ended = attempt.ended
         if ended is None:

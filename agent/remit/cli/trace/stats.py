@@ -20,10 +20,11 @@ def show_stats(since: int | None, evaluation: str, as_json: bool) -> None:
     """
     from remit.journal import RunQuery, list_runs
     from remit.tracing.reports import tool_statistics
-    from remit.workspace import open_session
+    from remit.workspace import open_session, principal_of_process, readable
 
     opened = open_session()
-    runs = list_runs(opened.journal, RunQuery(since=since, evaluation=evaluation))
+    found = list_runs(opened.journal, RunQuery(since=since, evaluation=evaluation))
+    runs = readable(opened.policy, found, principal_of_process(opened.workspace.settings))
     rows = tool_statistics(item for row in runs for item in opened.journal.events(row.run))
     if as_json:
         echo(json_text([asdict(row) for row in rows]))

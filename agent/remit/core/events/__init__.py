@@ -6,7 +6,8 @@ key, so that two workers on one run cannot both begin the same attempt.
 event       the fields that every event has
 runs        the run and its model
 calls       a call: decided, attempted, answered
-approvals   approvals of calls
+approvals   approvals of calls; approval_state is the state of one request after some of its events
+acts        acts of people with Remit itself, for which the rules ask a second person
 operations  holds, alerts and circuit breakers
 rollouts    rollouts, and what their candidates would have decided
 evaluations evaluations of agents, and the grades of their runs

@@ -1,3 +1,5 @@
+from .acts import ActApproved, ActRequested, ActUsed
+from .approval_state import ApprovalAnswer, ApprovalState, ApprovalStatus, next_approval
 from .approvals import (
     ApprovalGranted,
     ApprovalRefused,
@@ -6,6 +8,7 @@ from .approvals import (
     ApprovalRevoked,
     ApprovalVoided,
     BreakGlassReviewed,
+    GrantScope,
 )
 from .calls import AttemptBegun, AttemptEnded, CallAnswered, CallDecided, EffectSettled
 from .evaluations import (
@@ -78,15 +81,21 @@ __all__ = [
     "EVENT",
     "NANO",
     "AcceptedChanges",
+    "ActApproved",
+    "ActRequested",
+    "ActUsed",
     "AlertClosed",
     "AlertRaised",
     "AnswerRejected",
     "AnyEvent",
+    "ApprovalAnswer",
     "ApprovalGranted",
     "ApprovalRefused",
     "ApprovalRejected",
     "ApprovalRequested",
     "ApprovalRevoked",
+    "ApprovalState",
+    "ApprovalStatus",
     "ApprovalVoided",
     "ArmName",
     "AttemptBegun",
@@ -111,6 +120,7 @@ __all__ = [
     "GoesOn",
     "Grade",
     "GradeOutcome",
+    "GrantScope",
     "HoldLifted",
     "HoldSet",
     "ModelFailed",
@@ -144,4 +154,5 @@ __all__ = [
     "ToolTrialStarted",
     "Usage",
     "Variant",
+    "next_approval",
 ]

@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from remit.core.calls import Json, MissingApproval
+from remit.core.calls import Escalation, FrozenModel, Json, MissingApproval
 from remit.core.errors import Code
 from remit.core.events.event import Event
 from remit.core.principals import Principal
@@ -21,9 +21,11 @@ from remit.core.principals import Principal
 class ApprovalRequested(Event):
     """Records that people are asked to approve a call.
 
-    `missing` are the approvals that are needed; with `break_glass`, one approval in `role:break-glass` replaces them. `summary`
+    `missing` are the approvals that are needed; with `break_glass`, one approval in `role:break-glass` replaces them, and one in a
+    role of `escalations` once nobody has answered for its time. `summary`
     is the text that approvers read: Remit writes it from the canonical arguments, never the model. `expires_at` is in Unix
-    nanoseconds. `facts` are the values of the facts that approvers were shown.
+    nanoseconds. `facts` are the values of the facts that approvers were shown. `number` counts the requests about that decision
+    from 1: after a change of the rules and back, people are asked again.
     """
 
     type: Literal["approval.requested"] = "approval.requested"
@@ -34,11 +36,13 @@ class ApprovalRequested(Event):
     summary: str
     expires_at: int
     break_glass: bool = False
+    escalations: tuple[Escalation, ...] = ()
     facts: dict[str, Json] = Field(default_factory=dict)
+    number: int = 1
 
     @property
     def key(self) -> str:
-        return f"approval.requested/{self.step}/{self.index}/{self.decision_digest}"
+        return f"approval.requested/{self.step}/{self.index}/{self.decision_digest}/{self.number}"
 
 
 class _Answer(Event):
@@ -52,11 +56,25 @@ class _Answer(Event):
         return self.by.subject
 
 
+class GrantScope(FrozenModel):
+    """Records which further calls of the run an approval covers too: at most `more`, of the same action and with the same facts.
+
+    Each resource of such a call must be covered by a pattern of `resources`; `condition`, in the language of the rules, must hold for
+    its arguments. Without patterns, only a call that touches nothing is covered.
+    """
+
+    more: int
+    resources: tuple[str, ...]
+    condition: str
+
+
 class ApprovalGranted(_Answer):
     """Records that one person approves in one role.
 
     In `role:break-glass`, `reason` is required and the approval counts only before `until` (Unix nanoseconds). `rapid` is True
-    if the person approved several unlike calls within one minute.
+    if the person approved several unlike calls within one minute. `number` counts the approvals of that person from 1: one that
+    was revoked may be given again. With `scope`, further calls of the run are approved too, until `until`. Such an approval of a
+    further call names the key of the approval that covers it in `under`.
     """
 
     type: Literal["approval.granted"] = "approval.granted"
@@ -67,6 +85,9 @@ class ApprovalGranted(_Answer):
     reason: str = ""
     until: int | None = None
     rapid: bool = False
+    number: int = 1
+    scope: GrantScope | None = None
+    under: str = ""
 
     @property
     def scripted(self) -> bool:
@@ -75,7 +96,7 @@ class ApprovalGranted(_Answer):
 
     @property
     def key(self) -> str:
-        return f"approval.granted/{self.step}/{self.index}/{self.decision_digest}/{self.approver}"
+        return f"approval.granted/{self.step}/{self.index}/{self.decision_digest}/{self.approver}/{self.number}"
 
 
 class ApprovalRejected(_Answer):
@@ -93,17 +114,18 @@ class ApprovalRejected(_Answer):
 
 
 class ApprovalRevoked(_Answer):
-    """Records that a person withdraws an approval before the call was executed."""
+    """Records that a person withdraws an approval before the call was executed; `number` is that of the approval."""
 
     type: Literal["approval.revoked"] = "approval.revoked"
     step: int
     index: int
     decision_digest: str
     reason: str
+    number: int = 1
 
     @property
     def key(self) -> str:
-        return f"approval.revoked/{self.step}/{self.index}/{self.decision_digest}/{self.approver}"
+        return f"approval.revoked/{self.step}/{self.index}/{self.decision_digest}/{self.approver}/{self.number}"
 
 
 class ApprovalRefused(_Answer):
@@ -125,7 +147,10 @@ class ApprovalRefused(_Answer):
 
 
 class ApprovalVoided(Event):
-    """Records that an approval no longer counts: the request has changed, or its approver lost the role."""
+    """Records that an approval no longer counts: the request has changed, its approver lost the role, or its time is over.
+
+    `number` is that of the approval.
+    """
 
     type: Literal["approval.voided"] = "approval.voided"
     step: int
@@ -134,27 +159,25 @@ class ApprovalVoided(Event):
     approver: str
     code: Code
     reason: str
+    number: int = 1
 
     @property
     def key(self) -> str:
-        return f"approval.voided/{self.step}/{self.index}/{self.decision_digest}/{self.approver}"
+        return f"approval.voided/{self.step}/{self.index}/{self.decision_digest}/{self.approver}/{self.number}"
 
 
-class BreakGlassReviewed(Event):
-    """Records that a second person reviewed an approval in `role:break-glass`.
+class BreakGlassReviewed(_Answer):
+    """Records that a second person reviewed an approval in `role:break-glass`; `granted` is the key of that approval.
 
-    It is recorded in the run named `workspace`, because `run`, whose approval it was, may be finished. `granted` is the key of
-    the approval.
+    It may come after the end of the run.
     """
 
     type: Literal["break_glass.reviewed"] = "break_glass.reviewed"
     step: int
     index: int
-    run: str
     granted: str
-    by: Principal
     note: str
 
     @property
     def key(self) -> str:
-        return f"break_glass.reviewed/{self.run}/{self.granted}"
+        return f"break_glass.reviewed/{self.step}/{self.index}/{self.granted}"

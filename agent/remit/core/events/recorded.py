@@ -7,6 +7,7 @@ from typing import Annotated, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from remit.core.calls import Json
+from remit.core.events.acts import ActApproved, ActRequested, ActUsed
 from remit.core.events.approvals import (
     ApprovalGranted,
     ApprovalRefused,
@@ -76,6 +77,9 @@ AnyEvent: TypeAlias = Annotated[
     | BudgetSpent
     | CallAnswered
     | RunFinished
+    | ActRequested
+    | ActApproved
+    | ActUsed
     | HoldSet
     | HoldLifted
     | AlertRaised

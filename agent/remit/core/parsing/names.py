@@ -14,7 +14,7 @@ from remit.core.errors import Refusal
 from remit.core.parsing.hidden_characters import BLANK
 from remit.core.parsing.urls import canonical_host, canonical_url
 
-SLASHED: Final = frozenset(("document", "store"))  # kinds whose names are ids with / between them
+SLASHED: Final = frozenset(("document", "run", "store"))  # kinds whose names are ids with / between them
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 _LONGEST_PATH = 512
@@ -27,8 +27,8 @@ _SCHEME = re.compile(r"[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*:/")
 def canonical(kind: str, value: str) -> str:
     """The canonical name of that kind. Raises Refusal `invalid_arguments` if `value` is not the name of one thing.
 
-    Kinds: `file` (relative to the working folder), `http`, `https` (without the query), `host`, `mail`, `table`, `document`
-    and `store` (ids with / between them); the name of any other kind is an id. Ids are not changed.
+    Kinds: `file` (relative to the working folder), `http`, `https` (without the query), `host`, `mail`, `table`, `document`,
+    `run` and `store` (ids with / between them); the name of any other kind is an id. Ids are not changed.
     """
     match kind:
         case "file":

@@ -206,11 +206,9 @@ class People:
         """Record the answers of people to what waits; False if there is none."""
         if self._log.follows and await self._repeat():
             return True
-        requested = [self._record.get(key) for key in self._record.state.requested]
         given = [
             self._give(answer.model_copy(update={"step": event.step, "index": event.index, "decision_digest": digest}))
-            for event in requested
-            if isinstance(event, ApprovalRequested)
+            for event in [approval.requested for approval in self._record.state.approvals]
             for digest in (event.decision_digest,)
             for answer in self._recorded_answers(event) or self._scripted_answers(event) or self._rejections(event)
         ]

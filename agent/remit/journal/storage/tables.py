@@ -19,6 +19,7 @@ SCHEMA: Final = "0001"  # the version of these tables: the last revision in `mig
 
 # Events of these types are rare and are looked up by their type over all runs. A query must contain the same text to use the index.
 LOOKED_UP: Final = (
+    "act.requested",
     "alert.raised",
     "approval.granted",
     "break_glass.reviewed",

@@ -18,7 +18,6 @@ from remit.journal.projections import (
     evaluation_changes,
     is_run,
     next_circuit,
-    reviewed,
     rollout_changes,
     run_rows,
     workspace_changes,
@@ -76,8 +75,7 @@ def rebuild_projections(journal: Journal, progress: Progress = lambda _: None) -
     with journal.writing() as transaction:
         for item in differences:
             table = _TABLES[item.table]
-            by_run = item.table in _OF_RUNS and (item.computed or {}).get("state") != "reviewed"
-            if by_run:  # done above; reviews are events of the workspace
+            if item.table in _OF_RUNS:  # done above
                 continue
             if item.computed is not None:
                 transaction.execute(put_statement(table), item.computed)
@@ -91,24 +89,17 @@ def rebuild_run(journal: Journal, run: str) -> None:
     """Write the rows of one run again: after events of it were erased, or because they differ."""
     with journal.writing() as transaction:
         transaction.execute(_LOCK, {"of": run})
-        reviewed_before = [seq for (seq,) in transaction.execute(_REVIEWED, {"of": run})]
         rows = _run_puts(run, journal.events(run))
         for table in (_TABLES["run"], APPROVAL):
             transaction.execute(table.delete().where(table.c.run == run))
         for put in rows:
             transaction.execute(put_statement(put.table), put.row)
-        for seq in reviewed_before:  # reviews are events of the workspace, which stay
-            transaction.execute(_REVIEW, {"of": run, "number": seq})
 
 
 _OF_RUNS: Final = ("run", "approval")
 _TABLES: Final = {table.name: table for table in PROJECTIONS}
 _of: sa.BindParameter[str] = sa.bindparam("of")
 _LOCK: Final = Sql(HEAD.update().where(HEAD.c.run == _of).values(seq=HEAD.c.seq))  # those who append wait for it
-_REVIEWED: Final = Sql(sa.select(APPROVAL.c.seq).where(APPROVAL.c.run == _of, APPROVAL.c.state == "reviewed"))
-_REVIEW: Final = Sql(
-    APPROVAL.update().where(APPROVAL.c.run == _of, APPROVAL.c.seq == sa.bindparam("number")).values(state="reviewed")
-)
 
 
 def _stored(journal: Journal) -> dict[Place, Row]:
@@ -123,23 +114,14 @@ def _stored(journal: Journal) -> dict[Place, Row]:
 
 def _computed(journal: Journal, progress: Progress) -> dict[Place, Row]:
     rows: dict[Place, Row] = {}
-    reviews: list[tuple[str, str]] = []
     for number, stream in enumerate(_streams(journal)):
         progress(number)
         events = journal.events(stream)
         for change in _run_puts(stream, events) if is_run(stream) else _shared_puts(stream, events):
             rows[_place(change.table, change.row)] = change.row
-        for item in events:
-            if (found := reviewed(item.event)) is not None:
-                reviews.append(found)
         for (scope, start), amount in _spent(events).items():
             place = ("limit_bucket", (scope, start))
             rows[place] = {"scope": scope, "start": start, "amount": amount + rows.get(place, {"amount": 0})["amount"]}
-    for run, key in reviews:
-        granted = journal.get(run, key)
-        place = "approval", (run, -1 if granted is None else granted.seq)
-        if place in rows:
-            rows[place] = {**rows[place], "state": "reviewed"}
     return rows
 
 

@@ -14,6 +14,7 @@ from typing import Final, Literal, NamedTuple, get_args
 
 from remit.core import Effect, Problem, Refusal, Rule, WorkspaceError, action_matches
 from remit.core.parsing import canonical, hidden_character
+from remit.policy.language.asking import GRAMMAR, Asking, is_asking, parse_asking
 from remit.policy.language.casbin_model import MODEL_FILE, check_model
 from remit.policy.language.conditions import ROLE, Condition, ConditionError, parse_condition, read_condition
 from remit.policy.language.disclosure import DEFAULT, Disclosure, is_directive, parse_disclosure
@@ -82,12 +83,23 @@ class RuleRow:
     pattern: Pattern
     condition: Condition
     disclosure: Disclosure = DEFAULT
+    asking: Asking | None = None
 
     @property
     def fields(self) -> tuple[str, ...]:
         """The meaning of the row without its spacing: this is what the policy's digest covers."""
         disclosure = () if self.disclosure == DEFAULT else (self.disclosure,)
-        return ("p", self.subject, self.action, self.pattern.text, self.condition.text, self.rule.effect, *disclosure)
+        asking = () if self.asking is None else (self.asking.text,)
+        return (
+            "p",
+            self.subject,
+            self.action,
+            self.pattern.text,
+            self.condition.text,
+            self.rule.effect,
+            *disclosure,
+            *asking,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,13 +176,13 @@ class _RulesReader:
                 comments.append(line.text.lstrip("#").strip())
                 continue
             # A directive that applies to no rule is an error: its author believes that it hides something.
-            if not line.text.startswith("p") and any(map(is_directive, comments)):
-                line.report("a disclose: line is not right above a rule", "write it right above a p row")
+            if not line.text.startswith("p") and any(map(_is_directive, comments)):
+                line.report("a disclose: or asks: line is not right above a rule", "write it right above a p row")
             if line.text:
                 self._row(line, comments)
             comments.clear()
-        if any(map(is_directive, comments)):
-            what = "the last disclose: line is not right above a rule"
+        if any(map(_is_directive, comments)):
+            what = "the last disclose: or asks: line is not right above a rule"
             self.problems.append(Problem(file=file, what=what, fix="write it right above a p row"))
 
     def _text(self, file: str, content: bytes) -> str:
@@ -262,11 +274,10 @@ class _RulesReader:
             case _:
                 line.report(f"{effect!r} is not an effect", "write allow or deny, in lower case")
                 return
-        try:
-            disclosure, note = parse_disclosure(comments)
-        except ValueError as error:
-            line.report(str(error), f"write one of {', '.join(get_args(Disclosure))}")
+        directives = self._directives(line, comments, frozenset() if parsed is None else frozenset(parsed.thresholds))
+        if directives is None:
             return
+        disclosure, note, asking = directives
         if valid and pattern and parsed:
             self.rows.append(
                 RuleRow(
@@ -277,8 +288,25 @@ class _RulesReader:
                     pattern=pattern,
                     condition=parsed,
                     disclosure=disclosure,
+                    asking=asking,
                 )
             )
+
+    def _directives(
+        self, line: _Line, comments: list[str], roles: frozenset[str]
+    ) -> tuple[Disclosure, str, Asking | None] | None:
+        """What the comment lines above a rule set, and its note; None, with a problem, if one of them is not valid."""
+        try:
+            asking, rest = parse_asking(comments, roles)
+        except ValueError as error:
+            line.report(str(error), GRAMMAR)
+            return None
+        try:
+            disclosure, note = parse_disclosure(rest)
+        except ValueError as error:
+            line.report(str(error), f"write one of {', '.join(get_args(Disclosure))}")
+            return None
+        return disclosure, note, asking
 
     def _action(self, line: _Line, action: str) -> bool:
         if action in self._actions:
@@ -347,6 +375,10 @@ class _Line(NamedTuple):  # a tuple, because a large policy has many lines
         """Add a problem of this line. Always False, so that a check can return it."""
         self.problems.append(Problem(file=self.file, line=self.number, what=what, fix=fix))
         return False
+
+
+def _is_directive(comment: str) -> bool:
+    return is_directive(comment) or is_asking(comment)
 
 
 def _unsafe_in_csv(condition: str) -> Iterator[str]:

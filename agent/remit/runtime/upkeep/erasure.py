@@ -14,7 +14,7 @@ from remit.core.events import RunErased
 from remit.journal import WORKSPACE_RUN, RunQuery, RunSummary, erase, forget_deleted, list_runs, release_space
 from remit.runtime.upkeep.retention import golden_runs
 from remit.tracing import TraceFile
-from remit.workspace import WorkspaceSession
+from remit.workspace import WorkspaceSession, authorize_runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +45,14 @@ def erase_runs(
 ) -> None:
     """Erase the bodies of every event of these finished runs. An interrupted call is completed by the next one.
 
-    `on_progress` gets the number of erased runs and the total, after each run. Raises UsageError for a run that has not finished.
+    `on_progress` gets the number of erased runs and the total, after each run.
+
+    Raises:
+        Refusal: `policy_denied`: the rules do not let the person erase one of them. None is erased then.
+        UsageError: a run has not finished.
     """
     journal = session.journal
+    authorize_runs(session.policy, journal, runs, by, "remit.erase", "erase")
     for done, run in enumerate(runs, 1):
         count = (journal.head(WORKSPACE_RUN) or (-1, ""))[0] + 1
         journal.append_shared(WORKSPACE_RUN, RunErased(number=count, run=run, by=by))

@@ -32,7 +32,7 @@ from remit.journal import (
     used_bundles,
 )
 from remit.tracing import ObjectStore, read_index, read_trace, trace_path
-from remit.workspace import CODE_DIGESTS, KeepRule, Settings, WorkspaceSession, read_digests
+from remit.workspace import CODE_DIGESTS, KeepRule, Settings, WorkspaceSession, authorize_runs, read_digests
 
 _AGE: Final = re.compile(r"([1-9][0-9]{0,4})([hdw])")
 _SECONDS: Final = {"h": 3600, "d": 86_400, "w": 604_800}
@@ -111,7 +111,11 @@ def prune(
     """Delete these runs, except those that a process drives. An interrupted call is completed by the next one.
 
     `on_progress` gets the number of runs that are done and the total, after each run.
+
+    Raises:
+        Refusal: `policy_denied`: the rules do not let the person erase one of them. None is deleted then.
     """
+    authorize_runs(session.policy, session.journal, [row.run for row in rows], by, "remit.erase", "delete")
     freed = 0
     deleted: list[str] = []
     for done, row in enumerate(rows, 1):

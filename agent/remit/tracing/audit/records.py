@@ -14,6 +14,9 @@ from typing import Any, Final, TypeAlias
 from remit.core import BREAK_GLASS, NOBODY, Failed, Principal
 from remit.core.events import (
     CODE,
+    ActApproved,
+    ActRequested,
+    ActUsed,
     ApprovalGranted,
     ApprovalRefused,
     ApprovalRejected,
@@ -249,9 +252,18 @@ def _approval(
         },
         unmapped={
             "remit.call": f"{event.step}.{event.index}",
-            **({"remit.until": event.until} if isinstance(event, ApprovalGranted) and event.until is not None else {}),
+            **(_bounds(event) if isinstance(event, ApprovalGranted) else {}),
         },
     )
+
+
+def _bounds(event: ApprovalGranted) -> Mapping[str, Any]:
+    """When an approval ends, how many further calls it covers, and the approval that it follows from."""
+    until = {} if event.until is None else {"remit.until": event.until}
+    more = (
+        {} if event.scope is None else {"remit.more": event.scope.more, "remit.resources": list(event.scope.resources)}
+    )
+    return {**until, **more, **({"remit.under": event.under} if event.under else {})}
 
 
 def _reviewed(event: BreakGlassReviewed, _: Chain) -> _Act:
@@ -259,6 +271,21 @@ def _reviewed(event: BreakGlassReviewed, _: Chain) -> _Act:
     return _entity(
         (99, "Other"), "approval", f"{event.run}/{event.granted}", message, event.by, detail=event.note, severity=3
     )
+
+
+def _act(event: ActRequested | ActApproved | ActUsed, _: Chain) -> _Act:
+    """An act with Remit itself for which the rules ask a second person."""
+    who = event.by.subject
+    match event:
+        case ActRequested():
+            return _entity(
+                (99, "Other"), "act", event.act, f"{who} asks to be allowed: {event.what}", event.by, severity=2
+            )
+        case ActApproved():
+            message = f"{who} approves the act {event.act} as {event.role}"
+            return _entity((99, "Other"), "act", event.act, message, event.by, severity=2)
+        case ActUsed():
+            return _entity((99, "Other"), "act", event.act, f"{who} does the approved act {event.act}", event.by)
 
 
 # -- entities: holds, effects, rules, secrets, records ------------------------------------------------------------------------
@@ -372,6 +399,7 @@ _ACTS: Final[Mapping[str, Callable[[Any, Chain], _Act | None]]] = {
         (f"approval.{what}" for what in ("requested", "granted", "rejected", "revoked", "refused", "voided")), _approval
     ),
     "break_glass.reviewed": _reviewed,
+    **dict.fromkeys((f"act.{what}" for what in ("requested", "approved", "used")), _act),
     "hold.set": _hold,
     "hold.lifted": _hold,
     "effect.settled": _settled,

@@ -1,4 +1,5 @@
 from .anonymization import KeptWords, anonymize_run, declared_words
+from .approvals import answer_lines, emergency_lines, needs_text
 from .audit import decision_as_csv, decision_as_json, decision_csv_header, decision_rows
 from .failures import SELECTOR_FORMS, FailureSelector, find_failures, parse_failure_selector
 from .incident import IncidentReport, incident_report
@@ -6,7 +7,6 @@ from .reconciliation import reconcile
 from .run_diff import BundleFiles, RunCost, RunDiff, RunDifference, diff_runs, last_good_run
 from .statistics import ActionStatistics, percentile, tool_statistics
 from .timeline import (
-    Approval,
     CallTimeline,
     FailedRequest,
     Timeline,
@@ -22,7 +22,6 @@ from .verification import verify
 __all__ = [
     "SELECTOR_FORMS",
     "ActionStatistics",
-    "Approval",
     "BundleFiles",
     "CallTimeline",
     "FailedRequest",
@@ -34,6 +33,7 @@ __all__ = [
     "RunDifference",
     "Timeline",
     "anonymize_run",
+    "answer_lines",
     "build_timeline",
     "decision_as_csv",
     "decision_as_json",
@@ -41,11 +41,13 @@ __all__ = [
     "decision_rows",
     "declared_words",
     "diff_runs",
+    "emergency_lines",
     "failed_request_text",
     "find_failures",
     "incident_report",
     "last_good_run",
     "model_wait_text",
+    "needs_text",
     "parse_failure_selector",
     "percentile",
     "reconcile",

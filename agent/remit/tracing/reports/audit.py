@@ -6,14 +6,15 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Final
 
-from remit.core import BREAK_GLASS, Failed, Json, Rule
-from remit.core.events import NANO, ApprovalGranted, CallAnswered, CallDecided, Recorded, RunStarted
+from remit.core import Failed, Json, Rule
+from remit.core.events import NANO, ApprovalAnswer, BreakGlassReviewed, CallAnswered, CallDecided, Recorded, RunStarted
 from remit.core.parsing import visible, visible_json
+from remit.tracing.reports.approvals import answer_lines
 
 # The start of a text that a spreadsheet would calculate instead of show. It can be at the start of a cell, after another
 # list separator (it depends on the locale), after a quote that the program does not accept as one, or in a new line.
@@ -28,7 +29,7 @@ class AuditRow:
     """One decision.
 
     `at` is ISO 8601 in UTC. `verdict` can also be `refused` (the call was not valid) or `erased`. `approvals` are the
-    approvals at that time, as "PERSON as ROLE"; a break-glass approval also has its reason and reviewer. `outcome` is the
+    answers of people at that time; an emergency approval has its reason, its end and its review, also a later one. `outcome` is the
     code of the call's result or "ok"; "" if a later decision followed, or if there is no result yet. `hash` is the event's
     hash in the chain of its run, which `remit trace verify` checks.
     """
@@ -60,8 +61,8 @@ class AuditRow:
 COLUMNS: Final = tuple(field.name for field in fields(AuditRow))
 
 
-def decision_rows(records: Iterable[Recorded], reviewers: Mapping[tuple[str, str], str]) -> Iterator[AuditRow]:
-    """The decisions of one run. `reviewers` has the reviewer of each break-glass approval, by run and the approval's key."""
+def decision_rows(records: Iterable[Recorded]) -> Iterator[AuditRow]:
+    """The decisions of one run."""
     records = list(records)
     started = next((item.event for item in records if isinstance(item.event, RunStarted)), None)
     outcomes = {
@@ -70,16 +71,16 @@ def decision_rows(records: Iterable[Recorded], reviewers: Mapping[tuple[str, str
         if isinstance(event := item.event, CallAnswered)
     }
     last = {(event.step, event.index): event.round for item in records if isinstance(event := item.event, CallDecided)}
-    granted: dict[tuple[int, int], list[str]] = {}
+    reviews = [event for item in records if isinstance(event := item.event, BreakGlassReviewed)]
+    answers: dict[tuple[int, int], list[ApprovalAnswer]] = {}
     for item in records:
         event = item.event
-        if isinstance(event, ApprovalGranted):
-            place = (event.step, event.index)
-            granted.setdefault(place, []).append(_approval(event, reviewers.get((item.run, event.key))))
+        if isinstance(event, ApprovalAnswer):
+            answers.setdefault((event.step, event.index), []).append(event)
         elif isinstance(event, CallDecided):
             place = (event.step, event.index)
             outcome = outcomes.get(place, "") if event.round == last[place] else ""
-            yield _row(item, event, started, tuple(granted.get(place, ())), outcome)
+            yield _row(item, event, started, tuple(answer_lines([*answers.get(place, ()), *reviews])), outcome)
         elif event is None and item.type == "call.decided":
             yield _erased(item, started)
 
@@ -128,13 +129,6 @@ def _erased(item: Recorded, started: RunStarted | None) -> AuditRow:
         user=started.subjects.user if started else "", account=started.by.account if started else "", action="", resources=(), arguments=None, verdict="erased", reason="",
         message="", rules=(), approvals=(), outcome="", policy_digest="", request_digest="", decision_digest="", hash=item.hash,
     )  # fmt: skip
-
-
-def _approval(event: ApprovalGranted, reviewer: str | None) -> str:
-    approver = f"{event.approver} as {event.role}{' (scripted)' if event.scripted else ''}"
-    if event.role != BREAK_GLASS:
-        return approver
-    return f"{approver}: {event.reason} ({f'reviewed by {reviewer}' if reviewer else 'not reviewed'})"
 
 
 def _rule(rule: Rule) -> str:

@@ -16,6 +16,7 @@ from remit.core import Failed, Json, UsageError
 from remit.core.events import RunStarted
 from remit.journal import Journal, RunSummary, last_completed
 from remit.tracing.reports.alignment import CallPair, align_calls, normalize
+from remit.tracing.reports.approvals import needs_text
 from remit.tracing.reports.timeline import CallTimeline, Timeline
 
 Kind: TypeAlias = Literal[
@@ -276,10 +277,10 @@ def _decision_of(call: CallTimeline) -> Json:
 
 
 def _approvals_of(call: CallTimeline) -> str:
-    if call.requested is None:
+    if call.approval is None:
         return ""
-    answers = [f"{answer.type.partition('.')[2]} by {answer.approver}" for answer in call.approvals]
-    return f"needs {call.needs}; {', '.join(sorted(answers)) or 'no answer'}"
+    answers = [f"{answer.type.partition('.')[2]} by {answer.approver}" for answer in call.answers]
+    return f"needs {needs_text(call.approval.requested)}; {', '.join(sorted(answers)) or 'no answer'}"
 
 
 def _result_of(call: CallTimeline, run: str) -> Json:

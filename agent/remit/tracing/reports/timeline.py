@@ -7,17 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Final, TypeAlias
+from typing import Final
 
 from remit.broker import landed_of
 from remit.core import Decision, Error, Failed, Json, Landed, ProposedCall, Repair, Result, Succeeded
 from remit.core.events import (
     AnswerRejected,
-    ApprovalGranted,
-    ApprovalRejected,
-    ApprovalRequested,
-    ApprovalRevoked,
-    ApprovalVoided,
+    AnyEvent,
+    ApprovalAnswer,
+    ApprovalState,
     AttemptBegun,
     AttemptEnded,
     CallAnswered,
@@ -34,10 +32,8 @@ from remit.core.events import (
     RunResumed,
     RunStarted,
     Usage,
+    next_approval,
 )
-
-# What people answered about a call, and an answer that is no longer valid.
-Approval: TypeAlias = ApprovalGranted | ApprovalRejected | ApprovalRevoked | ApprovalVoided
 
 LOOPS: Final = 3  # the same call with the same arguments, proposed at least this often, is a loop
 
@@ -78,7 +74,7 @@ class CallTimeline:
 
     `action` is TOOL.ACTION, and `proposed` the call as the model wrote it. `arguments` are canonical, and `resources` are those that
     it touches, each once, `left_out` those that it did not get; they are empty for a call that could not be parsed. `result` is None until it is answered, and
-    `settled` what a person said of an unknown outcome. `internal` is True for a call that Remit makes itself before the first turn.
+    `settled` what a person said of an unknown outcome. `approval` is its latest request for approval, `answers` all that was answered to any. `internal` is True for a call that Remit makes itself before the first turn.
     """
 
     step: int
@@ -91,8 +87,8 @@ class CallTimeline:
     arguments: dict[str, Json] = field(default_factory=dict[str, Json])
     resources: tuple[str, ...] = ()
     effect: str = ""
-    requested: ApprovalRequested | None = None
-    approvals: list[Approval] = field(default_factory=list[Approval])
+    approval: ApprovalState | None = None
+    answers: list[ApprovalAnswer] = field(default_factory=list[ApprovalAnswer])
     attempts: list[AttemptTimeline] = field(default_factory=list[AttemptTimeline])
     settled: EffectSettled | None = None
     result: Result | None = None
@@ -125,18 +121,7 @@ class CallTimeline:
     @property
     def waiting(self) -> bool:
         """True if the call waits for the answer of a person."""
-        return self.requested is not None and self.result is None and not self.attempts
-
-    @property
-    def approvers(self) -> list[str]:
-        """The people whose approval is still valid."""
-        last = {answer.approver: answer for answer in self.approvals}
-        return [name for name, answer in last.items() if isinstance(answer, ApprovalGranted)]
-
-    @property
-    def needs(self) -> str:
-        """The approvals that the call needs: `2 × role:lead`; "" if it needs none."""
-        return ", ".join(f"{item.count} × {item.role}" for item in self.requested.missing) if self.requested else ""
+        return self.approval is not None and self.result is None and self.approval.waits()
 
     @property
     def took(self) -> int | None:
@@ -376,13 +361,13 @@ class _TimelineBuilder:
             case AnswerRejected() as event if timeline.turns:
                 timeline.turns[-1].problems = tuple(map(str, event.problems))
             case CallDecided() as event:
-                self._decided(event, recorded.at)
+                self._decided(event, recorded.seq, recorded.at)
             case None:
                 pass
             case event:
                 call = self._calls.get((event.step, event.index))
                 if call is not None:
-                    _update_call(call, event, recorded.at)
+                    _update_call(call, event, recorded)
 
     def _answered(self, event: ModelResponded, at: int) -> None:
         text = "pre-run lookup by Remit, not shown to the model" if event.internal else event.text
@@ -409,7 +394,7 @@ class _TimelineBuilder:
             timeline.model_wait = event
             timeline.failures.append(FailedRequest(at=at, failed=event))
 
-    def _decided(self, event: CallDecided, at: int) -> None:
+    def _decided(self, event: CallDecided, seq: int, at: int) -> None:
         call = self._calls.get((event.step, event.index))
         if call is None:
             action, proposed = event.call.action if event.call else event.proposed.action, event.proposed
@@ -419,6 +404,7 @@ class _TimelineBuilder:
                 self.timeline.turns.append(TimelineTurn(step=event.step, at=at, text=""))
             call.internal = self.timeline.turns[-1].internal
             self.timeline.turns[-1].calls.append(call)
+        call.approval = next_approval(call.approval, event, seq, at)
         call.decision, call.repairs = event.decision, event.repairs
         if event.call is not None:
             call.arguments, call.effect = dict(event.call.arguments), event.call.effect
@@ -426,13 +412,13 @@ class _TimelineBuilder:
             call.left_out = event.call.narrowing.left_out if event.call.narrowing else ()
 
 
-def _update_call(call: CallTimeline, event: object, at: int) -> None:
+def _update_call(call: CallTimeline, event: AnyEvent, recorded: Recorded) -> None:
     """Add an event that comes after the decision to its call."""
+    at = recorded.at
+    call.approval = next_approval(call.approval, event, recorded.seq, at)
+    if isinstance(event, ApprovalAnswer):
+        call.answers.append(event)
     match event:
-        case ApprovalRequested():
-            call.requested = event
-        case ApprovalGranted() | ApprovalRejected() | ApprovalRevoked() | ApprovalVoided():
-            call.approvals.append(event)
         case AttemptBegun():
             call.attempts.append(AttemptTimeline(number=event.attempt, began_at=at, cached=event.cached))
         case AttemptEnded():

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from remit.core import Failed, Json, UsageError
-from remit.core.events import ApprovalGranted, AttemptEnded
+from remit.core.events import AttemptEnded
 from remit.policy import scope_text
 from remit.tracing import write_atomically
+from remit.tracing.reports.approvals import answer_lines, emergency_lines, needs_text
 from remit.tracing.reports.html.document import escaped, html_document
 from remit.tracing.reports.incident import IncidentReport
 from remit.tracing.reports.timeline import (
@@ -106,7 +107,11 @@ def _properties(report: IncidentReport) -> Iterator[tuple[str, str]]:
     if report.held:
         yield "held", report.held
     for call in timeline.waiting:
-        yield "waits for", f"approval by {call.needs} of {call.place} {call.action}"
+        if call.approval is not None:
+            yield "waits for", f"approval by {needs_text(call.approval.requested)} of {call.place} {call.action}"
+    for call in timeline.calls:
+        for line in emergency_lines(call.answers):
+            yield "emergency", f"{call.place} {call.action}: {line}"
     if timeline.model_wait is not None:
         yield "waits", f"{model_wait_text(timeline.model_wait)}: {timeline.model_wait.message}"
     for what in timeline.in_flight:
@@ -193,9 +198,10 @@ def _call(timeline: Timeline, call: CallTimeline, *, running: bool | None) -> It
         yield f"<p>{escaped(call.decision.message)}</p>"
         for rule in call.decision.rules or call.decision.nearest:
             yield f'<p class="mono dim">{escaped(f"{rule.file}:{rule.line}  {rule.text}")}<br>{escaped(rule.note)}</p>'
-    for answer in call.approvals:
-        why = "" if isinstance(answer, ApprovalGranted) else f": {answer.reason}"
-        yield f"<p>{escaped(answer.type.partition('.')[2])}, {escaped(answer.approver + why)}</p>"
+    if call.approval is not None:
+        yield f"<p>approval: {call.approval.status()}</p>"
+    for line in answer_lines(call.answers):
+        yield f"<p>{escaped(line)}</p>"
     yield f"<p>arguments</p>{_value(call.arguments or call.proposed.arguments)}"
     for attempt in call.attempts:
         yield f"<p>attempt {attempt.number}: {_attempt(attempt.ended, running=running)}</p>"

@@ -12,8 +12,8 @@ down_revision: Final = None
 
 _BYTES: Final = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 _LOOKED_UP: Final = sa.text(
-    "type IN ('alert.raised', 'approval.granted', 'break_glass.reviewed', 'hold.set', 'hold.lifted', 'policy.adopted',"
-    " 'run.pruned', 'shadow.decided')"
+    "type IN ('act.requested', 'alert.raised', 'approval.granted', 'break_glass.reviewed', 'hold.set', 'hold.lifted',"
+    " 'policy.adopted', 'run.pruned', 'shadow.decided')"
 )
 _ENDED: Final = sa.text("ended > 0")
 _ARMS: Final = sa.text("rollout <> ''")

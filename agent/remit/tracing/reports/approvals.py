@@ -1,0 +1,63 @@
+"""How a request for approval and its answers read: on the command line, on a page, in a span and in an export alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from remit.broker.approvals import plain
+from remit.core import BREAK_GLASS
+from remit.core.events import (
+    ApprovalAnswer,
+    ApprovalGranted,
+    ApprovalRejected,
+    ApprovalRequested,
+    ApprovalRevoked,
+    ApprovalVoided,
+    BreakGlassReviewed,
+)
+from remit.tracing.reports.timeline import utc
+
+
+def needs_text(requested: ApprovalRequested) -> str:
+    """The approvals that a call needs: `2 × role:lead, 1 × role:owner, after 30 min also role:manager`."""
+    needed = [f"{item.count} × {item.role}" for item in requested.missing]
+    return ", ".join([*needed, *(f"after {item.after_s // 60} min also {item.role}" for item in requested.escalations)])
+
+
+def answer_lines(answers: Sequence[ApprovalAnswer]) -> list[str]:
+    """One line for each answer, in order. An emergency approval says its reason, its end, and who reviewed it."""
+    reviews = {answer.granted: answer for answer in answers if isinstance(answer, BreakGlassReviewed)}
+    return [_line(answer, reviews.get(answer.key)) for answer in answers if not isinstance(answer, BreakGlassReviewed)]
+
+
+def emergency_lines(answers: Sequence[ApprovalAnswer]) -> list[str]:
+    """The lines of the approvals in `role:break-glass` alone."""
+    reviews = [answer for answer in answers if isinstance(answer, BreakGlassReviewed)]
+    return [line for answer in answers if _is_emergency(answer) for line in answer_lines([answer, *reviews])]
+
+
+def _is_emergency(answer: ApprovalAnswer) -> bool:
+    return isinstance(answer, ApprovalGranted) and answer.role == BREAK_GLASS
+
+
+def _line(answer: ApprovalAnswer, review: BreakGlassReviewed | None) -> str:
+    match answer:
+        case ApprovalGranted() if answer.role == BREAK_GLASS:
+            end = "" if answer.until is None else f"; ends {utc(answer.until)}"
+            done = "not reviewed" if review is None else f"reviewed by {review.approver}: {plain(review.note)}"
+            return f"emergency approval by {_who(answer)}: {plain(answer.reason)}{end}; {done}"
+        case ApprovalGranted():
+            return f"approved by {_who(answer)}"
+        case ApprovalRejected():
+            return f"rejected by {answer.approver}: {plain(answer.reason)}"
+        case ApprovalRevoked():
+            return f"revoked by {answer.approver}: {plain(answer.reason)}"
+        case ApprovalVoided():
+            return f"the approval by {answer.approver} is void: {plain(answer.reason)}"
+        case BreakGlassReviewed():
+            return f"reviewed by {answer.approver}: {plain(answer.note)}"
+
+
+def _who(answer: ApprovalGranted) -> str:
+    scripted = " (scripted)" if answer.scripted else ""
+    return f"{answer.approver} as {answer.role}{scripted}"
