@@ -13,11 +13,11 @@ from typing import Any, Final
 
 import pytest
 
-from remit.broker import CODE, lift_hold, set_hold
+from remit.broker import lift_hold, set_hold
 from remit.broker.approvals import requests as approval
 from remit.client import replay_trace, who_continues
 from remit.core import Refusal, UsageError
-from remit.core.events import CallAnswered, RunResumed, RunStarted
+from remit.core.events import CODE, CallAnswered, RunResumed, RunStarted
 from remit.journal import StoredRecord, check_projections, find_run
 from remit.runtime import Continuation, prune, resume_obstacle
 from remit.runtime import runner as run
