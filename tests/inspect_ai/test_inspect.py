@@ -406,3 +406,8 @@ def test_the_command_writes_logs_beside_its_report(clerk: Callable[..., Path], c
     assert command(folder, "eval", "--resume", evaluated.id, "--inspect", "logs").code == 0
     (info,) = list_eval_logs(str(folder / "logs"))
     assert read_eval_log(info.name, header_only=True).eval.run_id == evaluated.id
+    rules = folder / "policies" / "rules.csv"
+    rules.write_text(rules.read_text() + "\n# Nobody reads runs\np, role:people, remit.read, run:**, True, deny\n")
+    refused = command(folder, "eval", "--resume", evaluated.id, "--inspect", "others")
+    assert "user:operator may not export run" in refused.err
+    assert not (folder / "others").exists()
