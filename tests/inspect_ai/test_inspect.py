@@ -108,7 +108,7 @@ def test_an_agent_of_remit_solves_a_sample_with_the_model_that_inspect_evaluates
     assert [event.event for event in sample.events if event.event == "model"] == ["model"] * 3
     client = Remit.open(folder)
     trace = client.trace(facts["run"])
-    assert trace.started.model == "inspect:mockllm/model"
+    assert trace.records[0].event.model == "inspect:mockllm/model"
     assert client.replay(facts["run"]).reproduced
     turns = [item.event for item in trace.records if item.type == "model.responded"]
     assert {(turn.usage.input_tokens, turn.usage.cache_read, turn.usage.output_tokens) for turn in turns} == {
