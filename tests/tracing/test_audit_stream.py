@@ -42,6 +42,7 @@ from remit.tracing import AuditFile, AuditStream, NotArrived, StandardOutput
 from remit.tracing.audit.records import AUDITED, Record
 from support import ocsf
 from support.events import RUN, a_whole_run, decided, granted, requested, started
+from support.journals import script
 from support.otlp_collector import collecting
 from support.principals import principal
 from support.runs import DONE, Play, Remit, turn
@@ -173,6 +174,37 @@ def test_records_arrive_although_the_collector_is_away_and_the_process_is_killed
     arrived += last.records
     assert set(uids(arrived)) == expected
     assert len(arrived) > len(expected)  # at least once: the receiver drops what has an id that it knows
+
+
+STREAM = """
+from remit.tracing import AuditFile, AuditStream
+
+class Slow(AuditFile):
+    def write(self, records):
+        if "before" in sys.argv[3]:
+            print("leaving", flush=True)
+            sys.stdin.readline()
+        super().write(records)
+        if "after" in sys.argv[3]:
+            print("arrived", flush=True)
+            sys.stdin.readline()
+
+print(AuditStream(journal, Slow(Path(sys.argv[2]))).send())
+"""
+
+
+def test_kill_9_of_the_stream_before_and_after_records_arrive_loses_none(journal: Journal, tmp_path: Path) -> None:
+    expected = fill(journal)
+    file = tmp_path / "audit.jsonl"
+    for when, line in (("before", "leaving"), ("after", "arrived")):
+        process = script(STREAM, tmp_path / "traces" / "journal.db", str(file), when)
+        assert process.read() == line
+        process.kill()
+    process = script(STREAM, tmp_path / "traces" / "journal.db", str(file), "never")
+    assert process.end() == f"{len(expected)}\n"
+    arrived = uids([json.loads(found) for found in file.read_text().splitlines()])
+    assert set(arrived) == expected
+    assert len(arrived) == 2 * len(expected)
 
 
 def test_an_event_that_is_recorded_while_records_are_sent_arrives_the_next_time(journal: Journal) -> None:
