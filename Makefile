@@ -29,7 +29,8 @@ run: setup  ## Run the example agent on an incident (TASK="…" for another task
 test: setup  ## Run all tests (ARGS="-k name" for some)
 	@$(BIN)/python -m pytest -n auto -q $(ARGS)
 
-ablate: setup  ## Remove each protection in turn: its tests must fail (ARGS="Landlock" for one)
+ablate:  ## Remove each protection in turn: its tests must fail (ARGS="Landlock" for one)
+	@$(SETUP) --group inspect
 	@$(BIN)/python tests/adversarial/mutation.py $(ARGS)
 
 abuse: setup  ## Run the abuse tests as root, as root that becomes nobody, and as an ordinary user
@@ -66,7 +67,7 @@ grounded: setup  ## At full size: 1,000 answers with one thing changed are refus
 	@REMIT_GROUNDED_ANSWERS=1000 $(BIN)/python -m pytest -q tests/guardrails/test_grounding.py -k answer_is_accepted $(ARGS)
 
 check:  ## Everything that CI checks: style, types, imports, the workspace, documentation, tests
-	@$(SETUP) --group lint --group docs
+	@$(SETUP) --group lint --group docs --group inspect
 	@# Two at a time. The output of each is printed when it has ended.
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target check-pyright check-source check-mypy docs check-workspace
 	@$(MAKE) --no-print-directory test

@@ -40,7 +40,7 @@ from .core import (
     WorkspaceError,
 )
 from .core.events import ApprovalRequested, Recorded
-from .journal import RunSummary
+from .journal import RolloutState, RunSummary
 from .policy import Policy
 from .replay import Divergence, ReplayResult
 from .runtime import RunResult
@@ -86,6 +86,7 @@ __all__ = [
     "Request",
     "ResourceAccess",
     "Result",
+    "RolloutState",
     "Rule",
     "RunEnded",
     "RunResult",

@@ -69,6 +69,10 @@ SPANS: Final[Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]]] = {
             "remit.scope": ("string", "the scope of the run, as JSON; absent without one"),
             "remit.rollout": ("string", "the rollout of its agent when it began; absent without one"),
             "remit.arm": ("string", "`candidate` if the run has the candidate of that rollout, else `live`"),
+            "remit.emergency.reviews": (
+                "string[]",
+                "the reviews of emergency approvals, one line each; absent without one",
+            ),
             "remit.resumed": ("int", "how often the run was resumed; absent if never"),
             "remit.accepted": (
                 "string[]",
@@ -189,7 +193,10 @@ SPANS: Final[Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]]] = {
             "remit.decision.digest": ("string", "the digest of the decision, to which the answers belong"),
             "remit.approval.granted": ("string[]", "who approved, in which role"),
             "remit.approval.scripted": ("boolean", "true if a script approved in place of a person"),
-            "remit.approval.answers": ("string[]", "the answers of people, and what became void, one line each"),
+            "remit.approval.answers": (
+                "string[]",
+                "the answers of people, and what became void, one line each, when the span ended",
+            ),
             "remit.approval.state": (
                 "string",
                 "the state of the request: asked, granted, revoked, void, rejected, expired, replaced, answered or used",

@@ -38,6 +38,7 @@ class ForcedCalls(ModelServer):
     def chunks(self, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """The chunks of the answer to a request of Remit."""
         asked = {**body, "messages": plain_messages(body), "response_format": response_format(body)}
+        asked["seed"] = body.get("seed", 0) + len(body["messages"])  # else each turn of a run makes the same choices
         for name in ("tools", "tool_choice", "parallel_tool_calls"):
             asked.pop(name, None)
         yield from as_calls(self._events(asked), identity=f"call_{len(body['messages'])}")
@@ -95,8 +96,8 @@ def plain_messages(body: Mapping[str, Any]) -> list[dict[str, str]]:
             plain.append({"role": "user", "content": f"result: {text[:LONGEST_RESULT]}"})
         else:
             calls = [call["function"] for call in message.get("tool_calls") or ()]
-            said = [f'{{"name":"{call["name"]}","arguments":{call["arguments"]}}}' for call in calls]
-            plain.append({"role": message["role"], "content": "\n".join([*([text] if text else []), *said])})
+            written = [f'{{"name":"{call["name"]}","arguments":{call["arguments"]}}}' for call in calls]
+            plain.append({"role": message["role"], "content": "\n".join([*([text] if text else []), *written])})
     return plain
 
 

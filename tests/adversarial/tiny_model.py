@@ -117,7 +117,7 @@ def set_agent(root: Path, example: str, address: str, seed: int) -> None:
     """Let the agent of that agent.toml ask the model, with settings that bound what one turn takes."""
     file = root / "agent/triage/agent.toml"
     text = re.sub(r"(?m)^model = .*\n", "", example).partition("[budget]")[0]
-    settings = f"[model_settings]\ntemperature = 0.8\nmax_tokens = 200\nseed = {seed}\n"
+    settings = f"[model_settings]\ntemperature = 1.2\nmax_tokens = 200\nseed = {seed}\n"
     budget = '[budget]\nsteps = 6\ncalls = 20\nwall = "9m"\nmoney = 5\n'
     file.write_text(f'model = "{MODEL}"\nbase_url = "{address}"\n{text}{settings}{budget}')
     (root / "policies/prices.toml").write_text(PRICES)
@@ -219,6 +219,8 @@ def add(counts: Counter[str], records: list[Recorded], outcome: str) -> None:
             counts["tokens"] += (event.usage.input_tokens or 0) + (event.usage.output_tokens or 0)
         elif isinstance(event, CallAnswered):
             counts["calls ok" if event.result.ok else f"calls {event.result.error.code}"] += 1
+        elif isinstance(event, CallDecided):
+            counts[f"of {event.proposed.action}"] += 1
 
 
 if __name__ == "__main__":

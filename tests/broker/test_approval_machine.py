@@ -15,6 +15,7 @@ from typing import Any, Final
 import pytest
 
 from remit.broker.approvals import requests as approval
+from remit.client import waiting_approvals_of
 from remit.core import BREAK_GLASS, Refusal
 from remit.core.events import (
     NANO,
@@ -103,7 +104,7 @@ class History:
             return
         policy = open_session(self.played.folder).policy
         accepted = role in (*state.accepts(now), BREAK_GLASS) and role in policy.roles_of(f"user:{who}")
-        given = any(grant.approver == f"user:{who}" for grant in state.grants)
+        given = any(grant.approver == f"user:{who}" for grant in state.counted(now))
         open_call = self.record.state.open[0, 0]
         free = state.end is None and not open_call.allowed and now < state.requested.expires_at
         until = now + 600 * NANO if role == BREAK_GLASS else None
@@ -170,6 +171,8 @@ class History:
         listed = {(where, body) for where, _, body in approvals_in_state(self.journal, "waiting")}
         waits = call is not None and call.waiting
         assert (self.played.ended.run in {where for where, _ in listed}) == waits, self.acts
+        if state is not None and call is not None and not call.allowed and state.waits(time.time_ns()):
+            assert self.played.ended.run in {item.run for item in waiting_approvals_of(self.played.opened)}, self.acts
         assert (record.state.status == "waiting") == waits, self.acts
         timeline = build_timeline(events)
         (shown,) = [item for item in timeline.calls if item.place == "0.0"]
@@ -275,8 +278,8 @@ def test_an_approval_that_was_revoked_can_be_given_again_by_the_same_person(play
     for _ in range(2):
         approval.grant_approval(record, requested, answer, roles_of=roles_of, now=time.time_ns())
         approval.revoke_approval(record, requested, by=principal("lea"), reason="misread")
+        assert record.state.approvals[0].status() == "revoked"
     assert [item.requested for item in record.state.approvals] == [requested]
-    assert record.state.approvals[0].status() == "revoked"
     assert record.state.status == "waiting"
     approval.grant_approval(record, requested, answer, roles_of=roles_of, now=time.time_ns())
     ended = asyncio.run(run.resume_run(played.opened, played.ended.run, by=OPERATOR))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import json
 import time
 from collections.abc import Callable
@@ -206,3 +207,30 @@ def test_the_command_line_lists_and_reviews_it(asked: Callable[..., Played], rem
     assert (result.code, result.json["error"]["code"]) == (1, "approval_invalid")
     result = remit("approve", "review", "nothing", "--note", "fine", cwd=played.folder)
     assert result.code == 2
+
+
+def test_its_reason_its_end_and_its_review_are_wherever_one_looks(asked: Callable[..., Played], remit: Remit) -> None:
+    """In the summary of the trace, at the call, on the page, in the export of decisions, in the spans and in the list."""
+    played = asked()
+    break_glass(played)
+    after, run_id = resumed(played), played.ended.run[:8]
+    page = played.folder / "page.html"
+
+    def views() -> list[str]:
+        assert remit("trace", "show", run_id, "--html", str(page), cwd=played.folder).code == 0
+        decisions = remit("trace", "list", "--decisions", cwd=played.folder).out
+        return [remit("trace", "show", run_id, cwd=played.folder).out, html.unescape(page.read_text()), decisions]
+
+    for text in views():
+        assert "emergency approval by user:bea as role:break-glass: INC-7: no lead answers; ends " in " ".join(
+            text.split()
+        )
+        assert "not reviewed" in text
+    (found,) = emergencies(after.opened.journal)
+    review_as(after, found, "user:leo")
+    for text in views():
+        assert "reviewed by user:leo: right call" in text
+        assert "not reviewed" not in text
+    spans = read_trace(after.ended.trace).spans
+    answers = [line for span in spans for line in span.attributes.get("remit.approval.answers", ())]
+    assert any("INC-7: no lead answers; ends " in line for line in answers)

@@ -15,7 +15,7 @@ from remit.broker.approvals import requests as approval
 from remit.broker.attempts import LiveExecutor
 from remit.core.calls import Call, Confinement
 from remit.core.errors import Refusal, UsageError
-from remit.core.events import AttemptBegun, AttemptEnded, CallDecided
+from remit.core.events import AttemptBegun, AttemptEnded, CallDecided, Recorded
 from remit.journal import StoredRecord
 from remit.policy.engine import Policy
 from remit.runtime import runner as run
@@ -159,13 +159,20 @@ def test_a_tool_that_changed_after_its_review_does_not_run(play: Play) -> None:
     assert len(again.effects) == 1
 
 
-def test_a_tool_that_changes_in_the_middle_of_a_run_does_not_run_either(play: Play) -> None:
-    played = play(LARGE)
-    (played.folder / "tools/ledger/extra.py").write_text("changed = True\n")
-    grant(played, "user:lea")
-    after = resumed(played)
-    assert after.error(0)["details"]["reason"] == "not_pinned"
-    assert after.effects == []
+def test_a_tool_that_changes_in_the_middle_of_a_run_does_not_run_either(clerk: Callable[..., Path]) -> None:
+    folder = clerk([*(turn(ledger__pay={"name": name, "amount": 1}) for name in ("ann", "ben")), DONE])
+    opened = open_session(folder)
+
+    def tell(recorded: Recorded) -> None:
+        if recorded.type == "attempt.begun":
+            (folder / "tools/ledger/extra.py").write_text("changed = True\n")
+
+    model = run.open_model_of(opened, "clerk")
+    start = run.RunRequest(agent="clerk", task="x", subject="user:operator", by=OPERATOR, model=model)
+    ended = asyncio.run(run.start_run(opened, start, on_event=tell))
+    played = Played(folder=folder, opened=opened, ended=ended)
+    assert played.error(1)["details"]["reason"] == "not_pinned"
+    assert [effect["name"] for effect in played.effects] == ["ann"]
 
 
 def begun(folder: Path) -> Played:

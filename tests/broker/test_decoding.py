@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -383,6 +385,24 @@ def test_the_time_of_a_validator_in_this_process_is_bounded(hosted: Callable[...
     played = made.play({"sleeps": {"to": "a1", "memo": "x"}})
     assert played.error(0)["details"] == {"reason": "not_decoded", "cause": "timeout"}
     assert made.effects == []
+
+
+def test_validators_and_functions_that_never_return_hold_up_neither_other_calls_nor_the_end_of_the_run(
+    hosted: Callable[..., Bank],
+) -> None:
+    """There are more of them than threads in the pool of the event loop."""
+    stuck = min(32, (os.cpu_count() or 1) + 4) // 2 + 1
+    made = hosted(ACTING.replace("\ndef ", "\ndef _").replace("sleep(60)", "sleep(60 * value.startswith('stuck'))")
+        + "\ndef sleeps(to: str, memo: Annotated[str, AfterValidator(_sleeps)]) -> str:\n    return memo\n"
+        + "\ndef waits(to: str, memo: str) -> str:\n    return _sleeps(memo)\n"
+        + "\ndef pays(to: str) -> str:\n    return entered(to)\n",
+        limits='\n[limits]\nwall = "100ms"\n')  # fmt: skip
+    calls = [{name: {"to": "a1", "memo": f"stuck {at}"}} for at in range(stuck) for name in ("sleeps", "waits")]
+    began = time.monotonic()
+    played = made.play(*calls, {"pays": {"to": "a1"}})
+    assert {played.error(step)["code"] for step in range(2 * stuck)} == {"invalid_arguments", "outcome_unknown"}
+    assert (played.result(2 * stuck).get("value"), made.effects) == ("a1", ["a1"])
+    assert time.monotonic() - began < 30
 
 
 def test_an_import_that_fails_is_an_attempt_without_an_effect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,8 +59,12 @@ def test_files_folders_and_functions_are_small_but_for_at_most_five_named_except
 def test_every_exported_name_exists() -> None:
     """A face exports only names that its modules define. Otherwise the first user of the name would find the error."""
     from importlib import import_module
+    from importlib.util import find_spec
 
+    left_out = {"inspect_ai"} if find_spec("inspect_ai") is None else set[str]()  # CI has it
     for stub in sorted(PACKAGE.rglob("__init__.pyi")):
+        if stub.parent.name in left_out:
+            continue
         package = import_module(".".join(("remit", *stub.parent.relative_to(PACKAGE).parts)))
         tree = ast.parse(stub.read_text(encoding="utf-8"))
         named = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}

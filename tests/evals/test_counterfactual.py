@@ -177,7 +177,7 @@ def test_a_read_after_an_effect_that_did_not_happen_ends_the_run_where_nobody_kn
     trace = open_trace(recorded.opened.traces, recorded.opened.journal, recorded.ended.run)
     played = played_from(recorded.opened, trace, 0, ScriptedModel([LOOKS, PAYS, LOOKS, DONE]))
     assert [answer.source for answer in played.answers] == ["recorded", "assumed"]
-    assert played.ends.startswith("nobody knows what ledger.look returns at step 2.0")
+    assert played.ends.startswith("the record does not say what ledger.look returns at step 2.0")
     assert played.finished is None
 
 
@@ -188,7 +188,7 @@ def test_an_answer_after_one_effect_is_not_served_after_another_one_on_the_same_
     more = {"say": "", "calls": [{"ledger__pay": {"name": "ann", "amount": 2}}]}
     played = played_from(recorded.opened, trace, 0, ScriptedModel([more, LOOKS, DONE]))
     assert [answer.source for answer in played.answers] == ["assumed"]
-    assert played.ends.startswith("nobody knows what ledger.look returns at step 1.0")
+    assert played.ends.startswith("the record does not say what ledger.look returns at step 1.0")
 
 
 def test_an_answer_that_an_effect_beside_it_may_have_changed_is_not_served_without_that_effect(play: Play) -> None:
@@ -198,7 +198,7 @@ def test_an_answer_that_an_effect_beside_it_may_have_changed_is_not_served_witho
     assert played_from(recorded.opened, trace, 0, ScriptedModel([both, DONE])).sources.recorded == 2
     alone = played_from(recorded.opened, trace, 0, ScriptedModel([LOOKS, DONE]))
     assert alone.answers == ()
-    assert alone.ends.startswith("nobody knows what ledger.look returns at step 0.0")
+    assert alone.ends.startswith("the record does not say what ledger.look returns at step 0.0")
 
 
 def test_an_approval_counts_only_where_the_same_question_is_asked(play: Play) -> None:
@@ -206,7 +206,7 @@ def test_an_approval_counts_only_where_the_same_question_is_asked(play: Play) ->
     recorded = play([ASKS, DONE], **script)
     trace = open_trace(recorded.opened.traces, recorded.opened.journal, recorded.ended.run)
     same = played_from(recorded.opened, trace, 0, ScriptedModel([LOOKS, ASKS, DONE]))
-    assert same.ends.startswith("nobody knows what ledger.look")
+    assert same.ends.startswith("the record does not say what ledger.look")
     later = played_from(
         recorded.opened, trace, 0, ScriptedModel([{"say": "first", "calls": [*ASKS["calls"], {"shell": {}}]}, DONE])
     )
@@ -258,7 +258,7 @@ def test_a_tool_of_another_version_is_not_answered_from_the_record(play: Play) -
     pin(recorded.folder)
     played = played_from(recorded.opened, trace, 0, ScriptedModel([LOOKS, DONE]), tools=load_workspace(recorded.folder))
     assert played.answers == ()
-    assert played.ends.startswith("nobody knows what ledger.look returns at step 0.0")
+    assert played.ends.startswith("the record does not say what ledger.look returns at step 0.0")
 
 
 def contents(folder: Path) -> dict[str, bytes | float]:

@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
@@ -336,3 +337,26 @@ def test_the_check_of_a_long_answer_takes_linear_time() -> None:
     begun = time.process_time()
     assert Grounding([claim] * 50, Retrieved(passages=(found,), searched=True, at=NOW)).problems
     assert time.process_time() - begun < 10
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "codes"),
+    [
+        ("2026-11-30", "2026-11-30", []),
+        (None, "2026-11-29", ["not_in_force"]),
+        ("2026-12-01", None, ["not_in_force"]),
+        (None, "2026-11-30T00:00:00Z", ["not_in_force"]),
+    ],
+)
+def test_a_document_is_in_force_on_its_first_and_on_its_last_day(
+    since: str | None, until: str | None, codes: list[str]
+) -> None:
+    noon = int(datetime(2026, 11, 30, 12, tzinfo=UTC).timestamp()) * 10**9
+    found = replace(passage("Paid within 14 days.", "handbook/a", "1", "A", 0, ("0.0", 1)), since=since, until=until)
+    claim = {
+        "claim": "Paid in 14 days.",
+        "quote": "Paid within 14 days.",
+        "citation": {"call": "0.0", "item": 1, "section": "A"},
+    }
+    checked = Grounding([claim], Retrieved(passages=(found,), searched=True, at=noon))
+    assert [problem.code for problem in checked.problems] == codes

@@ -77,6 +77,7 @@ def statements(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> Iterator[tu
                     yield f"{module.__name__.rpartition('.')[2]}.{name}", part.text(dialect), part.values({}, dialect)
     asked: list[tuple[Any, Params | None]] = []
     read = journal.database.read
+    journal.holds()  # read again only after something of it has changed
     with monkeypatch.context() as patched:
         patched.setattr(journal.database, "read", lambda *given: (asked.append((*given, {})[:2]), read(*given))[1])
         acts: dict[str, Callable[[], object]] = {

@@ -383,7 +383,7 @@ def test_what_waits_for_people_is_listed_until_they_have_answered(journal: Journ
     ]
     assert [ApprovalRequested.model_validate_json(body) for _, _, body in listed] == [requested(0, 0), requested(0, 1)]
     assert count_approvals(journal, "waiting") == 2
-    assert next(item.state for item in list_runs(journal) if item.run == run) == "waiting"
+    assert next(item.state for item in list_runs(journal) if item.run == run) == "waiting: hold", "all is held, too"
     record = StoredRecord(journal, run)
     record.append(granted(0, 0))
     record.append(granted(0, 1))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from remit.client import Remit
 from remit.core.errors import Refusal, UsageError
 from remit.core.events import Bar, CallDecided, Recorded, RolloutCompared, RolloutRolledBack, RunFinished
 from remit.evals import Changes, Plan, backtest, open_for, play_finished_runs, widen
-from remit.journal import Journal, RolloutState, StoredRecord, check_projections, used_bundles
+from remit.journal import Journal, RolloutState, StoredRecord, alerts_in_force, check_projections, used_bundles
 from remit.rollout import arm_of, check_bars, evidence_of, find_rollout, open_of, roll_back
 from remit.runtime import prunable, prune, resume_run
 from remit.workspace import WorkspaceSession, open_session
@@ -20,6 +23,7 @@ from support.lifecycle import Killed, die_at, replayed
 from support.principals import OPERATOR, principal
 from support.rollouts import RULE, candidate_of, opened_at, ran, started
 from support.runs import DONE, Command, turn
+from support.workspaces.ledger import use
 
 LOOK = turn(ledger__look={"name": "ann"})
 PAY = turn(ledger__pay={"name": "ann", "amount": 50})
@@ -84,7 +88,7 @@ def test_a_candidate_that_is_not_one_is_refused_and_nothing_is_opened(folder: Pa
         open_for(opened, "clerk", candidate_of(folder, rules=stricter), Plan(bars=["failed"]), by=OPERATOR)
     with pytest.raises(
         UsageError,
-        match="fewer than 20 recent runs of agent 'clerk' completed with a known time, so nobody knows what is slow",
+        match="fewer than 20 recent completed runs of agent 'clerk' with a time, from which 'slow' is computed",
     ):
         open_for(opened, "clerk", candidate_of(folder, prompt=str.upper), Plan(bars=["slow"]), by=OPERATOR)
     with pytest.raises(UsageError, match="the shares of a canary must grow"):
@@ -142,7 +146,7 @@ def test_no_data_is_never_a_reason_to_go_on(folder: Path) -> None:
 
 
 def test_the_candidate_plays_finished_runs_again_and_nothing_of_it_lands(folder: Path) -> None:
-    """A prompt that changes nothing ends as before; where a call was never recorded, nobody knows."""
+    """A prompt that changes nothing ends as before; where a call was never recorded, its end is not known."""
     opened = allowed(folder)
     ran(opened)
     for turns, different in (([LOOK, DONE], {"completed → completed": 1}), ([PAY, DONE], {"not known": 1})):
@@ -196,7 +200,7 @@ def test_a_run_of_the_candidate_has_its_model_prompt_and_rules_and_the_others_ha
 
 
 def test_a_run_keeps_its_definition_when_the_rollout_ends_and_another_process_resumes_it(folder: Path) -> None:
-    """At each event at which a process can be killed: the same arm, the same definition, and nothing is done twice."""
+    """A process is killed by `kill -9` at each of its events: the same arm, the same definition, and nothing is done twice."""
     opened = open_session(folder)
     candidate = candidate_of(folder, turns=TWO, prompt=str.upper)
     first = opened_at(opened, candidate, *CANARY)
@@ -206,9 +210,7 @@ def test_a_run_keeps_its_definition_when_the_rollout_ends_and_another_process_re
     for number, key in enumerate(keys):
         state = opened_at(opened, candidate, *CANARY)
         run = f"{number + 1:032x}"
-        die_at(opened.journal, key)
-        with pytest.raises(Killed):
-            ran(opened, run=run)
+        assert killed_at(folder, key, run) == -signal.SIGKILL
         opened = open_session(folder)
         assert find_rollout(opened.journal, state.id) == state
         roll_back(opened.journal, state.id, reason="meanwhile")
@@ -221,6 +223,20 @@ def test_a_run_keeps_its_definition_when_the_rollout_ends_and_another_process_re
     begun = sum(key.startswith("attempt.begun") for key in keys)
     assert len(whole.effects) == 2 * (len(keys) + 1) - begun, "a payment that may have begun is not made again"
     assert check_projections(opened.journal) == []
+
+
+def killed_at(folder: Path, key: str, run: str) -> int:
+    """Let a child process drive a run, and kill it once the event of that key is written, and nothing after it. Its exit code."""
+    child = os.fork()
+    if child == 0:
+        try:
+            use(folder)
+            opened = open_session(folder)
+            die_at(opened.journal, key, lambda: os.kill(os.getpid(), signal.SIGKILL))
+            ran(opened, run=run)
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def resumed(opened: WorkspaceSession, run: str) -> RunFinished:
@@ -320,6 +336,23 @@ def test_a_candidate_whose_runs_fail_is_taken_back_with_its_evidence_and_the_nex
     assert f"failed: {evidence.candidate} of {evidence.of_candidate} with the candidate, 0 of" in ended.reason
     assert evidence_of(opened.journal, find_rollout(opened.journal, state.id)) == ended.evidence
     assert started(ran(opened)).arm is None
+    (alert,) = alerts_in_force(opened.journal)
+    assert (alert.alert, alert.changes) == (f"rollout:clerk:{state.id}", state.opened.changes)
+    assert alert.text == f"the candidate of rollout {state.id} was taken back: {ended.reason}"
+
+
+def test_a_program_lists_rollouts_and_takes_a_candidate_back_which_raises_no_alert(folder: Path) -> None:
+    opened = open_session(folder)
+    state = opened_at(opened, candidate_of(folder, prompt=str.upper), *CANARY)
+    client = Remit.open(folder)
+    with pytest.raises(UsageError, match="needs a reason: say why you roll back clerk"):
+        client.roll_back("clerk", reason="")
+    back = client.roll_back("clerk", reason="customers complain")
+    assert client.rollouts() == (back,)
+    assert (back.id, back.status) == (state.id, "rolled_back")
+    with pytest.raises(UsageError, match="is rolled back already"):
+        client.roll_back(state.id, reason="again")
+    assert alerts_in_force(opened.journal) == []
 
 
 def test_a_process_that_dies_before_it_looks_at_the_bars_loses_no_evidence(folder: Path) -> None:

@@ -30,6 +30,10 @@ READ_RULES: Final = "p, agent:clerk, remit.read_result, result:*, True, allow\np
 LOOK: Final = (
     "def look(name: str, text: str = \"\") -> dict[str, str]:\n    return {'name': name, 'text': lines(name)}\n"
 )
+REFUSED: Final = (
+    "from typing import Annotated\n\nfrom pydantic import AfterValidator\n\n\n"
+    "def refused(name):\n    raise ValueError(f'the note of {name} is lost')\n\n\n"
+)
 TEXT: Final = (
     "import hashlib\n\n\ndef lines(name):\n"
     "    return ''.join(f'{name} line {n}: {hashlib.sha256(f\"{name}{n}\".encode()).hexdigest()[:8]}\\n' for n in range(300))\n\n\n"
@@ -149,6 +153,21 @@ def test_a_long_error_is_shortened_like_a_long_value() -> None:
     shown = json.loads(excerpt_message(result_message("0.0", failed), 1024, readable=False))
     assert (shown["ok"], shown["call"]) == (False, "0.0")
     assert shown["next_step"].startswith("ask for less")
+
+
+def test_words_of_a_tool_that_refused_arguments_have_its_labels_when_they_are_read_again(
+    clerk: Callable[..., Path],
+) -> None:
+    turns = [turn(ledger__look={"name": "ann"}), turn(remit__read_result={"call": "0.0"}), DONE]
+    folder = reading(clerk(turns))
+    host = folder / "hosted/ledger_host.py"
+    checked = LOOK.replace("name: str", "name: Annotated[str, AfterValidator(refused)]")
+    refusing = f"{REFUSED}{checked}"
+    host.write_text(host.read_text().replace(LOOK, refusing))
+    played = played_by(folder)
+    assert "the note of ann is lost" in played.error(0)["message"]
+    assert "the note of ann is lost" in played.result(1)["value"]["text"]
+    assert played.result(1)["labels"] == ["seen"]
 
 
 def test_the_record_has_a_long_result_whole_and_the_model_reads_it_in_parts(clerk: Callable[..., Path]) -> None:

@@ -94,6 +94,8 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Waiting:
     settings.write_text(MANAGED + settings.read_text())
     rules = folder / "policies" / "rules.csv"
     rules.write_text(rules.read_text() + "g, user:lea, role:lead\n")
+    more = folder / "policies" / "more.csv"
+    more.write_text("# Nobody pays the bank\np, agent:clerk, bank.pay, account:bank, True, deny\n")
     started = []
     for number in range(RUNS):
         shop.script({"pay": {"to": f"ann{number}", "amount": 5}})
@@ -110,8 +112,9 @@ def waiting(before: Waiting, tmp_path: Path) -> Waiting:
 
 
 def rules_changed(waiting: Waiting) -> None:
-    """A rule about an action that only the new version of the tool has."""
+    """A rule about an action that only the new version of the tool has, and a file of rules less."""
     code_changed(waiting)
+    (waiting.folder / "policies" / "more.csv").unlink()
     rules = waiting.folder / "policies" / "rules.csv"
     rules.write_text(rules.read_text() + "\n# New\np, agent:clerk, bank.refund, account:*, args.why == 'x', allow\n")
 

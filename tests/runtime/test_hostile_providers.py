@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pytest
 
+from remit.core import RunEnded
 from support.lifecycle import replayed
 from support.wire_player import DONE, Answer, call, delta, finish, stream
 from support.wire_runs import ANN, END, LOOK, WireRun, outcome
@@ -36,7 +37,10 @@ def calls_with(**members: Any) -> Answer:
 def test_half_a_character_anywhere_in_an_answer_is_recorded_as_a_whole_one(
     against: WireRun, answer: Answer, ending: str
 ) -> None:
-    played, _ = against([answer, END])
+    try:
+        played, _ = against([answer, END])
+    except RunEnded as failure:
+        pytest.fail(f"the run ended by {failure}")
 
     assert outcome(played).outcome == ending, outcome(played).message
     assert max(len(item.event.model_dump_json()) for item in played.records) < 100_000
@@ -63,7 +67,7 @@ def test_a_known_secret_is_recorded_from_no_part_of_an_answer(
     assert "[redacted:" in recorded
 
 
-@pytest.mark.parametrize("status", [200, 500])
+@pytest.mark.parametrize("status", [200, 400])
 @pytest.mark.parametrize(("times", "encoding"), [(2, "gzip, gzip"), (1, "br")])
 def test_an_answer_that_may_grow_without_a_bound_is_not_unpacked(
     against: WireRun, times: int, encoding: str, status: int

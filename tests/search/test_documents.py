@@ -6,8 +6,9 @@ import hashlib
 import importlib
 import importlib.util
 import re
+import sqlite3
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -76,6 +77,14 @@ def test_markdown_is_cut_at_its_headings_and_code_has_none() -> None:
         ("Guide > Setext > Deep", "Größe: 5 €."),
         ("Guide > Last", "- item one\n- item two"),
     ]
+
+
+def test_a_comment_in_markdown_is_no_text_of_the_document() -> None:
+    """No reader of the page sees it, so nothing of it can be found or cited."""
+    text = "# Guide <!-- one -->\n\nFirst. <!-- two\nthree -->\nSecond.\n\n<!-- four\n\nfive -->\n\n"
+    text += "```\n<!-- code -->\n```\n\n## Last\n\n> <!-- six -->\n\nThird.\n\n<!-- seven\n"
+    found = [(section, " ".join(text.split())) for section, text in passages("g.md", text.encode())]
+    assert found == [("Guide", "First. Second. ``` <!-- code --> ```"), ("Guide > Last", "> Third.")]
 
 
 def test_of_a_page_only_what_its_reader_sees_is_read() -> None:
@@ -156,13 +165,14 @@ def test_a_file_that_only_says_it_is_pdf_is_skipped_with_the_reason(tool: Module
 @pytest.mark.parametrize(
     "data",
     [
+        b"<!-- a -->b\n\n" * 10_000 + b"<!--" * 50_000,
         b"---\n" + b"a: b\n" * 20_000 + b"---\n",
         b"<p>" * 100_000,
         b"<div hidden>" * 50_000,
         b"<h1>" * 50_000,
         b"[a](" * 20_000,
     ],
-    ids=["front matter", "open paragraphs", "hidden", "open headings", "open links"],
+    ids=["comments", "front matter", "open paragraphs", "hidden", "open headings", "open links"],
 )
 def test_hostile_files_take_time_in_proportion_to_their_size(data: bytes) -> None:
     documents = module("documents")
@@ -190,5 +200,10 @@ def test_the_tool_reads_the_patterns_of_rules_as_the_policy_does(pattern: str, n
     assert allowed.permits(name) is covers
     assert denied.permits(name) is not covers
     collection = name.partition("/")[0]
+    with closing(sqlite3.connect(":memory:")) as database:
+        for each in (allowed, denied):
+            globs = each.suspects(collection)
+            found = [database.execute("SELECT ? GLOB ?", (name, glob)).fetchone()[0] for glob in globs]
+            assert each.permits(name) or any(found)
     assert {"all": True, "none": False}.get(allowed.whole(collection), covers) is covers
     assert {"all": True, "none": False}.get(denied.whole(collection), not covers) is not covers

@@ -25,7 +25,7 @@ def lacking(what: str, install: str) -> NoReturn:
     """Skip a test that needs something that this machine does not have. In CI it fails."""
     if os.environ.get("CI"):
         pytest.fail(f"no {what}: {install}")
-    pytest.skip(f"no {what}: {install}, and run the test again")
+    pytest.skip(f"no {what}: {install}, and run the test again", allow_module_level=True)
 
 
 class Browser:

@@ -15,7 +15,7 @@ from remit.core import RunEnded
 from remit.guardrails.secret_formats import DETECTORS
 from remit.sandbox import Sandbox
 
-_NOT_IMPORTED = (".guest", ".breakout", ".langchain", "__main__")  # run confined, or need an extra
+_NOT_IMPORTED = (".guest", ".breakout", ".langchain", ".inspect_ai", "__main__")  # run confined, or need an extra
 
 for module in walk_packages(remit.__path__, "remit."):
     if not any(part in module.name for part in _NOT_IMPORTED):

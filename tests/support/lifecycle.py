@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -38,8 +38,15 @@ class Killed(BaseException):
     """Stands for the end of the process by kill -9: no code after it runs."""
 
 
-def die_at(journal: Journal, kind: str) -> None:
-    """End the process of the next run once the first event of that type, or of that key, is written; nothing after it is."""
+def _die() -> None:
+    raise Killed
+
+
+def die_at(journal: Journal, kind: str, die: Callable[[], None] = _die) -> None:
+    """End the process of the next run once the first event of that type, or of that key, is written; nothing after it is.
+
+    By default, an exception that nothing catches stands for the end.
+    """
     write = journal.write
 
     def write_and_die(batch: Batch) -> None:
@@ -47,7 +54,7 @@ def die_at(journal: Journal, kind: str) -> None:
             if kind in (link.type, link.key):
                 journal.write = write  # type: ignore[method-assign]
                 write(replace(batch, links=batch.links[:number]))
-                raise Killed
+                die()
         write(batch)
 
     journal.write = write_and_die  # type: ignore[method-assign]

@@ -18,6 +18,7 @@ SHOWN_CHANGES = 20  # of a backtest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from remit.core.events import ApprovalRequested
     from remit.journal import Record
@@ -75,12 +76,9 @@ def approve_list_command(break_glass: bool, as_json: bool) -> None:
         echo(f"{run[:8]}/{item.step}.{item.index}  {what}  {_left(item)}")
         if run in missing_of:
             echo(f"    {style('cannot go on', fg='red')}: {missing_of[run]}")
-    acts = open_acts(opened.journal)
-    for act in acts:
+    for act in (acts := open_acts(opened.journal)):
         needs = ", ".join(f"{item.count} × {item.role}" for item in act.missing)
-        echo(
-            f"act {act.act[:8]}  {act.by.subject} wants to {act.what}  needs {needs}; to approve: remit approve act {act.act[:8]}"
-        )
+        echo(f"act {act.act[:8]}  {act.by.subject} wants to {act.what}  needs {needs}; remit approve act {act.act[:8]}")
     if not waiting and not acts:
         echo("no request waits for approval")
     _list_emergencies(opened, as_json=False, quiet=True)
@@ -337,10 +335,8 @@ def rule_command(place: str, write: bool, as_json: bool) -> None:
     runs = (journal.events(row.run) for row in list_runs(journal))
     found = rule_from_approval(source.rule_set(), source.files, records, (int(step), int(index)), runs)
     if write:
-        for file, text in (("rules.csv", found.rules), ("cases.yaml", found.case)):
-            path = opened.root / "policies" / file
-            before = path.read_text(encoding="utf-8").rstrip("\n") if path.exists() else ""
-            path.write_text(f"{before}\n\n{text}".lstrip("\n"), encoding="utf-8")
+        _add(opened.policies / "rules.csv", found.rules)
+        _add(opened.policies / "cases.yaml", found.case)
     flips = [f"{flip.run[:8]}/{flip.step}.{flip.index}: {flip.before} -> {flip.after}" for flip in found.backtest.flips]
     if as_json:
         echo(json_text({"ok": True, "rules": found.rules, "case": found.case, "changes": flips, "written": write}))
@@ -349,11 +345,14 @@ def rule_command(place: str, write: bool, as_json: bool) -> None:
     echo(f"backtest: {found.backtest.runs} runs, {found.backtest.decided} decisions, {len(flips)} verdicts change")
     for line in flips[:SHOWN_CHANGES]:
         echo(f"  {line}")
-    echo(
-        "added to policies/rules.csv and policies/cases.yaml"
-        if write
-        else f"to add them: remit approve rule {place} --write"
-    )
+    offer = f"to add them: remit approve rule {place} --write"
+    echo("added to policies/rules.csv and policies/cases.yaml" if write else offer)
+
+
+def _add(path: Path, text: str) -> None:
+    """Add lines at the end of a file."""
+    before = path.read_text(encoding="utf-8").rstrip("\n") if path.exists() else ""
+    path.write_text(f"{before}\n\n{text}".lstrip("\n"), encoding="utf-8")
 
 
 def _confirm_bound(lines: list[str], yes: bool) -> None:

@@ -25,9 +25,10 @@ from remit.client.results import CallResult, Explanation, call_result
 from remit.client.streams import AsyncRunStream
 from remit.core import Call, Decision, Failed, Json, Model, Principal, Refusal, Scope, UsageError
 from remit.core.events import CallDecided, HoldSet, Recorded
-from remit.journal import RunSummary, list_runs, resolve_run
+from remit.journal import RolloutState, RunSummary, list_rollouts, list_runs, resolve_run
 from remit.policy import Policy
 from remit.replay import ReplayResult
+from remit.rollout import named_rollout, roll_back
 from remit.runtime import (
     Continuation,
     LivePorts,
@@ -207,6 +208,21 @@ class AsyncRemit:
         found = f"run:{self._run(name)}" if kind == "run" else scope
         authorize_hold(self.policy, self.session.journal, found, self.principal, f"lift the hold on {scope}")
         lift_hold(self.session.journal, found, by=self.principal)
+
+    async def rollouts(self, *, limit: int = 10) -> tuple[RolloutState, ...]:
+        """See `Remit.rollouts`."""
+        return tuple(list_rollouts(self.session.journal, limit=limit))
+
+    async def roll_back(self, rollout: str, *, reason: str) -> RolloutState:
+        """See `Remit.roll_back`."""
+        if not reason:
+            raise UsageError(f"taking a candidate back needs a reason: say why you roll back {rollout}")
+        found = named_rollout(self.session.journal, rollout)
+        if found.ended is not None:
+            raise UsageError(
+                f"rollout {found.id} is {found.status.replace('_', ' ')} already: nothing of it is in force"
+            )
+        return roll_back(self.session.journal, found.id, reason=reason, by=self.principal)
 
     async def close(self) -> None:
         """See `Remit.close`."""

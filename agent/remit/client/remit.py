@@ -13,7 +13,7 @@ from remit.client.results import CallResult, Explanation
 from remit.client.streams import RunStream
 from remit.core import Decision, Json, Model, Principal, Scope, UsageError
 from remit.core.events import HoldSet
-from remit.journal import RunSummary
+from remit.journal import RolloutState, RunSummary
 from remit.policy import Policy
 from remit.replay import ReplayResult
 from remit.runtime import RunResult
@@ -257,6 +257,20 @@ class Remit:
             UsageError: the scope is not on hold.
         """
         return _wait_for(self._client.lift(scope))
+
+    def rollouts(self, *, limit: int = 10) -> tuple[RolloutState, ...]:
+        """The latest rollouts, open or not, the latest first."""
+        return _wait_for(self._client.rollouts(limit=limit))
+
+    def roll_back(self, rollout: str, *, reason: str) -> RolloutState:
+        """Take the candidate of an open rollout back: no new run has it, and its rules decide nothing. No right is needed for it.
+
+        `rollout` is its id, or the name of the agent.
+
+        Raises:
+            UsageError: there is no such rollout, it has ended, or `reason` is empty.
+        """
+        return _wait_for(self._client.roll_back(rollout, reason=reason))
 
     def close(self) -> None:
         """Close the journal. Warm tools stay ready for other clients of this process, and end with it."""

@@ -93,11 +93,11 @@ class Approved:
 
 
 def waiting_approvals_of(session: WorkspaceSession) -> tuple[WaitingApproval, ...]:
-    """Every open request for approval of the workspace."""
-    requests = (
-        (run, ApprovalRequested.model_validate_json(body))
-        for run, _, body in approvals_in_state(session.journal, "waiting")
-    )
+    """Every open request for approval of the workspace, also one whose approvals have ended before they were used."""
+    journal = session.journal
+    ended = approvals_in_state(journal, "answered", ended=time.time_ns())
+    found = sorted([*approvals_in_state(journal, "waiting"), *ended], key=lambda item: item[1])
+    requests = ((run, ApprovalRequested.model_validate_json(body)) for run, _, body in found)
     return tuple(WaitingApproval(run=run, request=request) for run, request in requests)
 
 

@@ -77,7 +77,7 @@ from .messages import (
 from .principals import DEFAULT_TENANT, NAME_OF_SUBJECT, NOBODY, Authentication, Principal, Subject, same_person
 from .receipts import Approver, CallOutcome, ReceiptItem
 from .renamed import RENAMED
-from .threads import in_thread, in_thread_uninterrupted
+from .threads import in_own_thread, in_thread, in_thread_uninterrupted
 
 __all__ = [
     "BREAK_GLASS",
@@ -166,6 +166,7 @@ __all__ = [
     "call_id",
     "decision_digest",
     "excerpt_message",
+    "in_own_thread",
     "in_thread",
     "in_thread_uninterrupted",
     "page_of",

@@ -7,8 +7,10 @@ computations, which would be a deadlock.
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Final, ParamSpec, TypeVar
 
@@ -53,3 +55,22 @@ async def in_thread_uninterrupted(size: int, function: Callable[_P, _T], *given:
     if cancelled and task is not None:
         task.cancel()  # CancelledError is raised where the task waits next
     return work.result()
+
+
+async def in_own_thread(function: Callable[_P, _T], *given: _P.args, **named: _P.kwargs) -> _T:
+    """Call a function of somebody else, which may never return: it then holds no thread of a pool, and the process ends without it.
+
+    A task that is cancelled does not wait for its end.
+    """
+    result = Future[_T]()
+    result.set_running_or_notify_cancel()
+    work = partial(contextvars.copy_context().run, partial(function, *given, **named))
+
+    def run() -> None:
+        try:
+            result.set_result(work())
+        except BaseException as failure:  # noqa: BLE001 - raised in the task that waits
+            result.set_exception(failure)
+
+    threading.Thread(target=run, name="remit-host", daemon=True).start()
+    return await asyncio.wrap_future(result)

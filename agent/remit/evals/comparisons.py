@@ -17,7 +17,7 @@ from remit.core.events import ModelResponded, Recorded, RolloutCompared, StageNa
 from remit.evals.counterfactual import Candidate, Counterfactual, Place, RecordedRun, play_from
 from remit.evals.worlds import World
 from remit.journal import ROLLOUT_STREAM, AlreadyRecorded, Journal, RolloutState, RunQuery, RunSummary, list_runs
-from remit.rollout import Definition, open_definition
+from remit.rollout import CandidateDefinition, open_candidate
 from remit.runtime import open_fallbacks_of, open_model_of
 from remit.runtime.models import ScriptedModel
 from remit.tracing import open_trace
@@ -49,7 +49,7 @@ def backtest(
             progress(number, len(runs))
             yield journal.events(run.run)
 
-    workspace = open_definition(session, rollout.opened.candidate).workspace
+    workspace = open_candidate(session, rollout.opened.candidate).workspace
     assert workspace.root is not None
     rules = open_source(str(workspace.root / "policies"), None).rule_set(vocabulary(workspace))
     found = backtest_rules(records(), rules)
@@ -76,7 +76,7 @@ async def play_finished_runs(
         UsageError: the agent has no recorded run, or a model of the candidate cannot be opened.
     """
     journal, runs = session.journal, _latest(session.journal, rollout, limit)
-    definition = open_definition(session, rollout.opened.candidate)
+    definition = open_candidate(session, rollout.opened.candidate)
     counts: Counter[str] = Counter()
     tried = different = 0
     spent = Decimal(0)
@@ -92,7 +92,7 @@ async def play_finished_runs(
     return _record(journal, rollout, "counterfactual", (tried, different), counts, by=by)
 
 
-async def _played(session: WorkspaceSession, run: RunSummary, definition: Definition) -> Counterfactual:
+async def _played(session: WorkspaceSession, run: RunSummary, definition: CandidateDefinition) -> Counterfactual:
     """The run as the candidate plays it from its first step."""
     recorded = RecordedRun.of(open_trace(session.traces, session.journal, run.run))
     its_session = replace(session, workspace=definition.workspace, policy=definition.policy)

@@ -18,7 +18,7 @@ from remit.core import FrozenModel, Json, UsageError
 from remit.core.events import Variant
 from remit.core.parsing import digest, load_toml, read_file
 from remit.policy import CASES, load_policy, read_folder
-from remit.rollout import files_of_definition, is_rules
+from remit.rollout import files_of_definition, is_rules, write_definition
 from remit.tracing import Objects
 from remit.workspace import MARKER, Agent, Workspace, WorkspaceSession, load_files, load_workspace, vocabulary
 from remit.workspace.manifest import LOCK, code_digest
@@ -133,9 +133,7 @@ def open_definition(session: WorkspaceSession, variant: Variant, objects: Object
         WorkspaceError: with every problem of every file.
     """
     files = objects.get_bundle(variant.bundle)
-    for path, data in files.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(data)
+    write_definition(files, folder)
     workspace = replace(_loaded(files), root=folder)
     policy = load_policy(workspace.files, vocabulary(workspace))
     opened = WorkspaceSession(workspace=workspace, policy=policy, journal=session.journal, root=session.root)

@@ -15,9 +15,10 @@ from typing import Final
 
 from remit.analysis import run_cases
 from remit.core import Principal, UsageError
-from remit.core.events import NANO, Bar, BarName, RolloutOpened, RunArm, Stage, StageName
+from remit.core.events import Bar, BarName, RolloutOpened, RunArm, Stage, StageName
 from remit.evals.comparisons import UNKNOWN, comparisons_of
 from remit.evals.definitions import Changes
+from remit.evals.monitoring import seconds
 from remit.journal import ROLLOUT_STREAM, Journal, RolloutState, RunQuery, RunSummary, list_runs
 from remit.policy import CASES, Policy, check_agreement, read_cases_text
 from remit.rollout import (
@@ -28,7 +29,7 @@ from remit.rollout import (
     files_of_definition,
     finish,
     move_to,
-    open_definition,
+    open_candidate,
     open_rollout,
 )
 from remit.runtime import agent_of
@@ -73,7 +74,7 @@ def open_for(
     changes = _changed_files(live, files)
     _check_changes(changes)
     digest = ObjectStore(session.traces / "objects").put_bundle(files)
-    definition = open_definition(session, digest)  # it loads as a run will load it, or nothing is opened
+    definition = open_candidate(session, digest)  # it loads as a run will load it, or nothing is opened
     _check_agent(definition.workspace, agent)
     policy = definition.policy
     _check_cases(session, policy)
@@ -168,15 +169,15 @@ def _bars(journal: Journal, agent: str, plan: Plan) -> tuple[Bar, ...]:
     unknown = [name for name in OF_COMPLETED if name in named and above[name] is None]
     for name, of in OF_COMPLETED.items():
         if name in unknown and name in asked:
-            what = f"fewer than {LEAST} recent runs of agent {agent!r} completed with a known {of}"
-            raise UsageError(f"{what}, so nobody knows what is {name}: give --{name}, or leave this bar out")
+            what = f"the journal has fewer than {LEAST} recent completed runs of agent {agent!r} with a {of}"
+            raise UsageError(f"{what}, from which {name!r} is computed: give --{name}, or leave this bar out")
     return tuple(Bar(name=name, hard=name in hard, above=above.get(name)) for name in named if name not in unknown)
 
 
 def _above(journal: Journal, agent: str, plan: Plan) -> dict[BarName, float | None]:
     """From where on a run is slow (seconds) or costly (money); None if too few runs say so."""
     done = [run for run in recent_runs(journal, agent) if run.outcome == "completed"]
-    times = [(run.ended_at - run.started_at) / NANO for run in done if run.ended_at is not None]
+    times = [seconds(run) for run in done]
     costs = [float(run.cost) for run in done if run.cost]
     return {
         "slow": plan.slow or (quantiles(times, n=20)[-1] if len(times) >= LEAST else None),

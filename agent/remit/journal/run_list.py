@@ -1,4 +1,4 @@
-"""The lists of runs and of evaluations, read from their projections, the newest first; runs a page at a time."""
+"""The lists of runs, evaluations, rollouts and alerts, read from their projections; runs a page at a time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from remit.journal.storage.tables import (
     RUN,
     WAS_REFUSED,
 )
-from remit.journal.store import Journal
+from remit.journal.store import AlreadyRecorded, Journal
 
 PAGE: Final = 200  # rows that are read at once
 PRUNED: Final = "run.pruned/"  # the beginning of the key of `RunPruned`, which stays after a run was pruned
@@ -71,7 +71,7 @@ _LAST_GOOD: Final = Sql(
     .limit(1)
 )
 _IN_STATE: Final = Sql(
-    sa.select(APPROVAL.c.run, APPROVAL.c.seq, APPROVAL.c.requested, PAYLOAD.c.body)
+    sa.select(APPROVAL.c.run, APPROVAL.c.seq, APPROVAL.c.requested, PAYLOAD.c.body, APPROVAL.c.expires)
     .select_from(APPROVAL.outerjoin(PAYLOAD, (APPROVAL.c.run == PAYLOAD.c.run) & (APPROVAL.c.seq == PAYLOAD.c.seq)))
     .where(APPROVAL.c.state == sa.bindparam("state"))
     .order_by(APPROVAL.c.requested)
@@ -200,10 +200,15 @@ def resolve_run(journal: Journal, prefix: str) -> str:
     return found[0]
 
 
-def approvals_in_state(journal: Journal, state: str) -> list[tuple[str, int, str]]:
-    """The approvals in that state, the oldest first, without erased ones: run, time in Unix nanoseconds, body of the event."""
+def approvals_in_state(journal: Journal, state: str, *, ended: int | None = None) -> list[tuple[str, int, str]]:
+    """The approvals in that state, the oldest first, without erased ones: run, time in Unix nanoseconds, body of the event.
+
+    With `ended`, only those whose end is not after that time, in Unix nanoseconds.
+    """
     found: list[tuple[str, int, str]] = []
-    for run, seq, at, stored in journal.read(_IN_STATE, state=state):
+    for run, seq, at, stored, expires in journal.read(_IN_STATE, state=state):
+        if ended is not None and not 0 < expires <= ended:
+            continue
         body = stored if stored is not None else _sealed_body(journal, run, seq)
         if body is not None:
             found.append((run, at, body))
@@ -223,6 +228,17 @@ def alerts_in_force(journal: Journal) -> list[AlertRaised]:
     """The alerts that nobody has closed, the oldest first."""
     with journal.failing("read"):
         return [AlertRaised.model_validate_json(body) for _, body in sorted(journal.read(_ALERTS))]
+
+
+def raise_alert(journal: Journal, alert: AlertRaised) -> bool:
+    """Record the alert. False if one of that name is in force, or was raised at the same run."""
+    if any(other.alert == alert.alert for other in alerts_in_force(journal)):
+        return False
+    try:
+        journal.append_shared(WORKSPACE_RUN, alert)
+    except AlreadyRecorded:
+        return False
+    return True
 
 
 def count_alerts(journal: Journal) -> int:

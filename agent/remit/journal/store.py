@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from functools import partial
 from operator import itemgetter
 from types import TracebackType
@@ -344,7 +344,7 @@ class Journal:
         finally:
             await asyncio.wait([taking])  # a caller that is cancelled meanwhile must not leave the run locked
             if taking.exception() is None:
-                with suppress(*([RunEnded] if left else [])):  # the error that is raised already says why
+                with suppress(RunEnded) if left else nullcontext():  # the error that is raised already says why
                     await self.run_in_thread(self._release_lease, taking.result(), left)
 
     @contextmanager

@@ -169,14 +169,9 @@ class RunRegistry:
                 "the run has no task: pass RemitMiddleware(…, task=…), or start the state with a human message"
             )
         else:
+            thread, agent = call.thread or "", self._agent.name
             request = RunRequest(
-                agent=self._agent.name,
-                task=call.task,
-                subject=user,
-                by=by,
-                model=run.model,
-                run=name,
-                thread=call.thread or "",
+                agent=agent, task=call.task, subject=user, by=by, model=run.model, run=name, thread=thread
             )
             work = start_run(self._session, request, external_graph=run)
         await run.begin(work)

@@ -14,6 +14,7 @@ from math import prod
 from typing import Final
 
 from remit.core import BREAK_GLASS, Context, Escalation, MissingApproval
+from remit.policy.language.asking import Asking
 from remit.policy.language.loader import RuleRow
 
 # Combinations of approvals. Beyond this number, all possible approvals are reduced until none can be left out.
@@ -79,27 +80,43 @@ def find_approvals(
         for role, counts in levels.items()
     }
     asking = [row.asking for pair in pairs for row in (*pair.allows, *pair.denies) if row.asking is not None]
-    later = {item.role: item for one in asking for item in sorted(one.later, key=lambda item: -item.after_s)}
-    for counts in _cheapest_first(reachable, given, frozenset(later)):
+    for counts in _cheapest_first(reachable, given, frozenset(item.role for one in asking for item in one.later)):
         # People are assigned last: that is a matching problem, and few combinations get this far.
         if _is_enough(pairs, context, counts) and _people_suffice({**given, **counts}, given, people):
             if prod(map(len, reachable.values())) > MOST_TRIED:
                 counts = _reduce(pairs, context, counts, reachable)
-            further = {role: count - given.get(role, 0) for role, count in counts.items()}
-
-            def is_alone_enough(role: str) -> bool:
-                one = given.get(role, 0) + 1
-                return one in reachable.get(role, ()) and _is_enough(pairs, context, {role: one})
-
-            return PossibleApprovals(
-                missing=tuple(MissingApproval(role=role, count=count) for role, count in further.items() if count),
-                break_glass=is_alone_enough(BREAK_GLASS),
-                escalations=tuple(
-                    later[role] for role in sorted(later) if not further.get(role) and is_alone_enough(role)
-                ),
-                expires_s=min((one.expires_s for one in asking), default=None),
-            )
+            return _possible(pairs, context, counts, reachable, asking)
     return PossibleApprovals(unavailable=tuple(levels))
+
+
+def _possible(
+    pairs: Sequence[Pair],
+    context: Context,
+    counts: Mapping[str, int],
+    reachable: Mapping[str, Sequence[int]],
+    asking: Sequence[Asking],
+) -> PossibleApprovals:
+    """The approvals that lead to `counts`, and each role in which one approval alone would do too."""
+    given = context.approvals
+    further = {role: count - given.get(role, 0) for role, count in counts.items()}
+
+    def is_alone_enough(role: str) -> bool:
+        one = given.get(role, 0) + 1
+        return one in reachable.get(role, ()) and _is_enough(pairs, context, {role: one})
+
+    after: dict[str, int] = {}  # if rules differ, the longest time counts
+    for item in (item for one in asking for item in one.later):
+        after[item.role] = max(after.get(item.role, 0), item.after_s)
+    return PossibleApprovals(
+        missing=tuple(MissingApproval(role=role, count=count) for role, count in further.items() if count),
+        break_glass=is_alone_enough(BREAK_GLASS),
+        escalations=tuple(
+            Escalation(role=role, after_s=after[role])
+            for role in sorted(after)
+            if not further.get(role) and is_alone_enough(role)
+        ),
+        expires_s=min((one.expires_s for one in asking), default=None),
+    )
 
 
 def _levels(pairs: Iterable[Pair], given: Mapping[str, int]) -> dict[str, list[int]]:

@@ -1,5 +1,5 @@
 from .bars import HARD, OF_COMPLETED, SOFT, evidence_limit, weigh
-from .candidate import OF_ALL_RUNS, Definition, files_of_definition, is_rules, open_definition
+from .candidate import OF_ALL_RUNS, CandidateDefinition, files_of_definition, is_rules, open_candidate, write_definition
 from .delay import Delay, expected_delay
 from .evidence import RATIOS, EProcess, bet, chance_of_arm
 from .placement import CandidateRules, Placement, give_up, place, place_again
@@ -25,8 +25,8 @@ __all__ = [
     "OF_COMPLETED",
     "RATIOS",
     "SOFT",
+    "CandidateDefinition",
     "CandidateRules",
-    "Definition",
     "Delay",
     "EProcess",
     "Placement",
@@ -47,7 +47,7 @@ __all__ = [
     "keep_code",
     "move_to",
     "named_rollout",
-    "open_definition",
+    "open_candidate",
     "open_of",
     "open_rollout",
     "place",
@@ -57,4 +57,5 @@ __all__ = [
     "roll_back",
     "weigh",
     "with_definition",
+    "write_definition",
 ]

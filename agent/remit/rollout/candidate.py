@@ -32,7 +32,7 @@ OF_ALL_RUNS: Final = (MARKER, LIMITS, PRICES, *(f"policies/{name}.toml" for name
 
 
 @dataclass(frozen=True, kw_only=True)
-class Definition:
+class CandidateDefinition:
     """The workspace of a candidate, and its rules. The rules are apart, because they can be taken back while a run goes on.
 
     `workspace` has the rules on disk, which are `on_disk`; `policy` are those of the candidate and `rules` their files.
@@ -68,7 +68,7 @@ def files_in_force(session: WorkspaceSession, digest: str) -> dict[str, bytes]:
     return {**kept, **{path: data for path, data in session.workspace.files.items() if path in OF_ALL_RUNS}}
 
 
-def open_definition(session: WorkspaceSession, digest: str) -> Definition:
+def open_candidate(session: WorkspaceSession, digest: str) -> CandidateDefinition:
     """The stored definition of that digest, with its files below `traces/definitions/`.
 
     Raises:
@@ -84,9 +84,17 @@ def open_definition(session: WorkspaceSession, digest: str) -> Definition:
     workspace = replace(load_files({**named, **on_disk}, root=None, code=code), root=folder)
     words = vocabulary(workspace)
     rules = {path: data for path, data in files.items() if is_rules(path)}
-    return Definition(
+    return CandidateDefinition(
         workspace=workspace, on_disk=load_policy(on_disk, words), policy=load_policy(rules, words), rules=rules
     )
+
+
+def write_definition(files: Mapping[str, bytes], folder: Path) -> None:
+    """Write the files of a definition below a folder. Raises OSError."""
+    for path, data in files.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
 
 
 def _tools_of(files: Iterable[str]) -> list[str]:
@@ -116,10 +124,7 @@ def definition_folder(session: WorkspaceSession, digest: str, files: Mapping[str
         folder.parent.mkdir(mode=0o700, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent, ignore_cleanup_errors=True) as place:
             making = Path(place) / folder.name
-            for path, data in files.items():
-                target = making / path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(data)
+            write_definition(files, making)
             with suppress(OSError):  # another process was first, and its folder has the same files
                 making.rename(folder)
     except OSError as failure:

@@ -9,7 +9,7 @@ from remit.core import RemitError
 from remit.core.events import RunArm
 from remit.journal import Journal, RolloutState
 from remit.policy import Policy
-from remit.rollout.candidate import Definition, open_definition
+from remit.rollout.candidate import CandidateDefinition, open_candidate
 from remit.rollout.rollouts import arm_of, check_bars, find_rollout, open_of, roll_back
 from remit.workspace import WorkspaceSession
 
@@ -57,7 +57,7 @@ def place(session: WorkspaceSession, agent: str, *, user: str, run: str) -> Plac
     if not shadowed and (arm is None or arm.arm == "live"):
         return Placement(session=session, arm=arm)
     try:
-        definition = open_definition(session, rollout.opened.candidate)
+        definition = open_candidate(session, rollout.opened.candidate)
     except RemitError as failure:
         return give_up(session, rollout.id, failure)
     if shadowed:
@@ -75,7 +75,7 @@ def place_again(session: WorkspaceSession, arm: RunArm | None) -> Placement:
     if arm is None or arm.arm == "live":
         return Placement(session=session, arm=arm)
     rollout = find_rollout(session.journal, arm.rollout)
-    return _candidate(session, rollout, open_definition(session, rollout.opened.candidate), arm)
+    return _candidate(session, rollout, open_candidate(session, rollout.opened.candidate), arm)
 
 
 def give_up(session: WorkspaceSession, rollout: str, failure: RemitError) -> Placement:
@@ -85,7 +85,7 @@ def give_up(session: WorkspaceSession, rollout: str, failure: RemitError) -> Pla
 
 
 def _candidate(
-    session: WorkspaceSession, rollout: RolloutState, definition: Definition, arm: RunArm | None
+    session: WorkspaceSession, rollout: RolloutState, definition: CandidateDefinition, arm: RunArm | None
 ) -> Placement:
     changed = definition.policy.digest != definition.on_disk.digest
     return Placement(
@@ -95,5 +95,5 @@ def _candidate(
     )
 
 
-def _rules(rollout: RolloutState, definition: Definition, *, decides: bool) -> CandidateRules:
+def _rules(rollout: RolloutState, definition: CandidateDefinition, *, decides: bool) -> CandidateRules:
     return CandidateRules(rollout=rollout.id, policy=definition.policy, files=definition.rules, decides=decides)

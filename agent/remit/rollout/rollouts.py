@@ -13,6 +13,7 @@ from typing import Final
 
 from remit.core import Principal, UsageError
 from remit.core.events import (
+    AlertRaised,
     AnyEvent,
     ArmName,
     BarEvidence,
@@ -22,7 +23,7 @@ from remit.core.events import (
     RolloutStaged,
     RunArm,
 )
-from remit.journal import ROLLOUT_STREAM, AlreadyRecorded, Journal, RolloutState, runs_of_rollout
+from remit.journal import ROLLOUT_STREAM, AlreadyRecorded, Journal, RolloutState, raise_alert, runs_of_rollout
 from remit.rollout.bars import weigh
 
 _WHOLE: Final = 2**64
@@ -104,11 +105,27 @@ def finish(journal: Journal, rollout: RolloutState, *, by: Principal) -> Rollout
 
 
 def roll_back(journal: Journal, rollout: str, *, reason: str, by: Principal | None = None) -> RolloutState:
-    """Take the candidate back, with the evidence of every bar. Does nothing if the rollout has ended."""
+    """Take the candidate back, with the evidence of every bar. Does nothing if the rollout has ended.
+
+    Without a person (`by` None), an alert says so.
+    """
     found = find_rollout(journal, rollout)
     if found.ended is None:
+        if by is None:  # INVARIANT: before the end, after which a process that takes over would not come here
+            raise_alert(journal, _alert(found, reason))
         _append(journal, found.id, RolloutRolledBack(reason=reason, evidence=evidence_of(journal, found), by=by))
     return find_rollout(journal, found.id)
+
+
+def _alert(rollout: RolloutState, reason: str) -> AlertRaised:
+    return AlertRaised(
+        kind="rollout",
+        agent=rollout.opened.agent.partition(":")[2],
+        subject=rollout.id,
+        run="",
+        text=f"the candidate of rollout {rollout.id} was taken back: {reason}",
+        changes=rollout.opened.changes,
+    )
 
 
 def check_bars(journal: Journal, rollout: str) -> RolloutState:

@@ -6,7 +6,7 @@ from .live import LivePorts
 from .memory_run import MemoryRun, run_in_memory
 from .model_wait import ModelWait
 from .models.model_list import ModelList
-from .one_call import OneCall, decide_call, explain_call
+from .one_call import OneCall, OutsideCall, advise, decide_call, explain_call
 from .resuming import Continuation, resume_obstacle
 from .runner import EvaluatedRun, RunRequest, acting_subject, resume_run, start_run
 from .upkeep.erasure import Erasable, erasable, erase_runs
@@ -23,9 +23,11 @@ __all__ = [
     "ModelList",
     "ModelWait",
     "OneCall",
+    "OutsideCall",
     "RunRequest",
     "RunResult",
     "acting_subject",
+    "advise",
     "agent_of",
     "decide_call",
     "drive",

@@ -1,19 +1,21 @@
-"""One call without a model: `remit call`, its dry run, and the explanation of its decision."""
+"""One call without a model: `remit call`, its dry run, the explanation of its decision, and advice to another program."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+from remit import __version__
 from remit.broker import Broker, LiveExecutor
-from remit.core import ENDED, Message, ModelTurn, ProposedCall, Subjects, ToolSpec
-from remit.core.events import CallDecided
-from remit.guardrails import Secrets
+from remit.core import ENDED, Json, Message, ModelTurn, Principal, ProposedCall, Subjects, Succeeded, ToolSpec
+from remit.core.events import CallAnswered, CallDecided, RunStarted
+from remit.guardrails import UNTRUSTED, Secrets
 from remit.journal import MemoryLog, Record
 from remit.policy import Evaluated
 from remit.runtime.assembly import agent_of, confinement_of, new_run_id, sanitizer_of, secret_names
-from remit.runtime.live import LivePorts
+from remit.runtime.live import EvaluationPorts
 from remit.sandbox import Sandbox
-from remit.workspace import WorkspaceSession
+from remit.workspace import WorkspaceSession, labels_in, labels_of
 
 
 class OneCall:
@@ -48,6 +50,78 @@ async def explain_call(
     return decided, () if decided.call is None else broker.evaluate(decided.call)
 
 
+@dataclass(frozen=True, kw_only=True)
+class OutsideCall:
+    """A call in a conversation that another program drives. `value` is what its model read of it, once it was `answered`."""
+
+    proposed: ProposedCall
+    answered: bool = False
+    value: Json = None
+
+
+async def advise(
+    session: WorkspaceSession,
+    name: str,
+    task: str,
+    turns: Sequence[Sequence[OutsideCall]],
+    *,
+    subject: str,
+    by: Principal,
+) -> CallDecided:
+    """Decide the last call of a conversation that another program drives; nothing runs and nothing is recorded.
+
+    The facts follow from `task`, the user's own words, and from the calls before, turn by turn.
+
+    INVARIANT: what the other program did is not known, so it counts for the most that it can have done. Each answered call counts as
+    made, its labels are on the run and none is removed, it makes no name known, and a call that the workspace does not know has read
+    untrusted text. Nothing confines its tools.
+
+    Raises:
+        Refusal: `held`: the agent or the tool is on hold.
+        UsageError: there is no such agent.
+    """
+    broker = replace(_unrecorded(session, name, subject), confinement="none")
+    broker.record.append(_started(session, broker, task, by))
+    events: tuple[CallDecided, ...] = ()
+    for step, turn in enumerate(turns):
+        events = await broker.decide(step, [call.proposed for call in turn])
+        for index, (decided, call) in enumerate(zip(events, turn, strict=True)):
+            if call.answered:
+                result = Succeeded(value=call.value, labels=_labels(broker, decided, call.value))
+                broker.record.append(CallAnswered(step=step, index=index, result=result))
+    last = events[-1]
+    if last.call is not None and last.refusal is None:
+        await broker.ports.admit(last.call)
+    return last
+
+
+def _labels(broker: Broker, decided: CallDecided, value: Json) -> tuple[str, ...]:
+    """The labels that the result of the call puts on the run."""
+    if decided.call is None:
+        return (UNTRUSTED,)
+    _, action = broker.workspace.action(decided.call.action)
+    found = (*action.adds_labels, *labels_of(broker.workspace.labels, decided.call.touches), *labels_in(action, value))
+    return tuple(dict.fromkeys(found))
+
+
+def _started(session: WorkspaceSession, broker: Broker, task: str, by: Principal) -> RunStarted:
+    return RunStarted(
+        subjects=broker.subjects,
+        by=by,
+        task=task,
+        prompt="",
+        model="",
+        scripted=False,
+        actions=broker.agent.actions,
+        bundle="",
+        policy_digest=session.policy.digest,
+        confinement=broker.confinement,
+        env=session.workspace.settings.env,
+        folder="",
+        version=__version__,
+    )
+
+
 def _proposed(action: str, arguments: str) -> ProposedCall:
     return ProposedCall(name=action.replace(".", "__", 1), arguments=arguments)
 
@@ -64,7 +138,7 @@ def _unrecorded(session: WorkspaceSession, name: str, subject: str) -> Broker:
         subjects=Subjects(agent=f"agent:{agent.name}", user=subject),
         record=Record(MemoryLog(), run),
         executor=LiveExecutor(session.workspace, sandbox, session.root),
-        ports=LivePorts(session),
+        ports=EvaluationPorts(session),
         sanitizer=sanitizer_of(
             session.workspace, run, Secrets(session.root).present(secret_names(session, agent)).values()
         ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -35,7 +37,7 @@ async def resume_obstacle(session: WorkspaceSession, run: str) -> str:
     try:
         started = resumable(record, run, graph=True)
         if not started.driver:
-            placement, _ = await placed_again(session, record, objects, RECORDED)
+            placement, _ = await placed_again(session, record, objects, RECORDED, None)
             await install_packages(placement.session.workspace, started.agent, None, offline=True)
     except RemitError as failure:
         return str(failure)
@@ -60,9 +62,15 @@ def resumable(record: Record, run: str, *, graph: bool) -> RunStarted:
 
 
 async def placed_again(
-    session: WorkspaceSession, record: Record, objects: Objects, goes_on: Continuation
+    session: WorkspaceSession,
+    record: Record,
+    objects: Objects,
+    goes_on: Continuation,
+    progress: Callable[[str], None] | None,
 ) -> tuple[Placement, AcceptedChanges | None]:
     """The place of a run that is resumed, with its own definition; or with the one on disk, and what that changes.
+
+    `progress` gets a line if the definition on disk has changed, and the run keeps its own.
 
     Raises:
         Refusal: `policy_denied`: code of its tools was revoked.
@@ -71,25 +79,30 @@ async def placed_again(
     started = record.state.started
     assert started is not None
     placement = await session.journal.run_in_thread(place_again, session, started.arm)
-    session, accepted = placement.session, None
+    session = placement.session
+    accepted: AcceptedChanges | None = None
     if goes_on.accept_changes or goes_on.external_graph is not None:
         accepted = _accepted(session, record, objects, started)
     else:
-        session = _with_own_definition(session, record, objects, started)
+        settings = session.workspace.settings.model_copy(update={"env": started.env})  # a fact of its decisions
+        session = replace(session, workspace=replace(session.workspace, settings=settings))
+        with _naming_the_way_out(record.run):
+            bundle = _bundle_of(record, started)
+            recorded = recorded_definition(session.workspace, objects, bundle, started.agent)
+            session = with_definition(session, objects, recorded) if recorded.changed else session
+        if recorded.changed and progress is not None:
+            progress(f"the run keeps the agent and the tools that it had; changed since: {', '.join(recorded.changed)}")
     check_code(session, started.agent)
     return replace(placement, session=session), accepted
 
 
-def _with_own_definition(
-    session: WorkspaceSession, record: Record, objects: Objects, started: RunStarted
-) -> WorkspaceSession:
-    settings = session.workspace.settings.model_copy(update={"env": started.env})  # a fact of its decisions
-    session = replace(session, workspace=replace(session.workspace, settings=settings))
+@contextmanager
+def _naming_the_way_out(run: str) -> Generator[None]:
+    """Say what to do if a part of the definition of the run is missing."""
     try:
-        recorded = recorded_definition(session.workspace, objects, _bundle_of(record, started), started.agent)
-        return with_definition(session, objects, recorded) if recorded.changed else session
+        yield
     except UsageError as failure:
-        fix = f"restore it, or take the one on disk: remit run --resume {record.run[:8]} --accept-changes"
+        fix = f"restore it, or take the one on disk: remit run --resume {run[:8]} --accept-changes"
         raise UsageError(f"the run cannot go on with the definition that it has: {failure}; {fix}") from failure
 
 

@@ -326,7 +326,7 @@ async def resume_run(
         recording = await open_recording(session, lease, on_event)
         started = resumable(recording.record, run, graph=goes_on.external_graph is not None)
         authorize_run(session.policy, session.journal, run, by, "remit.resume", f"resume run {run[:8]}")
-        placement, accepted = await placed_again(session, recording.record, recording.objects, goes_on)
+        placement, accepted = await placed_again(session, recording.record, recording.objects, goes_on, progress)
         session = placement.session
         agent = agent_of(session, started.agent)
         _check_rules(session)

@@ -19,6 +19,7 @@ from remit.core.events import (
     ApprovalRequested,
     AttemptBegun,
     AttemptEnded,
+    BreakGlassReviewed,
     CallAnswered,
     CallDecided,
     ContextReduced,
@@ -30,7 +31,7 @@ from remit.core.events import (
     RunResumed,
     RunStarted,
 )
-from remit.tracing.reports.approvals import answer_lines
+from remit.tracing.reports.approvals import answer_lines, review_lines
 
 Attribute: TypeAlias = str | bool | int | float | tuple[str, ...]
 SpanKind: TypeAlias = Literal["agent", "chat", "tool", "decide", "approval", "attempt"]
@@ -46,6 +47,7 @@ CONTENT = frozenset(
         "remit.approval.answers",
         "remit.approval.summary",
         "remit.attempt.stderr",
+        "remit.emergency.reviews",
         "remit.event.body",
         "remit.event.salt",
         "remit.message",
@@ -128,6 +130,8 @@ def _agent(events: Sequence[AnyEvent], run: str) -> SpanDescription:
         found.attributes["remit.resumed"] = resumed.count
         if resumed.accepted is not None:
             found.attributes["remit.accepted"] = resumed.accepted.changed
+    if reviews := [event for event in events if isinstance(event, BreakGlassReviewed)]:
+        found.attributes["remit.emergency.reviews"] = tuple(review_lines(reviews))
     if finished is not None:
         found.attributes["remit.outcome"] = finished.outcome
         answer = _message("assistant", [{"type": "text", "content": finished.answer}])

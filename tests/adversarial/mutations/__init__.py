@@ -16,6 +16,7 @@ from adversarial.mutations import (
     egress,
     evals,
     guardrails,
+    inspect_ai,
     journal,
     langchain,
     policy,
@@ -45,4 +46,5 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     *evals.ROWS,
     *search.ROWS,
     *counterfactual.ROWS,
+    *inspect_ai.ROWS,
 )

@@ -10,7 +10,7 @@ from remit.core.calls import Call, Request, Verdict
 from remit.core.errors import RemitError
 from remit.core.events import RunArm
 from remit.evals import rollouts as driver
-from remit.rollout import bars, placement
+from remit.rollout import bars, placement, rollouts
 from remit.rollout.placement import CandidateRules, Placement
 from remit.rollout.rollouts import find_rollout
 from remit.runtime import runner
@@ -75,6 +75,11 @@ ROWS: Final = (
         "the bars are looked at before a run begins, too",
         replaced(placement, "check_bars", find_rollout),
         tests=("rollout/test_rollouts.py::test_a_process_that_dies_before_it_looks_at_the_bars_loses_no_evidence",),
+    ),
+    brokered(
+        "an alert says that a candidate was taken back without a person",
+        never(rollouts, "raise_alert"),
+        tests=("rollout/test_rollouts.py::test_a_candidate_whose_runs_fail_is_taken_back_with_its_evidence_and_the_next_run_has_nothing_of_it",),
     ),
     brokered(
         "a user counts once for each bar",

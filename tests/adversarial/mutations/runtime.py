@@ -7,7 +7,9 @@ from typing import Final
 
 from adversarial.mutations.row import brokered, never, replaced
 from remit.broker import holds, refusals
+from remit.broker.host.results import ResultReader
 from remit.cli import live_output
+from remit.core import threads
 from remit.core.calls import Call
 from remit.core.principals import Principal
 from remit.guardrails.sanitizer import Sanitizer
@@ -76,6 +78,19 @@ ROWS: Final = (
         "an answer cannot look like a receipt",
         replaced(live_output, "_distinct", lambda answer: answer),
         tests=("runtime/test_receipts.py::test_an_answer_cannot_print_a_receipt_of_its_own",),
+    ),
+    brokered(
+        "words of a tool that refused arguments keep their labels when they are read again",
+        replaced(ResultReader, "labels", lambda self, call: ()),
+        tests=("runtime/test_context.py::test_words_of_a_tool_that_refused_arguments_have_its_labels_when_they_are_read_again",),
+    ),
+    brokered(
+        "a function of a host tool that never returns holds up no other call",
+        replaced(threads, "in_own_thread", asyncio.to_thread),
+        tests=(
+            "broker/test_decoding.py::"
+            "test_validators_and_functions_that_never_return_hold_up_neither_other_calls_nor_the_end_of_the_run",
+        ),
     ),
     brokered(
         "the values of one event of a stream are bounded",

@@ -20,11 +20,12 @@ VERSIONS: Final = "search/test_versions.py::"
 
 
 def in_tool(module: str, where: str, name: str, instead: object) -> Remove:
-    """Replace a method of a class of the search tool, as it runs in the process of the tests."""
+    """Replace a method of a class of the search tool, or a function of a module, as it runs in the process of the tests."""
 
     def remove(patch: pytest.MonkeyPatch) -> None:
         search_tool()
-        patch.setattr(getattr(import_module(f"retrieval.{module}"), where), name, instead)
+        owner = import_module(f"retrieval.{module}")
+        patch.setattr(getattr(owner, where) if where else owner, name, instead)
 
     return remove
 
@@ -58,7 +59,7 @@ ROWS: Final = (
     ),
     Mutation(
         name="a passage is scored with every word of the query",
-        remove=(in_tool("ranking", "_Scorer", "_completed", lambda _self, score, *_: score),),
+        remove=(in_tool("ranking", "_Scorer", "_look_up", lambda *_: None),),
         tests=(
             "search/test_ranking.py::test_the_best_passages_and_their_scores_are_those_of_bm25_over_what_is_permitted",
         ),
@@ -67,6 +68,11 @@ ROWS: Final = (
         name="a file that ends the process which reads it is skipped",
         remove=(lambda patch: patch.setattr(search_tool(), "noted", lambda *_: nullcontext()),),
         tests=(f"{VERSIONS}test_a_file_that_ends_the_process_twice_is_skipped_and_the_others_are_read",),
+    ),
+    Mutation(
+        name="comments of Markdown are no text of a document",
+        remove=(in_tool("documents", "", "_without_comments", lambda text, _: text),),
+        tests=("search/test_documents.py::test_a_comment_in_markdown_is_no_text_of_the_document",),
     ),
     Mutation(
         name="only versions in force are found",

@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from datetime import date
 from html.parser import HTMLParser
 from itertools import pairwise
-from typing import Literal, cast, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from retrieval.passages import Section
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
 
 LARGEST_FILE = 8 << 20
 LONGEST_TEXT = 4 << 20  # characters
@@ -31,6 +34,7 @@ _LINE = re.compile(r"([a-z_]+):[ \t]*(.*)")
 _LIGATURES = {
     code: unicodedata.normalize("NFKC", chr(code)) for code in range(0xFB00, 0xFB07)
 }  # as PDF has them: ff, fi
+_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 _FRONT = re.compile(r"---[ \t]*\n(.*?\n)?---[ \t]*(?:\n|\Z)", re.DOTALL)
 
 
@@ -235,16 +239,31 @@ def _markdown(data: bytes) -> _Read:
     from markdown_it import MarkdownIt  # noqa: PLC0415 - searches load no parser
 
     text = _decoded(data)
+    tokens = MarkdownIt("commonmark").parse(text)
+    text = _without_comments(text, tokens)
     lines = [0]
     for line in text.split("\n"):
         lines.append(lines[-1] + len(line) + 1)
-    tokens = MarkdownIt("commonmark").parse(text)
     headings: list[tuple[int, str, int, int]] = []
     for token, inline in pairwise(tokens):
         if token.type == "heading_open" and token.level == 0 and token.map is not None:
             first, last = token.map
-            headings.append((int(token.tag[1]), " ".join(inline.content.split()), lines[first], lines[last]))
+            headings.append(
+                (int(token.tag[1]), " ".join(_COMMENT.sub("", inline.content).split()), lines[first], lines[last])
+            )
     return _sections(text, headings)
+
+
+def _without_comments(text: str, tokens: "list[Token]") -> str:
+    """The text without HTML comments, which no reader of a page sees. The number of lines stays the same."""
+    lines = text.split("\n")
+    for token in tokens:
+        html = token.type == "html_block" or any(child.type == "html_inline" for child in token.children or ())
+        if html and token.map is not None:
+            first, last = token.map
+            seen = _COMMENT.sub(lambda comment: "\n" * comment[0].count("\n"), "\n".join(lines[first:last]))
+            lines[first:last] = seen.split("\n")
+    return "\n".join(lines)
 
 
 def _sections(text: str, headings: list[tuple[int, str, int, int]]) -> _Read:

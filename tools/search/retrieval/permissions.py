@@ -7,6 +7,7 @@ from typing import Literal
 from typing_extensions import TypedDict
 
 KIND = "document"
+MOST_GLOBS = 50
 
 
 class Patterns(TypedDict):
@@ -29,11 +30,20 @@ class Permissions:
 
     def whole(self, collection: str) -> Literal["all", "none", "some"]:
         """Whether all documents that a collection can have are permitted, none, or only some."""
-        every = ("**", f"{KIND}:**", f"{KIND}:{collection}/**")
         deny = [pattern for pattern in self._deny if _may_match(pattern, collection)]
-        if not self._allow or any(pattern in every for pattern in deny):
+        if not self._allow or any(_is_every(pattern, collection) for pattern in deny):
             return "none"
-        return "all" if not deny and all(any(one in every for one in each) for each in self._allow) else "some"
+        return "all" if not deny and self._all_allowed(collection) else "some"
+
+    def _all_allowed(self, collection: str) -> bool:
+        return bool(self._allow) and all(any(_is_every(one, collection) for one in each) for each in self._allow)
+
+    def suspects(self, collection: str) -> list[str]:
+        """Patterns of SQLite's GLOB that match every document of the collection which is not permitted, and may match others."""
+        deny = [pattern for pattern in self._deny if _may_match(pattern, collection)]
+        if len(deny) > MOST_GLOBS or not self._all_allowed(collection):
+            return ["*"]
+        return [_glob(pattern) for pattern in deny]
 
     def within(self, collection: str) -> Callable[[str], bool]:
         """A function that returns True for a permitted document of that collection."""
@@ -42,6 +52,16 @@ class Permissions:
         deny = _matcher([pattern for pattern in self._deny if _may_match(pattern, collection)])
         allow = [_matcher([one for one in each if _may_match(one, collection)]) for each in self._allow]
         return lambda document: all(each(document) for each in allow) and not deny(document)
+
+
+def _is_every(pattern: str, collection: str) -> bool:
+    return pattern in ("**", f"{KIND}:**", f"{KIND}:{collection}/**")
+
+
+def _glob(pattern: str) -> str:
+    """A GLOB that matches whatever the pattern matches: its `*` is any text, also none, and its other signs are escaped."""
+    wild = re.sub(r"\*\*/|\*+", "*", pattern.removeprefix(f"{KIND}:"))
+    return re.sub(r"[\[?]", r"[\g<0>]", wild)
 
 
 def _may_match(pattern: str, collection: str) -> bool:

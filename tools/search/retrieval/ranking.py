@@ -8,7 +8,7 @@ import heapq
 import math
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from retrieval.shelf import Shelf, Version
@@ -17,8 +17,10 @@ from retrieval.terms import terms_of
 MOST_TERMS = 32
 K1, B = 1.2, 0.75
 TIES = 100
-# The highest that refuses at most 5 % of the questions `tuned` of tests/benchmarks/search_questions.yaml that have an answer.
-HEAVIEST, EVIDENCE = 0.5, 0.62
+# Where the errors of both kinds are equally frequent for the questions `tuned` of tests/benchmarks/search_questions.yaml.
+EVIDENCE = 0.635
+LOOKED_AT = 3  # of the best passages, one must be evidence
+RARE = 5  # a word of fewer passages is no better evidence than one of so many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +38,10 @@ class Hit:
 
 @dataclass(frozen=True, kw_only=True)
 class Ranked:
-    """The best passages, and the weight of each term of the query among all visible passages."""
+    """The best passages, and how far they are evidence that the documents answer the question: from 0 to 1."""
 
     hits: list[Hit]
-    weights: dict[str, float]
-    passages: int
+    evidence: float
 
 
 _Postings = Mapping[str, tuple["array[int]", bytes]]  # of each term its passages, in order, and how often each has it
@@ -57,10 +58,10 @@ def rank(shelves: Sequence[Shelf], query: str, most: int) -> Ranked:
     scorer = _Scorer({term: weights[term] for term, count in frequencies.items() if count}, mean)
     hits = [
         _hit(shelves[number], postings[number], passage, score)
-        for score, number, passage in _best(scorer, shelves, postings, most)
+        for score, number, passage in _best(scorer, shelves, postings, max(most, LOOKED_AT))
     ]
     hits.sort(key=lambda hit: (-hit.score, hit.version.name, hit.start))
-    return Ranked(hits=hits[:most], weights=weights, passages=total)
+    return Ranked(hits=hits[:most], evidence=_evidence(hits[:LOOKED_AT], weights, total))
 
 
 def _best(
@@ -72,13 +73,14 @@ def _best(
     """
     best: list[tuple[float, int, int]] = []
     bar = 0.0  # what a passage must have, at least, to be among the best
-    for number, (shelf, own) in enumerate(zip(shelves, postings, strict=True)):
-        best += [(score, number, passage) for passage, score in scorer.scores(shelf.lengths, own, most, bar)]
+    for number in sorted(range(len(shelves)), key=lambda each: -shelves[each].passages):
+        found = scorer.scores(shelves[number].lengths, postings[number], bar)
+        best += [(score, number, passage) for score, passage in found]
         if len(best) > most:
-            bar = heapq.nlargest(most, best)[-1][0]
-            equal = [each for each in best if each[0] == bar][:TIES]
-            best = [each for each in best if each[0] > bar] + equal
-    return best
+            bar = heapq.nlargest(most, (score for score, _, _ in best))[-1]
+            best = [each for each in best if each[0] >= bar]
+    equal = heapq.nsmallest(TIES, (each for each in best if each[0] == bar))
+    return [each for each in best if each[0] > bar] + equal
 
 
 def _hit(shelf: Shelf, postings: _Postings, passage: int, score: float) -> Hit:
@@ -98,58 +100,57 @@ class _Scorer:
     def __init__(self, weights: Mapping[str, float], mean: float) -> None:
         self._terms = sorted(weights, key=lambda term: (-weights[term], term))
         self._weights = [weights[term] * (K1 + 1) for term in self._terms]
-        self._rest = [
-            sum(self._weights[at:]) for at in range(len(self._terms))
-        ]  # what these and later terms add at most
+        # What this term and later ones add to a score, at most.
+        self._rest = [sum(self._weights[at:]) for at in range(len(self._terms))]
         self._base, self._slope = K1 * (1 - B), K1 * B / mean
 
-    def scores(self, lengths: "array[int]", postings: _Postings, most: int, bar: float) -> Iterator[tuple[int, float]]:
-        """The best passages of a shelf, with those that equal the last of them and have a score of `bar`, at least.
+    def scores(self, lengths: "array[int]", postings: _Postings, bar: float) -> list[tuple[float, int]]:
+        """The score and the number of each passage of a shelf that has a word of the query, and of no other that reaches the bar.
 
         Once the terms that remain cannot lift another passage to the bar, they are looked up for those that can still reach it.
         """
         scores = [0.0] * len(lengths)
+        touched: set[int] = set()
         at = 0
         while at < len(self._terms) and self._rest[at] >= bar:
             passages, counts = postings.get(self._terms[at], _NONE)
             weight, base, slope = self._weights[at], self._base, self._slope
             for passage, count in zip(passages, counts, strict=True):
                 scores[passage] += weight * count / (count + base + slope * lengths[passage])
+            touched.update(passages)
             at += 1
-        bar = max([bar, *heapq.nlargest(most, scores)[most - 1 :]])
         least = bar - self._rest[at] if at < len(self._terms) else bar
-        for passage, score in enumerate(scores):
-            if score >= least and score:
-                whole = self._completed(score, passage, lengths[passage], postings, at)
-                if whole >= bar:
-                    yield passage, whole
+        left = {passage: scores[passage] for passage in touched if scores[passage] >= least}
+        for later in range(at, len(self._terms)):
+            left = {passage: score for passage, score in left.items() if score + self._rest[later] >= bar}
+            self._look_up(later, left, lengths, postings)
+        return [(score, passage) for passage, score in left.items()]
 
-    def _completed(self, score: float, passage: int, length: int, postings: _Postings, first: int) -> float:
-        for at in range(first, len(self._terms)):
-            passages, counts = postings.get(self._terms[at], _NONE)
+    def _look_up(self, at: int, scores: dict[int, float], lengths: "array[int]", postings: _Postings) -> None:
+        """Add what one term adds to the scores of some passages."""
+        passages, counts = postings.get(self._terms[at], _NONE)
+        for passage in scores:
             place = _at(passages, passage)
             if place >= 0:
                 count = counts[place]
-                score += self._weights[at] * count / (count + self._base + self._slope * length)
-        return score
+                scores[passage] += self._weights[at] * count / (count + self._base + self._slope * lengths[passage])
 
 
 _NONE: tuple["array[int]", bytes] = (array("I"), b"")
 
 
 def answers(ranked: Ranked) -> bool:
-    """Whether the best passage is evidence enough that the documents answer the question."""
-    return bool(ranked.hits) and evidence(ranked) >= EVIDENCE
+    """Whether one of the best passages is evidence enough that the documents answer the question."""
+    return bool(ranked.hits) and ranked.evidence >= EVIDENCE
 
 
-def evidence(ranked: Ranked) -> float:
-    """How many of the words of the question the best passage has, weighed: from 0 to 1.
+def _evidence(hits: Sequence[Hit], weights: Mapping[str, float], passages: int) -> float:
+    """How many of the words of the question one of these passages has, weighed.
 
-    A word weighs the more, the fewer visible passages have it, up to `HEAVIEST` of what a word in none of them would weigh. So one name, or
-    one word that these documents do not use, decides nothing alone; and the same question may be answered from one set of documents
-    and not from another.
+    A word weighs the more, the fewer visible passages have it, down to `RARE`. So the same question may be answered from one set of
+    documents and not from another; and where they are few, one word that they do not use does not decide alone.
     """
-    heaviest = HEAVIEST * math.log(1 + ranked.passages)
-    weights = {term: min(weight, heaviest) for term, weight in ranked.weights.items()}
-    matched = ranked.hits[0].matched if ranked.hits else frozenset[str]()
-    return sum(weight for term, weight in weights.items() if term in matched) / (sum(weights.values()) or 1.0)
+    most = math.log(1 + passages / RARE)
+    capped = {term: min(weight, most) for term, weight in weights.items()}
+    matched = [sum(weight for term, weight in capped.items() if term in hit.matched) for hit in hits]
+    return max(matched, default=0.0) / (sum(capped.values()) or 1.0)

@@ -69,7 +69,7 @@ class Shelf:
         self.lengths.frombytes(meta.get("lengths", b""))
         self.refuses_behind = meta.get("when_behind") == b"refuse"
         self.ingested_at = meta.get("ingested_at", b"").decode()
-        denied = list(self._denied()) if self._whole != "all" else []
+        denied = list(self._denied(permissions.suspects(collection))) if self._whole != "all" else []
         out = denied + (list(self._out_of_force()) if int(meta.get("timed", 1)) else [])
         self._mask: bytearray | None = None
         if out:
@@ -85,9 +85,10 @@ class Shelf:
         """True if the reader may see every document that the collection can have."""
         return self._whole == "all"
 
-    def _denied(self) -> Iterator[_Extent]:
-        """The versions that the reader may not see."""
-        rows = self.connection.execute("SELECT name, first, passages, terms FROM document")
+    def _denied(self, suspects: list[str]) -> Iterator[_Extent]:
+        """The versions that the reader may not see. All of them match one of the patterns `suspects`."""
+        where = " OR ".join(["name GLOB ?"] * len(suspects))
+        rows = self.connection.execute(f"SELECT name, first, passages, terms FROM document WHERE {where}", suspects)
         return ((first, passages, terms) for name, first, passages, terms in rows if not self._permits(name))
 
     def _out_of_force(self) -> Iterator[_Extent]:
@@ -158,6 +159,8 @@ class Shelf:
         if self._mask is None:
             return passages, counts
         kept = bytes(map(self._mask.__getitem__, passages))
+        if 0 not in kept:
+            return passages, counts
         return array("I", compress(passages, kept)), bytes(compress(counts, kept))
 
     def place(self, passage: int) -> tuple[Version, str, int, int]:

@@ -123,15 +123,13 @@ def grant_approval(
         if role == BREAK_GLASS:
             _check_emergency(requested, approval.reason, approval.until, now)
         _check_approver(record, by, {role}, roles_of)
-        _check_first(record, requested, by)
-    given = record.count(
-        f"approval.granted/{requested.step}/{requested.index}/{requested.decision_digest}/{by.subject}"
-    )
+        _check_first(record, requested, by, now)
+    prefix = f"approval.granted/{requested.step}/{requested.index}/{requested.decision_digest}/{by.subject}"
     granted = ApprovalGranted(
         step=requested.step,
         index=requested.index,
         decision_digest=requested.decision_digest,
-        number=given + 1,
+        number=record.count(prefix) + 1,
         by=by,
         role=role,
         reason=approval.reason,
@@ -315,10 +313,10 @@ def _check_time(requested: ApprovalRequested, now: int) -> None:
         raise Refusal("approval_expired", "the request has expired: the agent must make the call again")
 
 
-def _check_first(record: Record, requested: ApprovalRequested, by: Principal) -> None:
+def _check_first(record: Record, requested: ApprovalRequested, by: Principal, now: int) -> None:
     """Raise `approval_invalid` if an approval of that person counts already, under any account or name."""
     state = open_approval(record, requested)
-    grants = () if state is None else state.grants
+    grants = () if state is None else state.counted(now)
     earlier = next((grant.by.subject for grant in grants if same_person(grant.by, by)), None)
     if earlier is not None:
         raise Refusal("approval_invalid", f"{earlier} has already approved this call")

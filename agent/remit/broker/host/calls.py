@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from remit.broker.host.tools import Hosted
 from remit.broker.ports import AttemptOutcome, landed, result_refusal
-from remit.core import Call, Code, Json, ReachedLimit, Refusal, ResourceUsage
+from remit.core import Call, Code, Json, ReachedLimit, Refusal, ResourceUsage, in_own_thread
 from remit.sandbox import (
     DECODE_SECONDS,
     Refused,
@@ -44,7 +44,7 @@ async def decode_for_host(
     given = copy.deepcopy(dict(arguments))
     decode = _decode_hosted if isinstance(function, Hosted) else _decode
     try:
-        return await asyncio.wait_for(asyncio.to_thread(decode, cast("Any", function), given, named), most)
+        return await asyncio.wait_for(in_own_thread(decode, cast("Any", function), given, named), most)
     except TimeoutError:
         raise not_decoded("timeout", f"no result within {most:g} s") from None
     except Refused as refused:
@@ -90,9 +90,7 @@ async def run_function(workspace: Workspace, call: Call, function: Callable[[], 
     assert tool.pin is not None
     schema = tool.pin.schemas[action.name]
     try:
-        value, size = await asyncio.wait_for(
-            asyncio.to_thread(_checked_value, function, schema), tool.manifest.limits.wall
-        )
+        value, size = await asyncio.wait_for(in_own_thread(_checked_value, function, schema), tool.manifest.limits.wall)
         if size > tool.manifest.limits.output:
             limit = ReachedLimit(name="output", most=tool.manifest.limits.output, used=size, unit="bytes")
             code, message, value = "resource_exhausted", exhausted(limit), None

@@ -66,6 +66,8 @@ class ResultReader:
             return ()
         if isinstance(answered.result, Succeeded):
             return answered.result.labels
+        if answered.labels:  # the words of the tool's types, which refused the arguments before an attempt
+            return answered.labels
         place = f"{answered.step}/{answered.index}/{answered.result.error.attempts}"
         ended = self._record.get(f"attempt.ended/{place}")
         return ended.labels if isinstance(ended, AttemptEnded) else ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,13 @@ if TYPE_CHECKING:
     from remit.evals import Evaluation, Grade, Selection
     from remit.evals.reports import EvaluationReport
     from remit.evals.statistics import VariantOutcomes
+    from remit.journal import Journal
 
 COLOURS = {"passed": "green", "failed": "red", "infrastructure": "yellow"}
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
+NEW_FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,7 @@ class EvalOptions:
     html: Path | None
     junit: Path | None
     markdown: Path | None
+    inspect: Path | None
     as_json: bool
 
     @property
@@ -100,6 +104,7 @@ class EvalOptions:
 @click.option("--html", type=NEW_FILE, help="Write the report to this file as one HTML page.")
 @click.option("--junit", type=NEW_FILE, help="Write the report to this file as JUnit XML.")
 @click.option("--markdown", type=NEW_FILE, help="Write the report to this file as a comment for a pull request.")
+@click.option("--inspect", type=NEW_FOLDER, help="Write a log of Inspect AI for each variant into this folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report with all grades as JSON.")
 def play_command(**options: Any) -> None:
     """Play every scenario of AGENT as often as its row says, and grade each run. Nothing of a run leaves its world.
@@ -113,12 +118,13 @@ def play_command(**options: Any) -> None:
       remit eval triage --model openai:gpt-5 --set temperature=0 --set temperature=1
       remit eval triage --policy ../draft/policies
       remit eval play triage
-      remit eval --resume 3f2a9c01d4e5b6f7
+      remit eval --resume 3f2a9c01d4e5b6f7 --inspect logs
     """
     from remit.evals import play, read_evaluation, record_evaluation
     from remit.workspace import open_session, principal_of_process
 
     given = EvalOptions(**options)
+    write_logs = None if given.inspect is None else _inspect_writer()
     opened = open_session()
     by = principal_of_process(opened.workspace.settings)
     if given.resumed is None:
@@ -133,8 +139,21 @@ def play_command(**options: Any) -> None:
     except KeyboardInterrupt:
         echo(f"\nto continue it: remit eval --resume {evaluation}", err=True)
         raise
+    if write_logs is not None and given.inspect is not None:
+        write_logs(opened.journal, played, given.inspect)
     report = _report(opened.root, played, given, baseline)
     sys.exit(0 if report.verdict == "passed" else 1)
+
+
+def _inspect_writer() -> Callable[[Journal, Evaluation, Path], list[Path]]:
+    """What writes logs of Inspect. Raises UsageError before anything is played, if its package is missing."""
+    from remit.core import UsageError
+
+    try:
+        from remit.inspect_ai import write_logs
+    except ImportError as missing:
+        raise UsageError(f"--inspect cannot write logs: {missing}") from missing
+    return write_logs
 
 
 def _baseline(root: Path, agent: str, given: EvalOptions) -> VariantOutcomes | None:

@@ -226,14 +226,9 @@ def rollback_command(rollout: str, reason: str, as_json: bool) -> None:
     Examples:
       remit rollout rollback 3f2a91c0 --reason "customers complain"
     """
-    from remit.core import UsageError
-    from remit.rollout import named_rollout, roll_back
+    from remit.client import Remit
 
-    opened, by = _opened()
-    before = named_rollout(opened.journal, rollout)
-    if before.ended is not None:
-        raise UsageError(f"rollout {before.id} is {before.status.replace('_', ' ')} already: nothing of it is in force")
-    taken = roll_back(opened.journal, before.id, reason=reason, by=by)
+    taken = Remit.open().roll_back(rollout, reason=reason)
     echo(json_text({"ok": True, **_as_json(taken, ())}) if as_json else f"rollout {taken.id} is rolled back")
 
 

@@ -100,12 +100,12 @@ class ApprovalState:
 
     def _is_enough(self, now: int | None) -> bool:
         given = Counter(grant.role for grant in self.counted(now))
-        alone = {item.role for item in self.requested.escalations} | (
-            {BREAK_GLASS} if self.requested.break_glass else set()
-        )
+        alone = [item.role for item in self.requested.escalations]
+        alone += [BREAK_GLASS] if self.requested.break_glass else []
         if any(given[role] for role in alone):
             return True
-        return all(given[missing.role] >= missing.count for missing in self.requested.missing)
+        missing = self.requested.missing
+        return bool(missing) and all(given[item.role] >= item.count for item in missing)
 
 
 def next_approval(before: ApprovalState | None, event: AnyEvent | None, seq: int, at: int) -> ApprovalState | None:
@@ -150,9 +150,9 @@ def _answered(state: ApprovalState, event: ApprovalAnswer, at: int) -> ApprovalS
         case ApprovalVoided():
             return _without(state, event.approver, "void")
         case ApprovalGranted():
-            # A second approval of one person is ignored: two required approvals are two people.
+            # A second approval of one person is ignored: two required approvals are two people. One that has ended may be given again.
             late = at >= state.requested.expires_at or event.role not in (BREAK_GLASS, *state.accepts(at))
-            again = any(same_person(grant.by, event.by) for grant in state.grants)
+            again = any(same_person(grant.by, event.by) for grant in state.counted(at))
             return state if late or again else replace(state, grants=(*state.grants, event))
 
 

@@ -42,14 +42,14 @@ class HoldLifted(Event):
 
 
 class AlertRaised(Event):
-    """Records that runs of an agent have drifted, or that a target is passed. It is in force until `AlertClosed`.
+    """Records that runs of an agent have drifted, that a target is passed, or that a candidate was taken back without a person.
 
-    `subject` is what has drifted or passed, such as "refusals" or "p95 of files.read". `run` is the run at which it was seen, and
-    `text` says it in one line. `changes` are the changes of the workspace that fit best; `before` and `after` are runs to compare.
+    It is in force until `AlertClosed`. `subject` is what has drifted or passed, such as "refusals" or "p95 of files.read", or the id of
+    a rollout. `run` is the run at which it was seen, "" if it was seen at none, and `text` says it in one line. `changes` are the changes of the workspace that fit best; `before` and `after` are runs to compare.
     """
 
     type: Literal["alert.raised"] = "alert.raised"
-    kind: Literal["drift", "target"]
+    kind: Literal["drift", "target", "rollout"]
     agent: str
     subject: str
     run: str

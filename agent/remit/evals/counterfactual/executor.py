@@ -148,7 +148,7 @@ class CounterfactualExecutor:
         return version_of(call, [effect for effect in self._effects if own is None or effect.name != own.effect])
 
     def _choose(self, call: Call) -> GivenAnswer:
-        """Where the answer comes from. Raises RecordEnds if nobody knows it."""
+        """Where the answer comes from. Raises RecordEnds if no record says it."""
         version = self._version(call)
         if call.action.partition(".")[0] not in self._changed:
             place = self._recorded.take(call.request_digest, version)
@@ -179,7 +179,7 @@ class CounterfactualExecutor:
 
 
 def _unknown(call: Call, why: str) -> RecordEnds:
-    return RecordEnds(f"nobody knows what {call.action} returns at step {name_of(_place(call))}: {why}")
+    return RecordEnds(f"the record does not say what {call.action} returns at step {name_of(_place(call))}: {why}")
 
 
 def _place(call: Call) -> CallPlace:

@@ -52,7 +52,7 @@ class Counterfactual:
     """A recorded run as it goes on from `step` with the candidate; nothing of it has landed.
 
     `records` are all events, from the first one of the recorded run. `answers` are where the answers of the tools from that step on
-    come from. `ends` says why nobody knows how the run goes on; "" if it ended. `seconds` is the wall-clock time that
+    come from. `ends` says what is not recorded, so that the run cannot go on; "" if it ended. `seconds` is the wall-clock time that
     it took. `folder` is the copy of the seed, with the
     effects that ran in it; `complete` lets all others of files run there too, and says why one cannot, or "".
     """
@@ -68,7 +68,7 @@ class Counterfactual:
 
     @property
     def finished(self) -> RunFinished | None:
-        """The end of the run; None if nobody knows it."""
+        """The end of the run; None if it cannot go on to its end."""
         last = self.records[-1].event
         return last if isinstance(last, RunFinished) else None
 

@@ -1,8 +1,8 @@
-from .alerts import alert_of_drifts, alert_of_targets, close_alert, raise_alert
+from .alerts import alert_of_drifts, alert_of_targets, close_alert
 from .causes import NO_CAUSE, Definitions, causes
 from .detector import Change, Observation, find_changes
 from .drift import Drift, find_drifts, finished_runs
-from .measures import Measure, measures
+from .measures import Measure, measures, seconds
 from .targets import RUNS, TargetResult, compare_with_targets, forecast
 
 __all__ = [
@@ -24,5 +24,5 @@ __all__ = [
     "finished_runs",
     "forecast",
     "measures",
-    "raise_alert",
+    "seconds",
 ]

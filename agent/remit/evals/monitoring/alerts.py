@@ -8,7 +8,7 @@ from remit.core import Principal, UsageError
 from remit.core.events import AlertClosed, AlertRaised
 from remit.evals.monitoring.drift import Drift
 from remit.evals.monitoring.targets import TargetResult
-from remit.journal import WORKSPACE_RUN, AlreadyRecorded, Journal, alerts_in_force, find_run
+from remit.journal import WORKSPACE_RUN, AlreadyRecorded, Journal, alerts_in_force, find_run, raise_alert
 
 
 def alert_of_drifts(journal: Journal, drifts: Iterable[Drift]) -> list[AlertRaised]:
@@ -37,17 +37,6 @@ def alert_of_targets(journal: Journal, results: Sequence[TargetResult], agent: s
         if alert.kind == "target" and agent in ("", alert.agent) and alert.alert not in stay:
             close_alert(journal, alert.alert)
     return [alert for alert in bad if raise_alert(journal, alert)]
-
-
-def raise_alert(journal: Journal, alert: AlertRaised) -> bool:
-    """Record the alert. False if one of that name is in force, or was raised at the same run."""
-    if any(other.alert == alert.alert for other in alerts_in_force(journal)):
-        return False
-    try:
-        journal.append_shared(WORKSPACE_RUN, alert)
-    except AlreadyRecorded:
-        return False
-    return True
 
 
 def close_alert(journal: Journal, name: str, by: Principal | None = None) -> AlertClosed:

@@ -13,7 +13,7 @@ from remit.journal import RunSummary
 from remit.tracing import Objects, read_index
 from remit.workspace import CODE_DIGESTS
 
-Definition: TypeAlias = Mapping[str, str]  # what a run used, by name: a model, or the digest of a file
+Used: TypeAlias = Mapping[str, str]  # what a run used, by name: a model, or the digest of a file
 NO_CAUSE: Final = "no change of model, prompt, policy or tools fits: look at the provider, the data and the users"
 # A change of the definition must explain at least this part of what the change of time explains.
 _FITS: Final = 0.5
@@ -24,9 +24,9 @@ class Definitions:
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
-        self._files: dict[str, Definition] = {}
+        self._files: dict[str, Used] = {}
 
-    def of(self, run: RunSummary) -> Definition:
+    def of(self, run: RunSummary) -> Used:
         """What the run used at its end. A bundle that was removed has its digest only."""
         bundle = run.bundles[-1] if run.bundles else ""
         if bundle not in self._files:
@@ -39,7 +39,7 @@ class Definitions:
         }
         return {"model": run.model, "model of the provider": run.response_model, **files}
 
-    def _read(self, bundle: str) -> Definition:
+    def _read(self, bundle: str) -> Used:
         try:
             files = read_index(self._objects.get(bundle))
             codes = load_json(self._objects.get(files.pop(CODE_DIGESTS)))
@@ -49,7 +49,7 @@ class Definitions:
 
 
 def causes(
-    runs: Sequence[RunSummary], hits: Sequence[bool], at: int, definition: Callable[[RunSummary], Definition]
+    runs: Sequence[RunSummary], hits: Sequence[bool], at: int, definition: Callable[[RunSummary], Used]
 ) -> tuple[str, ...]:
     """The changes that fit best, one line each; several if runs have them together. `NO_CAUSE` alone if none fits.
 

@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from functools import cached_property
 from typing import Final, cast
 
@@ -266,22 +266,22 @@ def _member(passage: Passage, member: str) -> Json:
 
 
 def _not_in_force(passage: Passage, at: int) -> str:
-    """Why the document is not in force at that time; "" if it is. A day begins at midnight UTC."""
+    """Why the document is not in force at that time; "" if it is. A day begins at midnight UTC, and `until` a day includes it."""
     now = datetime.fromtimestamp(at // NANO, UTC)
     try:
         since = None if passage.since is None else _moment(passage.since)
-        until = None if passage.until is None else _moment(passage.until)
+        until = None if passage.until is None else _moment(passage.until, time.max)
     except ValueError:
         return "has no valid dates of being in force"
     if since is not None and now < since:
         return f"is in force only from {passage.since}"
-    return f"is not in force since {passage.until}" if until is not None and now >= until else ""
+    return f"was in force until {passage.until}" if until is not None and now > until else ""
 
 
-def _moment(text: str) -> datetime:
-    """The time that an ISO 8601 text names; of a day its begin. Raises ValueError."""
+def _moment(text: str, of_day: time = time.min) -> datetime:
+    """The time that an ISO 8601 text names; if it names a day, that time of it. Raises ValueError."""
     if len(text) == len("2026-06-30"):
-        return datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
+        return datetime.combine(date.fromisoformat(text), of_day, UTC)
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError

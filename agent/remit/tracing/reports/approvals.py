@@ -25,9 +25,14 @@ def needs_text(requested: ApprovalRequested) -> str:
 
 
 def answer_lines(answers: Sequence[ApprovalAnswer]) -> list[str]:
-    """One line for each answer, in order. An emergency approval says its reason, its end, and who reviewed it."""
+    """One line for each answer, in order. An emergency approval says its reason, its end, and who reviewed it, or that nobody has."""
     reviews = {answer.granted: answer for answer in answers if isinstance(answer, BreakGlassReviewed)}
     return [_line(answer, reviews.get(answer.key)) for answer in answers if not isinstance(answer, BreakGlassReviewed)]
+
+
+def review_lines(reviews: Sequence[BreakGlassReviewed]) -> list[str]:
+    """One line for each review of an emergency approval, with the call."""
+    return [f"{review.step}.{review.index} {_line(review, None)}" for review in reviews]
 
 
 def emergency_lines(answers: Sequence[ApprovalAnswer]) -> list[str]:
