@@ -236,7 +236,7 @@ def test_events_of_a_sealed_run_and_an_erased_event_arrive(journal: Journal) -> 
         ocsf.check(dict(record))
 
 
-def test_code_that_is_revoked_and_changes_that_are_accepted_are_told_apart_from_holds_and_resumes(
+def test_code_that_is_revoked_and_changes_that_are_accepted_differ_from_holds_and_resumes(
     journal: Journal,
 ) -> None:
     journal.append_shared(WORKSPACE_RUN, HoldSet(number=0, scope="code:sha256:ab", reason="CVE", by=ANN))
