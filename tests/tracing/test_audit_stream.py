@@ -52,7 +52,6 @@ D = "sha256:" + "5" * 64
 OF_WORKSPACE: tuple[AnyEvent, ...] = (
     HoldSet(number=0, scope="tool:files", reason="upgrade", by=ANN),
     HoldLifted(number=1, scope="tool:files", by=ANN),
-    BreakGlassReviewed(step=0, index=0, run=RUN, granted="approval.granted/0/0/d/user:bob", by=ANN, note="right"),
     PolicyAdopted(number=0, run=RUN, policy_digest=D, pins_digest=D, by=ANN),
     SecretSet(number=5, name="jira", by=ANN),
     ContentRead(number=6, run=RUN, how="show", by=ANN),
@@ -102,6 +101,8 @@ def fill(journal: Journal) -> set[str]:
     for event in (*a_whole_run(), PolicyChanged(count=1, policy_digest=D, problem="line 3: no such action")):
         record.append(event)
     record.append(EffectSettled(step=2, index=0, number=1, landed="landed", by=ANN, reason="saw it"))
+    granted_key = "approval.granted/0/0/d/user:bob/1"
+    record.append(BreakGlassReviewed(step=0, index=0, granted=granted_key, by=ANN, note="right"))
     for event in OF_WORKSPACE:
         journal.append_shared(WORKSPACE_RUN, event)
     return {f"{run}/{item.seq}" for run in (RUN, WORKSPACE_RUN) for item in journal.events(run) if item.type in AUDITED}
