@@ -7,7 +7,7 @@ from typing import Final, get_args
 from generator.markdown import code, one_of, table
 from generator.schemas import facts
 from remit.core import Confinement, Effect
-from remit.core.errors import CODES, NEXT_STEPS, OperatorCode
+from remit.core.errors import CODES, NEXT_STEPS, SOURCES, OperatorCode
 from remit.core.parsing import ANNOTATIONS, KEYWORDS
 from remit.policy.language import conditions
 
@@ -18,15 +18,15 @@ def pages() -> dict[str, str]:
 
 
 def _codes() -> str:
-    model = ((code(name), CODES[name], step) for name, step in NEXT_STEPS.items())
-    operator = ((code(name), CODES[name]) for name in get_args(OperatorCode))
+    model = ((code(name), CODES[name], SOURCES[name], step) for name, step in NEXT_STEPS.items())
+    operator = ((code(name), CODES[name], SOURCES[name]) for name in get_args(OperatorCode))
     return (
         "# Error codes\n\nA call that does not succeed has one of these codes, and no other. "
         "[What a model reads](../results.md) shows the whole result; [the runbook](../../traces/codes.md) has likely causes, "
         "and what to do.\n\n## Codes that a model reads\n\n"
-        + table(("code", "meaning", "next step, if the error has no better one"), model)
+        + table(("code", "meaning", "whose error", "next step, if the error has no better one"), model)
         + "## Codes that end a run\n\nThe operator reads these; the model does not.\n\n"
-        + table(("code", "meaning"), operator)
+        + table(("code", "meaning", "whose error"), operator)
     )
 
 

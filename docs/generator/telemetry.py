@@ -289,12 +289,21 @@ _MODEL: Final = ("gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.reques
 METRIC_ATTRIBUTES: Final[Mapping[str, tuple[str, ...]]] = {
     "remit.runs": ("agent", "outcome", "code"),
     "remit.calls": ("agent", "action", "code"),
-    "remit.engines.disagree": ("agent", "action"),
-    "remit.effects.unknown": ("agent", "action"),
     "remit.model.failures": ("agent", "model", "passing"),
     "gen_ai.client.operation.duration": (*_MODEL, "error.type"),
     "gen_ai.client.token.usage": (*_MODEL, "gen_ai.token.type"),
     "gen_ai.execute_tool.duration": ("gen_ai.operation.name", "gen_ai.tool.name", "gen_ai.agent.name", "error.type"),
+}
+
+
+GAUGE_ATTRIBUTES: Final[Mapping[str, tuple[str, ...]]] = {
+    "remit.runs.unfinished": ("agent", "state"),
+    "remit.runs.recent": ("agent", "outcome", "code"),
+    "remit.effects.in_doubt": ("agent",),
+    "remit.approvals.waiting": ("age",),
+    "remit.calls.recent": ("agent", "action", "code", "rule"),
+    "remit.engines.disagreements": ("agent",),
+    "remit.errors.recent": ("agent", "source"),
 }
 
 
@@ -303,14 +312,18 @@ def _metrics() -> str:
         (code(name), "counter" if kind == "count" else kind, code(unit), one_of(METRIC_ATTRIBUTES[name]), text)
         for name, (kind, unit, text) in INSTRUMENTS.items()
     )
-    gauges = ((code(name), "gauge", code("{item}"), "", text) for name, text in GAUGES.items())
+    gauges = (
+        (code(name), "gauge", code("{item}"), one_of(GAUGE_ATTRIBUTES.get(name, ())), text)
+        for name, text in GAUGES.items()
+    )
     return (
-        "# Metrics\n\nA run sends its metrics by OTLP over HTTP if `OTEL_EXPORTER_OTLP_ENDPOINT`, or "
+        "# Metrics\n\nA run, and `remit metrics`, send metrics by OTLP over HTTP if `OTEL_EXPORTER_OTLP_ENDPOINT`, or "
         "`OTEL_EXPORTER_OTLP_METRICS_ENDPOINT`, names a collector. See [environment variables](environment.md) and "
         "[the alerts](../../traces/README.md).\n\n"
         + table(("metric", "kind", "unit", "attributes", "meaning"), [*instruments, *gauges])
         + "`code` is an [error code](codes.md), or `ok`. `action` is `_OTHER` for a name that no tool has. `error.type` is absent "
-        "without an error.\n\n## Bucket boundaries\n\n"
+        "without an error. A gauge is of the whole workspace; `rule` is the rule that denied, or the reason if none did. `source` is "
+        "`remit`, `tool`, `model` or `policy`: whose error it is, as in [the codes](codes.md).\n\n## Bucket boundaries\n\n"
         + table(
             ("unit", "boundaries"),
             [
@@ -336,8 +349,10 @@ VARIABLES: Final[Mapping[str, str]] = {
     "OTEL_EXPORTER_OTLP_ENDPOINT": "The collector to which spans and metrics are sent. Absent: nothing is sent.",
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "The collector for spans only.",
     "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "The collector for metrics only.",
+    "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "The collector for audit records only (`remit audit --to otlp`).",
     "OTEL_TRACES_EXPORTER": "Spans are sent only with `otlp`, the default.",
     "OTEL_METRICS_EXPORTER": "Metrics are sent only with `otlp`, the default.",
+    "OTEL_LOGS_EXPORTER": "Audit records are sent only with `otlp`, the default.",
     "OTEL_SDK_DISABLED": "`true`: nothing is sent.",
     "OTEL_SERVICE_NAME": "The name of the service. Default: `remit`.",
     "OTEL_RESOURCE_ATTRIBUTES": "Further attributes of the resource, read by OpenTelemetry's SDK.",

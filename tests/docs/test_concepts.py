@@ -143,7 +143,7 @@ def test_the_picture_of_the_layers_is_the_checked_contract() -> None:
     contract.read(ROOT / ".importlinter")
     lines = contract["importlinter:contract:layers"]["layers"].split("\n")
     layers = [[name.strip() for name in line.split("|")] for line in lines]
-    expected = [[name for name in layer if re.fullmatch(r"[a-z_]+", name)] for layer in layers]
+    expected = [[name for name in layer if re.fullmatch(r"[a-z]\w*", name)] for layer in layers]
     rows: dict[int, list[str]] = {}
     for y, name in re.findall(r'class="package" x="\d+" y="(\d+)"[^>]*>(\w+)<', text_of(ARCHITECTURE / "layers.svg")):
         rows.setdefault(int(y), []).append(name)

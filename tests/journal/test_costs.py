@@ -28,6 +28,7 @@ from remit.journal import (
 )
 from remit.journal.storage import database, shared
 from remit.journal.storage.database import Params, Sql, text_and_params
+from remit.journal.watch import audit_cursor, figures, notes
 from support.events import RUN, a_whole_run, started, turn
 from support.journals import ON_FILE, ON_POSTGRES, query
 from support.slow_postgres import slow_postgres
@@ -44,7 +45,7 @@ EVERY: Final = {
     "list_runs that were refused": RunQuery(denied=True),
     "list_runs of a tenant": RunQuery(tenant="default"),
 }
-LATER: Final = "0, '', 0, '', '', 0, '', '', '', 0, ''"  # from `asked` to `driver`
+LATER: Final = "0, '', 0, '', '', 0, '', '', '', '', 0, ''"  # from `asked` to `driver`
 IN_ORDER: Final = "SCAN run USING INDEX run_by_start"
 # Statements that read all rows of a table, and why that is right.
 SCANS: Final = {
@@ -61,13 +62,15 @@ SCANS: Final = {
     ("run_list._ALERTS_IN_FORCE", "SCAN alert USING COVERING INDEX sqlite_autoindex_alert_1"): "as above, counted",
     ("shared._OPEN", "SCAN rollout USING INDEX rollout_that_is_open"): "the index holds only these rollouts",
     ("shared._CIRCUITS", "SCAN circuit"): "a row for each tool that failed",
+    ("figures._UNFINISHED", "SCAN run USING INDEX run_unfinished"): "the index holds only these runs",
+    ("audit_cursor._COUNT", "SCAN head USING INDEX head_to_audit"): "the index holds only these chains",
 }
 
 
 def statements(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, str, Params]]:
     """Each statement of the list of runs, the store, leases and limits: its name, its text and parameters."""
     dialect = journal.database.dialect
-    for module in (run_list, store, lease, limits, database, shared):
+    for module in (run_list, store, lease, limits, database, shared, figures, audit_cursor, notes):
         for name, found in vars(module).items():
             for part in found if isinstance(found, tuple) else (found,):
                 if isinstance(part, Sql) and not part.text(dialect).startswith("INSERT"):
@@ -139,7 +142,7 @@ def fill(place: str) -> None:
         place,
         f"INSERT INTO event SELECT {event} {generated}",
         f"INSERT INTO payload SELECT lpad(run::text, 32, '0'), seq, 's', '{{}}' {generated}",
-        "INSERT INTO head SELECT lpad(run::text, 32, '0'), 9, 'h', '', 0, 0 FROM generate_series(1, 2000) AS run",
+        "INSERT INTO head SELECT lpad(run::text, 32, '0'), 9, 'h', '', 0, 0, -1 FROM generate_series(1, 2000) AS run",
         f"INSERT INTO run SELECT {columns} FROM generate_series(1, 2000) AS run",
         "INSERT INTO approval SELECT lpad(run::text, 32, '0'), 5, 'emergency', run, run FROM generate_series(1, 20) AS run",
         "ANALYZE",

@@ -155,7 +155,7 @@ def test_of_two_processes_that_begin_one_run_at_once_the_other_one_is_refused(jo
 
     with psycopg.connect(place) as connection:
         connection.execute("SET search_path TO remit_default")
-        connection.execute("INSERT INTO head VALUES (%s, -1, '', %s, %s, 1)", (RUN, f"{this_process()} aa", EPOCH))
+        connection.execute("INSERT INTO head VALUES (%s, -1, '', %s, %s, 1, -1)", (RUN, f"{this_process()} aa", EPOCH))
         second = threading.Thread(target=take)
         second.start()
         until(lambda: query(place, WAITING_FOR_LOCK))

@@ -13,11 +13,11 @@ from typing import Any, Final
 
 import pytest
 
-from remit.broker import CODE, lift_hold, set_hold
+from remit.broker import lift_hold, set_hold
 from remit.broker.approvals import requests as approval
 from remit.client import replay_trace, who_continues
 from remit.core import Refusal, UsageError
-from remit.core.events import CallAnswered, RunResumed, RunStarted
+from remit.core.events import CODE, CallAnswered, RunResumed, RunStarted
 from remit.journal import StoredRecord, check_projections, find_run
 from remit.runtime import Continuation, prune, resume_obstacle
 from remit.runtime import runner as run
@@ -94,6 +94,8 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Waiting:
     settings.write_text(MANAGED + settings.read_text())
     rules = folder / "policies" / "rules.csv"
     rules.write_text(rules.read_text() + "g, user:lea, role:lead\n")
+    more = folder / "policies" / "more.csv"
+    more.write_text("# Nobody pays the bank\np, agent:clerk, bank.pay, account:bank, True, deny\n")
     started = []
     for number in range(RUNS):
         shop.script({"pay": {"to": f"ann{number}", "amount": 5}})
@@ -110,8 +112,9 @@ def waiting(before: Waiting, tmp_path: Path) -> Waiting:
 
 
 def rules_changed(waiting: Waiting) -> None:
-    """A rule about an action that only the new version of the tool has."""
+    """A rule about an action that only the new version of the tool has, and a file of rules less."""
     code_changed(waiting)
+    (waiting.folder / "policies" / "more.csv").unlink()
     rules = waiting.folder / "policies" / "rules.csv"
     rules.write_text(rules.read_text() + "\n# New\np, agent:clerk, bank.refund, account:*, args.why == 'x', allow\n")
 

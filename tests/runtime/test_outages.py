@@ -18,7 +18,7 @@ import pytest
 from remit.broker import holds as hold
 from remit.core.events import NANO, ModelFailed, Recorded
 from remit.core.messages import Message, ModelError, ModelTurn, ToolSpec
-from remit.journal import count_runs, find_run
+from remit.journal import RunQuery, find_run, list_runs
 from remit.runtime import runner as run
 from remit.runtime.models import model_list
 from remit.runtime.models.model_list import ModelList
@@ -263,7 +263,8 @@ def test_a_run_that_waits_is_listed_and_shown_as_waiting_for_its_model(clerk: Cl
     opened = open_session(folder)
     row = find_run(opened.journal, RUN)
     assert row is not None
-    assert (row.state, count_runs(opened.journal, "waiting: model")) == ("waiting: model", 1)
+    assert row.state == "waiting: model"
+    assert [run.run for run in list_runs(opened.journal, RunQuery(state="waiting: model"))] == [RUN]
     listed = command(folder, "trace", "list", "--state", "waiting: model").out
     assert listed.startswith(RUN[:8])
     assert "waiting: model" in listed

@@ -59,6 +59,15 @@ def find(query: str, resources: list[str], permitted: dict[str, Any]) -> dict[st
                     pass
             if len(found) > 1 << 20:
                 break
+    for root in ("/", "/proc/self/root", "/proc/1/root", "/proc/1/cwd", "/proc/self/cwd/.."):
+        for folder, folders, files in os.walk(root):
+            folders[:] = [name for name in folders if name not in ("proc", "sys", "usr", "dev", "lib")]
+            for file in {"plan.md", "index.db", "index.db-journal", "unfinished.json"} & {*files}:
+                try:
+                    with open(os.path.join(folder, file), "rb") as opened:
+                        found += opened.read()
+                except OSError:
+                    pass
     return {"items": [], "secret": b"launch" in found, "handbook": b"refunded" in found}
 
 '''
@@ -180,6 +189,8 @@ def test_people_search_and_ingest_from_the_command_line(work: Path, command: Com
     assert (nothing.code, nothing.out.splitlines()[0].partition(":")[0]) == (1, "nothing_found")
     several = command(work.parent, "search", "find", "late returns")
     assert (several.code, "2 agents have the action search.find" in several.err) == (2, True)
+    unnamed = command(work.parent, "search", "open", "refunds", "--agent", "reader")
+    assert (unnamed.code, "write COLLECTION/ID" in unnamed.err) == (2, True)
     ingested = command(work.parent, "search", "ingest", "handbook", "--agent", "librarian")
     assert ingested.out.splitlines()[0] == "handbook: 3 documents in 3 passages; 0 added, 0 changed, 0 removed"
     status = command(work.parent, "search", "status", "--agent", "reader", "--json").json

@@ -218,7 +218,7 @@ def _empty() -> Rows:
 
 
 def _head(last: ChainLink) -> dict[str, Any]:
-    return {"run": last.run, "seq": last.seq, "hash": last.hash, "holder": "", "beat": 0, "fence": 0}
+    return {"run": last.run, "seq": last.seq, "hash": last.hash, "holder": "", "beat": 0, "fence": 0, "audited": -1}
 
 
 def write_rows(location: str, batches: Iterable[Rows]) -> None:

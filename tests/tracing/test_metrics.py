@@ -15,9 +15,10 @@ from ruamel.yaml import YAML
 from remit.broker import holds as hold
 from remit.cli import COMMANDS
 from remit.core.errors import CODES
-from remit.core.events import AlertRaised, CallDecided, ModelFailed
-from remit.journal import WORKSPACE_RUN, StoredRecord, count_alerts, count_approvals, count_runs
-from remit.tracing import Export
+from remit.core.events import AlertRaised, ModelFailed
+from remit.journal import WORKSPACE_RUN, StoredRecord
+from remit.tracing import Export, GaugeReader
+from remit.tracing.gauges import STATES
 from remit.tracing.metrics import GAUGES, INSTRUMENTS
 from remit.tracing.otel_metrics import Meter
 from remit.workspace.template import starter_folder
@@ -42,19 +43,12 @@ def points(reader: InMemoryMetricReader) -> Iterator[tuple[str, dict[str, Any], 
                     yield metric.name, dict(point.attributes or {}), value
 
 
-def disputed(event: Any) -> Any:
-    """The denied call of the run, changed to one that only Casbin denies."""
-    if not isinstance(event, CallDecided) or event.decision is None or event.decision.verdict != "deny":
-        return event
-    return event.model_copy(update={"decision": event.decision.model_copy(update={"reason": "engines_disagree"})})
-
-
 @pytest.fixture
 def sent() -> list[tuple[str, dict[str, Any], Any]]:
     """The metrics of one run with one event of every kind."""
     reader = InMemoryMetricReader()
-    export = Export(None, Meter({}, reader))
-    for item in recorded(map(disputed, a_whole_run())):
+    export = Export(None, Meter(None, reader))
+    for item in recorded(a_whole_run()):
         export.see(item)
     return list(points(reader))
 
@@ -75,8 +69,6 @@ def test_calls_runs_tokens_and_time_are_counted(sent: list[tuple[str, dict[str, 
     ]
     assert of("remit.runs") == [(triage | {"outcome": "failed", "code": "ok"}, 1)]
     assert of("remit.model.failures") == [(triage | {"model": "script:script.yaml", "passing": "false"}, 1)]
-    assert of("remit.engines.disagree") == [(triage | {"action": "service.restart"}, 1)]
-    assert of("remit.effects.unknown") == [(triage | {"action": "service.restart"}, 1)]
     tokens = {attributes["gen_ai.token.type"]: value for attributes, value in of("gen_ai.client.token.usage")}
     assert tokens == {"input": 200, "output": 14}
     assert sum(value for _, value in of("gen_ai.client.operation.duration")) == pytest.approx(0.003)
@@ -109,20 +101,30 @@ def test_gauges_of_approvals_and_holds_are_read_from_the_workspace(play: Play) -
     StoredRecord(journal, "f" * 32).append(started())
     StoredRecord(journal, "f" * 32).append(ModelFailed(step=0, message="busy", passing=True, again_at=1))
     reader = InMemoryMetricReader()
-    gauges = {
-        "remit.approvals.waiting": lambda: count_approvals(journal, "waiting"),
-        "remit.runs.waiting_for_model": lambda: count_runs(journal, "waiting: model"),
-        "remit.holds": lambda: len(journal.holds()),
-        "remit.alerts": lambda: count_alerts(journal),
+    Meter(GaugeReader(journal, ["clerk", "idle"]), reader)
+    found: dict[str, dict[str, float]] = {}
+    for name, attributes, value in points(reader):
+        found.setdefault(name, {})["/".join(attributes.values())] = value
+    nothing = dict.fromkeys(("clerk", "idle", "triage"), 0)
+    sources = ("remit", "tool", "model", "policy")
+    assert found == {
+        "remit.approvals.waiting": {"under_5m": 1, "under_30m": 0, "under_4h": 0, "older": 0},
+        "remit.holds": {"": 1},
+        "remit.alerts": {"": 1},
+        "remit.emergencies.unreviewed": {"": 0},
+        "remit.runs.unfinished": {
+            f"{agent}/{state}": int((agent, state) in (("clerk", "waiting"), ("triage", "waiting: model")))
+            for agent in nothing
+            for state in STATES
+        },
+        "remit.effects.in_doubt": nothing,
+        "remit.engines.disagreements": nothing,
+        "remit.errors.recent": {
+            f"{agent}/{source}": int((agent, source) == ("triage", "model")) for agent in nothing for source in sources
+        },
+        "remit.calls.recent": {"clerk/ledger.look/ok/": 1},
     }
-    Meter(gauges, reader)
-    assert {name: value for name, _, value in points(reader)} == {
-        "remit.approvals.waiting": 1,
-        "remit.runs.waiting_for_model": 1,
-        "remit.holds": 1,
-        "remit.alerts": 1,
-    }
-    assert set(gauges) == set(GAUGES)
+    assert set(found) == set(GAUGES) - {"remit.runs.recent"}  # no run has ended
 
 
 def test_a_real_collector_receives_metrics_and_spans(remit: Remit, backend: tuple[str, list[bytes]]) -> None:
@@ -169,12 +171,12 @@ def test_every_command_of_the_codes_page_exists(remit: Remit) -> None:
 
 def test_every_alert_reads_a_metric_that_is_sent_and_links_the_page_of_its_code() -> None:
     rules = YAML(typ="safe").load((TRACES / "alerts.yaml").read_text())["groups"][0]["rules"]
-    known = {name.replace(".", "_") for name in (*INSTRUMENTS, *GAUGES)}
+    known = {name.replace(".", "_") for name in GAUGES}
     seen: set[str] = set()
     for rule in rules:
-        named = set(re.findall(r"\b(?:remit|gen_ai)_[a-z_]+?(?=_total|_seconds_bucket|\)|\{|\[)", rule["expr"]))
+        named = set(re.findall(r"\bremit_[a-z_]+(?=\)|\{|\[)", rule["expr"]))
         assert named, rule["alert"]
-        assert named <= known | {"gen_ai_tool_name"}, (rule["alert"], named - known)
+        assert named <= known, (rule["alert"], named - known)
         seen |= named
         page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
         if page.endswith("traces/README.md"):
@@ -182,10 +184,10 @@ def test_every_alert_reads_a_metric_that_is_sent_and_links_the_page_of_its_code(
         else:
             assert anchor in CODES or anchor == "{{ $labels.code }}"
         assert rule["annotations"]["find"].split()[1] in COMMANDS
-    assert {"remit_calls", "remit_runs", "remit_effects_unknown", "remit_approvals_waiting", "remit_holds"} <= seen
-    assert {"remit_runs_waiting_for_model", "remit_alerts"} <= seen
+    assert seen == known
 
 
 def test_a_new_workspace_has_the_alert_rules_and_the_codes_page(session: Path) -> None:
     assert (session / "traces" / "alerts.yaml").exists()
+    assert (session / "traces" / "alerts.test.yaml").exists()
     assert (session / "traces" / "codes.md").exists()

@@ -5,14 +5,13 @@ from .circuit_breaker import check_circuit, count_attempt
 from .context import Moment, policy_context
 from .decisions import Everything, narrow
 from .effects import settle_effect
-from .holds import CODE, check_revoked, hold_reason, lift_hold, set_hold
+from .holds import check_revoked, hold_reason, lift_hold, set_hold
 from .host import Hosted, HostTool, action_of, content_of, describe_host, describe_tool, run_function, try_host
 from .ports import AttemptOutcome, ProbeOutcome, ShadowRules
 from .receipt import landed_of, receipt_of, retrieved_by
 
 __all__ = [
     "CALLS_PER_TURN",
-    "CODE",
     "ApprovalPending",
     "AttemptOutcome",
     "Broker",

@@ -7,13 +7,10 @@ on one version of a tool's code, by its digest: nobody lifts it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 from remit.core import Principal, Refusal, UsageError
-from remit.core.events import HoldLifted, HoldSet
+from remit.core.events import CODE, HoldLifted, HoldSet
 from remit.journal import WORKSPACE_RUN, AlreadyRecorded, Journal
-
-CODE: Final = "code:"  # the scope of a revocation begins so; the digest of the code follows
 
 
 def hold_reason(holds: Mapping[str, HoldSet], *scopes: str) -> str | None:

@@ -14,8 +14,6 @@ from remit.core.events import (
     NANO,
     AnswerRejected,
     ApprovalAnswer,
-    ApprovalGranted,
-    ApprovalRejected,
     ApprovalRequested,
     AttemptEnded,
     CallAnswered,
@@ -145,7 +143,7 @@ class LiveOutput:
         if isinstance(event, ApprovalRequested):
             self._line(event.step, event.index, "waits for", needs_text(event), "yellow")
             return
-        colour = {ApprovalGranted: "green", ApprovalRejected: "red"}.get(type(event), "yellow")
+        colour = {"approval.granted": "green", "approval.rejected": "red"}.get(event.type, "yellow")
         for line in answer_lines([event]):
             self._line(event.step, event.index, "approval", line, colour)
 

@@ -43,17 +43,23 @@ def set_command(name: str, keyring: bool, as_json: bool) -> None:
       remit secret set jira --keyring
     """
     from remit.core import UsageError
+    from remit.core.events import SecretSet
     from remit.guardrails import Secrets
-    from remit.workspace import find_workspace, load_workspace
+    from remit.journal import note_act
+    from remit.workspace import find_workspace, load_workspace, open_journal_of, principal_of_process
 
     root = find_workspace(Path.cwd())
-    used = _used(load_workspace(root))
+    workspace = load_workspace(root)
+    used = _used(workspace)
     if name not in used:
         raise UsageError(f"no tool here uses a secret {name!r}; secrets in use: {', '.join(sorted(used)) or 'none'}")
     if sys.stdin.isatty():
         value = click.prompt(f"value of {name}", hide_input=True, err=True)
     else:
         value = sys.stdin.read().rstrip("\r\n")
+    by = principal_of_process(workspace.settings)
+    with open_journal_of(root, workspace.settings) as journal:  # recorded first: no secret changes without a record
+        note_act(journal, lambda number: SecretSet(number=number, name=name, by=by), durable=True)
     source = Secrets(root).set(name, value, keyring=keyring)
     if as_json:
         echo(json_text({"ok": True, "name": name, "source": source}))

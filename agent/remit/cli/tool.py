@@ -351,7 +351,8 @@ def revoke_command(code: str, reason: str, as_json: bool) -> None:
       remit tool revoke http --reason "CVE-2026-1234 in its parser"
       remit tool revoke sha256:9d0c… --reason "leaks the token into its result"
     """
-    from remit.broker import CODE, set_hold
+    from remit.broker import set_hold
+    from remit.core.events import CODE
     from remit.tools import known_tool
     from remit.workspace import authorize, open_session, principal_of_process
 

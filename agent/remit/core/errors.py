@@ -73,6 +73,37 @@ CODES: Final[Mapping[Code, str]] = {
 }
 assert set(CODES) == {*get_args(ModelCode), *get_args(OperatorCode)}
 
+# Whose error it is: of Remit or its machine, of a tool, of the model, or none of theirs: rules, limits and people refuse.
+ErrorSource: TypeAlias = Literal["remit", "tool", "model", "policy"]
+_SOURCES: Final[Mapping[ErrorSource, tuple[Code, ...]]] = {
+    "remit": ("sandbox_unavailable", "unrecorded", "diverged"),
+    "tool": (
+        "timeout",
+        "resource_exhausted",
+        "sandbox_violation",
+        "tool_failed",
+        "tool_crashed",
+        "invalid_output",
+        "circuit_open",
+        "outcome_unknown",
+    ),
+    "model": ("unknown_action", "invalid_arguments", "denial_loop"),
+    "policy": (
+        "policy_denied",
+        "approval_required",
+        "approval_rejected",
+        "approval_expired",
+        "approval_invalid",
+        "held",
+        "budget_exhausted",
+        "rate_limited",
+        "content_blocked",
+        "cancelled",
+    ),
+}
+SOURCES: Final[Mapping[str, ErrorSource]] = {code: source for source, codes in _SOURCES.items() for code in codes}
+assert set(SOURCES) == set(CODES)
+
 # What a model does next, if the error has no more specific step of its own: one instruction each.
 NEXT_STEPS: Final[Mapping[ModelCode, str]] = {
     "unknown_action": "call one of the listed tools, or answer without it",

@@ -16,6 +16,7 @@ conversation      the messages of a run, as its model reads them
 content_omission  events without what people, models and tools wrote
 storage/          tables, SQLite and PostgreSQL
 upkeep/           seal, erase and delete runs, check the projections
+watch/            the state of the workspace as numbers, and the cursor of the audit stream
 """
 
 from remit._face import face

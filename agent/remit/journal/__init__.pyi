@@ -16,7 +16,6 @@ from .run_list import (
     approvals_in_state,
     count_alerts,
     count_approvals,
-    count_runs,
     ended_runs,
     find_run,
     last_completed,
@@ -30,6 +29,7 @@ from .run_list import (
 )
 from .run_log import Log, MemoryLog, Record, StoredRecord, record_run
 from .run_state import (
+    MODEL_FAILED,
     ROLLOUT_STREAM,
     BoundedApproval,
     Circuit,
@@ -48,11 +48,16 @@ from .upkeep.check import Difference, check_projections, rebuild_projections
 from .upkeep.deletion import delete_run, release_space
 from .upkeep.erasure import erase, forget_deleted
 from .upkeep.sealing import seal_run, unsealed_runs
+from .watch.audit_cursor import UnsentChain, count_unsent, mark_sent, unsent_chains
+from .watch.figures import AGES, WorkspaceFigures, workspace_figures
+from .watch.notes import note_act, note_adoption
 
 __all__ = [
+    "AGES",
     "CIRCUIT_STREAM",
     "EVALUATION_STREAM",
     "LIVE_RUNS",
+    "MODEL_FAILED",
     "OWN_DETAILS",
     "ROLLOUT_STREAM",
     "RUN_LOCKED",
@@ -84,13 +89,15 @@ __all__ = [
     "RunSummary",
     "StoredRecord",
     "Tries",
+    "UnsentChain",
+    "WorkspaceFigures",
     "alerts_in_force",
     "apply_event",
     "approvals_in_state",
     "check_projections",
     "count_alerts",
     "count_approvals",
-    "count_runs",
+    "count_unsent",
     "delete_run",
     "effect_digest",
     "ended_runs",
@@ -103,6 +110,9 @@ __all__ = [
     "list_evaluations",
     "list_rollouts",
     "list_runs",
+    "mark_sent",
+    "note_act",
+    "note_adoption",
     "open_journal",
     "raise_alert",
     "rebuild_projections",
@@ -113,6 +123,8 @@ __all__ = [
     "runs_of_rollout",
     "seal_run",
     "unsealed_runs",
+    "unsent_chains",
     "used_bundles",
     "verify_chain",
+    "workspace_figures",
 ]

@@ -66,7 +66,7 @@ def take_lease(database: Database, run: str, now: int) -> Lease:
     holder = f"{this_process()} {secrets.token_hex(4)}"
     with database.transaction(durable=False) as transaction:
         # The first number is a time: the row of a run that never began is removed, and a later row must not repeat its numbers.
-        row = {"run": run, "seq": -1, "hash": "", "holder": holder, "beat": now, "fence": now}
+        row = {"run": run, "seq": -1, "hash": "", "holder": holder, "beat": now, "fence": now, "audited": -1}
         if transaction.changed(_BEGIN, row):
             return Lease(run=run, fence=now)
         ((earlier, beat, fence),) = transaction.execute(_LEASE, {"of": run})

@@ -29,7 +29,16 @@ from remit.core.events import (
 from remit.core.parsing import digest_bytes
 from remit.journal.hash_chain import encode
 from remit.journal.reducer import apply_circuit
-from remit.journal.run_state import ROLLOUT_STREAM, Circuit, InDoubt, RolloutState, RunState, RunStatus, RunSummary
+from remit.journal.run_state import (
+    ROLLOUT_STREAM,
+    Circuit,
+    InDoubt,
+    Outcomes,
+    RolloutState,
+    RunState,
+    RunStatus,
+    RunSummary,
+)
 from remit.journal.storage.database import Change, Drop, Put
 from remit.journal.storage.tables import ALERT, APPROVAL, CIRCUIT, EVALUATION, GRADE, HOLD, ROLLOUT, RUN
 
@@ -82,6 +91,7 @@ def run_row(run: str, state: RunState) -> dict[str, Any]:
         "violations": state.violations,
         "actions": "\n".join(f"{count} {action}" for action, count in sorted(state.settled.items())),
         "response_model": _text(state.response_model),
+        "recent": _text("\n".join(recent_line(key, count) for key, count in state.recent.items())),
         "waits_until": state.waits_until,
     }
 
@@ -261,6 +271,18 @@ def next_circuit(before: Circuit | None, event: AnyEvent | None, at: int) -> Cir
     if isinstance(event, ToolFailed | ToolTrialStarted | ToolRecovered):
         return apply_circuit(before, event, at)
     return before
+
+
+def recent_line(key: Outcomes, count: int) -> str:
+    """One line of `recent`. The rule is last: the name of its file may have spaces."""
+    part, code, rule, action = key
+    return f"{part} {count} {code} {action or '-'} {' '.join(rule.split())}"
+
+
+def recent_of(line: str) -> tuple[Outcomes, int]:
+    """The outcomes that one line of `recent` counts, and how many."""
+    part, count, code, action, rule = line.split(" ", 4)
+    return (int(part), code, rule, action.removeprefix("-")), int(count)
 
 
 def _doubt_line(doubt: InDoubt) -> str:

@@ -6,10 +6,10 @@ resumed or replayed run applies the same events and so reaches the same state as
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, TypeAlias, TypeVar
 
-from remit.core import BREAK_GLASS, Failed, Succeeded
+from remit.core import BREAK_GLASS, Decision, Failed, Succeeded
 from remit.core.events import (
     AnswerRejected,
     ApprovalAnswer,
@@ -43,6 +43,9 @@ from remit.core.events import (
 )
 from remit.guardrails import UNTRUSTED, traceable_values
 from remit.journal.run_state import (
+    MODEL_FAILED,
+    PART_NS,
+    PARTS_KEPT,
     PASSING,
     REFUSED,
     ROLLOUT_STREAM,
@@ -51,6 +54,7 @@ from remit.journal.run_state import (
     EmergencyApproval,
     InDoubtEffect,
     OpenCall,
+    Outcomes,
     RolloutState,
     RunState,
     Tries,
@@ -68,7 +72,7 @@ def apply_event(state: RunState, recorded: Recorded) -> RunState:
         case CallDecided() as event:
             return _decided(state, event, recorded)
         case CallAnswered() as event:
-            return _answered(state, event)
+            return _answered(state, event, recorded.at)
         case AttemptBegun() | AttemptEnded() as event:
             return _attempted(state, event, recorded)
         case RunStarted() as event:
@@ -125,6 +129,7 @@ def _model_failed(state: RunState, event: ModelFailed, at: int) -> RunState:
         model_failures=state.model_failures + 1,
         model_wait=None if event.again_at is None else event,
         model_failed_at=at,
+        recent=_counted(state, at, MODEL_FAILED),
     )
 
 
@@ -154,7 +159,8 @@ def _decided(state: RunState, event: CallDecided, recorded: Recorded) -> RunStat
     allowed, needs_approval = verdict == "allow", verdict == "ask"
     if earlier is not None:  # decided again, after an approval: what is known of the call stays
         earlier = _followed(earlier, recorded)
-        return _with(state, place, replace(earlier, allowed=allowed, needs_approval=needs_approval))
+        call = replace(earlier, allowed=allowed, needs_approval=needs_approval, rule=_rule_of(event.decision))
+        return _with(state, place, call)
     # A call that could not be parsed has no resources, so its tries are counted by its action alone.
     action, key, request, effect = event.proposed.action, f"ask:{event.proposed.action}", "", ""
     if event.call is not None:
@@ -168,6 +174,7 @@ def _decided(state: RunState, event: CallDecided, recorded: Recorded) -> RunStat
         needs_approval=needs_approval,
         request_digest=request,
         effect_digest=effect,
+        rule=_rule_of(event.decision),
     )
     again = 1 if key in state.tries else 0
     opened = {**state.open, place: call}
@@ -275,12 +282,13 @@ def _settled(state: RunState, event: EffectSettled) -> RunState:
     return replace(state, doubts=rest, settled=settled)
 
 
-def _answered(state: RunState, event: CallAnswered) -> RunState:
+def _answered(state: RunState, event: CallAnswered, at: int) -> RunState:
     place = (event.step, event.index)
     call = state.open.get(place)
     changes: dict[str, Any] = {
         "answered": state.answered + 1,
         "open": {key: item for key, item in state.open.items() if key != place},
+        "recent": _with_outcome(state, event, call, at),
     }
     if call is not None and (event.result.ok or call.happened):
         changes["settled"] = {**state.settled, call.action: state.settled.get(call.action, 0) + 1}
@@ -294,6 +302,30 @@ def _answered(state: RunState, event: CallAnswered) -> RunState:
             read = event.labels if event.step > state.internal else ()  # as in `_attempted`
             state = _failed(_labelled(replace(state, **changes), read), event.step, call, result)
     return state if call is None else _doubted(state, event, call)
+
+
+def _with_outcome(state: RunState, event: CallAnswered, call: OpenCall | None, at: int) -> Mapping[Outcomes, int]:
+    code = event.result.error.code if isinstance(event.result, Failed) else "ok"
+    # A name that the model invented must not become a time series of its own.
+    action = "" if call is None or code == "unknown_action" else call.action
+    return _counted(state, at, code, call.rule if call is not None and code == "policy_denied" else "", action)
+
+
+def _counted(state: RunState, at: int, code: str, rule: str = "", action: str = "") -> Mapping[Outcomes, int]:
+    """`recent` with one more outcome at that time, and without parts that are older than those that are kept."""
+    part = at // PART_NS
+    kept = {key: count for key, count in state.recent.items() if key[0] > part - PARTS_KEPT}
+    key = (part, code, rule, action)
+    return {**kept, key: kept.get(key, 0) + 1}
+
+
+def _rule_of(decision: Decision | None) -> str:
+    """What denies the call: a rule, or the reason of the decision if no rule does; "" if it is not denied."""
+    if decision is None or decision.verdict != "deny":
+        return ""
+    if decision.reason == "denied_by_rule" and decision.rules:
+        return f"{decision.rules[0].file}:{decision.rules[0].line}"
+    return decision.reason
 
 
 def _doubted(state: RunState, event: CallAnswered, call: OpenCall) -> RunState:

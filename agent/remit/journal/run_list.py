@@ -93,7 +93,7 @@ class RunQuery:
 
     `evaluation` is "" for live runs only, the id of an evaluation for its runs, and None for both. `run` is a whole id; `agent` and
     `user` are whole subjects (`agent:triage`); `rollout` is the id of one. `failed` runs have ended, but not as completed, or are
-    lost. `since` is Unix nanoseconds.
+    lost; `unfinished` ones have not ended. `since` is Unix nanoseconds.
     """
 
     evaluation: str | None = ""
@@ -106,6 +106,7 @@ class RunQuery:
     failed: bool = False
     denied: bool = False
     in_doubt: bool = False
+    unfinished: bool = False
     since: int | None = None
 
     @property
@@ -118,7 +119,8 @@ class RunQuery:
         if self.evaluation is not None:
             found.append(RUN.c.evaluation == self.evaluation)
         some = {HAS_FAILED: self.failed, WAS_REFUSED: self.denied, IS_IN_DOUBT: self.in_doubt}
-        some |= {HAS_ENDED: self.state == "finished", IS_UNFINISHED: self.state not in ("", "finished")}
+        some |= {HAS_ENDED: self.state == "finished"}
+        some |= {IS_UNFINISHED: self.unfinished or self.state not in ("", "finished")}
         found += [condition for condition, asked in some.items() if asked]
         if self.since is not None:
             found.append(RUN.c.started >= self.since)
@@ -242,11 +244,6 @@ def raise_alert(journal: Journal, alert: AlertRaised) -> bool:
 def count_alerts(journal: Journal) -> int:
     """How many alerts are in force."""
     return int(journal.read(_ALERTS_IN_FORCE)[0][0])
-
-
-def count_runs(journal: Journal, state: RunStatus) -> int:
-    """How many live runs are in that state now."""
-    return sum(1 for _ in list_runs(journal, RunQuery(state=state)))
 
 
 def used_bundles(journal: Journal) -> set[str]:

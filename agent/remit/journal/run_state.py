@@ -48,12 +48,17 @@ REFUSED: Final[frozenset[Code]] = frozenset(
     }
 )
 
+MODEL_FAILED: Final = "model_failed"  # in place of a code, in `RunState.recent`
+PART_NS: Final = 300 * NANO  # `RunState.recent` counts in parts of so many nanoseconds
+PARTS_KEPT: Final = 12  # and keeps so many of them
+
 # Refusals that depend on time or on an operator, not on the call. Asking again later is correct, so they do not count
 # as a try in `RunState.tries`, which would block the call.
 PASSING: Final[frozenset[Code]] = frozenset({"held", "budget_exhausted", "rate_limited", "circuit_open"})
 
 ROLLOUT_STREAM: Final = "rollout:"  # the beginning of the name of the stream of one rollout
 
+Outcomes: TypeAlias = tuple[int, str, str, str]  # number of the part of the time, code, rule, action
 # What the events of a run say of it. `waiting` is for people; a `ready` run was answered and has not gone on yet.
 RecordedStatus: TypeAlias = Literal["running", "waiting", "waiting: model", "ready", "finished"]
 # What a run does now, by its events, its lease, the holds in force and the time; see `lease.status_now`.
@@ -204,7 +209,8 @@ class OpenCall:
     `retry_key` is what its tries are counted by. `trusted` is True if the run had read nothing untrusted when the call was
     decided; `labels_since` are the labels of what the run read after that, which a declassifier cannot have looked at.
     `needs_approval` and `allowed` are the latest verdict. `approval` is the latest request for approval, None without one.
-    `attempting` is True while an attempt has begun and not ended. `happened` is True if the effect has or may have happened; `doubtful` if that
+    `attempting` is True while an attempt has begun and not ended. `rule` is what denied it, "" if nothing did:
+    `policies/rules.csv:12`, or the reason if no rule decided. `happened` is True if the effect has or may have happened; `doubtful` if that
     is unknown; `settled` is the latest statement of its outcome.
     """
 
@@ -219,6 +225,7 @@ class OpenCall:
     effect_digest: str = ""
     request_digest: str = ""
     idempotency_key: str = ""
+    rule: str = ""
     attempting: bool = False
     doubtful: bool = False
     settled: EffectSettled | None = None
@@ -255,7 +262,8 @@ class RunState:
     again, and `model_failed_at` when it was recorded. `waited` is how long the run has waited for its model in all, in
     nanoseconds. `asked` counts the calls for which people were asked; `violations` the attempts that tried to reach what was not
     authorized. `response_model` is the last model that answered, as its provider names it. `reads` has, by request digest, the
-    last attempt (step, index, attempt) whose result may answer a later call.
+    last attempt (step, index, attempt) whose result may answer a later call. `recent` counts the answers of its last hour and the
+    failures of its model, by (part of the time, code, rule that denied, action): see `PART_NS`.
     """
 
     started: RunStarted | None = None
@@ -301,6 +309,7 @@ class RunState:
     violations: int = 0
     response_model: str = ""
     reads: Mapping[str, tuple[int, int, int]] = field(default_factory=dict[str, tuple[int, int, int]])
+    recent: Mapping[Outcomes, int] = field(default_factory=dict[Outcomes, int])
 
     @property
     def task(self) -> str:

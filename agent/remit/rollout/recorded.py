@@ -93,24 +93,29 @@ def with_definition(session: WorkspaceSession, objects: Objects, recorded: Recor
     Raises:
         UsageError: the code of a tool is missing or was changed, or its folder cannot be written.
     """
-    now, files = session.workspace, recorded.files
+    now = session.workspace
     code = {tool: recorded.workspace.tools[tool].code for tool in recorded.tools}
     stored = {
         f"tools/{tool}/{path}": data for tool in code for path, data in _code_of(objects, tool, code[tool]).items()
     }
-    kept = {path: data for path, data in now.files.items() if path.startswith("policies/") and path not in _OF_RECORD}
+    files = {path: data for path, data in recorded.files.items() if path != CODE_DIGESTS and not _is_in_force(path)}
     workspace = replace(
         now,
         root=definition_folder(session, digest(code), stored),
         agents=recorded.workspace.agents,
         tools=recorded.workspace.tools,
-        files={**{path: data for path, data in files.items() if path != CODE_DIGESTS}, **kept},
+        files=files | {path: data for path, data in now.files.items() if _is_in_force(path)},
     )
     return replace(session, workspace=workspace, rules=session.policies)
 
 
 # Files of policies/ that say something of recorded agents and tools only: a bundle with others could not be read again.
 _OF_RECORD: Final = (LOCK, LIMITS, PRICES)
+
+
+def _is_in_force(path: str) -> bool:
+    """True for a file that every run has as it is now."""
+    return path.startswith("policies/") and path not in _OF_RECORD
 
 
 def _code_of(objects: Objects, tool: str, code: str) -> dict[str, bytes]:

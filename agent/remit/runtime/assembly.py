@@ -14,11 +14,11 @@ from remit.broker import check_revoked
 from remit.core import Confinement, Model, RunEnded, UsageError
 from remit.core.events import Recorded
 from remit.guardrails import Redactor, Sanitizer, Secrets, is_secret_name
-from remit.journal import Journal, Lease, LiveRecord, count_alerts, count_approvals, count_runs
+from remit.journal import Lease, LiveRecord
 from remit.runtime.models.selection import open_model
 from remit.sandbox import Sandbox
 from remit.sandbox.packages import make_environment
-from remit.tracing import Export, Objects, ObjectStore, TraceFile
+from remit.tracing import Export, GaugeReader, Objects, ObjectStore, TraceFile
 from remit.workspace import Agent, Workspace, WorkspaceSession
 
 
@@ -163,7 +163,8 @@ async def open_recording(
     earlier = (await journal.run_in_thread(journal.chain, lease.run)).links
     if earlier:
         trace.rebuild(earlier)
-    export = _export(journal) if exported else None
+    gauges = GaugeReader(journal, session.workspace.agents)
+    export = Export.from_environment(gauges=gauges) if exported else None
     if export is not None:
         export.recall(earlier)
     listeners = tuple(
@@ -172,15 +173,3 @@ async def open_recording(
     content = session.workspace.settings.content
     record = await journal.run_in_thread(LiveRecord, journal, lease, listeners=listeners, content=content)
     return StoredRecording(record=record, objects=ObjectStore(session.traces / "objects"), trace=trace, export=export)
-
-
-def _export(journal: Journal) -> Export | None:
-    """The export to the collector that the environment names; None without one."""
-    return Export.from_environment(
-        gauges={
-            "remit.approvals.waiting": lambda: count_approvals(journal, "waiting"),
-            "remit.runs.waiting_for_model": lambda: count_runs(journal, "waiting: model"),
-            "remit.holds": lambda: len(journal.holds()),
-            "remit.alerts": lambda: count_alerts(journal),
-        }
-    )

@@ -8,9 +8,9 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Literal
 
-from remit.broker import CODE, ShadowRules, check_circuit, check_counted, check_revoked, count_attempt, hold_reason
+from remit.broker import ShadowRules, check_circuit, check_counted, check_revoked, count_attempt, hold_reason
 from remit.core import Call, Claim, Code, Exhausted, Failed, Refusal, Request, WorkspaceError
-from remit.core.events import NANO, BudgetSpent, PolicyChanged, Usage
+from remit.core.events import CODE, NANO, BudgetSpent, PolicyChanged, Usage
 from remit.journal import SHARED, Record, RunState
 from remit.policy import Policy, PolicyWatcher, SecondOpinion
 from remit.rollout import CandidateRules, is_rules

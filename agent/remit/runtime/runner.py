@@ -29,7 +29,9 @@ from remit.core.events import (
     RunResumed,
     RunStarted,
 )
+from remit.core.parsing import digest_bytes
 from remit.guardrails import valid
+from remit.journal import note_adoption
 from remit.policy import check_agreement, narrowed, read_cases_text
 from remit.rollout import Placement, give_up, keep_code, place
 from remit.runtime.assembly import (
@@ -52,7 +54,7 @@ from remit.runtime.models.scripted import ScriptedApproval
 from remit.runtime.one_call import OneCall
 from remit.runtime.resuming import RECORDED, Continuation, placed_again, resumable
 from remit.sandbox import Sandbox
-from remit.workspace import PRICES, Agent, WorkspaceSession, authorize, authorize_run, check_tenant, files_of
+from remit.workspace import LOCK, PRICES, Agent, WorkspaceSession, authorize, authorize_run, check_tenant, files_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,10 +145,26 @@ async def start_run(
         )
         if evaluated is None:  # it may be resumed after the files have changed
             keep_code(recording.objects, session.workspace, agent.name)
-        recording.record.append(started_event(context, request), durable=True)
+        await _begin(context, request)
         if unavailable is not None:
             await _end_unconfined(recording, unavailable)
         return _result(await drive_run(context), recording)
+
+
+async def _begin(context: RunContext, request: RunRequest) -> None:
+    """Record that the run starts, and that it is the first one under these rules and pins, if it is."""
+    started = started_event(context, request)
+    context.recording.record.append(started, durable=True)
+    if request.evaluation is not None or (context.arm is not None and context.arm.arm == "candidate"):
+        return
+    await context.session.journal.run_in_thread(
+        note_adoption,
+        context.session.journal,
+        policy_digest=started.policy_digest,
+        pins_digest=digest_bytes(context.session.workspace.files.get(LOCK, b"")),
+        run=context.recording.record.run,
+        by=started.by,
+    )
 
 
 def checked_agent(session: WorkspaceSession, request: RunRequest) -> Agent:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
 from remit.core.events import Recorded
 from remit.journal import ChainLink
+from remit.tracing.gauges import GaugeReader
 from remit.tracing.metrics import Measurement, Metrics
 from remit.tracing.spans import Span, Spans, span_id
 
@@ -50,17 +51,17 @@ class Export:
 
     @classmethod
     def from_environment(
-        cls, environment: Mapping[str, str] = os.environ, gauges: Mapping[str, Callable[[], int]] | None = None
+        cls, environment: Mapping[str, str] = os.environ, gauges: GaugeReader | None = None
     ) -> Export | None:
         """The export that the environment configures; None if it names no collector, or disables all signals."""
-        spans, metrics = (_is_enabled(environment, signal) for signal in ("TRACES", "METRICS"))
+        spans, metrics = (is_enabled(environment, signal) for signal in ("TRACES", "METRICS"))
         if not spans and not metrics:
             return None
         # OpenTelemetry's SDK is loaded only if something is exported: it would slow down the start of each command.
         from remit.tracing.otel_metrics import Meter  # noqa: PLC0415
         from remit.tracing.otel_spans import Collector  # noqa: PLC0415
 
-        return cls(Collector() if spans else None, Meter(gauges or {}) if metrics else None)
+        return cls(Collector() if spans else None, Meter(gauges) if metrics else None)
 
     @property
     def lost(self) -> int:
@@ -121,7 +122,9 @@ def trace_id_of_part(run: str, number: int) -> str:
     return run if number == 0 else hashlib.sha256(f"remit.part/{run}/{number}".encode()).hexdigest()[:32]
 
 
-def _is_enabled(environment: Mapping[str, str], signal: str) -> bool:
+def is_enabled(environment: Mapping[str, str], signal: str) -> bool:
+    """True if the environment names a collector for that signal: "TRACES", "METRICS" or "LOGS"."""
+
     def value(name: str, default: str = "") -> str:
         return environment.get(name, default).strip().lower()
 

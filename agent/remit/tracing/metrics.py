@@ -14,7 +14,6 @@ from typing import Final, Literal, TypeAlias
 from remit.core import Failed
 from remit.core.events import (
     NANO,
-    AttemptEnded,
     CallAnswered,
     CallDecided,
     ModelFailed,
@@ -34,8 +33,6 @@ OTHER: Final = "_OTHER"
 INSTRUMENTS: Final[Mapping[str, tuple[Kind, str, str]]] = {
     "remit.runs": ("count", "{run}", "Runs that ended, by outcome"),
     "remit.calls": ("count", "{call}", "Calls that were answered, by code"),
-    "remit.engines.disagree": ("count", "{call}", "Calls that Remit's matcher allowed and stock Casbin did not"),
-    "remit.effects.unknown": ("count", "{effect}", "Effects with unknown outcome: they may or may not have landed"),
     "remit.model.failures": (
         "count",
         "{request}",
@@ -45,11 +42,18 @@ INSTRUMENTS: Final[Mapping[str, tuple[Kind, str, str]]] = {
     "gen_ai.client.token.usage": ("histogram", "{token}", "Tokens of a turn, as the provider counts them"),
     "gen_ai.execute_tool.duration": ("histogram", "s", "How long a call took, from its decision to its answer"),
 }
+# The state of the whole workspace, as every process of it sends it. `recent` is the last 15 minutes.
 GAUGES: Final[Mapping[str, str]] = {
-    "remit.runs.waiting_for_model": "Runs that wait until their model may be asked again, in the whole workspace",
-    "remit.approvals.waiting": "Calls that wait for a person, in the whole workspace",
-    "remit.holds": "Holds in force, in the whole workspace",
-    "remit.alerts": "Alerts of drift and of targets in force, in the whole workspace",
+    "remit.runs.unfinished": "Runs that have not ended, by what they do now: `lost`, `ready`, `waiting` and others",
+    "remit.runs.recent": "Runs that ended in the last 15 minutes, by outcome and code",
+    "remit.effects.in_doubt": "Effects of unknown outcome that no probe and no person has settled",
+    "remit.approvals.waiting": "Calls that wait for a person, by how long they have waited",
+    "remit.emergencies.unreviewed": "Emergency approvals that no second person has reviewed",
+    "remit.calls.recent": "Calls that were answered in the last 15 minutes, by code and by the rule that denied them",
+    "remit.engines.disagreements": "Calls of the last 15 minutes that Remit's matcher allowed and stock Casbin did not",
+    "remit.errors.recent": "Calls, runs and requests to models that failed in the last 15 minutes, by whose error it was",
+    "remit.holds": "Holds in force",
+    "remit.alerts": "Alerts of drift and of targets in force",
 }
 
 
@@ -85,11 +89,6 @@ class Metrics:
                 # A name that the model invented must not become a time series of its own.
                 action = event.call.action if event.call else OTHER
                 self._decided.setdefault((event.step, event.index), (action, at))
-                if event.decision is not None and event.decision.reason == "engines_disagree":
-                    yield self._count("remit.engines.disagree", action=action)
-            case AttemptEnded() if event.landed == "unknown":
-                action, _ = self._decided.get((event.step, event.index), (OTHER, at))
-                yield self._count("remit.effects.unknown", action=action)
             case CallAnswered():
                 yield from self._call(event, at)
             case RunFinished():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
@@ -11,6 +11,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 
+from remit.tracing.gauges import GaugeReader
 from remit.tracing.metrics import GAUGES, INSTRUMENTS, Measurement
 from remit.tracing.otel_spans import CLOSING_S, resource
 from remit.tracing.otlp import SCOPE
@@ -23,10 +24,10 @@ TOKENS: Final = (1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 
 class Meter:
     """Sends measurements to the collector that the environment names. What cannot be sent is dropped.
 
-    `gauges` read the state of the workspace at each export; they are called from another thread.
+    `gauges` are read at each export, from another thread; None: no gauges are sent.
     """
 
-    def __init__(self, gauges: Mapping[str, Callable[[], int]], reader: MetricReader | None = None) -> None:
+    def __init__(self, gauges: GaugeReader | None, reader: MetricReader | None = None) -> None:
         reader = reader or PeriodicExportingMetricReader(OTLPMetricExporter())
         self._provider = MeterProvider([reader], resource(), shutdown_on_exit=False)
         meter = self._provider.get_meter(SCOPE["name"], SCOPE["version"])
@@ -41,8 +42,10 @@ class Meter:
             )
             assert isinstance(made, Counter | Histogram)
             self._instruments[name] = made
-        for name, read in gauges.items():
-            meter.create_observable_gauge(name, [_observing(read)], "{item}", GAUGES[name])
+        if gauges is None:
+            return
+        for name, text in GAUGES.items():
+            meter.create_observable_gauge(name, [_observing(gauges.observe(name))], "{item}", text)
 
     def record(self, measurement: Measurement) -> None:
         """Record one measurement; never blocks."""
@@ -59,5 +62,5 @@ class Meter:
         closing.join(CLOSING_S)
 
 
-def _observing(read: Callable[[], int]) -> Callable[[CallbackOptions], Iterable[Observation]]:
-    return lambda options: [Observation(read())]
+def _observing(read: Callable[[], Iterable[Measurement]]) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    return lambda options: [Observation(item.value, item.attributes) for item in read()]

@@ -15,6 +15,7 @@ from .identity import check_tenant, principal_of_process
 from .labels import labels_in, labels_of
 from .limits import LIMITS, Measure, SharedLimit, limit_claims, limit_refusal
 from .loader import load_files, load_workspace
+from .manifest.pins import LOCK
 from .own_actions import (
     OWN_ACTIONS,
     OwnAction,
@@ -31,12 +32,13 @@ from .own_actions import (
 )
 from .price_sync import SyncedPrices, sync_prices
 from .prices import PRICES, ModelPrice, Prices, millionths
-from .session import WorkspaceSession, load_workspace_and_policy, open_session, policy_files
+from .session import WorkspaceSession, load_workspace_and_policy, open_journal_of, open_session, policy_files
 from .template import write_starter
 
 __all__ = [
     "CODE_DIGESTS",
     "LIMITS",
+    "LOCK",
     "MARKER",
     "OWN_ACTIONS",
     "PRICES",
@@ -77,6 +79,7 @@ __all__ = [
     "millionths",
     "open_acts",
     "open_bundle",
+    "open_journal_of",
     "open_session",
     "policy_files",
     "principal_of_process",

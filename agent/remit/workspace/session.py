@@ -10,7 +10,7 @@ from remit.core import Problem, WorkspaceError
 from remit.journal import Journal, open_journal
 from remit.policy import Policy, load_policy, read_folder
 from remit.workspace.bundle import vocabulary
-from remit.workspace.definitions import Workspace
+from remit.workspace.definitions import Settings, Workspace
 from remit.workspace.files import find_workspace
 from remit.workspace.loader import load_workspace
 
@@ -43,11 +43,15 @@ def open_session(start: Path | None = None) -> WorkspaceSession:
     """Open the workspace of the folder `start`. Raises WorkspaceError with every problem of every file."""
     root = find_workspace(start or Path.cwd())
     workspace, policy = load_workspace_and_policy(root)
-    (root / "traces").mkdir(mode=0o700, exist_ok=True)
-    settings = workspace.settings
-    location = settings.journal or root / "traces" / "journal.db"
-    journal = open_journal(location, tenant=settings.tenant, group=settings.journal_group)
+    journal = open_journal_of(root, workspace.settings)
     return WorkspaceSession(workspace=workspace, policy=policy, journal=journal, root=root)
+
+
+def open_journal_of(root: Path, settings: Settings) -> Journal:
+    """Open the journal of the workspace in the folder `root`."""
+    (root / "traces").mkdir(mode=0o700, exist_ok=True)
+    location = settings.journal or root / "traces" / "journal.db"
+    return open_journal(location, tenant=settings.tenant, group=settings.journal_group)
 
 
 def load_workspace_and_policy(root: Path) -> tuple[Workspace, Policy]:

@@ -26,6 +26,7 @@ STARTER_FILES: Final = (
     "traces/README.md",
     "traces/codes.md",
     "traces/alerts.yaml",
+    "traces/alerts.test.yaml",
 )
 # Tests of the agent `triage`, written if the project has no such file; and where a checkout has them.
 TESTS: Final = "tests/test_triage.py"
@@ -78,7 +79,7 @@ jobs:
       - env: {GH_TOKEN: "${{ github.token }}", PR: "${{ github.event.pull_request.number }}", GH_REPO: "${{ github.repository }}"}
         run: gh pr comment "$PR" --body-file authority.md --edit-last --create-if-none
 """
-GITIGNORE: Final = "__pycache__/\n/work/\n/traces/*\n!/traces/*.md\n!/traces/alerts.yaml\n!/traces/golden/\n"
+GITIGNORE: Final = "__pycache__/\n/work/\n/traces/*\n!/traces/*.md\n!/traces/alerts*.yaml\n!/traces/golden/\n"
 _LINK_TO_DOCS: Final = re.compile(r"\[([^\]]+)\]\(\.\./docs/([^)]+)\)")
 # Written only if the project has no such file: the reviewers of each folder, and the CI step that reports what changed.
 PROJECT_FILES: Final = {

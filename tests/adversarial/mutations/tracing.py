@@ -5,8 +5,25 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from adversarial.mutations.row import Mutation, replaced
+from adversarial.mutations.row import Mutation, brokered, replaced
+from remit.journal import lease, mark_sent
+from remit.tracing.audit import records, sinks, stream
 from remit.tracing.reports import audit
+
+
+def _moved_first(self: stream.AuditStream, found: list[records.Record], reached: dict[str, int]) -> int:
+    """The cursor moves before the records have arrived."""
+    mark_sent(self._journal, reached)
+    self._sink.write(found)
+    return len(found)
+
+
+def _with_arguments(*given: object, **_: object) -> records.Record | None:
+    return _audit_record(*given, arguments=True)  # type: ignore[arg-type]
+
+
+_audit_record = records.audit_record
+_AUDIT = "tracing/test_audit_stream.py"
 
 ROWS: Final = (
     Mutation(
@@ -14,5 +31,31 @@ ROWS: Final = (
         remove=(replaced(audit, "_FORMULA", re.compile(r"(\A)([=+@-])")),),
         tests=("tracing/test_way_out.py::test_no_cell_is_a_formula_with_any_separator",),
         still=("core/parsing/test_bounded_readers.py::test_ordinary_texts_are_read_as_before",),
+    ),
+    Mutation(
+        name="the cursor of the audit stream moves once the records have arrived",
+        remove=(replaced(stream.AuditStream, "_arrive", _moved_first),),
+        fixtures=True,
+        tests=(f"{_AUDIT}::test_records_arrive_although_the_collector_is_away_and_the_process_is_killed_twice",),
+        still=(f"{_AUDIT}::test_an_emergency_says_who_why_and_until_when",),
+    ),
+    Mutation(
+        name="audit records have no arguments unless asked for",
+        remove=(replaced(records, "audit_record", _with_arguments),),
+        fixtures=True,
+        tests=(f"{_AUDIT}::test_arguments_of_calls_are_left_out_unless_asked_for",),
+        still=(f"{_AUDIT}::test_an_emergency_says_who_why_and_until_when",),
+    ),
+    Mutation(
+        name="a line of an audit file that was cut off is removed",
+        remove=(replaced(sinks, "_complete_end", lambda file: file.seek(0, 2)),),
+        fixtures=True,
+        tests=(f"{_AUDIT}::test_the_last_line_of_a_file_that_a_killed_process_left_unfinished_is_written_again",),
+        still=(f"{_AUDIT}::test_an_emergency_says_who_why_and_until_when",),
+    ),
+    brokered(
+        "a run whose process was killed is counted as lost",
+        replaced(lease, "is_alive", lambda *_: True),
+        tests=("tracing/test_alerts.py::test_alerts_fire_on_what_real_runs_send",),
     ),
 )  # fmt: skip

@@ -68,6 +68,10 @@ def open_command(document: str, version: str, section: str, agent: str | None, a
       remit search open handbook/refunds
       remit search open handbook/refunds --section "Refunds > Late returns" --json
     """
+    if "/" not in document:
+        raise click.UsageError(
+            f"{document!r} is no name of a document: write COLLECTION/ID, as `remit search find` shows it"
+        )
     value = _called("open", {"document": document, "version": version, "section": section}, agent, as_json)
     _show_items(value["items"])
     if not value["complete"]:

@@ -15,6 +15,7 @@ from remit.cli.trace.diff import diff_command
 from remit.cli.trace.erase import erase_command
 from remit.cli.trace.filters import RunFilter, with_run_filter
 from remit.cli.trace.prune import prune_command
+from remit.cli.trace.reads import note_read
 from remit.cli.trace.shrink import shrink_command
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ def trace_show_command(run: str, html: Path | None, as_json: bool) -> None:
         if opened is None
         else open_trace_of(opened, run, by=principal_of_process(opened.workspace.settings))
     )
+    note_read(opened, trace.run, "show" if html is None else "page")
     if html is not None:
         from remit.tracing.reports.html import write_page
 
@@ -169,9 +171,12 @@ def export_command(run: str, output: Path | None, whom: str, as_json: bool) -> N
       remit trace export 3f2a -o incident.jsonl
       remit trace export 3f2a --for vendor -o shapes.jsonl
     """
-    from remit.tracing import write_portable
+    from remit.tracing import is_trace_file, write_portable
 
     trace = open_run(run)
+    note_read(
+        None if is_trace_file(run) else _session(), trace.run, "export" if whom == "colleague" else "export for vendor"
+    )
     if whom == "vendor":
         trace = _for_vendor(trace)
     target = output or Path(f"{trace.run}.jsonl")

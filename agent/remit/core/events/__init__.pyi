@@ -23,7 +23,19 @@ from .evaluations import (
     Variant,
 )
 from .event import NANO
-from .operations import AlertClosed, AlertRaised, HoldLifted, HoldSet, ToolFailed, ToolRecovered, ToolTrialStarted
+from .operations import (
+    CODE,
+    AlertClosed,
+    AlertRaised,
+    ContentRead,
+    HoldLifted,
+    HoldSet,
+    PolicyAdopted,
+    SecretSet,
+    ToolFailed,
+    ToolRecovered,
+    ToolTrialStarted,
+)
 from .recorded import EVENT, AnyEvent, Recorded
 from .rollouts import (
     ArmName,
@@ -65,6 +77,7 @@ from .runs import (
 )
 
 __all__ = [
+    "CODE",
     "EVENT",
     "NANO",
     "AcceptedChanges",
@@ -96,6 +109,7 @@ __all__ = [
     "CallDecided",
     "Check",
     "Content",
+    "ContentRead",
     "ContextLimits",
     "ContextReduced",
     "Deviation",
@@ -115,6 +129,7 @@ __all__ = [
     "ModelSettings",
     "Money",
     "Outcome",
+    "PolicyAdopted",
     "PolicyChanged",
     "Recorded",
     "RolloutCompared",
@@ -129,6 +144,7 @@ __all__ = [
     "RunResumed",
     "RunStarted",
     "ScenarioInfo",
+    "SecretSet",
     "ShadowDecided",
     "Sources",
     "Stage",

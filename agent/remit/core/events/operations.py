@@ -1,15 +1,17 @@
-"""Events of the whole workspace: holds, alerts, and the circuit breakers of tools. All are recorded in the run named `workspace`."""
+"""Events of the whole workspace: holds, alerts, rules in use, secrets, reads, and the circuit breakers of tools, each in a stream."""
 
 # pyright: reportIncompatibleVariableOverride=false, reportGeneralTypeIssues=false
 # A subclass that requires `step` narrows a field of the base, which is sound because events are frozen.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from remit.core.errors import Code
 from remit.core.events.event import Event
 from remit.core.principals import Principal
+
+CODE: Final = "code:"  # the scope of a revocation begins so; the digest of the code follows
 
 
 class HoldSet(Event):
@@ -80,6 +82,60 @@ class AlertClosed(Event):
     @property
     def key(self) -> str:
         return f"alert.closed/{self.number}"
+
+
+class PolicyAdopted(Event):
+    """Records that runs start under other rules, or with other pins of tools, than before. `run` is the first one, `by` who started it.
+
+    `policy_digest` is that of the rules and `pins_digest` that of policies/tools.lock; `earlier_policy` and `earlier_pins` are those
+    before, "" without any. `number` counts these events from 0. A run with the candidate of a rollout does not count.
+    """
+
+    type: Literal["policy.adopted"] = "policy.adopted"
+    number: int
+    run: str
+    policy_digest: str
+    pins_digest: str
+    earlier_policy: str = ""
+    earlier_pins: str = ""
+    by: Principal
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """What is different: "rules", "pins"."""
+        changed = {"rules": self.policy_digest != self.earlier_policy, "pins": self.pins_digest != self.earlier_pins}
+        return tuple(name for name, is_changed in changed.items() if is_changed)
+
+    @property
+    def key(self) -> str:
+        return f"policy.adopted/{self.number}"
+
+
+class SecretSet(Event):
+    """Records that a person stored another value of a secret, which is never recorded. `number` counts the events of the workspace."""
+
+    type: Literal["secret.set"] = "secret.set"
+    number: int
+    name: str
+    by: Principal
+
+    @property
+    def key(self) -> str:
+        return f"secret.set/{self.number}"
+
+
+class ContentRead(Event):
+    """Records that a person read what people, models and tools wrote in `run`. `number` counts the events of the workspace."""
+
+    type: Literal["content.read"] = "content.read"
+    number: int
+    run: str
+    how: Literal["show", "page", "export", "export for vendor"]
+    by: Principal
+
+    @property
+    def key(self) -> str:
+        return f"content.read/{self.number}"
 
 
 class ToolFailed(Event):

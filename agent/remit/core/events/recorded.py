@@ -22,8 +22,11 @@ from remit.core.events.evaluations import EvaluationFinished, EvaluationGraded, 
 from remit.core.events.operations import (
     AlertClosed,
     AlertRaised,
+    ContentRead,
     HoldLifted,
     HoldSet,
+    PolicyAdopted,
+    SecretSet,
     ToolFailed,
     ToolRecovered,
     ToolTrialStarted,
@@ -81,6 +84,9 @@ AnyEvent: TypeAlias = Annotated[
     | HoldLifted
     | AlertRaised
     | AlertClosed
+    | PolicyAdopted
+    | SecretSet
+    | ContentRead
     | RunErased
     | RunPruned
     | ToolFailed

@@ -236,7 +236,15 @@ def append_events(transaction: Transaction, batch: Batch) -> None:
     else:
         found = transaction.changed(MOVE_HEAD, moved)
         if not found and batch.before == -1:
-            row = {"run": batch.run, "seq": last.seq, "hash": last.hash, "holder": "", "beat": 0, "fence": 0}
+            row = {
+                "run": batch.run,
+                "seq": last.seq,
+                "hash": last.hash,
+                "holder": "",
+                "beat": 0,
+                "fence": 0,
+                "audited": -1,
+            }
             transaction.execute(NEW_HEAD, row)
             found = 1
     if not found:

@@ -25,6 +25,7 @@ LOOKED_UP: Final = (
     "break_glass.reviewed",
     "hold.set",
     "hold.lifted",
+    "policy.adopted",
     "run.pruned",
     "shadow.decided",
 )
@@ -38,6 +39,7 @@ WAS_REFUSED = sa.text("denied > 0")
 IS_IN_DOUBT = sa.text("in_doubt <> ''")
 HAS_ARM = sa.text("rollout <> ''")
 IS_OPEN = sa.text("status = 'open'")
+IS_TO_AUDIT = sa.text("audited < seq")
 
 
 def _partial(name: str, condition: sa.TextClause, *columns: str) -> sa.Index:
@@ -97,9 +99,11 @@ class HeadRow(JournalRow, table=True):
 
     `seq` is -1 before the first event. `holder` names the process that drives the run, "" without one; `beat` is when it last
     said that it lives (Unix nanoseconds). `fence` grows by one with each new holder: an append with an older number is refused.
+    `audited` is the number of the last event that has left for the audit stream, -1 without one.
     """
 
     __tablename__ = "head"
+    __table_args__ = (_partial("head_to_audit", IS_TO_AUDIT, "run"),)
 
     run: str = Field(primary_key=True, sa_type=_BYTES)
     seq: int = Field(sa_type=sa.BigInteger)
@@ -107,6 +111,7 @@ class HeadRow(JournalRow, table=True):
     holder: str = ""
     beat: int = Field(default=0, sa_type=sa.BigInteger)
     fence: int = Field(default=0, sa_type=sa.BigInteger)
+    audited: int = Field(default=-1, sa_type=sa.BigInteger)
 
 
 class RunRow(JournalRow, table=True):
@@ -117,7 +122,8 @@ class RunRow(JournalRow, table=True):
     attempts that tried to reach what was not authorized. `rollout`, `arm` and `share` are those of `RunArm`, "" and 0 without one.
     `evaluation` is the id of its evaluation, "" for a live run. `labels` are those of the run, one a word. `in_doubt` has a line
     for each effect of unknown outcome: `STEP INDEX ANSWERED ACTION`. `bundles` are digests, one a word. `actions` has a line for
-    each action that succeeded: `COUNT ACTION`. `response_model` is the model that answered last, as its provider names it.
+    each action that succeeded: `COUNT ACTION`. `response_model` is the model that answered last, as its provider names it. `recent`
+    counts the outcomes of its last hour, one a line: `PART COUNT CODE ACTION RULE`; see `RunState.recent`.
     `state` is `RunState.status`, and `waits_until` when a waiting run goes on without an answer (Unix nanoseconds, 0 if it does not
     wait). `driver` is the framework whose graph drives the run, "" for Remit's own.
     """
@@ -167,6 +173,7 @@ class RunRow(JournalRow, table=True):
     evaluation: str
     actions: str = Field(sa_type=sa.Text)
     response_model: str
+    recent: str = Field(sa_type=sa.Text)
     waits_until: int = Field(sa_type=sa.BigInteger)
     driver: str
 

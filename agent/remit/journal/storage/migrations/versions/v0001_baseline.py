@@ -12,11 +12,12 @@ down_revision: Final = None
 
 _BYTES: Final = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 _LOOKED_UP: Final = sa.text(
-    "type IN ('act.requested', 'alert.raised', 'approval.granted', 'break_glass.reviewed', 'hold.set', 'hold.lifted', 'run.pruned',"
-    " 'shadow.decided')"
+    "type IN ('act.requested', 'alert.raised', 'approval.granted', 'break_glass.reviewed', 'hold.set', 'hold.lifted',"
+    " 'policy.adopted', 'run.pruned', 'shadow.decided')"
 )
 _ENDED: Final = sa.text("ended > 0")
 _ARMS: Final = sa.text("rollout <> ''")
+_TO_AUDIT: Final = sa.text("audited < seq")
 
 _SOME_RUNS: Final = {
     "run_unfinished": "ended = 0",
@@ -73,7 +74,9 @@ def _events() -> None:
         sa.Column("holder", sa.String(), nullable=False),
         sa.Column("beat", sa.BigInteger(), nullable=False),
         sa.Column("fence", sa.BigInteger(), nullable=False),
+        sa.Column("audited", sa.BigInteger(), nullable=False),
     )
+    op.create_index("head_to_audit", "head", ["run"], sqlite_where=_TO_AUDIT, postgresql_where=_TO_AUDIT)
     op.create_table(
         "sealed",
         sa.Column("run", _BYTES, primary_key=True),
@@ -107,6 +110,7 @@ def _runs() -> None:
         sa.Column("evaluation", sa.String(), nullable=False),
         sa.Column("actions", sa.Text(), nullable=False),
         sa.Column("response_model", sa.String(), nullable=False),
+        sa.Column("recent", sa.Text(), nullable=False),
         sa.Column("waits_until", sa.BigInteger(), nullable=False),
         sa.Column("driver", sa.String(), nullable=False),
     )

@@ -1,0 +1,6 @@
+"""What watches a journal from outside of its runs, and reads no history for that.
+
+figures       the state of the workspace as numbers, for gauges
+audit_cursor  how far the audit stream has come
+notes         acts that belong to no run
+"""

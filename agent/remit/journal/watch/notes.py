@@ -1,0 +1,62 @@
+"""Notes acts that belong to no run: other rules or pins than before, a secret that was set, a read of content.
+
+A person who edits rules in an editor or with git records nothing, so the first run under them notes the change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import sqlalchemy as sa
+
+from remit.core import Principal
+from remit.core.events import AnyEvent, PolicyAdopted
+from remit.journal.projections import WORKSPACE_RUN
+from remit.journal.storage.database import Sql
+from remit.journal.storage.tables import EVENT, IS_LOOKED_UP
+from remit.journal.store import AlreadyRecorded, Journal
+
+_LATEST: Final = Sql(
+    sa.select(EVENT.c.key)
+    .where(IS_LOOKED_UP, EVENT.c.type == "policy.adopted", EVENT.c.run == WORKSPACE_RUN)
+    .order_by(EVENT.c.at.desc())
+    .limit(1)
+)
+
+
+def note_adoption(journal: Journal, *, policy_digest: str, pins_digest: str, run: str, by: Principal) -> None:
+    """Record `PolicyAdopted` if the run starts under other rules or pins than the live run before it."""
+    last = _latest(journal)
+    while last is None or (last.policy_digest, last.pins_digest) != (policy_digest, pins_digest):
+        event = PolicyAdopted(
+            number=0 if last is None else last.number + 1,
+            run=run,
+            policy_digest=policy_digest,
+            pins_digest=pins_digest,
+            earlier_policy="" if last is None else last.policy_digest,
+            earlier_pins="" if last is None else last.pins_digest,
+            by=by,
+        )
+        try:
+            journal.append_shared(WORKSPACE_RUN, event, durable=False)
+            return
+        except AlreadyRecorded:  # another run noted a change first
+            last = _latest(journal)
+
+
+def note_act(journal: Journal, make: Callable[[int], AnyEvent], *, durable: bool = False) -> None:
+    """Record an act in the stream of the workspace. `make` gets the number of the event."""
+    number = (journal.head(WORKSPACE_RUN) or (-1, ""))[0] + 1
+    while True:
+        try:
+            journal.append_shared(WORKSPACE_RUN, make(number), durable=durable)
+            return
+        except AlreadyRecorded:  # another process recorded one first
+            number += 1
+
+
+def _latest(journal: Journal) -> PolicyAdopted | None:
+    rows = journal.read(_LATEST)
+    found = journal.get(WORKSPACE_RUN, rows[0][0]) if rows else None
+    return found.event if found is not None and isinstance(found.event, PolicyAdopted) else None
