@@ -40,6 +40,13 @@ pytestmark = [
 PAY = {"name": "ann", "amount": 7}
 
 
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inspect keeps traces and caches in folders of the user: here, of the test."""
+    for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+
+
 def counted(output: ModelOutput) -> ModelOutput:
     """With tokens: else Inspect downloads a tokenizer to count them."""
     output.usage = ModelUsage(input_tokens=90, output_tokens=10, total_tokens=110, input_tokens_cache_read=10)
