@@ -42,6 +42,7 @@ from remit.tracing import AuditFile, AuditStream, NotArrived, StandardOutput
 from remit.tracing.audit.records import AUDITED, Record
 from support import ocsf
 from support.events import RUN, a_whole_run, decided, granted, requested, started
+from support.journals import script
 from support.otlp_collector import collecting
 from support.principals import principal
 from support.runs import DONE, Play, Remit, turn
@@ -51,7 +52,6 @@ D = "sha256:" + "5" * 64
 OF_WORKSPACE: tuple[AnyEvent, ...] = (
     HoldSet(number=0, scope="tool:files", reason="upgrade", by=ANN),
     HoldLifted(number=1, scope="tool:files", by=ANN),
-    BreakGlassReviewed(step=0, index=0, run=RUN, granted="approval.granted/0/0/d/user:bob", by=ANN, note="right"),
     PolicyAdopted(number=0, run=RUN, policy_digest=D, pins_digest=D, by=ANN),
     SecretSet(number=5, name="jira", by=ANN),
     ContentRead(number=6, run=RUN, how="show", by=ANN),
@@ -101,6 +101,8 @@ def fill(journal: Journal) -> set[str]:
     for event in (*a_whole_run(), PolicyChanged(count=1, policy_digest=D, problem="line 3: no such action")):
         record.append(event)
     record.append(EffectSettled(step=2, index=0, number=1, landed="landed", by=ANN, reason="saw it"))
+    granted_key = "approval.granted/0/0/d/user:bob/1"
+    record.append(BreakGlassReviewed(step=0, index=0, granted=granted_key, by=ANN, note="right"))
     for event in OF_WORKSPACE:
         journal.append_shared(WORKSPACE_RUN, event)
     return {f"{run}/{item.seq}" for run in (RUN, WORKSPACE_RUN) for item in journal.events(run) if item.type in AUDITED}
@@ -175,6 +177,37 @@ def test_records_arrive_although_the_collector_is_away_and_the_process_is_killed
     assert len(arrived) > len(expected)  # at least once: the receiver drops what has an id that it knows
 
 
+STREAM = """
+from remit.tracing import AuditFile, AuditStream
+
+class Slow(AuditFile):
+    def write(self, records):
+        if "before" in sys.argv[3]:
+            print("leaving", flush=True)
+            sys.stdin.readline()
+        super().write(records)
+        if "after" in sys.argv[3]:
+            print("arrived", flush=True)
+            sys.stdin.readline()
+
+print(AuditStream(journal, Slow(Path(sys.argv[2]))).send())
+"""
+
+
+def test_kill_9_of_the_stream_before_and_after_records_arrive_loses_none(journal: Journal, tmp_path: Path) -> None:
+    expected = fill(journal)
+    file = tmp_path / "audit.jsonl"
+    for when, line in (("before", "leaving"), ("after", "arrived")):
+        process = script(STREAM, tmp_path / "traces" / "journal.db", str(file), when)
+        assert process.read() == line
+        process.kill()
+    process = script(STREAM, tmp_path / "traces" / "journal.db", str(file), "never")
+    assert process.end() == f"{len(expected)}\n"
+    arrived = uids([json.loads(found) for found in file.read_text().splitlines()])
+    assert set(arrived) == expected
+    assert len(arrived) == 2 * len(expected)
+
+
 def test_an_event_that_is_recorded_while_records_are_sent_arrives_the_next_time(journal: Journal) -> None:
     """Also one of a chain that the stream has passed."""
     fill(journal)
@@ -204,7 +237,7 @@ def test_events_of_a_sealed_run_and_an_erased_event_arrive(journal: Journal) -> 
         ocsf.check(dict(record))
 
 
-def test_code_that_is_revoked_and_changes_that_are_accepted_are_told_apart_from_holds_and_resumes(
+def test_code_that_is_revoked_and_changes_that_are_accepted_differ_from_holds_and_resumes(
     journal: Journal,
 ) -> None:
     journal.append_shared(WORKSPACE_RUN, HoldSet(number=0, scope="code:sha256:ab", reason="CVE", by=ANN))

@@ -159,8 +159,8 @@ def _decided(state: RunState, event: CallDecided, recorded: Recorded) -> RunStat
     allowed, needs_approval = verdict == "allow", verdict == "ask"
     if earlier is not None:  # decided again, after an approval: what is known of the call stays
         earlier = _followed(earlier, recorded)
-        again = replace(earlier, allowed=allowed, needs_approval=needs_approval, rule=_rule_of(event.decision))
-        return _with(state, place, again)
+        call = replace(earlier, allowed=allowed, needs_approval=needs_approval, rule=_rule_of(event.decision))
+        return _with(state, place, call)
     # A call that could not be parsed has no resources, so its tries are counted by its action alone.
     action, key, request, effect = event.proposed.action, f"ask:{event.proposed.action}", "", ""
     if event.call is not None:

@@ -266,10 +266,10 @@ def _bounds(event: ApprovalGranted) -> Mapping[str, Any]:
     return {**until, **more, **({"remit.under": event.under} if event.under else {})}
 
 
-def _reviewed(event: BreakGlassReviewed, _: Chain) -> _Act:
+def _reviewed(event: BreakGlassReviewed, chain: Chain) -> _Act:
     message = f"{event.by.subject} reviewed the emergency approval {event.granted}"
     return _entity(
-        (99, "Other"), "approval", f"{event.run}/{event.granted}", message, event.by, detail=event.note, severity=3
+        (99, "Other"), "approval", f"{chain.name}/{event.granted}", message, event.by, detail=event.note, severity=3
     )
 
 
