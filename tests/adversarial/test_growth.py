@@ -493,7 +493,7 @@ INSIDE: Mapping[str, str] = {
     "guardrails.secrets:check_value": "takes what an operator types",
     "guardrails.sanitizer:AlreadySanitized.text": "changes nothing",
     "guardrails.sanitizer:AlreadySanitized.answer": "changes nothing",
-    "guardrails.sanitizer:AlreadySanitized.provider_state": "changes nothing",
+    "guardrails.sanitizer:AlreadySanitized.without_known_secrets": "changes nothing",
     "guardrails.sanitizer:AlreadySanitized.json": "changes nothing",
     "guardrails.sanitizer:AlreadySanitized.arguments": "changes nothing",
     "sandbox.egress.requests:Head.all": "looks through at most 100 fields",

@@ -28,8 +28,8 @@ from support.runs import DONE, Play
 from support.workspaces.ledger import pin
 from support.workspaces.shelf import shelf_workspace, worlds_after
 
-RUNS = int(os.environ.get("REMIT_COUNTERFACTUAL_RUNS", "8"))
-CASES = int(os.environ.get("REMIT_COUNTERFACTUAL_CASES", "8"))
+RUNS = int(os.environ.get("REMIT_COUNTERFACTUAL_RUNS", "6"))
+CASES = int(os.environ.get("REMIT_COUNTERFACTUAL_CASES", "6"))
 
 
 def played_from(

@@ -203,12 +203,15 @@ def test_an_unreviewed_tool_of_a_variant_does_not_run(clerk: Callable[..., Path]
     assert (same.grade.outcome, changed.grade.outcome, changed.wrong) == ("passed", "failed", ["effects"])
 
 
-def test_an_evaluation_that_is_killed_goes_on_with_what_has_no_grade(clerk: Callable[..., Path]) -> None:
+def test_an_evaluation_that_is_killed_goes_on_with_what_has_no_grade(
+    clerk: Callable[..., Path], command: Command
+) -> None:
     """REMIT_EVAL_KILLS: how often it is killed, the first time before any grade. Then it is interrupted, and resumed."""
     kills = int(os.environ.get("REMIT_EVAL_KILLS", "1"))
     folder = clerk([PAY, DONE])
     write_scenarios(folder, PAYS, {**ANSWERS})
-    arguments = ["clerk", "--repeats", str(2 * kills + 20), "--parallel", "2"]
+    repeats = 2 * kills + 6
+    arguments = ["clerk", "--repeats", str(repeats), "--parallel", "2"]
     journal = open_session(folder).journal
     before: tuple[Grade, ...] = ()
     for number in range(kills + 1):
@@ -229,9 +232,8 @@ def test_an_evaluation_that_is_killed_goes_on_with_what_has_no_grade(clerk: Call
     name = arguments[-1]
     assert (process.returncode, f"to continue it: remit eval --resume {name}" in shown) == (130, True), shown
     assert list((folder / "work/evaluations").iterdir()) == []
-    last = start_evaluation(folder, *arguments)
-    whole = 2 * (2 * kills + 20)
-    assert (last.communicate()[1].count("passed"), last.returncode) == (whole - len(before), 0)
+    last, whole = command(folder, "eval", *arguments), 2 * repeats
+    assert (last.err.count("passed"), last.code) == (whole - len(before), 0)
     after = read_evaluation(journal, name)
     assert after.grades[: len(before)] == before
     assert len({(grade.scenario, grade.repeat) for grade in after.grades}) == len(after.grades) == whole

@@ -10,8 +10,9 @@ from support.runs import Remit, turn
 
 PAID: Final = "Refunds are paid within 14 days of the day on which the goods arrive at the warehouse."
 SEARCHED: Final = turn(search__find={"query": "when are refunds paid"})
-ANSWERED: Final = "completed"  # every quote is right; only the scenario sees that the answer is wrong
-REFUSED: Final = "escalated"  # the broker refuses the answer
+# The first check that fails, of an agent whose answer the broker refuses, and of one whose quotes are right and whose answer is not.
+REFUSED: Final = "outcome"
+ANSWERED: Final = "answer"
 
 
 def states(claim: str, quote: str, section: str, item: int = 1) -> Any:
@@ -87,6 +88,7 @@ def test_a_good_support_agent_passes_every_scenario_and_a_worse_one_is_stopped_b
     worse = remit("eval", "support", "--repeats", "1", "--json")
     grades = {row["scenario"]: row for row in worse.json["evaluation"]["grades"]}
     assert worse.code == 1
-    assert {name: row["outcome"] for name, row in grades.items()} == dict.fromkeys(WORSE, "failed")
+    stopped = {name: [check["name"] for check in row["checks"] if not check["passed"]] for name, row in grades.items()}
+    assert {name: checks[0] for name, checks in stopped.items()} == {name: check for name, (check, _) in WORSE.items()}
     for name in WORSE:
         assert any(name in reason for reason in worse.json["reasons"])

@@ -100,9 +100,9 @@ def test_an_agent_of_remit_solves_a_sample_with_the_model_that_inspect_evaluates
     ]
     assert [effect["name"] for effect in effects(folder)] == ["ann"]
     assert (sample.output.completion, facts["answer"]) == ("paid ann", "paid ann")
-    told = [message for message in sample.messages if isinstance(message, ChatMessageTool)]
-    assert [message.function for message in told] == ["ledger__pay"] * 2
-    assert [message.error.type if message.error else None for message in told] == [None, "permission"]
+    answers = [message for message in sample.messages if isinstance(message, ChatMessageTool)]
+    assert [message.function for message in answers] == ["ledger__pay"] * 2
+    assert [message.error.type if message.error else None for message in answers] == [None, "permission"]
     seen = [event.data for event in sample.events if event.event == "info" and event.source == "remit"]
     assert seen == facts["calls"]
     assert [event.event for event in sample.events if event.event == "model"] == ["model"] * 3
@@ -295,7 +295,7 @@ def test_a_rule_that_asks_for_a_sandbox_allows_no_tool_that_inspect_runs(
 
 
 @pytest.mark.parametrize(("input", "expected"), [("pay 1234567", "reject"), ("pay 4711471", "approve")])
-def test_only_the_input_of_a_sample_is_what_the_user_said(
+def test_only_the_input_of_a_sample_has_the_words_of_the_user(
     clerk: Callable[..., Path], tmp_path: Path, input: str, expected: str
 ) -> None:
     """A solver may put what a model wrote into a user message."""
@@ -406,3 +406,8 @@ def test_the_command_writes_logs_beside_its_report(clerk: Callable[..., Path], c
     assert command(folder, "eval", "--resume", evaluated.id, "--inspect", "logs").code == 0
     (info,) = list_eval_logs(str(folder / "logs"))
     assert read_eval_log(info.name, header_only=True).eval.run_id == evaluated.id
+    rules = folder / "policies" / "rules.csv"
+    rules.write_text(rules.read_text() + "\n# Nobody reads runs\np, role:people, remit.read, run:**, True, deny\n")
+    refused = command(folder, "eval", "--resume", evaluated.id, "--inspect", "others")
+    assert "user:operator may not export run" in refused.err
+    assert not (folder / "others").exists()

@@ -203,17 +203,16 @@ def test_a_run_keeps_its_definition_when_the_rollout_ends_and_another_process_re
     """A process is killed by `kill -9` at each of its events: the same arm, the same definition, and nothing is done twice."""
     opened = open_session(folder)
     candidate = candidate_of(folder, turns=TWO, prompt=str.upper)
-    first = opened_at(opened, candidate, *CANARY)
+    state = opened_at(opened, candidate, *CANARY)
     whole = ran(opened)
     keys = [item.key for item in whole.records[:-1]]
-    roll_back(opened.journal, first.id, reason="again")
-    for number, key in enumerate(keys):
-        state = opened_at(opened, candidate, *CANARY)
-        run = f"{number + 1:032x}"
+    runs = [f"{number + 1:032x}" for number in range(len(keys))]
+    for key, run in zip(keys, runs, strict=True):
         assert killed_at(folder, key, run) == -signal.SIGKILL
-        opened = open_session(folder)
-        assert find_rollout(opened.journal, state.id) == state
-        roll_back(opened.journal, state.id, reason="meanwhile")
+    opened = open_session(folder)
+    assert find_rollout(opened.journal, state.id) == state
+    roll_back(opened.journal, state.id, reason="meanwhile")
+    for key, run in zip(keys, runs, strict=True):
         ended = resumed(opened, run)
         assert ended.outcome == "completed", (key, ended)
         record = StoredRecord(opened.journal, run)

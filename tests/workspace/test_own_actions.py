@@ -10,7 +10,8 @@ from typing import Any, Final, get_args
 
 import pytest
 
-from remit.analysis import find_uncovered, run_cases
+from remit.analysis import find_uncovered, lint_rules, run_cases
+from remit.analysis.solver.ruleset import read_rule_set
 from remit.client import Remit
 from remit.core import Refusal
 from remit.journal import RunQuery, list_runs
@@ -100,6 +101,21 @@ def test_an_action_that_no_row_names_is_open_unless_it_gives_more_than_one_has()
     denied = policy_of("p, user:ann, *, run:*/*, True, deny\n")
     assert not may(denied, principal("ann"), "remit.read", "run:own/a")
     assert may(denied, principal("ann"), "remit.run", "agent:a")
+
+
+def test_what_is_left_open_is_noted_once_rules_name_other_actions() -> None:
+    def noted(text: str) -> set[str]:
+        files = {
+            "policies/model.conf": (ROOT / "policies/model.conf").read_bytes(),
+            "policies/rules.csv": text.encode(),
+        }
+        found = lint_rules(read_rule_set("rules", files))
+        return {item.what.split()[3].rstrip(",") for item in found if item.code == "open"}
+
+    left = set(OWN_ACTIONS) - {"remit.rollout", "remit.impersonate"}
+    assert noted("p, user:kim, remit.rollout, agent:*, True, allow\n") == set()
+    assert noted("p, user:kim, remit.erase, run:**, True, allow\n") == left - {"remit.erase"}
+    assert noted("p, user:kim, remit.*, **, True, allow\n") == set()
 
 
 def test_a_refusal_says_who_may_not_do_what_by_which_rule(rules: Policy) -> None:

@@ -335,9 +335,9 @@ class Broker:
             decision = decided.decision
         if decision.verdict == "ask":
             requested = self._requested(call, decision)
-            if asked:
+            if asked or self.record.state.bounded:
                 await self.record.catch_up()
-            else:  # nobody can have answered a new request, but an earlier approval may cover it
+            if not asked:  # nobody can have answered a new request, but an earlier approval may cover it
                 bounded.approve_in_scope(self.record, call, requested, self.ports.clock(call.step, call.index))
             if self.ports.awaits_answers(call):
                 raise ApprovalPending(requested)

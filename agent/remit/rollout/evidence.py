@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 # How many times as often the event may happen on the candidate's side. Each ratio gets an equal part of the first stake, so that
@@ -28,6 +29,12 @@ def chance_of_arm(share: float, ratio: float) -> float:
     return ratio * share / (ratio * share + 1 - share)
 
 
+@lru_cache(maxsize=64)  # a stage has one share
+def _factors(candidate: bool, share: float, ratios: tuple[float, ...]) -> tuple[float, ...]:
+    """The logarithm of the factor of each stake after one event."""
+    return tuple(math.log(bet(candidate, share, chance_of_arm(share, ratio))) for ratio in ratios)
+
+
 @dataclass(frozen=True, slots=True)
 class EProcess:
     """Evidence against "an event is the candidate's with a chance of at most its share of the runs".
@@ -46,7 +53,7 @@ class EProcess:
         """The evidence after one more event. A share of 0 or 1 has nothing to compare with, and changes nothing."""
         if not 0 < share < 1:
             return self
-        factors = (math.log(bet(candidate, share, chance_of_arm(share, ratio))) for ratio in self.ratios)
+        factors = _factors(candidate, share, self.ratios)
         return EProcess(tuple(map(sum, zip(self.stakes, factors, strict=True))), self.ratios)
 
     @property

@@ -13,7 +13,7 @@ from remit.evals import rollouts as driver
 from remit.rollout import bars, placement, rollouts
 from remit.rollout.placement import CandidateRules, Placement
 from remit.rollout.rollouts import find_rollout
-from remit.runtime import runner
+from remit.runtime import resuming
 from remit.workspace.session import WorkspaceSession
 
 WEIGH: Final = bars._weigh
@@ -68,7 +68,7 @@ ROWS: Final = (
     ),
     brokered(
         "a resumed run keeps the definition of its arm",
-        replaced(runner, "place_again", as_on_disk),
+        replaced(resuming, "place_again", as_on_disk),
         tests=("rollout/test_rollouts.py::test_a_run_keeps_its_definition_when_the_rollout_ends_and_another_process_resumes_it",),
     ),
     brokered(

@@ -11,12 +11,14 @@ import shutil
 import sys
 import types
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from remit import Remit
 from remit.broker.approvals import requests as approval
+from remit.core.errors import Refusal
 from remit.core.events import AnswerRejected, ApprovalRequested, CallAnswered, CallDecided, Recorded, RunFinished
 from remit.journal import StoredRecord
 from remit.runtime import runner as run
@@ -94,7 +96,8 @@ class _Seen:
         elif isinstance(event, ApprovalRequested):
             record, roles = StoredRecord(self.session.journal, recorded.run), self.session.policy.roles_of
             now = recorded.at + 1
-            approval.reject_approval(record, event, by=principal("owner"), roles_of=roles, now=now, reason="no")
+            with suppress(Refusal):  # the call was answered before its request is told
+                approval.reject_approval(record, event, by=principal("owner"), roles_of=roles, now=now, reason="no")
 
     def _decided(self, event: CallDecided) -> None:
         if event.refusal is not None and not event.refusal.ok:

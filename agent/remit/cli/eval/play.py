@@ -121,7 +121,7 @@ def play_command(**options: Any) -> None:
       remit eval --resume 3f2a9c01d4e5b6f7 --inspect logs
     """
     from remit.evals import play, read_evaluation, record_evaluation
-    from remit.workspace import open_session, principal_of_process
+    from remit.workspace import authorize_runs, open_session, principal_of_process
 
     given = EvalOptions(**options)
     write_logs = None if given.inspect is None else _inspect_writer()
@@ -139,9 +139,11 @@ def play_command(**options: Any) -> None:
     except KeyboardInterrupt:
         echo(f"\nto continue it: remit eval --resume {evaluation}", err=True)
         raise
-    if write_logs is not None and given.inspect is not None:
-        write_logs(opened.journal, played, given.inspect)
     report = _report(opened.root, played, given, baseline)
+    if write_logs is not None and given.inspect is not None:
+        runs = [grade.run for grade in played.grades if grade.run]
+        authorize_runs(opened.policy, opened.journal, runs, by, "remit.read", "export")
+        write_logs(opened.journal, played, given.inspect)
     sys.exit(0 if report.verdict == "passed" else 1)
 
 
