@@ -105,7 +105,9 @@ def fill(journal: Journal) -> set[str]:
     record.append(BreakGlassReviewed(step=0, index=0, granted=granted_key, by=ANN, note="right"))
     for event in OF_WORKSPACE:
         journal.append_shared(WORKSPACE_RUN, event)
-    return {f"{run}/{item.seq}" for run in (RUN, WORKSPACE_RUN) for item in journal.events(run) if item.type in AUDITED}
+    items = [item for run in (RUN, WORKSPACE_RUN) for item in journal.events(run) if item.type in AUDITED]
+    resumed = {item.seq for item in items if isinstance(item.event, RunResumed) and item.event.accepted is None}
+    return {f"{item.run}/{item.seq}" for item in items if item.run != RUN or item.seq not in resumed}
 
 
 def uids(records: Sequence[Record]) -> list[str]:
