@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -45,7 +45,7 @@ from support.events import RUN, a_whole_run, decided, granted, requested, starte
 from support.journals import script
 from support.otlp_collector import collecting
 from support.principals import principal
-from support.runs import DONE, Play, Remit, turn
+from support.runs import DONE, Command, Play, Remit, turn
 
 ANN = principal("ann")
 D = "sha256:" + "5" * 64
@@ -105,7 +105,9 @@ def fill(journal: Journal) -> set[str]:
     record.append(BreakGlassReviewed(step=0, index=0, granted=granted_key, by=ANN, note="right"))
     for event in OF_WORKSPACE:
         journal.append_shared(WORKSPACE_RUN, event)
-    return {f"{run}/{item.seq}" for run in (RUN, WORKSPACE_RUN) for item in journal.events(run) if item.type in AUDITED}
+    items = [item for run in (RUN, WORKSPACE_RUN) for item in journal.events(run) if item.type in AUDITED]
+    resumed = {item.seq for item in items if isinstance(item.event, RunResumed) and item.event.accepted is None}
+    return {f"{item.run}/{item.seq}" for item in items if item.run != RUN or item.seq not in resumed}
 
 
 def uids(records: Sequence[Record]) -> list[str]:
@@ -343,6 +345,17 @@ def test_hidden_characters_cannot_control_a_terminal(journal: Journal, capsys: p
     assert "\x1b" not in out
     assert "\u202e" not in out
     assert json.loads(out)["status_detail"] == "\x1b[2Jgone\u202e"
+
+
+def test_only_those_who_may_read_the_runs_of_others_read_the_audit_stream(
+    clerk: Callable[..., Path], command: Command
+) -> None:
+    folder = clerk([DONE])
+    assert command(folder, "audit").code == 0
+    rules = folder / "policies" / "rules.csv"
+    rules.write_text(rules.read_text() + "p, role:lead, remit.read, run:*/*, True, allow\n")
+    done = command(folder, "audit")
+    assert (done.code, "user:operator may not read audit records of clerk" in done.err) == (1, True)
 
 
 def test_the_command_sends_what_was_not_sent_to_a_collector_a_file_or_standard_output(
