@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,26 @@ from inspect_ai.tool import Tool, tool
 
 from remit.inspect_ai import InspectModel, remit_approver, remit_solver, write_logs
 
-# Inspect leaves streams of anyio open.
+# Inspect leaves streams of anyio open. They are collected while these filters hold, and not in a test of something else.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 PAY = {"name": "ann", "amount": 7}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _collected() -> Iterator[None]:
+    yield
+    gc.collect()
+    gc.collect()  # what the finalizers of the first one let go
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inspect keeps traces and caches in folders of the user: here, of the test."""
+    for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
 
 
 def counted(output: ModelOutput) -> ModelOutput:

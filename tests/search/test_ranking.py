@@ -50,7 +50,7 @@ def bm25(passages: dict[str, list[str]], query: list[str]) -> dict[str, float]:
     return found
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.tuples(_files, _files, _files),
     st.lists(st.sampled_from(("rare", "middle", "often", "one", "none")), min_size=1, unique=True),

@@ -52,7 +52,10 @@ def rank(shelves: Sequence[Shelf], query: str, most: int) -> Ranked:
     terms = list(dict.fromkeys(terms_of(query)))[:MOST_TERMS]
     postings: list[_Postings] = [shelf.postings(terms) if terms else {} for shelf in shelves]
     total = sum(shelf.passages for shelf in shelves)
-    frequencies = {term: sum(len(own[term][0]) for own in postings if term in own) for term in terms}
+    frequencies = {
+        term: sum(shelf.visible(own[term][0]) for shelf, own in zip(shelves, postings, strict=True) if term in own)
+        for term in terms
+    }
     weights = {term: math.log(1 + (total - count + 0.5) / (count + 0.5)) for term, count in frequencies.items()}
     mean = sum(shelf.terms for shelf in shelves) / max(total, 1) or 1.0
     scorer = _Scorer({term: weights[term] for term, count in frequencies.items() if count}, mean)
@@ -74,7 +77,7 @@ def _best(
     best: list[tuple[float, int, int]] = []
     bar = 0.0  # what a passage must have, at least, to be among the best
     for number in sorted(range(len(shelves)), key=lambda each: -shelves[each].passages):
-        found = scorer.scores(shelves[number].lengths, postings[number], bar)
+        found = scorer.scores(shelves[number], postings[number], bar)
         best += [(score, number, passage) for score, passage in found]
         if len(best) > most:
             bar = heapq.nlargest(most, (score for score, _, _ in best))[-1]
@@ -104,11 +107,12 @@ class _Scorer:
         self._rest = [sum(self._weights[at:]) for at in range(len(self._terms))]
         self._base, self._slope = K1 * (1 - B), K1 * B / mean
 
-    def scores(self, lengths: "array[int]", postings: _Postings, bar: float) -> list[tuple[float, int]]:
-        """The score and the number of each passage of a shelf that has a word of the query, and of no other that reaches the bar.
+    def scores(self, shelf: Shelf, postings: _Postings, bar: float) -> list[tuple[float, int]]:
+        """The score and the number of each visible passage that has a word of the query and reaches the bar, and of some that do not.
 
         Once the terms that remain cannot lift another passage to the bar, they are looked up for those that can still reach it.
         """
+        lengths, mask = shelf.lengths, shelf.mask
         scores = [0.0] * len(lengths)
         touched: set[int] = set()
         at = 0
@@ -120,7 +124,11 @@ class _Scorer:
             touched.update(passages)
             at += 1
         least = bar - self._rest[at] if at < len(self._terms) else bar
-        left = {passage: scores[passage] for passage in touched if scores[passage] >= least}
+        left = {
+            passage: scores[passage]
+            for passage in touched
+            if scores[passage] >= least and (mask is None or mask[passage])
+        }
         for later in range(at, len(self._terms)):
             left = {passage: score for passage, score in left.items() if score + self._rest[later] >= bar}
             self._look_up(later, left, lengths, postings)

@@ -7,7 +7,6 @@ from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
-from itertools import compress
 from typing import NamedTuple
 
 from retrieval.documents import Label
@@ -71,11 +70,11 @@ class Shelf:
         self.ingested_at = meta.get("ingested_at", b"").decode()
         denied = list(self._denied(permissions.suspects(collection))) if self._whole != "all" else []
         out = denied + (list(self._out_of_force()) if int(meta.get("timed", 1)) else [])
-        self._mask: bytearray | None = None
+        self.mask: bytearray | None = None  # of each passage 1 if it is visible; None if all are
         if out:
-            self._mask = bytearray(b"\x01") * len(self.lengths)
+            self.mask = bytearray(b"\x01") * len(self.lengths)
             for first, passages, _ in out:
-                self._mask[first : first + passages] = bytes(passages)
+                self.mask[first : first + passages] = bytes(passages)
         self.documents = int(meta.get("documents", 0)) - len(denied)
         self.passages = int(meta.get("passages", 0)) - sum(passages for _, passages, _ in out)
         self.terms = int(meta.get("terms", 0)) - sum(terms for _, _, terms in out)
@@ -150,18 +149,14 @@ class Shelf:
         return found
 
     def postings(self, terms: list[str]) -> dict[str, tuple["array[int]", bytes]]:
-        """For each term the visible passages that have it, in order, and how often."""
+        """For each term the passages that have it, also those that are not visible, in order, and how often."""
         marks = ", ".join("?" * len(terms))
         rows = self.connection.execute(f"SELECT term, passages, counts FROM posting WHERE term IN ({marks})", terms)
-        return {term: self._visible(numbers(passages), bytes(counts)) for term, passages, counts in rows}
+        return {term: (numbers(passages), bytes(counts)) for term, passages, counts in rows}
 
-    def _visible(self, passages: "array[int]", counts: bytes) -> tuple["array[int]", bytes]:
-        if self._mask is None:
-            return passages, counts
-        kept = bytes(map(self._mask.__getitem__, passages))
-        if 0 not in kept:
-            return passages, counts
-        return array("I", compress(passages, kept)), bytes(compress(counts, kept))
+    def visible(self, passages: "array[int]") -> int:
+        """How many of these passages are visible."""
+        return len(passages) if self.mask is None else sum(map(self.mask.__getitem__, passages))
 
     def place(self, passage: int) -> tuple[Version, str, int, int]:
         """The version, the section, and the bytes of a passage."""

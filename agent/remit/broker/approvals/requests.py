@@ -30,6 +30,7 @@ from remit.workspace import Budget
 
 LASTS_NS: Final = 3600 * NANO
 LONGEST_BOUND_NS: Final = 24 * 3600 * NANO
+LIKE_SEEN: Final = 300  # the latest approvals that are looked at for like calls
 LIKE_WINDOW_NS: Final = 90 * 86_400 * NANO
 RAPID_WINDOW_NS: Final = 60 * NANO
 RAPID_APPROVALS: Final = 2  # approvals in that time; another one of a different action is then flagged as rapid
@@ -212,7 +213,7 @@ def like_approvals(journal: Journal, record: Record, requested: ApprovalRequeste
         return (call.subjects.agent, call.action, *sorted({touch.resource for touch in call.touches}))
 
     this, calls = like(record.get(f"call.decided/{requested.step}/{requested.index}/0")), set[tuple[object, ...]]()
-    for item in journal.every("approval.granted", since=now - LIKE_WINDOW_NS):
+    for item in journal.every("approval.granted", since=now - LIKE_WINDOW_NS)[-LIKE_SEEN:]:
         event = item.event
         if isinstance(event, ApprovalGranted) and not event.scripted:
             decided = journal.get(item.run, f"call.decided/{event.step}/{event.index}/0")
