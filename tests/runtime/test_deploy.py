@@ -19,7 +19,7 @@ from remit.client import replay_trace, who_continues
 from remit.core import Refusal, UsageError
 from remit.core.events import CODE, CallAnswered, RunResumed, RunStarted
 from remit.journal import StoredRecord, check_projections, find_run
-from remit.runtime import Continuation, prune, resume_obstacle
+from remit.runtime import Continuation, prunable, prune, resume_obstacle
 from remit.runtime import runner as run
 from remit.tracing import open_trace
 from remit.workspace.session import open_session
@@ -233,6 +233,7 @@ def test_a_person_may_accept_the_definition_on_disk_and_the_record_says_what_cha
     assert resumed.accepted is not None
     assert resumed.accepted.changed == (
         "agent/clerk/prompt.md",
+        "agent/clerk/script.yaml",
         "tools/bank/tool.toml",
         "the code of bank",
         "the pin of bank",
@@ -247,8 +248,8 @@ def test_a_person_may_accept_the_definition_on_disk_and_the_record_says_what_cha
 def test_an_approver_reads_what_a_run_would_lack(waiting: Waiting, command: Command) -> None:
     code = open_session(waiting.folder).workspace.tools["bank"].code
     (waiting.folder / "traces/objects" / code.removeprefix("sha256:")).unlink()
-    name = waiting.runs[0]
-    assert asyncio.run(resume_obstacle(open_session(waiting.folder), name)) == "", "the code on disk is the same"
+    name = waiting.runs[-1]
+    assert asyncio.run(resume_obstacle(open_session(waiting.folder), name)) == "", "the definition on disk is the same"
     code_changed(waiting)
     shown, listed = (command(waiting.folder, "approve", *words) for words in (("show", name[:8]), ("list",)))
     missing = "the code of tool 'bank' that the run began with is not there"
@@ -266,3 +267,41 @@ def test_pruning_other_runs_keeps_what_a_waiting_run_needs(waiting: Waiting) -> 
     prune(open_session(waiting.folder), [], by=OPERATOR)
     code_changed(waiting)
     assert asyncio.run(resume_obstacle(open_session(waiting.folder), waiting.runs[0])) == ""
+
+
+def test_revoked_code_is_not_pinned(waiting: Waiting, command: Command) -> None:
+    opened = open_session(waiting.folder)
+    lock = waiting.folder / "policies/tools.lock"
+    set_hold(opened.journal, f"{CODE}{opened.workspace.tools['bank'].code}", why="leaks", by=OPERATOR)
+    lock.write_text(lock.read_text() + "\n# edited\n")
+    before = lock.read_text()
+    result = command(waiting.folder, "tool", "pin", "bank")
+    assert (result.code, "the code of tool 'bank' was revoked by tester: leaks" in result.err) == (1, True), result
+    assert lock.read_text() == before
+
+
+def test_a_scripted_model_goes_on_with_the_script_that_the_run_has(waiting: Waiting) -> None:
+    waiting.grant()
+    waiting.shop.script({"pay": {"to": "zoe", "amount": 5}}, {"pay": {"to": "eve", "amount": 1}})
+    assert {ended.outcome for ended in waiting.resumed()} == {"completed"}
+    assert waiting.shop.effects == [f"v1 ann{number} 5" for number in range(RUNS)]
+
+
+def test_the_folder_of_a_definition_is_removed_with_the_last_run_that_has_it(waiting: Waiting) -> None:
+    code_changed(waiting)
+    waiting.grant()
+    waiting.resumed()
+    opened = open_session(waiting.folder)
+    definitions = waiting.folder / "traces/definitions"
+
+    def left() -> set[str]:
+        return {path.name for path in definitions.iterdir()}
+
+    made = left()
+    assert made
+    for path in definitions.iterdir():
+        os.utime(path, (0, 0))
+    prune(opened, [], by=OPERATOR)
+    assert left() == made
+    prune(opened, prunable(opened, 0), by=OPERATOR)
+    assert left() == set()

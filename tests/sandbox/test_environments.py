@@ -23,9 +23,11 @@ from remit.core.errors import RunEnded, WorkspaceError
 from remit.journal import list_runs
 from remit.runtime.one_call import OneCall
 from remit.runtime.runner import RunRequest, start_run
+from remit.runtime.upkeep.retention import prunable, prune
 from remit.sandbox import Output
 from remit.sandbox.packages import environment
 from remit.tools.workbench import interpreter, permission_card, pin_tools
+from remit.tracing import ObjectStore
 from remit.workspace.definitions import Workspace
 from remit.workspace.loader import load_workspace
 from remit.workspace.session import open_session
@@ -228,6 +230,45 @@ def test_a_run_whose_packages_cannot_be_fetched_does_not_begin(
     with pytest.raises(RunEnded, match=r"cannot be fetched(.|\n)*UV_DEFAULT_INDEX"):
         asyncio.run(start_run(opened, beginning))
     assert list(list_runs(opened.journal)) == []
+
+
+def test_a_run_finds_its_packages_without_network_after_every_cache_is_gone(
+    session: Path, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wheels are objects of the workspace, which `remit trace prune` keeps while a run has their lock."""
+    workspace = shouting(session, index)
+    interpreter(workspace, "shout")
+    asyncio.run(pin_tools(load_workspace(session), ("shout",), sandbox("full")))
+    opened = open_session(session)
+
+    def called() -> None:
+        model = OneCall("shout.act", '{"path": "logs/checkout.log"}')
+        beginning = RunRequest(agent="triage", task="t", subject="user:operator", by=OPERATOR, model=model)
+        asyncio.run(start_run(opened, beginning))
+
+    called()
+    (wheel,) = index.files.values()
+    stored = session / "traces/objects" / hashlib.sha256(wheel).hexdigest()
+    assert stored.read_bytes() == wheel
+    for path in stored.parent.iterdir():
+        os.utime(path, (0, 0))
+    prune(opened, [], by=OPERATOR)
+    index.files.clear()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(session.parent / "other"))
+    monkeypatch.setenv("UV_CACHE_DIR", str(session.parent / "uv2"))
+    code, objects = opened.workspace.code("shout"), ObjectStore(stored.parent)
+    assert environment.make_environment(code, offline=True, kept=objects) is not None
+    called()
+    assert {row.outcome for row in list_runs(opened.journal)} == {"completed"}
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(session.parent / "third"))
+    monkeypatch.setenv("UV_CACHE_DIR", str(session.parent / "uv3"))
+    stored.write_bytes(wheel + b"changed")
+    with pytest.raises(RunEnded, match="cannot be fetched"):
+        environment.make_environment(code, offline=True, kept=objects)
+    os.utime(stored, (0, 0))
+    prune(opened, prunable(opened, 0), by=OPERATOR)
+    assert not stored.exists()
 
 
 # -- what is chosen ----------------------------------------------------------------------------------------------------

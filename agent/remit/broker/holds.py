@@ -26,7 +26,7 @@ def check_revoked(holds: Mapping[str, HoldSet], tool: str, code: str) -> None:
             "policy_denied",
             f"the code of tool {tool!r} was revoked by {hold.by.account}: {hold.reason}",
             details={"reason": "revoked"},
-            next_step="continue without this tool, and tell the user that it needs other code",
+            next_step="continue without this tool, which runs again once its code is changed and pinned",
         )
 
 

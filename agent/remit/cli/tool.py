@@ -321,13 +321,16 @@ def pin_command(names: tuple[str, ...], as_json: bool) -> None:
     Examples:
       remit tool pin files
     """
-    from remit.tools import pin_tools
-    from remit.workspace import authorize, find_workspace, load_workspace_and_policy, principal_of_process
+    from remit.broker import check_revoked
+    from remit.tools import known_tool, pin_tools
+    from remit.workspace import authorize, open_session, principal_of_process
 
-    workspace, policy = load_workspace_and_policy(find_workspace(Path.cwd()))
-    by = principal_of_process(workspace.settings)
+    opened = open_session()
+    workspace, policy = opened.workspace, opened.policy
+    by, holds = principal_of_process(workspace.settings), opened.journal.holds()
     for name in names or tuple(workspace.tools):
         authorize(policy, by, "remit.publish", f"tool:{name}", f"pin the tool {name!r}")
+        check_revoked(holds, name, known_tool(workspace, name).code)
     changes = asyncio.run(pin_tools(workspace, names or tuple(workspace.tools), _sandbox()))
     if as_json:
         echo(json_text({"ok": True, "tools": changes}))

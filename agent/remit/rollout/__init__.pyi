@@ -1,5 +1,13 @@
 from .bars import HARD, OF_COMPLETED, SOFT, evidence_limit, weigh
-from .candidate import OF_ALL_RUNS, CandidateDefinition, files_of_definition, is_rules, open_candidate, write_definition
+from .candidate import (
+    OF_ALL_RUNS,
+    CandidateDefinition,
+    files_of_definition,
+    is_rules,
+    open_candidate,
+    remove_unused_definitions,
+    write_definition,
+)
 from .delay import Delay, expected_delay
 from .evidence import RATIOS, EProcess, bet, chance_of_arm
 from .placement import CandidateRules, Placement, give_up, place, place_again
@@ -54,6 +62,7 @@ __all__ = [
     "place_again",
     "place_of",
     "recorded_definition",
+    "remove_unused_definitions",
     "roll_back",
     "weigh",
     "with_definition",

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Container, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from remit.core import UsageError
-from remit.core.parsing import read_file
 from remit.policy import Policy, load_policy
 from remit.tracing import ObjectStore
 from remit.workspace import (
@@ -45,15 +46,11 @@ class CandidateDefinition:
 
 
 def files_of_definition(workspace: Workspace) -> dict[str, bytes]:
-    """Every file that the definition needs to run: those of its policy bundle, the code of its tools, scripts of its models."""
+    """Every file that the definition needs to run: those of its policy bundle, and the code of its tools."""
     files = dict(workspace.files)
     assert workspace.root is not None
     for name in workspace.tools:
         files |= {f"tools/{name}/{path}": data for path, data in read_code(workspace.code(name)).items()}
-    for agent in workspace.agents.values():
-        for script in (model.removeprefix("script:") for model in agent.models if model.startswith("script:")):
-            path = f"agent/{agent.name}/{script}"
-            files[path] = read_file(workspace.root / path, file=path)
     return files
 
 
@@ -76,7 +73,7 @@ def open_candidate(session: WorkspaceSession, digest: str) -> CandidateDefinitio
         WorkspaceError: its files are not valid, or the rules on disk are not valid with them.
     """
     files = files_in_force(session, digest)
-    folder = definition_folder(session, digest, files)
+    folder = definition_folder(session.traces, digest.removeprefix("sha256:"), files)
     # INVARIANT: the digests are those of the files that will run. A file that was changed since then has no pin.
     code = {name: code_digest(read_code(folder / "tools" / name)) for name in _tools_of(files)}
     on_disk = policy_files(session.policies.parent)
@@ -111,13 +108,15 @@ def _is_code(path: str) -> bool:
     return parts[0] == "tools" and parts[2:] != ["tool.toml"]
 
 
-def definition_folder(session: WorkspaceSession, digest: str, files: Mapping[str, bytes]) -> Path:
+def definition_folder(traces: Path, name: str, files: Mapping[str, bytes]) -> Path:
     """The folder with the code and the scripts of a definition. It appears whole, also if two processes write it at once.
+
+    `name` is the hex digest of its bundle, alone or before a hyphen.
 
     Raises:
         UsageError: it cannot be written.
     """
-    folder = session.traces / FOLDER / digest.removeprefix("sha256:")
+    folder = traces / FOLDER / name
     if folder.is_dir():
         return folder
     try:
@@ -128,6 +127,15 @@ def definition_folder(session: WorkspaceSession, digest: str, files: Mapping[str
             with suppress(OSError):  # another process was first, and its folder has the same files
                 making.rename(folder)
     except OSError as failure:
-        what = f"the files of definition {digest!r} cannot be written below {str(folder.parent)!r}: {failure.strerror}"
+        what = f"the files of definition {name!r} cannot be written below {str(folder.parent)!r}: {failure.strerror}"
         raise UsageError(f"{what}; free disk space, or restore write permission") from failure
     return folder
+
+
+def remove_unused_definitions(traces: Path, used: Container[str], *, older_s: float) -> None:
+    """Remove each folder of a definition whose bundle is not `used`, and that was not made in the last `older_s` seconds."""
+    folder = traces / FOLDER
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        bundle = f"sha256:{path.name.partition('-')[0]}"
+        if bundle not in used and path.stat().st_mtime < time.time() - older_s:
+            shutil.rmtree(path, ignore_errors=True)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from remit.core import UsageError, WorkspaceError
-from remit.core.parsing import digest
 from remit.rollout.candidate import definition_folder
 from remit.tracing import Objects
 from remit.workspace import (
@@ -30,11 +29,13 @@ from remit.workspace.manifest import LOCK, code_digest
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedDefinition:
-    """The definition that a run has had until now, with the files of its policy bundle.
+    """The definition that a run of `agent` has had until now: that of the policy bundle with the digest `bundle`, and its files.
 
     `changed` are the parts of it that differ on disk: files, tools whose code differs, and pins.
     """
 
+    bundle: str
+    agent: str
     workspace: Workspace
     files: Mapping[str, bytes]
     tools: tuple[str, ...]
@@ -77,7 +78,9 @@ def recorded_definition(now: Workspace, objects: Objects, bundle: str, agent: st
         here, before = now.tools.get(tool), workspace.tools[tool]
         changed += [f"the code of {tool}"] if here is None or _code_on_disk(now, tool) != before.code else []
         changed += [f"the pin of {tool}"] if here is None or here.pin != before.pin else []
-    return RecordedDefinition(workspace=workspace, files=files, tools=tools, changed=tuple(changed))
+    return RecordedDefinition(
+        bundle=bundle, agent=agent, workspace=workspace, files=files, tools=tools, changed=tuple(changed)
+    )
 
 
 def _code_on_disk(now: Workspace, tool: str) -> str:
@@ -98,10 +101,12 @@ def with_definition(session: WorkspaceSession, objects: Objects, recorded: Recor
     stored = {
         f"tools/{tool}/{path}": data for tool in code for path, data in _code_of(objects, tool, code[tool]).items()
     }
+    stored |= {path: data for path, data in recorded.files.items() if path.startswith(f"agent/{recorded.agent}/")}
     files = {path: data for path, data in recorded.files.items() if path != CODE_DIGESTS and not _is_in_force(path)}
+    name = f"{recorded.bundle.removeprefix('sha256:')}-{recorded.agent}"
     workspace = replace(
         now,
-        root=definition_folder(session, digest(code), stored),
+        root=definition_folder(session.traces, name, stored),
         agents=recorded.workspace.agents,
         tools=recorded.workspace.tools,
         files=files | {path: data for path, data in now.files.items() if _is_in_force(path)},

@@ -31,9 +31,10 @@ def open_model_of(session: WorkspaceSession, name: str, spec: str | None = None)
     """The model that `spec` names; without `spec`, the first model of the agent."""
     agent = agent_of(session, name)
     spec = spec or agent.model
-    # The script of a rollout's candidate is among the files of its definition; that of a resumed run is on disk.
+    # The scripts of agent.toml are files of the definition; a script that only `--model` names is on disk.
     own = (session.workspace.root or session.root) / "agent" / agent.name
-    folder = own if own.is_dir() else session.root / "agent" / agent.name
+    in_definition = (own / spec.removeprefix("script:")).is_file()
+    folder = own if in_definition else session.root / "agent" / agent.name
     return open_model(spec, folder=folder, base_url=agent.address_of(spec), settings=agent.model_settings)
 
 
@@ -98,13 +99,18 @@ def working_folder(session: WorkspaceSession, agent: Agent, run: str) -> Path:
 
 
 async def install_packages(
-    workspace: Workspace, agent: str, progress: Callable[[str], None] | None, *, offline: bool = False
+    session: WorkspaceSession, agent: str, progress: Callable[[str], None] | None, *, offline: bool = False
 ) -> None:
-    """Install the packages of the agent's pinned tools before the run, so that no call waits for them."""
+    """Install the packages of the agent's pinned tools before the run, so that no call waits for them.
+
+    Their wheels are kept in the object store, so that a run goes on `offline` after uv's cache is gone.
+    """
+    workspace, kept = session.workspace, ObjectStore(session.traces / "objects")
     for name in workspace.tools_of(agent):
         tool = workspace.tools[name]
         if tool.pinned and tool.manifest.source == "python":
-            await asyncio.to_thread(make_environment, workspace.code(name), report=progress, offline=offline)
+            code = workspace.code(name)
+            await asyncio.to_thread(make_environment, code, report=progress, offline=offline, kept=kept)
 
 
 def confinement_of(workspace: Workspace, agent: Agent, sandbox: Sandbox) -> tuple[Confinement, RunEnded | None]:

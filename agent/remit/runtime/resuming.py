@@ -38,7 +38,7 @@ async def resume_obstacle(session: WorkspaceSession, run: str) -> str:
         started = resumable(record, run, graph=True)
         if not started.driver:
             placement, _ = await placed_again(session, record, objects, RECORDED, None)
-            await install_packages(placement.session.workspace, started.agent, None, offline=True)
+            await install_packages(placement.session, started.agent, None, offline=True)
     except RemitError as failure:
         return str(failure)
     return ""

@@ -116,7 +116,7 @@ async def start_run(
     run = request.run or new_run_id()
     placement, request, agent = await _placed(session, request, run)
     session = placement.session
-    await install_packages(session.workspace, agent.name, progress)
+    await install_packages(session, agent.name, progress)
     async with session.journal.lease(run) as lease:
         evaluated = request.evaluation
         recording = await open_recording(session, lease, on_event, exported=evaluated is None)
@@ -330,7 +330,7 @@ async def resume_run(
         session = placement.session
         agent = agent_of(session, started.agent)
         _check_rules(session)
-        await install_packages(session.workspace, agent.name, progress)
+        await install_packages(session, agent.name, progress)
         sandbox = Sandbox.shared(session.workspace.settings.accept)
         folder, secrets = session.root / started.folder, secrets_of(session, agent)
         model, fallbacks = _models_of(session, started, goes_on)

@@ -9,6 +9,7 @@ import stat
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -81,6 +82,13 @@ class ObjectStore(Objects):
             message = f"the object store {self._folder.name} cannot be written: {failure.strerror}"
             raise RunEnded("unrecorded", message, fix="free disk space or restore write permission") from failure
         return digest
+
+    def keeps(self, digest: str) -> bool:
+        """True if the object is stored. It counts as stored now, so that `remove_unused` does not delete it."""
+        path = self._path(digest)
+        with suppress(FileNotFoundError, PermissionError):
+            os.utime(path)
+        return path.exists()
 
     def get(self, digest: str) -> bytes:
         """The object with that digest. Raises UsageError if it is missing or was changed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,14 +109,29 @@ class WorkspaceFiles:
             self.problems.append(Problem(file=f"tools/{folder.name}", what=what, fix=fix))
 
     def _read_named(self, agent: str) -> None:
-        """Read the prompt and the schema of the answer, if agent.toml names them. `_Loading` reports what is not valid."""
-        for keys in (("prompt",), ("answer", "schema")):
+        """Read the prompt, the schema of the answer and the scripts of models that agent.toml names.
+
+        `_Loading` reports what is not valid.
+        """
+        try:
+            table: Any = load_toml(self.files[f"agent/{agent}/agent.toml"].decode(), file="")
+        except (KeyError, ValueError, WorkspaceError):
+            return
+        answer = table.get("answer")
+        schema = answer.get("schema") if isinstance(answer, dict) else None
+        for named in (table.get("prompt"), schema, *_scripts(table)):
             try:
-                named: Any = load_toml(self.files[f"agent/{agent}/agent.toml"].decode(), file="")
-                for key in keys:
-                    named = named[key]
                 path = f"agent/{agent}/{plain_path(named)}"
-            except (KeyError, TypeError, ValueError, AttributeError, WorkspaceError):
+            except (TypeError, ValueError, AttributeError):
                 continue
             if (self._root / path).is_file():
                 self._read(path)
+
+
+def _scripts(table: Mapping[str, Any]) -> list[str]:
+    """The files of the scripted models of an agent: a run that is resumed goes on with the script that it has."""
+    models = table.get("models")
+    texts = (
+        text for text in (table.get("model"), *(models if isinstance(models, list) else ())) if isinstance(text, str)
+    )
+    return [text.removeprefix("script:") for text in texts if text.startswith("script:")]

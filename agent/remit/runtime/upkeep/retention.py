@@ -31,6 +31,9 @@ from remit.journal import (
     unsealed_runs,
     used_bundles,
 )
+from remit.rollout import remove_unused_definitions
+from remit.sandbox.packages import LOCK as PACKAGES
+from remit.sandbox.packages import locked_wheels
 from remit.tracing import ObjectStore, read_index, read_trace, trace_path
 from remit.workspace import CODE_DIGESTS, KeepRule, Settings, WorkspaceSession, authorize_runs, read_digests
 
@@ -167,14 +170,18 @@ def _unused(session: WorkspaceSession) -> list[tuple[str, int]]:
             used |= {digest, *index.values(), *_code_objects(objects, index)}
         except UsageError:
             used.add(digest)  # missing or changed: `remit trace verify` reports that
+    remove_unused_definitions(session.traces, used, older_s=MIN_OBJECT_AGE_S)
     return objects.remove_unused(used, older_s=MIN_OBJECT_AGE_S)
 
 
 def _code_objects(objects: ObjectStore, index: Mapping[str, str]) -> set[str]:
-    """The objects with the code of the tools of a bundle, of which those are stored that its run uses."""
+    """The objects with the code of the tools of a bundle and the wheels of their packages. Those are stored that its run uses."""
     found: set[str] = set()
     with suppress(UsageError, WorkspaceError, KeyError):
         for code in read_digests({CODE_DIGESTS: objects.get(index[CODE_DIGESTS])}).values():
             with suppress(UsageError):
-                found |= {code, *read_index(objects.get(code)).values()}
+                files = read_index(objects.get(code))
+                found |= {code, *files.values()}
+                if PACKAGES in files:
+                    found |= {wheel.digest for wheel in locked_wheels(objects.get(files[PACKAGES]))}
     return found

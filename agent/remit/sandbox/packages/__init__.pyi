@@ -1,3 +1,14 @@
 from .environment import Environment, check_environment, find_environment, lock_environment, make_environment
+from .requirements import LOCK
+from .wheels import WheelStore, locked_wheels
 
-__all__ = ["Environment", "check_environment", "find_environment", "lock_environment", "make_environment"]
+__all__ = [
+    "LOCK",
+    "Environment",
+    "WheelStore",
+    "check_environment",
+    "find_environment",
+    "lock_environment",
+    "locked_wheels",
+    "make_environment",
+]

@@ -28,6 +28,7 @@ from typing import Final
 from remit.core import RunEnded, WorkspaceError
 from remit.core.parsing import digest, digest_bytes
 from remit.sandbox.packages.requirements import LOCK, SCRIPT, DeclaredPackages, declared_packages, locked_versions
+from remit.sandbox.packages.wheels import WheelStore, keep_wheels, use_wheels
 
 _FORMAT: Final = 1  # of the installed folder; another number makes every environment be installed again
 
@@ -116,20 +117,41 @@ def lock_environment(code: Path, *, upgrade: bool = False) -> bool:
 
 
 def make_environment(
-    code: Path, *, report: Callable[[str], None] | None = None, offline: bool = False
+    code: Path, *, report: Callable[[str], None] | None = None, offline: bool = False, kept: WheelStore | None = None
 ) -> Environment | None:
     """The tool's environment; it is installed if it is not yet. None if the tool declares no packages.
 
-    Several processes may call this at once. `report` gets a message before the installation, which may take long. With `offline`,
-    only packages that uv has already on this machine are installed.
+    Several processes may call this at once. `report` gets a message before the installation, which may take long. `kept` has
+    wheels of earlier installations, which are installed without network, and gets those of this one. With `offline`, only these
+    and packages that uv has already on this machine are installed.
 
     Raises:
         WorkspaceError: as for `find_environment`, or a package has no wheel for this machine.
-        RunEnded: `sandbox_unavailable`: uv is missing, no index answers, or the cache cannot be written.
+        RunEnded: `sandbox_unavailable`: uv is missing, no index answers, or the cache cannot be written; `unrecorded`: `kept`
+            cannot be written.
     """
     environment = find_environment(code)
-    if environment is None or environment.made:
-        return environment
+    if environment is None:
+        return None
+    if not environment.made:
+        _make(code, environment, report, offline=offline, kept=kept)
+    if kept is not None and not offline:
+        keep_wheels(code, environment.site, kept, report)
+    return environment
+
+
+# ── installing ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _make(
+    code: Path,
+    environment: Environment,
+    report: Callable[[str], None] | None,
+    *,
+    offline: bool,
+    kept: WheelStore | None,
+) -> None:
+    """Install it, unless another process does. Raises as `make_environment`."""
     try:
         _check_owner(environment.folder.parent)
         with _lock(environment.folder):
@@ -137,33 +159,31 @@ def make_environment(
                 if report is not None:
                     names = ", ".join(environment.packages)
                     report(f"installing {len(environment.packages)} packages for {code.name}: {names} …")
-                _install(code, environment, offline=offline)
+                _install(code, environment, offline=offline, kept=kept)
     except OSError as failure:
         raise RunEnded(
             "sandbox_unavailable",
             f"the environment of tool {code.name!r} cannot be written: {failure.strerror}",
             fix=f"make {str(environment.folder.parent)!r} writable and free disk space, or set XDG_CACHE_HOME",
         ) from failure
-    return environment
 
 
-# ── installing ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _install(code: Path, environment: Environment, *, offline: bool) -> None:
+def _install(code: Path, environment: Environment, *, offline: bool, kept: WheelStore | None) -> None:
     """Install into a folder next to the final one, then rename it: no process ever sees an incomplete environment."""
     part = environment.folder.with_suffix(".part")
     _remove(part)  # left by a process that was killed
     try:
         with tempfile.TemporaryDirectory(prefix="remit-env-") as made:
             # From a copy: what is installed is what was read, and uv writes nothing next to the tool.
-            for name in (SCRIPT, LOCK):
-                shutil.copyfile(code / name, f"{made}/{name}")
+            shutil.copyfile(code / SCRIPT, f"{made}/{SCRIPT}")
+            lock = (code / LOCK).read_bytes()
+            used = lock if kept is None else use_wheels(lock, kept, Path(made, "wheels"))
+            Path(made, LOCK).write_bytes(used)
             for step in _steps(part):
                 done = _uv(*step, *(["--offline"] if offline else []), cwd=Path(made), active=part)
                 if done.returncode:
                     raise _failed(declared_packages(code), done.stderr)
-            if digest_bytes(Path(made, LOCK).read_bytes()) != digest_bytes((code / LOCK).read_bytes()):
+            if (Path(made, LOCK).read_bytes(), (code / LOCK).read_bytes()) != (used, lock):
                 raise DeclaredPackages(tool=code.name).error(
                     f"{LOCK} changed during the installation", "run the command again"
                 )
