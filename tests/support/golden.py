@@ -37,6 +37,7 @@ from remit.core.events import AnyEvent, ApprovalRequested, Recorded
 from remit.core.messages import ModelError
 from remit.journal import StoredRecord
 from remit.journal.run_log import Record
+from remit.runtime import Continuation
 from remit.runtime import runner as run
 from remit.tracing import open_trace, write_portable
 from remit.tracing.reader import VERSION
@@ -114,13 +115,14 @@ class Stage:
         with suppress(Killed):
             asyncio.run(run.start_run(opened, request, wait=wait, on_event=tell))
 
-    def resume(self, *, dies_at: str = "") -> None:
-        """Resume the run in another process, under the files as they are now."""
+    def resume(self, *, dies_at: str = "", accept_changes: bool = False) -> None:
+        """Resume the run in another process, under the rules as they are now; with `accept_changes`, under all files as they are now."""
         opened = self.session
         if dies_at:
             die_at(opened.journal, dies_at)
         with suppress(Killed):
-            asyncio.run(run.resume_run(opened, self.run, by=OPERATOR))
+            goes_on = Continuation(accept_changes=accept_changes)
+            asyncio.run(run.resume_run(opened, self.run, by=OPERATOR, goes_on=goes_on))
 
     def grant(self, person: str) -> None:
         with suppress(Refusal):  # a refused approval is recorded too
@@ -250,6 +252,16 @@ def approval_voided(folder: Path) -> Stage:
     return stage
 
 
+def changes_accepted(folder: Path) -> Stage:
+    """The prompt changes while a call waits for a lead; the run goes on with the new one, which a person accepts."""
+    stage = Stage(folder, [LARGE, DONE])
+    stage.start()
+    stage.grant("lea")
+    (folder / "agent/clerk/prompt.md").write_text("Keep the ledger, and say less.\n")
+    stage.resume(accept_changes=True)
+    return stage
+
+
 def emergency_reviewed(folder: Path) -> Stage:
     """An emergency approval, which a second person reviews after the end of the run."""
     stage = Stage(folder, [LARGE, DONE])
@@ -340,6 +352,7 @@ SCENES: Final = (
     rules_changed,
     approval_expired,
     approval_voided,
+    changes_accepted,
     emergency_reviewed,
     effect_settled,
     budget_spent,

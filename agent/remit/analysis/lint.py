@@ -21,7 +21,7 @@ from remit.analysis.solver.search import FactValues, Question, Solution, solve
 from remit.analysis.solver.segments import AnalysisLimitReached
 from remit.core import Verdict, action_matches
 from remit.policy.language import RuleRow, parse_pattern
-from remit.workspace import OWN_ACTIONS, Workspace
+from remit.workspace import Workspace
 
 Code: TypeAlias = Literal[
     "unreachable",  # it is for a role that no agent and no user has
@@ -34,7 +34,6 @@ Code: TypeAlias = Literal[
     "wider",  # it allows more than any tool's manifest reaches
     "beyond",  # it names resources that no manifest reaches
     "unmentioned",  # an action that no rule names
-    "open",  # an action of people with Remit itself that no rule names, while rules name others
     "unsettled",  # the analysis cannot decide whether it has an effect, or how far it reaches
 ]
 Weight: TypeAlias = Literal["warning", "note"]
@@ -63,7 +62,6 @@ def lint_rules(rule_set: RuleSet, workspace: Workspace | None = None) -> tuple[L
         if workspace is not None:
             findings += _lint_reach(rule_set, workspace)
     findings += _lint_unmentioned(rule_set)
-    findings += _lint_open(rule_set)
     return tuple(sorted(set(findings), key=lambda item: (item.file, item.line or 0, item.code, item.what)))
 
 
@@ -317,7 +315,7 @@ def _lint_unmentioned(rule_set: RuleSet) -> Iterator[LintFinding]:
         return
     for action in sorted(rule_set.vocabulary.actions):
         if action.startswith("remit."):
-            continue  # see `_lint_open`
+            continue  # who may do such things, rows say together: see `authorize`
         if not any(action_matches(action, row.action) and row.action != "*" for row in rule_set.rows):
             what = f"no rule names {action}; it is denied unless a rule for * allows it"
             yield LintFinding(
@@ -327,19 +325,3 @@ def _lint_unmentioned(rule_set: RuleSet) -> Iterator[LintFinding]:
                 what=what,
                 fix=f"write a rule for {action} if an agent needs it",
             )
-
-
-def _lint_open(rule_set: RuleSet) -> Iterator[LintFinding]:
-    """Actions of people that everybody may do, in a workspace that has begun to say who may do such things."""
-    named = {name for name in OWN_ACTIONS if any(row.action in (name, "remit.*") for row in rule_set.rows)}
-    left = [name for name, is_open in OWN_ACTIONS.items() if is_open and name not in named]
-    if len(left) == sum(OWN_ACTIONS.values()):
-        return
-    for name in left:
-        yield LintFinding(
-            file="policies/",
-            line=None,
-            code="open",
-            what=f"no rule names {name}, so that everybody may do it",
-            fix=f"write a rule that says who may do {name}, as in policies/own/remit.csv",
-        )

@@ -40,6 +40,7 @@ OwnAction: TypeAlias = Literal[
     "remit.impersonate",  # act for another user; on user:NAME
 ]
 
+# Whether everybody may do it while no row says who may do such things.
 # INVARIANT: False for what gives a person more than they have. Such an action is denied until a row allows it.
 OWN_ACTIONS: Final[Mapping[OwnAction, bool]] = {
     "remit.run": True,
@@ -55,6 +56,7 @@ OWN_ACTIONS: Final[Mapping[OwnAction, bool]] = {
     "remit.rollout": False,
     "remit.impersonate": False,
 }
+_OPEN: Final = frozenset(name for name, is_open in OWN_ACTIONS.items() if is_open)
 EVERY_HOLD: Final = "hold:all"
 NAMED: Final = 20  # runs that a request for a second person names
 LASTS_NS: Final = 24 * 3600 * NANO  # of a request for a second person
@@ -165,11 +167,17 @@ def _refusal(policy: Policy, by: Principal, action: OwnAction, resource: str) ->
         if judgement.allowed:
             agrees = action in _WITHOUT_CASBIN or SecondOpinion(policy).allows(request)
             return None if agrees else "stock Casbin denies it under the same rules"
-        # An action that no row names is open, as its entry says. A row that denies counts in any case.
-        named = any(row.action in (action, "remit.*") for row in policy.rows)
-        return policy.decide(request).message if named or judgement.rows or not OWN_ACTIONS[action] else None
+        closed = judgement.rows or not OWN_ACTIONS[action] or _is_closed(policy, action)
+        return policy.decide(request).message if closed else None
     except Exception as failure:  # noqa: BLE001 - whatever fails is a defect of the engine
         return f"the rules could not be evaluated ({type(failure).__name__})"
+
+
+def _is_closed(policy: Policy, action: OwnAction) -> bool:
+    """True if only rows that allow the action give it: rows name it, or they say who may do another action that is open without rows."""
+    return any(
+        row.action in (action, "remit.*") or (row.effect == "allow" and row.action in _OPEN) for row in policy.rows
+    )
 
 
 def _resource(journal: Journal, run: str, by: Principal) -> str:

@@ -121,6 +121,11 @@ ROWS: Final = (
         ),
     ),
     brokered(
+        "once a row says who may do one thing with Remit, what no row allows is refused",
+        replaced(own_actions, "_is_closed", lambda *_: False),
+        tests=("workspace/test_own_actions.py::test_once_a_row_says_who_may_do_one_of_them_the_others_are_refused",),
+    ),
+    brokered(
         "deceptive characters are escaped for approvers",
         replaced(summary, "_escape_text", lambda text: text),
         replaced(summary, "_escape_word", lambda text: text),

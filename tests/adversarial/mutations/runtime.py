@@ -20,6 +20,7 @@ from remit.runtime.live import LivePorts
 from remit.runtime.models.wire import event_stream, turns
 from remit.runtime.models.wire.chat_completions import ChatCompletionsModel
 from remit.runtime.upkeep import retention
+from remit.workspace import files
 from remit.workspace.session import WorkspaceSession
 
 HOSTILE: Final = "runtime/test_hostile_providers.py"
@@ -129,6 +130,20 @@ ROWS: Final = (
     brokered(
         "the code that a waiting run needs is not pruned",
         replaced(retention, "_code_objects", lambda *_: set()),
-        tests=("runtime/test_deploy.py::test_pruning_other_runs_keeps_what_a_waiting_run_needs",),
+        tests=(
+            "runtime/test_deploy.py::test_pruning_other_runs_keeps_what_a_waiting_run_needs",
+            "sandbox/test_environments.py::test_a_run_finds_its_packages_without_network_after_every_cache_is_gone",
+        ),
+    ),
+    brokered(
+        "a run goes on with the script that it had",
+        replaced(files, "_scripts", lambda _: []),
+        tests=("runtime/test_deploy.py::test_a_scripted_model_goes_on_with_the_script_that_the_run_has",),
+    ),
+    brokered(
+        "revoked code is not pinned",
+        never(holds, "check_revoked"),
+        threats="D2",
+        tests=("runtime/test_deploy.py::test_revoked_code_is_not_pinned",),
     ),
 )  # fmt: skip
