@@ -1,0 +1,71 @@
+"""A disk that is really full: a small one of its own below `traces/`, with the commands as people type them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from support.workspaces.typed import bank
+
+SOURCE: Final = '''
+def pay(to: str, amount: int) -> str:
+    """Pay, which takes a while."""
+    line = entered(f"{to} {amount}")
+    time.sleep(3)
+    return line
+'''
+INSIDE: Final = ("unshare", "--user", "--map-root-user", "--mount")
+# In the namespace: `traces/` is a disk of 8 MiB, which gets full once the payment is made, and free again before the run goes on.
+STEPS: Final = """
+mount -t tmpfs -o size=8m none traces
+"$@" run clerk pay >out1 2>&1 &
+until [ -s work/clerk/stores/ledger/lines ]; do kill -0 $! || exit 3; sleep 0.05; done
+head -c 16M /dev/zero >traces/full 2>/dev/null
+wait $!
+echo $? >rc1
+"$@" trace list --json >list1
+RUN=$("$1" -c "import json; print(json.load(open('list1'))[0]['run'])")
+"$@" trace show "$RUN" >show1 2>&1
+rm traces/full
+"$@" run --resume "$RUN" >out2 2>&1
+echo $? >rc2
+"$@" trace list --json >list2
+"""
+
+
+def test_a_disk_that_gets_full_during_a_payment_ends_the_run_and_repeats_no_payment(tmp_path: Path) -> None:
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*INSIDE, "true"], check=False, capture_output=True).returncode
+    ):
+        pytest.skip("no such namespace can be made here")
+    shop = bank(tmp_path / "shop", SOURCE)
+    shop.script({"pay": {"to": "ann", "amount": 5}})
+    folder = shop.folder
+    (folder / "traces").mkdir(exist_ok=True)
+    remit = [sys.executable, "-m", "remit"]
+    begun = time.monotonic()
+    done = subprocess.run(
+        [*INSIDE, "sh", "-c", STEPS, "sh", *remit],
+        cwd=folder, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+    def read(name: str) -> str:
+        return (folder / name).read_text()
+
+    def row(name: str) -> dict[str, Any]:
+        (found,) = json.loads(read(name))
+        return dict(found)
+
+    print(
+        done, time.monotonic() - begun, *(f"{p.name}:\n{p.read_text()}" for p in sorted(folder.glob("*[12]"))), sep="\n"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert shop.effects == ["ann 5"]
