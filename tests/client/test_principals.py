@@ -110,23 +110,31 @@ def test_the_tenant_of_remit_toml_is_that_of_every_run(session: Path) -> None:
         assert (started.tenant, started.by.tenant) == ("acme", "acme")
 
 
-def test_who_is_mapped_to_no_user_may_do_nothing(client: Remit) -> None:
-    nobody = client.acting_as(principal("none", account="eve"))
-    read = nobody.call("files.read", READ, agent="triage")
-    assert read.error is not None
-    assert read.error.code == "policy_denied"
-    with pytest.raises(Refusal, match="may not act for user:operator"):
-        nobody.call("files.read", READ, agent="triage", user="operator")
-    asked = client.call("tickets.close", CLOSE, agent="triage")
-    for answer in (nobody.approve, lambda name: nobody.reject(name, reason="no")):
-        with pytest.raises(Refusal, match="approval_invalid"):
-            answer(asked.run)
-    with pytest.raises(UsageError, match="account 'eve' has no user"):
-        settle_effect(
-            StoredRecord(client.session.journal, asked.run),
-            0,
-            0,
-            landed="landed",
-            by=nobody.principal,
-            reason="I looked",
-        )
+@pytest.mark.parametrize("ruled", [True, False], ids=["with rules for people", "without"])
+def test_who_is_mapped_to_no_user_may_do_nothing(session: Path, ruled: bool) -> None:
+    if not ruled:
+        (session / "policies" / "remit.csv").unlink()
+    with Remit.open(session) as client:
+        nobody = client.acting_as(principal("none", account="eve"))
+        if ruled:
+            with pytest.raises(Refusal, match="user:none may not run agent 'triage'"):
+                nobody.call("files.read", READ, agent="triage")
+        else:
+            read = nobody.call("files.read", READ, agent="triage")
+            assert read.error is not None
+            assert read.error.code == "policy_denied"
+        with pytest.raises(Refusal, match="may not act for user:operator"):
+            nobody.call("files.read", READ, agent="triage", user="operator")
+        asked = client.call("tickets.close", CLOSE, agent="triage")
+        for answer in (nobody.approve, lambda name: nobody.reject(name, reason="no")):
+            with pytest.raises(Refusal, match="policy_denied" if ruled else "approval_invalid"):
+                answer(asked.run)
+        with pytest.raises(UsageError, match="account 'eve' has no user"):
+            settle_effect(
+                StoredRecord(client.session.journal, asked.run),
+                0,
+                0,
+                landed="landed",
+                by=nobody.principal,
+                reason="I looked",
+            )

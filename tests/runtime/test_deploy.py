@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import time
@@ -170,6 +171,21 @@ def test_every_run_that_waited_goes_on_as_it_began(waiting: Waiting, deploy: str
     assert waiting.events(RunStarted)[0].prompt == "Pay.\n"
     assert waiting.replayed().reproduced
     assert check_projections(opened.journal) == []
+
+
+def test_the_printed_commands_continue_every_run_that_is_ready(waiting: Waiting, command: Command) -> None:
+    code_changed(waiting)
+    waiting.grant()
+    begun = time.monotonic()
+    ready = json.loads(command(waiting.folder, "trace", "list", "--state", "ready", "--limit", "100", "--json").out)
+    assert {row["run"] for row in ready} == set(waiting.runs)
+    assert time.monotonic() - begun < 15
+    opened = open_session(waiting.folder)
+    for name in waiting.runs:
+        _, _, typed = who_continues(opened, name).partition("continue it: remit ")
+        result = command(waiting.folder, *typed.split())
+        assert result.code == 0, result
+    assert waiting.shop.effects == [f"v1 ann{number} 5" for number in range(RUNS)]
 
 
 def test_a_new_deny_stops_every_run_that_waited(waiting: Waiting) -> None:
