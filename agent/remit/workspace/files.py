@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from remit.core import Problem, UsageError, WorkspaceError
 from remit.core.parsing import load_toml, read_file
@@ -118,7 +118,7 @@ class WorkspaceFiles:
         except (KeyError, ValueError, WorkspaceError):
             return
         answer = table.get("answer")
-        schema = answer.get("schema") if isinstance(answer, dict) else None
+        schema = cast("Mapping[str, Any]", answer).get("schema") if isinstance(answer, dict) else None
         for named in (table.get("prompt"), schema, *_scripts(table)):
             try:
                 path = f"agent/{agent}/{plain_path(named)}"
@@ -130,8 +130,6 @@ class WorkspaceFiles:
 
 def _scripts(table: Mapping[str, Any]) -> list[str]:
     """The files of the scripted models of an agent: a run that is resumed goes on with the script that it has."""
-    models = table.get("models")
-    texts = (
-        text for text in (table.get("model"), *(models if isinstance(models, list) else ())) if isinstance(text, str)
-    )
-    return [text.removeprefix("script:") for text in texts if text.startswith("script:")]
+    several = table.get("models")
+    models = [table.get("model"), *(cast("list[Any]", several) if isinstance(several, list) else ())]
+    return [str(model).removeprefix("script:") for model in models if str(model).startswith("script:")]
