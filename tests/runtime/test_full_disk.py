@@ -30,10 +30,10 @@ until [ -s work/clerk/stores/ledger/lines ]; do kill -0 $! || exit 3; sleep 0.05
 head -c 16M /dev/zero >traces/full 2>/dev/null
 wait $!
 echo $? >rc1
+rm traces/full
 "$@" trace list --json >list1
 RUN=$("$1" -c "import json; print(json.load(open('list1'))[0]['run'])")
 "$@" trace show "$RUN" >show1 2>&1
-rm traces/full
 "$@" run --resume "$RUN" >out2 2>&1
 echo $? >rc2
 "$@" trace list --json >list2

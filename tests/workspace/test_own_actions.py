@@ -31,7 +31,9 @@ PEOPLE: Final = {
     "owner": "role:data-owner",
     "fire": "role:break-glass",
 }
-LINKS: Final = "".join(f"g, user:{name}, {role}\n" for name, role in [*PEOPLE.items(), ("second", "role:data-owner")])
+LINKS: Final = "g, role:oncall-lead, role:operator\n" + "".join(
+    f"g, user:{name}, {role}\n" for name, role in [*PEOPLE.items(), ("second", "role:data-owner")]
+)
 READERS: Final = "auditor op lead reviewer owner"
 # Who may do it with an own run, and with one of somebody else; for what is no run, both are the same.
 MAY: Final[dict[OwnAction, tuple[str, str]]] = {

@@ -176,7 +176,7 @@ def _refusal(policy: Policy, by: Principal, action: OwnAction, resource: str) ->
 def _is_closed(policy: Policy, action: OwnAction) -> bool:
     """True if only rows that allow the action give it: rows name it, or they say who may do another action that is open without rows."""
     return any(
-        row.action in (action, "remit.*") or (row.effect == "allow" and row.action in _OPEN) for row in policy.rows
+        row.action in (action, "remit.*") or (row.rule.effect == "allow" and row.action in _OPEN) for row in policy.rows
     )
 
 
