@@ -119,7 +119,8 @@ class WorkspaceFiles:
             return
         answer = table.get("answer")
         schema = cast("Mapping[str, Any]", answer).get("schema") if isinstance(answer, dict) else None
-        for named in (table.get("prompt"), schema, *_scripts(table)):
+        every: list[Any] = [table.get("prompt"), schema, *_scripts(table)]
+        for named in every:
             try:
                 path = f"agent/{agent}/{plain_path(named)}"
             except (TypeError, ValueError, AttributeError):
@@ -131,5 +132,5 @@ class WorkspaceFiles:
 def _scripts(table: Mapping[str, Any]) -> list[str]:
     """The files of the scripted models of an agent: a run that is resumed goes on with the script that it has."""
     several = table.get("models")
-    models = [table.get("model"), *(cast("list[Any]", several) if isinstance(several, list) else ())]
+    models = [table.get("model"), *(cast("list[object]", several) if isinstance(several, list) else ())]
     return [str(model).removeprefix("script:") for model in models if str(model).startswith("script:")]

@@ -67,10 +67,14 @@ def keep_wheels(code: Path, site: str, store: WheelStore, report: Callable[[str]
     Raises:
         RunEnded: `unrecorded`: they cannot be stored.
     """
+
+    def tell(text: str) -> None:
+        if report is not None:
+            report(text)
+
     missing = [wheel for wheel in _installed(code, site) if not store.keeps(wheel.digest)]
     if not missing or os.environ.get("UV_OFFLINE"):
         return
-    tell = report or (lambda _: None)
     tell(f"keeping {len(missing)} packages of {code.name}, so that its runs can go on without network …")
     try:
         for wheel in missing:
