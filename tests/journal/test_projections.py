@@ -389,5 +389,7 @@ def test_what_waits_for_people_is_listed_until_they_have_answered(journal: Journ
     record.append(granted(0, 1))
     assert count_approvals(journal, "waiting") == 0
     assert count_approvals(journal, "answered") == 2
-    assert next(item.state for item in list_runs(journal) if item.run == run) == "waiting: hold", "it is ready, and all is held"
+    assert next(item.state for item in list_runs(journal) if item.run == run) == "waiting: hold", (
+        "it is ready, and all is held"
+    )
     assert check_projections(journal) == []

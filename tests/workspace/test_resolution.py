@@ -243,16 +243,16 @@ def test_a_result_that_does_not_match_its_schema_is_invalid_output() -> None:
         input={}, output={"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     )
     check_output(promised, {"n": 1})
-    for value, at, problem in (
-        ({"n": "1"}, "n", "wrong_type"),
-        ({}, "n", "missing"),
-        ([], "", "wrong_type"),
-        (None, "", "wrong_type"),
+    for value, pointer, keyword in (
+        ({"n": "1"}, "/n", "type"),
+        ({}, "/n", "required"),
+        ([], "", "type"),
+        (None, "", "type"),
     ):
         with pytest.raises(Refusal) as refusal:
             check_output(promised, value)
         assert refusal.value.code == "invalid_output"
-        assert refusal.value.details == {"at": at, "problem": problem}
+        assert refusal.value.details == {"mismatch": {"pointer": pointer, "keyword": keyword}}
     for value in (float("nan"), 2**60, "\ud800"):
         with pytest.raises(Refusal) as refusal:
             check_output(ActionSchema(input={}, output={}), value)
