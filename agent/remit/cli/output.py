@@ -56,8 +56,9 @@ def paged() -> Generator[None]:
         yield
     finally:
         text, _held = "".join(_held), None
-        os.environ.setdefault("LESS", "FRX")
-        click.echo_via_pager(text, color=colour())
+        os.environ.setdefault("LESS", "FRX")  # colours; one page is printed without a prompt, and stays on the screen
+        if text:
+            click.echo_via_pager(text, color=colour())
 
 
 def json_text(value: Any, *, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> str:

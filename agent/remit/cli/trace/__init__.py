@@ -96,6 +96,8 @@ def _why(row: RunSummary) -> str:
     doubts = [f"{item.action} at step {item.step}.{item.index}" for item in row.in_doubt if not item.answered]
     if row.state == "lost" and doubts:
         return f"during {', '.join(doubts)}: outcome unknown"
+    if row.outcome == "failed" and row.code is None:
+        return f"the model failed at step {max(0, row.steps - 1)}"
     return row.code or row.first_failed or ""
 
 

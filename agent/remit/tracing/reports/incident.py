@@ -15,7 +15,6 @@ from remit.tracing.reports.failures import find_failures
 from remit.tracing.reports.root_cause import RootCause, find_root_cause
 from remit.tracing.reports.run_diff import BundleFiles, RunDiff, diff_runs, last_good_run
 from remit.tracing.reports.timeline import Timeline, build_timeline
-from remit.tracing.reports.verification import find_contradictions
 from remit.workspace import CODE_DIGESTS, Budget, WorkspaceSession, load_files, read_digests
 
 COMMANDS: Final = 3
@@ -114,10 +113,8 @@ def incident_report(trace: Trace, session: WorkspaceSession | None = None) -> In
 
 
 def _damage(trace: Trace) -> list[str]:
-    """The lines that could not be read, and the events that were changed, are missing or contradict each other."""
+    """The lines that could not be read, and the events that are missing or were changed."""
     faults = [fault for fault in trace.faults() if fault.broken]
-    if not faults and not trace.damage:
-        faults = find_contradictions(trace.records)
     return [*(str(problem).partition("\n")[0] for problem in trace.damage), *map(str, faults)]
 
 
