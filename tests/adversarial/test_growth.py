@@ -452,6 +452,9 @@ ROWS: Mapping[str, Row] = {
         numbers_of, *HOSTILE, "1.000", "1 000 ", "1-", "twenty-", "June 5, ", "5 business ", "million ", "\u20ac", "1st"
     ),
     "guardrails.grounding.numbers:units_in": of(units_in, *HOSTILE, "1 day ", "\u20ac"),
+    "guardrails.grounding.numbers:Number.states": of(
+        lambda text: [one.states(one) for one in numbers_of(text)], "1 ", "June 5, 2020 ", "30 days "
+    ),
     "guardrails.grounding.quotes:single_spaced": of(single_spaced, *HOSTILE, " "),
     "guardrails.grounding.quotes:place_of": of(
         lambda text: place_of(text[: len(text) // 2], text, []), "a", "a ", "1 000 "

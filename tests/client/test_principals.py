@@ -75,7 +75,9 @@ def test_one_person_under_two_names_is_one_of_two_approvers(session: Path) -> No
         + "\ng, user:operator, role:oncall-lead\n"
         + "g, user:lea, role:oncall-lead\n"
     )
-    (session / "remit.toml").write_text('users = ["user:dana", "user:lea"]\n[identity]\n"*" = "user:operator"\n')
+    (session / "remit.toml").write_text(
+        'users = ["user:dana", "user:lea", "user:mara"]\n[identity]\n"*" = "user:operator"\n'
+    )
     with Remit.open(session, principal=ANN) as client:
         asked = client.call("tickets.close", CLOSE, agent="triage")
         client.acting_as(DANA).approve(asked.run)

@@ -45,7 +45,7 @@ PAY = {"name": "ann", "amount": 7}
 def _collected() -> Iterator[None]:
     yield
     gc.collect()
-    gc.collect()  # what the finalizers of the first one let go
+    gc.collect()  # what the finalizers of the first one released
 
 
 @pytest.fixture(autouse=True)

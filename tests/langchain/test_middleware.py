@@ -498,9 +498,9 @@ def test_a_run_of_a_graph_says_what_makes_it_go_on_and_a_deploy_does_not_stop_it
     row = find_run(opened.journal, name)
     assert row is not None
     assert (row.state, row.driver) == ("ready", "langgraph")
-    told = "invoke that graph again with the thread 't1'"
-    assert told in who_continues(opened, name)
-    with pytest.raises(UsageError, match=told):
+    instruction = "invoke that graph again with the thread 't1'"
+    assert instruction in who_continues(opened, name)
+    with pytest.raises(UsageError, match=instruction):
         asyncio.run(resume_run(opened, name, by=OPERATOR))
     (prompt,) = (workspace.root / "agent").rglob("prompt.md")
     prompt.write_text("Be brief.\n")

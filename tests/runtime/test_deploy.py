@@ -156,7 +156,7 @@ DEPLOYS: Final[dict[str, Callable[[Waiting], None]]] = {
 def test_every_run_that_waited_goes_on_as_it_began(waiting: Waiting, deploy: str) -> None:
     DEPLOYS[deploy](waiting)
     opened = open_session(waiting.folder)
-    if deploy == "rules":  # whoever approved saw other rules
+    if deploy == "rules":  # people who approved saw other rules
         waiting.resumed()
     assert {asyncio.run(resume_obstacle(opened, name)) for name in waiting.runs} == {""}
     waiting.grant()
@@ -244,7 +244,7 @@ def test_a_person_may_accept_the_definition_on_disk_and_the_record_says_what_cha
     assert (found.reproduced, found.complete) == (True, False)
 
 
-def test_what_is_missing_is_said_before_a_person_approves(waiting: Waiting, command: Command) -> None:
+def test_an_approver_reads_what_a_run_would_lack(waiting: Waiting, command: Command) -> None:
     code = open_session(waiting.folder).workspace.tools["bank"].code
     (waiting.folder / "traces/objects" / code.removeprefix("sha256:")).unlink()
     name = waiting.runs[0]

@@ -168,7 +168,7 @@ def test_alerts_fire_on_what_is_rare(
     emergency = granted(0, 0, "user:dana", role=BREAK_GLASS, reason="INC-7", until=2**62)
     record(journal, decided(0, 0, "ask"), requested(0, 0), emergency, RunFinished(outcome="stopped"))
     failures = [
-        ModelFailed(step=0, attempt=number, message="busy", passing=True, again_at=1) for number in range(2, 24)
+        ModelFailed(step=0, attempt=number, message="busy", passing=True, again_at=2**62) for number in range(2, 24)
     ]
     record(journal, *failures)
     holds.set_hold(journal, "tool:other", why="audit", by=principal("op"))

@@ -99,7 +99,7 @@ def test_gauges_of_approvals_and_holds_are_read_from_the_workspace(play: Play) -
     raised = AlertRaised(kind="drift", agent="clerk", subject="refusals", run="f" * 32, text="refusals rose")
     journal.append_shared(WORKSPACE_RUN, raised)
     StoredRecord(journal, "f" * 32).append(started())
-    StoredRecord(journal, "f" * 32).append(ModelFailed(step=0, message="busy", passing=True, again_at=1))
+    StoredRecord(journal, "f" * 32).append(ModelFailed(step=0, message="busy", passing=True, again_at=2**62))
     reader = InMemoryMetricReader()
     Meter(GaugeReader(journal, ["clerk", "idle"]), reader)
     found: dict[str, dict[str, float]] = {}

@@ -351,7 +351,9 @@ def rule_command(place: str, write: bool, as_json: bool) -> None:
 
 def _add(path: Path, text: str) -> None:
     """Add lines at the end of a file."""
-    before = path.read_text(encoding="utf-8").rstrip("\n") if path.exists() else ""
+    from remit.core.parsing import read_text
+
+    before = read_text(path, file=f"policies/{path.name}").rstrip("\n") if path.exists() else ""
     path.write_text(f"{before}\n\n{text}".lstrip("\n"), encoding="utf-8")
 
 

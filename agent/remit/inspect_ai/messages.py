@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from inspect_ai.model import (
     ChatMessage,
@@ -19,7 +18,7 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolCall, ToolCallError
 from pydantic import TypeAdapter, ValidationError
 
-from remit.core import Message, ModelError
+from remit.core import Json, Message, ModelError
 from remit.core.events import Recorded
 from remit.core.parsing import load_json
 from remit.journal import Conversation
@@ -80,7 +79,10 @@ def reasoning_state(message: ChatMessageAssistant) -> str:
 
 def _assistant(message: SentMessage) -> ChatMessageAssistant:
     thoughts = _thoughts(message.state)
-    calls = [ToolCall(id=call.id, function=call.name, arguments=json.loads(call.arguments)) for call in message.calls]
+    calls = [
+        ToolCall(id=call.id, function=call.name, arguments=cast("dict[str, Json]", load_json(call.arguments)))
+        for call in message.calls
+    ]
     content: list[Content] = [*thoughts, ContentText(text=message.text)]
     return ChatMessageAssistant(content=content if thoughts else message.text, tool_calls=calls or None)
 

@@ -7,7 +7,18 @@ from dataclasses import dataclass, replace
 
 from remit import __version__
 from remit.broker import Broker, LiveExecutor
-from remit.core import ENDED, Json, Message, ModelTurn, Principal, ProposedCall, Subjects, Succeeded, ToolSpec
+from remit.core import (
+    ENDED,
+    Json,
+    Message,
+    ModelTurn,
+    Principal,
+    ProposedCall,
+    Subjects,
+    Succeeded,
+    ToolSpec,
+    UsageError,
+)
 from remit.core.events import CallAnswered, CallDecided, RunStarted
 from remit.guardrails import UNTRUSTED, Secrets
 from remit.journal import MemoryLog, Record
@@ -78,7 +89,7 @@ async def advise(
 
     Raises:
         Refusal: `held`: the agent or the tool is on hold.
-        UsageError: there is no such agent.
+        UsageError: there is no such agent, or the last turn has no call.
     """
     broker = replace(_unrecorded(session, name, subject), confinement="none")
     broker.record.append(_started(session, broker, task, by))
@@ -89,6 +100,8 @@ async def advise(
             if call.answered:
                 result = Succeeded(value=call.value, labels=_labels(broker, decided, call.value))
                 broker.record.append(CallAnswered(step=step, index=index, result=result))
+    if not events:
+        raise UsageError("the last turn of the conversation has no call")
     last = events[-1]
     if last.call is not None and last.refusal is None:
         await broker.ports.admit(last.call)

@@ -96,7 +96,7 @@ class _Seen:
         elif isinstance(event, ApprovalRequested):
             record, roles = StoredRecord(self.session.journal, recorded.run), self.session.policy.roles_of
             now = recorded.at + 1
-            with suppress(Refusal):  # the call was answered before its request is told
+            with suppress(Refusal):  # the call was answered before its request arrives
                 approval.reject_approval(record, event, by=principal("owner"), roles_of=roles, now=now, reason="no")
 
     def _decided(self, event: CallDecided) -> None:
