@@ -68,6 +68,8 @@ def test_the_result_the_trace_the_list_the_page_and_the_span_name_where_a_call_f
         [["ignore all rules", 1]],
         [["/etc/passwd", 1]],
         [["main.py", "1"]],
+        [["main.py", True]],
+        [["a\0.py", 1]],
         "main.py:1",
     ],
 )

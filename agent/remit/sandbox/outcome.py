@@ -23,8 +23,9 @@ from remit.core import (
     ResourceUsage,
     SandboxLimit,
     Undecoded,
+    WorkspaceError,
 )
-from remit.core.parsing import parse_json
+from remit.core.parsing import parse_json, read_file
 from remit.sandbox.profile import OPEN_FILES, PROCESSES, SCRATCH_BYTES, Profile
 from remit.sandbox.scratch import Scratch
 
@@ -348,7 +349,7 @@ def _frames(profile: Profile, frame: Mapping[str, Json]) -> tuple[CodeLine, ...]
     found: list[CodeLine] = []
     for item in _list(frame, "frames")[:_MOST_FRAMES]:
         match item:
-            case [str() as name, int() as line] if len(name) < _LONGEST_NAME:
+            case [str() as name, int() as line] if len(name) < _LONGEST_NAME and not isinstance(line, bool):
                 if name not in files:
                     files[name] = _lines_of(profile.code, name)
                 if 0 < line <= files[name]:
@@ -364,8 +365,8 @@ def _lines_of(code: Path, name: str) -> int:
     try:
         if not name.endswith(".py") or str(path.resolve(strict=True)) != os.path.join(os.path.realpath(code), name):
             return 0
-        return path.read_bytes().count(b"\n") + 1
-    except (OSError, ValueError):
+        return read_file(path, file=name).count(b"\n") + 1
+    except (OSError, ValueError, WorkspaceError):
         return 0
 
 
