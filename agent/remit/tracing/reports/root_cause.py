@@ -15,7 +15,7 @@ from remit.tracing.reports.timeline import CallTimeline, Timeline
 
 LOOPS: Final = 3  # the same call with the same arguments, proposed at least this often, is a loop
 SHORTEST_TARGET: Final = 6  # characters of a text that is looked for in results
-MOST_REFUSED: Final = 50  # refused calls of one run whose source is looked for
+MOST_REFUSED: Final = 20  # refused calls of one run whose source is looked for
 _ENDANGERED: Final = ("sandbox_violation", "content_blocked")
 
 
@@ -80,36 +80,23 @@ def _loop(timeline: Timeline) -> RootCause | None:
 
 
 def _injection(timeline: Timeline) -> RootCause | None:
-    """The first refused call whose target an untrusted result names, and the user does not."""
+    """The first refused call whose target an untrusted result names, and the task does not."""
     denied = [call for call in timeline.calls if call.error is not None and call.error.code == "policy_denied"]
-    for call in denied[:MOST_REFUSED]:
-        if _source(call, timeline) is not None:
-            return _refused_call(call, timeline)
-    return None
-
-
-def _refused_call(call: CallTimeline, timeline: Timeline) -> RootCause:
-    cause, source = _of_call(call), _source(call, timeline)
-    if source is None:
-        return cause
-    what = " ".join((source.action, *source.resources))
-    text = f"{cause.text}; the result of step {source.place}, {what}, asked for it: untrusted text"
-    return RootCause(text=text, step=call.step, call=call)
-
-
-def _source(call: CallTimeline, timeline: Timeline) -> CallTimeline | None:
-    """The earlier call whose untrusted result names a target of the refused call; None if the user named it, or no result does."""
-    if call.attempts:
+    if not denied:
         return None
+    untrusted = [
+        (call, json.dumps(call.result.value, ensure_ascii=False))
+        for call in timeline.calls
+        if UNTRUSTED in call.labels and isinstance(call.result, Succeeded)
+    ]
     task = timeline.started.task if timeline.started else ""
-    targets = [target for target in _targets(call) if len(target) >= SHORTEST_TARGET and target not in task]
-    for earlier in timeline.calls:
-        if earlier.step >= call.step:
-            break
-        if UNTRUSTED in earlier.labels and isinstance(earlier.result, Succeeded):
-            text = json.dumps(earlier.result.value, ensure_ascii=False)
-            if any(target in text for target in targets):
-                return earlier
+    for call in denied[:MOST_REFUSED]:
+        targets = [target for target in _targets(call) if len(target) >= SHORTEST_TARGET and target not in task]
+        for earlier, text in untrusted:
+            if earlier.step < call.step and any(target in text for target in targets):
+                what = " ".join((earlier.action, *earlier.resources))
+                source = f"the result of step {earlier.place}, {what}, asked for it: untrusted text"
+                return RootCause(text=f"{_of_call(call).text}; {source}", step=call.step, call=call)
     return None
 
 
