@@ -31,17 +31,17 @@ class RootCause:
 def find_root_cause(timeline: Timeline) -> RootCause | None:
     """The root cause of a run, from its events alone; None if nothing failed.
 
-    It is the first that applies: what ended the run; an effect of unknown outcome; a refused call that an untrusted text asked for;
-    an attempt to reach what was not authorized; a failed call whose action never succeeded later; any failed call; the failure
-    of a model that the run waits for.
+    It is the first that applies: what ended the run; the failure of a model that the run waits for; an effect of unknown outcome; a
+    refused call that an untrusted text asked for; an attempt to reach what was not authorized; a failed call whose action never
+    succeeded later; any failed call.
     """
     return (
         _end(timeline)
+        or _model_wait(timeline)
         or next((_of_call(call) for call in timeline.calls if call.landed == "unknown" and call.error), None)
         or _injection(timeline)
         or next((_of_call(call) for call in timeline.calls if call.error and call.error.code in _ENDANGERED), None)
         or _failed_call(timeline)
-        or _model_wait(timeline)
     )
 
 
