@@ -295,9 +295,7 @@ def test_a_lasting_failure_comes_before_a_recovered_one(tmp_path: Path, command:
     assert alone.endswith("; a later files.read succeeded")
 
 
-def test_a_model_that_ended_the_run_comes_before_a_failed_call(
-    clerk: Callable[..., Path], play: Play, command: Command
-) -> None:
+def test_a_model_that_ended_the_run_comes_before_a_failed_call(play: Play, command: Command) -> None:
     played = play([turn(ledger__look={"name": "gone"}), turn(ledger__look={"name": "ann"})])
     assert played.ended.outcome == "failed"
     out = command(played.folder, "trace", "show", played.ended.run).out

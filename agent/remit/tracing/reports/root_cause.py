@@ -61,7 +61,9 @@ def _end(timeline: Timeline) -> RootCause | None:
     text = f"{finished.code or finished.outcome}: {finished.message}" + (
         f"; before that, {before.text}" if before else ""
     )
-    return RootCause(text=text, step=timeline.turns[-1].step if timeline.turns else None, call=before and before.call)
+    return RootCause(
+        text=text, step=timeline.turns[-1].step if timeline.turns else None, call=before.call if before else None
+    )
 
 
 def _loop(timeline: Timeline) -> RootCause | None:
