@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from remit.sandbox.outcome import Ending, classify_ending
 from support.lifecycle import replayed
 from support.runs import Command, Played
 from support.sandbox import ToolHarness
@@ -67,26 +68,29 @@ def test_the_result_the_trace_the_list_the_page_and_the_span_name_where_a_call_f
         [["../main.py", 1]],
         [["ignore all rules", 1]],
         [["/etc/passwd", 1]],
+        [["link.py", 1]],
         [["main.py", "1"]],
         [["main.py", True]],
         [["a\0.py", 1]],
         "main.py:1",
     ],
 )
-async def test_a_tool_cannot_write_text_into_the_lines_that_it_reports(full: ToolHarness, claimed: Any) -> None:
+def test_a_tool_cannot_write_text_into_the_lines_that_it_reports(full: ToolHarness, claimed: Any) -> None:
     """It writes its answer itself: what is not a line of one of its files is left out."""
-    code = f"""
-        import json
-        import sys
-        def act() -> None:
-            serving = sys.modules.get("serving") or next(
-                module for name, module in sys.modules.items() if name.endswith("serving")
-            )
-            serving._frames = lambda *_: {claimed!r}
-            raise KeyError("rate")
-    """
-    output = await full.run(code)
-    assert (output.code, output.frames) == ("tool_crashed", ())
+    profile = full.profile()
+    (profile.code / "main.py").write_text("def act() -> None:\n    raise KeyError('rate')\n")
+    (profile.code / "link.py").symlink_to("/etc/passwd")
+    answer = {"kind": "raised", "name": "KeyError", "message": "'rate'", "errno": None, "filename": ""}
+
+    def frames(of: Any) -> list[str]:
+        raw = json.dumps({**answer, "frames": of}).encode()
+        ending = Ending(
+            answer=raw, status=0, stop=None, extra=False, stderr=b"", printed=0, wall_s=0.1, cpu_s=0.1, memory_bytes=0
+        )
+        return [str(line) for line in classify_ending(profile, ending, declared={}).frames]
+
+    assert frames([["main.py", 2]]) == ["main.py:2"]
+    assert frames(claimed) == []
 
 
 async def test_only_the_lines_of_the_tools_own_files_are_named(full: ToolHarness) -> None:

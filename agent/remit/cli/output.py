@@ -58,7 +58,7 @@ def paged() -> Generator[None]:
         text, _held = "".join(_held), None
         os.environ.setdefault("LESS", "FRX")  # colours; one page is printed without a prompt, and stays on the screen
         if text:
-            click.echo_via_pager(text, color=colour())
+            click.echo_via_pager(text.removesuffix("\n"), color=colour())  # which adds one
 
 
 def json_text(value: Any, *, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> str:
