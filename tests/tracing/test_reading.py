@@ -130,12 +130,12 @@ def test_a_cut_or_edited_file_is_shown_as_far_as_it_goes_with_the_verdict_first(
         assert first.startswith("integrity check failed: ")
         assert fault in shown.out.partition("root cause")[0], (fault, named)
         assert "files.read file:docs/a.md" in shown.out
-        as_json = command(tmp_path, "trace", "show", path.name, "--json")
-        assert (as_json.code, as_json.json[0]["type"]) == (1, "run.started")
-        assert as_json.err.startswith("integrity check failed: ")
-        page = command(tmp_path, "trace", "show", path.name, "--html", "page.html")
-        assert page.code == 1
-        assert "Integrity check failed" in (tmp_path / "page.html").read_text()
+    as_json = command(tmp_path, "trace", "show", path.name, "--json")
+    assert (as_json.code, as_json.json[0]["type"]) == (1, "run.started")
+    assert as_json.err.startswith("integrity check failed: ")
+    page = command(tmp_path, "trace", "show", path.name, "--html", "page.html")
+    assert page.code == 1
+    assert "Integrity check failed" in (tmp_path / "page.html").read_text()
 
 
 def test_a_journal_with_a_damaged_event_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
