@@ -246,12 +246,13 @@ def test_a_result_that_does_not_match_its_schema_is_invalid_output() -> None:
         input={}, output={"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     )
     check_output(promised, {"n": 1})
-    for value, pointer, keyword in (
+    refused: list[tuple[Any, str, str]] = [
         ({"n": "1"}, "/n", "type"),
         ({}, "/n", "required"),
         ([], "", "type"),
         (None, "", "type"),
-    ):
+    ]
+    for value, pointer, keyword in refused:
         with pytest.raises(Refusal) as refusal:
             check_output(promised, value)
         assert refusal.value.code == "invalid_output"

@@ -110,10 +110,10 @@ def _targets(call: CallTimeline) -> Iterator[str]:
         match ahead.pop():
             case str() as text:
                 yield text
-            case list() | tuple() as items:
-                ahead += items
+            case list() as items:
+                ahead += cast("list[Json]", items)
             case dict() as members:
-                ahead += members.values()
+                ahead += cast("dict[str, Json]", members).values()
             case _:
                 pass
 
