@@ -107,15 +107,13 @@ def _targets(call: CallTimeline) -> Iterator[str]:
     yield from (resource.partition(":")[2] for resource in call.resources)
     ahead: list[Json] = [call.arguments]
     while ahead:
-        match ahead.pop():
-            case str() as text:
-                yield text
-            case list() as items:
-                ahead += cast("list[Json]", items)
-            case dict() as members:
-                ahead += cast("dict[str, Json]", members).values()
-            case _:
-                pass
+        value = ahead.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list):
+            ahead += cast("list[Json]", value)
+        elif isinstance(value, dict):
+            ahead += cast("dict[str, Json]", value).values()
 
 
 def _failed_call(timeline: Timeline, *, but: Code | None = None) -> RootCause | None:
