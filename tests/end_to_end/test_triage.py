@@ -99,8 +99,9 @@ def test_the_run_replays_with_every_decision_turn_and_result(triage: tuple[Path,
 def test_the_trace_shows_verdict_first_cause_and_effects(triage: tuple[Path, CommandResult]) -> None:
     session, result = triage
     shown = cli_server.command(session, "trace", "show", run_id(result)[:8]).out.splitlines()
-    assert shown[0].startswith("completed")
-    assert shown[1].startswith("root cause: step 1.1, files.read: tool_failed")
+    assert shown[0].startswith("completed, 3 refused  ")
+    assert shown[1].startswith("root cause: step 3.0, ")
+    assert shown[1].endswith("asked for it: untrusted text"), shown[1]
     effects = shown[shown.index("side effects") + 1]
     assert "landed:" in effects
     assert "tickets.close" in effects

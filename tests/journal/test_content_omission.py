@@ -42,7 +42,7 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
     ),
     "a setting of the model in agent.toml, the price of a turn, or the place of a repair by names of the schema": (
         "ModelRequested.settings.extra", "ModelRequested.settings.reasoning_effort", "ModelRequested.settings.stop",
-        "ModelResponded.cost", "CallDecided.repairs.at",
+        "ModelResponded.cost", "CallDecided.repairs.at", "AttemptEnded.mismatch.pointer", "AttemptEnded.mismatch.keyword",
     ),
     "a rule, and what Remit says of it": (
         "file", "note", "text", "rules", "CallDecided.decision.message", "next_step", "for_model.message",

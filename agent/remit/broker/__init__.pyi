@@ -7,7 +7,7 @@ from .decisions import Everything, narrow
 from .effects import settle_effect
 from .holds import check_revoked, hold_reason, lift_hold, set_hold
 from .host import Hosted, HostTool, action_of, content_of, describe_host, describe_tool, run_function, try_host
-from .ports import AttemptOutcome, ProbeOutcome, ShadowRules
+from .ports import AttemptOutcome, ProbeOutcome, ShadowRules, mismatch_of
 from .receipt import landed_of, receipt_of, retrieved_by
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "hold_reason",
     "landed_of",
     "lift_hold",
+    "mismatch_of",
     "narrow",
     "policy_context",
     "receipt_of",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from remit.broker.host import decode_for_host, load_host, run_function
-from remit.broker.ports import AttemptOutcome, ProbeOutcome, landed, result_refusal
+from remit.broker.ports import AttemptOutcome, ProbeOutcome, landed, mismatch_of, result_refusal
 from remit.core import (
     Access,
     Call,
@@ -23,6 +23,7 @@ from remit.core import (
     Confinement,
     Json,
     Refusal,
+    SchemaMismatch,
     in_thread,
 )
 from remit.core.parsing import digest
@@ -234,6 +235,7 @@ class LiveExecutor:
         code, error, message, value = output.code, output.error, output.message, output.value
         next_step = output.next_step
         changes: tuple[Change, ...] = ()
+        mismatch: SchemaMismatch | None = None
         try:
             if code is None:
                 assert tool.pin is not None
@@ -242,7 +244,7 @@ class LiveExecutor:
                     await in_thread(output.spent.output_bytes, check_output, schema, value)
                 except Refusal as refusal:
                     code, value, next_step = refusal.code, None, refusal.next_step
-                    message = result_refusal(call, refusal)
+                    message, mismatch = result_refusal(call, refusal), mismatch_of(refusal)
             if code is None and output.scratch is not None:
                 try:
                     changes = output.scratch.commit()
@@ -265,6 +267,8 @@ class LiveExecutor:
             stderr=output.stderr,
             spent=output.spent,
             limit=output.limit,
+            frames=output.frames,
+            mismatch=mismatch,
         )
 
     def _profile(self, tool: Tool, action: Action, call: Call) -> Profile:

@@ -265,6 +265,8 @@ class Execution:
             stderr=self.sanitizer.text(attempted.stderr, action=call.action),
             spent=attempted.spent,
             limit=attempted.limit,
+            frames=attempted.frames,
+            mismatch=attempted.mismatch,
             retry_in_s=retries.retry_delay(call.run, call.step, call.index, number, attempted.retry_after_s)
             if retried
             else None,
@@ -340,7 +342,7 @@ def result_of(action: Action, ended: AttemptEnded, settled: EffectSettled | None
 
 
 def _details(ended: AttemptEnded, landed: Landed) -> dict[str, object]:
-    """What a failed attempt tried to reach, which limit it hit, and what is known of its effect."""
+    """What a failed attempt tried to reach, which limit it hit, where it failed, and what is known of its effect."""
     details: dict[str, object] = {}
     if ended.error is not None:
         details["error"] = ended.error
@@ -348,6 +350,10 @@ def _details(ended: AttemptEnded, landed: Landed) -> dict[str, object]:
         details["refused"] = [item.model_dump(mode="json") for item in ended.denied_accesses]
     if ended.limit is not None:
         details["limit"] = ended.limit.model_dump(mode="json")
+    if ended.frames:
+        details["frames"] = [frame.model_dump(mode="json") for frame in ended.frames]
+    if ended.mismatch is not None:
+        details["mismatch"] = ended.mismatch.model_dump(mode="json")
     if landed != "none":
         details["effect"] = landed
     return details

@@ -11,6 +11,7 @@ from remit.core import (
     Call,
     Change,
     Code,
+    CodeLine,
     Connection,
     DeniedAccess,
     Failed,
@@ -20,6 +21,7 @@ from remit.core import (
     Refusal,
     Request,
     ResourceUsage,
+    SchemaMismatch,
 )
 from remit.core.events import Usage
 from remit.journal import Record, RunState
@@ -135,6 +137,8 @@ class AttemptOutcome:
     stderr: str = ""
     spent: ResourceUsage = ResourceUsage()
     limit: ReachedLimit | None = None
+    frames: tuple[CodeLine, ...] = ()
+    mismatch: SchemaMismatch | None = None
     lost: bool = False
     read_digest: str = ""
 
@@ -170,3 +174,9 @@ def result_refusal(call: Call, refusal: Refusal) -> str:
     """The message for a result that was refused: it says so if the function had returned, and what it did stays done."""
     after = "; the function had returned by then, so its effect has probably happened"
     return refusal.message + (after if landed(call, "invalid_output") == "unknown" else "")
+
+
+def mismatch_of(refusal: Refusal) -> SchemaMismatch | None:
+    """Where a refused result does not match its schema; None if it is no value at all."""
+    found = refusal.details.get("mismatch")
+    return None if found is None else SchemaMismatch.model_validate(found)

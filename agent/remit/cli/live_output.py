@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from remit.cli.output import echo, json_text, style
-from remit.core import CallOutcome, Error, ReceiptItem, Result, Succeeded
+from remit.core import CallOutcome, Error, ReceiptItem, Result, Succeeded, failure_place
 from remit.core.events import (
     NANO,
     AnswerRejected,
@@ -279,6 +279,7 @@ def _result_line(result: Result) -> str:
 
 
 def explain(error: Error) -> str:
-    """The error on one line: its code, the name of the tool's own error, and the message."""
+    """The error on one line: its code, the name of the tool's own error, the message, and the place."""
     named = f" {error.details['error']}" if "error" in error.details else ""
-    return f"{error.code}{named}: {short(error.message, 140)}"
+    place = failure_place(error)
+    return f"{error.code}{named}: {short(error.message, 140)}{place and f' ({place})'}"

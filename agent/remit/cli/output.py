@@ -11,7 +11,8 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from io import StringIO
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from remit.core.parsing import visible, visible_json
 
 _MARK: Final = f"\0{secrets.token_hex(16)}"
 _MARKED = re.compile(f"{_MARK}([0-9;]+)m")
+_held: list[str] | None = None  # the output that a pager will show; None: it is printed at once
 _COLOURS: Final = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36"}
 
 
@@ -35,7 +37,28 @@ def echo(text: object = "", *, nl: bool = True, err: bool = False) -> None:
     """Print a text, with each hidden character as its number. Colours are omitted where `colour` says so."""
     pieces = _MARKED.split(str(text))  # every second piece is the number of a colour
     written = (f"\033[{piece}m" if at % 2 else visible(piece) for at, piece in enumerate(pieces))
-    click.echo("".join(written), nl=nl, err=err, color=colour())
+    text = "".join(written)
+    if _held is None or err:
+        click.echo(text, nl=nl, err=err, color=colour())
+    else:
+        _held.append(text + "\n" * nl)
+
+
+@contextmanager
+def paged() -> Generator[None]:
+    """Show what is printed in this context in a pager, if it goes to a terminal: $PAGER, or `less`, which ends at once for one page."""
+    global _held
+    if not sys.stdout.isatty():
+        yield
+        return
+    _held = []
+    try:
+        yield
+    finally:
+        text, _held = "".join(_held), None
+        os.environ.setdefault("LESS", "FRX")  # colours; one page is printed without a prompt, and stays on the screen
+        if text:
+            click.echo_via_pager(text.removesuffix("\n"), color=colour())  # which adds one
 
 
 def json_text(value: Any, *, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> str:

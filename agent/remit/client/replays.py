@@ -14,21 +14,22 @@ from remit.tracing.reports import reconcile
 from remit.workspace import Bundle, Workspace, WorkspaceSession, authorize_run, open_bundle
 
 
-def open_trace_of(session: WorkspaceSession, run: str, *, by: Principal) -> Trace:
+def open_trace_of(session: WorkspaceSession, run: str, *, by: Principal, damaged: bool = False) -> Trace:
     """The trace that `run` names: a run id, a unique prefix of one, or a trace file. `by` is who reads it.
 
-    Completes the trace file of a run that a killed process left short.
+    Completes the trace file of a run that a killed process left short. With `damaged`, what cannot be read is left out, and named
+    in `Trace.damage`.
 
     Raises:
         Refusal: `policy_denied`: the rules do not let the person read the run.
-        UsageError: there is no such run or file, or several runs match.
+        UsageError: there is no such run or file, or several runs match, or an event of the journal is damaged.
         WorkspaceError: lines of the file are damaged.
     """
     if is_trace_file(run):
-        return read_trace(Path(run))
+        return read_trace(Path(run), damaged=damaged)
     run = resolve_run(session.journal, run)
     authorize_run(session.policy, session.journal, run, by, "remit.read", f"read run {run[:8]}")
-    trace = open_trace(session.traces, session.journal, run)
+    trace = open_trace(session.traces, session.journal, run, damaged=damaged)
     reconcile(session.traces, session.journal, trace.chain)
     return trace
 

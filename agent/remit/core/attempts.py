@@ -5,9 +5,12 @@ An attempt is one execution of a tool for a call. A call with retries has severa
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias, get_args
+from collections.abc import Sequence
+from typing import Final, Literal, TypeAlias, cast, get_args
 
-from remit.core.calls import Access, FrozenModel
+from pydantic import ValidationError
+
+from remit.core.calls import Access, Error, FrozenModel, Json
 
 # What is known of the effect of an attempt. "unknown": it may have happened; "none": the action only reads.
 Landed: TypeAlias = Literal["landed", "not_landed", "unknown", "none"]
@@ -41,6 +44,39 @@ class ReachedLimit(FrozenModel):
     most: float
     used: float | None
     unit: Literal["s", "bytes", "count"]
+
+    def __str__(self) -> str:
+        """`memory: 96 MiB allowed, 14 MiB used`."""
+        used = "" if self.used is None else f", {self.amount(self.used)} used"
+        return f"{self.name}: {self.amount(self.most)} allowed{used}"
+
+    def amount(self, value: float) -> str:
+        """The value with its unit, as a person reads it: `96 MiB`, `1.5 s`, `64`."""
+        if self.unit != "bytes":
+            return f"{value:.15g}{' s' if self.unit == 's' else ''}"
+        return f"{value / 2**20:.4g} MiB" if value >= 2**20 else f"{value:.15g} bytes"
+
+
+class CodeLine(FrozenModel):
+    """Records one line of a tool's own code: the path below the folder of the tool, and the number of the line, from 1."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        """`main.py:12`."""
+        return f"{self.file}:{self.line}"
+
+
+class SchemaMismatch(FrozenModel):
+    """Records where a value does not match its schema: a JSON pointer with `*` for names that the schema does not have, and the keyword."""
+
+    pointer: str
+    keyword: str
+
+    def __str__(self) -> str:
+        """`/lines: type`."""
+        return f"{self.pointer or 'the whole value'}: {self.keyword}"
 
 
 class Change(FrozenModel):
@@ -123,3 +159,17 @@ class Connection(FrozenModel):
         parts = (outcome, self.address, f"{self.sent} B out", f"{self.received} B in")
         details = " ".join(str(part) for part in parts if part is not None)
         return f"{what}{self.scheme}://{self.host}:{self.port}{self.path} {details}"
+
+
+def failure_place(error: Error) -> str:
+    """Where a call failed, from the details of its error: lines of the tool, a place in JSON, or a limit; "" if it is not known."""
+    details = error.details
+    try:
+        if "frames" in details:
+            frames = cast("Sequence[Json]", details["frames"])
+            return " > ".join(str(CodeLine.model_validate(frame)) for frame in frames)
+        if "mismatch" in details:
+            return str(SchemaMismatch.model_validate(details["mismatch"]))
+        return str(ReachedLimit.model_validate(details["limit"])) if isinstance(details.get("limit"), dict) else ""
+    except (ValidationError, TypeError):  # the details of another version, or of an edited file
+        return ""

@@ -30,6 +30,7 @@ from .run_list import (
 from .run_log import Log, MemoryLog, Record, StoredRecord, record_run
 from .run_state import (
     MODEL_FAILED,
+    REFUSED,
     ROLLOUT_STREAM,
     BoundedApproval,
     Circuit,
@@ -59,6 +60,7 @@ __all__ = [
     "LIVE_RUNS",
     "MODEL_FAILED",
     "OWN_DETAILS",
+    "REFUSED",
     "ROLLOUT_STREAM",
     "RUN_LOCKED",
     "SHARED",

@@ -25,7 +25,9 @@ from remit.core.events import (
 )
 
 # Members of an error's details that Remit itself wrote; every other one may hold text of the model or the tool.
-OWN_DETAILS: Final = frozenset({"error", "effect", "reason", "cause", "limit", "of", "used", "problem"})
+OWN_DETAILS: Final = frozenset(
+    {"error", "effect", "reason", "cause", "limit", "of", "used", "problem", "mismatch", "frames"}
+)
 
 
 def omit_content(event: AnyEvent) -> AnyEvent:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, TypeAlias, TypeVar
 
-from remit.core import BREAK_GLASS, Decision, Failed, Succeeded
+from remit.core import BREAK_GLASS, Decision, Failed, Succeeded, failure_place
 from remit.core.events import (
     AnswerRejected,
     ApprovalAnswer,
@@ -376,8 +376,8 @@ def _labelled(state: RunState, labels: Collection[str]) -> RunState:
 
 def _failed(state: RunState, step: int, call: OpenCall | None, result: Failed) -> RunState:
     """Count a refused call as refused; any other failed call shows that the step did some work."""
-    code = result.error.code
-    line = f"{call.action if call else 'a call'} at step {step}: {code}"
+    code, place = result.error.code, failure_place(result.error)
+    line = f"{call.action if call else 'a call'} at step {step}: {code}{place and f' ({place})'}"
     state = replace(state, first_failed=state.first_failed or line)
     if not (result.refused and code in REFUSED):
         return replace(state, worked_in_step=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final
 
-from remit.broker import AttemptOutcome, Broker, DecodedCall, ProbeOutcome, Ready
+from remit.broker import AttemptOutcome, Broker, DecodedCall, ProbeOutcome, Ready, mismatch_of
 from remit.core import (
     NO_SETTINGS,
     UNDECODED,
@@ -202,14 +202,14 @@ class RecordedExecutor:
         ended = self._log.event(f"attempt.ended/{call.step}/{call.index}/{number}")
         if not isinstance(ended, AttemptEnded):
             raise RecordEnds
-        code, value, message = ended.cause or ended.code, ended.value, ended.message
+        code, value, message, mismatch = ended.cause or ended.code, ended.value, ended.message, ended.mismatch
         if code is None and self._tools is not None:
             try:
                 tool, action = self._tools.action(call.action)
                 assert tool.pin is not None  # else the call was refused before
                 check_output(tool.pin.schemas[action.name], value)
             except Refusal as refusal:
-                code, value, message = refusal.code, None, refusal.message
+                code, value, message, mismatch = refusal.code, None, refusal.message, mismatch_of(refusal)
         return AttemptOutcome(
             code=code,
             value=value,
@@ -224,6 +224,8 @@ class RecordedExecutor:
             stderr=ended.stderr,
             spent=ended.spent,
             limit=ended.limit,
+            frames=ended.frames,
+            mismatch=mismatch,
             lost=ended.lost,
             read_digest=ended.read_digest,
         )

@@ -293,6 +293,7 @@ def settle(profile: Profile, ending: Ending, answer: GuestAnswer, granted: Grant
     return Output(
         code=code,
         limit=answer.limit,
+        frames=answer.frames,
         value=answer.value if code is None else None,
         error=answer.error,
         retry_after_s=answer.retry_after_s,

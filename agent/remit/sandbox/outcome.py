@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from remit.core import (
     Code,
+    CodeLine,
     Connection,
     DeniedAccess,
     Json,
@@ -20,14 +23,17 @@ from remit.core import (
     ResourceUsage,
     SandboxLimit,
     Undecoded,
+    WorkspaceError,
 )
-from remit.core.parsing import parse_json
+from remit.core.parsing import parse_json, read_file
 from remit.sandbox.profile import OPEN_FILES, PROCESSES, SCRATCH_BYTES, Profile
 from remit.sandbox.scratch import Scratch
 
 LONGEST_MESSAGE: Final = 2_000  # characters of a message that the tool wrote
 LONGEST_PAUSE_S: Final = 86_400.0  # the longest `retry_after_s` that a tool may ask for
 _MOST_REFUSED: Final = 20
+_MOST_FRAMES: Final = 5
+_LONGEST_NAME: Final = 200  # characters of the name of a file
 _RESOURCES: Final[Mapping[int, SandboxLimit]] = {
     errno.EFBIG: "file_size",
     errno.ENOSPC: "file_space",
@@ -38,18 +44,18 @@ _RESOURCES: Final[Mapping[int, SandboxLimit]] = {
     errno.EAGAIN: "processes",
 }
 FLOOD: Final = 16  # prints beyond this many output limits end the call
-_UNITS: Final[Mapping[LimitName, str]] = {
-    "wall": "s",
-    "cpu": "s of processor time",
-    "memory": "bytes of memory",
-    "output": "bytes in a result, its output limit",
-    "prints": "bytes printed",
-    "file_size": "bytes in one file",
-    "file_space": "bytes in files",
+_WHAT: Final[Mapping[LimitName, str]] = {
+    "wall": "of time",
+    "cpu": "of processor time",
+    "memory": "of memory",
+    "output": "in a result, its output limit",
+    "prints": "printed",
+    "file_size": "in one file",
+    "file_space": "in files",
     "open_files": "open files",
     "processes": "threads or processes",
-    "sent": "bytes sent over the network",
-    "received": "bytes received over the network",
+    "sent": "sent over the network",
+    "received": "received over the network",
     "requests": "requests over the network",
     "connections": "connections at once",
 }
@@ -100,6 +106,7 @@ class Output:
     refused: tuple[DeniedAccess, ...] = ()
     spent: ResourceUsage = field(default_factory=ResourceUsage)
     limit: ReachedLimit | None = None
+    frames: tuple[CodeLine, ...] = ()
     connections: tuple[Connection, ...] = ()
     scratch: Scratch | None = None
 
@@ -115,6 +122,7 @@ class GuestAnswer:
     retry_after_s: float | None = None
     refused: tuple[DeniedAccess, ...] = ()
     limit: ReachedLimit | None = None
+    frames: tuple[CodeLine, ...] = ()
     files: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     note: str = ""
@@ -195,8 +203,13 @@ def _exhausted(profile: Profile, name: SandboxLimit, used: float | None, **given
 
 def exhausted(limit: ReachedLimit) -> str:
     """The message for the limit: how much it allows, and how much was used."""
-    message = f"the tool used or requested more than {limit.most:.15g} {_UNITS[limit.name]}"
-    return message if limit.used is None else f"{message}; it used {limit.used:.15g}"
+    message = f"the tool used or requested more than {limit.amount(limit.most)} {_WHAT[limit.name]}"
+    if limit.used is None:
+        return message
+    used = limit.amount(limit.used)
+    return (
+        f"{message}; it used {used}" if limit.used > limit.most else f"{message}; it used {used} when it requested more"
+    )
 
 
 def _stopped(profile: Profile, ending: Ending, stop: Stop) -> GuestAnswer:
@@ -319,8 +332,42 @@ def _raised(
             note=note,
         )
     return GuestAnswer(
-        code="tool_crashed", message=f"{name}: {message}" if message else name, refused=refused, note=note
+        code="tool_crashed",
+        message=f"{name}: {message}" if message else name,
+        refused=refused,
+        frames=_frames(profile, frame),
+        note=note,
     )
+
+
+def _frames(profile: Profile, frame: Mapping[str, Json]) -> tuple[CodeLine, ...]:
+    """The lines of the tool's own files that the exception came through.
+
+    The process reports them, so only those that the files on disk have are believed: no text of the process is repeated.
+    """
+    files: dict[str, int] = {}
+    found: list[CodeLine] = []
+    for item in _list(frame, "frames")[:_MOST_FRAMES]:
+        match item:
+            case [str() as name, int() as line] if len(name) < _LONGEST_NAME and not isinstance(line, bool):
+                if name not in files:
+                    files[name] = _lines_of(profile.code, name)
+                if 0 < line <= files[name]:
+                    found.append(CodeLine(file=name, line=line))
+            case _:
+                pass
+    return tuple(found)
+
+
+def _lines_of(code: Path, name: str) -> int:
+    """How many lines a Python file of the tool has; 0 if there is no such file below its folder."""
+    path = code / name
+    try:
+        if not name.endswith(".py") or str(path.resolve(strict=True)) != os.path.join(os.path.realpath(code), name):
+            return 0
+        return read_file(path, file=name).count(b"\n") + 1
+    except (OSError, ValueError, WorkspaceError):
+        return 0
 
 
 def _denied_access(item: dict[str, Json]) -> DeniedAccess:

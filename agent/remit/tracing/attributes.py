@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, TypeVar
 
-from remit.core import Failed, Json, Succeeded, call_id
+from remit.core import Failed, Json, Succeeded, call_id, failure_place
 from remit.core.events import (
     AnyEvent,
     ApprovalAnswer,
@@ -67,9 +67,9 @@ class SpanDescription:
     error: str | None = None
 
     def fail(self, kind: str, message: str) -> None:
-        """Mark the span as failed."""
+        """Mark the span as failed. A span without a message would be red without a word: it has the kind."""
         self.attributes["error.type"] = kind
-        self.error = message
+        self.error = message or kind
 
 
 def describe_span(kind: SpanKind, events: Sequence[AnyEvent], *, run: str, place: Sequence[int]) -> SpanDescription:
@@ -259,7 +259,8 @@ def _tool(events: Sequence[AnyEvent], run: str, step: int, index: int) -> SpanDe
             case Failed() as result:
                 if answered.labels:
                     found.attributes["remit.labels"] = answered.labels
-                found.fail(result.error.code, result.error.message)
+                mismatched = failure_place(result.error) if result.error.details.keys() & {"frames", "mismatch"} else ""
+                found.fail(result.error.code, _with_place(result.error.message, mismatched))
     return found
 
 
@@ -332,12 +333,19 @@ def _attempt(events: Sequence[AnyEvent], step: int, index: int, number: int) -> 
         if ended.stderr:
             found.attributes["remit.attempt.stderr"] = ended.stderr
         if ended.code is not None:
-            found.fail(ended.code, f"{ended.error}: {ended.message}" if ended.error else ended.message)
+            message = f"{ended.error}: {ended.message}" if ended.error else ended.message
+            found.fail(
+                ended.code, _with_place(message, " > ".join(map(str, ended.frames)) or str(ended.mismatch or ""))
+            )
     return found
 
 
 def _last(events: Sequence[AnyEvent], kind: type[E]) -> E | None:
     return next((event for event in reversed(events) if isinstance(event, kind)), None)
+
+
+def _with_place(message: str, place: str) -> str:
+    return f"{message} ({place})" if place else message
 
 
 def _place_of_call(step: int, index: int) -> dict[str, Attribute]:

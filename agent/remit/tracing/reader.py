@@ -34,7 +34,7 @@ class Trace:
     """One run as it was recorded.
 
     `objects` are the objects that the file itself contains, by digest; `store` may hold more. `spans` are the spans of the
-    file, empty for a trace from the journal.
+    file, empty for a trace from the journal. `damage` are the lines of the file, or the events of the journal, that could not be read.
     """
 
     run: str
@@ -43,6 +43,7 @@ class Trace:
     objects: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
     store: ObjectStore | None = None
     spans: tuple[ReadSpan, ...] = ()
+    damage: tuple[Problem, ...] = ()
 
     def faults(self) -> tuple[ChainFault, ...]:
         """What was changed after it was recorded; empty means intact.
@@ -106,24 +107,36 @@ class RecordSource(Protocol):
     def chain(self, run: str) -> Chain: ...
 
 
-def open_trace(folder: Path, log: RecordSource, run: str) -> Trace:
-    """The trace of a run of this workspace, from its journal: also if the run still goes on or was killed."""
+def open_trace(folder: Path, log: RecordSource, run: str, *, damaged: bool = False) -> Trace:
+    """The trace of a run of this workspace, from its journal: also if the run still goes on or was killed.
+
+    Raises UsageError if an event cannot be read; with `damaged`, it is left out and named in `Trace.damage`.
+    """
     chain = log.chain(run)
-    try:
-        records = tuple(link.recorded() for link in chain.links)
-    except ValidationError as failure:
-        raise UsageError(f"run {run} has an event that this version cannot read: {_short(failure)}") from failure
-    return Trace(run=run, records=records, chain=chain, store=ObjectStore(folder / "objects"))
+    records: list[Recorded] = []
+    damage: list[Problem] = []
+    for link in chain.links:
+        try:
+            records.append(link.recorded())
+        except ValidationError as failure:
+            if not damaged:
+                raise UsageError(
+                    f"run {run} has an event that this version cannot read: {_short(failure)}"
+                ) from failure
+            damage.append(Problem(file="journal", what=f"event {link.seq} cannot be read: {_short(failure)}", fix=FIX))
+    store = ObjectStore(folder / "objects")
+    return Trace(run=run, records=tuple(records), chain=chain, store=store, damage=tuple(damage))
 
 
-def read_trace(path: Path, *, torn: bool = False) -> Trace:
+def read_trace(path: Path, *, torn: bool = False, damaged: bool = False) -> Trace:
     """The trace in a file: of the workspace, exported, or written by a collector.
 
-    `torn` ignores a last line that was cut off in the middle, as a killed process leaves it.
+    `torn` ignores a last line that was cut off in the middle, as a killed process leaves it. With `damaged`, lines that cannot be
+    read are left out, and named in `Trace.damage`.
 
     Raises:
         UsageError: there is no such file, or it contains no run, or more than one.
-        WorkspaceError: lines are damaged; each problem has its line number.
+        WorkspaceError: lines are damaged; each problem has its line number. With `damaged`: no line can be read.
     """
     reader = _TraceReader(path)
     try:
@@ -135,7 +148,7 @@ def read_trace(path: Path, *, torn: bool = False) -> Trace:
                     reader.add_line(number, line)
     except OSError as failure:
         raise UsageError(f"the trace file {str(path)!r} cannot be read: {failure.strerror}") from failure
-    return reader.trace()
+    return reader.trace(damaged=damaged)
 
 
 class _TraceReader:
@@ -168,11 +181,11 @@ class _TraceReader:
             what = f"has format {version}, but this version of Remit reads formats up to {VERSION}"
             raise UsageError(f"the trace file {str(self._path)!r} {what}: use a newer version of Remit")
 
-    def trace(self) -> Trace:
+    def trace(self, *, damaged: bool) -> Trace:
         if self._problems and not self._spans:
             first = self._problems[0]
             raise WorkspaceError([replace(first, what=f"this is not a trace file: {first.what}", fix=NO_TRACE)])
-        if self._problems:
+        if self._problems and not (damaged and self._links):
             raise WorkspaceError(self._problems)
         if len(self._runs) != 1 or not self._links:
             what = "no run of Remit" if not self._links else f"{len(self._runs)} runs: a file must contain one run"
@@ -187,6 +200,7 @@ class _TraceReader:
             objects=self._objects,
             store=ObjectStore(beside) if beside.is_dir() else None,
             spans=tuple(self._spans.values()),
+            damage=tuple(self._problems),
         )
 
     def _add(self, event: ReadEvent) -> None:

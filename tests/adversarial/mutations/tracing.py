@@ -7,8 +7,9 @@ from typing import Final
 
 from adversarial.mutations.row import Mutation, brokered, replaced
 from remit.journal import lease, mark_sent
+from remit.sandbox import outcome
 from remit.tracing.audit import records, sinks, stream
-from remit.tracing.reports import audit
+from remit.tracing.reports import audit, incident, root_cause
 
 
 def _moved_first(self: stream.AuditStream, found: list[records.Record], reached: dict[str, int]) -> int:
@@ -24,6 +25,7 @@ def _with_arguments(*given: object, **_: object) -> records.Record | None:
 
 _audit_record = records.audit_record
 _AUDIT = "tracing/test_audit_stream.py"
+_READING = "tracing/test_reading.py"
 
 ROWS: Final = (
     Mutation(
@@ -52,6 +54,27 @@ ROWS: Final = (
         fixtures=True,
         tests=(f"{_AUDIT}::test_the_last_line_of_a_file_that_a_killed_process_left_unfinished_is_written_again",),
         still=(f"{_AUDIT}::test_an_emergency_says_who_why_and_until_when",),
+    ),
+    Mutation(
+        name="the lines of a crash are lines of the tool's files",
+        remove=(replaced(outcome, "_lines_of", lambda *_: 10**9),),
+        fixtures=True,
+        tests=("tracing/test_failure_details.py::test_a_tool_cannot_write_text_into_the_lines_that_it_reports",),
+        still=("tracing/test_failure_details.py::test_only_the_lines_of_the_tools_own_files_are_named",),
+    ),
+    Mutation(
+        name="the verdict on a damaged record comes first",
+        remove=(replaced(incident, "_damage", lambda _: []),),
+        fixtures=True,
+        tests=(f"{_READING}::test_a_cut_or_edited_file_is_shown_as_far_as_it_goes_with_the_verdict_first",),
+        still=(f"{_READING}::test_a_lasting_failure_comes_before_a_recovered_one",),
+    ),
+    Mutation(
+        name="a refused injection comes before an error that the run recovered from",
+        remove=(replaced(root_cause, "_injection", lambda _: None),),
+        fixtures=True,
+        tests=(f"{_READING}::test_the_root_cause_is_the_refused_injection_and_not_an_error_that_the_run_recovered_from",),
+        still=(f"{_READING}::test_a_lasting_failure_comes_before_a_recovered_one",),
     ),
     brokered(
         "a run whose process was killed is counted as lost",

@@ -61,7 +61,7 @@ def test_a_vendor_sees_what_happened_and_none_of_the_data(shared: tuple[Played, 
     assert [item.type for item in trace.records] == [item.type for item in played.records]
     assert [item.at for item in trace.records] == [item.at for item in played.records]
     shown = command(played.folder, "trace", "show", str(path)).out
-    assert shown.startswith("completed  4 turns, 5 calls, 2 refused, 1 failed")
+    assert shown.startswith("completed, 2 refused  4 turns, 5 calls, 2 refused, 1 failed")
     assert "content anonymized: this run can be read, not replayed" in shown
     assert "ledger.pay account:" in shown
     assert re.search(r"policy_denied: \[[0-9a-f]{8} \d+\]", shown)

@@ -12,8 +12,8 @@ from functools import partial
 from typing import Any, cast
 
 from remit.broker.host.tools import Hosted
-from remit.broker.ports import AttemptOutcome, landed, result_refusal
-from remit.core import Call, Code, Json, ReachedLimit, Refusal, ResourceUsage, in_own_thread
+from remit.broker.ports import AttemptOutcome, landed, mismatch_of, result_refusal
+from remit.core import Call, Code, Json, ReachedLimit, Refusal, ResourceUsage, SchemaMismatch, in_own_thread
 from remit.sandbox import (
     DECODE_SECONDS,
     Refused,
@@ -86,6 +86,7 @@ async def run_function(workspace: Workspace, call: Call, function: Callable[[], 
     started = time.monotonic()
     code: Code | None = None
     limit: ReachedLimit | None = None
+    mismatch: SchemaMismatch | None = None
     error, message, value, after, size = None, "", None, None, 0
     assert tool.pin is not None
     schema = tool.pin.schemas[action.name]
@@ -97,6 +98,7 @@ async def run_function(workspace: Workspace, call: Call, function: Callable[[], 
     except Refusal as refusal:
         code, value = refusal.code, None
         message = result_refusal(call, refusal) if code == "invalid_output" else refusal.message
+        mismatch = mismatch_of(refusal)
     except TimeoutError:
         most = tool.manifest.limits.wall
         code, message = "timeout", f"no result within {most:g} s"
@@ -112,6 +114,7 @@ async def run_function(workspace: Workspace, call: Call, function: Callable[[], 
         landed=landed(call, code),
         spent=ResourceUsage(wall_s=time.monotonic() - started, output_bytes=size if code is None else 0),
         limit=limit,
+        mismatch=mismatch,
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from remit.cli.output import echo, json_text, style
+from remit.cli.output import echo, json_text, paged, style
 from remit.cli.run_argument import open_run
 from remit.cli.trace.diff import diff_command
 from remit.cli.trace.erase import erase_command
@@ -96,6 +96,8 @@ def _why(row: RunSummary) -> str:
     doubts = [f"{item.action} at step {item.step}.{item.index}" for item in row.in_doubt if not item.answered]
     if row.state == "lost" and doubts:
         return f"during {', '.join(doubts)}: outcome unknown"
+    if row.outcome == "failed" and row.code is None:
+        return f"the model failed at step {max(0, row.steps - 1)}"
     return row.code or row.first_failed or ""
 
 
@@ -112,38 +114,55 @@ def _export_decisions(journal: Journal, runs: Sequence[RunSummary], shape: str) 
 @trace_command.command("show")
 @click.argument("run")
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write it to this file as one HTML page.")
+@click.option("--all", "every", is_flag=True, help="Show all steps, not only those around the root cause.")
+@click.option("--step", type=click.IntRange(min=0), help="Show this step only, with arguments and results.")
+@click.option("--failures", is_flag=True, help="Show the steps in which something failed or was refused.")
 @click.option("--json", "as_json", is_flag=True, help="Print the events as JSON.")
-def trace_show_command(run: str, html: Path | None, as_json: bool) -> None:
+def trace_show_command(
+    run: str, html: Path | None, every: bool, step: int | None, failures: bool, as_json: bool
+) -> None:
     """Show a run: outcome, root cause, first difference from the last good run, side effects, timeline, next commands.
+
+    Equal steps are shown once. A damaged file is shown as far as it can be read, and the exit status is 1.
 
     \b
     Examples:
       remit trace show 3f2a
-      remit trace show incident.jsonl
+      remit trace show 3f2a --step 12
+      remit trace show incident.jsonl --failures
       remit trace show 3f2a --html incident.html
     """
     from remit.cli.trace.show import show_run
+    from remit.cli.trace.steps import StepChoice
     from remit.client import open_trace_of
-    from remit.tracing import is_trace_file
+    from remit.tracing import is_trace_file, read_trace
     from remit.tracing.reports import incident_report
     from remit.workspace import open_session, principal_of_process
 
+    if (every, step is not None, failures).count(True) > 1:
+        raise click.UsageError("--all, --step and --failures each choose steps: use one of them")
     opened = None if is_trace_file(run) else open_session()
     trace = (
-        open_run(run)
+        read_trace(Path(run), damaged=True)
         if opened is None
-        else open_trace_of(opened, run, by=principal_of_process(opened.workspace.settings))
+        else open_trace_of(opened, run, by=principal_of_process(opened.workspace.settings), damaged=True)
     )
     note_read(opened, trace.run, "show" if html is None else "page")
+    report = incident_report(trace, opened)
     if html is not None:
         from remit.tracing.reports.html import write_page
 
-        write_page(incident_report(trace, opened), html)
+        write_page(report, html)
         echo(json_text({"ok": True, "file": str(html)}) if as_json else f"wrote {html}")
     elif as_json:
         echo(json_text([item.model_dump(mode="json") for item in trace.records]))
     else:
-        show_run(incident_report(trace, opened))
+        with paged():
+            show_run(report, StepChoice(every=every, step=step, failures=failures))
+    if report.damage:
+        if as_json or html is not None:
+            echo(f"integrity check failed: {report.damage[0]}", err=True)
+        sys.exit(1)
 
 
 @trace_command.command("export")

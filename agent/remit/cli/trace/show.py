@@ -1,12 +1,14 @@
-"""Prints the incident report of a run: outcome, root cause, context, side effects, timeline, next commands."""
+"""Prints the incident report of a run: integrity, outcome, root cause, context, side effects, timeline, next commands."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from remit.cli.live_output import explain, reduction_text, short
 from remit.cli.output import echo, style
-from remit.core import Landed
+from remit.cli.trace.steps import Omitted, StepChoice, choose_steps, omitted_text
+from remit.core import Landed, Succeeded
 from remit.guardrails import with_visible_characters
 from remit.policy import scope_text
 from remit.tracing.reports import (
@@ -23,7 +25,7 @@ from remit.tracing.reports import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from remit.tracing.reports import CallTimeline, FailedRequest, IncidentReport, RunDiff, Timeline
+    from remit.tracing.reports import CallTimeline, FailedRequest, IncidentReport, RunDiff, Timeline, TimelineTurn
 
 COLOURS = {"allow": "green", "ask": "yellow", "deny": "red"}
 STATES: dict[str, str] = {
@@ -37,14 +39,20 @@ STATES: dict[str, str] = {
 }
 EFFECTS: tuple[tuple[str, Landed], ...] = (("landed", "landed"), ("not landed", "not_landed"), ("unknown", "unknown"))
 RULES = 3  # shown of one decision
+FAULTS = 8  # shown of a damaged record
 INDENT = " " * 25
 
 
-def show_run(report: IncidentReport) -> None:
-    """Print one run."""
+def show_run(report: IncidentReport, choice: StepChoice) -> None:
+    """Print one run: a summary, and the chosen steps. Raises UsageError if the run does not have the chosen step."""
     timeline = report.timeline
-    echo(f"{style(report.state, fg=STATES.get(report.state, 'red'), bold=True)}  {count_line(timeline)}")
-    echo(f"root cause: {short(report.root_cause or 'no failing call', 240)}")
+    cause = report.cause
+    parts = choose_steps(timeline, choice, cause.step if cause else None)
+    for line in damage_lines(report):
+        echo(line)
+    colour = STATES.get(report.state.partition(",")[0], "red")
+    echo(f"{style(report.state, fg=colour, bold=True)}  {count_line(timeline)}")
+    echo(f"root cause: {short(cause.text if cause else 'no failing call', 400)}")
     for line in context_lines(report):
         echo(line)
     echo("\nside effects")
@@ -56,25 +64,57 @@ def show_run(report: IncidentReport) -> None:
         ]
         echo(f"  {word + ':':<12}{'; '.join(listed) or 'none'}")
     echo("\ntimeline")
-    for turn in timeline.turns:
-        _show_failures(timeline, turn.failures)
-        other = turn.model if timeline.started is None or turn.model != timeline.started.model else "model"
-        took = f"  {other} {turn.took / 1e6:.0f} ms" if turn.asked_at is not None else ""
-        echo(f"{_at(timeline, turn.at)}  {style(f'step {turn.step}', bold=True)}  {short(turn.text)}{took}")
-        if turn.deviations:
-            unusual = f"read although unusual: {', '.join(turn.deviations)}"
-            echo(f"{INDENT}{style(unusual, dim=True)}")
-        if turn.problems:
-            rejected = f"the answer was rejected: {short('; '.join(turn.problems), 160)}"
-            echo(f"{INDENT}{style(rejected, fg='red')}")
-        for call in turn.calls:
-            _show_call(timeline, call, running=report.driven)
+    for part in parts:
+        if isinstance(part, Omitted):
+            echo(f"{INDENT}{style(omitted_text(part), dim=True)}")
+        else:
+            _show_turn(timeline, part, running=report.driven, whole=choice.step is not None)
     _show_failures(timeline, timeline.failures)
     if timeline.finished is not None and timeline.finished.answer:
         echo(f"\nanswer: {short(timeline.finished.answer, 400)}")
     echo("\nnext commands")
     for command, purpose in report.commands:
         echo(f"  {command}  {style(f'# {purpose}', dim=True)}")
+
+
+def damage_lines(report: IncidentReport) -> list[str]:
+    """The verdict on a record that is damaged or was changed, and its first faults; nothing for an intact one."""
+    if not report.damage:
+        return []
+    rest = len(report.damage) - FAULTS
+    count = "1 fault" if len(report.damage) == 1 else f"{len(report.damage)} faults"
+    lines = [style(f"integrity check failed: {count}; what follows is what could be read", fg="red", bold=True)]
+    lines += [f"  {short(line, 240)}" for line in report.damage[:FAULTS]]
+    return [*lines, f"  … and {rest} more"] if rest > 0 else lines
+
+
+def _show_turn(timeline: Timeline, turn: TimelineTurn, *, running: bool | None, whole: bool) -> None:
+    """Print one step; `whole` adds the arguments and results of its calls, and shortens no text."""
+    _show_failures(timeline, turn.failures)
+    other = turn.model if timeline.started is None or turn.model != timeline.started.model else "model"
+    took = f"  {other} {turn.took / 1e6:.0f} ms" if turn.asked_at is not None else ""
+    text = turn.text if whole else short(turn.text)
+    echo(f"{_at(timeline, turn.at)}  {style(f'step {turn.step}', bold=True)}  {text}{took}")
+    if turn.deviations:
+        unusual = f"read although unusual: {', '.join(turn.deviations)}"
+        echo(f"{INDENT}{style(unusual, dim=True)}")
+    if turn.problems:
+        rejected = f"the answer was rejected: {short('; '.join(turn.problems), 160)}"
+        echo(f"{INDENT}{style(rejected, fg='red')}")
+    for call in turn.calls:
+        _show_call(timeline, call, running=running)
+        for line in content_lines(call) if whole else ():
+            echo(f"{INDENT}{line}")
+
+
+def content_lines(call: CallTimeline) -> list[str]:
+    """The arguments, the printed texts and the result of a call, whole."""
+    arguments = json.dumps(call.arguments, ensure_ascii=False) if call.arguments else call.proposed.arguments
+    lines = [f"arguments: {arguments}"]
+    lines += [f"printed: {attempt.ended.stderr}" for attempt in call.attempts if attempt.ended and attempt.ended.stderr]
+    if isinstance(call.result, Succeeded):
+        lines.append(f"result: {json.dumps(call.result.value, ensure_ascii=False)}")
+    return lines
 
 
 def _show_failures(timeline: Timeline, failures: Sequence[FailedRequest]) -> None:
@@ -85,8 +125,8 @@ def _show_failures(timeline: Timeline, failures: Sequence[FailedRequest]) -> Non
 
 def count_line(timeline: Timeline) -> str:
     """The number of turns, calls, refusals and failures, and the duration, in one line."""
-    refused = sum(call.error is not None and not call.attempts for call in timeline.calls)
-    failed = sum(call.error is not None and bool(call.attempts) for call in timeline.calls)
+    refused = timeline.refused
+    failed = sum(call.error is not None for call in timeline.calls) - refused
     turns = "1 turn" if len(timeline.turns) == 1 else f"{len(timeline.turns)} turns"
     calls = "1 call" if len(timeline.calls) == 1 else f"{len(timeline.calls)} calls"
     spent = sum(turn.cost for turn in timeline.turns if turn.cost is not None)

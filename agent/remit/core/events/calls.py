@@ -10,7 +10,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from remit.core.attempts import Change, Connection, DeniedAccess, Landed, ReachedLimit, ResourceUsage
+from remit.core.attempts import (
+    Change,
+    CodeLine,
+    Connection,
+    DeniedAccess,
+    Landed,
+    ReachedLimit,
+    ResourceUsage,
+    SchemaMismatch,
+)
 from remit.core.calls import Call, Confinement, Decision, Json, ProposedCall, Repair, Result
 from remit.core.errors import Code
 from remit.core.events.event import Event
@@ -93,6 +102,8 @@ class AttemptEnded(Event):
     stderr: str = ""
     spent: ResourceUsage = ResourceUsage()
     limit: ReachedLimit | None = None  # with `timeout` and `resource_exhausted`
+    frames: tuple[CodeLine, ...] = ()  # with `tool_crashed`: the tool's own lines, the one that raised it last
+    mismatch: SchemaMismatch | None = None  # with `invalid_output`
     lost: bool = False  # the process that ran the attempt died; another process recorded this
     retry_in_s: float | None = None  # seconds until the next attempt; None: the last attempt
     retry_after_s: float | None = None  # seconds that the tool asks to wait before a retry

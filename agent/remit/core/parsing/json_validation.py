@@ -26,14 +26,38 @@ _LARGEST_FLOAT: Final = 10**308
 _Path: TypeAlias = tuple[str, ...]
 
 
+# The keyword that each problem is about; for every other problem it is `type`.
+_KEYWORDS: Final[Mapping[str, str]] = {
+    "not_allowed_value": "enum",
+    "more_than_one_matches": "oneOf",
+    "not_unique": "uniqueItems",
+    "missing": "required",
+    "unknown_property": "additionalProperties",
+    "property_name": "propertyNames",
+    "too_small": "minimum",
+    "too_large": "maximum",
+    "not_a_multiple": "multipleOf",
+    "pattern": "pattern",
+    "too_short": "minLength",
+    "too_long": "maxLength",
+}
+
+
 class Mismatch(Exception):
     """The value does not match the schema. `path` has names of the schema only (`*` for any other), no text of the model."""
 
-    def __init__(self, path: tuple[str, ...], problem: str, expected: Json = None) -> None:
+    def __init__(self, path: tuple[str, ...], problem: str, expected: Json = None, keyword: str = "") -> None:
         self.path = path
         self.problem = problem
         self.expected = expected
+        self.keyword = keyword or _KEYWORDS.get(problem, "type")
         super().__init__(f"{'.'.join(path) or 'the value'}: {problem}")
+
+    @property
+    def place(self) -> dict[str, Json]:
+        """The place as a JSON pointer (RFC 6901) and the keyword, as `SchemaMismatch` records them."""
+        names = (name.replace("~", "~0").replace("/", "~1") for name in self.path)
+        return {"pointer": "".join(f"/{name}" for name in names), "keyword": self.keyword}
 
 
 def validate(schema: Json, value: Json, *, fill: bool = True) -> Json:
@@ -162,10 +186,10 @@ class _Check:
                 known = self.defaults.take(start)
             except Mismatch as mismatch:
                 self.defaults.take(start)
-                known = Mismatch(mismatch.path[len(path) :], mismatch.problem, mismatch.expected)
+                known = Mismatch(mismatch.path[len(path) :], mismatch.problem, mismatch.expected, mismatch.keyword)
             self._known[id(schema), id(value)] = known
         if isinstance(known, Mismatch):
-            raise Mismatch((*path, *known.path), known.problem, known.expected)
+            raise Mismatch((*path, *known.path), known.problem, known.expected, known.keyword)
         if known.parts:
             self.defaults.parts.append(known)
 
@@ -255,7 +279,7 @@ class _Check:
         for number, item in enumerate(value):
             inner = first[number] if number < len(first) else rest
             if inner is False:
-                raise Mismatch(path, "too_long", len(first))
+                raise Mismatch(path, "too_long", len(first), "items")
             if inner is not True:
                 self.value(inner, item, (*path, str(number)))
 
@@ -340,9 +364,9 @@ def _check_text(schema: Mapping[str, Json], value: str, path: _Path) -> None:
 
 def _check_size(schema: Mapping[str, Json], of: str, size: int, path: _Path) -> None:
     if size < schema.get(f"min{of}", size):
-        raise Mismatch(path, "too_short", schema[f"min{of}"])
+        raise Mismatch(path, "too_short", schema[f"min{of}"], f"min{of}")
     if size > schema.get(f"max{of}", size):
-        raise Mismatch(path, "too_long", schema[f"max{of}"])
+        raise Mismatch(path, "too_long", schema[f"max{of}"], f"max{of}")
 
 
 def _written(value: Json, path: _Path) -> bytes:

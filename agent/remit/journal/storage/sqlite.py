@@ -27,14 +27,26 @@ from remit.journal.storage.database import (
 )
 
 BUSY_TIMEOUT_S: Final = 10.0
+CREATED_S: Final = (
+    0.5  # how long errors that are not about locks are tried again, while another process may create the file
+)
+_MODE: Final = 0o600
+_GROUP_MODE: Final = 0o660  # of a file that a group shares
 RELEASED_AT_ONCE: Final = 512  # pages of 4 KiB
+# A full disk, a read-only folder, a missing right: what was recorded before can still be read.
+_UNWRITABLE: Final = frozenset(
+    {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
+)
+_UNWRITABLE_ERRNO: Final = frozenset({errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EACCES})
 LOOK_S: Final = 0.05  # how often a waiting thread looks at the counter of changes, which takes 20 microseconds
 
 
 class SqliteDatabase:
     """One SQLite file (mode 0600, or 0660 for a `group`); `path` None: in memory, until it is closed.
 
-    One connection writes and another one reads, each behind a lock: a reader does not wait for a commit.
+    One connection writes and another one reads, each behind a lock: a reader does not wait for a commit. If the file cannot be
+    opened to write, because of a full disk or a read-only folder, it is opened to read, and every transaction that writes raises
+    what prevented it.
     """
 
     dialect: Dialect = "sqlite"
@@ -42,21 +54,51 @@ class SqliteDatabase:
     conflicts: tuple[type[Exception], ...] = (sqlite3.IntegrityError,)  # another process wrote the same key first
 
     def __init__(self, path: Path | None, *, group: int | None = None) -> None:
-        self._name = ":memory:" if path is None else str(path)
+        self._path = path
+        self._writing = threading.Lock()
+        self._reading = self._writing if path is None else threading.Lock()
+        self._commits = 0
+        self._durable: bool | None = None  # the level of `PRAGMA synchronous` that is set; None before the first write
+        self._unwritable = ""  # why the file cannot be written; "": it can
+        try:
+            self._open(path, group)
+        except (sqlite3.Error, OSError) as failure:
+            if path is None or not _is_unwritable(failure) or not path.is_file() or not path.stat().st_size:
+                raise
+            self._open_to_read(path, group, failure)
+
+    def _open(self, path: Path | None, group: int | None) -> None:
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             _create_private(path, group)
-        self._writing = threading.Lock()
-        self._writer = self._connect()
-        self._commits = 0
-        self._durable: bool | None = None  # the level of `PRAGMA synchronous` that is set; None before the first write
-        _with_retries(self._prepare)
-        # A database in memory belongs to one connection.
-        self._reading = self._writing if path is None else threading.Lock()
-        self._reader = self._writer if path is None else self._connect()
+        self._writer = _connect(":memory:" if path is None else str(path))
+        try:
+            _with_retries(self._prepare)
+            # A database in memory belongs to one connection.
+            self._reader = self._writer if path is None else _connect(str(path))
+        except BaseException:
+            self._writer.close()
+            raise
 
-    def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self._name, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    def _open_to_read(self, path: Path, group: int | None, cause: sqlite3.Error | OSError) -> None:
+        """Open the file without writing. Raises `cause` if that is not possible either."""
+        _check_private(path, group)
+        # SQLite reads newer pages from the write-ahead log. Without a log the file alone has everything, and `immutable` needs no
+        # other file beside it.
+        log = path.with_name(f"{path.name}-wal")
+        whole = not log.exists() or not log.stat().st_size
+        for option in ("mode=ro", "mode=ro&immutable=1") if whole else ("mode=ro",):
+            connection = _connect(f"{path.absolute().as_uri()}?{option}", uri=True)
+            try:
+                connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+            except sqlite3.Error:
+                connection.close()
+                continue
+            self._reader = self._writer = connection
+            self._reading = self._writing
+            self._unwritable = _obstacle(path, cause)
+            return
+        raise cause
 
     def _prepare(self) -> None:
         self._writer.execute("PRAGMA auto_vacuum=INCREMENTAL")  # counts only before the first page is written
@@ -79,6 +121,8 @@ class SqliteDatabase:
 
     @contextmanager
     def transaction(self, *, durable: bool) -> Generator[SqliteTransaction]:
+        if self._unwritable:
+            raise sqlite3.OperationalError(self._unwritable)
         with self._writing:
             # FULL syncs the write-ahead log to disk at each commit; NORMAL leaves that to checkpoints, which is safe against
             # kill -9 but not against a power failure. SQLite does not change it inside a transaction.
@@ -107,7 +151,7 @@ class SqliteDatabase:
 
     def version(self, topics: Sequence[str]) -> int:
         with self._reading:
-            if self._reader is self._writer:
+            if self._path is None:
                 return self._commits
             # It counts the commits of other connections, also of this process.
             return int(self._reader.execute("PRAGMA data_version").fetchone()[0])
@@ -179,11 +223,29 @@ class SqliteTransaction:
         return self._connection.execute(*text_and_params(statement, params, "sqlite"))
 
 
+def _connect(name: str, *, uri: bool = False) -> sqlite3.Connection:
+    return sqlite3.connect(name, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, uri=uri)
+
+
+def _is_unwritable(failure: sqlite3.Error | OSError) -> bool:
+    """True if the file may be readable although it cannot be written."""
+    if isinstance(failure, OSError):
+        return failure.errno in _UNWRITABLE_ERRNO
+    return (getattr(failure, "sqlite_errorcode", 0) & 0xFF) in _UNWRITABLE
+
+
+def _obstacle(path: Path, failure: sqlite3.Error | OSError) -> str:
+    """Why the file cannot be written; SQLite says only that some file cannot be opened."""
+    if not os.access(path.parent, os.W_OK):
+        return "its folder is read-only"
+    return "the disk is full" if not os.statvfs(path).f_bavail else getattr(failure, "strerror", None) or str(failure)
+
+
 def _create_private(path: Path, group: int | None) -> None:
     """Create the file with its mode before SQLite opens it: SQLite gives the write-ahead log and its index the same mode."""
     # INVARIANT: an existing file is never opened here. POSIX record locks belong to the process: closing any descriptor of
     # the file would release the locks that SQLite holds on it (https://www.sqlite.org/howtocorrupt.html, section 2.2).
-    mode = 0o600 if group is None else 0o660
+    mode = _MODE if group is None else _GROUP_MODE
     if group is not None and os.stat(path.parent).st_uid == os.geteuid():
         # The group may create the write-ahead log and the lock files; the set-group-ID bit gives them the group.
         os.chown(path.parent, -1, group)
@@ -197,24 +259,30 @@ def _create_private(path: Path, group: int | None) -> None:
         finally:
             os.close(descriptor)
     except FileExistsError:
-        if path.is_symlink():  # it could point to a file of another user
-            raise OSError(errno.ELOOP, "it is a symbolic link") from None
+        _check_private(path, group)
         status = path.stat()
         if group is not None and status.st_gid != group and status.st_uid == os.geteuid():
             os.chown(path, -1, group)
         if status.st_mode & 0o777 != mode and status.st_uid == os.geteuid():
             path.chmod(mode)
-        elif status.st_mode & 0o077 & ~mode:
-            raise OSError(errno.EPERM, "other accounts can read it, and it belongs to another account") from None
+
+
+def _check_private(path: Path, group: int | None) -> None:
+    """Raise OSError if the file is that of another account, and further accounts can read it."""
+    if path.is_symlink():  # it could point to a file of another user
+        raise OSError(errno.ELOOP, "it is a symbolic link")
+    status = path.stat()
+    if status.st_uid != os.geteuid() and status.st_mode & 0o077 & ~(_MODE if group is None else _GROUP_MODE):
+        raise OSError(errno.EPERM, "other accounts can read it, and it belongs to another account")
 
 
 def _with_retries(prepare: Callable[[], None]) -> None:
     """Try until it succeeds: SQLite's own timeout does not apply when two processes create one file at once."""
-    until = time.monotonic() + BUSY_TIMEOUT_S
+    begun = time.monotonic()
     while True:
         try:
             return prepare()
-        except sqlite3.OperationalError:
-            if time.monotonic() > until:
+        except sqlite3.OperationalError as failure:
+            if time.monotonic() - begun > (CREATED_S if _is_unwritable(failure) else BUSY_TIMEOUT_S):
                 raise
             time.sleep(0.01)

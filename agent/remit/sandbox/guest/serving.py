@@ -21,6 +21,7 @@ from typing import Any
 
 _LONGEST = 2_000
 _MOST = 20
+_MOST_FRAMES = 5  # a recursion has a thousand
 _WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # the borders between the words of a class name
 
 
@@ -126,6 +127,7 @@ def raised(failure: BaseException, declared: Mapping[str, str], code: str) -> di
             if kind.__name__ == of or (not of and snake_case(kind.__name__) == name):
                 return {"kind": "error", "name": name, "message": message, "retry_after_s": retry_after(failure)}
     number = failure.errno if isinstance(failure, OSError) else None
+    frames = _frames(failure, code)
     _print_traceback(failure, code)
     filename = getattr(failure, "filename", None)
     return {
@@ -134,7 +136,18 @@ def raised(failure: BaseException, declared: Mapping[str, str], code: str) -> di
         "message": message,
         "errno": number,
         "filename": os.fsdecode(filename) if isinstance(filename, (str, bytes)) else "",
+        "frames": frames,
     }
+
+
+def _frames(failure: BaseException, code: str) -> list[list[Any]]:
+    """The lines of the tool's own files that the exception came through: path below the folder of the tool, and number."""
+    found = [
+        [frame.f_code.co_filename.removeprefix(f"{code}/"), line]
+        for frame, line in traceback.walk_tb(failure.__traceback__)
+        if beneath(frame.f_code.co_filename, [code])
+    ]
+    return found[-_MOST_FRAMES:]
 
 
 def retry_after(failure: BaseException) -> float:

@@ -12,6 +12,7 @@ from remit.core import RemitError, UsageError
 from remit.journal import RunSummary, find_run
 from remit.tracing import Trace, open_trace
 from remit.tracing.reports.failures import find_failures
+from remit.tracing.reports.root_cause import RootCause, find_root_cause
 from remit.tracing.reports.run_diff import BundleFiles, RunDiff, diff_runs, last_good_run
 from remit.tracing.reports.timeline import Timeline, build_timeline
 from remit.workspace import CODE_DIGESTS, Budget, WorkspaceSession, load_files, read_digests
@@ -32,7 +33,8 @@ class IncidentReport:
     """A run and its context. `good` compares it with the last good run, None if there is none in this workspace.
 
     `row` is the line of the run in the list of runs, None if only the trace file is known. `erased` is True for a finished run
-    whose content was erased. `commands` are the next commands to run, each with its purpose.
+    whose content was erased. `commands` are the next commands to run, each with its purpose. `damage` are the faults of the record,
+    one line each; empty for an intact one.
     """
 
     timeline: Timeline
@@ -42,15 +44,17 @@ class IncidentReport:
     row: RunSummary | None = None
     erased: bool = False
     commands: tuple[tuple[str, str], ...] = ()
+    damage: tuple[str, ...] = ()
 
     @property
     def state(self) -> str:
-        """The state of the run now, in a few words; how it ended, if it has."""
+        """The state of the run now, in a few words; how it ended, if it has: `completed, 1 refused`."""
         if self.erased:
             return "erased"
-        if self.row is None or self.timeline.finished is not None:
-            return self.timeline.outcome
-        return self.row.word
+        if self.row is not None and self.timeline.finished is None:
+            return self.row.word
+        outcome, refused = self.timeline.outcome, self.timeline.refused
+        return f"{outcome}, {refused} refused" if refused and outcome == "completed" else outcome
 
     @property
     def driven(self) -> bool | None:
@@ -58,15 +62,13 @@ class IncidentReport:
         return None if self.row is None else self.row.state == "running"
 
     @property
-    def root_cause(self) -> str | None:
-        """The first failure that explains the state of the run, in one sentence; None if nothing failed.
-
-        Of a lost run it is what was in flight when its process ended.
-        """
+    def cause(self) -> RootCause | None:
+        """What ended or endangered the run; None if nothing failed. Of a lost run it is what was in flight when its process ended."""
         if self.row is None or self.row.state != "lost":
-            return self.timeline.root_cause
+            return find_root_cause(self.timeline)
+        what, step = _interrupted(self.timeline)
         who = self.row.holder or "the process"
-        return f"{_interrupted(self.timeline)}: {who} ended before it could record how it went on"
+        return RootCause(text=f"{what}: {who} ended before it could record how it went on", step=step)
 
     @property
     def accepted(self) -> list[str]:
@@ -75,15 +77,19 @@ class IncidentReport:
         return [", ".join(event.accepted.changed) for event in resumed if event.accepted is not None]
 
 
-def _interrupted(timeline: Timeline) -> str:
-    """Where a run was whose process ended: the attempt without an end, or else what it did last, in a few words."""
+def _interrupted(timeline: Timeline) -> tuple[str, int | None]:
+    """Where a run was whose process ended, in a few words, and the step: the attempt without an end, or else what it did last."""
     for call in timeline.calls:
         if call.attempts and call.attempts[-1].ended is None and call.result is None:
             known = f"effect {call.effect}, outcome unknown" if call.effect != "read" else "a read"
-            return f"step {call.place}, {call.action} ({known}): attempt {call.attempts[-1].number} was running"
+            return (
+                f"step {call.place}, {call.action} ({known}): attempt {call.attempts[-1].number} was running",
+                call.step,
+            )
+    last = timeline.turns[-1].step if timeline.turns else None
     if timeline.in_flight:
-        return timeline.in_flight[0]
-    return f"after step {timeline.turns[-1].step}" if timeline.turns else "before the first turn of the model"
+        return timeline.in_flight[0], last
+    return "before the first turn of the model" if last is None else f"after step {last}", last
 
 
 def incident_report(trace: Trace, session: WorkspaceSession | None = None) -> IncidentReport:
@@ -103,7 +109,13 @@ def incident_report(trace: Trace, session: WorkspaceSession | None = None) -> In
             erased=erased,
             row=row,
         )
-    return replace(report, commands=tuple(_commands(report, trace)[:COMMANDS]))
+    return replace(report, commands=tuple(_commands(report, trace)[:COMMANDS]), damage=tuple(_damage(trace)))
+
+
+def _damage(trace: Trace) -> list[str]:
+    """The lines that could not be read, and the events that are missing or were changed."""
+    faults = [fault for fault in trace.faults() if fault.broken]
+    return [*(str(problem).partition("\n")[0] for problem in trace.damage), *map(str, faults)]
 
 
 def first_bundle(trace: Trace) -> BundleFiles | None:

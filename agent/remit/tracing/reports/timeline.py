@@ -1,13 +1,11 @@
-"""The timeline of a run for a person: outcome and root cause, side effects, then what happened in order."""
+"""The timeline of a run for a person: outcome, side effects, and what happened in order."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Final
 
 from remit.broker import landed_of
 from remit.core import Decision, Error, Failed, Json, Landed, ProposedCall, Repair, Result, Succeeded
@@ -34,8 +32,7 @@ from remit.core.events import (
     Usage,
     next_approval,
 )
-
-LOOPS: Final = 3  # the same call with the same arguments, proposed at least this often, is a loop
+from remit.journal import REFUSED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +104,11 @@ class CallTimeline:
     def error(self) -> Error | None:
         """Why the call failed, as the model read it; None if it succeeded or has no result."""
         return self.result.error if isinstance(self.result, Failed) else None
+
+    @property
+    def refused(self) -> bool:
+        """True if the call was refused before the tool was started."""
+        return isinstance(self.result, Failed) and self.result.refused and self.result.error.code in REFUSED
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -192,6 +194,11 @@ class Timeline:
         return [call for turn in self.turns for call in turn.calls]
 
     @property
+    def refused(self) -> int:
+        """How many calls were refused."""
+        return sum(call.refused for call in self.calls)
+
+    @property
     def took(self) -> int:
         """Nanoseconds from the first event to the last."""
         return max(0, self.ended_at - self.began_at)
@@ -242,43 +249,6 @@ class Timeline:
             found.update(dict.fromkeys(call.labels))
             found = {label: None for label in found if label not in call.labels_removed}
         return list(found)
-
-    @property
-    def loop(self) -> tuple[CallTimeline, int] | None:
-        """The call that was proposed most often with the same arguments, and how often; None below three times."""
-        counts = Counter(
-            (call.proposed.name, call.proposed.arguments) for call in self.calls if call.proposed.arguments is not None
-        )
-        for most, times in counts.most_common(1):
-            if times >= LOOPS:
-                return next(call for call in self.calls if (call.proposed.name, call.proposed.arguments) == most), times
-        return None
-
-    @property
-    def first_failure(self) -> CallTimeline | None:
-        """The first call that ended with a code."""
-        return next((call for call in self.calls if call.error is not None), None)
-
-    @property
-    def root_cause(self) -> str | None:
-        """The first failure that explains the outcome, in one sentence; None if nothing failed.
-
-        A loop comes before a failed call: repeated calls are usually the reason why the budget ended.
-        """
-        failed, loop = self.first_failure, self.loop
-        if loop is not None and self.outcome not in ("completed", "waiting", "waiting: model"):
-            call, times = loop
-            repeated = f"step {call.place}, {call.action}: the model made the same call {times} times"
-            return repeated if call.error is None else f"{repeated}; {call.error.code}, {call.error.message}"
-        if failed is not None and failed.error is not None:
-            return f"step {failed.place}, {failed.action}: {failed.error.code}, {failed.error.message}"
-        if self.model_wait is not None:
-            return f"step {self.model_wait.step}: the model failed for now, {self.model_wait.message}"
-        if self.failure is not None:
-            return f"step {self.failure.step}: the model failed, {self.failure.message}"
-        if self.finished is not None and (self.finished.code is not None or self.finished.message):
-            return f"{self.finished.code or self.finished.outcome}: {self.finished.message}"
-        return None
 
 
 def utc(at: int) -> str:

@@ -86,7 +86,7 @@ def check_output(schema: ActionSchema, value: Json) -> None:
     try:
         validate(schema.output, value, fill=False)
     except Mismatch as mismatch:
-        details = {"at": ".".join(mismatch.path), "problem": mismatch.problem}
+        details = {"mismatch": mismatch.place}
         raise Refusal(
             "invalid_output", f"the result of the tool does not match its schema: {mismatch}", details=details
         ) from mismatch
@@ -235,7 +235,11 @@ def _too_many() -> NoReturn:
 
 
 def _mismatched(mismatch: Mismatch) -> Refusal:
-    details: dict[str, Json] = {"argument": ".".join(mismatch.path), "problem": mismatch.problem}
+    details: dict[str, Json] = {
+        "argument": ".".join(mismatch.path),
+        "problem": mismatch.problem,
+        "mismatch": mismatch.place,
+    }
     if mismatch.expected is not None:
         details["expected"] = mismatch.expected
     return Refusal("invalid_arguments", f"the arguments do not match the schema: {mismatch}", details=details)

@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from remit.core import Failed, Json, UsageError
+from remit.core import Failed, Json, UsageError, failure_place
 from remit.core.events import AttemptEnded
 from remit.policy import scope_text
 from remit.tracing import write_atomically
@@ -29,6 +29,7 @@ from remit.tracing.reports.timeline import (
     utc,
 )
 
+FAULTS: Final = 20  # shown of a damaged record
 LONGEST: Final = 20_000  # characters of one value on the page; the trace contains the whole value
 SCRIPT: Final = files("remit.tracing.reports.html").joinpath("page.js").read_text()
 
@@ -47,28 +48,37 @@ def render_page(report: IncidentReport) -> str:
     agent = timeline.started.subjects.agent if timeline.started else "run"
     body = "\n".join(
         [
+            *_damage(report),
             *_head(report),
             *_last_good(report),
             *_effects(timeline),
-            *_timeline(timeline, running=report.driven),
+            *_timeline(report),
             *_end(report),
         ]
     )
     return html_document(f"{agent}: {report.state}, run {timeline.run[:8]}", body, script=SCRIPT)
 
 
+def _damage(report: IncidentReport) -> Iterator[str]:
+    """The verdict on a record that is damaged or was changed."""
+    if report.damage:
+        yield '<p class="cause"><b class="bad">Integrity check failed.</b> The page shows what could be read.<br>'
+        yield "<br>".join(escaped(line) for line in report.damage[:FAULTS])
+        yield f"<br>… and {len(report.damage) - FAULTS} more</p>" if len(report.damage) > FAULTS else "</p>"
+
+
 def _head(report: IncidentReport) -> Iterator[str]:
-    timeline, state = report.timeline, report.state
-    good = state == "completed" and timeline.first_failure is None
+    timeline, state, found = report.timeline, report.state, report.cause
+    good = found is None and state == "completed"
     tone = (
         "good"
-        if state == "completed"
+        if state.startswith("completed")
         else "warn"
         if state.startswith("waiting") or state in ("running", "ready")
         else "bad"
     )
     agent = timeline.started.subjects.agent if timeline.started else "run"
-    cause = escaped(report.root_cause or "no failing call")
+    cause = escaped(found.text if found else "no failing call")
     yield f'<h1><span class="{tone}">{escaped(state)}</span> · {escaped(agent)} · run <code>{timeline.run[:8]}</code></h1>'
     yield f'<p class="cause{" good-run" if good else ""}"><b>Root cause:</b> {cause}</p>'
     yield "<dl>"
@@ -154,13 +164,15 @@ def _effects(timeline: Timeline) -> Iterator[str]:
     yield "</tbody></table>"
 
 
-def _timeline(timeline: Timeline, *, running: bool | None) -> Iterator[str]:
+def _timeline(report: IncidentReport) -> Iterator[str]:
+    timeline, cause = report.timeline, report.cause
+    failed = cause.call if cause else None
     yield '<h2>Timeline</h2>\n<p class="dim keys"><kbd>j</kbd> <kbd>k</kbd> move, <kbd>Enter</kbd> open, '
-    yield "<kbd>f</kbd> first failure, <kbd>e</kbd> open all, <kbd>c</kbd> close all</p>"
+    yield "<kbd>f</kbd> root cause, <kbd>e</kbd> open all, <kbd>c</kbd> close all</p>"
     for turn in timeline.turns:
         yield from _turn(timeline, turn)
         for call in turn.calls:
-            yield from _call(timeline, call, running=running)
+            yield from _call(timeline, call, running=report.driven, is_cause=call is failed)
 
 
 def _turn(timeline: Timeline, turn: TimelineTurn) -> Iterator[str]:
@@ -181,11 +193,12 @@ def _turn(timeline: Timeline, turn: TimelineTurn) -> Iterator[str]:
     )
 
 
-def _call(timeline: Timeline, call: CallTimeline, *, running: bool | None) -> Iterator[str]:
+def _call(timeline: Timeline, call: CallTimeline, *, running: bool | None, is_cause: bool) -> Iterator[str]:
     verdict = call.decision.verdict if call.decision else "refused"
     tone = {"allow": "good", "ask": "warn"}.get(verdict, "bad")
-    first = " first" if call is timeline.first_failure else ""
-    code = f' <span class="bad">{call.error.code}</span>' if call.error else ""
+    first = " first" if is_cause else ""
+    place = failure_place(call.error) if call.error else ""
+    code = f' <span class="bad">{call.error.code}</span> {escaped(place)}' if call.error else ""
     labels = "".join(f' <span class="label">{escaped(label)}</span>' for label in call.labels)
     ended = call.answered_at or timeline.ended_at
     yield (
