@@ -1,6 +1,7 @@
 from .approved_rule import ApprovedRule, rule_from_approval
 from .backtest import backtest_rules, recorded_decisions
 from .cases import Coverage, PolicyCaseResult, find_uncovered, run_cases
+from .drafting import Draft, DraftCoverage, draft_rules
 from .formatting import format_rules
 from .lint import LintFinding, lint_rules
 from .mutation import OPERATORS, MutationScore, score_mutants
@@ -12,6 +13,8 @@ __all__ = [
     "OPERATORS",
     "ApprovedRule",
     "Coverage",
+    "Draft",
+    "DraftCoverage",
     "Holder",
     "LintFinding",
     "MutationScore",
@@ -21,6 +24,7 @@ __all__ = [
     "backtest_rules",
     "check_workspace",
     "draft_policy",
+    "draft_rules",
     "find_holders",
     "find_uncovered",
     "format_rules",

@@ -3,6 +3,8 @@ from .audit.sinks import AuditFile, NotArrived, Sink, StandardOutput
 from .audit.stream import AuditStream
 from .export import Export
 from .gauges import GaugeReader
+from .imported.conversion import NO_ACTION, Converter, Coverage, ForeignTrace, group_spans
+from .imported.documents import read_spans
 from .object_store import MemoryObjects, Objects, ObjectStore, read_index, write_atomically
 from .portable import write_portable
 from .prometheus import prometheus_text, serve_metrics
@@ -10,9 +12,13 @@ from .reader import Trace, is_trace_file, open_trace, read_trace
 from .trace_file import TraceFile, trace_path
 
 __all__ = [
+    "NO_ACTION",
     "AuditFile",
     "AuditStream",
+    "Converter",
+    "Coverage",
     "Export",
+    "ForeignTrace",
     "GaugeReader",
     "MemoryObjects",
     "NotArrived",
@@ -22,11 +28,13 @@ __all__ = [
     "StandardOutput",
     "Trace",
     "TraceFile",
+    "group_spans",
     "is_trace_file",
     "log_sink_from_environment",
     "open_trace",
     "prometheus_text",
     "read_index",
+    "read_spans",
     "read_trace",
     "serve_metrics",
     "trace_path",
