@@ -62,19 +62,9 @@ def draft_rules(
     if not ROLE.fullmatch(approver):
         raise UsageError(f"{approver!r} is not a role: write role:<name>")
     decided = [(one.request, rule_set.policy.decide(one.request)) for one in recorded]
-    needed: defaultdict[tuple[str, str, str], dict[str, None]] = defaultdict(dict)
-    examples: dict[tuple[tuple[str, ...], str], Request] = {}
-    for request, decision in decided:
-        if not _unmentioned(decision):
-            continue
-        examples.setdefault((request.subjects, request.action), request)
-        condition = f"approved('{approver}')" if request.context.effect == "once" else "True"
-        for subject in request.subjects:
-            for resource in request.resources or (NO_RESOURCE,):
-                one = request.model_copy(update={"subjects": (subject,), "resources": (resource,)})
-                if _unmentioned(rule_set.policy.decide(one)):
-                    needed[subject, request.action, condition][resource] = None
-    reach = reach_of(workspace)
+    unmentioned = [request for request, decision in decided if _unmentioned(decision)]
+    examples = {(request.subjects, request.action): request for request in reversed(unmentioned)}
+    needed, reach = _needed(rule_set, unmentioned, approver), reach_of(workspace)
     lines = [
         line
         for (subject, action, condition), resources in sorted(needed.items())
@@ -91,6 +81,21 @@ def draft_rules(
     )
 
 
+def _needed(
+    rule_set: RuleSet, requests: Iterable[Request], approver: str
+) -> Mapping[tuple[str, str, str], Mapping[str, None]]:
+    """The resources that have no rule, by subject, action and the condition that a row for them gets."""
+    needed: defaultdict[tuple[str, str, str], dict[str, None]] = defaultdict(dict)
+    for request in requests:
+        condition = f"approved('{approver}')" if request.context.effect == "once" else "True"
+        for subject in request.subjects:
+            for resource in request.resources or (NO_RESOURCE,):
+                one = request.model_copy(update={"subjects": (subject,), "resources": (resource,)})
+                if _unmentioned(rule_set.policy.decide(one)):
+                    needed[subject, request.action, condition][resource] = None
+    return needed
+
+
 def _rows(
     subject: str, action: str, condition: str, resources: Iterable[str], patterns: Sequence[str]
 ) -> Iterable[str]:
@@ -102,7 +107,7 @@ def _rows(
     for pattern, found in sorted(by_pattern.items()):
         wide = len(found) > MOST_EXACT
         for chosen in [narrow_pattern(parse_pattern(pattern), found)] if wide else sorted(found):
-            yield f"# Drafted from recorded calls: {len(found) if wide else 1} resources"
+            yield f"# Recorded calls used {f'{len(found)} resources of this pattern' if wide else 'this resource'}"
             yield f"p, {subject}, {action}, {chosen}, {condition}, allow"
 
 

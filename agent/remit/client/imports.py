@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -11,7 +11,7 @@ from typing import Final
 from remit.core import Principal, Refusal, UsageError
 from remit.journal import record_run
 from remit.runtime import agent_of, sanitizer_of
-from remit.tracing import Converter, Coverage, group_spans, read_spans
+from remit.tracing import Converter, Coverage, ImportedAs, group_spans, read_spans
 from remit.workspace import WorkspaceSession, authorize
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -31,36 +31,24 @@ class Imported:
 def import_traces(
     session: WorkspaceSession,
     files: Sequence[Path],
+    what: ImportedAs,
     *,
-    name: str,
-    agent: str,
-    user: str,
-    actions: Mapping[str, str],
     by: Principal,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Imported:
-    """Record each trace of the files as a run of `agent`, which acted for `user` (a subject). Nothing of it runs.
-
-    `actions` are the actions that tools of the other system stand for; a tool with the name of an action needs no entry.
+    """Record each trace of the files as a run. Nothing of it runs. `progress` gets the number of traces that are done.
 
     Raises:
-        Refusal: `policy_denied`: the rules do not let the person start runs of the agent, or act for the user.
+        Refusal: `policy_denied`: the rules do not let the person start runs of the agent.
         UsageError: a name is not valid, or the workspace does not record content.
         WorkspaceError: a file is damaged. Nothing is imported then.
     """
-    _check(session, name, agent, user, actions)
-    authorize(session.policy, by, "remit.run", f"agent:{agent}", f"import runs of {agent}", journal=session.journal)
+    _check(session, what)
+    words = f"import runs of {what.agent}"
+    authorize(session.policy, by, "remit.run", f"agent:{what.agent}", words, journal=session.journal)
     traces = group_spans(span for file in files for span in read_spans(file))
     workspace = session.workspace
-    converter = Converter(
-        name=name,
-        workspace=workspace,
-        by=by,
-        agent=agent,
-        user=user,
-        actions=actions,
-        sanitizer=lambda run: sanitizer_of(workspace, run, ()),
-    )
+    converter = Converter(what=what, workspace=workspace, by=by, sanitizer=lambda run: sanitizer_of(workspace, run, ()))
     runs: list[str] = []
     for number, trace in enumerate(traces, start=1):
         chain = converter.convert(trace)
@@ -68,20 +56,20 @@ def import_traces(
             record_run(session.journal, chain)
             runs.append(chain.run)
         progress(number)
-    return Imported(name=name, runs=tuple(runs), known=len(traces) - len(runs), coverage=converter.coverage)
+    return Imported(name=what.name, runs=tuple(runs), known=len(traces) - len(runs), coverage=converter.coverage)
 
 
-def _check(session: WorkspaceSession, name: str, agent: str, user: str, actions: Mapping[str, str]) -> None:
-    agent_of(session, agent)
-    if not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is not a name of an import: write lower-case letters, digits, _ and -")
-    if not _USER.fullmatch(user):
-        raise UsageError(f"{user!r} is not a user: write user:NAME")
+def _check(session: WorkspaceSession, what: ImportedAs) -> None:
+    agent_of(session, what.agent)
+    if not _NAME.fullmatch(what.name):
+        raise UsageError(f"{what.name!r} is not a name of an import: write lower-case letters, digits, _ and -")
+    if not _USER.fullmatch(what.user):
+        raise UsageError(f"{what.user!r} is not a user: write user:NAME")
     if not session.workspace.settings.content:
         raise UsageError(
             "this workspace does not record content, so imported calls could not be decided: see remit.toml"
         )
-    for tool, action in actions.items():
+    for tool, action in what.actions.items():
         try:
             session.workspace.action(action)
         except Refusal as refusal:

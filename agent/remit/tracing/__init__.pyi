@@ -3,7 +3,7 @@ from .audit.sinks import AuditFile, NotArrived, Sink, StandardOutput
 from .audit.stream import AuditStream
 from .export import Export
 from .gauges import GaugeReader
-from .imported.conversion import NO_ACTION, Converter, Coverage, ForeignTrace, group_spans
+from .imported.conversion import NO_ACTION, Converter, Coverage, ImportedAs, group_spans
 from .imported.documents import read_spans
 from .object_store import MemoryObjects, Objects, ObjectStore, read_index, write_atomically
 from .portable import write_portable
@@ -18,8 +18,8 @@ __all__ = [
     "Converter",
     "Coverage",
     "Export",
-    "ForeignTrace",
     "GaugeReader",
+    "ImportedAs",
     "MemoryObjects",
     "NotArrived",
     "ObjectStore",

@@ -49,16 +49,20 @@ def import_command(
       remit policy backtest --imported july
     """
     from remit.client import import_traces
+    from remit.tracing import ImportedAs
     from remit.workspace import open_session, principal_of_process
 
     opened = open_session()
-    found = import_traces(
-        opened,
-        files,
+    what = ImportedAs(
         name=name,
         agent=agent.removeprefix("agent:"),
         user=f"user:{user.removeprefix('user:')}",
         actions=dict(map(_pair, pairs)),
+    )
+    found = import_traces(
+        opened,
+        files,
+        what,
         by=principal_of_process(opened.workspace.settings),
         progress=_progress(as_json),
     )

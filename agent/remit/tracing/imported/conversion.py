@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections import Counter
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -57,6 +58,7 @@ _OUTSIDE: Final = "the manifest of the tool permits no such resource"
 _NARROWED: Final = "the action reads whatever the rules permit"
 _HIDDEN_NAME: Final = "the name of a resource contains a secret"
 _LONGEST_ERROR: Final = 2000  # characters
+_MOST_ABOVE: Final = 12  # spans above one in which the same turn or call is looked for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,38 +111,45 @@ def _outermost(spans: Sequence[ReadSpan]) -> Iterator[Known]:
     known = {span.span_id: read for span in spans if (read := read_span(span)) is not None}
     parents = {span.span_id: span.parent_id for span in spans}
     for one in known.values():
-        above, seen = one.span.parent_id, {one.span.span_id}
-        while above is not None and above not in seen:
-            outer = known.get(above)
+        above = one.span.parent_id
+        for _ in range(_MOST_ABOVE):
+            outer = None if above is None else known.get(above)
             if isinstance(one, Turn) and isinstance(outer, Turn):
                 break
             if isinstance(one, ToolRun) and isinstance(outer, ToolRun) and one.name == outer.name:
                 break
-            seen.add(above)
-            above = parents.get(above)
+            above = None if above is None else parents.get(above)
         else:
             yield one
 
 
 @dataclass(frozen=True, kw_only=True)
-class Converter:
-    """Converts traces to runs of one agent. `actions` are the actions that tools of the other system stand for, by their name there.
+class ImportedAs:
+    """What imported runs count as: the name of the import, the agent by its name, and the user for whom they acted as a subject.
 
-    `by` is who imports; `user` is for whom the runs acted, as a subject. `coverage` counts what was converted.
+    `actions` are the actions that tools of the other system stand for, by their name there; a tool with the name of an action needs
+    no entry.
     """
 
     name: str
-    workspace: Workspace
-    by: Principal
     agent: str
     user: str
-    actions: Mapping[str, str]
+    actions: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Converter:
+    """Converts traces to runs. `by` is who imports; `coverage` counts what was converted."""
+
+    what: ImportedAs
+    workspace: Workspace
+    by: Principal
     sanitizer: Callable[[str], Sanitizer]
     coverage: Coverage = field(default_factory=Coverage)
 
     def run_of(self, trace: ForeignTrace) -> str:
         """The id of the run: the same for the same trace and import, so that nothing is imported twice."""
-        return hashlib.sha256(f"{self.name}\0{trace.trace_id}".encode()).hexdigest()[:32]
+        return hashlib.sha256(f"{self.what.name}\0{trace.trace_id}".encode()).hexdigest()[:32]
 
     def convert(self, trace: ForeignTrace) -> Chain:
         """The run, sealed."""
@@ -154,18 +163,24 @@ class Converter:
         return Chain(run=run, links=tuple(links))
 
 
-@dataclass(kw_only=True)
 class _Step:
     """One step: its turn (None: calls before any turn), and the calls with the tool that ran, None without one."""
 
-    turn: Turn | None
-    calls: list[tuple[Asked, ToolRun | None]]
+    def __init__(self, turn: Turn | None) -> None:
+        self.turn = turn
+        self.calls: list[tuple[Asked, ToolRun | None]] = [] if turn is None else [(asked, None) for asked in turn.calls]
+        self._waiting: defaultdict[tuple[str, str], deque[int]] = defaultdict(deque)
+        for number, (asked, _) in enumerate(self.calls):
+            self._waiting[asked.name, asked.id].append(number)
+            self._waiting[asked.name, ""].append(number)
 
     def add(self, tool: ToolRun) -> None:
         """Put a tool to the call that asked for it; a tool for which nobody asked is a call of its own."""
-        for number, (asked, ran) in enumerate(self.calls):
-            if ran is None and asked.name == tool.name and tool.id in ("", asked.id):
-                self.calls[number] = asked, tool
+        waiting = self._waiting[tool.name, tool.id]
+        while waiting:
+            number = waiting.popleft()
+            if self.calls[number][1] is None:
+                self.calls[number] = self.calls[number][0], tool
                 return
         self.calls.append((Asked(id=tool.id, name=tool.name, arguments=tool.arguments), tool))
 
@@ -178,7 +193,7 @@ class _Conversion:
         self._trace = trace
         self._run = run
         self._sanitizer = how.sanitizer(run)
-        self._subjects = Subjects(agent=f"agent:{how.agent}", user=how.user)
+        self._subjects = Subjects(agent=f"agent:{how.what.agent}", user=how.what.user)
 
     def events(self) -> Iterator[tuple[int, AnyEvent]]:
         """Each event with its time, in Unix nanoseconds."""
@@ -210,7 +225,7 @@ class _Conversion:
             env=how.workspace.settings.env,
             folder="",
             version=__version__,
-            imported=ImportedFrom(name=how.name, tool=self._word(trace.tool), trace=self._word(trace.trace_id)),
+            imported=ImportedFrom(name=how.what.name, tool=self._word(trace.tool), trace=self._word(trace.trace_id)),
         )
 
     def _step(self, number: int, step: _Step) -> Iterator[tuple[int, AnyEvent]]:
@@ -244,7 +259,7 @@ class _Conversion:
     def _proposed(self, asked: Asked, ran: ToolRun | None) -> ProposedCall:
         """The call as it was asked for; with the arguments that the tool really got, if they are recorded."""
         arguments = ran.arguments if ran is not None and ran.arguments is not None else asked.arguments
-        name = self._how.actions.get(asked.name, asked.name).replace(".", "__", 1)
+        name = self._how.what.actions.get(asked.name, asked.name).replace(".", "__", 1)
         return self._sanitizer.proposed_call(ProposedCall(name=name, arguments=arguments, id=asked.id))
 
     def _decided(self, step: int, index: int, proposed: ProposedCall) -> CallDecided:
@@ -304,7 +319,7 @@ class _Conversion:
 
     def _unknown_call(self, step: int, index: int, proposed: ProposedCall) -> Call:
         """The call as far as it is known. Its manifest is "", so nothing decides it."""
-        name = proposed.action if proposed.action in self._how.actions.values() else _plain(proposed.name)
+        name = proposed.action if proposed.action in self._how.what.actions.values() else _plain(proposed.name)
         try:
             arguments = parse_arguments(proposed.arguments or "{}")
         except Refusal:
@@ -358,12 +373,19 @@ class _NotDecidable(Exception):
 
 def _steps(known: Sequence[Known]) -> list[_Step]:
     """The turns with their calls. A tool belongs to the turn that asked for it by its id, else to the last one before it."""
-    steps = [_Step(turn=one, calls=[(asked, None) for asked in one.calls]) for one in known if isinstance(one, Turn)]
-    first = _Step(turn=None, calls=[])
+    turns = [one for one in known if isinstance(one, Turn)]
+    steps, starts = [_Step(turn) for turn in turns], [turn.span.start for turn in turns]
+    asking: defaultdict[str, list[int]] = defaultdict(list)
+    for number, turn in enumerate(turns):
+        for asked in turn.calls:
+            asking[asked.id].append(number)
+    first = _Step(None)
     for tool in (one for one in known if isinstance(one, ToolRun)):
-        before = [step for step in steps if step.turn is not None and step.turn.span.start <= tool.span.start]
-        asking = [step for step in before if tool.id and any(asked.id == tool.id for asked, _ in step.calls)]
-        (asking or before or [first])[-1].add(tool)
+        before = bisect_right(starts, tool.span.start)
+        found = asking[tool.id] if tool.id else []
+        place = bisect_left(found, before)
+        chosen = found[place - 1] if place else before - 1
+        (first if chosen < 0 else steps[chosen]).add(tool)
     return [first, *steps] if first.calls else steps
 
 
