@@ -17,6 +17,7 @@ from typing import Any, Final, cast
 from remit.core import Json
 from remit.core.parsing import load_json
 
+MOST_PARTS: Final = 16  # of the name of a flat attribute; the conventions have seven
 MOST_LEVELS: Final = 8  # of a value in which the message of a tool is looked for
 _WRAPPERS: Final = ("message", "tool_call", "message_content")
 
@@ -50,7 +51,7 @@ def nested(attributes: Mapping[str, Any], prefix: str) -> list[Any]:
     for key, value in attributes.items():
         if not key.startswith(f"{prefix}."):
             continue
-        at, parts = root, key.removeprefix(f"{prefix}.").split(".")
+        at, parts = root, key.removeprefix(f"{prefix}.").split(".", MOST_PARTS)
         for part in parts[:-1]:
             below = at.setdefault(part, {})
             if not isinstance(below, dict):
