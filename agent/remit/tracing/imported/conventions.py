@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from remit.core import Json
 from remit.core.events import Usage
-from remit.tracing.imported.messages import Asked, Message, arguments_text, as_json, messages, nested, tool_message
+from remit.tracing.imported.messages import Asked, Message, arguments_text, as_json, messages, tool_message, unflatten
 from remit.tracing.otlp import ReadSpan
 
 _MODEL: Final = frozenset({"chat", "text_completion", "generate_content", "LLM"})
@@ -97,8 +97,8 @@ def _messages(attributes: Mapping[str, Any], side: str) -> tuple[Message, ...]:
     older = {"input": "gen_ai.prompt", "output": "gen_ai.completion"}[side]
     return (
         messages(attributes.get(f"gen_ai.{side}.messages"))
-        or messages(nested(attributes, f"llm.{side}_messages"))
-        or messages(nested(attributes, older))
+        or messages(unflatten(attributes, f"llm.{side}_messages"))
+        or messages(unflatten(attributes, older))
     )
 
 

@@ -45,7 +45,7 @@ def messages(value: object) -> tuple[Message, ...]:
     return tuple(_message(_unwrapped(item)) for item in _items(as_json(value)) if isinstance(item, dict))
 
 
-def nested(attributes: Mapping[str, Any], prefix: str) -> list[Any]:
+def unflatten(attributes: Mapping[str, Any], prefix: str) -> list[Any]:
     """The list that flat attributes such as `PREFIX.0.message.role` stand for; empty without any."""
     root: dict[str, Any] = {}
     for key, value in attributes.items():
