@@ -58,10 +58,9 @@ def policy_backtest_command(
     if as_json:
         echo(json_text({"ok": not failed, **asdict(found)}))
         sys.exit(1 if failed else 0)
-    share = 100.0 * found.covered / found.decided if found.decided else 100.0
-    echo(
-        f"{found.runs} runs, {found.calls} calls, {found.decided} decisions, of which {share:.0f}% have complete inputs"
-    )
+    decisions = found.covered + sum(found.uncovered.values())
+    share = 100.0 * found.covered / decisions if decisions else 100.0
+    echo(f"{found.runs} runs, {found.calls} calls, {decisions} decisions, of which {share:.0f}% have complete inputs")
     for why, count in found.uncovered.items():
         echo(f"  skipped: {count} ({why})")
     for flip in found.flips[:limit]:
