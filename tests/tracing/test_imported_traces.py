@@ -246,12 +246,12 @@ def test_nothing_mistakes_an_imported_run_for_a_live_one(desk: Desk, remit: Remi
     (row,) = list_runs(desk.journal, RunQuery(evaluation="import:july"))
     figures = workspace_figures(desk.journal)
     assert (figures.outcomes, figures.ended, figures.unfinished) == ({}, {}, {})
-    assert remit("trace", "list", "--json").json == []
-    remit("trace", "show", row.run)
-    assert "no run is recorded here" in remit("policy", "backtest").err
     sink = Kept()
     AuditStream(desk.journal, sink).send()
     assert not any(row.run in json.dumps(record) for record in sink.records)
+    assert remit("trace", "list", "--json").json == []
+    remit("trace", "show", row.run)
+    assert "no run is recorded here" in remit("policy", "backtest").err
     assert "imported from another tool" in remit("replay", row.run).err
     assert remit("run", "--resume", row.run).code != 0
 
