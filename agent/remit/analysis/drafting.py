@@ -6,7 +6,7 @@ A call that a rule denies stays denied: the draft never works against a deny.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -63,7 +63,6 @@ def draft_rules(
         raise UsageError(f"{approver!r} is not a role: write role:<name>")
     decided = [(one.request, rule_set.policy.decide(one.request)) for one in recorded]
     unmentioned = [request for request, decision in decided if _unmentioned(decision)]
-    examples = {(request.subjects, request.action): request for request in reversed(unmentioned)}
     needed, reach = _needed(rule_set, unmentioned, approver), reach_of(workspace)
     lines = [
         line
@@ -75,7 +74,7 @@ def draft_rules(
     after = read_rule_set("with the draft", changed, rule_set.vocabulary)
     return Draft(
         rules=text,
-        cases="".join(case_yaml(after, request) for request in examples.values()),
+        cases="".join(case_yaml(after, request) for request in _examples(after, unmentioned)),
         before=_coverage(decision for _, decision in decided),
         after=_coverage(after.policy.decide(request) for request, _ in decided),
     )
@@ -109,6 +108,16 @@ def _rows(
         for chosen in [narrow_pattern(parse_pattern(pattern), found)] if wide else sorted(found):
             yield f"# Recorded calls used {f'{len(found)} resources of this pattern' if wide else 'this resource'}"
             yield f"p, {subject}, {action}, {chosen}, {condition}, allow"
+
+
+def _examples(rule_set: RuleSet, requests: Iterable[Request]) -> Iterator[Request]:
+    """As few requests as it takes in their order so that each rule which decides one of them has a case."""
+    seen: set[tuple[str, int]] = set()
+    for request in requests:
+        rules = {(rule.file, rule.line) for rule in rule_set.policy.decide(request).rules}
+        if not rules <= seen:
+            seen |= rules
+            yield request
 
 
 def _unmentioned(decision: Decision) -> bool:
