@@ -239,6 +239,9 @@ class Kept:
     def write(self, records: Sequence[Record]) -> None:
         self.records += records
 
+    def close(self) -> None:
+        pass
+
 
 def test_nothing_mistakes_an_imported_run_for_a_live_one(desk: Desk, remit: Remit) -> None:
     """Neither lists, figures, audit records nor a backtest of live runs contain it, and it can be neither replayed nor resumed."""

@@ -10,7 +10,7 @@ Every value comes from a file that anyone may have written: what has another typ
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -45,7 +45,7 @@ def messages(value: object) -> tuple[Message, ...]:
     return tuple(_message(_unwrapped(item)) for item in _items(as_json(value)) if isinstance(item, dict))
 
 
-def unflatten(attributes: Mapping[str, Any], prefix: str) -> list[Any]:
+def unflatten(attributes: Mapping[str, Any], prefix: str) -> Sequence[Any]:
     """The list that flat attributes such as `PREFIX.0.message.role` stand for; empty without any."""
     root: dict[str, Any] = {}
     for key, value in attributes.items():
@@ -127,14 +127,14 @@ def _lists(value: object) -> object:
     """The value, with lists in place of objects whose names are all numbers."""
     if not isinstance(value, dict):
         return value
-    known = {str(key): _lists(inner) for key, inner in cast("dict[Any, Any]", value).items()}
+    known = {str(key): _lists(inner) for key, inner in cast("Mapping[Any, Any]", value).items()}
     if known and all(key.isascii() and key.isdigit() and len(key) < 7 for key in known):
         return [known[key] for key in sorted(known, key=int)]
     return known
 
 
-def _items(value: object) -> list[Any]:
-    return cast("list[Any]", value) if isinstance(value, list) else []
+def _items(value: object) -> Sequence[Any]:
+    return cast("Sequence[Any]", value) if isinstance(value, list) else ()
 
 
 def _word(value: object) -> str:
