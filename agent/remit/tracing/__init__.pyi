@@ -1,9 +1,9 @@
 from .audit.otlp_logs import log_sink_from_environment
-from .audit.sinks import AuditFile, NotArrived, Sink, StandardOutput
+from .audit.sinks import AuditFile, LineSink, NotArrived, Sink
 from .audit.stream import AuditStream
 from .export import Export
 from .gauges import GaugeReader
-from .imported.conversion import NO_ACTION, Converter, Coverage, ImportedAs, group_spans
+from .imported.conversion import Converter, Coverage, ImportedAs, group_spans
 from .imported.documents import read_spans
 from .object_store import MemoryObjects, Objects, ObjectStore, read_index, write_atomically
 from .portable import write_portable
@@ -12,7 +12,6 @@ from .reader import Trace, is_trace_file, open_trace, read_trace
 from .trace_file import TraceFile, trace_path
 
 __all__ = [
-    "NO_ACTION",
     "AuditFile",
     "AuditStream",
     "Converter",
@@ -20,12 +19,12 @@ __all__ = [
     "Export",
     "GaugeReader",
     "ImportedAs",
+    "LineSink",
     "MemoryObjects",
     "NotArrived",
     "ObjectStore",
     "Objects",
     "Sink",
-    "StandardOutput",
     "Trace",
     "TraceFile",
     "group_spans",

@@ -50,7 +50,7 @@ from remit.tracing.otlp import ReadSpan
 from remit.workspace import Workspace, labels_in, labels_of
 from remit.workspace.manifest import resolve
 
-NO_ACTION: Final = "the workspace has no action for the tool"
+_NO_ACTION: Final = "the workspace has no action for the tool"
 _NO_ARGUMENTS: Final = "the arguments were not recorded"
 _NOT_REVIEWED: Final = "the tool of the action is not pinned"
 _UNFIT: Final = "the action does not accept the arguments"
@@ -272,7 +272,7 @@ class _Conversion:
         except _NotDecidable as reason:
             why = str(reason)
             coverage.left_out[why] += 1
-            if why == NO_ACTION:
+            if why == _NO_ACTION:
                 coverage.unknown_tools[proposed.name] += 1
             call = self._unknown_call(step, index, proposed)
         message = f"not decided: another tool ran it{f'; no rule can decide it, because {why}' if why else ''}"
@@ -289,7 +289,7 @@ class _Conversion:
         try:
             tool, action = self._how.workspace.action(proposed.action)
         except Refusal:
-            raise _NotDecidable(NO_ACTION) from None
+            raise _NotDecidable(_NO_ACTION) from None
         if tool.pin is None or not tool.pinned:
             raise _NotDecidable(_NOT_REVIEWED)
         if any(template.form in ("each", "within") for template in action.templates):
