@@ -1,5 +1,5 @@
 from .approved_rule import ApprovedRule, rule_from_approval
-from .backtest import backtest_rules, recorded_decisions
+from .backtest import RecordedDecision, backtest_rules, recorded_decisions
 from .cases import Coverage, PolicyCaseResult, find_uncovered, run_cases
 from .drafting import Draft, DraftCoverage, draft_rules
 from .formatting import format_rules
@@ -20,6 +20,7 @@ __all__ = [
     "MutationScore",
     "Permission",
     "PolicyCaseResult",
+    "RecordedDecision",
     "RequiredApprovers",
     "backtest_rules",
     "check_workspace",

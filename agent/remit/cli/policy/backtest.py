@@ -203,10 +203,10 @@ def _draft(
     from collections import Counter
     from dataclasses import asdict
 
-    from remit.analysis import draft_rules, recorded_decisions
+    from remit.analysis import RecordedDecision, draft_rules, recorded_decisions
     from remit.core import UsageError
 
-    recorded, missing = [], Counter[str]()
+    recorded, missing = list[RecordedDecision](), Counter[str]()
     for records in runs:
         found, uncounted = recorded_decisions(records, here.rule_set())
         recorded += found

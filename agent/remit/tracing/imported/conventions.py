@@ -12,7 +12,16 @@ from typing import Any, Final, TypeAlias
 
 from remit.core import Json
 from remit.core.events import Usage
-from remit.tracing.imported.messages import Asked, Message, arguments_text, as_json, messages, tool_message, unflatten
+from remit.tracing.imported.messages import (
+    Asked,
+    Message,
+    arguments_text,
+    as_json,
+    messages,
+    tool_message,
+    unflatten,
+    without_callback,
+)
 from remit.tracing.otlp import ReadSpan
 
 _MODEL: Final = frozenset({"chat", "text_completion", "generate_content", "LLM"})
@@ -112,8 +121,7 @@ def _tool_run(span: ReadSpan) -> ToolRun:
         if wrapped.get("status") == "error" and failed is None:
             failed = value if isinstance(value, str) else "the tool failed"
     inside = wrapped or tool_message(given) or {}
-    if isinstance(given, dict) and "input_str" in given:  # OpenLLMetry writes what LangChain passed to its callback
-        given = given.get("inputs")
+    given = without_callback(given)
     return ToolRun(
         span=span,
         id=_text(attributes, "gen_ai.tool.call.id", "tool_call.id") or str(inside.get("tool_call_id", "")),

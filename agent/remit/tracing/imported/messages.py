@@ -42,7 +42,7 @@ class Message:
 
 def messages(value: object) -> tuple[Message, ...]:
     """The messages of a list of them, or of its JSON text."""
-    return tuple(_message(_unwrapped(item)) for item in _items(as_json(value)) if isinstance(item, dict))
+    return tuple(_message(inner) for item in _items(as_json(value)) if (inner := _unwrapped(item)))
 
 
 def unflatten(attributes: Mapping[str, Any], prefix: str) -> Sequence[Any]:
@@ -80,6 +80,12 @@ def arguments_text(value: object) -> str | None:
     if isinstance(value, str):
         return value
     return json.dumps(found, ensure_ascii=False)
+
+
+def without_callback(value: Json) -> Json:
+    """Arguments as they are. OpenLLMetry writes all that LangChain passes to its callback, with the arguments as `inputs`."""
+    known = _unwrapped(value)
+    return known["inputs"] if "input_str" in known and "inputs" in known else value
 
 
 def tool_message(value: Json, levels: int = MOST_LEVELS) -> Mapping[str, Any] | None:
