@@ -78,6 +78,9 @@ SPANS: Final[Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]]] = {
                 "string[]",
                 "what has changed of the definition with which it was resumed last; absent if nothing",
             ),
+            "remit.import": ("string", "the name of the import; absent unless another tool executed the run"),
+            "remit.import.tool": ("string", "what wrote the spans of the imported run"),
+            "remit.import.trace": ("string", "the id of the imported trace in the other tool"),
             "remit.driver": (
                 "string",
                 "the framework whose graph drives the run: `langgraph`; absent for Remit's own graph",

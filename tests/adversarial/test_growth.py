@@ -82,6 +82,7 @@ from remit.sandbox.egress.client_hello import ClientHelloReader
 from remit.sandbox.egress.errors import Blocked
 from remit.sandbox.egress.requests import parse_authority, parse_head, tokens
 from remit.sandbox.egress.response_scrubber import Scrubber
+from remit.tracing.imported.messages import arguments_text, as_json, messages, tool_message, unflatten, without_callback
 from remit.workspace.answer_contract import AnswerContract
 from remit.workspace.manifest.repairs import read_arguments, repaired_name
 
@@ -242,6 +243,16 @@ def keys(size: int) -> str:
 
 # By module and name.
 ROWS: Mapping[str, Row] = {
+    "tracing.imported.messages:messages": of(messages, *JSONS, strings),
+    "tracing.imported.messages:as_json": of(as_json, *JSONS),
+    "tracing.imported.messages:arguments_text": of(arguments_text, *JSONS),
+    "tracing.imported.messages:tool_message": of(tool_message, levels, lambda n: {str(k): {} for k in range(n // 8)}),
+    "tracing.imported.messages:without_callback": of(without_callback, strings),
+    "tracing.imported.messages:unflatten": of(
+        lambda attributes: unflatten(attributes, "a"),
+        lambda n: {f"a.{k}.message.role": "x" for k in range(n // 20)},
+        lambda n: {f"a.{'b.' * (n // 2)}": 1},
+    ),
     "core.parsing.file_patterns:covered": of(
         lambda text: covered(("**/**/**/*a*a*b", "*a*a*a*a*b", "**/x"), text), "a", "a/", "/", lambda n: "a/" * n + "**"
     ),
@@ -510,6 +521,7 @@ PACKAGES = ("core.parsing", "guardrails", "guardrails.grounding")
 MODULES = (
     "workspace.manifest.repairs",
     "sandbox.egress.client_hello",
+    "tracing.imported.messages",
     "sandbox.egress.requests",
     "sandbox.egress.response_scrubber",
     "workspace.answer_contract",

@@ -28,8 +28,8 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
         "proposed.id", "proposed_calls.name", "proposed_calls.id", "ModelResponded.finish", "cached",
         "rollout", "RolloutOpened.changes", "RunResumed.accepted.changed", "ShadowDecided.error", "alert", "AlertRaised.changes", "AlertRaised.before", "AlertRaised.after", "SecretSet.name",
     ),
-    "an evaluation, which is refused with content off": (
-        "RunStarted.evaluation", "scenarios.digest", "scenarios.judges", "scenarios.name", "variants.agent_digest",
+    "an evaluation or an import, which is refused with content off": (
+        "imported.name", "imported.tool", "imported.trace", "RunStarted.evaluation", "scenarios.digest", "scenarios.judges", "scenarios.name", "variants.agent_digest",
         "variants.changes", "variants.name",
         "grade.checks.detail", "grade.checks.name", "grade.reason", "grade.scenario", "grade.variant",
     ),

@@ -1,6 +1,7 @@
 from .approved_rule import ApprovedRule, rule_from_approval
-from .backtest import backtest_rules, recorded_decisions
+from .backtest import RecordedDecision, backtest_rules, recorded_decisions
 from .cases import Coverage, PolicyCaseResult, find_uncovered, run_cases
+from .drafting import Draft, DraftCoverage, draft_rules
 from .formatting import format_rules
 from .lint import LintFinding, lint_rules
 from .mutation import OPERATORS, MutationScore, score_mutants
@@ -12,15 +13,19 @@ __all__ = [
     "OPERATORS",
     "ApprovedRule",
     "Coverage",
+    "Draft",
+    "DraftCoverage",
     "Holder",
     "LintFinding",
     "MutationScore",
     "Permission",
     "PolicyCaseResult",
+    "RecordedDecision",
     "RequiredApprovers",
     "backtest_rules",
     "check_workspace",
     "draft_policy",
+    "draft_rules",
     "find_holders",
     "find_uncovered",
     "format_rules",

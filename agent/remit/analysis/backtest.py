@@ -54,6 +54,7 @@ class RecordedDecision:
     redacted: bool
     succeeded: bool
     narrowed: bool = False  # it got what the rules permitted of a set
+    imported: bool = False  # another tool ran it, so its confinement is not known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +124,8 @@ def recorded_decisions(records: Sequence[Recorded], rule_set: RuleSet) -> tuple[
         elif isinstance(event, CallDecided):
             if event.call is None or event.decision is None or started is None:
                 missing["refused before it was a call"] += event.round == 0
+            elif not event.call.manifest:
+                missing["imported without an action, arguments or resources that this workspace knows"] += 1
             else:
                 hosted = rule_set.vocabulary is not None and event.call.action in rule_set.vocabulary.unconfined
                 known = policy_context(
@@ -148,6 +151,7 @@ def recorded_decisions(records: Sequence[Recorded], rule_set: RuleSet) -> tuple[
                         redacted=event.proposed.redacted,
                         succeeded=answers.get((event.step, event.index), False),
                         narrowed=event.call.narrowing is not None,
+                        imported=started.imported is not None,
                     )
                 )
         facts = apply_event(facts, recorded)
@@ -286,6 +290,8 @@ class _FactsRead:
         read = self._facts_of(one.request.action)
         if one.redacted and "args" in read:
             return "the rules read arguments that are redacted"
+        if one.imported and "confinement" in read:
+            return "the rules read the confinement, which an imported call does not have"
         return ""
 
     def _read(self, action: str) -> frozenset[str]:

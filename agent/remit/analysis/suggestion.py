@@ -125,13 +125,13 @@ def _narrow_row(row: RuleRow, used: Sequence[tuple[str, str]]) -> str | None:
     """Narrow the row to the action and folder that the calls used; None if it is that narrow already."""
     actions = {action for action, _ in used}
     action = actions.pop() if len(actions) == 1 else row.action
-    pattern = _narrow_pattern(row.pattern, [resource for _, resource in used])
+    pattern = narrow_pattern(row.pattern, [resource for _, resource in used])
     if (action, pattern) == (row.action, row.pattern.text):
         return None
     return f"p, {row.subject}, {action}, {pattern}, {row.condition.text}, allow"
 
 
-def _narrow_pattern(pattern: Pattern, resources: Sequence[str]) -> str:
+def narrow_pattern(pattern: Pattern, resources: Sequence[str]) -> str:
     """Narrow `file:…/**` to the deepest folder that contains all resources; other patterns stay unchanged."""
     if pattern.kind != "file" or not pattern.segments or pattern.segments[-1] != "**":
         return pattern.text

@@ -1,4 +1,5 @@
 from .async_remit import AsyncRemit
+from .imports import Imported, import_traces
 from .remit import Remit
 from .replays import open_bundles, open_trace_of, replay_trace
 from .requests import (
@@ -21,12 +22,14 @@ __all__ = [
     "Bound",
     "CallResult",
     "Explanation",
+    "Imported",
     "Remit",
     "RunStream",
     "WaitingApproval",
     "bound_lines",
     "call_result",
     "find_request",
+    "import_traces",
     "open_bundles",
     "open_trace_of",
     "reject",

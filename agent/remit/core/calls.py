@@ -39,6 +39,7 @@ Reason: TypeAlias = Literal[
     "no_rule_allows",
     "engines_disagree",  # the compiled rules allow it and stock Casbin does not
     "error",  # a condition could not be evaluated
+    "imported",  # another tool ran the call; no rule of Remit decided it
 ]
 Confinement: TypeAlias = Literal[
     "full",  # namespaces, Landlock and seccomp

@@ -114,7 +114,7 @@ def _started_columns(started: RunStarted | None) -> dict[str, Any]:
         "rollout": arm.rollout if arm else "",
         "arm": arm.arm if arm else "",
         "share": arm.share if arm else 0.0,
-        "evaluation": started.evaluation,
+        "evaluation": started.apart,
         "driver": started.driver,
     }
 

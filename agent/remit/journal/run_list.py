@@ -91,7 +91,7 @@ _COUNTED: Final = Sql(sa.select(sa.func.count()).select_from(APPROVAL).where(APP
 class RunQuery:
     """The conditions that listed runs meet; "", False and None are no condition.
 
-    `evaluation` is "" for live runs only, the id of an evaluation for its runs, and None for both. `run` is a whole id; `agent` and
+    `evaluation` is "" for live runs only, the id of an evaluation for its runs, "import:NAME" for imported runs, and None for all. `run` is a whole id; `agent` and
     `user` are whole subjects (`agent:triage`); `rollout` is the id of one. `failed` runs have ended, but not as completed, or are
     lost; `unfinished` ones have not ended. `since` is Unix nanoseconds.
     """

@@ -393,7 +393,7 @@ class RunSummary:
     the same task. `first_failed` names the first call that failed or was refused, with its code: `files.read at step 0:
     timeout`. `in_doubt` are the effects of unknown outcome. `asked` counts the calls for which people were asked. `cost` is None
     if it is not known. `violations` counts the attempts that tried to reach what was not authorized. `arm` is its side of a rollout.
-    `evaluation` is the id of the evaluation of the run, "" for a live run. `actions` counts the calls that succeeded, by action.
+    `evaluation` is the id of the evaluation of the run, "import:NAME" for an imported run, and "" for a live run. `actions` counts the calls that succeeded, by action.
     `response_model` is the last model that answered, as its provider names it. `bundles` are the digests of the policy bundles that
     the run used, in order. `driver` is the framework whose graph drives the run, "" for Remit's own graph. `waits_until` is when a
     waiting run goes on without an answer, in Unix nanoseconds, 0 if it does not wait. `holder` names the process that drives the

@@ -69,6 +69,8 @@ def check_replayable(records: Sequence[Recorded]) -> RunStarted:
         raise UsageError("events of the trace were erased: it can be read, not replayed")
     if records[0].event.content != "complete":
         raise UsageError(f"the content of the run was {records[0].event.content}: it can be read, not replayed")
+    if records[0].event.imported is not None:
+        raise UsageError("the run was imported from another tool: it can be read and decided again, not replayed")
     return records[0].event
 
 

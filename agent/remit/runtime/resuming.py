@@ -28,7 +28,7 @@ class Continuation:
     external_graph: ExternalGraph | None = None
 
 
-RECORDED: Final = Continuation()
+RECORDED: Final[Continuation] = Continuation()
 
 
 async def resume_obstacle(session: WorkspaceSession, run: str) -> str:

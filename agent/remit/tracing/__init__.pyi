@@ -3,6 +3,8 @@ from .audit.sinks import AuditFile, LineSink, NotArrived, Sink
 from .audit.stream import AuditStream
 from .export import Export
 from .gauges import GaugeReader
+from .imported.conversion import Converter, Coverage, ImportedAs, group_spans
+from .imported.documents import read_spans
 from .object_store import MemoryObjects, Objects, ObjectStore, read_index, write_atomically
 from .portable import write_portable
 from .prometheus import prometheus_text, serve_metrics
@@ -12,8 +14,11 @@ from .trace_file import TraceFile, trace_path
 __all__ = [
     "AuditFile",
     "AuditStream",
+    "Converter",
+    "Coverage",
     "Export",
     "GaugeReader",
+    "ImportedAs",
     "LineSink",
     "MemoryObjects",
     "NotArrived",
@@ -22,11 +27,13 @@ __all__ = [
     "Sink",
     "Trace",
     "TraceFile",
+    "group_spans",
     "is_trace_file",
     "log_sink_from_environment",
     "open_trace",
     "prometheus_text",
     "read_index",
+    "read_spans",
     "read_trace",
     "serve_metrics",
     "trace_path",

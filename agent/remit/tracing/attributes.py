@@ -117,6 +117,12 @@ def _agent(events: Sequence[AnyEvent], run: str) -> SpanDescription:
         }
         if started.evaluation:
             found.attributes["remit.evaluation"] = started.evaluation
+        if started.imported is not None:
+            found.attributes |= {
+                "remit.import": started.imported.name,
+                "remit.import.tool": started.imported.tool,
+                "remit.import.trace": started.imported.trace,
+            }
         if started.driver:
             found.attributes["remit.driver"] = started.driver
         if started.scope is not None:

@@ -32,11 +32,14 @@ class ReadEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadSpan:
-    """A span as read from a file. `version` is the version of the format; `start` and `end` are Unix nanoseconds."""
+    """A span as read from a file. `scope` names what wrote it, and `version` is the version of that; for Remit's own spans, of the
+    format. `start` and `end` are Unix nanoseconds."""
 
+    trace_id: str
     span_id: str
     parent_id: str | None
     kind: int
+    scope: str
     version: str
     name: str
     start: int
@@ -73,12 +76,17 @@ def decode(line: bytes) -> Iterator[ReadSpan]:
 
     Raises ValueError if the line is not OTLP JSON.
     """
-    document = load_json(line)
+    yield from spans_of(load_json(line))
+
+
+def spans_of(document: Any) -> Iterator[ReadSpan]:
+    """The spans of an OTLP document. Raises ValueError if it is none."""
     try:
         for resource in document["resourceSpans"]:
             for scope in resource["scopeSpans"]:
+                named = scope.get("scope", {})
                 for span in scope["spans"]:
-                    yield _span(span, str(scope.get("scope", {}).get("version", "")))
+                    yield _span(span, str(named.get("name", "")), str(named.get("version", "")))
     except KeyError as missing:
         raise ValueError(f"it is not an OTLP span: it has no {missing}") from None
     except (TypeError, AttributeError, IndexError, OverflowError, RecursionError):
@@ -96,12 +104,14 @@ def viewer_fields_of_file(span: ReadSpan) -> tuple[Any, ...]:
     return span.name, span.parent_id, span.kind, span.start, span.end, span.attributes, span.error
 
 
-def _span(span: Mapping[str, Any], version: str) -> ReadSpan:
+def _span(span: Mapping[str, Any], scope: str, version: str) -> ReadSpan:
     trace_id, name, status = str(span["traceId"]).lower(), str(span["name"]), span.get("status", {})
     return ReadSpan(
+        trace_id=trace_id,
         span_id=str(span["spanId"]).lower(),
         parent_id=str(span["parentSpanId"]).lower() if span.get("parentSpanId") else None,
         kind=count_of(span.get("kind", 0)),
+        scope=scope,
         version=version,
         name=name,
         start=count_of(span.get("startTimeUnixNano", 0)),
@@ -138,9 +148,11 @@ def _value(value: Attribute) -> dict[str, Any]:
 
 
 def _plain(value: Mapping[str, Any]) -> Any:
-    """The Python value of an OTLP attribute value; None for a type that Remit does not write."""
+    """The Python value of an OTLP attribute value; None for one without a value, and for bytes."""
     if "intValue" in value:
         return int(value["intValue"])  # a string by the standard, a number from some collectors
     if "arrayValue" in value:
         return [_plain(item) for item in value["arrayValue"].get("values", ())]
+    if "kvlistValue" in value:
+        return _read({"attributes": value["kvlistValue"].get("values", ())})
     return next((value[kind] for kind in ("stringValue", "boolValue", "doubleValue") if kind in value), None)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from adversarial.mutations.row import Mutation, brokered, replaced
+from remit.analysis import drafting
+from remit.core.events import RunStarted
 from remit.journal import lease, mark_sent
 from remit.sandbox import outcome
 from remit.tracing.audit import records, sinks, stream
+from remit.tracing.imported import conversion, documents
+from remit.tracing.imported.conventions import Known, ToolRun
 from remit.tracing.reports import audit, incident, root_cause
 
 
@@ -23,9 +29,24 @@ def _with_arguments(*given: object, **_: object) -> records.Record | None:
     return _audit_record(*given, arguments=True)  # type: ignore[arg-type]
 
 
+def _as_if_all_ran(known: Sequence[Known]) -> list[conversion._Step]:
+    """Each call that a model asked for counts as one that a tool ran."""
+    found = _steps(known)
+    for step in found:
+        for number, (asked, ran) in enumerate(step.calls):
+            if ran is None and step.turn is not None:
+                span, given = step.turn.span, asked.arguments
+                ran = ToolRun(span=span, id=asked.id, name=asked.name, arguments=given, value=None, failed=None)
+            step.calls[number] = asked, ran
+    return found
+
+
+_steps = conversion._steps
 _audit_record = records.audit_record
 _AUDIT = "tracing/test_audit_stream.py"
 _READING = "tracing/test_reading.py"
+_IMPORTED = "tracing/test_imported_traces.py"
+_TWICE = (f"{_IMPORTED}::test_nothing_is_imported_twice",)
 
 ROWS: Final = (
     Mutation(
@@ -75,6 +96,34 @@ ROWS: Final = (
         fixtures=True,
         tests=(f"{_READING}::test_the_root_cause_is_the_refused_injection_and_not_an_error_that_the_run_recovered_from",),
         still=(f"{_READING}::test_a_lasting_failure_comes_before_a_recovered_one",),
+    ),
+    Mutation(
+        name="a compressed file of another tool is bounded once it is decompressed, too",
+        remove=(replaced(documents, "_decompressed", lambda data, _: gzip.decompress(data) if data[:1] == b"\x1f" else data),),
+        fixtures=True,
+        tests=(f"{_IMPORTED}::test_a_small_file_that_decompresses_to_a_huge_one_is_refused",),
+        still=(f"{_IMPORTED}::test_every_shape_of_a_file_has_the_same_spans",),
+    ),
+    Mutation(
+        name="an imported call that no tool ran is not decided",
+        remove=(replaced(conversion, "_steps", _as_if_all_ran),),
+        fixtures=True,
+        tests=(f"{_IMPORTED}::test_a_call_that_no_tool_ran_is_never_decided_nor_suggested",),
+        still=_TWICE,
+    ),
+    Mutation(
+        name="live runs and imported ones are apart",
+        remove=(replaced(RunStarted, "apart", property(lambda started: started.evaluation)),),
+        fixtures=True,
+        tests=(f"{_IMPORTED}::test_nothing_mistakes_an_imported_run_for_a_live_one",),
+        still=(f"{_IMPORTED}::test_the_names_of_an_import_are_checked_first",),
+    ),
+    Mutation(
+        name="drafted rules work against no deny",
+        remove=(replaced(drafting, "_unmentioned", lambda decision: decision.verdict == "deny"),),
+        fixtures=True,
+        tests=(f"{_IMPORTED}::test_a_month_of_calls_gives_a_rulebook_with_coverage",),
+        still=_TWICE,
     ),
     brokered(
         "a run whose process was killed is counted as lost",

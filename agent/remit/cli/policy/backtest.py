@@ -11,8 +11,11 @@ import click
 from remit.cli.output import echo, json_text, style
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections import Counter
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from remit.analysis import Draft
+    from remit.analysis.diff import PolicySource
     from remit.core.events import Recorded
 
 NOTHING_RECORDED = "no run is recorded here: run an agent first, or name trace files"
@@ -24,10 +27,11 @@ NOTHING_RECORDED = "no run is recorded here: run an agent first, or name trace f
     "--policy", "candidate", default=None, help="The rules to test: a folder or git:REV. Default: this workspace."
 )
 @click.option("--fail-on-flips", is_flag=True, help="Exit with 1 if a verdict changes or an answer loses a source.")
+@click.option("--imported", default="", metavar="NAME", help="Decide the runs of this import: `remit trace import`.")
 @click.option("--limit", default=20, show_default=True, help="How many changed verdicts to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def policy_backtest_command(
-    traces: tuple[Path, ...], candidate: str | None, fail_on_flips: bool, limit: int, as_json: bool
+    traces: tuple[Path, ...], candidate: str | None, fail_on_flips: bool, imported: str, limit: int, as_json: bool
 ) -> None:
     """Decide recorded calls again under other rules. TRACES are files. Default: all runs of this workspace.
 
@@ -35,6 +39,7 @@ def policy_backtest_command(
     Examples:
       remit policy backtest --policy ../candidate/policies
       remit policy backtest traces/*.jsonl --policy git:main --fail-on-flips
+      remit policy backtest --imported july
     """
     from dataclasses import asdict
 
@@ -46,17 +51,16 @@ def policy_backtest_command(
     root = find_workspace(Path.cwd())
     here = working_tree(root)
     source = here if candidate is None else open_source(candidate, root)
-    found = backtest_rules(_runs(root, traces), source.rule_set(here.rule_set().vocabulary))
+    found = backtest_rules(_runs(root, traces, imported), source.rule_set(here.rule_set().vocabulary))
     if not found.runs:
         raise UsageError(NOTHING_RECORDED)
     failed = fail_on_flips and bool(found.flips or found.lost_sources)
     if as_json:
         echo(json_text({"ok": not failed, **asdict(found)}))
         sys.exit(1 if failed else 0)
-    share = 100.0 * found.covered / found.decided if found.decided else 100.0
-    echo(
-        f"{found.runs} runs, {found.calls} calls, {found.decided} decisions, of which {share:.0f}% have complete inputs"
-    )
+    decisions = found.covered + sum(found.uncovered.values())
+    share = 100.0 * found.covered / decisions if decisions else 100.0
+    echo(f"{found.runs} runs, {found.calls} calls, {decisions} decisions, of which {share:.0f}% have complete inputs")
     for why, count in found.uncovered.items():
         echo(f"  skipped: {count} ({why})")
     for flip in found.flips[:limit]:
@@ -83,41 +87,56 @@ def policy_backtest_command(
     sys.exit(1 if failed else 0)
 
 
-def _runs(root: Path, traces: tuple[Path, ...]) -> Iterator[Sequence[Recorded]]:
-    """Yield the events of each run: of the named files, or else of all runs of this workspace."""
+def _runs(root: Path, traces: tuple[Path, ...], imported: str) -> Iterator[Sequence[Recorded]]:
+    """Yield the events of each run: of the named files, of the import of that name, or else of all runs of this workspace."""
     from remit.tracing import read_trace
 
+    if traces and imported:
+        raise click.UsageError("name trace files or an import, not both")
     if traces:
         yield from (read_trace(path).records for path in traces)
         return
-    from remit.journal import list_runs
+    from remit.core.events import IMPORTS
+    from remit.journal import RunQuery, list_runs
     from remit.workspace import open_session
 
     journal, seen = open_session(root).journal, set[str]()
+    if imported:
+        yield from (journal.events(run.run) for run in list_runs(journal, RunQuery(evaluation=f"{IMPORTS}{imported}")))
+        return
     for run in list_runs(journal):
         seen.add(run.run)
         yield journal.events(run.run)
     for path in sorted((root / "traces").glob("*.jsonl")):
-        if path.stem not in seen:
+        if path.stem not in seen and journal.head(path.stem) is None:  # neither of an evaluation nor imported
             yield read_trace(path).records
 
 
 @click.command("suggest")
 @click.argument("traces", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--imported", default="", metavar="NAME", help="Draft rules for the calls of this import that no rule allows."
+)
 @click.option("--tool", help="Draft rules for this tool instead, from its manifest.")
 @click.option("--agent", default="triage", show_default=True, help="With --tool: the agent that the rules are for.")
 @click.option(
     "--approver",
     default="role:reviewer",
     show_default=True,
-    help="With --tool: the role that approves actions that cannot be undone.",
+    help="With --tool or --imported: the role that approves actions that cannot be undone.",
 )
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Write the rules into this folder."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def policy_suggest_command(
-    traces: tuple[Path, ...], tool: str | None, agent: str, approver: str, output: Path | None, as_json: bool
+    traces: tuple[Path, ...],
+    imported: str,
+    tool: str | None,
+    agent: str,
+    approver: str,
+    output: Path | None,
+    as_json: bool,
 ) -> None:
     """Suggest a minimal subset of the rules that keeps every recorded call, proved to allow nothing more.
 
@@ -125,6 +144,7 @@ def policy_suggest_command(
     Examples:
       remit policy suggest -o /tmp/suggested
       remit policy suggest --tool files --agent triage
+      remit policy suggest --imported july -o /tmp/suggested
     """
     from remit.analysis import draft_policy, recorded_decisions, suggest_rules
     from remit.analysis.diff import working_tree
@@ -138,7 +158,10 @@ def policy_suggest_command(
         echo(json_text({"ok": True, "rules": text}) if as_json else text, nl=as_json)
         return
     rule_set, files = here.rule_set(), policy_files(root)
-    recorded = [one for records in _runs(root, traces) for one in recorded_decisions(records, rule_set)[0]]
+    if imported:
+        _draft(here, files, _runs(root, traces, imported), approver, output, as_json)
+        return
+    recorded = [one for records in _runs(root, traces, "") for one in recorded_decisions(records, rule_set)[0]]
     if not recorded:
         raise UsageError(NOTHING_RECORDED)
     found = suggest_rules(rule_set, files, recorded)
@@ -166,3 +189,52 @@ def policy_suggest_command(
     )
     echo(f"{found.kept} allow rules keep {found.calls} recorded decisions, {len(found.lost)} are lost; {proof}")
     sys.exit(0 if ok else 1)
+
+
+def _draft(
+    here: PolicySource,
+    files: Mapping[str, bytes],
+    runs: Iterable[Sequence[Recorded]],
+    approver: str,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Print, or write, rules and cases for the imported calls that no rule allows; their coverage comes first."""
+    from collections import Counter
+    from dataclasses import asdict
+
+    from remit.analysis import RecordedDecision, draft_rules, recorded_decisions
+    from remit.core import UsageError
+
+    recorded, missing = list[RecordedDecision](), Counter[str]()
+    for records in runs:
+        found, uncounted = recorded_decisions(records, here.rule_set())
+        recorded += found
+        missing += uncounted
+    if not recorded and not missing:
+        raise UsageError("no run of that import is recorded here: `remit trace import` records them")
+    draft = draft_rules(here.workspace, here.rule_set(), files, recorded, approver)
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        for name, text in {"drafted.csv": draft.rules, "drafted_cases.yaml": draft.cases}.items():
+            (output / name).write_text(text, encoding="utf-8")
+    if as_json:
+        echo(json_text({"ok": True, "calls": len(recorded) + missing.total(), "skipped": missing, **asdict(draft)}))
+        return
+    for line in _coverage_lines(draft, len(recorded), missing):
+        echo(line)
+    echo(
+        draft.rules if output is None else f"wrote {output}/drafted.csv and {output}/drafted_cases.yaml",
+        nl=output is not None,
+    )
+
+
+def _coverage_lines(draft: Draft, decided: int, missing: Counter[str]) -> Iterator[str]:
+    calls = decided + missing.total()
+    yield f"{calls} calls, of which {100 * decided / calls:.0f}% can be decided"
+    yield from (f"  skipped: {count} ({why})" for why, count in missing.most_common())
+    for label, found in (("rules in force", draft.before), ("with the draft", draft.after)):
+        yield (
+            f"{label}: {found.allowed} allowed, {found.asks} ask, {found.denied} denied by a rule,"
+            f" {found.unmentioned} that no rule allows"
+        )

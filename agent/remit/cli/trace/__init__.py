@@ -14,6 +14,7 @@ from remit.cli.run_argument import open_run
 from remit.cli.trace.diff import diff_command
 from remit.cli.trace.erase import erase_command
 from remit.cli.trace.filters import RunFilter, with_run_filter
+from remit.cli.trace.imports import import_command
 from remit.cli.trace.prune import prune_command
 from remit.cli.trace.reads import note_read
 from remit.cli.trace.shrink import shrink_command
@@ -66,9 +67,13 @@ def trace_list_command(
     from remit.workspace import open_session
 
     if stats:
-        if run_filter != RunFilter(since=run_filter.since, evaluation=run_filter.evaluation):
-            raise click.UsageError("--stats counts all runs: it accepts the filters --since and --evaluation only")
-        show_stats(run_filter.since, run_filter.evaluation, as_json)
+        if run_filter != RunFilter(
+            since=run_filter.since, evaluation=run_filter.evaluation, imported=run_filter.imported
+        ):
+            raise click.UsageError(
+                "--stats counts all runs: it accepts the filters --since, --evaluation and --imported only"
+            )
+        show_stats(run_filter.since, run_filter.apart, as_json)
         return
     if shape is not None and not decisions:
         raise click.UsageError("--format is the format of the decisions: add --decisions")
@@ -309,5 +314,5 @@ def _short(text: str) -> str:
     return short(text, 60)
 
 
-for _command in (diff_command, shrink_command, prune_command, erase_command):
+for _command in (diff_command, import_command, shrink_command, prune_command, erase_command):
     trace_command.add_command(_command)

@@ -43,7 +43,15 @@ class RunFilter:
     code: str = ""
     state: RunStatus | Literal[""] = ""
     evaluation: str = ""
+    imported: str = ""
     since: int | None = None
+
+    @property
+    def apart(self) -> str:
+        """The evaluation or the import whose runs are meant; "" for live runs."""
+        from remit.core.events import IMPORTS
+
+        return f"{IMPORTS}{self.imported}" if self.imported else self.evaluation
 
     def choose(self, session: WorkspaceSession, limit: int | None) -> list[RunSummary]:
         """The newest `limit` runs that match and that this account may read, or all. The events of a run are read only if its row in the list matches."""
@@ -54,7 +62,7 @@ class RunFilter:
             agent=_subject("agent", self.agent),
             user=_subject("user", self.user),
             state=self.state,
-            evaluation=self.evaluation,
+            evaluation=self.apart,
             failed=self.failed,
             denied=self.denied,
             since=self.since,
@@ -122,6 +130,7 @@ OPTIONS: Final = (
         help="Only runs in this state now. `waiting` is for people; the process of a `lost` run has ended; a `ready` run can go on.",
     ),
     click.option("--evaluation", default="", metavar="ID", help="Runs of this evaluation, in place of live runs."),
+    click.option("--imported", default="", metavar="NAME", help="Runs of this import, in place of live runs."),
     click.option("--since", help="Only runs that began at this time or later: 30m, 2h, 3d, 2026-11-23T19:00."),
 )
 

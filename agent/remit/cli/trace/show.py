@@ -192,6 +192,11 @@ def _start_lines(report: IncidentReport) -> list[str]:
         lines.append(f"rollout {started.arm.rollout}: {started.arm.arm}, {started.arm.share:.0%} have the candidate")
     if started.content != "complete":
         lines.append(f"content {started.content}: this run can be read, not replayed")
+    if started.imported is not None:
+        origin = started.imported
+        lines.append(
+            f"imported from trace {origin.trace} of {origin.tool}: this run can be read and decided again, not replayed"
+        )
     if started.shrunk_from:
         lines.append(f"synthetic run, reduced from run {started.shrunk_from}")
     if report.budget is not None:
@@ -235,6 +240,7 @@ def detail_lines(call: CallTimeline, *, running: bool | None) -> list[str]:
     if call.left_out:
         lines.append(f"left out, because no rule permits it: {', '.join(call.left_out)}")
     if call.decision is not None:
+        lines += [call.decision.message] if call.decision.reason == "imported" else []
         rules = call.decision.rules[:RULES] or call.decision.nearest[:1]
         lines += [f"{rule.file}:{rule.line}  {short(rule.note or rule.text)}" for rule in rules]
     if call.approval is not None:

@@ -53,6 +53,7 @@ from .rollouts import (
     StageName,
 )
 from .runs import (
+    IMPORTS,
     AcceptedChanges,
     AnswerRejected,
     BudgetSpent,
@@ -61,6 +62,7 @@ from .runs import (
     ContextReduced,
     Deviation,
     GoesOn,
+    ImportedFrom,
     ModelFailed,
     ModelRequested,
     ModelResponded,
@@ -79,6 +81,7 @@ from .runs import (
 __all__ = [
     "CODE",
     "EVENT",
+    "IMPORTS",
     "NANO",
     "AcceptedChanges",
     "ActApproved",
@@ -123,6 +126,7 @@ __all__ = [
     "GrantScope",
     "HoldLifted",
     "HoldSet",
+    "ImportedFrom",
     "ModelFailed",
     "ModelRequested",
     "ModelResponded",

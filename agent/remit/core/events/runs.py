@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field, PlainSerializer
 
@@ -67,6 +67,17 @@ class GoesOn(FrozenModel):
     step: int
 
 
+IMPORTS: Final = "import:"
+
+
+class ImportedFrom(FrozenModel):
+    """Records where an imported run comes from: the name of the import, the tool that wrote its spans, and the id of its trace there."""
+
+    name: str
+    tool: str
+    trace: str
+
+
 class RunStarted(Event):
     """Records that a run starts, for whom, and under which rules. `by` is who started it.
 
@@ -74,6 +85,7 @@ class RunStarted(Event):
     `fallbacks` are the models that are asked, in this order, when `model` fails. `actions` are those that the model is offered. `content` says whether the record has what people, models and tools wrote.
     `scope` is a further bound on this run, None without one. `arm` is its side of a rollout, None without one. `shrunk_from` names the run of which `remit trace shrink` made
     this one: such a run was never executed. `evaluation` is the id of the evaluation that the run belongs to, "" for a live run. `goes_on` names the run of which this one is played from a step on; None for a run that began at its beginning. `version` is that of Remit.
+    `imported` says where the run comes from, if another tool executed it and Remit decided none of its calls.
     `driver` is the framework whose graph drives the run, "" for Remit's own graph, and `thread` names the thread of that graph.
     """
 
@@ -100,6 +112,7 @@ class RunStarted(Event):
     shrunk_from: str = ""
     evaluation: str = ""
     goes_on: GoesOn | None = None
+    imported: ImportedFrom | None = None
     driver: Literal["", "langgraph"] = ""
     thread: str = ""
 
@@ -107,6 +120,11 @@ class RunStarted(Event):
     def agent(self) -> str:
         """The name of the agent, without its kind."""
         return self.subjects.agent.partition(":")[2]
+
+    @property
+    def apart(self) -> str:
+        """The id of the evaluation or of the import that the run belongs to; "" for a live run."""
+        return self.evaluation or (f"{IMPORTS}{self.imported.name}" if self.imported is not None else "")
 
     @property
     def goes_on_by(self) -> str:

@@ -120,7 +120,7 @@ class RunRow(JournalRow, table=True):
     `task` is the beginning of the task, `task_digest` the digest of all its words, "" without content.
     `asked` counts the calls for which people were asked. `cost` is the money, "" if it is not known. `violations` counts the
     attempts that tried to reach what was not authorized. `rollout`, `arm` and `share` are those of `RunArm`, "" and 0 without one.
-    `evaluation` is the id of its evaluation, "" for a live run. `labels` are those of the run, one a word. `in_doubt` has a line
+    `evaluation` is the id of its evaluation, "import:NAME" for an imported run, and "" for a live run. `labels` are those of the run, one a word. `in_doubt` has a line
     for each effect of unknown outcome: `STEP INDEX ANSWERED ACTION`. `bundles` are digests, one a word. `actions` has a line for
     each action that succeeded: `COUNT ACTION`. `response_model` is the model that answered last, as its provider names it. `recent`
     counts the outcomes of its last hour, one a line: `PART COUNT CODE ACTION RULE`; see `RunState.recent`.

@@ -17,7 +17,7 @@ LONGEST_WAIT_S: Final = 30.0  # between two attempts, while nothing arrives
 
 
 class AuditStream:
-    """Sends audit records from a journal to a sink. Runs of evaluations have none: they have no effect.
+    """Sends audit records from a journal to a sink. Runs of evaluations and imported runs have none: they have no effect.
 
     With `arguments`, a decision has the arguments of its call.
     """
@@ -67,7 +67,7 @@ class AuditStream:
         name = unsent.run
         started = self._journal.get(name, "run.started/-/-/-")
         run = started.event if started is not None and isinstance(started.event, RunStarted) else None
-        live = not name.startswith(EVALUATION_STREAM) and (run is None or not run.evaluation)
+        live = not name.startswith(EVALUATION_STREAM) and (run is None or not run.apart)
         chain = Chain(name=name, started=run, call=lambda step, index: self._call(name, step, index))
         for link in self._journal.links(name, after=unsent.after):
             audited = live and link.type in AUDITED

@@ -164,7 +164,8 @@ def _commands(report: IncidentReport, trace: Trace) -> Sequence[tuple[str, str]]
         commands.append((f"remit run --resume {run}", _PURPOSES[report.state]))
     if report.good is not None and not report.good.same:
         commands.append((f"remit trace diff {run} --last-good", "show all differences from the last good run"))
-    whole = timeline.started is not None and timeline.started.content == "complete"
+    started = timeline.started
+    whole = started is not None and started.content == "complete" and started.imported is None
     failures = find_failures(trace.records) if whole else []
     if failures:
         commands.append((f"remit replay {run} --policy .", "show what today's rules would decide"))

@@ -99,6 +99,7 @@ class _RunChecker:
         self._policies: set[str] = set()
         self._whole = True
         self._bound = True
+        self._imported = False
         self._turns: dict[int, ModelResponded] = {}
         self._calls: dict[tuple[int, int], _CallHistory] = {}
 
@@ -109,6 +110,7 @@ class _RunChecker:
                 self._policies.add(event.policy_digest)
                 if isinstance(event, RunStarted):
                     self._whole = event.content == "complete"
+                    self._imported = event.imported is not None  # another tool ran the calls, so no attempt is recorded
                     self._bound = event.content != "anonymized"  # an anonymized copy has placeholders for digests too
             case ModelResponded():
                 self._turns[event.step] = event
@@ -128,7 +130,7 @@ class _RunChecker:
                 history = self._calls.get((event.step, event.index))
                 if history is None:
                     yield "there is no decision about this call"
-                else:
+                elif not (self._imported and isinstance(event, CallAnswered)):
                     yield from _contradictions_of_call(history, event)
             case _:
                 pass

@@ -101,6 +101,8 @@ def _properties(report: IncidentReport) -> Iterator[tuple[str, str]]:
             yield "rollout", f"{started.arm.rollout}: {started.arm.arm}"
         if started.content != "complete":
             yield "content", f"{started.content}: this run can be read, not replayed"
+        if started.imported is not None:
+            yield "imported", f"from trace {started.imported.trace} of {started.imported.tool}"
         if started.shrunk_from:
             yield "synthetic run", f"reduced from run {started.shrunk_from}"
     yield "run", timeline.run
