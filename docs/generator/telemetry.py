@@ -78,6 +78,11 @@ SPANS: Final[Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]]] = {
                 "string[]",
                 "what has changed of the definition with which it was resumed last; absent if nothing",
             ),
+            "remit.conversation": (
+                "string",
+                "the id of the conversation that the run is a part of; absent for a run on its own",
+            ),
+            "remit.conversation.number": ("int", "which run of the conversation it is, from 1; absent likewise"),
             "remit.driver": (
                 "string",
                 "the framework whose graph drives the run: `langgraph`; absent for Remit's own graph",

@@ -18,7 +18,7 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
     "a digest or a key": (
         "decision_digest", "effect_digest", "idempotency_key", "profile_digest", "request_digest", "input_digest",
         "output_digest", "read_digest", "policy_digest", "changes.digest", "manifest", "bundle", "head",
-        "RolloutOpened.candidate", "RolloutOpened.live_policy", "RolloutOpened.salt",
+        "conversation.id", "conversation.message", "conversation.after", "RolloutOpened.candidate", "RolloutOpened.live_policy", "RolloutOpened.salt",
         "PolicyAdopted.pins_digest", "PolicyAdopted.earlier_policy", "PolicyAdopted.earlier_pins",
     ),
     "the name of a person, an account, a role, a run, an agent, a tool, an action or a model": (
@@ -36,9 +36,10 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
     "the name of a resource": (
         "resource", "connections.host", "connections.method", "connections.path", "connections.why",
         "denied_accesses.allow", "denied_accesses.what", "CallAnswered.directory_added", "narrowing.permitted", "narrowing.left_out",
+        "conversation.directory",
     ),
     "a label, a declared error, an amount of a limit or a number of verdicts": (
-        "labels", "labels_removed", "AttemptEnded.error", "BudgetSpent.amounts", "BudgetSpent.windows", "RolloutCompared.counts",
+        "labels", "labels_removed", "AttemptEnded.error", "BudgetSpent.amounts", "BudgetSpent.windows", "conversation.calls", "RolloutCompared.counts",
     ),
     "a setting of the model in agent.toml, the price of a turn, or the place of a repair by names of the schema": (
         "ModelRequested.settings.extra", "ModelRequested.settings.reasoning_effort", "ModelRequested.settings.stop",
@@ -49,10 +50,10 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
         "PolicyChanged.problem", "ApprovalRefused.message",
     ),
     "what an approver reads, without which nobody could decide": (
-        "ApprovalRequested.summary", "ApprovalRequested.facts",
+        "ApprovalRequested.summary", "ApprovalRequested.facts", "bounded.facts",
     ),
     "why a person approved, rejected, held or settled something": (
-        "ApprovalGranted.reason", "ApprovalRejected.reason", "ApprovalRevoked.reason", "ApprovalVoided.reason",
+        "ApprovalGranted.reason", "granted.reason", "ApprovalRejected.reason", "ApprovalRevoked.reason", "ApprovalVoided.reason",
         "HoldSet.reason", "RolloutRolledBack.reason",
     ),
     "why the provider of the model or the run failed, without which nobody could repair it": (

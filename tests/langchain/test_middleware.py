@@ -35,7 +35,7 @@ from remit.core.events import (
     AttemptBegun,
     CallAnswered,
     CallDecided,
-    ModelResponded,
+    RunFinished,
     RunResumed,
     RunStarted,
 )
@@ -183,7 +183,7 @@ def test_one_line_puts_every_call_of_an_agent_under_the_broker(
 def test_every_answer_of_an_agent_comes_with_the_receipt_of_what_the_broker_saw(
     new_workspace: Callable[..., LangChainWorkspace],
 ) -> None:
-    """In the state after each invocation; that of a thread has the calls of earlier invocations too."""
+    """In the state after each invocation. That of a thread has the calls since the person last wrote."""
     workspace = new_workspace()
     state = workspace.agent(says(LOOK, SMALL)).invoke(ASKED)
     seen = [(item["call"], item["action"], item["outcome"], item["landed"]) for item in state["remit_receipt"]]
@@ -194,6 +194,8 @@ def test_every_answer_of_an_agent_comes_with_the_receipt_of_what_the_broker_saw(
     state = agent.invoke(ASKED, config)
     assert [item["outcome"] for item in state["remit_receipt"]] == ["done", "done"]
     assert [item.call for item in remit.receipt("t")] == ["0.0", "1.0"]
+    state = agent.invoke({"messages": [HumanMessage("Thank you")]}, config)
+    assert (state["remit_receipt"], remit.receipt("t")) == ([], ())
     assert remit.receipt("another") == ()
 
 
@@ -828,8 +830,13 @@ TOOLS = {"get_order": get_order}
     workspace.reproduced()
 
 
-def asked_by(who: object, thread: str = "t1") -> Any:
-    return {"configurable": {"thread_id": thread, "remit_principal": who}}
+def in_thread(thread: str = "t1") -> Any:
+    return {"configurable": {"thread_id": thread}}
+
+
+def said_by_context(runtime: Any) -> Any:
+    """The function of a program that passes who asks as the context of the invocation."""
+    return OPERATOR if runtime is None or runtime.context is None else runtime.context["who"]
 
 
 def test_an_invocation_acts_for_the_principal_that_the_program_gives(
@@ -837,10 +844,12 @@ def test_an_invocation_acts_for_the_principal_that_the_program_gives(
 ) -> None:
     workspace = new_workspace()
     lea = principal("lea", account="8c1f", issuer="https://id", authenticated="oidc")
-    remit = workspace.remit()
+    remit, plain = workspace.remit(principal=said_by_context), workspace.remit()
     for who, thread in ((lea, "t1"), (principal("eve"), "t2"), (None, "t3")):
-        agent = workspace.agent(says(SMALL), remit=remit, checkpointer=InMemorySaver())
-        state = agent.invoke(ASKED, asked_by(who, thread))
+        agent = workspace.agent(
+            says(SMALL), remit=plain if who is None else remit, checkpointer=InMemorySaver(), context_schema=dict
+        )
+        state = agent.invoke(ASKED, in_thread(thread), context={"who": who})
         assert codes(state) == (["policy_denied"] if thread == "t2" else ["ok"])
     users = {event.subjects.user: event.by for event in workspace.events(RunStarted)}
     assert users.keys() == {"user:lea", "user:eve", "user:operator"}
@@ -848,18 +857,27 @@ def test_an_invocation_acts_for_the_principal_that_the_program_gives(
     assert users["user:operator"].authenticated == "os_account"
 
 
-def test_a_tool_outside_of_a_middleware_acts_for_the_principal_of_its_invocation(triage: RemitMiddleware) -> None:
+def test_a_tool_outside_of_a_middleware_acts_for_the_principal_that_the_program_gives(triage_folder: Path) -> None:
+    """Outside of any graph there is no runtime."""
     nobody = principal("none", account="eve")
-    refused = reading(triage).invoke(READ, {"configurable": {"remit_principal": nobody}})
-    assert json.loads(refused)["error"]["code"] == "policy_denied"
+    with RemitMiddleware("triage", task="x", workspace=triage_folder, principal=lambda _: nobody) as remit:
+        assert json.loads(reading(remit).invoke(READ))["error"]["code"] == "policy_denied"
 
 
-def test_a_principal_that_a_client_sends_as_data_is_refused(new_workspace: Callable[..., LangChainWorkspace]) -> None:
-    """A server of LangGraph passes the configuration of a client's request on."""
+@pytest.mark.parametrize("claimed", [None, principal("lea").model_dump(), "user:lea", ["user:lea"], {}], ids=str)
+def test_a_principal_that_a_client_sends_as_data_is_refused(
+    new_workspace: Callable[..., LangChainWorkspace], claimed: object
+) -> None:
+    """A server of LangGraph passes the context and the configuration of a client's request on."""
     workspace = new_workspace()
-    for claimed in (principal("lea").model_dump(), "user:lea", ["user:lea"], {}):
-        with pytest.raises(UsageError, match=r"is no `remit.Principal`"):
-            workspace.agent(says(SMALL), checkpointer=InMemorySaver()).invoke(ASKED, asked_by(claimed))
+    agent = workspace.agent(
+        says(SMALL),
+        remit=workspace.remit(principal=lambda runtime: runtime.context["who"]),
+        checkpointer=InMemorySaver(),
+        context_schema=dict,
+    )
+    with pytest.raises(UsageError, match=r"not a `remit.Principal`: make one of what you have authenticated"):
+        agent.invoke(ASKED, in_thread(), context={"who": claimed})
     assert workspace.shop.RAN == []
     assert workspace.runs() == []
 
@@ -867,10 +885,20 @@ def test_a_principal_that_a_client_sends_as_data_is_refused(new_workspace: Calla
 def test_a_thread_of_one_user_is_not_continued_for_another(new_workspace: Callable[..., LangChainWorkspace]) -> None:
     """A run of the other user would not have the labels of what the thread has read."""
     workspace = new_workspace()
-    agent = workspace.agent(says(LOOK), AIMessage("done"), says(MAIL), checkpointer=InMemorySaver())
-    assert codes(agent.invoke(ASKED, asked_by(principal("lea")))) == ["ok"]
-    with pytest.raises(UsageError, match="the run of the thread 't1' is of user:lea, not of user:operator"):
-        agent.invoke({"messages": [HumanMessage("write to ann")]}, asked_by(None))
+    saver = InMemorySaver()
+    for _ in range(2):  # in the process that began the thread, and in the next one
+        agent = workspace.agent(
+            says(LOOK),
+            AIMessage("done"),
+            says(MAIL),
+            remit=workspace.remit(principal=said_by_context),
+            checkpointer=saver,
+            context_schema=dict,
+        )
+        if not workspace.shop.RAN:
+            assert codes(agent.invoke(ASKED, in_thread(), context={"who": principal("lea")})) == ["ok"]
+        with pytest.raises(UsageError, match="the run of the thread 't1' is of user:lea, not of user:operator"):
+            agent.invoke({"messages": [HumanMessage("write to ann")]}, in_thread(), context={"who": OPERATOR})
     assert [row[0] for row in workspace.shop.RAN if row[0] == "mail"] == []
 
 
@@ -880,11 +908,16 @@ def test_a_person_who_acts_for_the_same_user_does_not_continue_the_run_of_anothe
     """Or the second person could approve calls that they have asked for."""
     workspace = new_workspace(RULES=RULES + "p, role:people, remit.impersonate, user:operator, True, allow\n")
     agent = workspace.agent(
-        says(LOOK), AIMessage("done"), says(LOOK), remit=workspace.remit(user="operator"), checkpointer=InMemorySaver()
+        says(LOOK),
+        AIMessage("done"),
+        says(LOOK),
+        remit=workspace.remit(user="operator", principal=said_by_context),
+        checkpointer=InMemorySaver(),
+        context_schema=dict,
     )
-    assert codes(agent.invoke(ASKED, asked_by(principal("lea")))) == ["ok"]
+    assert codes(agent.invoke(ASKED, in_thread(), context={"who": principal("lea")})) == ["ok"]
     with pytest.raises(UsageError, match="is of user:lea, not of user:operator"):
-        agent.invoke({"messages": [HumanMessage("again")]}, asked_by(None))
+        agent.invoke({"messages": [HumanMessage("again")]}, in_thread(), context={"who": OPERATOR})
 
 
 def test_labels_of_what_was_read_stay_with_the_thread(new_workspace: Callable[..., LangChainWorkspace]) -> None:
@@ -902,25 +935,25 @@ def test_labels_of_what_was_read_stay_with_the_thread(new_workspace: Callable[..
     )
     state = again.invoke({"messages": [HumanMessage("now write to ann")]}, THREAD)
     assert codes(state) == ["ok", "ok", "policy_denied"]
-    (last,) = [event for event in workspace.events(ModelResponded) if event.step == 2]
-    assert last.text == "so it is\n\nnext"
+    assert [event.answer for event in workspace.events(RunFinished)] == ["done", "so it is"]  # the latest run first
     workspace.reproduced()
 
 
-def test_a_thread_whose_run_has_ended_runs_no_more_calls(
+def test_a_run_that_has_ended_runs_no_more_calls_and_the_next_message_begins_another(
     new_workspace: Callable[..., LangChainWorkspace],
 ) -> None:
     workspace = new_workspace()
     remit = workspace.remit()
     agent = workspace.agent(says(LOOK), AIMessage("ok"), says(SMALL), remit=remit, checkpointer=InMemorySaver())
     agent.invoke(ASKED, THREAD)
-    ended = remit.finish("t1", answer="ok")
+    ended = remit.finish("t1", answer="too late")
     assert ended is not None
     assert ended.finished is not None
-    assert ended.finished.outcome == "completed"
-    with pytest.raises(UsageError, match="has finished"):
-        agent.invoke({"messages": [HumanMessage("and refund it")]}, THREAD)
-    assert workspace.shop.RAN == [("get_order", "1")]
+    assert (ended.finished.outcome, ended.finished.answer) == ("completed", "ok")
+    assert remit.run_of("t1") == ended.run
+    agent.invoke({"messages": [HumanMessage("and refund it")]}, THREAD)
+    assert remit.run_of("t1") != ended.run
+    assert workspace.shop.RAN == [("get_order", "1"), ("refund", "1", 20)]
     workspace.reproduced()
 
 
@@ -982,14 +1015,19 @@ print(graph.compile().invoke({"messages": [AIMessage("", tool_calls=[call])]})["
 
 
 @pytest.fixture
-def triage(tmp_path: Path) -> Iterator[RemitMiddleware]:
+def triage(triage_folder: Path) -> Iterator[RemitMiddleware]:
     """The agent of the starter workspace, whose tools run in the sandbox."""
+    with RemitMiddleware("triage", task="Checkout is failing", workspace=triage_folder) as remit:
+        yield remit
+
+
+@pytest.fixture
+def triage_folder(tmp_path: Path) -> Path:
     folder = tmp_path / "workspace"
     write_starter(folder)
     agent = folder / "agent" / "triage" / "agent.toml"
     agent.write_text(agent.read_text().replace("\nprompt =", "\naccept_parsed_arguments = true\nprompt =", 1))
-    with RemitMiddleware("triage", task="Checkout is failing", workspace=folder) as remit:
-        yield remit
+    return folder
 
 
 def reading(remit: RemitMiddleware) -> BaseTool:

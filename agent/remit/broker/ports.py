@@ -21,7 +21,7 @@ from remit.core import (
     Request,
     ResourceUsage,
 )
-from remit.core.events import Usage
+from remit.core.events import BoundedApproval, Usage
 from remit.journal import Record, RunState
 from remit.policy import Policy
 from remit.workspace import Measure
@@ -88,6 +88,10 @@ class ExecutionPorts(Protocol):
         Raises:
             Refusal: the call was given up while it waited for approval.
         """
+        ...
+
+    def is_withdrawn(self, call: Call, bounded: BoundedApproval) -> bool:
+        """True if somebody has withdrawn this approval of further calls, which an earlier run of the conversation gave."""
         ...
 
     def lost_secret_result(self, step: int, index: int) -> Failed | None:

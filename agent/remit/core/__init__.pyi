@@ -16,6 +16,7 @@ from .attempts import (
 )
 from .calls import (
     BREAK_GLASS,
+    IN_CONVERSATION,
     Access,
     Call,
     Confinement,
@@ -85,6 +86,7 @@ __all__ = [
     "COMPLETE_FINISHES",
     "DEFAULT_TENANT",
     "ENDED",
+    "IN_CONVERSATION",
     "NAME_OF_SUBJECT",
     "NEXT_STEPS",
     "NOBODY",

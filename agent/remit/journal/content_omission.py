@@ -17,6 +17,7 @@ from remit.core.events import (
     AttemptEnded,
     CallAnswered,
     CallDecided,
+    ConversationRun,
     EffectSettled,
     ModelResponded,
     RunFinished,
@@ -32,7 +33,8 @@ def omit_content(event: AnyEvent) -> AnyEvent:
     """The event without its content, as a workspace with `content = false` records it."""
     match event:
         case RunStarted():
-            return event.model_copy(update={"task": "", "prompt": "", "thread": "", "content": "omitted"})
+            texts = {"task": "", "prompt": "", "thread": "", "content": "omitted"}
+            return event.model_copy(update={**texts, "conversation": _conversation(event.conversation)})
         case RunResumed(accepted=AcceptedChanges() as accepted):
             return event.model_copy(update={"accepted": accepted.model_copy(update={"prompt": ""})})
         case ModelResponded():
@@ -54,6 +56,16 @@ def omit_content(event: AnyEvent) -> AnyEvent:
             return event.model_copy(update={"answer": "", "message": message, "sources": ()})
         case _:
             return event
+
+
+def _conversation(place: ConversationRun | None) -> ConversationRun | None:
+    if place is None:
+        return None
+    doubts = tuple(
+        doubt if doubt.settled is None else doubt.model_copy(update={"settled": omit_content(doubt.settled)})
+        for doubt in place.doubts
+    )
+    return place.model_copy(update={"words": "", "values": {}, "doubts": doubts})
 
 
 def _proposed(proposed: ProposedCall) -> ProposedCall:

@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final, Literal, TypeAlias
 
-from remit.core import Call, Code, Json
+from remit.core import Call, Code
 from remit.core.events import (
     NANO,
-    ApprovalGranted,
     ApprovalState,
+    BoundedApproval,
     Content,
+    ConversationRun,
     EffectSettled,
+    InDoubtEffect,
     ModelFailed,
     Outcome,
     RolloutFinished,
@@ -156,22 +158,6 @@ class RolloutState:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InDoubtEffect:
-    """An effect whose outcome is unknown although its call has an answer; `settled` once a person has stated the outcome.
-
-    `effect_digest`, `request_digest` and `idempotency_key` are those of the call.
-    """
-
-    step: int
-    index: int
-    action: str
-    effect_digest: str
-    request_digest: str
-    idempotency_key: str
-    settled: EffectSettled | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class InDoubt:
     """An effect whose outcome is unknown; `answered` is False while its call has no answer, because its run was interrupted."""
 
@@ -190,16 +176,6 @@ class EmergencyApproval:
     at: int
     until: int
     reviewed: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class BoundedApproval:
-    """An approval with a scope that is in force: the action and the facts that were approved, and how many further calls it covered."""
-
-    granted: ApprovalGranted
-    action: str
-    facts: Mapping[str, Json]
-    used: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,8 +235,9 @@ class RunState:
     answer by (step, index), `doubts` the effects of unknown outcome, `emergencies` the emergency approvals, `bounded` the approvals of further calls that nobody revoked. `bundles` are the digests of the policy bundles that the run used. `unmetered` counts the model's turns
     that reported no number of tokens. `cost` is the sum of the costs of its turns, of which `unpriced` have no known cost.
     `model_failures` counts the failed requests of the current step; `model_wait` is the last of them while the run waits to ask
-    again, and `model_failed_at` when it was recorded. `waited` is how long the run has waited for its model in all, in
-    nanoseconds. `asked` counts the calls for which people were asked; `violations` the attempts that tried to reach what was not
+    again, and `model_failed_at` when it was recorded. `waited` is how long the run has waited in all, for its
+    model, for people or for a process, and `waits_since` when it began to wait for people or the process that drove it ended, 0 while it
+    does not (both Unix nanoseconds). `asked` counts the calls for which people were asked; `violations` the attempts that tried to reach what was not
     authorized. `response_model` is the last model that answered, as its provider names it. `reads` has, by request digest, the
     last attempt (step, index, attempt) whose result may answer a later call. `recent` counts the answers of its last hour and the
     failures of its model, by (part of the time, code, rule that denied, action): see `PART_NS`.
@@ -305,6 +282,7 @@ class RunState:
     model_wait: ModelFailed | None = None
     model_failed_at: int = 0
     waited: int = 0
+    waits_since: int = 0
     asked: int = 0
     violations: int = 0
     response_model: str = ""
@@ -315,6 +293,17 @@ class RunState:
     def task(self) -> str:
         """The task as the user wrote it; "" before the run began."""
         return self.started.task if self.started else ""
+
+    @property
+    def conversation(self) -> ConversationRun | None:
+        """The place of the run in its conversation, and what the runs before left to it; None for a run on its own."""
+        return self.started.conversation if self.started else None
+
+    @property
+    def words(self) -> str:
+        """What the person wrote in the conversation until now: earlier messages, and the task of this run."""
+        earlier = self.conversation.words if self.conversation else ""
+        return f"{earlier}\n\n{self.task}" if earlier and not earlier.endswith(self.task) else earlier or self.task
 
     @property
     def refused_in_a_row(self) -> int:
@@ -337,7 +326,7 @@ class RunState:
         found += [
             InDoubt(step=doubt.step, index=doubt.index, action=doubt.action, answered=True)
             for doubt in self.doubts
-            if doubt.settled is None
+            if doubt.settled is None and not doubt.run  # that of an earlier run is listed and settled there
         ]
         return tuple(sorted(found, key=lambda item: (item.step, item.index)))
 

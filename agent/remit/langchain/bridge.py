@@ -14,10 +14,9 @@ import json
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
-from remit.broker import CALLS_PER_TURN, ApprovalPending, Broker, Hosted, receipt_of, too_many_calls
+from remit.broker import CALLS_PER_TURN, ApprovalPending, Broker, Hosted, too_many_calls
 from remit.core import (
     ENDED,
     NEXT_STEPS,
@@ -27,170 +26,20 @@ from remit.core import (
     Message,
     ModelCode,
     ModelTurn,
-    Principal,
     ProposedCall,
-    ReceiptItem,
     Refusal,
     Result,
     RunEnded,
     ToolSpec,
-    UsageError,
-    same_person,
 )
 from remit.core.events import ApprovalRequested, ModelResponded, RunFinished
 from remit.core.parsing import canonical_json, digest
+from remit.guardrails import Sanitizer
 from remit.journal import LiveRecord
-from remit.langchain.graph_call import Function, GraphCall, GraphTool
-from remit.langchain.state import last_answer, messages_of, read_state
-from remit.runtime import (
-    AgentGraph,
-    ApprovalWaiter,
-    Continuation,
-    LivePorts,
-    RunRequest,
-    RunResult,
-    acting_subject,
-    new_run_id,
-    resume_run,
-    start_run,
-)
-from remit.workspace import WorkspaceSession, check_tenant, open_session, principal_of_process, tool_specs
+from remit.langchain.graph_call import Function, GraphTool
+from remit.runtime import AgentGraph, ApprovalWaiter, LivePorts, RunResult
+from remit.workspace import WorkspaceSession
 from remit.workspace.manifest import ActionSchema
-
-_T = TypeVar("_T")
-
-
-class RunRegistry:
-    """The open runs of one agent. Finds the run that a call belongs to, and starts or resumes it at the first call."""
-
-    def __init__(self, session: WorkspaceSession, agent: str, user: str | None, wait: float) -> None:
-        self._session = session
-        self._agent = session.workspace.agents[agent]
-        self._user = user
-        self._principal = principal_of_process(session.workspace.settings)
-        self._wait = wait
-        self._runs: dict[str, ExternalRun] = {}
-        self._opening = asyncio.Lock()
-        self.specs: Sequence[ToolSpec] = tool_specs(session.workspace, self._agent)
-        self.hosted = _hosted(session, agent)
-
-    @staticmethod
-    async def open(agent: str, user: str | None, workspace: Path | None, wait: float) -> RunRegistry:
-        session = open_session(workspace)
-        if agent not in session.workspace.agents:
-            known = ", ".join(sorted(session.workspace.agents)) or "none"
-            raise UsageError(f"there is no agent {agent!r} here; agents: {known}")
-        if session.workspace.agents[agent].answer is not None:
-            raise UsageError(f"agent {agent!r} has an [answer], which only Remit's own graph can check: remove it")
-        runs = RunRegistry(session, agent, user, wait)
-        acting_subject(session, runs._principal, user)  # refused here, and not only at the first call
-        return runs
-
-    async def perform(self, call: GraphCall, tool: GraphTool | None) -> Result | ApprovalRequested:
-        """The one result of the call, or the request for approval that it waits for.
-
-        `tool` carries out a call of a host tool; None: the function in the tool's module does.
-        """
-        run = await self._run(call)
-        result = await run.perform(call.turn, call.index, tool, queued=call.queued)
-        await run.commit()
-        return result
-
-    async def refuse(self, call: GraphCall, requested: ApprovalRequested) -> Result:
-        run = await self._run(call)
-        result = await run.refuse(call.turn, call.index, requested)
-        await run.commit()
-        return result
-
-    async def run_of(self, key: str) -> str | None:
-        run = self._runs.get(key)
-        return None if run is None else run.agent_graph.record.run
-
-    async def receipt(self, key: str) -> tuple[ReceiptItem, ...]:
-        run = self._runs.get(key)
-        return () if run is None else receipt_of(run.agent_graph.record.every())
-
-    async def waiting(self, key: str) -> list[ApprovalRequested]:
-        run = self._runs.get(key)
-        return [] if run is None else run.waiter(0.0).waiting()
-
-    async def wait_for_approvals(self, key: str, seconds: float) -> bool:
-        run = self._runs.get(key)
-        return run is not None and await run.waiter(seconds).wait_for_change()
-
-    async def finish(self, key: str, answer: str) -> RunResult | None:
-        run = self._runs.pop(key, None)
-        return None if run is None else await run.end(answer)
-
-    async def answered(self, state: Any, thread: str | None) -> dict[str, Any]:
-        """The receipt for the state of a graph that gave its answer. Ends the run of an invocation without a thread."""
-        if thread:
-            items = await self.receipt(f"thread:{thread}")
-        else:
-            key = read_state(state, "remit_invocation") or ""
-            ended = await self.finish(key, last_answer(messages_of(state)))
-            items = () if ended is None else ended.receipt
-        return {"remit_receipt": [item.model_dump(mode="json") for item in items]}
-
-    async def close(self) -> None:
-        for key in list(self._runs):
-            with suppress(RunEnded):  # the caller of the failed call has already got the error
-                await self._runs.pop(key).end("", leave=key.startswith("thread:"))
-
-    async def _run(self, call: GraphCall) -> ExternalRun:
-        by = call.principal or self._principal
-        check_tenant(self._session.workspace.settings, by)
-        user = acting_subject(self._session, by, self._user)
-        async with self._opening:
-            run = self._runs.get(call.key)
-            if run is None:
-                run = self._runs[call.key] = await self._open_run(call, by, user)
-        started = run.agent_graph.record.state.started
-        assert started is not None  # `begin` has waited for it
-        # A run of its own would not have the labels of what the thread has read, and in this run the second person could
-        # approve calls that they have asked for.
-        if started.subjects.user != user or not same_person(started.by, by):
-            what = "this object" if call.thread is None else f"the thread {call.thread!r}"
-            own = "give each person a thread of their own"
-            raise UsageError(f"the run of {what} is of {started.by.subject}, not of {by.subject}: {own}")
-        return run
-
-    async def _open_run(self, call: GraphCall, by: Principal, user: str) -> ExternalRun:
-        """INVARIANT: a thread has one run permanently, even after it has ended, so that its labels stay with the thread."""
-        name = new_run_id()
-        if call.thread is not None:
-            identity = {"agent": self._agent.name, "user": user, "thread": call.thread}
-            name = digest(identity).removeprefix("sha256:")[:32]
-        run = ExternalRun(self._session, self._agent.model, self._wait)
-        if await self._session.journal.run_in_thread(self._session.journal.head, name) is not None:
-            work = resume_run(self._session, name, by=by, goes_on=Continuation(external_graph=run))
-        elif not call.task:
-            raise UsageError(
-                "the run has no task: pass RemitMiddleware(…, task=…), or start the state with a human message"
-            )
-        else:
-            thread, agent = call.thread or "", self._agent.name
-            request = RunRequest(
-                agent=agent, task=call.task, subject=user, by=by, model=run.model, run=name, thread=thread
-            )
-            work = start_run(self._session, request, external_graph=run)
-        await run.begin(work)
-        return run
-
-
-def _hosted(session: WorkspaceSession, agent: str) -> dict[str, str]:
-    """The agent's actions that are functions in the graph's process, by the name of the function."""
-    hosted: dict[str, str] = {}
-    for name in session.workspace.agents[agent].actions:
-        tool, action = session.workspace.action(name)
-        if tool.manifest.source == "host":
-            if action.name in hosted:
-                raise UsageError(
-                    f"agent {agent!r} has {hosted[action.name]} and {name}, and a graph calls both {action.name!r}: "
-                    "rename one of the two functions and its action"
-                )
-            hosted[action.name] = name
-    return hosted
 
 
 class _ExternalModel:
@@ -213,7 +62,7 @@ class ExternalRun:
         self._session = session
         self.model = _ExternalModel(model)
         self._wait = wait
-        self._steps: dict[str, int] = {}  # by `_turn_key`
+        self._steps: dict[str, int] = {}  # by `turn_key`
         self._decided: set[int] = set()
         self._tools: dict[tuple[int, int], GraphTool | None] = {}
         self._running: dict[tuple[int, int], asyncio.Task[Result]] = {}
@@ -233,7 +82,7 @@ class ExternalRun:
         await self._look_up()
         for event in self.agent_graph.record.every():
             if isinstance(event, ModelResponded) and event.proposed_calls and not event.internal:
-                self._steps[_turn_key(event.proposed_calls)] = event.step
+                self._steps[recorded_key(event.proposed_calls)] = event.step
 
     async def _look_up(self) -> None:
         """Fill the agent's directory before the graph's first turn, with tools of the workspace.
@@ -313,13 +162,17 @@ class ExternalRun:
             self._ended.set()
             raise
 
-    async def end(self, answer: str, *, leave: bool = False) -> RunResult:
-        """End the run with that answer. With `leave`, or if a call waits for approval, the run stays open for a later process."""
+    async def end(self, answer: str, *, leave: bool = False, moved_on: bool = False) -> RunResult:
+        """End the run with that answer. With `leave`, or if a call waits for approval, the run stays open for a later process.
+
+        With `moved_on` the calls that wait are cancelled: the person has written something else.
+        """
         async with self._turns:
             if self._running:
                 await asyncio.wait(self._running.values())
             state = self.agent_graph.record.state
-            if not (leave or state.finished or self._failure or any(call.waiting for call in state.open.values())):
+            waits = not moved_on and any(call.waiting for call in state.open.values())
+            if not (leave or state.finished or self._failure or waits):
                 await self._cancel_rest()
                 self.model.turn = ModelTurn(text=answer, finish=ENDED)
                 await self.agent_graph.turn({"step": state.step})
@@ -327,14 +180,26 @@ class ExternalRun:
         return await self._work
 
     @property
+    def message(self) -> str:
+        """The digest of the message that began the run; "" for a run on its own."""
+        place = self.agent_graph.record.state.conversation
+        return place.message if place else ""
+
+    @property
+    def is_busy(self) -> bool:
+        """True while a call is carried out."""
+        return bool(self._running)
+
+    def knows(self, turn: ModelTurn) -> bool:
+        """True if the turn is one of this run."""
+        return self._key_of(turn) in self._steps
+
+    @property
     def _broker(self) -> Broker:
         return self.agent_graph.broker
 
     def _key_of(self, turn: ModelTurn) -> str:
-        # Sanitized first, because the record has the sanitized calls, and a resumed run computes its keys from the record.
-        return _turn_key(
-            [self._broker.sanitizer.proposed_call(call) for call in turn.proposed_calls[: CALLS_PER_TURN + 1]]
-        )
+        return turn_key(turn, self._broker.sanitizer)
 
     async def _perform(self, turn: ModelTurn, index: int, tool: GraphTool | None) -> Result | ApprovalRequested:
         async with self._turns:
@@ -438,8 +303,13 @@ def _not_reviewed(message: str) -> Refusal:
     return Refusal("policy_denied", message, details={"reason": "not_pinned"})
 
 
-def _turn_key(proposed_calls: Sequence[ProposedCall]) -> str:
-    """A digest of the calls of a turn, by which the turn is recognized in this process and, from the record, in the next."""
+def turn_key(turn: ModelTurn, sanitizer: Sanitizer) -> str:
+    """A digest of the calls of a turn, by which it is recognized. They are sanitized first, as the record has them."""
+    return recorded_key([sanitizer.proposed_call(call) for call in turn.proposed_calls[: CALLS_PER_TURN + 1]])
+
+
+def recorded_key(proposed_calls: Sequence[ProposedCall]) -> str:
+    """The same digest of a turn in the record."""
     calls = [[call.name, call.arguments, call.parsed, call.id] for call in proposed_calls]
     try:
         return digest(calls)

@@ -13,18 +13,30 @@ Function: TypeAlias = Callable[..., Json]
 
 
 @dataclass(frozen=True, kw_only=True)
-class GraphCall:
-    """One call that an external graph asks for.
+class Invocation:
+    """One invocation of an external graph: who asks what, and in which thread.
 
-    `key` identifies the run within a `RunRegistry`, `thread` is the thread id of LangGraph. `principal` is who asks in this
-    invocation; None: that of the `RunRegistry`. `can_pause` is True if the graph
-    has a checkpointer, so that it can be interrupted to wait for approval. A `queued` call starts when no other call runs.
+    `key` identifies the run within a `RunRegistry`, `thread` is the thread id of LangGraph. `principal` is who asks; None: that of the
+    `RunRegistry`. `task` is what the person wrote, `message` the digest of that message, "" without one, and `answer` the model's
+    answer before it.
     """
 
     key: str
     thread: str | None
     principal: Principal | None
     task: str
+    message: str = ""
+    answer: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphCall(Invocation):
+    """One call that an external graph asks for.
+
+    `can_pause` is True if the graph has a checkpointer, so that it can be interrupted to wait for approval. A `queued` call starts
+    when no other call runs.
+    """
+
     turn: ModelTurn
     index: int
     name: str  # as the model wrote it

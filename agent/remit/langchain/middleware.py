@@ -8,8 +8,10 @@ The graph and its model are not Remit's, but the same broker as in Remit's own r
 each call, and returns its one result to the graph. In the workspace, a tool of the graph is a tool with `source = "host"`: its
 manifest names the list that contains it, its pin holds its schema, and nothing confines it.
 
-One run is one LangGraph thread of one agent and user. Without a checkpointer, a run is one invocation of a LangChain agent, or
-else the lifetime of the `RemitMiddleware` object. The turns of a run come one after the other, so agents that work in parallel
+A LangGraph thread is a conversation of one agent and person: each message of the person begins a run, with its own budget and
+clock; labels, known names, effects and bounded approvals stay with the conversation. A graph of your own has `remit.before_agent` as its
+first node for that; without it, the calls of a thread are one run until `finish`. Without a checkpointer, a run is one invocation of a
+LangChain agent, or else the lifetime of the `RemitMiddleware` object. The turns of a run come one after the other, so agents that work in parallel
 in one thread must be separate agents in the workspace too. The record contains the task, every turn that called tools, and its
 results, so such a run can be replayed. It does not contain the prompt that the graph sent to its model.
 """
@@ -37,14 +39,16 @@ from remit.core import Failed, Json, ModelTurn, ProposedCall, ReceiptItem, Resul
 from remit.core.events import ApprovalRequested
 from remit.core.parsing import canonical_json
 from remit.langchain.background_loop import BackgroundLoop
-from remit.langchain.bridge import RunRegistry
-from remit.langchain.graph_call import Function, GraphCall, GraphTool
+from remit.langchain.graph_call import Function, GraphCall, GraphTool, Invocation
+from remit.langchain.registry import RunRegistry
 from remit.langchain.reviewed_tool import AsyncHandler, Handler, run_here, run_in_loop
 from remit.langchain.state import (
+    PrincipalOf,
     answers_before,
     can_pause,
     first_request,
     interrupt_value,
+    last_request,
     messages_of,
     principal_of,
     proposed_call_of,
@@ -86,9 +90,11 @@ class RemitMiddleware(AgentMiddleware):
 
     Args:
         agent: the name of an agent of the workspace.
-        task: the user's request, which the run trusts. Default: the first human message of the state.
-        user: the user that the agent acts for. None: who asks, which is the account of this process or, for one invocation,
-            the `Principal` in `config["configurable"]["remit_principal"]`.
+        task: the user's request, which the run trusts. Default: the human message that began the run.
+        user: the user that the agent acts for. None: who asks.
+        principal: a function that says who asks, from the LangGraph runtime of the invocation. It must read only what the program has
+            authenticated, never what a client sends. None: the user whom LangGraph Server has authenticated, or else the account
+            of this process.
         workspace: a folder in the workspace. None: the current folder.
         wait: how many seconds a call waits for approval. Then its branch is interrupted or, without a checkpointer, the call
             is refused.
@@ -106,11 +112,13 @@ class RemitMiddleware(AgentMiddleware):
         *,
         task: str = "",
         user: str | None = None,
+        principal: PrincipalOf | None = None,
         workspace: Path | str | None = None,
         wait: float = 0.0,
     ) -> None:
         super().__init__()
         self._task = task
+        self._principal_of = principal
         self._loop = BackgroundLoop()
         folder = None if workspace is None else Path(workspace)
         self._runs = self._loop.call(RunRegistry.open(agent, user, folder, wait))
@@ -169,8 +177,21 @@ class RemitMiddleware(AgentMiddleware):
         return outcome
 
     def before_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
-        """Start a run for an invocation without a thread."""
-        return None if thread_of(runtime) else {"remit_invocation": secrets.token_hex(8)}
+        """Begin the run of the person's message. Without a thread, the run of the invocation begins with its first call."""
+        if not thread_of(runtime):
+            return {"remit_invocation": secrets.token_hex(8)}
+        asked = self._asked(messages_of(state), state, runtime, get_config())
+        if asked.message:
+            self._loop.call(self._runs.begin(asked))
+        return None
+
+    async def abefore_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
+        if not thread_of(runtime):
+            return {"remit_invocation": secrets.token_hex(8)}
+        asked = self._asked(messages_of(state), state, runtime, get_config())
+        if asked.message:
+            await self._loop.acall(self._runs.begin(asked))
+        return None
 
     @hook_config(can_jump_to=["model"])
     def after_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:
@@ -185,7 +206,7 @@ class RemitMiddleware(AgentMiddleware):
         return _refused([(call, await self._aperform(call, None)) for call in self._unreadable(state, runtime)])
 
     def after_agent(self, state: Any, runtime: Any) -> dict[str, Any]:
-        """End the run of an invocation without a thread, and put its receipt into the state. The run of a thread stays open."""
+        """End the run of the invocation, and put its receipt into the state."""
         return self._loop.call(self._runs.answered(state, thread_of(runtime)))
 
     async def aafter_agent(self, state: Any, runtime: Any) -> dict[str, Any]:
@@ -194,19 +215,27 @@ class RemitMiddleware(AgentMiddleware):
     def _graph_call(self, request: Any) -> GraphCall:
         runtime = request.runtime
         messages = messages_of(request.state)
-        thread = thread_of(runtime)
         call: Mapping[str, Any] = request.tool_call
-        turn, index = self._turn(messages, call, {tool.name for tool in runtime.tools})
+        turn, index, position = self._turn(messages, call, {tool.name for tool in runtime.tools})
         return GraphCall(
-            key=f"thread:{thread}" if thread else read_state(request.state, "remit_invocation") or self._key,
-            thread=thread,
-            principal=principal_of(runtime.config),
-            task=self._task or first_request(messages),
+            **vars(self._asked(messages[:position], request.state, runtime, runtime.config)),
             turn=turn,
             index=index,
             name=call["name"],
             id=call["id"] or "",
             can_pause=can_pause(runtime.config),
+        )
+
+    def _asked(self, messages: Sequence[Any], state: Any, runtime: Any, config: RunnableConfig) -> Invocation:
+        """Who asks what: in a thread the last message of the person, and else the first one."""
+        thread, (text, message, answer) = thread_of(runtime), last_request(messages)
+        return Invocation(
+            key=f"thread:{thread}" if thread else read_state(state, "remit_invocation") or self._key,
+            thread=thread,
+            principal=principal_of(config, self._principal_of, self._runs.tenant),
+            task=self._task or (text if thread else first_request(messages)),
+            message=message if thread else "",
+            answer=answer,
         )
 
     def _unreadable(self, state: Any, runtime: Any) -> Sequence[GraphCall]:
@@ -221,17 +250,11 @@ class RemitMiddleware(AgentMiddleware):
             unreadable_call_of(call, name, message_id)
             for call, name in zip(message.invalid_tool_calls, names, strict=True)
         )
-        turn, config, thread = (
-            turn_of(message, proposed, answers_before(messages[:-1])),
-            get_config(),
-            thread_of(runtime),
-        )
+        turn, config = turn_of(message, proposed, answers_before(messages[:-1])), get_config()
+        asked = vars(self._asked(messages, state, runtime, config))
         return [
             GraphCall(
-                key=f"thread:{thread}" if thread else read_state(state, "remit_invocation") or self._key,
-                thread=thread,
-                principal=principal_of(config),
-                task=self._task or first_request(messages),
+                **asked,
                 turn=turn,
                 index=index,
                 name=call["name"] or "",
@@ -255,7 +278,7 @@ class RemitMiddleware(AgentMiddleware):
         return GraphCall(
             key=f"thread:{thread}" if thread else self._key,
             thread=thread,
-            principal=principal_of(config),
+            principal=principal_of(config, self._principal_of, self._runs.tenant),
             task=self._task,
             turn=ModelTurn(text="", proposed_calls=(proposed,), finish="tool_calls"),
             index=0,
@@ -265,8 +288,8 @@ class RemitMiddleware(AgentMiddleware):
             queued=True,
         )
 
-    def _turn(self, messages: Sequence[Any], call: Mapping[str, Any], tools: set[str]) -> tuple[ModelTurn, int]:
-        """The turn of the model that contains the call, and the index of the call in it.
+    def _turn(self, messages: Sequence[Any], call: Mapping[str, Any], tools: set[str]) -> tuple[ModelTurn, int, int]:
+        """The turn of the model that contains the call, the index of the call in it, and the position of its message.
 
         A call that no turn contains, because a middleware rewrote it, is a turn of its own after the last one.
         """
@@ -278,10 +301,14 @@ class RemitMiddleware(AgentMiddleware):
                 same = [same_call(item, call) for item in message.tool_calls]
                 if any(same):
                     proposed_calls = tuple(self._proposed(item, message_id, tools) for item in message.tool_calls)
-                    return turn_of(message, proposed_calls, answers_before(messages[:position])), same.index(True)
+                    return (
+                        turn_of(message, proposed_calls, answers_before(messages[:position])),
+                        same.index(True),
+                        position,
+                    )
                 last = last or message_id
         rewritten = self._proposed(call, f"{last}/rewritten", tools)
-        return ModelTurn(text="", proposed_calls=(rewritten,), finish="tool_calls"), 0
+        return ModelTurn(text="", proposed_calls=(rewritten,), finish="tool_calls"), 0, len(messages)
 
     def _proposed(self, call: Mapping[str, Any], message_id: str, tools: set[str]) -> ProposedCall:
         action = self._runs.hosted.get(action_of(call["name"])) if call["name"] in tools else None
@@ -308,14 +335,14 @@ class RemitMiddleware(AgentMiddleware):
         return self._loop.call(self._runs.wait_for_approvals(key, seconds))
 
     def finish(self, thread: str | None = None, *, answer: str = "") -> RunResult | None:
-        """End the thread's run, so that no more calls run in it. A run that waits for approval stays open.
+        """End the thread's open run, so that no more calls run in it. A run that waits for approval stays open.
 
-        Returns None if this object has no such run.
+        Returns its result, or that of the thread's last run if none is open; None if this object has had none.
         """
         return self._loop.call(self._runs.finish(self._key if thread is None else f"thread:{thread}", answer))
 
     def close(self) -> None:
-        """Close all runs. Those without a thread end; the run of a thread can be resumed by another process."""
+        """Close all runs. Those without a thread end; the open run of a thread can be resumed by another process."""
         self._end()
 
     def __enter__(self) -> RemitMiddleware:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, cast
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias, cast
 
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 
-from remit.core import Json, ModelTurn, Principal, ProposedCall, Refusal, Result, UsageError
+from remit.core import NAME_OF_SUBJECT, NOBODY, Json, ModelTurn, Principal, ProposedCall, Refusal, Result, UsageError
 from remit.core.events import ApprovalRequested
-from remit.core.parsing import Arguments, canonical_json
+from remit.core.parsing import Arguments, canonical_json, digest
 from remit.langchain.graph_call import GraphCall
 from remit.runtime.models import finish_of, langchain_usage
 
+# Returns who asks, from the LangGraph runtime of the invocation; None for a tool that is called outside of any graph.
+PrincipalOf: TypeAlias = Callable[[Any], Principal]
+
 CHECKPOINTER: Final = "__pregel_checkpointer"  # the key in a node's configuration (a private name of LangGraph)
-PRINCIPAL: Final = "remit_principal"  # the key in `configurable` for who asks in this invocation
+RUNTIME: Final = "__pregel_runtime"  # likewise
+SERVER: Final = "langgraph-server"  # the issuer of the users of LangGraph Server
 
 
 def tool_message(call: GraphCall, result: Result) -> ToolMessage:
@@ -76,9 +81,11 @@ def turn_of(message: AIMessage, proposed_calls: tuple[ProposedCall, ...], earlie
 
 
 def answers_before(messages: Sequence[Any]) -> str:
-    """The texts of the model since its last tool call: the answers of earlier invocations of the thread."""
+    """The texts of the model since its last tool call or since the person wrote."""
     answers: list[str] = []
     for message in reversed(messages):
+        if isinstance(message, HumanMessage):
+            break
         if isinstance(message, AIMessage):
             if message.tool_calls:
                 break
@@ -89,6 +96,20 @@ def answers_before(messages: Sequence[Any]) -> str:
 def first_request(messages: Sequence[Any]) -> str:
     """The text of the first human message."""
     return next((str(message.text) for message in messages if isinstance(message, HumanMessage)), "")
+
+
+def last_request(messages: Sequence[Any]) -> tuple[str, str, str]:
+    """The last message of the person: its text, the digest by which it is recognized, and the model's answer before it.
+
+    ("", "", "") without one. A summary that LangChain wrote in place of messages is none.
+    """
+    for position in reversed(range(len(messages))):
+        message = messages[position]
+        if isinstance(message, HumanMessage) and message.additional_kwargs.get("lc_source") != "summarization":
+            text = str(message.text).encode("utf-8", "replace").decode()
+            name = digest({"id": str(message.id or f"@{position}"), "text": text})
+            return text, name.removeprefix("sha256:"), answers_before(messages[:position])
+    return "", "", ""
 
 
 def last_answer(messages: Sequence[Any]) -> str:
@@ -111,15 +132,34 @@ def thread_of(runtime: Any) -> str | None:
     return getattr(runtime.execution_info, "thread_id", None)
 
 
-def principal_of(config: RunnableConfig) -> Principal | None:
-    """Who asks in this invocation, as the program has put it into `configurable`; None: nobody in particular.
+def principal_of(config: RunnableConfig, given_by: PrincipalOf | None, tenant: str) -> Principal | None:
+    """Who asks in this invocation: what the program's function says, or the user whom LangGraph Server has authenticated.
 
-    Raises UsageError for anything but a `Principal`: what a client sends as JSON must not say who the client is.
+    None: nobody in particular. No value that a client sends, and nothing in the state or the arguments, has a part in it.
+
+    Raises:
+        UsageError: the program's function returned no `Principal`.
     """
-    given = config.get("configurable", {}).get(PRINCIPAL)
-    if given is None or isinstance(given, Principal):
-        return given
-    raise UsageError(f"configurable[{PRINCIPAL!r}] is no `remit.Principal`: make one of what you have authenticated")
+    runtime = config.get("configurable", {}).get(RUNTIME)
+    if given_by is not None:
+        given: Any = given_by(runtime)
+        if isinstance(given, Principal):
+            return given
+        what = f"the function of RemitMiddleware(principal=…) returned {type(given).__name__}, not a `remit.Principal`"
+        raise UsageError(f"{what}: make one of what you have authenticated")
+    server = getattr(runtime, "server_info", None)
+    user = None if server is None else server.user
+    if user is None:
+        return None
+    subject = f"user:{user.identity}"
+    known = getattr(user, "is_authenticated", True) is True and re.fullmatch(f"user:{NAME_OF_SUBJECT}", subject)
+    return Principal(
+        subject=subject if known else NOBODY,
+        authenticated="application",
+        account=str(user.identity),
+        issuer=SERVER,
+        tenant=tenant,
+    )
 
 
 def can_pause(config: RunnableConfig) -> bool:

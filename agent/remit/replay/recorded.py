@@ -36,6 +36,7 @@ from remit.core.events import (
     ApprovalRevoked,
     AttemptBegun,
     AttemptEnded,
+    BoundedApproval,
     BudgetSpent,
     CallAnswered,
     CallDecided,
@@ -332,6 +333,11 @@ class RecordedPorts:
         return following is not None and isinstance(
             following.event, ApprovalGranted | ApprovalRejected | ApprovalRevoked
         )
+
+    def is_withdrawn(self, call: Call, bounded: BoundedApproval) -> bool:
+        following = self._log.next_of(call.step, call.index)
+        event = None if following is None else following.event
+        return not isinstance(event, ApprovalGranted) or event.under != bounded.granted.key
 
     def lost_secret_result(self, step: int, index: int) -> Failed | None:
         following = self._log.next_of(step, index)

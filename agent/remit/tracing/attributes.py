@@ -119,6 +119,9 @@ def _agent(events: Sequence[AnyEvent], run: str) -> SpanDescription:
             found.attributes["remit.evaluation"] = started.evaluation
         if started.driver:
             found.attributes["remit.driver"] = started.driver
+        if started.conversation is not None:
+            place = started.conversation
+            found.attributes |= {"remit.conversation": place.id, "remit.conversation.number": place.number}
         if started.scope is not None:
             found.attributes["remit.scope"] = _text(started.scope.model_dump(mode="json"))
         if started.arm is not None:

@@ -11,6 +11,7 @@ from .approvals import (
     GrantScope,
 )
 from .calls import AttemptBegun, AttemptEnded, CallAnswered, CallDecided, EffectSettled
+from .conversations import BoundedApproval, ConversationRun, InDoubtEffect
 from .evaluations import (
     Check,
     EvaluationFinished,
@@ -103,6 +104,7 @@ __all__ = [
     "Bar",
     "BarEvidence",
     "BarName",
+    "BoundedApproval",
     "BreakGlassReviewed",
     "BudgetSpent",
     "CallAnswered",
@@ -112,6 +114,7 @@ __all__ = [
     "ContentRead",
     "ContextLimits",
     "ContextReduced",
+    "ConversationRun",
     "Deviation",
     "EffectSettled",
     "EvaluationFinished",
@@ -123,6 +126,7 @@ __all__ = [
     "GrantScope",
     "HoldLifted",
     "HoldSet",
+    "InDoubtEffect",
     "ModelFailed",
     "ModelRequested",
     "ModelResponded",

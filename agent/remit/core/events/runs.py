@@ -13,6 +13,7 @@ from pydantic import Field, PlainSerializer
 from remit.core.answers import AnswerProblem, Source
 from remit.core.calls import Confinement, FrozenModel, Json, ProposedCall, Scope, Subjects
 from remit.core.errors import Code
+from remit.core.events.conversations import ConversationRun
 from remit.core.events.event import Event
 from remit.core.events.rollouts import RunArm
 from remit.core.principals import DEFAULT_TENANT, Principal, same_person
@@ -75,6 +76,7 @@ class RunStarted(Event):
     `scope` is a further bound on this run, None without one. `arm` is its side of a rollout, None without one. `shrunk_from` names the run of which `remit trace shrink` made
     this one: such a run was never executed. `evaluation` is the id of the evaluation that the run belongs to, "" for a live run. `goes_on` names the run of which this one is played from a step on; None for a run that began at its beginning. `version` is that of Remit.
     `driver` is the framework whose graph drives the run, "" for Remit's own graph, and `thread` names the thread of that graph.
+    `conversation` is the place of the run in its conversation; None for a run that is a whole conversation.
     """
 
     type: Literal["run.started"] = "run.started"
@@ -102,6 +104,7 @@ class RunStarted(Event):
     goes_on: GoesOn | None = None
     driver: Literal["", "langgraph"] = ""
     thread: str = ""
+    conversation: ConversationRun | None = None
 
     @property
     def agent(self) -> str:
@@ -133,7 +136,8 @@ class AcceptedChanges(FrozenModel):
 class RunResumed(Event):
     """Records that another process resumes the run, possibly under other rules. `count` is 1 for the first time.
 
-    `bundle` has the definition that the run had before, and the rules in force; with `accepted`, the files on disk.
+    `bundle` has the definition that the run had before, and the rules in force; with `accepted`, the files on disk. `since` is when the
+    process before recorded its last event, in Unix nanoseconds: no process drove the run from then on.
     """
 
     type: Literal["run.resumed"] = "run.resumed"
@@ -142,6 +146,7 @@ class RunResumed(Event):
     bundle: str
     policy_digest: str
     accepted: AcceptedChanges | None = None
+    since: int = 0
 
     @property
     def key(self) -> str:
