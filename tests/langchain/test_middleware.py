@@ -834,7 +834,7 @@ def in_thread(thread: str = "t1") -> Any:
     return {"configurable": {"thread_id": thread}}
 
 
-def said_by_context(runtime: Any) -> Any:
+def principal_of_context(runtime: Any) -> Any:
     """The function of a program that passes who asks as the context of the invocation."""
     return OPERATOR if runtime is None or runtime.context is None else runtime.context["who"]
 
@@ -844,7 +844,7 @@ def test_an_invocation_acts_for_the_principal_that_the_program_gives(
 ) -> None:
     workspace = new_workspace()
     lea = principal("lea", account="8c1f", issuer="https://id", authenticated="oidc")
-    remit, plain = workspace.remit(principal=said_by_context), workspace.remit()
+    remit, plain = workspace.remit(principal=principal_of_context), workspace.remit()
     for who, thread in ((lea, "t1"), (principal("eve"), "t2"), (None, "t3")):
         agent = workspace.agent(
             says(SMALL), remit=plain if who is None else remit, checkpointer=InMemorySaver(), context_schema=dict
@@ -891,7 +891,7 @@ def test_a_thread_of_one_user_is_not_continued_for_another(new_workspace: Callab
             says(LOOK),
             AIMessage("done"),
             says(MAIL),
-            remit=workspace.remit(principal=said_by_context),
+            remit=workspace.remit(principal=principal_of_context),
             checkpointer=saver,
             context_schema=dict,
         )
@@ -911,7 +911,7 @@ def test_a_person_who_acts_for_the_same_user_does_not_continue_the_run_of_anothe
         says(LOOK),
         AIMessage("done"),
         says(LOOK),
-        remit=workspace.remit(user="operator", principal=said_by_context),
+        remit=workspace.remit(user="operator", principal=principal_of_context),
         checkpointer=InMemorySaver(),
         context_schema=dict,
     )
