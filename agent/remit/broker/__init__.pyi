@@ -5,9 +5,10 @@ from .circuit_breaker import check_circuit, count_attempt
 from .context import Moment, policy_context
 from .decisions import Everything, narrow
 from .effects import settle_effect
+from .execution import QuestionPending
 from .holds import check_revoked, hold_reason, lift_hold, set_hold
 from .host import Hosted, HostTool, action_of, content_of, describe_host, describe_tool, run_function, try_host
-from .ports import AttemptOutcome, ProbeOutcome, ShadowRules
+from .ports import AttemptOutcome, ProbeOutcome, Question, ShadowRules
 from .receipt import landed_of, receipt_of, retrieved_by
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "LiveExecutor",
     "Moment",
     "ProbeOutcome",
+    "Question",
+    "QuestionPending",
     "Ready",
     "ShadowRules",
     "ToolExecutor",

@@ -435,7 +435,7 @@ class Broker:
             trusted = open_call is not None and open_call.trusted
             if action.effect != "read" or trusted:
                 state = self.record.state
-                names = directory_entries(action.listings, result.value, state.task, state.directory)
+                names = directory_entries(action.listings, result.value, state.words, state.directory)
                 # A name that an effect created belongs to the run. A name that only repeats an argument may be untrusted.
                 names = names if trusted else names - repeated_names(self.sanitizer.arguments(call.arguments), names)
         answered = CallAnswered(

@@ -47,7 +47,7 @@ def policy_context(
     `quoted_by_user` if the arguments were redacted, because it cannot be computed from redacted arguments.
     """
     place = (call.step, call.index)
-    words = state.task
+    words = state.words
     chosen = [touch for touch in call.touches if not touch.fixed]
     unnamed = unnamed_resources(words, chosen, state.directory)
     unknown = frozenset(kind_of(resource) for resource in unnamed if resource not in state.directory)

@@ -22,6 +22,8 @@ from remit.core.events import (
     ModelFailed,
     ModelResponded,
     PolicyChanged,
+    QuestionAnswered,
+    QuestionAsked,
     Recorded,
     RunFinished,
     RunResumed,
@@ -84,7 +86,7 @@ class LiveOutput:
                 _print_run(recorded.run, event)
             case ModelResponded() | AnswerRejected() | ModelFailed() | ContextReduced():
                 _print_turn(event)
-            case _ if isinstance(event, ApprovalRequested | ApprovalAnswer):
+            case _ if isinstance(event, ApprovalRequested | ApprovalAnswer | QuestionAsked | QuestionAnswered):
                 self._approval(event)
             case CallDecided():
                 self._decided(event)
@@ -137,7 +139,7 @@ class LiveOutput:
             echo(style(f"\n{lost}", fg="yellow"))
         echo(f"\nrun    {result.run}\ntrace  {result.trace}\nreplay remit replay {result.run[:8]}")
 
-    def _approval(self, event: ApprovalRequested | ApprovalAnswer) -> None:
+    def _approval(self, event: ApprovalRequested | ApprovalAnswer | QuestionAsked | QuestionAnswered) -> None:
         from remit.tracing.reports import answer_lines, needs_text
 
         if isinstance(event, ApprovalRequested):
@@ -145,7 +147,8 @@ class LiveOutput:
             return
         colour = {"approval.granted": "green", "approval.rejected": "red"}.get(event.type, "yellow")
         for line in answer_lines([event]):
-            self._line(event.step, event.index, "approval", line, colour)
+            label = "question" if event.type.startswith("question.") else "approval"
+            self._line(event.step, event.index, label, line, colour)
 
     def _decided(self, event: CallDecided) -> None:
         if event.call is None or event.round > 0:

@@ -1,7 +1,6 @@
 """How each event changes the run state. Nothing else changes it.
 
-Every function here is pure: it takes a state and an event and returns a new state, and reads no clock, file or policy. A
-resumed or replayed run applies the same events and so reaches the same state as the process that recorded them.
+Every function here is pure (it reads no clock, file or policy): a resumed or replayed run reaches the recorded state.
 """
 
 from __future__ import annotations
@@ -42,6 +41,7 @@ from remit.core.events import (
     next_approval,
 )
 from remit.guardrails import UNTRUSTED, traceable_values
+from remit.journal.questions import questioned
 from remit.journal.run_state import (
     MODEL_FAILED,
     PART_NS,
@@ -104,8 +104,8 @@ def apply_event(state: RunState, recorded: Recorded) -> RunState:
             return _finished(state, event, recorded.at)
         case None:
             return _erased(state, recorded)
-        case _:
-            return state
+        case other:
+            return questioned(state, other)
 
 
 def _requested(state: RunState, event: ModelRequested, at: int) -> RunState:

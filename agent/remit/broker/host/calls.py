@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, cast
 
 from remit.broker.host.tools import Hosted
-from remit.broker.ports import AttemptOutcome, landed, result_refusal
+from remit.broker.ports import AttemptOutcome, Question, landed, result_refusal
 from remit.core import Call, Code, Json, ReachedLimit, Refusal, ResourceUsage, in_own_thread
 from remit.sandbox import (
     DECODE_SECONDS,
@@ -80,7 +80,7 @@ def _decode_hosted(
 async def run_function(workspace: Workspace, call: Call, function: Callable[[], Json]) -> AttemptOutcome:
     """Carry out one attempt by a function of this process, in a thread of its own, within the limits of the tool.
 
-    The returned value must match the pinned output schema. An exception is the declared error of that name, or a crash.
+    The returned value must match the pinned output schema. An exception is the declared error of that name, or a crash. Raises `Question`.
     """
     tool, action = workspace.action(call.action)
     started = time.monotonic()
@@ -134,10 +134,11 @@ def _checked_value(function: Callable[[], Json], schema: ActionSchema) -> tuple[
 
     Raises:
         Refusal: the graph or the broker refused the call; it is not an error of the tool.
+        Question: the function asks a person.
         _RaisedByTool: the tool raised an exception, which is the cause.
     """
     raised, value = _call_and_catch(function)
-    if isinstance(raised, Refusal):
+    if isinstance(raised, Refusal | Question):
         raise raised
     if raised is not None:
         raise _RaisedByTool from raised

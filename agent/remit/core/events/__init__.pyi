@@ -10,7 +10,15 @@ from .approvals import (
     BreakGlassReviewed,
     GrantScope,
 )
-from .calls import AttemptBegun, AttemptEnded, CallAnswered, CallDecided, EffectSettled
+from .calls import (
+    AttemptBegun,
+    AttemptEnded,
+    CallAnswered,
+    CallDecided,
+    EffectSettled,
+    QuestionAnswered,
+    QuestionAsked,
+)
 from .evaluations import (
     Check,
     EvaluationFinished,
@@ -131,6 +139,8 @@ __all__ = [
     "Outcome",
     "PolicyAdopted",
     "PolicyChanged",
+    "QuestionAnswered",
+    "QuestionAsked",
     "Recorded",
     "RolloutCompared",
     "RolloutFinished",

@@ -17,7 +17,15 @@ from remit.core.events.approvals import (
     ApprovalVoided,
     BreakGlassReviewed,
 )
-from remit.core.events.calls import AttemptBegun, AttemptEnded, CallAnswered, CallDecided, EffectSettled
+from remit.core.events.calls import (
+    AttemptBegun,
+    AttemptEnded,
+    CallAnswered,
+    CallDecided,
+    EffectSettled,
+    QuestionAnswered,
+    QuestionAsked,
+)
 from remit.core.events.evaluations import EvaluationFinished, EvaluationGraded, EvaluationStarted
 from remit.core.events.operations import (
     AlertClosed,
@@ -72,6 +80,8 @@ AnyEvent: TypeAlias = Annotated[
     | ApprovalVoided
     | BreakGlassReviewed
     | AttemptBegun
+    | QuestionAsked
+    | QuestionAnswered
     | AttemptEnded
     | EffectSettled
     | BudgetSpent
