@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import operator
+import time
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import pytest
+from langchain.agents import AgentState
+from langchain.agents.middleware import HumanInTheLoopMiddleware
 from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
 from langgraph.types import Command
 
 from remit.core.errors import UsageError

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from remit.core.events import AnyEvent, QuestionAnswered, QuestionAsked
+from remit.core import Principal
+from remit.core.events import AnyEvent, QuestionAnswered, QuestionAsked, RunStarted
 from remit.journal.run_state import RunState
 
 
@@ -21,5 +22,8 @@ def questioned(state: RunState, event: AnyEvent) -> RunState:
         state = replace(state, open={**state.open, place: replace(call, attempting=asked is None, question=asked)})
     if isinstance(event, QuestionAsked) or not isinstance(event.answer, str) or state.started is None:
         return state
-    of_user = event.by.subject == state.started.subjects.user
-    return replace(state, said=(*state.said, event.answer)) if of_user else state
+    return replace(state, said=(*state.said, event.answer)) if _is_of_user(state.started, event.by) else state
+
+
+def _is_of_user(started: RunStarted, by: Principal) -> bool:
+    return by.subject == started.subjects.user

@@ -8,7 +8,9 @@ from typing import Any, Final
 
 from adversarial.mutations.row import brokered, never, replaced
 from remit.core.principals import Principal
-from remit.langchain import bridge, reviewed_tool, state
+from remit.broker.approvals import requests
+from remit.journal import questions
+from remit.langchain import answers, bridge, external_run, reviewed_tool, state
 
 
 def passed_on(reviewed: reviewed_tool.ReviewedTool, given: dict[str, Any]) -> dict[str, Any]:
@@ -25,7 +27,7 @@ def believed(config: dict[str, Any]) -> Principal | None:
 ROWS: Final = (
     brokered(
         "only reviewed tools of a graph run",
-        never(bridge, "_check_reviewed"),
+        never(external_run, "check_reviewed"),
         tests=("langchain/test_middleware.py::test_a_tool_that_is_not_the_reviewed_one_does_not_run",),
     ),
     brokered(
@@ -58,10 +60,43 @@ ROWS: Final = (
     ),
     brokered(
         "a repeated turn of a graph is recognized",
-        replaced(bridge, "_turn_key", lambda _: secrets.token_hex()),
+        replaced(external_run, "turn_key", lambda _: secrets.token_hex()),
         tests=(
             "langchain/test_middleware.py::test_a_plain_tool_node_that_runs_again_after_a_pause_repeats_no_effect",
             "langchain/test_middleware.py::test_going_back_in_time_repeats_no_effect",
+        ),
+    ),
+    brokered(
+        "an answer that a graph repeats counts once",
+        replaced(answers.Answering, "_seen", lambda *_: False),
+        tests=(
+            "langchain/test_people.py::test_an_answer_that_langgraph_repeats_counts_once_and_for_the_person_who_gave_it",
+        ),
+    ),
+    brokered(
+        "an answer to one question of a tool is none to the next",
+        replaced(answers.InterruptPlace, "comes_after", lambda *_: True),
+        tests=(
+            "langchain/test_people.py::test_a_tool_that_interrupts_asks_and_its_wait_is_outside_of_its_limits",
+        ),
+    ),
+    brokered(
+        "who answers for a run does not take it over",
+        replaced(external_run.ExternalRun, "continues", lambda *_: True),
+        tests=("langchain/test_people.py::test_who_answers_a_request_does_not_take_over_the_run",),
+    ),
+    brokered(
+        "who made a call in place of the model does not approve it",
+        replaced(requests, "_author", lambda *_: None),
+        tests=(
+            "langchain/test_people.py::test_an_edited_call_needs_the_approval_of_somebody_else_than_who_made_it",
+        ),
+    ),
+    brokered(
+        "only the user's own answers count like words of the task",
+        replaced(questions, "_is_of_user", lambda *_: True),
+        tests=(
+            "langchain/test_people.py::test_the_answer_of_the_user_counts_like_words_of_the_task_and_that_of_another_person_does_not",
         ),
     ),
 )  # fmt: skip
