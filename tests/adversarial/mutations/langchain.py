@@ -7,8 +7,8 @@ import secrets
 from typing import Any, Final
 
 from adversarial.mutations.row import brokered, never, replaced
-from remit.core.principals import Principal
 from remit.broker.approvals import requests
+from remit.core.principals import Principal
 from remit.journal import questions
 from remit.langchain import answers, bridge, external_run, reviewed_tool, state
 
