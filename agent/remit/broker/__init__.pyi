@@ -1,4 +1,4 @@
-from .attempts import DecodedCall, LiveExecutor, Ready, ToolExecutor, receives_key, run_probe
+from .attempts import DecodedCall, During, LiveExecutor, Ready, ToolExecutor, receives_key, run_probe
 from .broker import ApprovalPending, Broker
 from .budgets import CALLS_PER_TURN, check_counted, check_turn, too_many_calls, wall_end
 from .circuit_breaker import check_circuit, count_attempt
@@ -17,6 +17,7 @@ __all__ = [
     "AttemptOutcome",
     "Broker",
     "DecodedCall",
+    "During",
     "Everything",
     "HostTool",
     "Hosted",

@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from remit.broker import budgets, effects, retries
-from remit.broker.attempts import DecodedCall, ToolExecutor
+from remit.broker.attempts import DecodedCall, During, ToolExecutor
 from remit.broker.cached_reads import CachedRead, cached_read
 from remit.broker.host import ResultReader
 from remit.broker.ports import AttemptOutcome, ExecutionPorts, Question, landed
+from remit.broker.progress import Progress
 from remit.core import (
     NEXT_STEPS,
     READ_RESULT,
@@ -165,7 +166,7 @@ class Execution:
             self.record.append(begun if answer is None else answer, durable=call.effect != "read")
             await self.record.commit()
             try:
-                attempted = await self._bounded(call, decoded)
+                attempted = await self._bounded(call, number, decoded)
             except Question as question:
                 raise await self._ask(call, number, question) from None
         attempted = replace(attempted, read_digest=read if attempted.read_digest == read else "")
@@ -227,10 +228,12 @@ class Execution:
             check_decoded(action, schema, call.arguments, decoded.arguments, read=read)
             yield decoded
 
-    async def _bounded(self, call: Call, decoded: DecodedCall) -> AttemptOutcome:
+    async def _bounded(self, call: Call, number: int, decoded: DecodedCall) -> AttemptOutcome:
         """Run one attempt; its processes are killed when the run's time ends or an operator puts the call on hold."""
         until = budgets.wall_end(self.record.state, self.agent.budget)
-        work = asyncio.ensure_future(decoded.attempt(lambda url: self.allows_redirect(call, url)))
+        progress = Progress(record=self.record, sanitizer=self.sanitizer, call=call, attempt=number)
+        during = During(decide=lambda url: self.allows_redirect(call, url), on_print=progress.see)
+        work = asyncio.ensure_future(decoded.attempt(during))
         stop: asyncio.Future[tuple[Code, str]] | None = None
         try:
             await asyncio.wait({work}, timeout=QUICK_S)

@@ -16,6 +16,7 @@ from remit.core.events import (
     ApprovalAnswer,
     ApprovalRequested,
     AttemptEnded,
+    AttemptProgressed,
     CallAnswered,
     CallDecided,
     ContextReduced,
@@ -93,6 +94,8 @@ class LiveOutput:
             case AttemptEnded() if event.retry_in_s is not None:
                 error = event.error or event.code
                 self._line(event.step, event.index, "retries", f"{error}: {short(event.message, 60)}", "yellow")
+            case AttemptProgressed():
+                self._line(event.step, event.index, "progress", short(event.text, 100), "white")
             case CallAnswered():
                 self._answered(event)
             case _:

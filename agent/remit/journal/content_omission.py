@@ -16,6 +16,7 @@ from remit.core.events import (
     AnyEvent,
     ApprovalRejected,
     AttemptEnded,
+    AttemptProgressed,
     CallAnswered,
     CallDecided,
     EffectSettled,
@@ -48,6 +49,8 @@ def omit_content(event: AnyEvent) -> AnyEvent:
         case ApprovalRejected():
             edited = None if event.edited is None else _proposed(event.edited)
             return event.model_copy(update={"response": None if event.response is None else "", "edited": edited})
+        case AttemptProgressed():
+            return event.model_copy(update={"text": ""})
         case QuestionAsked():
             return event.model_copy(update={"question": None})
         case QuestionAnswered():

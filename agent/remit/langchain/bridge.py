@@ -156,7 +156,7 @@ class RunRegistry:
         if await self._session.journal.run_in_thread(self._session.journal.head, name) is None and call.resumes:
             name = await self._session.journal.run_in_thread(self._run_in_thread, call.thread) or name
         if await self._session.journal.run_in_thread(self._session.journal.head, name) is not None:
-            work = resume_run(self._session, name, by=by, goes_on=Continuation(external_graph=run))
+            work = resume_run(self._session, name, by=by, on_event=run.seen, goes_on=Continuation(external_graph=run))
         elif not call.task:
             raise UsageError(
                 "the run has no task: pass RemitMiddleware(…, task=…), or start the state with a human message"
@@ -166,7 +166,7 @@ class RunRegistry:
             request = RunRequest(
                 agent=agent, task=call.task, subject=user, by=by, model=run.model, run=name, thread=thread
             )
-            work = start_run(self._session, request, external_graph=run)
+            work = start_run(self._session, request, on_event=run.seen, external_graph=run)
         await run.begin(work)
         return run
 

@@ -37,7 +37,7 @@ from remit.core import (
     Result,
     RunEnded,
 )
-from remit.core.events import ApprovalRejected, ModelResponded, RunFinished
+from remit.core.events import ApprovalRejected, AttemptProgressed, ModelResponded, Recorded, RunFinished
 from remit.journal import LiveRecord
 from remit.langchain.answers import InterruptPlace
 from remit.langchain.graph_call import GraphCall, GraphTool, Paused, Performed, ToolAttempt
@@ -76,6 +76,7 @@ class ExternalRun:
         self._tools: dict[tuple[int, int], GraphTool | None] = {}
         self._vias: dict[tuple[int, int], str] = {}  # the interrupt by which the tool of the call asks next
         self._returned: dict[tuple[int, int], Any] = {}
+        self._writers: dict[tuple[int, int], Callable[[Any], None] | None] = {}
         self._running: dict[tuple[int, int], asyncio.Task[Result]] = {}
         self._turns, self._queue = asyncio.Lock(), asyncio.Lock()
         self._ended = asyncio.Event()
@@ -142,6 +143,12 @@ class ExternalRun:
         returned = tool.function(ToolAttempt(arguments=arguments, wall=wall, answers=answers, via=via))
         self._returned[place] = returned.returned
         return returned.value
+
+    def seen(self, recorded: Recorded) -> None:
+        """Write what a tool prints into the custom stream of the graph that has asked for the call."""
+        event = recorded.event
+        if isinstance(event, AttemptProgressed) and (write := self._writers.get((event.step, event.index))) is not None:
+            write({"remit": {"call": f"{event.step}.{event.index}", "progress": event.text}})
 
     # -- called by the graph --
 
@@ -253,7 +260,7 @@ class ExternalRun:
         if not isinstance(step, int):
             return Performed(result=step)
         place = (step, call.index)
-        self._tools[place], self._vias[place] = tool, interrupt.via
+        self._tools[place], self._vias[place], self._writers[place] = tool, interrupt.via, call.write
         waiter = self.waiter(self._wait)
         while True:
             try:

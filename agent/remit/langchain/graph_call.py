@@ -19,7 +19,7 @@ class GraphCall:
     the call out; `task` is the user's request. `principal` is who asks in this invocation; None: that of the `RunRegistry`. `follows` is the turn before, if no human message
     came after it; None otherwise. `resumes` says that the invocation may go on with an interrupted one. `can_pause` is True if the graph has a checkpointer, so that it can be interrupted to wait for a
     person. `alone` is True if the task carries out only this call, so that whoever resumes the task answers it. A `queued` call starts
-    when no other call runs.
+    when no other call runs. `write` writes into the custom stream of the graph.
     """
 
     key: str
@@ -36,6 +36,7 @@ class GraphCall:
     resumes: bool = False
     alone: bool = True
     queued: bool = False
+    write: Callable[[Any], None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,6 +57,7 @@ from remit.langchain.state import (
     tool_message,
     turn_of,
     unreadable_call_of,
+    writer_of,
 )
 from remit.runtime import RunResult
 
@@ -228,6 +229,7 @@ class RemitMiddleware(AgentMiddleware):
             node_task=node_task(runtime.config),
             follows=self._turn_before(messages[:position], names),
             resumes=is_resuming(runtime.config),
+            write=runtime.stream_writer,
             alone=carries_one_call(runtime.config) or len(turn.proposed_calls) == 1,
             principal=principal_of(runtime.config),
             task=self._task or first_request(messages),
@@ -294,6 +296,7 @@ class RemitMiddleware(AgentMiddleware):
             id=call_id or "",
             can_pause=can_pause(config),
             queued=True,
+            write=writer_of(),
         )
 
     def _turn(self, messages: Sequence[Any], call: Mapping[str, Any], tools: set[str]) -> tuple[ModelTurn, int, int]:

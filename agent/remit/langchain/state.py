@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
+from langgraph.config import get_stream_writer
 from langgraph.errors import ParentCommand
 from langgraph.types import Command
 
@@ -140,6 +141,14 @@ def principal_of(config: RunnableConfig) -> Principal | None:
     if given is None or isinstance(given, Principal):
         return given
     raise UsageError(f"configurable[{PRINCIPAL!r}] is no `remit.Principal`: make one of what you have authenticated")
+
+
+def writer_of() -> Callable[[Any], None] | None:
+    """The writer of the graph's custom stream; None outside of a graph."""
+    try:
+        return get_stream_writer()
+    except (RuntimeError, KeyError):
+        return None
 
 
 def node_task(config: RunnableConfig) -> str:

@@ -164,7 +164,9 @@ class Spans:
                     return self._run_event(stored, event)
                 self._child("approval", below, place, stored, event)
                 return []
-            case kind if kind.startswith("question."):  # of the attempt that has begun last
+            case kind if (
+                kind.startswith("question.") or kind == "attempt.progressed"
+            ):  # of the attempt that has begun last
                 below = max((of for of in self._open if of[:3] == (*place[:2], _RANK["attempt"])), default=place)
                 self._child("attempt", below, place, stored, event)
                 return []

@@ -13,6 +13,7 @@ from .approvals import (
 from .calls import (
     AttemptBegun,
     AttemptEnded,
+    AttemptProgressed,
     CallAnswered,
     CallDecided,
     EffectSettled,
@@ -108,6 +109,7 @@ __all__ = [
     "ArmName",
     "AttemptBegun",
     "AttemptEnded",
+    "AttemptProgressed",
     "Bar",
     "BarEvidence",
     "BarName",

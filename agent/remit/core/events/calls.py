@@ -100,6 +100,21 @@ class QuestionAnswered(Event):
         return f"question.answered/{self.step}/{self.index}/{self.number}"
 
 
+class AttemptProgressed(Event):
+    """Records one line that a tool printed, or yielded, while it ran. `number` counts from 1 for each attempt, up to a limit."""
+
+    type: Literal["attempt.progressed"] = "attempt.progressed"
+    step: int
+    index: int
+    attempt: int
+    number: int
+    text: str
+
+    @property
+    def key(self) -> str:
+        return f"attempt.progressed/{self.step}/{self.index}/{self.attempt}/{self.number}"
+
+
 class AttemptEnded(Event):
     """Records the outcome of one attempt.
 

@@ -20,6 +20,7 @@ from remit.core.events.approvals import (
 from remit.core.events.calls import (
     AttemptBegun,
     AttemptEnded,
+    AttemptProgressed,
     CallAnswered,
     CallDecided,
     EffectSettled,
@@ -80,6 +81,7 @@ AnyEvent: TypeAlias = Annotated[
     | ApprovalVoided
     | BreakGlassReviewed
     | AttemptBegun
+    | AttemptProgressed
     | QuestionAsked
     | QuestionAnswered
     | AttemptEnded
