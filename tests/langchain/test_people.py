@@ -41,7 +41,7 @@ from support.langchain_agents import (
     results,
 )
 from support.principals import principal
-from support.workspaces.langchain import SHOP, says
+from support.workspaces.langchain import ASKING, SHOP, says
 
 NewWorkspace = Callable[..., LangChainWorkspace]
 LEA = principal("lea")
@@ -209,18 +209,6 @@ def test_who_answers_a_request_does_not_take_over_the_run(new_workspace: NewWork
 
 # -- tools that ask ----------------------------------------------------------------------------------------------------
 
-ASKING = SHOP.replace(
-    """    RAN.append(("refund", order, amount))
-""",
-    """    RAN.append(("asks", order))
-    if order == "ask":
-        sure = interrupt({"sure": amount})
-        if sure == "which?":
-            sure = interrupt("which order?")
-        RAN.append(("answer", sure))
-    RAN.append(("refund", order, amount))
-""",
-).replace("import asyncio, time", "import asyncio, time\nfrom langgraph.types import interrupt")
 ASK = ("refund", {"order": "ask", "amount": 5})
 
 
