@@ -375,7 +375,7 @@ def test_remit_asks_after_langchains_own_gate_and_each_answer_reaches_its_own(ne
     gate = HumanInTheLoopMiddleware(interrupt_on={"refund": True}, interrupt_mode="per_call")
     agent = workspace.agent(says(LARGE), before=[gate], checkpointer=InMemorySaver())
     agent.invoke(ASKED, THREAD)
-    (asked,) = agent.invoke(Command(resume={"type": "approve"}), asked_by(LEA))["__interrupt__"]
+    (asked,) = agent.invoke(Command(resume={"type": "approve"}), THREAD)["__interrupt__"]
     assert asked.value["remit"]["missing"] == [{"role": "role:lead", "count": 1}]
     assert workspace.shop.RAN == []
     assert codes(agent.invoke(Command(resume=APPROVE), asked_by(LEA))) == ["ok"]

@@ -109,7 +109,7 @@ def rejected_by(rejected: ApprovalRejected, action: str) -> Refusal:
         return Refusal(
             "approval_rejected",
             f"{rejected.approver} answered in place of {action}, which did not run",
-            details={"response": rejected.response},
+            details={"response": rejected.response, "by": rejected.approver},
             next_step="go on with that answer",
         )
     if rejected.edited is not None:

@@ -148,7 +148,8 @@ class ExternalRun:
         """Write what a tool prints into the custom stream of the graph that has asked for the call."""
         event = recorded.event
         if isinstance(event, AttemptProgressed) and (write := self._writers.get((event.step, event.index))) is not None:
-            write({"remit": {"call": f"{event.step}.{event.index}", "progress": event.text}})
+            with suppress(RuntimeError):  # the event loop of the graph has ended
+                write({"remit": {"call": f"{event.step}.{event.index}", "progress": event.text}})
 
     # -- called by the graph --
 

@@ -76,13 +76,12 @@ class GraphTool:
 class Performed:
     """A call with its result. `returned` is what the graph's own tool returned in this process, None otherwise.
 
-    `made` describes the call that a person made in its place, whose result this is; empty: none. `answered_by` is who answered it.
+    `made` describes the call that a person made in its place, whose result this is; empty: none.
     """
 
     result: Result
     returned: Any = None
     made: dict[str, Json] = field(default_factory=dict[str, Json])
-    answered_by: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

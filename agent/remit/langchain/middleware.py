@@ -229,7 +229,7 @@ class RemitMiddleware(AgentMiddleware):
             node_task=node_task(runtime.config),
             follows=self._turn_before(messages[:position], names),
             resumes=is_resuming(runtime.config),
-            write=runtime.stream_writer,
+            write=writer_of(),
             alone=carries_one_call(runtime.config) or len(turn.proposed_calls) == 1,
             principal=principal_of(runtime.config),
             task=self._task or first_request(messages),

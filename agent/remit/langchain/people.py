@@ -63,7 +63,7 @@ class People:
             answering = Answering(
                 journal=self.session.journal, record=self.agent_graph.record, policy=ports.policy(-1, -1)
             )
-            self._refused[requested.key] = answering.answer(requested, resumed, self._edited(call, resumed))
+            self._refused[requested.key] = answering.answer(requested, resumed, self._edited(call, requested, resumed))
 
     def _answer_question(self, asked: QuestionAsked, resumed: Resumed) -> None:
         if resumed.place.comes_after(asked.via):
@@ -87,7 +87,7 @@ class People:
     def _answered(self, step: int, index: int, number: int) -> AnyEvent | None:
         return self.agent_graph.record.get(f"question.answered/{step}/{index}/{number}")
 
-    def _edited(self, call: GraphCall, resumed: Resumed) -> ProposedCall | None:
+    def _edited(self, call: GraphCall, requested: ApprovalRequested, resumed: Resumed) -> ProposedCall | None:
         """The call that the person makes in place of this one, as it is recorded."""
         try:
             decision = decision_of(resumed.value)
@@ -97,7 +97,7 @@ class People:
             return None
         action = self.hosted.get(action_of(decision.name))
         name = decision.name if action is None else action.replace(".", "__", 1)
-        id_ = f"{call.turn.proposed_calls[call.index].id}/edited"
+        id_ = f"{call.turn.proposed_calls[call.index].id}/edited/{requested.step}.{requested.index}"
         return self.agent_graph.broker.sanitizer.proposed_call(proposed_call_of(name, decision.arguments or {}, id_))
 
 

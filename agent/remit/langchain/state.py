@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
@@ -29,8 +30,10 @@ def tool_message(call: GraphCall, done: Performed) -> ToolMessage:
     What a person answered in place of the tool is the result. Of a call that a person made in place of this one, the message says so.
     """
     artifact = done.result.model_dump(mode="json")
-    if isinstance(done.result, Failed) and "response" in done.result.error.details:
-        artifact = {"ok": True, "value": done.result.error.details["response"], "labels": [], "answered_by": "a person"}
+    error = done.result.error if isinstance(done.result, Failed) else None
+    if error is not None and error.code == "approval_rejected" and "response" in error.details:
+        given = {"value": error.details["response"], "answered_by": error.details["by"]}
+        artifact = {"ok": True, "labels": [], **given}
     if done.made:
         artifact["made_instead"] = done.made
     status = "success" if artifact["ok"] else "error"
@@ -144,11 +147,12 @@ def principal_of(config: RunnableConfig) -> Principal | None:
 
 
 def writer_of() -> Callable[[Any], None] | None:
-    """The writer of the graph's custom stream; None outside of a graph."""
+    """Writes into the custom stream of the graph that runs now, from any thread; None outside of a graph."""
     try:
-        return get_stream_writer()
+        writer, context = get_stream_writer(), contextvars.copy_context()
     except (RuntimeError, KeyError):
         return None
+    return lambda part: context.copy().run(writer, part)
 
 
 def node_task(config: RunnableConfig) -> str:
