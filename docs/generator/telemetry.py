@@ -231,6 +231,10 @@ SPANS: Final[Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]]] = {
             "remit.spent.cpu_s": ("double", "processor time in seconds"),
             "remit.spent.memory_bytes": ("int", "peak memory in bytes"),
             "remit.spent.output_bytes": ("int", "size of the result in bytes"),
+            "remit.attempt.questions": (
+                "string[]",
+                "what the tool asked a person, and the answers; absent if it asked nothing",
+            ),
             "remit.attempt.stderr": ("string", "what the tool printed; absent if nothing"),
             "error.type": _ERROR,
         },

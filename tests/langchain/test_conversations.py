@@ -429,13 +429,13 @@ async def test_users_of_one_graph_at_once_are_never_mixed_up(new_desk: Callable[
         assert {call.subjects.user for call in decided if call} == {f"user:{name}"}
         assert record.state.labels == {"customer_text"}
     desk.grant()
-    with pytest.raises(UsageError, match="is of user:u0, not of user:u1"):
-        await asks(Resume(resume=True), "u1", of="u0")
     done = await asyncio.gather(*(asks(Resume(resume=True), name) for name in names))
     assert [codes(state) for state in done] == [["ok", "ok"]] * USERS
     assert sorted(desk.shop.RAN) == sorted(
         [("get_order", name) for name in names] + [("refund", name, 500) for name in names]
     )
+    with pytest.raises(UsageError, match="is of user:u0, not of user:u1"):
+        await asks(writes("u1"), "u1", of="u0")
     assert sorted(event.result.value for event in desk.events(CallAnswered) if "order" in str(event.result.value)) == (
         sorted(f"order {name}: a lamp" for name in names)
     )

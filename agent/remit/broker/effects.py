@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 from remit.core import Call, Principal, Refusal, UsageError
-from remit.core.events import AttemptEnded, EffectSettled, InDoubtEffect
+from remit.core.events import AttemptEnded, EffectSettled, InDoubtEffect, QuestionAsked
 from remit.core.parsing import digest
 from remit.journal import Record, RunState, effect_digest
 
@@ -79,7 +79,7 @@ def check_duplicate_in_step(calls: Sequence[Call], call: Call) -> None:
 def earlier_attempts(record: Record, call: Call) -> tuple[int, AttemptEnded | None]:
     """The number of recorded attempts of any process, and the end of the last one.
 
-    An attempt without a recorded end was interrupted; its end is recorded here as lost.
+    An attempt without a recorded end was interrupted; its end is recorded here as lost. One that asks a person goes on: it does not count.
     """
     number = record.count(f"attempt.begun/{call.step}/{call.index}")
     if number == 0:
@@ -87,8 +87,17 @@ def earlier_attempts(record: Record, call: Call) -> tuple[int, AttemptEnded | No
     ended = record.get(f"attempt.ended/{call.step}/{call.index}/{number}")
     if isinstance(ended, AttemptEnded):
         return number, ended
+    if open_question(record, call) is not None:
+        before = record.get(f"attempt.ended/{call.step}/{call.index}/{number - 1}")
+        return number - 1, before if isinstance(before, AttemptEnded) else None
     record.append(ended := lost_attempt(call, number), durable=True)
     return number, ended
+
+
+def open_question(record: Record, call: Call) -> QuestionAsked | None:
+    """What the tool of the call has asked a person, who has not answered yet."""
+    opened = record.state.open.get((call.step, call.index))
+    return None if opened is None else opened.question
 
 
 def lost_attempt(call: Call, number: int) -> AttemptEnded:

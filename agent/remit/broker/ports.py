@@ -21,7 +21,7 @@ from remit.core import (
     Request,
     ResourceUsage,
 )
-from remit.core.events import BoundedApproval, Usage
+from remit.core.events import BoundedApproval, QuestionAnswered, Usage
 from remit.journal import Record, RunState
 from remit.policy import Policy
 from remit.workspace import Measure
@@ -98,6 +98,10 @@ class ExecutionPorts(Protocol):
         """The recorded result of a call whose secret was lost with its process; None if there is none."""
         ...
 
+    def answer(self, call: Call, number: int) -> QuestionAnswered | None:
+        """The answer to that question of the call's tool; None: a person has still to answer."""
+        ...
+
     async def sleep(self, call: Call, seconds: float) -> None:
         """Wait before the next attempt; a hold on the call ends the wait."""
         ...
@@ -141,6 +145,18 @@ class AttemptOutcome:
     limit: ReachedLimit | None = None
     lost: bool = False
     read_digest: str = ""
+
+
+class Question(Exception):
+    """A function of a tool asks a person, and returns without a result. It is called again, from its beginning, with the answer.
+
+    `via` says where an external graph waits for the answer: which answers to earlier questions it repeats follows from it.
+    """
+
+    def __init__(self, value: Json, via: str) -> None:
+        self.value = value
+        self.via = via
+        super().__init__("a tool asks a person")
 
 
 @dataclass(frozen=True, kw_only=True)

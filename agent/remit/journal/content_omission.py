@@ -14,12 +14,16 @@ from remit.core.events import (
     AcceptedChanges,
     AnswerRejected,
     AnyEvent,
+    ApprovalRejected,
     AttemptEnded,
+    AttemptProgressed,
     CallAnswered,
     CallDecided,
     ConversationRun,
     EffectSettled,
     ModelResponded,
+    QuestionAnswered,
+    QuestionAsked,
     RunFinished,
     RunResumed,
     RunStarted,
@@ -44,6 +48,15 @@ def omit_content(event: AnyEvent) -> AnyEvent:
             return _decided(event)
         case AnswerRejected():
             return event.model_copy(update={"problems": ()})
+        case ApprovalRejected():
+            edited = None if event.edited is None else _proposed(event.edited)
+            return event.model_copy(update={"response": None if event.response is None else "", "edited": edited})
+        case AttemptProgressed():
+            return event.model_copy(update={"text": ""})
+        case QuestionAsked():
+            return event.model_copy(update={"question": None})
+        case QuestionAnswered():
+            return event.model_copy(update={"answer": None})
         case AttemptEnded():
             return event.model_copy(update={"value": None, "message": "", "stderr": ""})
         case EffectSettled():

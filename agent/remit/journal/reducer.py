@@ -1,7 +1,6 @@
 """How each event changes the run state. Nothing else changes it.
 
-Every function here is pure: it takes a state and an event and returns a new state, and reads no clock, file or policy. A
-resumed or replayed run applies the same events and so reaches the same state as the process that recorded them.
+Every function here is pure (it reads no clock, file or policy): a resumed or replayed run reaches the recorded state.
 """
 
 from __future__ import annotations
@@ -38,6 +37,7 @@ from remit.core.events import (
     next_approval,
 )
 from remit.guardrails import UNTRUSTED, traceable_values
+from remit.journal.questions import questioned
 from remit.journal.run_state import (
     MODEL_FAILED,
     PART_NS,
@@ -72,7 +72,7 @@ def _timed(state: RunState, recorded: Recorded) -> RunState:
         since = since or (
             event.since if state.model_wait is None else 0
         )  # a wait for the model is counted when it is asked again
-    elif since and getattr(event, "by", None) is not None:
+    elif since and getattr(event, "by", None) is not None and state.status != "running":
         return state
     waits = recorded.at if state.open and state.status == "waiting" else 0
     if not since and not waits:
@@ -131,8 +131,8 @@ def _applied(state: RunState, recorded: Recorded) -> RunState:
             return _finished(state, event, recorded.at)
         case None:
             return _erased(state, recorded)
-        case _:
-            return state
+        case other:
+            return questioned(state, other)
 
 
 def _requested(state: RunState, event: ModelRequested, at: int) -> RunState:

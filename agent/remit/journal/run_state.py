@@ -22,6 +22,7 @@ from remit.core.events import (
     InDoubtEffect,
     ModelFailed,
     Outcome,
+    QuestionAsked,
     RolloutFinished,
     RolloutOpened,
     RolloutRolledBack,
@@ -185,8 +186,8 @@ class OpenCall:
     `retry_key` is what its tries are counted by. `trusted` is True if the run had read nothing untrusted when the call was
     decided; `labels_since` are the labels of what the run read after that, which a declassifier cannot have looked at.
     `needs_approval` and `allowed` are the latest verdict. `approval` is the latest request for approval, None without one.
-    `attempting` is True while an attempt has begun and not ended. `rule` is what denied it, "" if nothing did:
-    `policies/rules.csv:12`, or the reason if no rule decided. `happened` is True if the effect has or may have happened; `doubtful` if that
+    `attempting` is True while an attempt has begun and not ended. `question` is what its tool has asked a person, None without one.
+    `rule` is what denied it, "" if nothing did: `policies/rules.csv:12`, or the reason if no rule decided. `happened` is True if the effect has or may have happened; `doubtful` if that
     is unknown; `settled` is the latest statement of its outcome.
     """
 
@@ -203,6 +204,7 @@ class OpenCall:
     idempotency_key: str = ""
     rule: str = ""
     attempting: bool = False
+    question: QuestionAsked | None = None
     doubtful: bool = False
     settled: EffectSettled | None = None
 
@@ -214,7 +216,9 @@ class OpenCall:
 
     @property
     def waiting(self) -> bool:
-        """True if people have still to approve or reject the call."""
+        """True if people have still to approve or reject the call, or to answer its tool."""
+        if self.question is not None:
+            return True
         return not self.allowed and self.approval is not None and self.approval.waits()
 
 
@@ -232,14 +236,13 @@ class RunState:
     current step, `refused_in_step` those in it, and `worked_in_step` is True once a call of it was not refused.
     `tries` counts by `retry_key`; `retried` counts all tries beyond the first, by the broker or by the model. `settled`
     counts, by action, the answered calls that succeeded or may have happened. `open` holds the calls between decision and
-    answer by (step, index), `doubts` the effects of unknown outcome, `emergencies` the emergency approvals, `bounded` the approvals of further calls that nobody revoked. `bundles` are the digests of the policy bundles that the run used. `unmetered` counts the model's turns
-    that reported no number of tokens. `cost` is the sum of the costs of its turns, of which `unpriced` have no known cost.
+    answer by (step, index), `doubts` the effects of unknown outcome, `emergencies` the emergency approvals, `bounded` the approvals of further calls that nobody revoked. `bundles` are the digests of the policy bundles that the run used. `unmetered` counts the model's turns that reported no number of tokens. `cost` is the sum of the costs of its turns, of which `unpriced` have no known cost.
     `model_failures` counts the failed requests of the current step; `model_wait` is the last of them while the run waits to ask
     again, and `model_failed_at` when it was recorded. `waited` is how long the run has waited in all, for its
     model, for people or for a process, and `waits_since` when it began to wait for people or the process that drove it ended, 0 while it
     does not (both Unix nanoseconds). `asked` counts the calls for which people were asked; `violations` the attempts that tried to reach what was not
     authorized. `response_model` is the last model that answered, as its provider names it. `reads` has, by request digest, the
-    last attempt (step, index, attempt) whose result may answer a later call. `recent` counts the answers of its last hour and the
+    last attempt (step, index, attempt) whose result may answer a later call. `said` are the answers of the user to questions of tools. `recent` counts the answers of its last hour and the
     failures of its model, by (part of the time, code, rule that denied, action): see `PART_NS`.
     """
 
@@ -286,6 +289,7 @@ class RunState:
     asked: int = 0
     violations: int = 0
     response_model: str = ""
+    said: tuple[str, ...] = ()
     reads: Mapping[str, tuple[int, int, int]] = field(default_factory=dict[str, tuple[int, int, int]])
     recent: Mapping[Outcomes, int] = field(default_factory=dict[Outcomes, int])
 
@@ -301,9 +305,9 @@ class RunState:
 
     @property
     def words(self) -> str:
-        """What the person wrote in the conversation until now: earlier messages, and the task of this run."""
-        earlier = self.conversation.words if self.conversation else ""
-        return f"{earlier}\n\n{self.task}" if earlier and not earlier.endswith(self.task) else earlier or self.task
+        """What the user has written in the conversation: earlier messages, the task, and answers to questions of tools."""
+        earlier, own = self.conversation.words if self.conversation else "", "\n".join((self.task, *self.said))
+        return f"{earlier}\n\n{own}" if earlier and not earlier.endswith(own) else earlier or own
 
     @property
     def refused_in_a_row(self) -> int:

@@ -22,12 +22,12 @@ import asyncio
 import contextvars
 import secrets
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired, cast
 
-from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from langgraph.config import get_config
@@ -35,21 +35,24 @@ from langgraph.types import interrupt
 from pydantic import Field
 
 from remit.broker import action_of, describe_tool
-from remit.core import Failed, Json, ModelTurn, ProposedCall, ReceiptItem, Result
+from remit.core import Failed, Json, ModelTurn, ProposedCall, ReceiptItem
 from remit.core.events import ApprovalRequested
 from remit.core.parsing import canonical_json
 from remit.langchain.background_loop import BackgroundLoop
-from remit.langchain.graph_call import Function, GraphCall, GraphTool, Invocation
+from remit.langchain.external_run import ToolOf
+from remit.langchain.graph_call import Function, GraphCall, GraphTool, Invocation, Paused, Performed
 from remit.langchain.registry import RunRegistry
 from remit.langchain.reviewed_tool import AsyncHandler, Handler, run_here, run_in_loop
 from remit.langchain.state import (
     PrincipalOf,
+    answer_of,
     answers_before,
     can_pause,
+    carries_one_call,
     first_request,
-    interrupt_value,
     last_request,
     messages_of,
+    node_task,
     principal_of,
     proposed_call_of,
     read_state,
@@ -58,6 +61,7 @@ from remit.langchain.state import (
     tool_message,
     turn_of,
     unreadable_call_of,
+    writer_of,
 )
 from remit.runtime import RunResult
 
@@ -85,8 +89,8 @@ class RemitMiddleware(AgentMiddleware):
     """The broker for the tool calls of an external graph.
 
     As a middleware it also adds the agent's tools that are not the graph's own. Put it last in the list of middleware, because
-    everything after it stands between the decision and the tool. A tool that interrupts the graph counts as crashed: use a
-    rule that asks for an approval instead.
+    everything after it stands between the decision and the tool. A call that needs an approval interrupts the graph as LangChain's
+    human-in-the-loop middleware does; a tool may interrupt it too, and return a `Command`.
 
     Args:
         agent: the name of an agent of the workspace.
@@ -140,58 +144,73 @@ class RemitMiddleware(AgentMiddleware):
 
     # ── called by the graph ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def wrap_tool_call(self, request: ToolCallRequest, handler: Handler) -> ToolMessage:
+    def wrap_tool_call(self, request: ToolCallRequest, handler: Handler) -> Any:
         """Decide one call, run it at most once, and return its result: as JSON content, and as the artifact."""
         call = self._graph_call(request)
-        function = partial(run_here, contextvars.copy_context(), request, handler)
-        return tool_message(call, self._perform(call, _graph_tool(request, function)))
+        run = partial(run_here, contextvars.copy_context())
+        tool_of = partial(self._tool_of, request, lambda made: partial(run, made, handler))
+        return answer_of(call, self._perform(call, tool_of))
 
-    async def awrap_tool_call(self, request: ToolCallRequest, handler: AsyncHandler) -> ToolMessage:
+    async def awrap_tool_call(self, request: ToolCallRequest, handler: AsyncHandler) -> Any:
         """Like `wrap_tool_call`, for a graph in an event loop. The tool runs in that loop."""
         call = self._graph_call(request)
-        function = partial(run_in_loop, asyncio.get_running_loop(), contextvars.copy_context(), request, handler)
-        return tool_message(call, await self._aperform(call, _graph_tool(request, function)))
+        run = partial(run_in_loop, asyncio.get_running_loop(), contextvars.copy_context())
+        tool_of = partial(self._tool_of, request, lambda made: partial(run, made, handler))
+        return answer_of(call, await self._aperform(call, tool_of))
 
     def call(self, name: str, arguments: Any, call_id: str | None, config: RunnableConfig) -> ToolMessage:
         """Carry out a call of one of `actions`, outside any middleware."""
         call = self._single_call(name, arguments, call_id, config)
-        return tool_message(call, self._perform(call, None))
+        return tool_message(call, self._perform(call, _no_tool))
 
     async def acall(self, name: str, arguments: Any, call_id: str | None, config: RunnableConfig) -> ToolMessage:
         """Like `call`, for a graph in an event loop."""
         call = self._single_call(name, arguments, call_id, config)
-        return tool_message(call, await self._aperform(call, None))
+        return tool_message(call, await self._aperform(call, _no_tool))
 
-    def _perform(self, call: GraphCall, tool: GraphTool | None) -> Result:
-        while isinstance(outcome := self._loop.call(self._runs.perform(call, tool)), ApprovalRequested):
-            if not call.can_pause:
+    def _perform(self, call: GraphCall, tool_of: ToolOf) -> Performed:
+        number = 0
+        while isinstance(outcome := self._loop.call(self._runs.perform(call, tool_of, number)), Paused):
+            if not outcome.may_pause(call):
                 return self._loop.call(self._runs.refuse(call, outcome))
-            interrupt(interrupt_value(outcome))  # only waits: the approvals are in the journal
+            value = interrupt(outcome.value)
+            self._loop.call(self._runs.answer(call, outcome, value, number))
+            number += 1
         return outcome
 
-    async def _aperform(self, call: GraphCall, tool: GraphTool | None) -> Result:
-        while isinstance(outcome := await self._loop.acall(self._runs.perform(call, tool)), ApprovalRequested):
-            if not call.can_pause:
+    async def _aperform(self, call: GraphCall, tool_of: ToolOf) -> Performed:
+        number = 0
+        while isinstance(outcome := await self._loop.acall(self._runs.perform(call, tool_of, number)), Paused):
+            if not outcome.may_pause(call):
                 return await self._loop.acall(self._runs.refuse(call, outcome))
-            interrupt(interrupt_value(outcome))
+            value = interrupt(outcome.value)
+            await self._loop.acall(self._runs.answer(call, outcome, value, number))
+            number += 1
         return outcome
+
+    def _tool_of(
+        self, request: ToolCallRequest, run: Callable[[ToolCallRequest], Function], action: str
+    ) -> GraphTool | None:
+        """The graph's tool for the call or, with `action`, for a call that a person makes in its place."""
+        if not action:
+            return _graph_tool(request, run(request))
+        named = (tool for tool in request.runtime.tools if self._runs.hosted.get(action_of(tool.name)) == action)
+        tool = next(named, None)
+        made = request.override(
+            tool=tool, tool_call={**request.tool_call, "name": action if tool is None else tool.name}
+        )
+        return None if tool is None and action not in self._runs.hosted.values() else _graph_tool(made, run(made))
 
     def before_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
         """Begin the run of the person's message. Without a thread, the run of the invocation begins with its first call."""
-        if not thread_of(runtime):
-            return {"remit_invocation": secrets.token_hex(8)}
-        asked = self._asked(messages_of(state), state, runtime, get_config())
-        if asked.message:
+        if thread_of(runtime) and (asked := self._asked(messages_of(state), state, runtime, get_config())).message:
             self._loop.call(self._runs.begin(asked))
-        return None
+        return None if thread_of(runtime) else {"remit_invocation": secrets.token_hex(8)}
 
     async def abefore_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
-        if not thread_of(runtime):
-            return {"remit_invocation": secrets.token_hex(8)}
-        asked = self._asked(messages_of(state), state, runtime, get_config())
-        if asked.message:
+        if thread_of(runtime) and (asked := self._asked(messages_of(state), state, runtime, get_config())).message:
             await self._loop.acall(self._runs.begin(asked))
-        return None
+        return None if thread_of(runtime) else {"remit_invocation": secrets.token_hex(8)}
 
     @hook_config(can_jump_to=["model"])
     def after_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:
@@ -199,11 +218,11 @@ class RemitMiddleware(AgentMiddleware):
 
         LangChain drops a call whose arguments are no JSON object: without this, the agent ends with an empty answer.
         """
-        return _refused([(call, self._perform(call, None)) for call in self._unreadable(state, runtime)])
+        return _refused([(call, self._perform(call, _no_tool)) for call in self._unreadable(state, runtime)])
 
     @hook_config(can_jump_to=["model"])
     async def aafter_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:
-        return _refused([(call, await self._aperform(call, None)) for call in self._unreadable(state, runtime)])
+        return _refused([(call, await self._aperform(call, _no_tool)) for call in self._unreadable(state, runtime)])
 
     def after_agent(self, state: Any, runtime: Any) -> dict[str, Any]:
         """End the run of the invocation, and put its receipt into the state."""
@@ -216,9 +235,14 @@ class RemitMiddleware(AgentMiddleware):
         runtime = request.runtime
         messages = messages_of(request.state)
         call: Mapping[str, Any] = request.tool_call
-        turn, index, position = self._turn(messages, call, {tool.name for tool in runtime.tools})
+        names = {tool.name for tool in runtime.tools}
+        turn, index, position = self._turn(messages, call, names)
         return GraphCall(
             **vars(self._asked(messages[:position], request.state, runtime, runtime.config)),
+            node_task=node_task(runtime.config),
+            follows=self._turn_before(messages[:position], names),
+            write=writer_of(),
+            alone=carries_one_call(runtime.config) or len(turn.proposed_calls) == 1,
             turn=turn,
             index=index,
             name=call["name"],
@@ -255,6 +279,7 @@ class RemitMiddleware(AgentMiddleware):
         return [
             GraphCall(
                 **asked,
+                node_task=node_task(config),
                 turn=turn,
                 index=index,
                 name=call["name"] or "",
@@ -278,6 +303,7 @@ class RemitMiddleware(AgentMiddleware):
         return GraphCall(
             key=f"thread:{thread}" if thread else self._key,
             thread=thread,
+            node_task=node_task(config),
             principal=principal_of(config, self._principal_of, self._runs.tenant),
             task=self._task,
             turn=ModelTurn(text="", proposed_calls=(proposed,), finish="tool_calls"),
@@ -286,10 +312,11 @@ class RemitMiddleware(AgentMiddleware):
             id=call_id or "",
             can_pause=can_pause(config),
             queued=True,
+            write=writer_of(),
         )
 
     def _turn(self, messages: Sequence[Any], call: Mapping[str, Any], tools: set[str]) -> tuple[ModelTurn, int, int]:
-        """The turn of the model that contains the call, the index of the call in it, and the position of its message.
+        """The turn of the model that contains the call, the index of the call in it, and that of the message.
 
         A call that no turn contains, because a middleware rewrote it, is a turn of its own after the last one.
         """
@@ -300,15 +327,25 @@ class RemitMiddleware(AgentMiddleware):
                 message_id = message.id or f"@{position}"
                 same = [same_call(item, call) for item in message.tool_calls]
                 if any(same):
-                    proposed_calls = tuple(self._proposed(item, message_id, tools) for item in message.tool_calls)
-                    return (
-                        turn_of(message, proposed_calls, answers_before(messages[:position])),
-                        same.index(True),
-                        position,
-                    )
+                    return self._turn_at(messages, position, tools), same.index(True), position
                 last = last or message_id
         rewritten = self._proposed(call, f"{last}/rewritten", tools)
         return ModelTurn(text="", proposed_calls=(rewritten,), finish="tool_calls"), 0, len(messages)
+
+    def _turn_at(self, messages: Sequence[Any], position: int, tools: set[str]) -> ModelTurn:
+        message = messages[position]
+        message_id = message.id or f"@{position}"
+        proposed_calls = tuple(self._proposed(item, message_id, tools) for item in message.tool_calls)
+        return turn_of(message, proposed_calls, answers_before(messages[:position]))
+
+    def _turn_before(self, messages: Sequence[Any], tools: set[str]) -> ModelTurn | None:
+        """The last turn with calls of these messages; None if a human message comes after it."""
+        for position in reversed(range(len(messages))):
+            if isinstance(messages[position], HumanMessage):
+                return None
+            if isinstance(messages[position], AIMessage) and messages[position].tool_calls:
+                return self._turn_at(messages, position, tools)
+        return None
 
     def _proposed(self, call: Mapping[str, Any], message_id: str, tools: set[str]) -> ProposedCall:
         action = self._runs.hosted.get(action_of(call["name"])) if call["name"] in tools else None
@@ -357,13 +394,18 @@ def _action_name(hosted: Mapping[str, str], name: str) -> str:
     return hosted.get(action_of(name), name).replace(".", "__", 1)
 
 
-def _refused(answered: Sequence[tuple[GraphCall, Result]]) -> dict[str, Any] | None:
+def _refused(answered: Sequence[tuple[GraphCall, Performed]]) -> dict[str, Any] | None:
     """The results as an update of the state. The model is asked again while the run goes on."""
     if not answered:
         return None
-    update: dict[str, Any] = {"messages": [tool_message(call, result) for call, result in answered]}
-    ended = any(isinstance(result, Failed) and result.error.next_step == "stop" for _, result in answered)
+    update: dict[str, Any] = {"messages": [tool_message(call, done) for call, done in answered]}
+    results = [done.result for _, done in answered]
+    ended = any(isinstance(result, Failed) and result.error.next_step == "stop" for result in results)
     return update if ended else update | {"jump_to": "model"}
+
+
+def _no_tool(action: str) -> None:
+    """No tool of the graph: the call is one of Remit's own actions."""
 
 
 def _close(loop: BackgroundLoop, runs: RunRegistry) -> None:

@@ -29,9 +29,11 @@ from remit.core import (
 from remit.core.events import ApprovalRequested, CallAnswered, ModelResponded, RunStarted
 from remit.core.parsing import digest
 from remit.journal import RunInConversation, RunState, StoredRecord, last_of_conversation, runs_of_message
-from remit.langchain.bridge import ExternalRun, recorded_key, turn_key
-from remit.langchain.graph_call import GraphCall, GraphTool, Invocation
+from remit.langchain.answers import InterruptPlace, Resumed
+from remit.langchain.external_run import ExternalRun, ToolOf
+from remit.langchain.graph_call import GraphCall, Invocation, Paused, Performed
 from remit.langchain.state import last_answer, messages_of, read_state
+from remit.langchain.turns import hosted_actions, recorded_key, turn_key
 from remit.runtime import (
     Continuation,
     RunRequest,
@@ -73,7 +75,7 @@ class RunRegistry:
         self._ended: OrderedDict[str, _Ended] = OrderedDict()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.specs: tuple[ToolSpec, ...] = tuple(tool_specs(session.workspace, self._agent))
-        self.hosted = _hosted(session, agent)
+        self.hosted = hosted_actions(session, agent)
 
     @staticmethod
     async def open(agent: str, user: str | None, workspace: Path | None, wait: float) -> RunRegistry:
@@ -104,25 +106,35 @@ class RunRegistry:
                 await self._move_on(asked, run)
             self._runs[asked.key] = await self._start(asked, by, user)
 
-    async def perform(self, call: GraphCall, tool: GraphTool | None) -> Result | ApprovalRequested:
-        """The one result of the call, or the request for approval that it waits for.
+    async def perform(self, call: GraphCall, tool_of: ToolOf, number: int) -> Performed | Paused:
+        """The one result of the call, or what it waits for. `number` counts the interrupts that Remit made in the task before.
 
-        `tool` carries out a call of a host tool; None: the function in the tool's module does.
+        `tool_of` returns the tool of the graph that carries out a call of that action, "" for this call; None: the function in the
+        tool's module does.
         """
         run = await self._run(call)
         if not isinstance(run, ExternalRun):
-            return run
-        result = await run.perform(call.turn, call.index, tool, queued=call.queued)
+            return Performed(result=run)
+        done = await run.perform(call, tool_of, InterruptPlace(task=call.node_task, number=number))
         await run.commit()
-        return result
+        return done
 
-    async def refuse(self, call: GraphCall, requested: ApprovalRequested) -> Result:
+    async def answer(self, call: GraphCall, paused: Paused, value: Any, number: int) -> None:
+        """Record the value that resumed the interrupt, if it answers what the call waits for."""
+        run = await self._run(call)
+        if isinstance(run, ExternalRun):
+            place = InterruptPlace(task=call.node_task, number=number)
+            resumed = Resumed(value=value, by=call.principal or self._principal, place=place)
+            run.people.answer(call, paused, resumed)
+            await run.commit()
+
+    async def refuse(self, call: GraphCall, paused: Paused) -> Performed:
         run = await self._run(call)
         if not isinstance(run, ExternalRun):
-            return run
-        result = await run.refuse(call.turn, call.index, requested)
+            return Performed(result=run)
+        result = await run.refuse(call, paused)
         await run.commit()
-        return result
+        return Performed(result=result)
 
     async def answered(self, state: Any, thread: str | None) -> dict[str, Any]:
         """End the run of an invocation that gave its answer. Returns its receipt for the state of the graph."""
@@ -178,27 +190,32 @@ class RunRegistry:
         by, user = self._who(call)
         async with self._lock(call.key):
             run = self._runs.get(call.key)
+            if run is not None:
+                await self._current(call, by, user)
             other = run is None or (call.message not in ("", run.message) and not run.knows(call.turn))
             if other and call.message and (recorded := await self._recorded(call, by, user)) is not None:
                 return recorded
             if run is None and (run := await self._current(call, by, user)) is None:
                 run = self._runs[call.key] = await self._start(call, by, user)
-        _check_owner(run.agent_graph.record.state.started, by, user, call.thread)
         return run
 
     async def _current(self, asked: Invocation, by: Principal, user: str) -> ExternalRun | None:
         """The open run of the key, in this process or, for a thread, in one that left it; None if there is none."""
         run = self._runs.get(asked.key)
         if run is None and asked.thread and (last := await self._last(asked.thread)) is not None:
-            before = await self._state_of(asked.key, last)
-            _check_owner(before.started, by, user, asked.thread)
+            if last.has_ended or not isinstance(asked, GraphCall):
+                _check_owner((await self._state_of(asked.key, last)).started, by, user, asked.thread)
             if not last.has_ended:
-                run = ExternalRun(self._session, self._agent.model, self._wait)
-                await run.begin(resume_run(self._session, last.run, by=by, goes_on=Continuation(external_graph=run)))
+                run = self._external_run()
+                goes_on = Continuation(external_graph=run)
+                await run.begin(resume_run(self._session, last.run, by=by, on_event=run.seen, goes_on=goes_on))
                 self._runs[asked.key] = run
-        if run is not None:
+        if run is not None and not (isinstance(asked, GraphCall) and run.continues(asked)):
             _check_owner(run.agent_graph.record.state.started, by, user, asked.thread)
         return run
+
+    def _external_run(self) -> ExternalRun:
+        return ExternalRun(self._session, self._agent.model, self._wait, self.hosted)
 
     async def _start(self, asked: Invocation, by: Principal, user: str) -> ExternalRun:
         if not asked.task:
@@ -211,7 +228,7 @@ class RunRegistry:
             before = None if last is None else await self._state_of(asked.key, last)
             conversation = self._conversation(asked.thread)
             name, place = await journal.run_in_thread(next_run, journal, conversation, asked.message, last, before)
-        run = ExternalRun(self._session, self._agent.model, self._wait)
+        run = self._external_run()
         request = RunRequest(
             agent=self._agent.name,
             task=asked.task,
@@ -222,7 +239,7 @@ class RunRegistry:
             thread=asked.thread or "",
             conversation=place,
         )
-        await run.begin(start_run(self._session, request, external_graph=run))
+        await run.begin(start_run(self._session, request, on_event=run.seen, external_graph=run))
         return run
 
     async def _move_on(self, asked: Invocation, run: ExternalRun) -> None:
@@ -301,18 +318,3 @@ def _check_owner(started: RunStarted | None, by: Principal, user: str, thread: s
 def _unknown_turn(run: str) -> Failed:
     message = f"run {run[:8]} of an earlier message has ended, and its record does not have this call"
     return Failed(error=Error(code="cancelled", message=message, next_step="make the call again in a new message"))
-
-
-def _hosted(session: WorkspaceSession, agent: str) -> dict[str, str]:
-    """The agent's actions that are functions in the graph's process, by the name of the function."""
-    hosted: dict[str, str] = {}
-    for name in session.workspace.agents[agent].actions:
-        tool, action = session.workspace.action(name)
-        if tool.manifest.source == "host":
-            if action.name in hosted:
-                raise UsageError(
-                    f"agent {agent!r} has {hosted[action.name]} and {name}, and a graph calls both {action.name!r}: "
-                    "rename one of the two functions and its action"
-                )
-            hosted[action.name] = name
-    return hosted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -9,11 +10,14 @@ from typing import Any, Final, TypeAlias, cast
 
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
+from langgraph.config import get_stream_writer
+from langgraph.errors import ParentCommand
+from langgraph.types import Command
 
-from remit.core import NAME_OF_SUBJECT, NOBODY, Json, ModelTurn, Principal, ProposedCall, Refusal, Result, UsageError
-from remit.core.events import ApprovalRequested
+from remit.core import NAME_OF_SUBJECT, NOBODY, Failed, ModelTurn, Principal, ProposedCall, Refusal, UsageError
 from remit.core.parsing import Arguments, canonical_json, digest
-from remit.langchain.graph_call import GraphCall
+from remit.langchain.commands import answered, has_answer
+from remit.langchain.graph_call import GraphCall, Performed
 from remit.runtime.models import finish_of, langchain_usage
 
 # Returns who asks, from the LangGraph runtime of the invocation; None for a tool that is called outside of any graph.
@@ -22,14 +26,41 @@ PrincipalOf: TypeAlias = Callable[[Any], Principal]
 CHECKPOINTER: Final = "__pregel_checkpointer"  # the key in a node's configuration (a private name of LangGraph)
 RUNTIME: Final = "__pregel_runtime"  # likewise
 SERVER: Final = "langgraph-server"  # the issuer of the users of LangGraph Server
+_PUSHED: Final = "__pregel_push"  # how the path of a task begins that LangGraph's `Send` made
 
 
-def tool_message(call: GraphCall, result: Result) -> ToolMessage:
-    """The result as the graph's message: canonical JSON as its content, the same value as its artifact."""
-    artifact = result.model_dump(mode="json")
-    status = "success" if result.ok else "error"
+def tool_message(call: GraphCall, done: Performed) -> ToolMessage:
+    """The result as the graph's message: canonical JSON as its content, the same value as its artifact.
+
+    What a person answered in place of the tool is the result. Of a call that a person made in place of this one, the message says so.
+    """
+    artifact = done.result.model_dump(mode="json")
+    error = done.result.error if isinstance(done.result, Failed) else None
+    if error is not None and error.code == "approval_rejected" and "response" in error.details:
+        given = {"value": error.details["response"], "answered_by": error.details["by"]}
+        artifact = {"ok": True, "labels": [], **given}
+    if done.made:
+        artifact["made_instead"] = done.made
+    status = "success" if artifact["ok"] else "error"
     text = canonical_json(artifact).decode()
     return ToolMessage(content=text, name=call.name, tool_call_id=call.id, status=status, artifact=artifact)
+
+
+def answer_of(call: GraphCall, done: Performed) -> Any:
+    """What the graph gets: the message or, if the tool returned a `Command` or a list, that with the message in its place.
+
+    Raises:
+        ParentCommand: the tool raised it: the command is for the graph around this one.
+    """
+    message, returned = tool_message(call, done), done.returned
+    if not done.result.ok or not isinstance(returned, Command | list | ParentCommand):
+        return message
+    made = answered(returned, call.id, lambda _: message)
+    if isinstance(made, ParentCommand):
+        raise made
+    if isinstance(made, Command) and made.graph is None and not has_answer(returned, call.id):
+        return [message, made]
+    return made
 
 
 def proposed_call_of(name: str, arguments: Mapping[str, Any], id_: str) -> ProposedCall:
@@ -53,13 +84,6 @@ def _as_text(arguments: Mapping[str, Any]) -> str:
         return json.dumps(dict(arguments), default=str)
     except (TypeError, ValueError, RecursionError):  # keys that are not text, a cycle, or nesting that is too deep
         return ""
-
-
-def interrupt_value(requested: ApprovalRequested) -> dict[str, Json]:
-    """The value of the interrupt of a branch that waits for approval. To continue: approve the call, then resume the graph."""
-    place = {"step": requested.step, "index": requested.index}
-    fields = requested.model_dump(mode="json", include={"summary", "missing", "expires_at"})
-    return {"approval": {**place, **fields}}
 
 
 def same_call(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
@@ -160,6 +184,26 @@ def principal_of(config: RunnableConfig, given_by: PrincipalOf | None, tenant: s
         issuer=SERVER,
         tenant=tenant,
     )
+
+
+def writer_of() -> Callable[[Any], None] | None:
+    """Writes into the custom stream of the graph that runs now, from any thread; None outside of a graph."""
+    try:
+        writer, context = get_stream_writer(), contextvars.copy_context()
+    except (RuntimeError, KeyError):
+        return None
+    return lambda part: context.copy().run(writer, part)
+
+
+def node_task(config: RunnableConfig) -> str:
+    """LangGraph's name of the task that runs now. It stays the same when the task is carried out again after an interrupt."""
+    return str(config.get("configurable", {}).get("checkpoint_ns") or "")
+
+
+def carries_one_call(config: RunnableConfig) -> bool:
+    """True if LangGraph has sent this one call to the node, as an agent of LangChain does; a node can also carry out a whole turn."""
+    path = config.get("metadata", {}).get("langgraph_path") or ("",)
+    return path[0] == _PUSHED
 
 
 def can_pause(config: RunnableConfig) -> bool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import Final, Literal
 
 from remit.broker import ShadowRules, check_circuit, check_counted, check_revoked, count_attempt, hold_reason
 from remit.core import Call, Claim, Code, Exhausted, Failed, Refusal, Request, WorkspaceError
-from remit.core.events import CODE, NANO, BoundedApproval, BudgetSpent, PolicyChanged, Usage
+from remit.core.events import CODE, NANO, BoundedApproval, BudgetSpent, PolicyChanged, QuestionAnswered, Usage
 from remit.journal import SHARED, Record, RunState, StoredRecord, conversation_of
 from remit.policy import Policy, PolicyWatcher, SecondOpinion
 from remit.rollout import CandidateRules, is_rules
@@ -36,6 +36,7 @@ class LivePorts:
         self._journal = session.journal
         self._recording = recording  # a change of the rules is recorded before the first decision under the new rules
         self._recorded_policy = session.policy
+        self.answer_to: Callable[[int, int, int], QuestionAnswered | None] = lambda *_: None  # set by an external graph
         self._second_opinion: tuple[Policy, SecondOpinion] | None = None
         files = {path: data for path, data in session.workspace.files.items() if is_rules(path)}
         self._watched = PolicyWatcher(session.policies, session.policy, files, report=self._record_problem)
@@ -179,6 +180,9 @@ class LivePorts:
 
     def lost_secret_result(self, step: int, index: int) -> Failed | None:
         return None
+
+    def answer(self, call: Call, number: int) -> QuestionAnswered | None:
+        return self.answer_to(call.step, call.index, number)
 
     async def sleep(self, call: Call, seconds: float) -> None:
         await self.wait_until_stopped(call, time.time_ns() + int(seconds * NANO))

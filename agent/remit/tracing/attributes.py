@@ -27,6 +27,8 @@ from remit.core.events import (
     ModelRequested,
     ModelResponded,
     ModelSettings,
+    QuestionAnswered,
+    QuestionAsked,
     RunFinished,
     RunResumed,
     RunStarted,
@@ -46,6 +48,7 @@ CONTENT = frozenset(
         "gen_ai.tool.call.result",
         "remit.approval.answers",
         "remit.approval.summary",
+        "remit.attempt.questions",
         "remit.attempt.stderr",
         "remit.emergency.reviews",
         "remit.event.body",
@@ -317,6 +320,9 @@ def _attempt(events: Sequence[AnyEvent], step: int, index: int, number: int) -> 
         }
         if intended.cached:
             found.attributes["remit.cached"] = intended.cached
+    questions = [event for event in events if isinstance(event, QuestionAsked | QuestionAnswered)]
+    if questions:
+        found.attributes["remit.attempt.questions"] = tuple(answer_lines(questions))
     if ended is not None:
         found.attributes |= {
             "remit.landed": ended.landed,

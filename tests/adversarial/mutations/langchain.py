@@ -7,9 +7,10 @@ import secrets
 from typing import Any, Final
 
 from adversarial.mutations.row import brokered, never, replaced
+from remit.broker.approvals import requests
 from remit.core.principals import Principal
-from remit.journal import reducer
-from remit.langchain import bridge, registry, reviewed_tool, state
+from remit.journal import questions, reducer
+from remit.langchain import answers, external_run, registry, reviewed_tool, state, turns
 from remit.runtime import conversations, live
 
 
@@ -34,7 +35,7 @@ def any_human(messages: Any) -> tuple[str, str, str]:
 ROWS: Final = (
     brokered(
         "only reviewed tools of a graph run",
-        never(bridge, "_check_reviewed"),
+        never(external_run, "check_reviewed"),
         tests=("langchain/test_middleware.py::test_a_tool_that_is_not_the_reviewed_one_does_not_run",),
     ),
     brokered(
@@ -70,7 +71,7 @@ ROWS: Final = (
     ),
     brokered(
         "a repeated turn of a graph is recognized",
-        replaced(bridge, "recorded_key", lambda _: secrets.token_hex()),
+        replaced(turns, "recorded_key", lambda _: secrets.token_hex()),
         tests=(
             "langchain/test_middleware.py::test_a_plain_tool_node_that_runs_again_after_a_pause_repeats_no_effect",
             "langchain/test_middleware.py::test_going_back_in_time_repeats_no_effect",
@@ -117,5 +118,38 @@ ROWS: Final = (
         "what the graph writes in the person's place is no message of the person",
         replaced(state, "last_request", any_human),
         tests=("langchain/test_conversations.py::test_a_summary_that_the_graph_writes_is_no_message_of_the_person",),
+    ),
+    brokered(
+        "an answer that a graph repeats counts once",
+        replaced(answers.Answering, "_seen", lambda *_: False),
+        tests=(
+            "langchain/test_people.py::test_an_answer_that_langgraph_repeats_counts_once_and_for_the_person_who_gave_it",
+        ),
+    ),
+    brokered(
+        "an answer to one question of a tool is none to the next",
+        replaced(answers.InterruptPlace, "comes_after", lambda *_: True),
+        tests=(
+            "langchain/test_people.py::test_a_tool_that_interrupts_asks_and_its_wait_is_outside_of_its_limits",
+        ),
+    ),
+    brokered(
+        "who answers for a run does not take it over",
+        replaced(external_run.ExternalRun, "continues", lambda *_: True),
+        tests=("langchain/test_people.py::test_who_answers_a_request_does_not_take_over_the_run",),
+    ),
+    brokered(
+        "who made a call in place of the model does not approve it",
+        replaced(requests, "_author", lambda *_: None),
+        tests=(
+            "langchain/test_people.py::test_an_edited_call_needs_the_approval_of_somebody_else_than_who_made_it",
+        ),
+    ),
+    brokered(
+        "only the user's own answers count like words of the task",
+        replaced(questions, "_is_of_user", lambda *_: True),
+        tests=(
+            "langchain/test_people.py::test_the_answer_of_the_user_counts_like_words_of_the_task_and_that_of_another_person_does_not",
+        ),
     ),
 )  # fmt: skip

@@ -86,6 +86,19 @@ def refund(order: str, amount: int) -> str:
 refund.handle_tool_error = True
 TOOLS = [get_order, mail, refund]
 '''
+# With a tool that asks the user before it refunds the order `ask`.
+ASKING = SHOP.replace(
+    """    RAN.append(("refund", order, amount))
+""",
+    """    RAN.append(("asks", order))
+    if order == "ask":
+        sure = interrupt({"sure": amount})
+        if sure == "which?":
+            sure = interrupt("which order?")
+        RAN.append(("answer", sure))
+    RAN.append(("refund", order, amount))
+""",
+).replace("import asyncio, time", "import asyncio, time\nfrom langgraph.types import interrupt")
 RULES = """
 # The desk reads orders
 p, agent:desk, desk.get_order, order:*, True, allow

@@ -10,7 +10,16 @@ from .approvals import (
     BreakGlassReviewed,
     GrantScope,
 )
-from .calls import AttemptBegun, AttemptEnded, CallAnswered, CallDecided, EffectSettled
+from .calls import (
+    AttemptBegun,
+    AttemptEnded,
+    AttemptProgressed,
+    CallAnswered,
+    CallDecided,
+    EffectSettled,
+    QuestionAnswered,
+    QuestionAsked,
+)
 from .conversations import BoundedApproval, ConversationRun, InDoubtEffect
 from .evaluations import (
     Check,
@@ -101,6 +110,7 @@ __all__ = [
     "ArmName",
     "AttemptBegun",
     "AttemptEnded",
+    "AttemptProgressed",
     "Bar",
     "BarEvidence",
     "BarName",
@@ -135,6 +145,8 @@ __all__ = [
     "Outcome",
     "PolicyAdopted",
     "PolicyChanged",
+    "QuestionAnswered",
+    "QuestionAsked",
     "Recorded",
     "RolloutCompared",
     "RolloutFinished",

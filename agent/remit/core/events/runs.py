@@ -226,7 +226,8 @@ class ModelResponded(Event):
 
     `internal` is True for a turn that Remit makes itself, to look up what goes into the directory; the model does not read it.
     `provider_state` is what the provider needs back with the turn, such as signatures of its thoughts: JSON text that only the
-    provider's adapter reads. `deviations` are the ways in which the answer differed from the usual wire format.
+    provider's adapter reads. `deviations` are the ways in which the answer differed from the usual wire format. `by` is the person who
+    made the calls of the turn in place of the model; None: the model did.
     """
 
     type: Literal["model.responded"] = "model.responded"
@@ -240,6 +241,7 @@ class ModelResponded(Event):
     internal: bool = False
     provider_state: str = ""
     deviations: tuple[Deviation, ...] = ()
+    by: Principal | None = None
 
 
 class ModelFailed(Event):

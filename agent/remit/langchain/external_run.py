@@ -9,62 +9,75 @@ result, and the run can be replayed.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import Any, Final, TypeAlias, cast
 
-from remit.broker import CALLS_PER_TURN, ApprovalPending, Broker, Hosted, too_many_calls
+from remit.broker import (
+    CALLS_PER_TURN,
+    ApprovalPending,
+    Broker,
+    Hosted,
+    QuestionPending,
+    too_many_calls,
+)
 from remit.core import (
     ENDED,
     NEXT_STEPS,
     Call,
     Error,
     Failed,
-    Message,
+    Json,
     ModelCode,
     ModelTurn,
     ProposedCall,
     Refusal,
     Result,
     RunEnded,
-    ToolSpec,
 )
-from remit.core.events import ApprovalRequested, ModelResponded, RunFinished
-from remit.core.parsing import canonical_json, digest
-from remit.guardrails import Sanitizer
+from remit.core.events import ApprovalRejected, AttemptProgressed, ModelResponded, Recorded, RunFinished
 from remit.journal import LiveRecord
-from remit.langchain.graph_call import Function, GraphTool
-from remit.runtime import AgentGraph, ApprovalWaiter, LivePorts, RunResult
+from remit.langchain.answers import InterruptPlace
+from remit.langchain.graph_call import GraphCall, GraphTool, Paused, Performed, ToolAttempt
+from remit.langchain.people import People, made_instead
+from remit.langchain.turns import (
+    ExternalModel,
+    check_reviewed,
+    no_person_to_answer,
+    not_reviewed,
+    recorded_key,
+    turn_key,
+)
+from remit.runtime import (
+    AgentGraph,
+    ApprovalWaiter,
+    LivePorts,
+    RunResult,
+)
 from remit.workspace import WorkspaceSession
-from remit.workspace.manifest import ActionSchema
 
+OTHERS_S: Final = 10.0  # how long a call that a person made waits for the others of the turn that run
+LOOK_S: Final = 0.02
 
-class _ExternalModel:
-    """The model of an external graph. The graph asks it; `turn` is its latest turn, set before Remit's graph reads it."""
-
-    scripted = False
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.turn = ModelTurn(text="", finish=ENDED)
-
-    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
-        return self.turn
+ToolOf: TypeAlias = Callable[[str], GraphTool | None]
 
 
 class ExternalRun:
     """One run that an external graph drives. Implements `ExternalGraph` for the runner, and takes the calls of the graph."""
 
-    def __init__(self, session: WorkspaceSession, model: str, wait: float) -> None:
+    def __init__(self, session: WorkspaceSession, model: str, wait: float, hosted: Mapping[str, str]) -> None:
         self._session = session
-        self.model = _ExternalModel(model)
+        self._hosted = hosted
+        self.model = ExternalModel(model)
         self._wait = wait
         self._steps: dict[str, int] = {}  # by `turn_key`
         self._decided: set[int] = set()
         self._tools: dict[tuple[int, int], GraphTool | None] = {}
+        self._vias: dict[tuple[int, int], str] = {}  # the interrupt by which the tool of the call asks next
+        self._returned: dict[tuple[int, int], Any] = {}
+        self._writers: dict[tuple[int, int], Callable[[Any], None] | None] = {}
         self._running: dict[tuple[int, int], asyncio.Task[Result]] = {}
         self._turns, self._queue = asyncio.Lock(), asyncio.Lock()
         self._ended = asyncio.Event()
@@ -79,6 +92,8 @@ class ExternalRun:
         if not self._opened.done():
             await self._work
         self.agent_graph = self._opened.result()
+        self.people = People(session=self._session, agent_graph=self.agent_graph, hosted=self._hosted)
+        cast("LivePorts", self._broker.ports).answer_to = self.people.answer_to
         await self._look_up()
         for event in self.agent_graph.record.every():
             if isinstance(event, ModelResponded) and event.proposed_calls and not event.internal:
@@ -100,7 +115,8 @@ class ExternalRun:
             await self._broker.decide(response.step, response.proposed_calls)
             for index in range(len(response.proposed_calls)):
                 self._tools[response.step, index] = None
-                with suppress(ApprovalPending):  # a look-up that needs an approval adds nothing to the directory
+                # A look-up that waits for a person adds nothing to the directory.
+                with suppress(ApprovalPending, QuestionPending):
                     await self._broker.perform(response.step, index)
 
     # -- called by the runner (`ExternalGraph`) --
@@ -111,17 +127,30 @@ class ExternalRun:
         if self._failure is not None:
             raise self._failure
 
-    def function(self, call: Call) -> Function | None:
+    def function(self, call: Call) -> Callable[..., Json] | None:
         place = (call.step, call.index)
         if place not in self._tools:
-            raise _not_reviewed("the graph has not asked for this call")
+            raise not_reviewed("the graph has not asked for this call")
         if (graph_tool := self._tools[place]) is None:
             return None
         tool, action = self._session.workspace.action(call.action)
         assert tool.pin is not None  # the broker refuses unpinned tools before it decides
-        _check_reviewed(graph_tool, tool.pin.schemas[action.name], call.action)
+        check_reviewed(graph_tool, tool.pin.schemas[action.name], call.action)
         assert graph_tool.tool is not None  # a call of an unknown tool has a schema that no pin has
-        return Hosted(tool=graph_tool.tool, invoke=partial(graph_tool.function, tool.manifest.limits.wall))
+        return Hosted(tool=graph_tool.tool, invoke=partial(self._invoke, place, graph_tool, tool.manifest.limits.wall))
+
+    def _invoke(self, place: tuple[int, int], tool: GraphTool, wall: float, /, **arguments: Json) -> Json:
+        answers, via = self.people.answers_to(*place), self._vias[place]
+        returned = tool.function(ToolAttempt(arguments=arguments, wall=wall, answers=answers, via=via))
+        self._returned[place] = returned.returned
+        return returned.value
+
+    def seen(self, recorded: Recorded) -> None:
+        """Write what a tool prints into the custom stream of the graph that has asked for the call."""
+        event = recorded.event
+        if isinstance(event, AttemptProgressed) and (write := self._writers.get((event.step, event.index))) is not None:
+            with suppress(RuntimeError):  # the event loop of the graph has ended
+                write({"remit": {"call": f"{event.step}.{event.index}", "progress": event.text}})
 
     # -- called by the graph --
 
@@ -130,20 +159,60 @@ class ExternalRun:
         ports = cast("LivePorts", self._broker.ports)
         return ApprovalWaiter(ports, cast("LiveRecord", self.agent_graph.record), self._broker, self.model, wait)
 
-    async def perform(
-        self, turn: ModelTurn, index: int, tool: GraphTool | None, *, queued: bool
-    ) -> Result | ApprovalRequested:
-        if index > CALLS_PER_TURN:  # only the first call over the limit is recorded
-            return too_many_calls()
-        if not queued:
-            return await self._perform(turn, index, tool)
-        async with self._queue:
-            if (refused := await self._catch_up(turn)) is not None:
-                return refused
-            return await self._perform(turn, index, tool)
+    def continues(self, call: GraphCall) -> bool:
+        """True if the call is of a turn of this run, or follows one without words of another person between them.
 
-    async def refuse(self, turn: ModelTurn, index: int, requested: ApprovalRequested) -> Result:
-        """Refuse a call whose approval did not come in time, in a graph that cannot be interrupted."""
+        Then somebody else may have resumed the run, for instance with an approval: that makes it no run of theirs.
+        """
+        turns = (call.turn, *(() if call.follows is None else (call.follows,)))
+        return any(self._key_of(turn) in self._steps for turn in turns)
+
+    async def perform(self, call: GraphCall, tool_of: ToolOf, place: InterruptPlace) -> Performed | Paused:
+        """The result of the call, of the one that a person made in its place, or what it waits for."""
+        if call.index > CALLS_PER_TURN:  # only the first call over the limit is recorded
+            return Performed(result=too_many_calls())
+        if not call.queued:
+            return await self._perform(call, tool_of, place)
+        async with self._queue:
+            if (refused := await self._catch_up(call.turn)) is not None:
+                return Performed(result=refused)
+            return await self._perform(call, tool_of, place)
+
+    async def _perform(self, call: GraphCall, tool_of: ToolOf, place: InterruptPlace) -> Performed | Paused:
+        done = await self._perform_one(call, tool_of(""), place)
+        while isinstance(done, Performed) and (made := self._made_instead(call)) is not None:
+            if others := await self._others_waiting(call):
+                return Paused(value={"remit": {"waits_for": others}})
+            assert made.edited is not None
+            turn = ModelTurn(text="", proposed_calls=(made.edited,), finish="tool_calls", by=made.by)
+            tool = tool_of(made.edited.action)
+            name = made.edited.action if tool is None or tool.tool is None else tool.tool.name
+            call = replace(call, turn=turn, index=0, name=name)
+            done = await self._perform_one(call, tool, place)
+            if isinstance(done, Performed):
+                done = replace(done, made=_shown(made, made.edited))
+        return done
+
+    def _made_instead(self, call: GraphCall) -> ApprovalRejected | None:
+        step = self._steps.get(self._key_of(call.turn))
+        return None if step is None else made_instead(self.agent_graph.record, step, call.index)
+
+    async def _others_waiting(self, call: GraphCall) -> list[Json]:
+        """The other calls of the turn that wait for people, once the others have results: a turn of a person comes after all of them."""
+        step = self._steps[self._key_of(call.turn)]
+        until = asyncio.get_running_loop().time() + OTHERS_S
+        while others := [place for place in self._open() if place[0] == step]:
+            state = self.agent_graph.record.state
+            if all(state.open[place].waiting for place in others) or asyncio.get_running_loop().time() > until:
+                return [f"{step}.{index}" for step, index in others]
+            await asyncio.sleep(LOOK_S)
+        return []
+
+    async def refuse(self, call: GraphCall, paused: Paused) -> Result:
+        """Refuse a call that waits for a person, in a graph that cannot be interrupted."""
+        if (requested := paused.requested) is None:
+            assert paused.asked is not None  # a graph that cannot be interrupted has no calls that people make
+            return await self._broker.give_up(paused.asked.step, paused.asked.index, no_person_to_answer())
         roles = ", ".join(missing.role for missing in requested.missing)
         refusal = Refusal(
             "approval_required",
@@ -151,7 +220,7 @@ class ExternalRun:
             details={"missing": [missing.model_dump() for missing in requested.missing]},
             next_step="continue without this call, or make it again after a person has approved it",
         )
-        return await self._broker.give_up(self._steps[self._key_of(turn)], index, refusal)
+        return await self._broker.give_up(requested.step, requested.index, refusal)
 
     async def commit(self) -> None:
         """Return when everything so far is recorded: only then may the graph read a result."""
@@ -201,20 +270,25 @@ class ExternalRun:
     def _key_of(self, turn: ModelTurn) -> str:
         return turn_key(turn, self._broker.sanitizer)
 
-    async def _perform(self, turn: ModelTurn, index: int, tool: GraphTool | None) -> Result | ApprovalRequested:
+    async def _perform_one(
+        self, call: GraphCall, tool: GraphTool | None, interrupt: InterruptPlace
+    ) -> Performed | Paused:
         async with self._turns:
-            step = await self._decide_turn(turn)
+            step = await self._decide_turn(call.turn)
         if not isinstance(step, int):
-            return step
-        place = (step, index)
-        self._tools[place] = tool
+            return Performed(result=step)
+        place = (step, call.index)
+        self._tools[place], self._vias[place], self._writers[place] = tool, interrupt.via, call.write
         waiter = self.waiter(self._wait)
         while True:
             try:
-                return await self._once(place)
+                result = await self._once(place)
+                return Performed(result=result, returned=self._returned.get(place))
             except ApprovalPending as pending:
                 if not await waiter.wait_for_change():
-                    return pending.requested
+                    return self.people.asked_to_approve(pending.requested, call)
+            except QuestionPending as pending:
+                return Paused(value=pending.asked.question, asked=pending.asked)
             except RunEnded as ended:
                 self._failure = self._failure or ended
                 self._ended.set()
@@ -281,8 +355,8 @@ class ExternalRun:
             self._tools.setdefault((step, index), None)
             try:
                 await self._once((step, index))
-            except ApprovalPending:
-                message = "an earlier call of this run waits for approval"
+            except (ApprovalPending, QuestionPending):
+                message = "an earlier call of this run waits for a person"
                 return Failed(
                     error=Error(
                         code="cancelled", message=message, retryable=True, next_step="make the call again later"
@@ -294,24 +368,6 @@ class ExternalRun:
         return sorted(self.agent_graph.record.state.open)
 
 
-def _check_reviewed(graph_tool: GraphTool, pinned: ActionSchema, action: str) -> None:
-    if graph_tool.schema != canonical_json(pinned.model_dump(mode="json", include={"description", "input"})).decode():
-        raise _not_reviewed(f"the graph's tool for {action} differs from the reviewed one")
-
-
-def _not_reviewed(message: str) -> Refusal:
-    return Refusal("policy_denied", message, details={"reason": "not_pinned"})
-
-
-def turn_key(turn: ModelTurn, sanitizer: Sanitizer) -> str:
-    """A digest of the calls of a turn, by which it is recognized. They are sanitized first, as the record has them."""
-    return recorded_key([sanitizer.proposed_call(call) for call in turn.proposed_calls[: CALLS_PER_TURN + 1]])
-
-
-def recorded_key(proposed_calls: Sequence[ProposedCall]) -> str:
-    """The same digest of a turn in the record."""
-    calls = [[call.name, call.arguments, call.parsed, call.id] for call in proposed_calls]
-    try:
-        return digest(calls)
-    except Refusal:  # no canonical JSON: such a call is refused later, and here only needs the same key each time
-        return hashlib.sha256(json.dumps(calls, sort_keys=True).encode()).hexdigest()
+def _shown(made: ApprovalRejected, edited: ProposedCall) -> dict[str, Json]:
+    """What the model reads of a call that a person made in place of its own."""
+    return {"action": edited.action, "arguments": edited.parsed, "by": made.approver}
