@@ -363,6 +363,17 @@ def test_a_thread_whose_content_is_not_recorded_goes_on_in_its_own_process_only(
         desk.agent(mail=(MAIL,)).invoke(writes("mail"), thread())
 
 
+def test_a_thread_with_results_that_no_run_recorded_has_read_untrusted_text(new_desk: Callable[..., Desk]) -> None:
+    """An agent that had threads before it came under Remit."""
+    desk = new_desk()
+    before = create_agent(Answering(turns=[], calls={"look": (LOOK,)}), desk.shop.TOOLS, checkpointer=desk.saver)
+    before.invoke(writes("look"), thread())
+    agent = desk.agent(small=(SMALL,))
+    agent.invoke(writes("small"), thread())
+    agent.invoke(writes("small"), thread("another"))
+    assert [event.conversation.labels for event in desk.events(RunStarted)] == [("untrusted",), ()]
+
+
 def test_a_run_is_erased_with_the_later_runs_that_repeat_it_and_the_thread_does_not_go_on(
     new_desk: Callable[..., Desk], command: Command
 ) -> None:
@@ -429,13 +440,13 @@ async def test_users_of_one_graph_at_once_are_never_mixed_up(new_desk: Callable[
         assert {call.subjects.user for call in decided if call} == {f"user:{name}"}
         assert record.state.labels == {"customer_text"}
     desk.grant()
-    with pytest.raises(UsageError, match="is of user:u0, not of user:u1"):
-        await asks(Resume(resume=True), "u1", of="u0")
     done = await asyncio.gather(*(asks(Resume(resume=True), name) for name in names))
     assert [codes(state) for state in done] == [["ok", "ok"]] * USERS
     assert sorted(desk.shop.RAN) == sorted(
         [("get_order", name) for name in names] + [("refund", name, 500) for name in names]
     )
+    with pytest.raises(UsageError, match="is of user:u0, not of user:u1"):
+        await asks(writes("u1"), "u1", of="u0")
     assert sorted(event.result.value for event in desk.events(CallAnswered) if "order" in str(event.result.value)) == (
         sorted(f"order {name}: a lamp" for name in names)
     )

@@ -72,7 +72,7 @@ def _timed(state: RunState, recorded: Recorded) -> RunState:
         since = since or (
             event.since if state.model_wait is None else 0
         )  # a wait for the model is counted when it is asked again
-    elif since and getattr(event, "by", None) is not None:
+    elif since and getattr(event, "by", None) is not None and state.status != "running":
         return state
     waits = recorded.at if state.open and state.status == "waiting" else 0
     if not since and not waits:

@@ -178,20 +178,14 @@ class RemitMiddleware(AgentMiddleware):
 
     def before_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
         """Begin the run of the person's message. Without a thread, the run of the invocation begins with its first call."""
-        if not thread_of(runtime):
-            return {"remit_invocation": secrets.token_hex(8)}
-        asked = self._asked(messages_of(state), state, runtime, get_config())
-        if asked.message:
+        if thread_of(runtime) and (asked := self._asked(messages_of(state), state, runtime, get_config())).message:
             self._loop.call(self._runs.begin(asked))
-        return None
+        return None if thread_of(runtime) else {"remit_invocation": secrets.token_hex(8)}
 
     async def abefore_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
-        if not thread_of(runtime):
-            return {"remit_invocation": secrets.token_hex(8)}
-        asked = self._asked(messages_of(state), state, runtime, get_config())
-        if asked.message:
+        if thread_of(runtime) and (asked := self._asked(messages_of(state), state, runtime, get_config())).message:
             await self._loop.acall(self._runs.begin(asked))
-        return None
+        return None if thread_of(runtime) else {"remit_invocation": secrets.token_hex(8)}
 
     @hook_config(can_jump_to=["model"])
     def after_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:
@@ -228,14 +222,16 @@ class RemitMiddleware(AgentMiddleware):
 
     def _asked(self, messages: Sequence[Any], state: Any, runtime: Any, config: RunnableConfig) -> Invocation:
         """Who asks what: in a thread the last message of the person, and else the first one."""
-        thread, (text, message, answer) = thread_of(runtime), last_request(messages)
+        thread, (text, message, position) = thread_of(runtime), last_request(messages)
+        before = messages[:position]
         return Invocation(
             key=f"thread:{thread}" if thread else read_state(state, "remit_invocation") or self._key,
             thread=thread,
             principal=principal_of(config, self._principal_of, self._runs.tenant),
             task=self._task or (text if thread else first_request(messages)),
             message=message if thread else "",
-            answer=answer,
+            answer=answers_before(before),
+            has_results=any(isinstance(item, ToolMessage) for item in before),
         )
 
     def _unreadable(self, state: Any, runtime: Any) -> Sequence[GraphCall]:
