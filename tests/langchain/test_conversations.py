@@ -363,6 +363,17 @@ def test_a_thread_whose_content_is_not_recorded_goes_on_in_its_own_process_only(
         desk.agent(mail=(MAIL,)).invoke(writes("mail"), thread())
 
 
+def test_a_thread_with_results_that_no_run_recorded_has_read_untrusted_text(new_desk: Callable[..., Desk]) -> None:
+    """An agent that had threads before it came under Remit."""
+    desk = new_desk()
+    before = create_agent(Answering(turns=[], calls={"look": (LOOK,)}), desk.shop.TOOLS, checkpointer=desk.saver)
+    before.invoke(writes("look"), thread())
+    agent = desk.agent(small=(SMALL,))
+    agent.invoke(writes("small"), thread())
+    agent.invoke(writes("small"), thread("another"))
+    assert [event.conversation.labels for event in desk.events(RunStarted)] == [("untrusted",), ()]
+
+
 def test_a_run_is_erased_with_the_later_runs_that_repeat_it_and_the_thread_does_not_go_on(
     new_desk: Callable[..., Desk], command: Command
 ) -> None:

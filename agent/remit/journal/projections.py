@@ -107,6 +107,9 @@ def _started_columns(started: RunStarted | None) -> dict[str, Any]:
         texts += ("conversation", "message")
         return {**dict.fromkeys(texts, ""), "scripted": 0, "content": "complete", "share": 0.0, "number": 0}
     arm = started.arm
+    place = (
+        None if started.evaluation else started.conversation
+    )  # what an evaluation plays is not part of the conversation
     return {
         "tenant": started.tenant,
         "user": _text(started.subjects.user),
@@ -121,9 +124,9 @@ def _started_columns(started: RunStarted | None) -> dict[str, Any]:
         "share": arm.share if arm else 0.0,
         "evaluation": started.evaluation,
         "driver": started.driver,
-        "conversation": started.conversation.id if started.conversation else "",
-        "number": started.conversation.number if started.conversation else 0,
-        "message": started.conversation.message if started.conversation else "",
+        "conversation": place.id if place else "",
+        "number": place.number if place else 0,
+        "message": place.message if place else "",
     }
 
 

@@ -17,7 +17,7 @@ class Invocation:
 
     `key` identifies the run within a `RunRegistry`, `thread` is the thread id of LangGraph. `principal` is who asks; None: that of the
     `RunRegistry`. `task` is what the person wrote, `message` the digest of that message, "" without one, and `answer` the model's
-    answer before it.
+    answer before it. `has_results` is True if the thread already has results of tools before that message.
     """
 
     key: str
@@ -26,6 +26,7 @@ class Invocation:
     task: str
     message: str = ""
     answer: str = ""
+    has_results: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

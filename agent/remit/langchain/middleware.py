@@ -252,14 +252,16 @@ class RemitMiddleware(AgentMiddleware):
 
     def _asked(self, messages: Sequence[Any], state: Any, runtime: Any, config: RunnableConfig) -> Invocation:
         """Who asks what: in a thread the last message of the person, and else the first one."""
-        thread, (text, message, answer) = thread_of(runtime), last_request(messages)
+        thread, (text, message, position) = thread_of(runtime), last_request(messages)
+        before = messages[:position]
         return Invocation(
             key=f"thread:{thread}" if thread else read_state(state, "remit_invocation") or self._key,
             thread=thread,
             principal=principal_of(config, self._principal_of, self._runs.tenant),
             task=self._task or (text if thread else first_request(messages)),
             message=message if thread else "",
-            answer=answer,
+            answer=answers_before(before),
+            has_results=any(isinstance(item, ToolMessage) for item in before),
         )
 
     def _unreadable(self, state: Any, runtime: Any) -> Sequence[GraphCall]:

@@ -28,6 +28,7 @@ from remit.core import (
 )
 from remit.core.events import ApprovalRequested, CallAnswered, ModelResponded, RunStarted
 from remit.core.parsing import digest
+from remit.guardrails import UNTRUSTED
 from remit.journal import RunInConversation, RunState, StoredRecord, last_of_conversation, runs_of_message
 from remit.langchain.answers import InterruptPlace, Resumed
 from remit.langchain.external_run import ExternalRun, ToolOf
@@ -228,6 +229,8 @@ class RunRegistry:
             before = None if last is None else await self._state_of(asked.key, last)
             conversation = self._conversation(asked.thread)
             name, place = await journal.run_in_thread(next_run, journal, conversation, asked.message, last, before)
+            if last is None and asked.has_results:  # of tools that no run has recorded: nobody knows what they returned
+                place = place.model_copy(update={"labels": (UNTRUSTED,)})
         run = self._external_run()
         request = RunRequest(
             agent=self._agent.name,

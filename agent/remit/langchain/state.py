@@ -122,18 +122,18 @@ def first_request(messages: Sequence[Any]) -> str:
     return next((str(message.text) for message in messages if isinstance(message, HumanMessage)), "")
 
 
-def last_request(messages: Sequence[Any]) -> tuple[str, str, str]:
-    """The last message of the person: its text, the digest by which it is recognized, and the model's answer before it.
+def last_request(messages: Sequence[Any]) -> tuple[str, str, int]:
+    """The last message of the person: its text, the digest by which it is recognized, and its position.
 
-    ("", "", "") without one. A summary that LangChain wrote in place of messages is none.
+    ("", "", 0) without one. A summary that LangChain wrote in place of messages is none.
     """
     for position in reversed(range(len(messages))):
         message = messages[position]
         if isinstance(message, HumanMessage) and message.additional_kwargs.get("lc_source") != "summarization":
             text = str(message.text).encode("utf-8", "replace").decode()
             name = digest({"id": str(message.id or f"@{position}"), "text": text})
-            return text, name.removeprefix("sha256:"), answers_before(messages[:position])
-    return "", "", ""
+            return text, name.removeprefix("sha256:"), position
+    return "", "", 0
 
 
 def last_answer(messages: Sequence[Any]) -> str:

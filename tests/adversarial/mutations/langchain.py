@@ -26,10 +26,10 @@ def believed(config: dict[str, Any], given_by: Any, tenant: str) -> Principal | 
     return Principal.model_validate_json(json.dumps(given)) if isinstance(given, dict) else given
 
 
-def any_human(messages: Any) -> tuple[str, str, str]:
+def any_human(messages: Any) -> tuple[str, str, int]:
     """What the graph wrote in the person's place is a message of the person."""
     last = next(item for item in reversed(messages) if item.type == "human")
-    return str(last.text), str(last.id), ""
+    return str(last.text), str(last.id), 0
 
 
 ROWS: Final = (
