@@ -235,7 +235,7 @@ def test_the_answer_of_the_user_counts_like_words_of_the_task_and_that_of_anothe
 ) -> None:
     rules = "\n# What the user names is refunded\np, agent:desk, desk.refund, order:*, named_by_user, allow\n"
     base = "p, role:people, desk.*, **, True, allow\ng, user:operator, role:people\ng, user:lea, role:people\n"
-    first = "p, agent:desk, desk.refund, order:ask, True, allow\np, user:lea, remit.**, **, True, allow\n"
+    first = "p, agent:desk, desk.refund, order:ask, True, allow\n"
     workspace = new_workspace(SHOP=ASKING, RULES=rules + base + first)
     agent = workspace.agent(says(ASK), says(("refund", {"order": "R7", "amount": 5})), checkpointer=InMemorySaver())
     agent.invoke(ASKED, THREAD)
