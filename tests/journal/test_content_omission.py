@@ -19,13 +19,14 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
         "decision_digest", "effect_digest", "idempotency_key", "profile_digest", "request_digest", "input_digest",
         "output_digest", "read_digest", "policy_digest", "changes.digest", "manifest", "bundle", "head",
         "conversation.id", "conversation.message", "conversation.after", "RolloutOpened.candidate", "RolloutOpened.live_policy", "RolloutOpened.salt",
+        "via",
         "PolicyAdopted.pins_digest", "PolicyAdopted.earlier_policy", "PolicyAdopted.earlier_pins",
     ),
     "the name of a person, an account, a role, a run, an agent, a tool, an action or a model": (
         "account", "approver", "granted", "issuer", "subject", "roles", "session", "tenant", "role",
         "widen", "run", "tool", "scope", "agent", "user", "probe",
         "action", "actions", "model", "RunStarted.fallbacks", "response_model", "version", "env", "folder", "shrunk_from", "proposed.name",
-        "proposed.id", "proposed_calls.name", "proposed_calls.id", "ModelResponded.finish", "cached",
+        "proposed.id", "proposed_calls.name", "proposed_calls.id", "edited.name", "edited.id", "ModelResponded.finish", "cached",
         "rollout", "RolloutOpened.changes", "RunResumed.accepted.changed", "ShadowDecided.error", "alert", "AlertRaised.changes", "AlertRaised.before", "AlertRaised.after", "SecretSet.name",
     ),
     "an evaluation, which is refused with content off": (

@@ -362,7 +362,7 @@ class RunState:
             case "waiting: model":
                 return (self.model_wait and self.model_wait.again_at) or 0
             case "waiting":
-                return min(one.requested.expires_at for one in self.approvals if one.waits())
+                return min((one.requested.expires_at for one in self.approvals if one.waits()), default=0)
             case _:
                 return 0
 

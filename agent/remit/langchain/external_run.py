@@ -59,6 +59,7 @@ from remit.runtime import (
 from remit.workspace import WorkspaceSession
 
 OTHERS_S: Final = 10.0  # how long a call that a person made waits for the others of the turn that run
+ANSWERED_S: Final = 1.0  # and for those that wait for people, who may be answering them in the same moment
 LOOK_S: Final = 0.02
 
 ToolOf: TypeAlias = Callable[[str], GraphTool | None]
@@ -200,10 +201,10 @@ class ExternalRun:
     async def _others_waiting(self, call: GraphCall) -> list[Json]:
         """The other calls of the turn that wait for people, once the others have results: a turn of a person comes after all of them."""
         step = self._steps[self._key_of(call.turn)]
-        until = asyncio.get_running_loop().time() + OTHERS_S
+        began = asyncio.get_running_loop().time()
         while others := [place for place in self._open() if place[0] == step]:
-            state = self.agent_graph.record.state
-            if all(state.open[place].waiting for place in others) or asyncio.get_running_loop().time() > until:
+            waiting = all(self.agent_graph.record.state.open[place].waiting for place in others)
+            if asyncio.get_running_loop().time() - began > (ANSWERED_S if waiting else OTHERS_S):
                 return [f"{step}.{index}" for step, index in others]
             await asyncio.sleep(LOOK_S)
         return []

@@ -1,6 +1,6 @@
 """Interrupts of tools: a tool of a graph that calls LangGraph's `interrupt` gets the answers that Remit has recorded.
 
-Only this module reads what LangGraph keeps of a task under private names; `tests/langchain/test_versions.py` says which versions have them.
+Only this module reads what LangGraph keeps of a task under private names: `make oldest-langgraph` tests that the oldest version has them.
 """
 
 from __future__ import annotations
