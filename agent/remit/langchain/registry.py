@@ -26,7 +26,7 @@ from remit.core import (
     UsageError,
     same_person,
 )
-from remit.core.events import ApprovalRequested, CallAnswered, ModelResponded, RunStarted
+from remit.core.events import ApprovalRequested, CallAnswered, ConversationRun, ModelResponded, RunStarted
 from remit.core.parsing import digest
 from remit.guardrails import UNTRUSTED
 from remit.journal import RunInConversation, RunState, StoredRecord, last_of_conversation, runs_of_message
@@ -206,7 +206,8 @@ class RunRegistry:
             raise UsageError(
                 "the run has no task: pass RemitMiddleware(…, task=…), or start the state with a human message"
             )
-        journal, name, place = self._session.journal, new_run_id(), None
+        journal, name = self._session.journal, new_run_id()
+        place: ConversationRun | None = None
         if asked.thread:
             last = await self._last(asked.thread)
             before = None if last is None else await self._state_of(asked.key, last)
