@@ -51,6 +51,7 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
     ),
     "what an approver reads, without which nobody could decide": (
         "ApprovalRequested.summary", "ApprovalRequested.facts", "bounded.facts",
+        "granted.scope.condition", "granted.scope.resources", "granted.under",
     ),
     "why a person approved, rejected, held or settled something": (
         "ApprovalGranted.reason", "granted.reason", "ApprovalRejected.reason", "ApprovalRevoked.reason", "ApprovalVoided.reason",

@@ -107,7 +107,9 @@ def _started_columns(started: RunStarted | None) -> dict[str, Any]:
         texts += ("conversation", "message")
         return {**dict.fromkeys(texts, ""), "scripted": 0, "content": "complete", "share": 0.0, "number": 0}
     arm = started.arm
-    place = None if started.evaluation else started.conversation  # what an evaluation plays is not part of the conversation
+    place = (
+        None if started.evaluation else started.conversation
+    )  # what an evaluation plays is not part of the conversation
     return {
         "tenant": started.tenant,
         "user": _text(started.subjects.user),
