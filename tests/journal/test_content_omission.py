@@ -20,6 +20,7 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
         "output_digest", "read_digest", "policy_digest", "changes.digest", "manifest", "bundle", "head",
         "conversation.id", "conversation.message", "conversation.after", "RolloutOpened.candidate", "RolloutOpened.live_policy", "RolloutOpened.salt",
         "via",
+        "act", "ApprovalGranted.under",
         "PolicyAdopted.pins_digest", "PolicyAdopted.earlier_policy", "PolicyAdopted.earlier_pins",
     ),
     "the name of a person, an account, a role, a run, an agent, a tool, an action or a model": (
@@ -38,6 +39,7 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
         "resource", "connections.host", "connections.method", "connections.path", "connections.why",
         "denied_accesses.allow", "denied_accesses.what", "CallAnswered.directory_added", "narrowing.permitted", "narrowing.left_out",
         "conversation.directory",
+        "ApprovalGranted.scope.resources",
     ),
     "a label, a declared error, an amount of a limit or a number of verdicts": (
         "labels", "labels_removed", "AttemptEnded.error", "BudgetSpent.amounts", "BudgetSpent.windows", "conversation.calls", "RolloutCompared.counts",
@@ -48,14 +50,16 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
     ),
     "a rule, and what Remit says of it": (
         "file", "note", "text", "rules", "CallDecided.decision.message", "next_step", "for_model.message",
-        "PolicyChanged.problem", "ApprovalRefused.message",
+        "PolicyChanged.problem", "ApprovalRefused.message", "ApprovalGranted.scope.condition",
     ),
     "what an approver reads, without which nobody could decide": (
         "ApprovalRequested.summary", "ApprovalRequested.facts", "bounded.facts",
+        "granted.scope.condition", "granted.scope.resources", "granted.under",
     ),
     "why a person approved, rejected, held or settled something": (
         "ApprovalGranted.reason", "granted.reason", "ApprovalRejected.reason", "ApprovalRevoked.reason", "ApprovalVoided.reason",
         "HoldSet.reason", "RolloutRolledBack.reason",
+        "ActRequested.what",
     ),
     "why the provider of the model or the run failed, without which nobody could repair it": (
         "ModelFailed.message", "RunFinished.message", "ContextReduced.message",

@@ -34,7 +34,7 @@ from remit.runtime import prune
 from remit.workspace.session import open_session
 from support.principals import principal
 from support.runs import Command
-from support.workspaces.langchain import AGENT, RULES, SHOP, Scripted, langchain_workspace, says
+from support.workspaces.langchain import AGENT, RULES, SETTINGS, SHOP, Scripted, langchain_workspace, says
 from support.workspaces.ledger import environment
 
 DAY_NS = 86_400 * 10**9
@@ -221,9 +221,9 @@ def test_a_conversation_costs_the_same_for_each_message(new_desk: Callable[..., 
 
 def test_what_the_person_named_in_an_earlier_message_is_named(new_desk: Callable[..., Desk]) -> None:
     rules = RULES.replace("args.amount <= 50 and", "named_by_user and")
-    agent = new_desk(RULES=rules).agent(yes=(("refund", {"order": "17", "amount": 5}),))
+    agent = new_desk(RULES=rules).agent(yes=(("refund", {"order": "ORD-17", "amount": 5}),))
     assert codes(agent.invoke(writes("yes"), thread("other"))) == ["policy_denied"]
-    agent.invoke(writes("What about order 17?"), thread())
+    agent.invoke(writes("What about order ORD-17?"), thread())
     assert codes(agent.invoke(writes("yes"), thread())) == ["ok"]
 
 
@@ -283,7 +283,7 @@ def test_a_run_that_waited_three_days_resumes_with_the_time_that_it_had(new_desk
         "# A lead must agree to a large amount",
         "# A lead must agree to a large amount\n# asks: role:lead, expires after 7d",
     )
-    desk = new_desk(RULES=rules, AGENT=AGENT + "\n[budget]\nwall = 100\n")
+    desk = new_desk(RULES=rules, AGENT=AGENT + '\n[budget]\nwall = "100s"\n')
     turns = [says(LARGE), says(LOOK), says(LOOK)]
     remit = desk.remit()
 
@@ -354,7 +354,7 @@ def test_a_thread_whose_content_is_not_recorded_goes_on_in_its_own_process_only(
     """Nobody else knows what it has read."""
     desk = new_desk(RULES=PRIVATE)
     settings = desk.root / "remit.toml"
-    settings.write_text(f"content = false\n{settings.read_text()}")
+    settings.write_text(f"{settings.read_text()}\n[traces]\ncontent = false\n")
     agent = desk.agent(look=(LOOK,), mail=(MAIL,))
     agent.invoke(writes("look"), thread())
     assert codes(agent.invoke(writes("mail"), thread())) == ["policy_denied"]
@@ -415,10 +415,12 @@ def test_a_summary_that_the_graph_writes_is_no_message_of_the_person(new_desk: C
     assert desk.events(RunStarted)[1].conversation.words == "look"
 
 
-async def test_users_of_one_graph_at_once_are_never_mixed_up(new_desk: Callable[..., Desk]) -> None:
+def test_users_of_one_graph_at_once_are_never_mixed_up(new_desk: Callable[..., Desk]) -> None:
     """Decisions, labels, approvals and traces are those of the person who asks."""
     names = [f"u{number}" for number in range(USERS)]
-    desk = new_desk(RULES=RULES + "".join(f"g, user:{name}, role:people\n" for name in names))
+    rules = RULES + "".join(f"g, user:{name}, role:people\n" for name in names)
+    declared = ", ".join(f'"user:{name}"' for name in names)
+    desk = new_desk(RULES=rules, SETTINGS=f"users = [{declared}]\n{SETTINGS}")
     calls: dict[str, Any] = {
         name: (("get_order", {"order": name}), ("refund", {"order": name, "amount": 500})) for name in names
     }
@@ -427,7 +429,10 @@ async def test_users_of_one_graph_at_once_are_never_mixed_up(new_desk: Callable[
     def asks(given: Any, name: str, of: str = "") -> Any:
         return agent.ainvoke(given, thread(of or name), context={"who": principal(name)})
 
-    waiting = await asyncio.gather(*(asks(writes(name), name) for name in names))
+    async def all_ask(given: Callable[[str], Any]) -> list[Any]:
+        return await asyncio.gather(*(asks(given(name), name) for name in names))
+
+    waiting = asyncio.run(all_ask(writes))
     assert all(state["__interrupt__"] for state in waiting)
     for run in desk.runs():
         record = StoredRecord(desk.journal, run)
@@ -440,13 +445,13 @@ async def test_users_of_one_graph_at_once_are_never_mixed_up(new_desk: Callable[
         assert {call.subjects.user for call in decided if call} == {f"user:{name}"}
         assert record.state.labels == {"customer_text"}
     desk.grant()
-    done = await asyncio.gather(*(asks(Resume(resume=True), name) for name in names))
+    done = asyncio.run(all_ask(lambda _: Resume(resume=True)))
     assert [codes(state) for state in done] == [["ok", "ok"]] * USERS
     assert sorted(desk.shop.RAN) == sorted(
         [("get_order", name) for name in names] + [("refund", name, 500) for name in names]
     )
     with pytest.raises(UsageError, match="is of user:u0, not of user:u1"):
-        await asks(writes("u1"), "u1", of="u0")
+        asyncio.run(asks(writes("u1"), "u1", of="u0"))
     assert sorted(event.result.value for event in desk.events(CallAnswered) if "order" in str(event.result.value)) == (
         sorted(f"order {name}: a lamp" for name in names)
     )

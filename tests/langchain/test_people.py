@@ -237,7 +237,9 @@ def test_the_answer_of_the_user_counts_like_words_of_the_task_and_that_of_anothe
     base = "p, role:people, desk.*, **, True, allow\ng, user:operator, role:people\ng, user:lea, role:people\n"
     first = "p, agent:desk, desk.refund, order:ask, True, allow\n"
     workspace = new_workspace(SHOP=ASKING, RULES=rules + base + first)
-    agent = workspace.agent(says(ASK), says(("refund", {"order": "47120093", "amount": 5})), checkpointer=InMemorySaver())
+    agent = workspace.agent(
+        says(ASK), says(("refund", {"order": "47120093", "amount": 5})), checkpointer=InMemorySaver()
+    )
     agent.invoke(ASKED, THREAD)
     assert codes(agent.invoke(Command(resume="order 47120093"), asked_by(who))) == ["ok", code]
     workspace.reproduced()

@@ -35,7 +35,7 @@ def next_run(
     run = digest({"conversation": conversation, "number": number}).removeprefix("sha256:")[:32]
     if last is not None and not last.has_ended:
         raise UsageError(
-            f"run {last.run[:8]} of this thread has not ended: what to do with it: remit trace show {last.run[:8]}"
+            f"run {last.run[:8]} of this thread has not ended; to see why: remit trace show {last.run[:8]}"
         )
     if journal.head(run) is not None or journal.get(WORKSPACE_RUN, f"{PRUNED}{run}") is not None:
         raise UsageError(f"run {run[:8]} of this thread was erased or deleted, {_UNKNOWN}")

@@ -115,6 +115,7 @@ g, user:operator, role:people
 g, user:lea, role:lead
 g, user:lea, role:people
 """
+SETTINGS = 'host_tools = ["desk"]\n\n[identity]\n"*" = "user:operator"\nlea = "user:lea"\n'
 AGENT = """
 name = "desk"
 summary = "Answers customers"
@@ -126,9 +127,9 @@ accept_parsed_arguments = true
 
 
 def langchain_workspace(folder: Path, **replaced: str) -> Path:
-    """Write the workspace; `replaced` are other texts for TOOL, SHOP, RULES or AGENT."""
+    """Write the workspace; `replaced` are other texts for TOOL, SHOP, RULES, AGENT or SETTINGS."""
     files = {
-        "remit.toml": 'host_tools = ["desk"]\n\n[identity]\n"*" = "user:operator"\nlea = "user:lea"\n',
+        "remit.toml": replaced.get("SETTINGS", SETTINGS),
         "tools/desk/tool.toml": replaced.get("TOOL", TOOL),
         "policies/rules.csv": replaced.get("RULES", RULES),
         "agent/desk/agent.toml": replaced.get("AGENT", AGENT),
