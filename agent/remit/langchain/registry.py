@@ -234,10 +234,10 @@ class RunRegistry:
         if run.is_busy:
             raise UsageError(
                 f"calls of an earlier message of the thread {asked.thread!r} are still running: send the next message when the "
-                "graph has answered, and use a separate RemitMiddleware for an agent that runs inside a tool"
+                "graph has answered; an agent inside a tool needs a RemitMiddleware of its own"
             )
         del self._runs[asked.key]
-        with suppress(RunEnded):  # whoever asked for the failed call has got the error
+        with suppress(RunEnded):  # the caller of the failed call has got the error
             await self._end(asked.key, run, asked.answer, moved_on=True)
 
     async def _end(self, key: str, run: ExternalRun, answer: str, *, moved_on: bool = False) -> RunResult:
@@ -251,7 +251,7 @@ class RunRegistry:
     # -- the conversation of a thread --
 
     def _conversation(self, thread: str) -> str:
-        """The id of the conversation: that of the thread and the agent, whoever asks, so that a thread has one owner."""
+        """The id of the conversation: of the thread and the agent, without the person: so a thread has one owner."""
         return digest({"agent": self._agent.name, "thread": thread}).removeprefix("sha256:")[:32]
 
     async def _last(self, thread: str) -> RunInConversation | None:
