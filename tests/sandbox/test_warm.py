@@ -185,10 +185,11 @@ async def test_an_import_that_starts_a_process_runs_nowhere(harness: ToolHarness
     os.wait()
     def act() -> None: ...
     """
+    earlier = set(sandboxed())  # of tests before, in event loops that have ended
     output = await harness.run(code)
     assert output.code == "sandbox_violation", output
     await close_sandboxes()
-    assert sandboxed() == []
+    assert set(sandboxed()) <= earlier
 
 
 @abuse(29)
