@@ -32,7 +32,7 @@ def _codes() -> str:
 
 _CALLS: Final = {
     "args": "args.NAME, len(args.NAME)",
-    "calls": "calls('TOOL.ACTION')",
+    "calls": "calls('TOOL.ACTION'), calls('TOOL.ACTION in conversation')",
     "approved": "approved('role:ROLE')",
 }
 

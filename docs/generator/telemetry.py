@@ -81,6 +81,11 @@ SPANS: Final[Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]]] = {
             "remit.import": ("string", "the name of the import; absent unless another tool executed the run"),
             "remit.import.tool": ("string", "what wrote the spans of the imported run"),
             "remit.import.trace": ("string", "the id of the imported trace in the other tool"),
+            "remit.conversation": (
+                "string",
+                "the id of the conversation that the run is a part of; absent for a run on its own",
+            ),
+            "remit.conversation.number": ("int", "which run of the conversation it is, from 1; absent likewise"),
             "remit.driver": (
                 "string",
                 "the framework whose graph drives the run: `langgraph`; absent for Remit's own graph",
@@ -229,6 +234,10 @@ SPANS: Final[Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]]] = {
             "remit.spent.cpu_s": ("double", "processor time in seconds"),
             "remit.spent.memory_bytes": ("int", "peak memory in bytes"),
             "remit.spent.output_bytes": ("int", "size of the result in bytes"),
+            "remit.attempt.questions": (
+                "string[]",
+                "what the tool asked a person, and the answers; absent if it asked nothing",
+            ),
             "remit.attempt.stderr": ("string", "what the tool printed; absent if nothing"),
             "error.type": _ERROR,
         },

@@ -17,15 +17,17 @@ from remit.journal.content_omission import omit_content
 KEPT: Final[dict[str, tuple[str, ...]]] = {
     "a digest or a key": (
         "decision_digest", "effect_digest", "idempotency_key", "profile_digest", "request_digest", "input_digest",
-        "output_digest", "read_digest", "act", "ApprovalGranted.under", "policy_digest", "changes.digest", "manifest", "bundle", "head",
-        "RolloutOpened.candidate", "RolloutOpened.live_policy", "RolloutOpened.salt",
+        "output_digest", "read_digest", "policy_digest", "changes.digest", "manifest", "bundle", "head",
+        "conversation.id", "conversation.message", "conversation.after", "RolloutOpened.candidate", "RolloutOpened.live_policy", "RolloutOpened.salt",
+        "via",
+        "act", "ApprovalGranted.under",
         "PolicyAdopted.pins_digest", "PolicyAdopted.earlier_policy", "PolicyAdopted.earlier_pins",
     ),
     "the name of a person, an account, a role, a run, an agent, a tool, an action or a model": (
         "account", "approver", "granted", "issuer", "subject", "roles", "session", "tenant", "role",
         "widen", "run", "tool", "scope", "agent", "user", "probe",
         "action", "actions", "model", "RunStarted.fallbacks", "response_model", "version", "env", "folder", "shrunk_from", "proposed.name",
-        "proposed.id", "proposed_calls.name", "proposed_calls.id", "ModelResponded.finish", "cached",
+        "proposed.id", "proposed_calls.name", "proposed_calls.id", "edited.name", "edited.id", "ModelResponded.finish", "cached",
         "rollout", "RolloutOpened.changes", "RunResumed.accepted.changed", "ShadowDecided.error", "alert", "AlertRaised.changes", "AlertRaised.before", "AlertRaised.after", "SecretSet.name",
     ),
     "an evaluation or an import, which is refused with content off": (
@@ -35,10 +37,12 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
     ),
     "the name of a resource": (
         "resource", "connections.host", "connections.method", "connections.path", "connections.why",
-        "denied_accesses.allow", "denied_accesses.what", "CallAnswered.directory_added", "ApprovalGranted.scope.resources", "narrowing.permitted", "narrowing.left_out",
+        "denied_accesses.allow", "denied_accesses.what", "CallAnswered.directory_added", "narrowing.permitted", "narrowing.left_out",
+        "conversation.directory",
+        "ApprovalGranted.scope.resources",
     ),
     "a label, a declared error, an amount of a limit or a number of verdicts": (
-        "labels", "labels_removed", "AttemptEnded.error", "BudgetSpent.amounts", "BudgetSpent.windows", "RolloutCompared.counts",
+        "labels", "labels_removed", "AttemptEnded.error", "BudgetSpent.amounts", "BudgetSpent.windows", "conversation.calls", "RolloutCompared.counts",
     ),
     "a setting of the model in agent.toml, the price of a turn, or the place of a repair by names of the schema": (
         "ModelRequested.settings.extra", "ModelRequested.settings.reasoning_effort", "ModelRequested.settings.stop",
@@ -49,11 +53,13 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
         "PolicyChanged.problem", "ApprovalRefused.message", "ApprovalGranted.scope.condition",
     ),
     "what an approver reads, without which nobody could decide": (
-        "ApprovalRequested.summary", "ApprovalRequested.facts",
+        "ApprovalRequested.summary", "ApprovalRequested.facts", "bounded.facts",
+        "granted.scope.condition", "granted.scope.resources", "granted.under",
     ),
     "why a person approved, rejected, held or settled something": (
-        "ApprovalGranted.reason", "ApprovalRejected.reason", "ApprovalRevoked.reason", "ApprovalVoided.reason",
-        "HoldSet.reason", "RolloutRolledBack.reason", "ActRequested.what",
+        "ApprovalGranted.reason", "granted.reason", "ApprovalRejected.reason", "ApprovalRevoked.reason", "ApprovalVoided.reason",
+        "HoldSet.reason", "RolloutRolledBack.reason",
+        "ActRequested.what",
     ),
     "why the provider of the model or the run failed, without which nobody could repair it": (
         "ModelFailed.message", "RunFinished.message", "ContextReduced.message",

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +29,10 @@ from remit.broker.approvals import requests as approval
 from remit.client import who_continues
 from remit.core.errors import UsageError
 from remit.core.events import (
-    ApprovalRequested,
     AttemptBegun,
     CallAnswered,
     CallDecided,
-    ModelResponded,
+    RunFinished,
     RunResumed,
     RunStarted,
 )
@@ -44,118 +41,20 @@ from remit.langchain.middleware import RemitMiddleware
 from remit.runtime import resume_run
 from remit.workspace.session import open_session
 from remit.workspace.template import starter_folder, write_starter
+from support.langchain_agents import (
+    ASKED,
+    LARGE,
+    LOOK,
+    MAIL,
+    SMALL,
+    THREAD,
+    LangChainWorkspace,
+    codes,
+    results,
+)
 from support.principals import OPERATOR, principal
-from support.runs import Command, CommandResult
-from support.workspaces.langchain import AGENT, RULES, SHOP, TOOL, Scripted, langchain_workspace, says
+from support.workspaces.langchain import AGENT, RULES, SHOP, TOOL, Scripted, says
 from support.workspaces.ledger import environment
-
-ASKED = {"messages": [HumanMessage("Refund order 1")]}
-LOOK = ("get_order", {"order": "1"})
-SMALL = ("refund", {"order": "1", "amount": 20})
-LARGE = ("refund", {"order": "2", "amount": 500})
-MAIL = ("mail", {"to": "ann@shop.example"})
-THREAD: Any = {"configurable": {"thread_id": "t1"}}
-
-
-@dataclass
-class LangChainWorkspace:
-    """The LangChain workspace, the module with its tools, and agents that use them."""
-
-    root: Path
-    shop: Any
-    command: Command
-    made: list[RemitMiddleware] = field(default_factory=list)
-
-    def remit(self, **options: Any) -> RemitMiddleware:
-        self.made.append(RemitMiddleware("desk", workspace=self.root, **options))
-        return self.made[-1]
-
-    def agent(
-        self, *turns: AIMessage, remit: RemitMiddleware | None = None, before: Any = (), after: Any = (), **more: Any
-    ) -> Any:
-        """A LangChain agent, with Remit in its list of middleware."""
-        middleware = [*before, remit or self.remit(), *after]
-        return create_agent(Scripted(turns=list(turns)), self.shop.TOOLS, middleware=middleware, **more)
-
-    def runs(self) -> list[str]:
-        return [row.run for row in list_runs(open_session(self.root).journal)]
-
-    def events(self, kind: type) -> list[Any]:
-        journal = open_session(self.root).journal
-        return [item.event for run in self.runs() for item in journal.events(run) if isinstance(item.event, kind)]
-
-    def cli(self, *args: str) -> CommandResult:
-        return self.command(self.root, *args, env=environment(self.root))
-
-    def waiting(self) -> tuple[str, ApprovalRequested]:
-        """The one call that waits for approval, read from the journal."""
-        journal = open_session(self.root).journal
-        ((run, requested),) = [
-            (run, item) for run in self.runs() for item in approval.waiting_approvals(StoredRecord(journal, run))
-        ]
-        return run, requested
-
-    def grant(self) -> None:
-        """Approve the one call that waits, as another user."""
-        run, requested = self.waiting()
-        approval.grant_approval(
-            StoredRecord(open_session(self.root).journal, run),
-            requested,
-            approval.Approval(by=principal("lea"), role="role:lead"),
-            roles_of=open_session(self.root).policy.roles_of,
-            now=time.time_ns(),
-        )
-
-    def reproduced(self) -> list[str]:
-        """Verify and replay every run in processes that can import neither the graph nor its tools. Returns the outputs."""
-        for remit in self.made:
-            remit.close()
-        outputs: list[str] = []
-        for run in self.runs():
-            for command in ("trace verify", "replay"):
-                result = self.command(self.root, *command.split(), run)
-                assert result.code == 0, result.out + result.err
-                outputs.append(result.out)
-        assert outputs
-        return outputs
-
-
-def results(state: dict[str, Any]) -> list[dict[str, Any]]:
-    """The results as the model reads them. Checks that content, status and artifact of each message agree."""
-    found: list[dict[str, Any]] = []
-    for message in state["messages"]:
-        if isinstance(message, ToolMessage):
-            result = json.loads(str(message.content))
-            assert message.artifact == result
-            assert message.status == ("success" if result["ok"] else "error")
-            found.append(result)
-    return found
-
-
-def codes(state: dict[str, Any]) -> list[str]:
-    return ["ok" if result["ok"] else result["error"]["code"] for result in results(state)]
-
-
-@pytest.fixture
-def new_workspace(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
-) -> Iterator[Callable[..., LangChainWorkspace]]:
-    """Write the LangChain workspace, with other texts for some of its files."""
-    written: list[LangChainWorkspace] = []
-
-    def write(**replaced: str) -> LangChainWorkspace:
-        folder = tmp_path / "desk"
-        monkeypatch.syspath_prepend(str(folder / "hosted"))
-        monkeypatch.delitem(sys.modules, "shop", raising=False)
-        langchain_workspace(folder, **replaced)
-        written.append(LangChainWorkspace(root=folder, shop=importlib.import_module("shop"), command=command))
-        return written[-1]
-
-    yield write
-    for workspace in written:
-        for remit in workspace.made:
-            remit.close()
-
 
 # -- set-up ----------------------------------------------------------------------------------------------------------
 
@@ -183,7 +82,7 @@ def test_one_line_puts_every_call_of_an_agent_under_the_broker(
 def test_every_answer_of_an_agent_comes_with_the_receipt_of_what_the_broker_saw(
     new_workspace: Callable[..., LangChainWorkspace],
 ) -> None:
-    """In the state after each invocation; that of a thread has the calls of earlier invocations too."""
+    """In the state after each invocation. That of a thread has the calls since the person last wrote."""
     workspace = new_workspace()
     state = workspace.agent(says(LOOK, SMALL)).invoke(ASKED)
     seen = [(item["call"], item["action"], item["outcome"], item["landed"]) for item in state["remit_receipt"]]
@@ -194,6 +93,8 @@ def test_every_answer_of_an_agent_comes_with_the_receipt_of_what_the_broker_saw(
     state = agent.invoke(ASKED, config)
     assert [item["outcome"] for item in state["remit_receipt"]] == ["done", "done"]
     assert [item.call for item in remit.receipt("t")] == ["0.0", "1.0"]
+    state = agent.invoke({"messages": [HumanMessage("Thank you")]}, config)
+    assert (state["remit_receipt"], remit.receipt("t")) == ([], ())
     assert remit.receipt("another") == ()
 
 
@@ -470,8 +371,8 @@ def test_a_call_that_needs_approval_pauses_only_its_branch_until_it_is_granted(
     agent = workspace.agent(says(MAIL, LARGE, LOOK), remit=remit, checkpointer=InMemorySaver())
     state = agent.invoke(ASKED, THREAD)
     (question,) = state["__interrupt__"]
-    assert question.value["approval"]["missing"] == [{"role": "role:lead", "count": 1}]
-    assert "order:2" in question.value["approval"]["summary"]
+    assert question.value["remit"]["missing"] == [{"role": "role:lead", "count": 1}]
+    assert "order:2" in question.value["action_requests"][0]["description"]
     once = [("get_order", "1"), ("mail", "ann@shop.example"), ("mailed", "ann@shop.example")]
     assert sorted(workspace.shop.RAN) == once
     assert agent.invoke(Resume(resume=True), THREAD)["__interrupt__"]  # resuming the graph is not an approval
@@ -828,8 +729,13 @@ TOOLS = {"get_order": get_order}
     workspace.reproduced()
 
 
-def asked_by(who: object, thread: str = "t1") -> Any:
-    return {"configurable": {"thread_id": thread, "remit_principal": who}}
+def in_thread(thread: str = "t1") -> Any:
+    return {"configurable": {"thread_id": thread}}
+
+
+def principal_of_context(runtime: Any) -> Any:
+    """The function of a program that passes who asks as the context of the invocation."""
+    return OPERATOR if runtime is None or runtime.context is None else runtime.context["who"]
 
 
 def test_an_invocation_acts_for_the_principal_that_the_program_gives(
@@ -837,10 +743,12 @@ def test_an_invocation_acts_for_the_principal_that_the_program_gives(
 ) -> None:
     workspace = new_workspace()
     lea = principal("lea", account="8c1f", issuer="https://id", authenticated="oidc")
-    remit = workspace.remit()
+    remit, plain = workspace.remit(principal=principal_of_context), workspace.remit()
     for who, thread in ((lea, "t1"), (principal("eve"), "t2"), (None, "t3")):
-        agent = workspace.agent(says(SMALL), remit=remit, checkpointer=InMemorySaver())
-        state = agent.invoke(ASKED, asked_by(who, thread))
+        agent = workspace.agent(
+            says(SMALL), remit=plain if who is None else remit, checkpointer=InMemorySaver(), context_schema=dict
+        )
+        state = agent.invoke(ASKED, in_thread(thread), context={"who": who})
         assert codes(state) == (["policy_denied"] if thread == "t2" else ["ok"])
     users = {event.subjects.user: event.by for event in workspace.events(RunStarted)}
     assert users.keys() == {"user:lea", "user:eve", "user:operator"}
@@ -848,18 +756,27 @@ def test_an_invocation_acts_for_the_principal_that_the_program_gives(
     assert users["user:operator"].authenticated == "os_account"
 
 
-def test_a_tool_outside_of_a_middleware_acts_for_the_principal_of_its_invocation(triage: RemitMiddleware) -> None:
+def test_a_tool_outside_of_a_middleware_acts_for_the_principal_that_the_program_gives(triage_folder: Path) -> None:
+    """Outside of any graph there is no runtime."""
     nobody = principal("none", account="eve")
-    refused = reading(triage).invoke(READ, {"configurable": {"remit_principal": nobody}})
-    assert json.loads(refused)["error"]["code"] == "policy_denied"
+    with RemitMiddleware("triage", task="x", workspace=triage_folder, principal=lambda _: nobody) as remit:
+        assert json.loads(reading(remit).invoke(READ))["error"]["code"] == "policy_denied"
 
 
-def test_a_principal_that_a_client_sends_as_data_is_refused(new_workspace: Callable[..., LangChainWorkspace]) -> None:
-    """A server of LangGraph passes the configuration of a client's request on."""
+@pytest.mark.parametrize("claimed", [None, principal("lea").model_dump(), "user:lea", ["user:lea"], {}], ids=str)
+def test_a_principal_that_a_client_sends_as_data_is_refused(
+    new_workspace: Callable[..., LangChainWorkspace], claimed: object
+) -> None:
+    """A server of LangGraph passes the context and the configuration of a client's request on."""
     workspace = new_workspace()
-    for claimed in (principal("lea").model_dump(), "user:lea", ["user:lea"], {}):
-        with pytest.raises(UsageError, match=r"is no `remit.Principal`"):
-            workspace.agent(says(SMALL), checkpointer=InMemorySaver()).invoke(ASKED, asked_by(claimed))
+    agent = workspace.agent(
+        says(SMALL),
+        remit=workspace.remit(principal=lambda runtime: runtime.context["who"]),
+        checkpointer=InMemorySaver(),
+        context_schema=dict,
+    )
+    with pytest.raises(UsageError, match=r"not a `remit.Principal`: make one of what you have authenticated"):
+        agent.invoke(ASKED, in_thread(), context={"who": claimed})
     assert workspace.shop.RAN == []
     assert workspace.runs() == []
 
@@ -867,10 +784,20 @@ def test_a_principal_that_a_client_sends_as_data_is_refused(new_workspace: Calla
 def test_a_thread_of_one_user_is_not_continued_for_another(new_workspace: Callable[..., LangChainWorkspace]) -> None:
     """A run of the other user would not have the labels of what the thread has read."""
     workspace = new_workspace()
-    agent = workspace.agent(says(LOOK), AIMessage("done"), says(MAIL), checkpointer=InMemorySaver())
-    assert codes(agent.invoke(ASKED, asked_by(principal("lea")))) == ["ok"]
-    with pytest.raises(UsageError, match="the run of the thread 't1' is of user:lea, not of user:operator"):
-        agent.invoke({"messages": [HumanMessage("write to ann")]}, asked_by(None))
+    saver = InMemorySaver()
+    for _ in range(2):  # in the process that began the thread, and in the next one
+        agent = workspace.agent(
+            says(LOOK),
+            AIMessage("done"),
+            says(MAIL),
+            remit=workspace.remit(principal=principal_of_context),
+            checkpointer=saver,
+            context_schema=dict,
+        )
+        if not workspace.shop.RAN:
+            assert codes(agent.invoke(ASKED, in_thread(), context={"who": principal("lea")})) == ["ok"]
+        with pytest.raises(UsageError, match="the run of the thread 't1' is of user:lea, not of user:operator"):
+            agent.invoke({"messages": [HumanMessage("write to ann")]}, in_thread(), context={"who": OPERATOR})
     assert [row[0] for row in workspace.shop.RAN if row[0] == "mail"] == []
 
 
@@ -880,11 +807,16 @@ def test_a_person_who_acts_for_the_same_user_does_not_continue_the_run_of_anothe
     """Or the second person could approve calls that they have asked for."""
     workspace = new_workspace(RULES=RULES + "p, role:people, remit.impersonate, user:operator, True, allow\n")
     agent = workspace.agent(
-        says(LOOK), AIMessage("done"), says(LOOK), remit=workspace.remit(user="operator"), checkpointer=InMemorySaver()
+        says(LOOK),
+        AIMessage("done"),
+        says(LOOK),
+        remit=workspace.remit(user="operator", principal=principal_of_context),
+        checkpointer=InMemorySaver(),
+        context_schema=dict,
     )
-    assert codes(agent.invoke(ASKED, asked_by(principal("lea")))) == ["ok"]
+    assert codes(agent.invoke(ASKED, in_thread(), context={"who": principal("lea")})) == ["ok"]
     with pytest.raises(UsageError, match="is of user:lea, not of user:operator"):
-        agent.invoke({"messages": [HumanMessage("again")]}, asked_by(None))
+        agent.invoke({"messages": [HumanMessage("again")]}, in_thread(), context={"who": OPERATOR})
 
 
 def test_labels_of_what_was_read_stay_with_the_thread(new_workspace: Callable[..., LangChainWorkspace]) -> None:
@@ -902,25 +834,25 @@ def test_labels_of_what_was_read_stay_with_the_thread(new_workspace: Callable[..
     )
     state = again.invoke({"messages": [HumanMessage("now write to ann")]}, THREAD)
     assert codes(state) == ["ok", "ok", "policy_denied"]
-    (last,) = [event for event in workspace.events(ModelResponded) if event.step == 2]
-    assert last.text == "so it is\n\nnext"
+    assert [event.answer for event in workspace.events(RunFinished)] == ["done", "so it is"]  # the latest run first
     workspace.reproduced()
 
 
-def test_a_thread_whose_run_has_ended_runs_no_more_calls(
+def test_a_run_that_has_ended_runs_no_more_calls_and_the_next_message_begins_another(
     new_workspace: Callable[..., LangChainWorkspace],
 ) -> None:
     workspace = new_workspace()
     remit = workspace.remit()
     agent = workspace.agent(says(LOOK), AIMessage("ok"), says(SMALL), remit=remit, checkpointer=InMemorySaver())
     agent.invoke(ASKED, THREAD)
-    ended = remit.finish("t1", answer="ok")
+    ended = remit.finish("t1", answer="too late")
     assert ended is not None
     assert ended.finished is not None
-    assert ended.finished.outcome == "completed"
-    with pytest.raises(UsageError, match="has finished"):
-        agent.invoke({"messages": [HumanMessage("and refund it")]}, THREAD)
-    assert workspace.shop.RAN == [("get_order", "1")]
+    assert (ended.finished.outcome, ended.finished.answer) == ("completed", "ok")
+    assert remit.run_of("t1") == ended.run
+    agent.invoke({"messages": [HumanMessage("and refund it")]}, THREAD)
+    assert remit.run_of("t1") != ended.run
+    assert workspace.shop.RAN == [("get_order", "1"), ("refund", "1", 20)]
     workspace.reproduced()
 
 
@@ -982,14 +914,19 @@ print(graph.compile().invoke({"messages": [AIMessage("", tool_calls=[call])]})["
 
 
 @pytest.fixture
-def triage(tmp_path: Path) -> Iterator[RemitMiddleware]:
+def triage(triage_folder: Path) -> Iterator[RemitMiddleware]:
     """The agent of the starter workspace, whose tools run in the sandbox."""
+    with RemitMiddleware("triage", task="Checkout is failing", workspace=triage_folder) as remit:
+        yield remit
+
+
+@pytest.fixture
+def triage_folder(tmp_path: Path) -> Path:
     folder = tmp_path / "workspace"
     write_starter(folder)
     agent = folder / "agent" / "triage" / "agent.toml"
     agent.write_text(agent.read_text().replace("\nprompt =", "\naccept_parsed_arguments = true\nprompt =", 1))
-    with RemitMiddleware("triage", task="Checkout is failing", workspace=folder) as remit:
-        yield remit
+    return folder
 
 
 def reading(remit: RemitMiddleware) -> BaseTool:

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 import pytest
 
 from remit.core import Refusal
-from remit.sandbox import Output, Profile
+from remit.sandbox import CallContext, Output, Profile
 from support.sandbox import ToolHarness, kill_sandboxes, sandbox
 
 Trust = Literal["pinned", "none"]
@@ -62,7 +62,7 @@ def profile(harness: ToolHarness, code: str, **given: Any) -> Profile:
 
 async def both(harness: ToolHarness, made: Profile, arguments: dict[str, Any], **given: Any) -> Output:
     async with sandbox(harness.tier).open(made, arguments) as opened:
-        return await opened.run(**given)
+        return await opened.run(CallContext(**given))
 
 
 async def refusal(harness: ToolHarness, made: Profile, arguments: dict[str, Any]) -> Refusal:

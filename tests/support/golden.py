@@ -13,6 +13,7 @@ run, so no script can record it again: the script lists it and leaves it unchang
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import shutil
 import subprocess
@@ -27,6 +28,11 @@ from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that `support` is found if the script is run by path
 
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode
+from langgraph.types import Command
+
 from remit.broker import effects as effect
 from remit.broker import holds as hold
 from remit.broker.approvals import emergencies, review
@@ -37,6 +43,7 @@ from remit.core.events import AnyEvent, ApprovalRequested, Recorded
 from remit.core.messages import ModelError
 from remit.journal import StoredRecord
 from remit.journal.run_log import Record
+from remit.langchain import RemitMiddleware
 from remit.runtime import Continuation
 from remit.runtime import runner as run
 from remit.tracing import open_trace, write_portable
@@ -49,6 +56,7 @@ from support.principals import OPERATOR, principal
 from support.rollouts import candidate_of, opened_at
 from support.runs import DONE, turn
 from support.workspaces import handbook
+from support.workspaces.langchain import ASKING, langchain_workspace, says
 from support.workspaces.ledger import ledger_workspace, use
 
 NAME: Final = f"traces/golden/format-{VERSION}"
@@ -335,6 +343,33 @@ def model_waited(folder: Path) -> Stage:
     return stage
 
 
+class Desk(Stage):
+    """One run of the LangChain workspace, which a graph of LangGraph drives."""
+
+    agent = "desk"
+
+    def _written(self, folder: Path, turns: Sequence[dict[str, Any]], **options: Any) -> Path:
+        made = langchain_workspace(folder, SHOP=options["shop"])
+        sys.path.insert(0, str(made / "hosted"))
+        return made
+
+
+def question_answered(folder: Path) -> Stage:
+    """A tool of a graph prints how far it is, and asks the user before it refunds; the user answers."""
+    stage = Desk(folder, [], shop=ASKING)
+    with RemitMiddleware("desk", workspace=folder, task="Refund order R1") as remit:
+        graph = StateGraph(MessagesState)
+        tools = importlib.import_module("shop").TOOLS
+        graph.add_node("tools", ToolNode(tools, wrap_tool_call=remit.wrap_tool_call))
+        graph.add_edge(START, "tools")
+        made, config = graph.compile(checkpointer=InMemorySaver()), {"configurable": {"thread_id": "t"}}
+        made.invoke({"messages": [says(("refund", {"order": "ask", "amount": 5}))]}, config)
+        made.invoke(Command(resume="yes, R1"), config)
+        stage.run = remit.run_of("t") or ""
+        remit.finish("t", answer="refunded")
+    return stage
+
+
 def shadow_decided(folder: Path) -> Stage:
     """The rules of a candidate are tried beside those in force, and refuse a payment."""
     stage = Stage(folder, [turn(ledger__pay={"name": "ann", "amount": 5}), DONE])
@@ -359,6 +394,7 @@ SCENES: Final = (
     answer_rejected,
     answer_grounded,
     context_reduced,
+    question_answered,
     shadow_decided,
 )
 

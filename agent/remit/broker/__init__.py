@@ -6,6 +6,7 @@ context          the facts that a condition can read
 approvals/       approval requests, answers and emergency approvals
 execution        runs one decided call, attempt by attempt
 attempts         runs one attempt in the sandbox
+progress         what a tool prints while it runs
 receipt          what the broker saw of each call, and the passages in its result
 refusals         the texts of refused calls, which the model reads
 effects          executes effects at most once, and tracks unknown outcomes

@@ -1,13 +1,14 @@
-from .attempts import DecodedCall, LiveExecutor, Ready, ToolExecutor, receives_key, run_probe
+from .attempts import DecodedCall, During, LiveExecutor, Ready, ToolExecutor, receives_key, run_probe
 from .broker import ApprovalPending, Broker
 from .budgets import CALLS_PER_TURN, check_counted, check_turn, too_many_calls, wall_end
 from .circuit_breaker import check_circuit, count_attempt
 from .context import Moment, policy_context
 from .decisions import Everything, narrow
 from .effects import settle_effect
+from .execution import QuestionPending
 from .holds import check_revoked, hold_reason, lift_hold, set_hold
 from .host import Hosted, HostTool, action_of, content_of, describe_host, describe_tool, run_function, try_host
-from .ports import AttemptOutcome, ProbeOutcome, ShadowRules, mismatch_of
+from .ports import AttemptOutcome, ProbeOutcome, Question, ShadowRules, mismatch_of
 from .receipt import landed_of, receipt_of, retrieved_by
 
 __all__ = [
@@ -16,12 +17,15 @@ __all__ = [
     "AttemptOutcome",
     "Broker",
     "DecodedCall",
+    "During",
     "Everything",
     "HostTool",
     "Hosted",
     "LiveExecutor",
     "Moment",
     "ProbeOutcome",
+    "Question",
+    "QuestionPending",
     "Ready",
     "ShadowRules",
     "ToolExecutor",

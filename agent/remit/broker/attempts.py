@@ -27,7 +27,7 @@ from remit.core import (
     in_thread,
 )
 from remit.core.parsing import digest
-from remit.sandbox import OWN_FOLDER, Output, Profile, Sandbox, digest_of_reads, stores_of
+from remit.sandbox import OWN_FOLDER, CallContext, Output, Profile, Sandbox, digest_of_reads, stores_of
 from remit.sandbox.egress import Permit
 from remit.sandbox.packages import Environment, find_environment, make_environment
 from remit.workspace import Tool, Workspace, read_code
@@ -42,6 +42,18 @@ from remit.workspace.manifest import (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class During:
+    """What a running attempt asks and tells.
+
+    `decide` returns True if the call may follow a redirect to that URL; None allows no redirect. `on_print` gets what the tool prints,
+    in the event loop of the broker.
+    """
+
+    decide: Callable[[str], bool] | None = None
+    on_print: Callable[[bytes], None] | None = None
+
+
 class DecodedCall(Protocol):
     """A call whose arguments are decoded, and whose function is not called yet: nothing has happened."""
 
@@ -53,8 +65,8 @@ class DecodedCall(Protocol):
         """
         ...
 
-    async def attempt(self, decide: Callable[[str], bool] | None = None) -> AttemptOutcome:
-        """Run the call. `decide` returns True if the call may follow a redirect to that URL; None allows no redirect."""
+    async def attempt(self, during: During | None = None) -> AttemptOutcome:
+        """Run the call."""
         ...
 
 
@@ -99,11 +111,11 @@ class ToolExecutor(Protocol):
 class Ready:
     """A decoded call: the decoded arguments, and what runs it."""
 
-    run: Callable[[Callable[[str], bool] | None], Awaitable[AttemptOutcome]]
+    run: Callable[[During], Awaitable[AttemptOutcome]]
     arguments: Mapping[str, Json] | None = None
 
-    async def attempt(self, decide: Callable[[str], bool] | None = None) -> AttemptOutcome:
-        return await self.run(decide)
+    async def attempt(self, during: During | None = None) -> AttemptOutcome:
+        return await self.run(during or During())
 
 
 class LiveExecutor:
@@ -212,19 +224,22 @@ class LiveExecutor:
             function = self._function(tool, action, call)
             wall = tool.manifest.limits.wall
             run, shown = await decode_for_host(function, arguments, named, wall=wall)
-            yield Ready(run=lambda _: run_function(self._workspace, call, run), arguments=shown)
+            yield Ready(run=lambda during: run_function(self._workspace, call, run, during.on_print), arguments=shown)
             return
         profile = self._profile(tool, action, call)
         if profile.environment is not None and not profile.environment.made:
             await asyncio.to_thread(make_environment, profile.code)
         async with self._sandbox.open(profile, arguments, named=named, declared=action.errors) as opened:
 
-            async def attempt(decide: Callable[[str], bool] | None) -> AttemptOutcome:
+            async def attempt(during: During) -> AttemptOutcome:
                 values = {item.secret: self._secrets[item.secret] for item in tool.manifest.credentials}
-                output = await opened.run(
-                    permit=Permit(values=values, decide=decide, key=idempotency_key),
+                context = CallContext(
+                    permit=Permit(values=values, decide=during.decide, key=idempotency_key),
                     variables={item.env: self._secrets[item.secret] for item in tool.manifest.exposed},
+                    # What is printed in pieces can hold a part of a secret, which no redaction finds.
+                    on_print=None if tool.manifest.exposed else during.on_print,
                 )
+                output = await opened.run(context)
                 outcome = await self._settle(tool, action, call, output)
                 return replace(outcome, read_digest=await self.read_digest(call, number))
 

@@ -338,7 +338,7 @@ class Broker:
             if asked or self.record.state.bounded:
                 await self.record.catch_up()
             if not asked:  # nobody can have answered a new request, but an earlier approval may cover it
-                bounded.approve_in_scope(self.record, call, requested, self.ports.clock(call.step, call.index))
+                bounded.approve_in_scope(self.record, call, requested, self.ports)
             if self.ports.awaits_answers(call):
                 raise ApprovalPending(requested)
             rejected = self.record.get(f"approval.rejected/{call.step}/{call.index}/{decision.decision_digest}")
@@ -435,7 +435,7 @@ class Broker:
             trusted = open_call is not None and open_call.trusted
             if action.effect != "read" or trusted:
                 state = self.record.state
-                names = directory_entries(action.listings, result.value, state.task, state.directory)
+                names = directory_entries(action.listings, result.value, state.words, state.directory)
                 # A name that an effect created belongs to the run. A name that only repeats an argument may be untrusted.
                 names = names if trusted else names - repeated_names(self.sanitizer.arguments(call.arguments), names)
         answered = CallAnswered(

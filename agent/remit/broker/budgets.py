@@ -46,12 +46,13 @@ def check_call(state: RunState, budget: Budget, now: int, *, output: int = 0) ->
 def check_wall(state: RunState, budget: Budget, now: int) -> None:
     """Raise `budget_exhausted` if the time limit of the run has passed."""
     now = now if state.model_wait is None else state.model_failed_at  # the time limit stands still meanwhile
+    now = state.waits_since or now
     if state.started_at is not None and now > wall_end(state, budget):
         raise _exhausted("wall", budget.wall, f"the run has used all of its {budget.wall:g} s")
 
 
 def wall_end(state: RunState, budget: Budget) -> int:
-    """When the time limit of the run passes, in Unix nanoseconds. Time in which it waited for its model does not count."""
+    """When the time limit of the run passes, in Unix nanoseconds. Time in which it waited does not count."""
     return (state.started_at or 0) + state.waited + int(budget.wall * NANO)
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from remit.core import Call, Confinement, Context, Json, Principal
+from remit.core import IN_CONVERSATION, Call, Confinement, Context, Json, Principal
 from remit.core.events import NANO, ApprovalGranted, RunStarted
 from remit.core.parsing import URL_KINDS
 from remit.guardrails import argument_texts, contained_kinds, kind_of, quotes_all, requests_action, unnamed_resources
@@ -47,7 +47,7 @@ def policy_context(
     `quoted_by_user` if the arguments were redacted, because it cannot be computed from redacted arguments.
     """
     place = (call.step, call.index)
-    words = state.task
+    words = state.words
     chosen = [touch for touch in call.touches if not touch.fixed]
     unnamed = unnamed_resources(words, chosen, state.directory)
     unknown = frozenset(kind_of(resource) for resource in unnamed if resource not in state.directory)
@@ -66,14 +66,22 @@ def policy_context(
         unidentified=unknown,
         contains=contains,
         quoted_by_user=bool(quoted),
-        requested_by_user=requests_action(words, means),
+        requested_by_user=requests_action(state.task, means),
         effect=call.effect,
-        calls=state.calls(but=place),
+        calls=_calls(state, place),
         approvals=Counter(grant.role for grant in counted_grants(state, call, moment)),
         env=moment.env,
         confinement=moment.confinement,
         time=_time_of_day(moment.at),
     )
+
+
+def _calls(state: RunState, place: tuple[int, int]) -> dict[str, int]:
+    """How many calls of each action the run has made, and how many its conversation, by "ACTION in conversation"."""
+    counts = state.calls(but=place)
+    earlier = state.conversation.calls if state.conversation else {}
+    every = {f"{name}{IN_CONVERSATION}": counts.get(name, 0) + earlier.get(name, 0) for name in {*counts, *earlier}}
+    return counts | every
 
 
 def _time_of_day(at: int) -> str:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 from remit.core import Call, Principal, Refusal, UsageError
-from remit.core.events import AttemptEnded, EffectSettled
+from remit.core.events import AttemptEnded, EffectSettled, InDoubtEffect, QuestionAsked
 from remit.core.parsing import digest
-from remit.journal import InDoubtEffect, Record, RunState, effect_digest
+from remit.journal import Record, RunState, effect_digest
 
 LOST: Final = "the process that ran this attempt exited before it recorded the outcome"
 
@@ -39,17 +39,18 @@ def check_repeated_effect(state: RunState, call: Call) -> None:
     if not doubts or (call.effect == "keyed" and any(same)):
         return
     doubt = doubts[0]
+    where = f"at step {doubt.step}" + (f" of run {doubt.run[:8]}" if doubt.run else "")
     if doubt.settled is not None:
         raise Refusal(
             "outcome_unknown",
-            f"{call.action} already had this effect at step {doubt.step}; {doubt.settled.source} confirmed it",
+            f"{call.action} already had this effect {where}; {doubt.settled.source} confirmed it",
             details={"effect": "landed", "call": f"{doubt.step}.{doubt.index}"},
             next_step="treat the call as done, and do not repeat it",
         )
-    arguments = f"repeat it with exactly the arguments of step {doubt.step}"
+    arguments = f"repeat it with exactly the arguments of the call {where}"
     raise Refusal(
         "outcome_unknown",
-        f"{call.action} may have had this effect already, at step {doubt.step}; it is not run a second time",
+        f"{call.action} may have had this effect already, {where}; it is not run a second time",
         details={"effect": "unknown", "call": f"{doubt.step}.{doubt.index}"},
         next_step=arguments
         if call.effect == "keyed"
@@ -78,7 +79,7 @@ def check_duplicate_in_step(calls: Sequence[Call], call: Call) -> None:
 def earlier_attempts(record: Record, call: Call) -> tuple[int, AttemptEnded | None]:
     """The number of recorded attempts of any process, and the end of the last one.
 
-    An attempt without a recorded end was interrupted; its end is recorded here as lost.
+    An attempt without a recorded end was interrupted; its end is recorded here as lost. One that asks a person goes on: it does not count.
     """
     number = record.count(f"attempt.begun/{call.step}/{call.index}")
     if number == 0:
@@ -86,8 +87,17 @@ def earlier_attempts(record: Record, call: Call) -> tuple[int, AttemptEnded | No
     ended = record.get(f"attempt.ended/{call.step}/{call.index}/{number}")
     if isinstance(ended, AttemptEnded):
         return number, ended
+    if open_question(record, call) is not None:
+        before = record.get(f"attempt.ended/{call.step}/{call.index}/{number - 1}")
+        return number - 1, before if isinstance(before, AttemptEnded) else None
     record.append(ended := lost_attempt(call, number), durable=True)
     return number, ended
+
+
+def open_question(record: Record, call: Call) -> QuestionAsked | None:
+    """What the tool of the call has asked a person, who has not answered yet."""
+    opened = record.state.open.get((call.step, call.index))
+    return None if opened is None else opened.question
 
 
 def lost_attempt(call: Call, number: int) -> AttemptEnded:

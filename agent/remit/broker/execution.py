@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from remit.broker import budgets, effects, retries
-from remit.broker.attempts import DecodedCall, ToolExecutor
+from remit.broker.attempts import DecodedCall, During, ToolExecutor
 from remit.broker.cached_reads import CachedRead, cached_read
 from remit.broker.host import ResultReader
-from remit.broker.ports import AttemptOutcome, ExecutionPorts, landed
+from remit.broker.ports import AttemptOutcome, ExecutionPorts, Question, landed
+from remit.broker.progress import Progress
 from remit.core import (
     NEXT_STEPS,
     READ_RESULT,
@@ -36,7 +37,7 @@ from remit.core import (
     in_thread_uninterrupted,
     request_digest,
 )
-from remit.core.events import AttemptBegun, AttemptEnded, EffectSettled
+from remit.core.events import AttemptBegun, AttemptEnded, EffectSettled, QuestionAnswered, QuestionAsked
 from remit.guardrails import Sanitizer
 from remit.journal import Record, effect_digest
 from remit.workspace import Agent, Workspace, labels_in, labels_of
@@ -51,6 +52,14 @@ _RETRY: Final = "call it again with the same arguments, or continue without it"
 WRITTEN_BY_TOOL: Final[frozenset[Code]] = frozenset(
     {"tool_failed", "tool_crashed", "sandbox_violation", "invalid_output"}
 )
+
+
+class QuestionPending(Exception):
+    """The call waits until a person answers what its tool has asked."""
+
+    def __init__(self, asked: QuestionAsked) -> None:
+        self.asked = asked
+        super().__init__("a tool asks a person")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +147,7 @@ class Execution:
         profile, confinement = executor.prepare(call, number)
         check_arguments_unchanged(call, self.sanitizer)
         key = effects.idempotency_key(call, state)
+        answer = self._answer(call)
         read, cached = await self._cached(executor, call, number, profile)
         async with self._decoded(cached or executor, call, number, key) as decoded:
             begun = AttemptBegun(
@@ -153,9 +163,12 @@ class Execution:
                 read_digest=read,
                 cached=cached.place if cached else "",
             )
-            self.record.append(begun, durable=call.effect != "read")
+            self.record.append(begun if answer is None else answer, durable=call.effect != "read")
             await self.record.commit()
-            attempted = await self._bounded(call, decoded)
+            try:
+                attempted = await self._bounded(call, number, decoded)
+            except Question as question:
+                raise await self._ask(call, number, question) from None
         attempted = replace(attempted, read_digest=read if attempted.read_digest == read else "")
         ended = await self._ended(call, action, number, attempted)
         self.record.append(ended, durable=call.effect != "read")
@@ -167,6 +180,28 @@ class Execution:
         if attempted.code in ("sandbox_unavailable", "unrecorded"):
             raise RunEnded("sandbox_unavailable", attempted.message, fix="run `remit doctor`")
         return ended
+
+    def _answer(self, call: Call) -> QuestionAnswered | None:
+        """The answer with which an attempt goes on that asked a person; None for a new attempt. Raises QuestionPending without it."""
+        if (asked := effects.open_question(self.record, call)) is None:
+            return None
+        if (answer := self.ports.answer(call, asked.number)) is None:
+            raise QuestionPending(asked)
+        return answer.model_copy(update={"answer": self.sanitizer.json(answer.answer)})
+
+    async def _ask(self, call: Call, number: int, question: Question) -> QuestionPending:
+        """Record the question of the tool. The attempt stays open until a person has answered it."""
+        asked = QuestionAsked(
+            step=call.step,
+            index=call.index,
+            attempt=number,
+            number=self.record.count(f"question.asked/{call.step}/{call.index}") + 1,
+            question=self.sanitizer.json(question.value, action=call.action),
+            via=question.via,
+        )
+        self.record.append(asked, durable=True)
+        await self.record.commit()
+        return QuestionPending(asked)
 
     async def _cached(
         self, executor: ToolExecutor, call: Call, number: int, profile: str
@@ -193,10 +228,12 @@ class Execution:
             check_decoded(action, schema, call.arguments, decoded.arguments, read=read)
             yield decoded
 
-    async def _bounded(self, call: Call, decoded: DecodedCall) -> AttemptOutcome:
+    async def _bounded(self, call: Call, number: int, decoded: DecodedCall) -> AttemptOutcome:
         """Run one attempt; its processes are killed when the run's time ends or an operator puts the call on hold."""
         until = budgets.wall_end(self.record.state, self.agent.budget)
-        work = asyncio.ensure_future(decoded.attempt(lambda url: self.allows_redirect(call, url)))
+        progress = Progress(record=self.record, sanitizer=self.sanitizer, call=call, attempt=number)
+        during = During(decide=lambda url: self.allows_redirect(call, url), on_print=progress.see)
+        work = asyncio.ensure_future(decoded.attempt(during))
         stop: asyncio.Future[tuple[Code, str]] | None = None
         try:
             await asyncio.wait({work}, timeout=QUICK_S)

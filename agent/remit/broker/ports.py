@@ -23,7 +23,7 @@ from remit.core import (
     ResourceUsage,
     SchemaMismatch,
 )
-from remit.core.events import Usage
+from remit.core.events import BoundedApproval, QuestionAnswered, Usage
 from remit.journal import Record, RunState
 from remit.policy import Policy
 from remit.workspace import Measure
@@ -92,8 +92,16 @@ class ExecutionPorts(Protocol):
         """
         ...
 
+    def is_withdrawn(self, call: Call, bounded: BoundedApproval) -> bool:
+        """True if somebody has withdrawn this approval of further calls, which an earlier run of the conversation gave."""
+        ...
+
     def lost_secret_result(self, step: int, index: int) -> Failed | None:
         """The recorded result of a call whose secret was lost with its process; None if there is none."""
+        ...
+
+    def answer(self, call: Call, number: int) -> QuestionAnswered | None:
+        """The answer to that question of the call's tool; None: a person has still to answer."""
         ...
 
     async def sleep(self, call: Call, seconds: float) -> None:
@@ -141,6 +149,18 @@ class AttemptOutcome:
     mismatch: SchemaMismatch | None = None
     lost: bool = False
     read_digest: str = ""
+
+
+class Question(Exception):
+    """A function of a tool asks a person, and returns without a result. It is called again, from its beginning, with the answer.
+
+    `via` says where an external graph waits for the answer: which answers to earlier questions it repeats follows from it.
+    """
+
+    def __init__(self, value: Json, via: str) -> None:
+        self.value = value
+        self.via = via
+        super().__init__("a tool asks a person")
 
 
 @dataclass(frozen=True, kw_only=True)

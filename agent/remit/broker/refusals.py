@@ -105,6 +105,21 @@ def no_argument_text() -> Refusal:
 
 
 def rejected_by(rejected: ApprovalRejected, action: str) -> Refusal:
+    if rejected.response is not None:
+        return Refusal(
+            "approval_rejected",
+            f"{rejected.approver} answered in place of {action}, which did not run",
+            details={"response": rejected.response, "by": rejected.approver},
+            next_step="go on with that answer",
+        )
+    if rejected.edited is not None:
+        made = rejected.edited
+        return Refusal(
+            "approval_rejected",
+            f"{rejected.approver} made another call in place of {action}, which did not run",
+            details={"edited": {"action": made.action, "arguments": made.parsed}},
+            next_step="go on with the result of that call",
+        )
     return Refusal(
         "approval_rejected",
         f"{rejected.approver} rejected the call of {action}",

@@ -16,12 +16,15 @@ from remit.core.events import (
     ApprovalAnswer,
     ApprovalRequested,
     AttemptEnded,
+    AttemptProgressed,
     CallAnswered,
     CallDecided,
     ContextReduced,
     ModelFailed,
     ModelResponded,
     PolicyChanged,
+    QuestionAnswered,
+    QuestionAsked,
     Recorded,
     RunFinished,
     RunResumed,
@@ -84,13 +87,15 @@ class LiveOutput:
                 _print_run(recorded.run, event)
             case ModelResponded() | AnswerRejected() | ModelFailed() | ContextReduced():
                 _print_turn(event)
-            case _ if isinstance(event, ApprovalRequested | ApprovalAnswer):
+            case _ if isinstance(event, ApprovalRequested | ApprovalAnswer | QuestionAsked | QuestionAnswered):
                 self._approval(event)
             case CallDecided():
                 self._decided(event)
             case AttemptEnded() if event.retry_in_s is not None:
                 error = event.error or event.code
                 self._line(event.step, event.index, "retries", f"{error}: {short(event.message, 60)}", "yellow")
+            case AttemptProgressed():
+                self._line(event.step, event.index, "progress", short(event.text, 100), "white")
             case CallAnswered():
                 self._answered(event)
             case _:
@@ -137,7 +142,7 @@ class LiveOutput:
             echo(style(f"\n{lost}", fg="yellow"))
         echo(f"\nrun    {result.run}\ntrace  {result.trace}\nreplay remit replay {result.run[:8]}")
 
-    def _approval(self, event: ApprovalRequested | ApprovalAnswer) -> None:
+    def _approval(self, event: ApprovalRequested | ApprovalAnswer | QuestionAsked | QuestionAnswered) -> None:
         from remit.tracing.reports import answer_lines, needs_text
 
         if isinstance(event, ApprovalRequested):
@@ -145,7 +150,8 @@ class LiveOutput:
             return
         colour = {"approval.granted": "green", "approval.rejected": "red"}.get(event.type, "yellow")
         for line in answer_lines([event]):
-            self._line(event.step, event.index, "approval", line, colour)
+            label = "question" if event.type.startswith("question.") else "approval"
+            self._line(event.step, event.index, label, line, colour)
 
     def _decided(self, event: CallDecided) -> None:
         if event.call is None or event.round > 0:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from remit.broker import hold_reason
@@ -12,6 +11,7 @@ from remit.broker.approvals import (
     approved_within_a_minute,
     grant_approval,
     like_approvals,
+    only_role,
     open_approval,
     reject_approval,
     scope_lines,
@@ -19,7 +19,7 @@ from remit.broker.approvals import (
     waiting_approvals,
 )
 from remit.core import BREAK_GLASS, Call, Principal, UsageError
-from remit.core.events import NANO, ApprovalRequested, ApprovalState, CallDecided, GrantScope
+from remit.core.events import NANO, ApprovalRequested, CallDecided, GrantScope
 from remit.journal import Record, StoredRecord, approvals_in_state, find_run, resolve_run
 from remit.policy import Policy
 from remit.workspace import WorkspaceSession, authorize_run
@@ -131,7 +131,7 @@ def approve(session: WorkspaceSession, policy: Policy, waiting: WaitingApproval,
     by = consent.by
     authorize_run(policy, session.journal, waiting.run, by, "remit.approve", f"approve calls of run {waiting.run[:8]}")
     request, record, now = waiting.request, StoredRecord(session.journal, waiting.run), time.time_ns()
-    role = consent.role or _only_role(open_approval(record, request), waiting.roles, policy.roles_of(by.subject), now)
+    role = consent.role or only_role(open_approval(record, request), waiting.roles, policy.roles_of(by.subject), now)
     rapid = tuple(approved_within_a_minute(session.journal, record, request, by=by, now=now))
     bound, until = consent.bound, now + consent.minutes * 60 * NANO
     if role == BREAK_GLASS:
@@ -212,15 +212,6 @@ def _call_of(record: Record, request: ApprovalRequested) -> Call:
     if not isinstance(decided, CallDecided) or decided.call is None or (started and started.content != "complete"):
         raise UsageError("the arguments of the call are not recorded: approve this one call only")
     return decided.call
-
-
-def _only_role(state: ApprovalState | None, needed: Sequence[str], own: Collection[str], now: int) -> str:
-    """The role that the person answers in. Raises UsageError if there are several."""
-    accepted = needed if state is None else state.accepts(now)
-    mine = [role for role in accepted if role in own] or list(needed)
-    if len(mine) != 1:
-        raise UsageError(f"the request needs several roles; choose yours: {' or '.join(mine)}")
-    return mine[0]
 
 
 def _latest(record: Record, place: str) -> ApprovalRequested | None:

@@ -19,6 +19,7 @@ from .attempts import (
 )
 from .calls import (
     BREAK_GLASS,
+    IN_CONVERSATION,
     Access,
     Call,
     Confinement,
@@ -88,6 +89,7 @@ __all__ = [
     "COMPLETE_FINISHES",
     "DEFAULT_TENANT",
     "ENDED",
+    "IN_CONVERSATION",
     "NAME_OF_SUBJECT",
     "NEXT_STEPS",
     "NOBODY",

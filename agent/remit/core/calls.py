@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -50,6 +50,7 @@ Confinement: TypeAlias = Literal[
 
 # The role that may approve in an emergency: with a reason, for a limited time, and a second person reviews it.
 BREAK_GLASS = "role:break-glass"
+IN_CONVERSATION: Final = " in conversation"  # the end of a key of `Context.calls` that counts a whole conversation
 
 JSON_SAFE_INTEGER = 2**53 - 1  # RFC 8785 section 3.2.2.3: larger integers are not exact in every JSON reader
 
@@ -310,7 +311,8 @@ class Context(FrozenModel):
     directory does, or if there is none. `unidentified` are the kinds of those that neither names. `contains` says what the
     other texts of the arguments contain that neither names: "link", "address", "account", or the label of a result that they
     repeat. `quoted_by_user` is True if the user's task contains each of these texts, `requested_by_user` if it asks for such an
-    action. `calls` counts earlier calls of the run by action, `approvals` counts grants by role, one for each person. `env` is
+    action. `calls` counts earlier calls of the run by action, and those of
+    its conversation by "ACTION in conversation"; `approvals` counts grants by role, one for each person. `env` is
     the environment, `time` is the time of day in UTC, `HH:MM`.
     """
 

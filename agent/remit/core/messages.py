@@ -8,6 +8,7 @@ from typing import Final, Literal, Protocol
 from remit.core.calls import FrozenModel, Json, ProposedCall
 from remit.core.errors import RemitError
 from remit.core.events import Deviation, ModelSettings, Usage
+from remit.core.principals import Principal
 
 # The finish of a turn that a program made to end the run, as the end of an external graph. It needs no words.
 ENDED: Final = "ended"
@@ -71,7 +72,8 @@ class ModelTurn(FrozenModel):
     `finish` is one of COMPLETE_FINISHES, "length" (cut, or ended without a reason), "refusal" (the model refused, and `text` says
     why), or the provider's own word. `response_model` is the model that the provider says it used. `provider_state` is what the
     provider needs back with this turn, as JSON text that only its adapter reads; "" for nothing. `deviations` are the ways in
-    which the answer differed from the usual wire format, and was read all the same.
+    which the answer differed from the usual wire format, and was read all the same. `by` is the person who made the calls in place of
+    the model; None: the model did.
     """
 
     text: str
@@ -81,6 +83,7 @@ class ModelTurn(FrozenModel):
     response_model: str = ""
     provider_state: str = ""
     deviations: tuple[Deviation, ...] = ()
+    by: Principal | None = None
 
     @property
     def size(self) -> int:

@@ -204,7 +204,7 @@ class WorldExecutor:
     async def _answer(self, call: Call) -> AttemptOutcome:
         answer = self._found(call)
         if answer is not None and answer.error is None:
-            return await run_function(self._workspace, call, lambda: deepcopy(answer.value))
+            return await run_function(self._workspace, call, lambda _: deepcopy(answer.value))
         message = "the scenario has no answer for this call, and an evaluation reaches no network, host or secret"
         return AttemptOutcome(
             code="tool_failed",

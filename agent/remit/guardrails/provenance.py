@@ -172,7 +172,8 @@ def contained_kinds(
 ) -> frozenset[str]:
     """The kinds of names in the texts that neither the words nor the directory has: "link", "address", "account", and labels.
 
-    `values` maps a label to the values of results with that label; a text that repeats such a value contains the label.
+    `values` maps a label to the values of results with that label; a text that repeats such a value contains the label. The value
+    "" stands for values that nobody kept: every text contains it.
     """
     named = find_mentions(words)
     listed = frozenset(directory)
@@ -191,7 +192,7 @@ def contained_kinds(
         compact = _compact(text) if values else ""
         for label, held in values.items():
             # A value that the user wrote too is the user's own, so repeating it reveals nothing.
-            if label not in kinds and any(value not in own for value in _values(held).find_in(compact)):
+            if label not in kinds and ("" in held or any(value not in own for value in _values(held).find_in(compact))):
                 kinds.add(label)
     return frozenset(kinds)
 

@@ -14,11 +14,16 @@ from remit.core.events import (
     AcceptedChanges,
     AnswerRejected,
     AnyEvent,
+    ApprovalRejected,
     AttemptEnded,
+    AttemptProgressed,
     CallAnswered,
     CallDecided,
+    ConversationRun,
     EffectSettled,
     ModelResponded,
+    QuestionAnswered,
+    QuestionAsked,
     RunFinished,
     RunResumed,
     RunStarted,
@@ -34,7 +39,8 @@ def omit_content(event: AnyEvent) -> AnyEvent:
     """The event without its content, as a workspace with `content = false` records it."""
     match event:
         case RunStarted():
-            return event.model_copy(update={"task": "", "prompt": "", "thread": "", "content": "omitted"})
+            texts = {"task": "", "prompt": "", "thread": "", "content": "omitted"}
+            return event.model_copy(update={**texts, "conversation": _conversation(event.conversation)})
         case RunResumed(accepted=AcceptedChanges() as accepted):
             return event.model_copy(update={"accepted": accepted.model_copy(update={"prompt": ""})})
         case ModelResponded():
@@ -44,6 +50,15 @@ def omit_content(event: AnyEvent) -> AnyEvent:
             return _decided(event)
         case AnswerRejected():
             return event.model_copy(update={"problems": ()})
+        case ApprovalRejected():
+            edited = None if event.edited is None else _proposed(event.edited)
+            return event.model_copy(update={"response": None if event.response is None else "", "edited": edited})
+        case AttemptProgressed():
+            return event.model_copy(update={"text": ""})
+        case QuestionAsked():
+            return event.model_copy(update={"question": None})
+        case QuestionAnswered():
+            return event.model_copy(update={"answer": None})
         case AttemptEnded():
             return event.model_copy(update={"value": None, "message": "", "stderr": ""})
         case EffectSettled():
@@ -56,6 +71,16 @@ def omit_content(event: AnyEvent) -> AnyEvent:
             return event.model_copy(update={"answer": "", "message": message, "sources": ()})
         case _:
             return event
+
+
+def _conversation(place: ConversationRun | None) -> ConversationRun | None:
+    if place is None:
+        return None
+    doubts = tuple(
+        doubt if doubt.settled is None else doubt.model_copy(update={"settled": omit_content(doubt.settled)})
+        for doubt in place.doubts
+    )
+    return place.model_copy(update={"words": "", "values": {}, "doubts": doubts})
 
 
 def _proposed(proposed: ProposedCall) -> ProposedCall:

@@ -20,6 +20,10 @@ from remit.core.events import (
     HoldLifted,
     HoldSet,
     Recorded,
+    RolloutFinished,
+    RolloutOpened,
+    RolloutRolledBack,
+    RolloutStaged,
     RunArm,
     RunStarted,
     ToolFailed,
@@ -28,7 +32,7 @@ from remit.core.events import (
 )
 from remit.core.parsing import digest_bytes
 from remit.journal.hash_chain import encode
-from remit.journal.reducer import apply_circuit
+from remit.journal.reducer import replace
 from remit.journal.run_state import (
     ROLLOUT_STREAM,
     Circuit,
@@ -100,8 +104,12 @@ def _started_columns(started: RunStarted | None) -> dict[str, Any]:
     """The columns of the first event of a run; without texts if it was erased."""
     if started is None:
         texts = ("tenant", "user", "agent", "task", "task_digest", "model", "rollout", "arm", "evaluation", "driver")
-        return {**dict.fromkeys(texts, ""), "scripted": 0, "content": "complete", "share": 0.0}
+        texts += ("conversation", "message")
+        return {**dict.fromkeys(texts, ""), "scripted": 0, "content": "complete", "share": 0.0, "number": 0}
     arm = started.arm
+    place = (
+        None if started.evaluation else started.conversation
+    )  # what an evaluation plays is not part of the conversation
     return {
         "tenant": started.tenant,
         "user": _text(started.subjects.user),
@@ -116,6 +124,9 @@ def _started_columns(started: RunStarted | None) -> dict[str, Any]:
         "share": arm.share if arm else 0.0,
         "evaluation": started.apart,
         "driver": started.driver,
+        "conversation": place.id if place else "",
+        "number": place.number if place else 0,
+        "message": place.message if place else "",
     }
 
 
@@ -271,6 +282,44 @@ def next_circuit(before: Circuit | None, event: AnyEvent | None, at: int) -> Cir
     if isinstance(event, ToolFailed | ToolTrialStarted | ToolRecovered):
         return apply_circuit(before, event, at)
     return before
+
+
+def apply_circuit(
+    before: Circuit | None, event: ToolFailed | ToolTrialStarted | ToolRecovered, at: int
+) -> Circuit | None:
+    """The circuit breaker of a tool after one more event at that time (Unix nanoseconds); None: it has no failures."""
+    before = before or Circuit()
+    match event:
+        case ToolRecovered():
+            return None
+        case ToolTrialStarted():
+            return replace(before, trials=before.trials + 1, tried_at=at)
+        case ToolFailed():
+            now = replace(before, failures=before.failures + 1, rest_s=event.rest_s)
+            # A failure during a rest is of a call that began before it, and changes nothing. A failure after a rest is of the
+            # trial, so the tool rests again, twice as long.
+            if (before.opened_at and at >= before.rests_until) or (
+                not before.opened_at and now.failures >= event.limit
+            ):
+                now = replace(now, opened_at=at, openings=before.openings + 1, trials=0, tried_at=0)
+            return now
+
+
+def apply_rollout(before: RolloutState | None, recorded: Recorded) -> RolloutState | None:
+    """A rollout after one more event of its stream; None before it was opened. Nothing changes one that has ended."""
+    event = recorded.event
+    if isinstance(event, RolloutOpened) and before is None:
+        id = recorded.run.removeprefix(ROLLOUT_STREAM)
+        return RolloutState(id=id, opened=event, opened_at=recorded.at)
+    if before is None or before.ended is not None:
+        return before
+    match event:
+        case RolloutStaged():
+            return replace(before, number=event.number)
+        case RolloutRolledBack() | RolloutFinished():
+            return replace(before, ended=event)
+        case _:
+            return before
 
 
 def recent_line(key: Outcomes, count: int) -> str:

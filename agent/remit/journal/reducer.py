@@ -1,7 +1,6 @@
 """How each event changes the run state. Nothing else changes it.
 
-Every function here is pure: it takes a state and an event and returns a new state, and reads no clock, file or policy. A
-resumed or replayed run applies the same events and so reaches the same state as the process that recorded them.
+Every function here is pure (it reads no clock, file or policy): a resumed or replayed run reaches the recorded state.
 """
 
 from __future__ import annotations
@@ -20,42 +19,34 @@ from remit.core.events import (
     ApprovalVoided,
     AttemptBegun,
     AttemptEnded,
+    BoundedApproval,
     BreakGlassReviewed,
     CallAnswered,
     CallDecided,
+    ConversationRun,
     EffectSettled,
+    InDoubtEffect,
     ModelFailed,
     ModelRequested,
     ModelResponded,
     PolicyChanged,
     Recorded,
-    RolloutFinished,
-    RolloutOpened,
-    RolloutRolledBack,
-    RolloutStaged,
     RunFinished,
     RunResumed,
     RunStarted,
-    ToolFailed,
-    ToolRecovered,
-    ToolTrialStarted,
     next_approval,
 )
 from remit.guardrails import UNTRUSTED, traceable_values
+from remit.journal.questions import questioned
 from remit.journal.run_state import (
     MODEL_FAILED,
     PART_NS,
     PARTS_KEPT,
     PASSING,
     REFUSED,
-    ROLLOUT_STREAM,
-    BoundedApproval,
-    Circuit,
     EmergencyApproval,
-    InDoubtEffect,
     OpenCall,
     Outcomes,
-    RolloutState,
     RunState,
     Tries,
     effect_digest,
@@ -68,6 +59,41 @@ ApprovalEvent: TypeAlias = ApprovalRequested | ApprovalAnswer
 
 def apply_event(state: RunState, recorded: Recorded) -> RunState:
     """The state after one more event."""
+    return _timed(_applied(state, recorded), recorded)
+
+
+def _timed(state: RunState, recorded: Recorded) -> RunState:
+    """Count the time in which the run waited for people, or no process drove it: it is none of its time limit.
+
+    What a person does ends no wait: that ends with what the run does next.
+    """
+    event, since = recorded.event, state.waits_since
+    if isinstance(event, RunResumed):
+        since = since or (
+            event.since if state.model_wait is None else 0
+        )  # a wait for the model is counted when it is asked again
+    elif since and getattr(event, "by", None) is not None and state.status != "running":
+        return state
+    waits = recorded.at if state.open and state.status == "waiting" else 0
+    if not since and not waits:
+        return state
+    waited = state.waited + (max(0, recorded.at - since) if since else 0)
+    return replace(state, waited=waited, waits_since=waits)
+
+
+def _continued(state: RunState, conversation: ConversationRun) -> RunState:
+    """The state of a run that begins with what the runs before it left to it."""
+    return replace(
+        state,
+        labels=frozenset(conversation.labels),
+        directory=frozenset(conversation.directory),
+        values={label: frozenset(values) for label, values in conversation.values.items()},
+        doubts=conversation.doubts,
+        bounded=conversation.bounded,
+    )
+
+
+def _applied(state: RunState, recorded: Recorded) -> RunState:
     match recorded.event:  # the most frequent first: each class pattern that does not match takes measurable time
         case CallDecided() as event:
             return _decided(state, event, recorded)
@@ -76,7 +102,8 @@ def apply_event(state: RunState, recorded: Recorded) -> RunState:
         case AttemptBegun() | AttemptEnded() as event:
             return _attempted(state, event, recorded)
         case RunStarted() as event:
-            return replace(state, started=event, started_at=recorded.at, bundles=_used(state, event.bundle))
+            begun = replace(state, started=event, started_at=recorded.at, bundles=_used(state, event.bundle))
+            return begun if event.conversation is None else _continued(begun, event.conversation)
         case RunResumed() as event:
             return replace(state, resumed=max(state.resumed, event.count), bundles=_used(state, event.bundle))
         case PolicyChanged() as event:
@@ -104,8 +131,8 @@ def apply_event(state: RunState, recorded: Recorded) -> RunState:
             return _finished(state, event, recorded.at)
         case None:
             return _erased(state, recorded)
-        case _:
-            return state
+        case other:
+            return questioned(state, other)
 
 
 def _requested(state: RunState, event: ModelRequested, at: int) -> RunState:
@@ -214,13 +241,16 @@ def _bounded(state: RunState, event: ApprovalGranted, call: OpenCall) -> tuple[B
     if not event.under:
         return state.bounded
     return tuple(
-        replace(item, used=item.used + (1 if item.granted.key == event.under else 0)) for item in state.bounded
+        item.model_copy(update={"used": item.used + 1}) if item.granted.key == event.under else item
+        for item in state.bounded
     )
 
 
 def _ends(bounded: BoundedApproval, event: ApprovalRevoked | ApprovalVoided) -> bool:
     """True if that approval, or one of a further call under it, is withdrawn: then nothing more is approved under it."""
     granted = bounded.granted
+    if bounded.run:
+        return False
     same = (granted.decision_digest, granted.number) == (event.decision_digest, event.number)
     return granted.approver == event.approver and same and (granted.step, granted.index) == (event.step, event.index)
 
@@ -271,12 +301,12 @@ def _settled(state: RunState, event: EffectSettled) -> RunState:
     if call is not None:
         landed, doubtful = event.landed != "not_landed", event.landed == "unknown"
         return _with(state, place, replace(call, happened=landed, doubtful=doubtful, settled=event))
-    doubt = next((doubt for doubt in state.doubts if (doubt.step, doubt.index) == place), None)
+    doubt = next((doubt for doubt in state.doubts if (doubt.run, doubt.step, doubt.index) == ("", *place)), None)
     if doubt is None or event.landed == "unknown":
         return state
     rest = tuple(item for item in state.doubts if item is not doubt)
     if event.landed == "landed":  # it stays listed: the same effect must not be made again
-        return replace(state, doubts=(*rest, replace(doubt, settled=event)))
+        return replace(state, doubts=(*rest, doubt.model_copy(update={"settled": event})))
     # Counted when it was answered because it may have happened; it did not, so the count of calls goes down again.
     settled = {**state.settled, doubt.action: max(0, state.settled.get(doubt.action, 0) - 1)}
     return replace(state, doubts=rest, settled=settled)
@@ -390,44 +420,6 @@ def _tried(state: RunState, key: str, *, failed: int = 0, refused: int = 0) -> R
     before = state.tries.get(key, Tries())
     tries = Tries(failed=before.failed + failed, refused=before.refused + refused)
     return replace(state, tries={**state.tries, key: tries})
-
-
-def apply_circuit(
-    before: Circuit | None, event: ToolFailed | ToolTrialStarted | ToolRecovered, at: int
-) -> Circuit | None:
-    """The circuit breaker of a tool after one more event at that time (Unix nanoseconds); None: it has no failures."""
-    before = before or Circuit()
-    match event:
-        case ToolRecovered():
-            return None
-        case ToolTrialStarted():
-            return replace(before, trials=before.trials + 1, tried_at=at)
-        case ToolFailed():
-            now = replace(before, failures=before.failures + 1, rest_s=event.rest_s)
-            # A failure during a rest is of a call that began before it, and changes nothing. A failure after a rest is of the
-            # trial, so the tool rests again, twice as long.
-            if (before.opened_at and at >= before.rests_until) or (
-                not before.opened_at and now.failures >= event.limit
-            ):
-                now = replace(now, opened_at=at, openings=before.openings + 1, trials=0, tried_at=0)
-            return now
-
-
-def apply_rollout(before: RolloutState | None, recorded: Recorded) -> RolloutState | None:
-    """A rollout after one more event of its stream; None before it was opened. Nothing changes one that has ended."""
-    event = recorded.event
-    if isinstance(event, RolloutOpened) and before is None:
-        id = recorded.run.removeprefix(ROLLOUT_STREAM)
-        return RolloutState(id=id, opened=event, opened_at=recorded.at)
-    if before is None or before.ended is not None:
-        return before
-    match event:
-        case RolloutStaged():
-            return replace(before, number=event.number)
-        case RolloutRolledBack() | RolloutFinished():
-            return replace(before, ended=event)
-        case _:
-            return before
 
 
 def _erased(state: RunState, recorded: Recorded) -> RunState:

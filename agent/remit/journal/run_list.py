@@ -22,6 +22,7 @@ from remit.journal.storage.tables import (
     EVALUATION,
     EVENT,
     HAS_ARM,
+    HAS_CONVERSATION,
     HAS_ENDED,
     HAS_FAILED,
     HEAD,
@@ -82,6 +83,12 @@ _OF_ROLLOUT: Final = Sql(
         *(RUN.c[name] for name in ("in_doubt", "violations", "cost")),
     ).where(HAS_ARM, RUN.c.rollout == _of, HAS_ENDED)
 )
+_OF_CONVERSATION = sa.select(RUN.c.run, RUN.c.number, RUN.c.message, RUN.c.ended).where(
+    HAS_CONVERSATION, RUN.c.conversation == _of
+)
+_LAST: Final = Sql(_OF_CONVERSATION.order_by(RUN.c.number.desc()).limit(1))
+_CONVERSATION: Final = Sql(sa.select(RUN.c.conversation).where(RUN.c.run == _of))
+_OF_MESSAGE: Final = Sql(_OF_CONVERSATION.where(RUN.c.message == sa.bindparam("written")).order_by(RUN.c.number.desc()))
 _ALERTS: Final = Sql(sa.select(ALERT.c.event, ALERT.c.body))
 _ALERTS_IN_FORCE: Final = Sql(sa.select(sa.func.count()).select_from(ALERT))
 _COUNTED: Final = Sql(sa.select(sa.func.count()).select_from(APPROVAL).where(APPROVAL.c.state == sa.bindparam("state")))
@@ -91,7 +98,8 @@ _COUNTED: Final = Sql(sa.select(sa.func.count()).select_from(APPROVAL).where(APP
 class RunQuery:
     """The conditions that listed runs meet; "", False and None are no condition.
 
-    `evaluation` is "" for live runs only, the id of an evaluation for its runs, "import:NAME" for imported runs, and None for all. `run` is a whole id; `agent` and
+    `evaluation` is "" for live runs only, the id of an evaluation for its runs, "import:NAME" for imported runs, and None for all. `run` is
+    a whole id; `conversation` is the id of one, `agent` and
     `user` are whole subjects (`agent:triage`); `rollout` is the id of one. `failed` runs have ended, but not as completed, or are
     lost; `unfinished` ones have not ended. `since` is Unix nanoseconds.
     """
@@ -103,6 +111,7 @@ class RunQuery:
     tenant: str = ""
     state: RunStatus | Literal[""] = ""
     rollout: str = ""
+    conversation: str = ""
     failed: bool = False
     denied: bool = False
     in_doubt: bool = False
@@ -116,6 +125,8 @@ class RunQuery:
         found: list[Any] = [RUN.c[name] == value for name, value in equal.items() if value]
         if self.rollout:
             found += [HAS_ARM, RUN.c.rollout == self.rollout]
+        if self.conversation:
+            found += [HAS_CONVERSATION, RUN.c.conversation == self.conversation]
         if self.evaluation is not None:
             found.append(RUN.c.evaluation == self.evaluation)
         some = {HAS_FAILED: self.failed, WAS_REFUSED: self.denied, IS_IN_DOUBT: self.in_doubt}
@@ -289,6 +300,36 @@ def runs_of_rollout(journal: Journal, rollout: str) -> list[ArmRun]:
         )
         for ended, run, user, arm, share, started, outcome, denied, asked, in_doubt, violations, cost in rows
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunInConversation:
+    """One run of a conversation: its number, the digest of the message that began it, and if it has ended."""
+
+    run: str
+    number: int
+    message: str
+    has_ended: bool
+
+
+def last_of_conversation(journal: Journal, conversation: str) -> RunInConversation | None:
+    """The latest run of that conversation; None if it has none."""
+    found = [_in_conversation(*row) for row in journal.read(_LAST, of=conversation)]
+    return found[0] if found else None
+
+
+def conversation_of(journal: Journal, run: str) -> str:
+    """The id of the conversation of that run; "" for a run on its own, or without that run."""
+    return next((str(row[0]) for row in journal.read(_CONVERSATION, of=run)), "")
+
+
+def runs_of_message(journal: Journal, conversation: str, message: str) -> list[RunInConversation]:
+    """The runs that this message of the conversation began, the latest first."""
+    return [_in_conversation(*row) for row in journal.read(_OF_MESSAGE, of=conversation, written=message)]
+
+
+def _in_conversation(run: str, number: int, message: str, ended: int) -> RunInConversation:
+    return RunInConversation(run=run, number=number, message=message, has_ended=ended > 0)
 
 
 def list_rollouts(journal: Journal, *, limit: int = PAGE) -> list[RolloutState]:

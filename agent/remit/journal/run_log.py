@@ -152,6 +152,7 @@ class StoredRecord(Record):
         self._by_key: dict[str, Recorded | None] = {}  # every key; None: read it from the journal
         self._keys_of: dict[int, list[str]] = {}  # the keys of recent steps, whose events are kept in memory
         self._head = (-1, "")
+        self.last_at = 0  # when the last event was recorded, in Unix nanoseconds
         self.refresh()
         self._rows = self._rows_of(self.state)
         self._listeners = listeners
@@ -230,6 +231,7 @@ class StoredRecord(Record):
             listener(stored)
 
     def _index(self, complete: Recorded) -> None:
+        self.last_at = complete.at
         self._keep(complete)
         self._apply(complete)
 

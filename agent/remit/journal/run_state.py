@@ -11,15 +11,18 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final, Literal, TypeAlias
 
-from remit.core import Call, Code, Json
+from remit.core import Call, Code
 from remit.core.events import (
     NANO,
-    ApprovalGranted,
     ApprovalState,
+    BoundedApproval,
     Content,
+    ConversationRun,
     EffectSettled,
+    InDoubtEffect,
     ModelFailed,
     Outcome,
+    QuestionAsked,
     RolloutFinished,
     RolloutOpened,
     RolloutRolledBack,
@@ -156,22 +159,6 @@ class RolloutState:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InDoubtEffect:
-    """An effect whose outcome is unknown although its call has an answer; `settled` once a person has stated the outcome.
-
-    `effect_digest`, `request_digest` and `idempotency_key` are those of the call.
-    """
-
-    step: int
-    index: int
-    action: str
-    effect_digest: str
-    request_digest: str
-    idempotency_key: str
-    settled: EffectSettled | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class InDoubt:
     """An effect whose outcome is unknown; `answered` is False while its call has no answer, because its run was interrupted."""
 
@@ -193,24 +180,14 @@ class EmergencyApproval:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BoundedApproval:
-    """An approval with a scope that is in force: the action and the facts that were approved, and how many further calls it covered."""
-
-    granted: ApprovalGranted
-    action: str
-    facts: Mapping[str, Json]
-    used: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
 class OpenCall:
     """A call between its first decision and its answer.
 
     `retry_key` is what its tries are counted by. `trusted` is True if the run had read nothing untrusted when the call was
     decided; `labels_since` are the labels of what the run read after that, which a declassifier cannot have looked at.
     `needs_approval` and `allowed` are the latest verdict. `approval` is the latest request for approval, None without one.
-    `attempting` is True while an attempt has begun and not ended. `rule` is what denied it, "" if nothing did:
-    `policies/rules.csv:12`, or the reason if no rule decided. `happened` is True if the effect has or may have happened; `doubtful` if that
+    `attempting` is True while an attempt has begun and not ended. `question` is what its tool has asked a person, None without one.
+    `rule` is what denied it, "" if nothing did: `policies/rules.csv:12`, or the reason if no rule decided. `happened` is True if the effect has or may have happened; `doubtful` if that
     is unknown; `settled` is the latest statement of its outcome.
     """
 
@@ -227,6 +204,7 @@ class OpenCall:
     idempotency_key: str = ""
     rule: str = ""
     attempting: bool = False
+    question: QuestionAsked | None = None
     doubtful: bool = False
     settled: EffectSettled | None = None
 
@@ -238,7 +216,9 @@ class OpenCall:
 
     @property
     def waiting(self) -> bool:
-        """True if people have still to approve or reject the call."""
+        """True if people have still to approve or reject the call, or to answer its tool."""
+        if self.question is not None:
+            return True
         return not self.allowed and self.approval is not None and self.approval.waits()
 
 
@@ -256,13 +236,13 @@ class RunState:
     current step, `refused_in_step` those in it, and `worked_in_step` is True once a call of it was not refused.
     `tries` counts by `retry_key`; `retried` counts all tries beyond the first, by the broker or by the model. `settled`
     counts, by action, the answered calls that succeeded or may have happened. `open` holds the calls between decision and
-    answer by (step, index), `doubts` the effects of unknown outcome, `emergencies` the emergency approvals, `bounded` the approvals of further calls that nobody revoked. `bundles` are the digests of the policy bundles that the run used. `unmetered` counts the model's turns
-    that reported no number of tokens. `cost` is the sum of the costs of its turns, of which `unpriced` have no known cost.
+    answer by (step, index), `doubts` the effects of unknown outcome, `emergencies` the emergency approvals, `bounded` the approvals of further calls that nobody revoked. `bundles` are the digests of the policy bundles that the run used. `unmetered` counts the model's turns that reported no number of tokens. `cost` is the sum of the costs of its turns, of which `unpriced` have no known cost.
     `model_failures` counts the failed requests of the current step; `model_wait` is the last of them while the run waits to ask
-    again, and `model_failed_at` when it was recorded. `waited` is how long the run has waited for its model in all, in
-    nanoseconds. `asked` counts the calls for which people were asked; `violations` the attempts that tried to reach what was not
+    again, and `model_failed_at` when it was recorded. `waited` is how long the run has waited in all, for its
+    model, for people or for a process, and `waits_since` when it began to wait for people or the process that drove it ended, 0 while it
+    does not (both Unix nanoseconds). `asked` counts the calls for which people were asked; `violations` the attempts that tried to reach what was not
     authorized. `response_model` is the last model that answered, as its provider names it. `reads` has, by request digest, the
-    last attempt (step, index, attempt) whose result may answer a later call. `recent` counts the answers of its last hour and the
+    last attempt (step, index, attempt) whose result may answer a later call. `said` are the answers of the user to questions of tools. `recent` counts the answers of its last hour and the
     failures of its model, by (part of the time, code, rule that denied, action): see `PART_NS`.
     """
 
@@ -305,9 +285,11 @@ class RunState:
     model_wait: ModelFailed | None = None
     model_failed_at: int = 0
     waited: int = 0
+    waits_since: int = 0
     asked: int = 0
     violations: int = 0
     response_model: str = ""
+    said: tuple[str, ...] = ()
     reads: Mapping[str, tuple[int, int, int]] = field(default_factory=dict[str, tuple[int, int, int]])
     recent: Mapping[Outcomes, int] = field(default_factory=dict[Outcomes, int])
 
@@ -315,6 +297,17 @@ class RunState:
     def task(self) -> str:
         """The task as the user wrote it; "" before the run began."""
         return self.started.task if self.started else ""
+
+    @property
+    def conversation(self) -> ConversationRun | None:
+        """The place of the run in its conversation, and what the runs before left to it; None for a run on its own."""
+        return self.started.conversation if self.started else None
+
+    @property
+    def words(self) -> str:
+        """What the user has written in the conversation: earlier messages, the task, and answers to questions of tools."""
+        earlier, own = self.conversation.words if self.conversation else "", "\n".join((self.task, *self.said))
+        return f"{earlier}\n\n{own}" if earlier and not earlier.endswith(own) else earlier or own
 
     @property
     def refused_in_a_row(self) -> int:
@@ -337,7 +330,7 @@ class RunState:
         found += [
             InDoubt(step=doubt.step, index=doubt.index, action=doubt.action, answered=True)
             for doubt in self.doubts
-            if doubt.settled is None
+            if doubt.settled is None and not doubt.run  # that of an earlier run is listed and settled there
         ]
         return tuple(sorted(found, key=lambda item: (item.step, item.index)))
 
@@ -369,7 +362,7 @@ class RunState:
             case "waiting: model":
                 return (self.model_wait and self.model_wait.again_at) or 0
             case "waiting":
-                return min(one.requested.expires_at for one in self.approvals if one.waits())
+                return min((one.requested.expires_at for one in self.approvals if one.waits()), default=0)
             case _:
                 return 0
 

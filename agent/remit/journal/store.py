@@ -32,13 +32,13 @@ from remit.journal.projections import (
     CIRCUIT_STREAM,
     EVALUATION_STREAM,
     SHARED,
+    apply_rollout,
     circuit_changes,
     evaluation_changes,
     next_circuit,
     rollout_changes,
     workspace_changes,
 )
-from remit.journal.reducer import apply_rollout
 from remit.journal.run_state import ROLLOUT_STREAM, Circuit, RolloutState
 from remit.journal.storage.database import (
     Batch,

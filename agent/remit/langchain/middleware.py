@@ -8,8 +8,10 @@ The graph and its model are not Remit's, but the same broker as in Remit's own r
 each call, and returns its one result to the graph. In the workspace, a tool of the graph is a tool with `source = "host"`: its
 manifest names the list that contains it, its pin holds its schema, and nothing confines it.
 
-One run is one LangGraph thread of one agent and user. Without a checkpointer, a run is one invocation of a LangChain agent, or
-else the lifetime of the `RemitMiddleware` object. The turns of a run come one after the other, so agents that work in parallel
+A LangGraph thread is a conversation of one agent and person: each message of the person begins a run, with its own budget and
+clock; labels, known names, effects and bounded approvals stay with the conversation. A graph of your own has `remit.before_agent` as its
+first node for that; without it, the calls of a thread are one run until `finish`. Without a checkpointer, a run is one invocation of a
+LangChain agent, or else the lifetime of the `RemitMiddleware` object. The turns of a run come one after the other, so agents that work in parallel
 in one thread must be separate agents in the workspace too. The record contains the task, every turn that called tools, and its
 results, so such a run can be replayed. It does not contain the prompt that the graph sent to its model.
 """
@@ -20,12 +22,12 @@ import asyncio
 import contextvars
 import secrets
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired, cast
 
-from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from langgraph.config import get_config
@@ -33,19 +35,24 @@ from langgraph.types import interrupt
 from pydantic import Field
 
 from remit.broker import action_of, describe_tool
-from remit.core import Failed, Json, ModelTurn, ProposedCall, ReceiptItem, Result
+from remit.core import Failed, Json, ModelTurn, ProposedCall, ReceiptItem
 from remit.core.events import ApprovalRequested
 from remit.core.parsing import canonical_json
 from remit.langchain.background_loop import BackgroundLoop
-from remit.langchain.bridge import RunRegistry
-from remit.langchain.graph_call import Function, GraphCall, GraphTool
+from remit.langchain.external_run import ToolOf
+from remit.langchain.graph_call import Function, GraphCall, GraphTool, Invocation, Paused, Performed
+from remit.langchain.registry import RunRegistry
 from remit.langchain.reviewed_tool import AsyncHandler, Handler, run_here, run_in_loop
 from remit.langchain.state import (
+    PrincipalOf,
+    answer_of,
     answers_before,
     can_pause,
+    carries_one_call,
     first_request,
-    interrupt_value,
+    last_request,
     messages_of,
+    node_task,
     principal_of,
     proposed_call_of,
     read_state,
@@ -54,6 +61,7 @@ from remit.langchain.state import (
     tool_message,
     turn_of,
     unreadable_call_of,
+    writer_of,
 )
 from remit.runtime import RunResult
 
@@ -81,14 +89,16 @@ class RemitMiddleware(AgentMiddleware):
     """The broker for the tool calls of an external graph.
 
     As a middleware it also adds the agent's tools that are not the graph's own. Put it last in the list of middleware, because
-    everything after it stands between the decision and the tool. A tool that interrupts the graph counts as crashed: use a
-    rule that asks for an approval instead.
+    everything after it stands between the decision and the tool. A call that needs an approval interrupts the graph as LangChain's
+    human-in-the-loop middleware does; a tool may interrupt it too, and return a `Command`.
 
     Args:
         agent: the name of an agent of the workspace.
-        task: the user's request, which the run trusts. Default: the first human message of the state.
-        user: the user that the agent acts for. None: who asks, which is the account of this process or, for one invocation,
-            the `Principal` in `config["configurable"]["remit_principal"]`.
+        task: the user's request, which the run trusts. Default: the human message that began the run.
+        user: the user that the agent acts for. None: who asks.
+        principal: a function that says who asks, from the LangGraph runtime of the invocation. It must read only what the program has
+            authenticated, never what a client sends. None: the user whom LangGraph Server has authenticated, or else the account
+            of this process.
         workspace: a folder in the workspace. None: the current folder.
         wait: how many seconds a call waits for approval. Then its branch is interrupted or, without a checkpointer, the call
             is refused.
@@ -106,11 +116,13 @@ class RemitMiddleware(AgentMiddleware):
         *,
         task: str = "",
         user: str | None = None,
+        principal: PrincipalOf | None = None,
         workspace: Path | str | None = None,
         wait: float = 0.0,
     ) -> None:
         super().__init__()
         self._task = task
+        self._principal_of = principal
         self._loop = BackgroundLoop()
         folder = None if workspace is None else Path(workspace)
         self._runs = self._loop.call(RunRegistry.open(agent, user, folder, wait))
@@ -132,44 +144,72 @@ class RemitMiddleware(AgentMiddleware):
 
     # ── called by the graph ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def wrap_tool_call(self, request: ToolCallRequest, handler: Handler) -> ToolMessage:
+    def wrap_tool_call(self, request: ToolCallRequest, handler: Handler) -> Any:
         """Decide one call, run it at most once, and return its result: as JSON content, and as the artifact."""
         call = self._graph_call(request)
-        function = partial(run_here, contextvars.copy_context(), request, handler)
-        return tool_message(call, self._perform(call, _graph_tool(request, function)))
+        run = partial(run_here, contextvars.copy_context())
+        tool_of = partial(self._tool_of, request, lambda made: partial(run, made, handler))
+        return answer_of(call, self._perform(call, tool_of))
 
-    async def awrap_tool_call(self, request: ToolCallRequest, handler: AsyncHandler) -> ToolMessage:
+    async def awrap_tool_call(self, request: ToolCallRequest, handler: AsyncHandler) -> Any:
         """Like `wrap_tool_call`, for a graph in an event loop. The tool runs in that loop."""
         call = self._graph_call(request)
-        function = partial(run_in_loop, asyncio.get_running_loop(), contextvars.copy_context(), request, handler)
-        return tool_message(call, await self._aperform(call, _graph_tool(request, function)))
+        run = partial(run_in_loop, asyncio.get_running_loop(), contextvars.copy_context())
+        tool_of = partial(self._tool_of, request, lambda made: partial(run, made, handler))
+        return answer_of(call, await self._aperform(call, tool_of))
 
     def call(self, name: str, arguments: Any, call_id: str | None, config: RunnableConfig) -> ToolMessage:
         """Carry out a call of one of `actions`, outside any middleware."""
         call = self._single_call(name, arguments, call_id, config)
-        return tool_message(call, self._perform(call, None))
+        return tool_message(call, self._perform(call, _no_tool))
 
     async def acall(self, name: str, arguments: Any, call_id: str | None, config: RunnableConfig) -> ToolMessage:
         """Like `call`, for a graph in an event loop."""
         call = self._single_call(name, arguments, call_id, config)
-        return tool_message(call, await self._aperform(call, None))
+        return tool_message(call, await self._aperform(call, _no_tool))
 
-    def _perform(self, call: GraphCall, tool: GraphTool | None) -> Result:
-        while isinstance(outcome := self._loop.call(self._runs.perform(call, tool)), ApprovalRequested):
-            if not call.can_pause:
+    def _perform(self, call: GraphCall, tool_of: ToolOf) -> Performed:
+        number = 0
+        while isinstance(outcome := self._loop.call(self._runs.perform(call, tool_of, number)), Paused):
+            if not outcome.may_pause(call):
                 return self._loop.call(self._runs.refuse(call, outcome))
-            interrupt(interrupt_value(outcome))  # only waits: the approvals are in the journal
+            value = interrupt(outcome.value)
+            self._loop.call(self._runs.answer(call, outcome, value, number))
+            number += 1
         return outcome
 
-    async def _aperform(self, call: GraphCall, tool: GraphTool | None) -> Result:
-        while isinstance(outcome := await self._loop.acall(self._runs.perform(call, tool)), ApprovalRequested):
-            if not call.can_pause:
+    async def _aperform(self, call: GraphCall, tool_of: ToolOf) -> Performed:
+        number = 0
+        while isinstance(outcome := await self._loop.acall(self._runs.perform(call, tool_of, number)), Paused):
+            if not outcome.may_pause(call):
                 return await self._loop.acall(self._runs.refuse(call, outcome))
-            interrupt(interrupt_value(outcome))
+            value = interrupt(outcome.value)
+            await self._loop.acall(self._runs.answer(call, outcome, value, number))
+            number += 1
         return outcome
+
+    def _tool_of(
+        self, request: ToolCallRequest, run: Callable[[ToolCallRequest], Function], action: str
+    ) -> GraphTool | None:
+        """The graph's tool for the call or, with `action`, for a call that a person makes in its place."""
+        if not action:
+            return _graph_tool(request, run(request))
+        named = (tool for tool in request.runtime.tools if self._runs.hosted.get(action_of(tool.name)) == action)
+        tool = next(named, None)
+        made = request.override(
+            tool=tool, tool_call={**request.tool_call, "name": action if tool is None else tool.name}
+        )
+        return None if tool is None and action not in self._runs.hosted.values() else _graph_tool(made, run(made))
 
     def before_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
-        """Start a run for an invocation without a thread."""
+        """Begin the run of the person's message. Without a thread, the run of the invocation begins with its first call."""
+        if thread_of(runtime) and (asked := self._asked(messages_of(state), state, runtime, get_config())).message:
+            self._loop.call(self._runs.begin(asked))
+        return None if thread_of(runtime) else {"remit_invocation": secrets.token_hex(8)}
+
+    async def abefore_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
+        if thread_of(runtime) and (asked := self._asked(messages_of(state), state, runtime, get_config())).message:
+            await self._loop.acall(self._runs.begin(asked))
         return None if thread_of(runtime) else {"remit_invocation": secrets.token_hex(8)}
 
     @hook_config(can_jump_to=["model"])
@@ -178,14 +218,14 @@ class RemitMiddleware(AgentMiddleware):
 
         LangChain drops a call whose arguments are no JSON object: without this, the agent ends with an empty answer.
         """
-        return _refused([(call, self._perform(call, None)) for call in self._unreadable(state, runtime)])
+        return _refused([(call, self._perform(call, _no_tool)) for call in self._unreadable(state, runtime)])
 
     @hook_config(can_jump_to=["model"])
     async def aafter_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:
-        return _refused([(call, await self._aperform(call, None)) for call in self._unreadable(state, runtime)])
+        return _refused([(call, await self._aperform(call, _no_tool)) for call in self._unreadable(state, runtime)])
 
     def after_agent(self, state: Any, runtime: Any) -> dict[str, Any]:
-        """End the run of an invocation without a thread, and put its receipt into the state. The run of a thread stays open."""
+        """End the run of the invocation, and put its receipt into the state."""
         return self._loop.call(self._runs.answered(state, thread_of(runtime)))
 
     async def aafter_agent(self, state: Any, runtime: Any) -> dict[str, Any]:
@@ -194,19 +234,34 @@ class RemitMiddleware(AgentMiddleware):
     def _graph_call(self, request: Any) -> GraphCall:
         runtime = request.runtime
         messages = messages_of(request.state)
-        thread = thread_of(runtime)
         call: Mapping[str, Any] = request.tool_call
-        turn, index = self._turn(messages, call, {tool.name for tool in runtime.tools})
+        names = {tool.name for tool in runtime.tools}
+        turn, index, position = self._turn(messages, call, names)
         return GraphCall(
-            key=f"thread:{thread}" if thread else read_state(request.state, "remit_invocation") or self._key,
-            thread=thread,
-            principal=principal_of(runtime.config),
-            task=self._task or first_request(messages),
+            **vars(self._asked(messages[:position], request.state, runtime, runtime.config)),
+            node_task=node_task(runtime.config),
+            follows=self._turn_before(messages[:position], names),
+            write=writer_of(),
+            alone=carries_one_call(runtime.config) or len(turn.proposed_calls) == 1,
             turn=turn,
             index=index,
             name=call["name"],
             id=call["id"] or "",
             can_pause=can_pause(runtime.config),
+        )
+
+    def _asked(self, messages: Sequence[Any], state: Any, runtime: Any, config: RunnableConfig) -> Invocation:
+        """Who asks what: in a thread the last message of the person, and else the first one."""
+        thread, (text, message, position) = thread_of(runtime), last_request(messages)
+        before = messages[:position]
+        return Invocation(
+            key=f"thread:{thread}" if thread else read_state(state, "remit_invocation") or self._key,
+            thread=thread,
+            principal=principal_of(config, self._principal_of, self._runs.tenant),
+            task=self._task or (text if thread else first_request(messages)),
+            message=message if thread else "",
+            answer=answers_before(before),
+            has_results=any(isinstance(item, ToolMessage) for item in before),
         )
 
     def _unreadable(self, state: Any, runtime: Any) -> Sequence[GraphCall]:
@@ -221,17 +276,12 @@ class RemitMiddleware(AgentMiddleware):
             unreadable_call_of(call, name, message_id)
             for call, name in zip(message.invalid_tool_calls, names, strict=True)
         )
-        turn, config, thread = (
-            turn_of(message, proposed, answers_before(messages[:-1])),
-            get_config(),
-            thread_of(runtime),
-        )
+        turn, config = turn_of(message, proposed, answers_before(messages[:-1])), get_config()
+        asked = vars(self._asked(messages, state, runtime, config))
         return [
             GraphCall(
-                key=f"thread:{thread}" if thread else read_state(state, "remit_invocation") or self._key,
-                thread=thread,
-                principal=principal_of(config),
-                task=self._task or first_request(messages),
+                **asked,
+                node_task=node_task(config),
                 turn=turn,
                 index=index,
                 name=call["name"] or "",
@@ -255,7 +305,8 @@ class RemitMiddleware(AgentMiddleware):
         return GraphCall(
             key=f"thread:{thread}" if thread else self._key,
             thread=thread,
-            principal=principal_of(config),
+            node_task=node_task(config),
+            principal=principal_of(config, self._principal_of, self._runs.tenant),
             task=self._task,
             turn=ModelTurn(text="", proposed_calls=(proposed,), finish="tool_calls"),
             index=0,
@@ -263,10 +314,11 @@ class RemitMiddleware(AgentMiddleware):
             id=call_id or "",
             can_pause=can_pause(config),
             queued=True,
+            write=writer_of(),
         )
 
-    def _turn(self, messages: Sequence[Any], call: Mapping[str, Any], tools: set[str]) -> tuple[ModelTurn, int]:
-        """The turn of the model that contains the call, and the index of the call in it.
+    def _turn(self, messages: Sequence[Any], call: Mapping[str, Any], tools: set[str]) -> tuple[ModelTurn, int, int]:
+        """The turn of the model that contains the call, the index of the call in it, and that of the message.
 
         A call that no turn contains, because a middleware rewrote it, is a turn of its own after the last one.
         """
@@ -277,11 +329,25 @@ class RemitMiddleware(AgentMiddleware):
                 message_id = message.id or f"@{position}"
                 same = [same_call(item, call) for item in message.tool_calls]
                 if any(same):
-                    proposed_calls = tuple(self._proposed(item, message_id, tools) for item in message.tool_calls)
-                    return turn_of(message, proposed_calls, answers_before(messages[:position])), same.index(True)
+                    return self._turn_at(messages, position, tools), same.index(True), position
                 last = last or message_id
         rewritten = self._proposed(call, f"{last}/rewritten", tools)
-        return ModelTurn(text="", proposed_calls=(rewritten,), finish="tool_calls"), 0
+        return ModelTurn(text="", proposed_calls=(rewritten,), finish="tool_calls"), 0, len(messages)
+
+    def _turn_at(self, messages: Sequence[Any], position: int, tools: set[str]) -> ModelTurn:
+        message = messages[position]
+        message_id = message.id or f"@{position}"
+        proposed_calls = tuple(self._proposed(item, message_id, tools) for item in message.tool_calls)
+        return turn_of(message, proposed_calls, answers_before(messages[:position]))
+
+    def _turn_before(self, messages: Sequence[Any], tools: set[str]) -> ModelTurn | None:
+        """The last turn with calls of these messages; None if a human message comes after it."""
+        for position in reversed(range(len(messages))):
+            if isinstance(messages[position], HumanMessage):
+                return None
+            if isinstance(messages[position], AIMessage) and messages[position].tool_calls:
+                return self._turn_at(messages, position, tools)
+        return None
 
     def _proposed(self, call: Mapping[str, Any], message_id: str, tools: set[str]) -> ProposedCall:
         action = self._runs.hosted.get(action_of(call["name"])) if call["name"] in tools else None
@@ -308,14 +374,14 @@ class RemitMiddleware(AgentMiddleware):
         return self._loop.call(self._runs.wait_for_approvals(key, seconds))
 
     def finish(self, thread: str | None = None, *, answer: str = "") -> RunResult | None:
-        """End the thread's run, so that no more calls run in it. A run that waits for approval stays open.
+        """End the thread's open run, so that no more calls run in it. A run that waits for approval stays open.
 
-        Returns None if this object has no such run.
+        Returns its result, or that of the thread's last run if none is open; None if this object has had none.
         """
         return self._loop.call(self._runs.finish(self._key if thread is None else f"thread:{thread}", answer))
 
     def close(self) -> None:
-        """Close all runs. Those without a thread end; the run of a thread can be resumed by another process."""
+        """Close all runs. Those without a thread end; the open run of a thread can be resumed by another process."""
         self._end()
 
     def __enter__(self) -> RemitMiddleware:
@@ -330,13 +396,18 @@ def _action_name(hosted: Mapping[str, str], name: str) -> str:
     return hosted.get(action_of(name), name).replace(".", "__", 1)
 
 
-def _refused(answered: Sequence[tuple[GraphCall, Result]]) -> dict[str, Any] | None:
+def _refused(answered: Sequence[tuple[GraphCall, Performed]]) -> dict[str, Any] | None:
     """The results as an update of the state. The model is asked again while the run goes on."""
     if not answered:
         return None
-    update: dict[str, Any] = {"messages": [tool_message(call, result) for call, result in answered]}
-    ended = any(isinstance(result, Failed) and result.error.next_step == "stop" for _, result in answered)
+    update: dict[str, Any] = {"messages": [tool_message(call, done) for call, done in answered]}
+    results = [done.result for _, done in answered]
+    ended = any(isinstance(result, Failed) and result.error.next_step == "stop" for result in results)
     return update if ended else update | {"jump_to": "model"}
+
+
+def _no_tool(action: str) -> None:
+    """No tool of the graph: the call is one of Remit's own actions."""
 
 
 def _close(loop: BackgroundLoop, runs: RunRegistry) -> None:

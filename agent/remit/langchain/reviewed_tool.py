@@ -9,11 +9,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from langchain_core.tools import BaseTool
+from langgraph.errors import GraphInterrupt, ParentCommand
 
-from remit.broker import content_of
-from remit.core import Json, Refusal
+from remit.broker import Question
+from remit.core import Refusal
 from remit.core.parsing import Arguments, CopyOnRead
+from remit.langchain.commands import result_of
+from remit.langchain.graph_call import ToolAttempt, ToolReturned
 from remit.langchain.injected import injected_names
+from remit.langchain.pauses import question_of, with_answers
 
 if TYPE_CHECKING:
     from langgraph.prebuilt.tool_node import ToolCallRequest
@@ -32,9 +36,10 @@ class ReviewedTool:
     that a change is refused. The result is what the tool itself returned, whatever the middleware around it returns.
     """
 
-    def __init__(self, tool: BaseTool, decided: Arguments, call_id: str | None) -> None:
+    def __init__(self, tool: BaseTool, attempt: ToolAttempt, call_id: str | None) -> None:
         self._tool = tool
-        self._decided = decided
+        self._made = attempt
+        self._decided = Arguments.of(attempt.arguments)
         self._call_id = call_id
         self._injected = injected_names(tool)
         self._ran = False
@@ -47,12 +52,12 @@ class ReviewedTool:
 
     def invoke(self, call: Any, config: Any = None, **options: Any) -> Any:
         with self._attempt(call) as decided:
-            self._returned = self._tool.invoke(decided, config, **options)
+            self._returned = self._tool.invoke(decided, with_answers(config, self._made.answers), **options)
         return self._returned
 
     async def ainvoke(self, call: Any, config: Any = None, **options: Any) -> Any:
         with self._attempt(call) as decided:
-            self._returned = await self._tool.ainvoke(decided, config, **options)
+            self._returned = await self._tool.ainvoke(decided, with_answers(config, self._made.answers), **options)
         return self._returned
 
     @contextmanager
@@ -80,12 +85,16 @@ class ReviewedTool:
             self._refused = Refusal("invalid_output", message)
             raise self._refused
 
-    def result(self, failure: Exception | None = None) -> Json:
-        """What the tool returned. Raises what the tool raised, or Refusal if it did not run.
+    def result(self, failure: Exception | None = None) -> ToolReturned:
+        """What the tool returned. Raises what the tool raised, Question if it asks a person, or Refusal if it did not run.
 
-        `failure` is the exception of the handler around the tool.
+        `failure` is the exception of the handler around the tool. A command to the graph around this one is no failure.
         """
-        if self._raised is not None:
+        if isinstance(self._raised, GraphInterrupt):
+            raise Question(question_of(self._raised), self._made.via) from self._raised
+        if isinstance(self._raised, ParentCommand):
+            self._returned = self._raised
+        elif self._raised is not None:
             raise self._raised
         if self._refused is not None and not self._ran:
             raise self._refused
@@ -94,18 +103,18 @@ class ReviewedTool:
                 "a middleware between the decision and the tool changed the call, or answered in place of the tool"
             )
             raise Refusal("invalid_output", message) from failure
-        return content_of(self._returned)
+        return ToolReturned(value=result_of(self._returned, self._call_id), returned=self._returned)
 
 
 def run_here(
-    context: contextvars.Context, request: ToolCallRequest, handler: Handler, wall: float, **arguments: Json
-) -> Json:
-    """Run the graph's tool in this thread. The broker stops waiting for it after `wall` seconds."""
-    return context.copy().run(_run_handler, request, handler, arguments)
+    context: contextvars.Context, request: ToolCallRequest, handler: Handler, attempt: ToolAttempt
+) -> ToolReturned:
+    """Run the graph's tool in this thread. The broker stops waiting for it after its limit."""
+    return context.copy().run(_run_handler, request, handler, attempt)
 
 
-def _run_handler(request: ToolCallRequest, handler: Handler, arguments: dict[str, Json]) -> Json:
-    tool, reviewed = _reviewed(request, arguments)
+def _run_handler(request: ToolCallRequest, handler: Handler, attempt: ToolAttempt) -> ToolReturned:
+    tool, reviewed = _reviewed(request, attempt)
     try:
         handler(reviewed)
     except Exception as failure:  # noqa: BLE001 - an error of the graph: only the result of the tool counts
@@ -113,8 +122,8 @@ def _run_handler(request: ToolCallRequest, handler: Handler, arguments: dict[str
     return tool.result()
 
 
-async def _arun_handler(request: ToolCallRequest, handler: AsyncHandler, arguments: dict[str, Json]) -> Json:
-    tool, reviewed = _reviewed(request, arguments)
+async def _arun_handler(request: ToolCallRequest, handler: AsyncHandler, attempt: ToolAttempt) -> ToolReturned:
+    tool, reviewed = _reviewed(request, attempt)
     try:
         await handler(reviewed)
     except Exception as failure:  # noqa: BLE001 - as above
@@ -122,14 +131,14 @@ async def _arun_handler(request: ToolCallRequest, handler: AsyncHandler, argumen
     return tool.result()
 
 
-def _reviewed(request: ToolCallRequest, arguments: dict[str, Json]) -> tuple[ReviewedTool, ToolCallRequest]:
+def _reviewed(request: ToolCallRequest, attempt: ToolAttempt) -> tuple[ReviewedTool, ToolCallRequest]:
     """The tool for one attempt, and the request for the graph's handler.
 
-    INVARIANT: the handler gets `arguments`, the tool gets a copy, so that the handler cannot change the tool's arguments.
+    INVARIANT: the handler gets the arguments, the tool gets a copy, so that the handler cannot change the tool's arguments.
     """
     assert request.tool is not None  # `_graph_tool` refuses a call without a tool
-    tool = ReviewedTool(request.tool, Arguments.of(arguments), request.tool_call["id"])
-    call: Any = {**request.tool_call, "args": arguments}
+    tool = ReviewedTool(request.tool, attempt, request.tool_call["id"])
+    call: Any = {**request.tool_call, "args": attempt.arguments}
     return tool, request.override(tool_call=call, tool=cast("BaseTool", tool))
 
 
@@ -138,13 +147,12 @@ def run_in_loop(
     context: contextvars.Context,
     request: ToolCallRequest,
     handler: AsyncHandler,
-    wall: float,
-    **arguments: Json,
-) -> Json:
+    attempt: ToolAttempt,
+) -> ToolReturned:
     """Run the graph's tool in the graph's own event loop, and cancel it there if it does not end in time."""
-    work = _arun_handler(request, handler, arguments)
+    work = _arun_handler(request, handler, attempt)
     future = context.copy().run(asyncio.run_coroutine_threadsafe, work, loop)
     try:
-        return future.result(wall + LATE_S)
+        return future.result(attempt.wall + LATE_S)
     finally:
         future.cancel()

@@ -2,29 +2,65 @@
 
 from __future__ import annotations
 
+import contextvars
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, cast
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias, cast
 
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
+from langgraph.config import get_stream_writer
+from langgraph.errors import ParentCommand
+from langgraph.types import Command
 
-from remit.core import Json, ModelTurn, Principal, ProposedCall, Refusal, Result, UsageError
-from remit.core.events import ApprovalRequested
-from remit.core.parsing import Arguments, canonical_json
-from remit.langchain.graph_call import GraphCall
+from remit.core import NAME_OF_SUBJECT, NOBODY, Failed, ModelTurn, Principal, ProposedCall, Refusal, UsageError
+from remit.core.parsing import Arguments, canonical_json, digest
+from remit.langchain.commands import answered, has_answer
+from remit.langchain.graph_call import GraphCall, Performed
 from remit.runtime.models import finish_of, langchain_usage
 
+# Returns who asks, from the LangGraph runtime of the invocation; None for a tool that is called outside of any graph.
+PrincipalOf: TypeAlias = Callable[[Any], Principal]
+
 CHECKPOINTER: Final = "__pregel_checkpointer"  # the key in a node's configuration (a private name of LangGraph)
-PRINCIPAL: Final = "remit_principal"  # the key in `configurable` for who asks in this invocation
+RUNTIME: Final = "__pregel_runtime"  # likewise
+SERVER: Final = "langgraph-server"  # the issuer of the users of LangGraph Server
+_PUSHED: Final = "__pregel_push"  # how the path of a task begins that LangGraph's `Send` made
 
 
-def tool_message(call: GraphCall, result: Result) -> ToolMessage:
-    """The result as the graph's message: canonical JSON as its content, the same value as its artifact."""
-    artifact = result.model_dump(mode="json")
-    status = "success" if result.ok else "error"
+def tool_message(call: GraphCall, done: Performed) -> ToolMessage:
+    """The result as the graph's message: canonical JSON as its content, the same value as its artifact.
+
+    What a person answered in place of the tool is the result. Of a call that a person made in place of this one, the message says so.
+    """
+    artifact = done.result.model_dump(mode="json")
+    error = done.result.error if isinstance(done.result, Failed) else None
+    if error is not None and error.code == "approval_rejected" and "response" in error.details:
+        given = {"value": error.details["response"], "answered_by": error.details["by"]}
+        artifact = {"ok": True, "labels": [], **given}
+    if done.made:
+        artifact["made_instead"] = done.made
+    status = "success" if artifact["ok"] else "error"
     text = canonical_json(artifact).decode()
     return ToolMessage(content=text, name=call.name, tool_call_id=call.id, status=status, artifact=artifact)
+
+
+def answer_of(call: GraphCall, done: Performed) -> Any:
+    """What the graph gets: the message or, if the tool returned a `Command` or a list, that with the message in its place.
+
+    Raises:
+        ParentCommand: the tool raised it: the command is for the graph around this one.
+    """
+    message, returned = tool_message(call, done), done.returned
+    if not done.result.ok or not isinstance(returned, Command | list | ParentCommand):
+        return message
+    made = answered(returned, call.id, lambda _: message)
+    if isinstance(made, ParentCommand):
+        raise made
+    if isinstance(made, Command) and made.graph is None and not has_answer(returned, call.id):
+        return [message, made]
+    return made
 
 
 def proposed_call_of(name: str, arguments: Mapping[str, Any], id_: str) -> ProposedCall:
@@ -50,13 +86,6 @@ def _as_text(arguments: Mapping[str, Any]) -> str:
         return ""
 
 
-def interrupt_value(requested: ApprovalRequested) -> dict[str, Json]:
-    """The value of the interrupt of a branch that waits for approval. To continue: approve the call, then resume the graph."""
-    place = {"step": requested.step, "index": requested.index}
-    fields = requested.model_dump(mode="json", include={"summary", "missing", "expires_at"})
-    return {"approval": {**place, **fields}}
-
-
 def same_call(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
     """True if both have the same id, name and arguments."""
     return (first["id"], first["name"], first["args"]) == (second["id"], second["name"], second["args"])
@@ -76,9 +105,11 @@ def turn_of(message: AIMessage, proposed_calls: tuple[ProposedCall, ...], earlie
 
 
 def answers_before(messages: Sequence[Any]) -> str:
-    """The texts of the model since its last tool call: the answers of earlier invocations of the thread."""
+    """The texts of the model since its last tool call or since the person wrote."""
     answers: list[str] = []
     for message in reversed(messages):
+        if isinstance(message, HumanMessage):
+            break
         if isinstance(message, AIMessage):
             if message.tool_calls:
                 break
@@ -89,6 +120,20 @@ def answers_before(messages: Sequence[Any]) -> str:
 def first_request(messages: Sequence[Any]) -> str:
     """The text of the first human message."""
     return next((str(message.text) for message in messages if isinstance(message, HumanMessage)), "")
+
+
+def last_request(messages: Sequence[Any]) -> tuple[str, str, int]:
+    """The last message of the person: its text, the digest by which it is recognized, and its position.
+
+    ("", "", 0) without one. A summary that LangChain wrote in place of messages is none.
+    """
+    for position in reversed(range(len(messages))):
+        message = messages[position]
+        if isinstance(message, HumanMessage) and message.additional_kwargs.get("lc_source") != "summarization":
+            text = str(message.text).encode("utf-8", "replace").decode()
+            name = digest({"id": str(message.id or f"@{position}"), "text": text})
+            return text, name.removeprefix("sha256:"), position
+    return "", "", 0
 
 
 def last_answer(messages: Sequence[Any]) -> str:
@@ -111,15 +156,54 @@ def thread_of(runtime: Any) -> str | None:
     return getattr(runtime.execution_info, "thread_id", None)
 
 
-def principal_of(config: RunnableConfig) -> Principal | None:
-    """Who asks in this invocation, as the program has put it into `configurable`; None: nobody in particular.
+def principal_of(config: RunnableConfig, given_by: PrincipalOf | None, tenant: str) -> Principal | None:
+    """Who asks in this invocation: what the program's function says, or the user whom LangGraph Server has authenticated.
 
-    Raises UsageError for anything but a `Principal`: what a client sends as JSON must not say who the client is.
+    None: nobody in particular. No value that a client sends, and nothing in the state or the arguments, has a part in it.
+
+    Raises:
+        UsageError: the program's function returned no `Principal`.
     """
-    given = config.get("configurable", {}).get(PRINCIPAL)
-    if given is None or isinstance(given, Principal):
-        return given
-    raise UsageError(f"configurable[{PRINCIPAL!r}] is no `remit.Principal`: make one of what you have authenticated")
+    runtime = config.get("configurable", {}).get(RUNTIME)
+    if given_by is not None:
+        given: Any = given_by(runtime)
+        if isinstance(given, Principal):
+            return given
+        what = f"the function of RemitMiddleware(principal=…) returned {type(given).__name__}, not a `remit.Principal`"
+        raise UsageError(f"{what}: make one of what you have authenticated")
+    server = getattr(runtime, "server_info", None)
+    user = None if server is None else server.user
+    if user is None:
+        return None
+    subject = f"user:{user.identity}"
+    known = getattr(user, "is_authenticated", True) is True and re.fullmatch(f"user:{NAME_OF_SUBJECT}", subject)
+    return Principal(
+        subject=subject if known else NOBODY,
+        authenticated="application",
+        account=str(user.identity),
+        issuer=SERVER,
+        tenant=tenant,
+    )
+
+
+def writer_of() -> Callable[[Any], None] | None:
+    """Writes into the custom stream of the graph that runs now, from any thread; None outside of a graph."""
+    try:
+        writer, context = get_stream_writer(), contextvars.copy_context()
+    except (RuntimeError, KeyError):
+        return None
+    return lambda part: context.copy().run(writer, part)
+
+
+def node_task(config: RunnableConfig) -> str:
+    """LangGraph's name of the task that runs now. It stays the same when the task is carried out again after an interrupt."""
+    return str(config.get("configurable", {}).get("checkpoint_ns") or "")
+
+
+def carries_one_call(config: RunnableConfig) -> bool:
+    """True if LangGraph has sent this one call to the node, as an agent of LangChain does; a node can also carry out a whole turn."""
+    path = config.get("metadata", {}).get("langgraph_path") or ("",)
+    return path[0] == _PUSHED
 
 
 def can_pause(config: RunnableConfig) -> bool:

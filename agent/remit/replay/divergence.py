@@ -56,7 +56,7 @@ KIND_OF_EVENT: Final[Mapping[str, DivergenceKind]] = {
     "run.finished": "outcome",
 }
 
-NOT_REPLAYED: Final = frozenset({"run.resumed", "policy.changed", "shadow.decided"})
+NOT_REPLAYED: Final = frozenset({"run.resumed", "policy.changed", "shadow.decided", "attempt.progressed"})
 # Measured values: they differ between two runs of the same thing.
 VOLATILE: Final = frozenset({"spent", "expires_at"})
 # Digests that always differ under another policy.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final
 
-from remit.broker import AttemptOutcome, Broker, DecodedCall, ProbeOutcome, Ready, mismatch_of
+from remit.broker import AttemptOutcome, Broker, DecodedCall, ProbeOutcome, Question, Ready, mismatch_of
 from remit.core import (
     NO_SETTINGS,
     UNDECODED,
@@ -36,6 +36,7 @@ from remit.core.events import (
     ApprovalRevoked,
     AttemptBegun,
     AttemptEnded,
+    BoundedApproval,
     BudgetSpent,
     CallAnswered,
     CallDecided,
@@ -44,6 +45,8 @@ from remit.core.events import (
     ModelRequested,
     ModelResponded,
     PolicyChanged,
+    QuestionAnswered,
+    QuestionAsked,
     RunFinished,
     RunResumed,
     RunStarted,
@@ -63,6 +66,8 @@ SECRET_LOST: Final = frozenset({"cancelled", "content_blocked", "invalid_argumen
 STOPPED_BEFORE_ATTEMPT: Final = frozenset({"held", "circuit_open", "cancelled"})
 # Codes that ended a call while it waited for approval.
 GIVEN_UP_WAITING: Final = frozenset({"approval_required", "cancelled"})
+# What follows a wait without an answer of an approver: the request expired, the rules changed, or a question of a tool was answered.
+_MOVES_ON: Final = frozenset({"call.decided", "call.answered", "question.answered"})
 # Reasons for which no attempt was made.
 NOT_PREPARED: Final = frozenset({"not_pinned", "no_secret"})
 
@@ -139,6 +144,7 @@ def recorded_turn(responded: ModelResponded) -> ModelTurn:
         response_model=responded.response_model,
         provider_state=responded.provider_state,
         deviations=responded.deviations,
+        by=responded.by,
     )
 
 
@@ -199,6 +205,9 @@ class RecordedExecutor:
         yield Ready(run=lambda _: self._attempt(call, number))
 
     async def _attempt(self, call: Call, number: int) -> AttemptOutcome:
+        following = self._log.next_of(call.step, call.index)
+        if following is not None and isinstance(following.event, QuestionAsked):
+            raise Question(following.event.question, following.event.via)
         ended = self._log.event(f"attempt.ended/{call.step}/{call.index}/{number}")
         if not isinstance(ended, AttemptEnded):
             raise RecordEnds
@@ -335,12 +344,21 @@ class RecordedPorts:
             following.event, ApprovalGranted | ApprovalRejected | ApprovalRevoked
         )
 
+    def is_withdrawn(self, call: Call, bounded: BoundedApproval) -> bool:
+        following = self._log.next_of(call.step, call.index)
+        event = None if following is None else following.event
+        return not isinstance(event, ApprovalGranted) or event.under != bounded.granted.key
+
     def lost_secret_result(self, step: int, index: int) -> Failed | None:
         following = self._log.next_of(step, index)
         event = following.event if following is not None else None
         result = event.refusal if isinstance(event, CallDecided) else None
         result = event.result if isinstance(event, CallAnswered) else result
         return result if isinstance(result, Failed) and result.error.code in SECRET_LOST else None
+
+    def answer(self, call: Call, number: int) -> QuestionAnswered | None:
+        answered = self._log.event(f"question.answered/{call.step}/{call.index}/{number}")
+        return answered if isinstance(answered, QuestionAnswered) else None
 
     async def sleep(self, call: Call, seconds: float) -> None:
         return None
@@ -402,11 +420,11 @@ def recorded_approvals(log: ReplayLog, record: Record, broker: Broker) -> Callab
             return True
         for (step, index), call in record.state.open.items():
             following = log.next_of(step, index)
-            if call.waiting and following is not None and following.type in ("call.decided", "call.answered"):
+            if call.waiting and following is not None and following.type in _MOVES_ON:
                 # Each such event counts as progress once; otherwise a run that still waits would never stop trying.
                 if following.seq in moved:
                     continue
-                moved.add(following.seq)  # no person answered: the request expired, or the rules changed
+                moved.add(following.seq)
                 progress.append(True)
         return any(progress)
 

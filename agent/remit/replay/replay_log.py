@@ -10,6 +10,7 @@ from remit.core.events import (
     AnyEvent,
     ApprovalRefused,
     ApprovalRequested,
+    AttemptProgressed,
     BreakGlassReviewed,
     BudgetSpent,
     CallAnswered,
@@ -42,8 +43,12 @@ class ReplayLog(MemoryLog):
         self.reached: set[str] = set()  # keys as recorded; under other rules the replayed keys can differ
         self._by_call: dict[tuple[int | None, int | None], list[Recorded]] = {}
         for item in self.recorded:
-            # Events by people have no fixed place among the steps of a call, so they never count as "next".
-            if item.event is not None and not is_by_person(item.event):
+            # Events by people, and what a tool prints, have no fixed place among the steps of a call, so they never count as "next".
+            if (
+                item.event is not None
+                and not is_by_person(item.event)
+                and not isinstance(item.event, AttemptProgressed)
+            ):
                 self._by_call.setdefault((item.event.step, item.event.index), []).append(item)
 
     def append(self, run: str, event: AnyEvent, *, durable: bool = False, claims: Sequence[Claim] = ()) -> Recorded:

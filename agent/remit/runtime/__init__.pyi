@@ -1,5 +1,6 @@
 from .approvals_wait import ApprovalWaiter
-from .assembly import agent_of, new_run_id, open_fallbacks_of, open_model_of, sanitizer_of
+from .assembly import agent_of, new_run_id, open_fallbacks_of, open_model_of, sanitizer_of, secrets_of
+from .conversations import next_run
 from .graph import AgentGraph, drive
 from .lifecycle import RunResult
 from .live import LivePorts
@@ -35,6 +36,7 @@ __all__ = [
     "erase_runs",
     "explain_call",
     "new_run_id",
+    "next_run",
     "open_fallbacks_of",
     "open_model_of",
     "prunable",
@@ -45,5 +47,6 @@ __all__ = [
     "run_in_memory",
     "sanitizer_of",
     "seal_finished",
+    "secrets_of",
     "start_run",
 ]

@@ -18,7 +18,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send, interrupt
 
-from remit.broker import ApprovalPending, Broker, check_turn, receipt_of, retrieved_by, wall_end
+from remit.broker import ApprovalPending, Broker, QuestionPending, check_turn, receipt_of, retrieved_by, wall_end
 from remit.core import (
     COMPLETE_FINISHES,
     NOTHING_RETRIEVED,
@@ -231,6 +231,7 @@ class AgentGraph:
                 len(turn.provider_state), self.broker.sanitizer.without_known_secrets, turn.provider_state
             ),
             deviations=turn.deviations,
+            by=turn.by,
         )
         self.record.append(response)
         tokens = (response.usage.input_tokens or 0) + (response.usage.output_tokens or 0)
@@ -298,8 +299,8 @@ class AgentGraph:
         while True:
             try:
                 await self.broker.perform(step, index)
-            except ApprovalPending:
-                interrupt({"step": step, "index": index})  # only waits: the approvals are in the journal
+            except (ApprovalPending, QuestionPending):
+                interrupt({"step": step, "index": index})  # only waits: the answers are in the journal
             else:
                 return {}
 

@@ -16,7 +16,7 @@ from remit.rollout import CandidateRules, check_bars
 from remit.runtime.approvals_wait import ApprovalWaiter
 from remit.runtime.assembly import Recording, sanitizer_of
 from remit.runtime.graph import AgentGraph, drive
-from remit.runtime.live import EvaluationPorts, LivePorts
+from remit.runtime.live import OF_RUN, EvaluationPorts, LivePorts
 from remit.runtime.model_wait import ModelWait
 from remit.runtime.models.model_list import ModelList
 from remit.runtime.models.scripted import ScriptedApproval
@@ -177,7 +177,7 @@ def _build(context: RunContext) -> tuple[AgentGraph, ApprovalWaiter]:
         models=ModelList((context.model, *context.fallbacks)),
         record=record,
         tools=tool_specs(session.workspace, context.agent),
-        hold_reason=lambda: ports.held(f"run:{record.run}", started.subjects.agent),
+        hold_reason=lambda: ports.held(f"{OF_RUN}{record.run}", started.subjects.agent),
     )
     return agent_graph, ApprovalWaiter(ports, record, broker, context.model, context.wait, context.approvals)
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal
-from typing import Literal
+from typing import Final, Literal
 
 from remit.broker import ShadowRules, check_circuit, check_counted, check_revoked, count_attempt, hold_reason
 from remit.core import Call, Claim, Code, Exhausted, Failed, Refusal, Request, WorkspaceError
-from remit.core.events import CODE, NANO, BudgetSpent, PolicyChanged, Usage
-from remit.journal import SHARED, Record, RunState
+from remit.core.events import CODE, NANO, BoundedApproval, BudgetSpent, PolicyChanged, QuestionAnswered, Usage
+from remit.journal import SHARED, Record, RunState, StoredRecord, conversation_of
 from remit.policy import Policy, PolicyWatcher, SecondOpinion
 from remit.rollout import CandidateRules, is_rules
 from remit.runtime.assembly import Recording
 from remit.workspace import Measure, SharedLimit, WorkspaceSession, files_of, limit_claims, limit_refusal
 from remit.workspace.manifest import Breaker
+
+OF_RUN: Final = "run:"  # the beginning of the scope of a hold on one run
 
 
 class LivePorts:
@@ -30,9 +32,11 @@ class LivePorts:
     ) -> None:
         self._session = session
         self._candidate = candidate
+        self._held_in: dict[str, str] = {}  # the conversation of a held run, by the scope of the hold
         self._journal = session.journal
         self._recording = recording  # a change of the rules is recorded before the first decision under the new rules
         self._recorded_policy = session.policy
+        self.answer_to: Callable[[int, int, int], QuestionAnswered | None] = lambda *_: None  # set by an external graph
         self._second_opinion: tuple[Policy, SecondOpinion] | None = None
         files = {path: data for path, data in session.workspace.files.items() if is_rules(path)}
         self._watched = PolicyWatcher(session.policies, session.policy, files, report=self._record_problem)
@@ -81,8 +85,17 @@ class LivePorts:
         return record.state
 
     def held(self, *scopes: str) -> str | None:
-        """Why one of these scopes is held now, or None."""
-        return hold_reason(self._journal.holds(), *scopes)
+        """Why one of these scopes is held now, or None. A hold on one run of a conversation holds all of it."""
+        holds = self._journal.holds()
+        place = self._recording and self._recording.record.state.conversation
+        runs = (scope for scope in holds if place and scope.startswith(OF_RUN))
+        return hold_reason(holds, *scopes, *(scope for scope in runs if place and self._is_in(scope, place.id)))
+
+    def _is_in(self, scope: str, conversation: str) -> bool:
+        """True if that hold is on a run of the conversation."""
+        if scope not in self._held_in:
+            self._held_in[scope] = conversation_of(self._journal, scope.removeprefix(OF_RUN))
+        return self._held_in[scope] == conversation
 
     async def admit(self, call: Call) -> None:
         self._check_holds(call)
@@ -161,8 +174,15 @@ class LivePorts:
     def awaits_answers(self, call: Call) -> bool:
         return False
 
+    def is_withdrawn(self, call: Call, bounded: BoundedApproval) -> bool:
+        given = StoredRecord(self._journal, bounded.run).state.bounded
+        return all(item.granted != bounded.granted for item in given)
+
     def lost_secret_result(self, step: int, index: int) -> Failed | None:
         return None
+
+    def answer(self, call: Call, number: int) -> QuestionAnswered | None:
+        return self.answer_to(call.step, call.index, number)
 
     async def sleep(self, call: Call, seconds: float) -> None:
         await self.wait_until_stopped(call, time.time_ns() + int(seconds * NANO))
@@ -199,4 +219,4 @@ def _corrections(reserved: BudgetSpent, used: BudgetSpent) -> list[Claim]:
 
 
 def _scopes(call: Call) -> tuple[str, str, str]:
-    return f"run:{call.run}", call.subjects.agent, f"tool:{call.action.partition('.')[0]}"
+    return f"{OF_RUN}{call.run}", call.subjects.agent, f"tool:{call.action.partition('.')[0]}"

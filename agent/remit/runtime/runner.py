@@ -24,6 +24,7 @@ from remit.core import (
 )
 from remit.core.events import (
     AcceptedChanges,
+    ConversationRun,
     Recorded,
     RunFinished,
     RunResumed,
@@ -76,7 +77,8 @@ class RunRequest:
 
     `subject` is the user that the agent acts for, `by` who starts it. `run` is its id (32 hex digits); None: a random one.
     `fallbacks` are asked, in this order, when `model` fails. `folder` is an existing working folder, relative to the workspace; "": the agent's own. `scope` narrows what the run may do; None: everything that the rules allow its agent.
-    `evaluation` makes it a run of an evaluation, None a live run. `thread` names the thread of an external graph, "" without one.
+    `evaluation` makes it a run of an evaluation, None a live run. `thread` names the thread of an external graph, "" without one,
+    and `conversation` the place of the run in the conversation of that thread.
     """
 
     agent: str
@@ -90,6 +92,7 @@ class RunRequest:
     fallbacks: Sequence[Model] = ()
     evaluation: EvaluatedRun | None = None
     thread: str = ""
+    conversation: ConversationRun | None = None
 
 
 async def start_run(
@@ -285,6 +288,7 @@ def started_event(context: RunContext, request: RunRequest) -> RunStarted:
         evaluation="" if request.evaluation is None else request.evaluation.id,
         driver="" if context.external_graph is None else "langgraph",
         thread=request.thread,
+        conversation=request.conversation,
     )
 
 
@@ -362,6 +366,7 @@ def _resumed_event(context: RunContext, by: Principal, accepted: AcceptedChanges
         bundle=recording.objects.put_bundle(files_of(session.workspace)),
         policy_digest=session.policy.digest,
         accepted=accepted,
+        since=recording.record.last_at,
     )
 
 

@@ -1,7 +1,8 @@
 from .file_grants import expand, stores_of
 from .guest.conformance import tried
 from .guest.decoding import Action, Refused, described, validated
-from .guest.serving import message_of, retry_after, snake_case
+from .guest.serving import gathered, message_of, retry_after, snake_case
+from .network_handover import CallContext
 from .outcome import Output, exhausted, not_decoded, refused_by_validator
 from .profile import OWN_FOLDER, Profile, Tier, argv
 from .protocol import DECODE_SECONDS
@@ -14,6 +15,7 @@ __all__ = [
     "DECODE_SECONDS",
     "OWN_FOLDER",
     "Action",
+    "CallContext",
     "Observed",
     "ObservedAccess",
     "OpenedCall",
@@ -29,6 +31,7 @@ __all__ = [
     "exhausted",
     "expand",
     "find_bwrap",
+    "gathered",
     "message_of",
     "not_decoded",
     "probe",

@@ -11,7 +11,7 @@ import asyncio
 import os
 import socket
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Final, Self
@@ -26,10 +26,14 @@ _MOST_REFUSED: Final = 20
 
 @dataclass(frozen=True, kw_only=True)
 class CallContext:
-    """What a call gets once its attempt is recorded: its permit at the proxy, and environment variables for it alone."""
+    """What a call gets once its attempt is recorded: its permit at the proxy, and environment variables for it alone.
+
+    `on_print` gets what its function prints; None: what the sandbox has for all calls gets it.
+    """
 
     permit: Permit = field(default_factory=Permit)
     variables: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    on_print: Callable[[bytes], None] | None = None
 
 
 class Handover:

@@ -121,6 +121,7 @@ class OneShotCall:
         if self._early is not None:
             return self._early
         started = time.monotonic() - self._decode_s
+        self._exchange.on_print = context.on_print or self._exchange.on_print
         async with (network_access := NetworkAccess(self._listener, self._profile.network, context)):
             await self._exchange.finish(network_access.variables, self._profile.wall)
             ending = await self._ending(started)

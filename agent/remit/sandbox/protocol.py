@@ -75,7 +75,7 @@ class Exchange:
         self._channel = channel
         self._prints_line = prints
         self._profile = profile
-        self._on_print = on_print
+        self.on_print = on_print
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
         self._prints = bytearray()
@@ -291,8 +291,8 @@ class Exchange:
         self._printed += len(data)
         kept = data[: max(0, self._profile.output - len(self._prints))]
         self._prints += kept
-        if self._on_print is not None:
-            self._on_print(kept)
+        if self.on_print is not None:
+            self.on_print(kept)
         if self._printed > FLOOD * self._profile.output and self.stop is None:
             self.stop = "flood"
             self._changed.set()

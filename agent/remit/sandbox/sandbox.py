@@ -74,12 +74,8 @@ class OpenedCall:
     def decoded(self) -> Mapping[str, Json] | None:
         return None if self._call is None else self._call.decoded
 
-    async def run(self, *, permit: Permit | None = None, variables: Mapping[str, str] | None = None) -> Output:
-        """The second phase: have the function called.
-
-        Args:
-            permit: what the call may do at the proxy besides `profile.network`.
-            variables: environment variables for the process of this call alone.
+    async def run(self, context: CallContext | None = None) -> Output:
+        """The second phase: have the function called, with what only a recorded attempt gets.
 
         Raises:
             RunEnded: `sandbox_unavailable`: the function was not called.
@@ -88,7 +84,7 @@ class OpenedCall:
             assert self._early is not None
             return self._early
         try:
-            return await self._call.run(CallContext(permit=permit or Permit(), variables=variables or {}))
+            return await self._call.run(context or CallContext())
         except OSError as failure:
             raise _not_set_up(failure) from failure
 
@@ -205,7 +201,7 @@ class Sandbox:
         """
         try:
             async with self.open(profile, arguments, declared=declared, allowed=allowed) as opened:
-                return await opened.run(permit=permit, variables=variables)
+                return await opened.run(CallContext(permit=permit or Permit(), variables=variables or {}))
         except Refusal as refusal:
             return _refused(refusal)
 

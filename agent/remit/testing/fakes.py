@@ -113,7 +113,7 @@ class FakeExecutor:
         self.calls.append(fake)
         failed: list[AssertionError] = []
 
-        def answer() -> Json:
+        def answer(_: object) -> Json:
             try:
                 return self._answer(fake)
             except AssertionError as failure:

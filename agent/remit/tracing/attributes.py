@@ -27,6 +27,8 @@ from remit.core.events import (
     ModelRequested,
     ModelResponded,
     ModelSettings,
+    QuestionAnswered,
+    QuestionAsked,
     RunFinished,
     RunResumed,
     RunStarted,
@@ -46,6 +48,7 @@ CONTENT = frozenset(
         "gen_ai.tool.call.result",
         "remit.approval.answers",
         "remit.approval.summary",
+        "remit.attempt.questions",
         "remit.attempt.stderr",
         "remit.emergency.reviews",
         "remit.event.body",
@@ -125,6 +128,9 @@ def _agent(events: Sequence[AnyEvent], run: str) -> SpanDescription:
             }
         if started.driver:
             found.attributes["remit.driver"] = started.driver
+        if started.conversation is not None:
+            place = started.conversation
+            found.attributes |= {"remit.conversation": place.id, "remit.conversation.number": place.number}
         if started.scope is not None:
             found.attributes["remit.scope"] = _text(started.scope.model_dump(mode="json"))
         if started.arm is not None:
@@ -321,6 +327,9 @@ def _attempt(events: Sequence[AnyEvent], step: int, index: int, number: int) -> 
         }
         if intended.cached:
             found.attributes["remit.cached"] = intended.cached
+    questions = [event for event in events if isinstance(event, QuestionAsked | QuestionAnswered)]
+    if questions:
+        found.attributes["remit.attempt.questions"] = tuple(answer_lines(questions))
     if ended is not None:
         found.attributes |= {
             "remit.landed": ended.landed,

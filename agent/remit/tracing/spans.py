@@ -111,7 +111,7 @@ class Spans:
         step, index = _numbers(rest)
         if kind in ("model.requested", "model.responded", "model.failed") and step is not None:
             return self._turn(stored, event, step)
-        if kind.startswith(("call.", "approval.", "attempt.")) and step is not None and index is not None:
+        if kind.startswith(("call.", "approval.", "attempt.", "question.")) and step is not None and index is not None:
             return self._call(stored, event, (step, index, _RANK["tool"], 0))
         return self._run_event(stored, event)
 
@@ -163,6 +163,12 @@ class Spans:
                 if below not in self._open:  # the answer came after the request was closed
                     return self._run_event(stored, event)
                 self._child("approval", below, place, stored, event)
+                return []
+            case kind if (
+                kind.startswith("question.") or kind == "attempt.progressed"
+            ):  # of the attempt that has begun last
+                below = max((of for of in self._open if of[:3] == (*place[:2], _RANK["attempt"])), default=place)
+                self._child("attempt", below, place, stored, event)
                 return []
             case _:
                 below = self._below(place, "attempt", _last_number(stored.key))

@@ -7,8 +7,11 @@ import secrets
 from typing import Any, Final
 
 from adversarial.mutations.row import brokered, never, replaced
+from remit.broker.approvals import requests
 from remit.core.principals import Principal
-from remit.langchain import bridge, reviewed_tool, state
+from remit.journal import questions, reducer
+from remit.langchain import answers, external_run, registry, reviewed_tool, state, turns
+from remit.runtime import conversations, live
 
 
 def passed_on(reviewed: reviewed_tool.ReviewedTool, given: dict[str, Any]) -> dict[str, Any]:
@@ -16,16 +19,23 @@ def passed_on(reviewed: reviewed_tool.ReviewedTool, given: dict[str, Any]) -> di
     return {"type": "tool_call", "name": reviewed._tool.name, "args": given, "id": reviewed._call_id}
 
 
-def believed(config: dict[str, Any]) -> Principal | None:
+def believed(config: dict[str, Any], given_by: Any, tenant: str) -> Principal | None:
     """Data of a client is a principal too."""
-    given = config.get("configurable", {}).get(state.PRINCIPAL)
+    settings = config.get("configurable", {})
+    given = settings.get("remit_principal") if given_by is None else given_by(settings[state.RUNTIME])
     return Principal.model_validate_json(json.dumps(given)) if isinstance(given, dict) else given
+
+
+def any_human(messages: Any) -> tuple[str, str, int]:
+    """What the graph wrote in the person's place is a message of the person."""
+    last = next(item for item in reversed(messages) if item.type == "human")
+    return str(last.text), str(last.id), 0
 
 
 ROWS: Final = (
     brokered(
         "only reviewed tools of a graph run",
-        never(bridge, "_check_reviewed"),
+        never(external_run, "check_reviewed"),
         tests=("langchain/test_middleware.py::test_a_tool_that_is_not_the_reviewed_one_does_not_run",),
     ),
     brokered(
@@ -47,21 +57,99 @@ ROWS: Final = (
     brokered(
         "only the program says who asks",
         replaced(state, "principal_of", believed),
-        tests=("langchain/test_middleware.py::test_a_principal_that_a_client_sends_as_data_is_refused",),
+        tests=(
+            "langchain/test_middleware.py::test_a_principal_that_a_client_sends_as_data_is_refused",
+            "langchain/test_conversations.py::test_a_forged_user_in_state_arguments_or_configuration_changes_nothing",
+        ),
     ),
     brokered(
         "a run of a graph is continued only for the person who began it",
-        lambda patch: patch.setattr(bridge, "same_person", lambda *_: True),
+        lambda patch: patch.setattr(registry, "same_person", lambda *_: True),
         tests=(
             "langchain/test_middleware.py::test_a_person_who_acts_for_the_same_user_does_not_continue_the_run_of_another",
         ),
     ),
     brokered(
         "a repeated turn of a graph is recognized",
-        replaced(bridge, "_turn_key", lambda _: secrets.token_hex()),
+        replaced(turns, "recorded_key", lambda _: secrets.token_hex()),
         tests=(
             "langchain/test_middleware.py::test_a_plain_tool_node_that_runs_again_after_a_pause_repeats_no_effect",
             "langchain/test_middleware.py::test_going_back_in_time_repeats_no_effect",
+            "langchain/test_conversations.py::test_going_back_to_an_earlier_message_repeats_no_effect",
+        ),
+    ),
+    brokered(
+        "what was read, done and approved stays with the conversation",
+        replaced(reducer, "_continued", lambda state, _: state),
+        tests=(
+            "langchain/test_conversations.py::test_message_1000_of_a_thread_is_decided_as_message_1_and_knows_what_was_read_and_done",
+            "langchain/test_conversations.py::test_an_approval_of_further_calls_covers_the_conversation_until_it_is_revoked",
+        ),
+    ),
+    brokered(
+        "a thread has one owner, in every process",
+        never(registry, "_check_owner"),
+        tests=(
+            "langchain/test_middleware.py::test_a_thread_of_one_user_is_not_continued_for_another",
+            "langchain/test_conversations.py::test_users_of_one_graph_at_once_are_never_mixed_up",
+        ),
+    ),
+    brokered(
+        "time in which a run waits for people is none of its time limit",
+        replaced(reducer, "_timed", lambda state, _: state),
+        tests=("langchain/test_conversations.py::test_a_run_that_waited_three_days_resumes_with_the_time_that_it_had",),
+    ),
+    brokered(
+        "a hold on one run of a conversation holds all of it",
+        replaced(live.LivePorts, "_is_in", lambda *_: False),
+        tests=("langchain/test_conversations.py::test_a_hold_on_one_run_of_a_conversation_stops_the_next_one_too",),
+    ),
+    brokered(
+        "a withdrawn approval of further calls covers no call of a later run",
+        replaced(live.LivePorts, "is_withdrawn", lambda *_: False),
+        tests=("langchain/test_conversations.py::test_an_approval_of_further_calls_covers_the_conversation_until_it_is_revoked",),
+    ),
+    brokered(
+        "a conversation goes on only if it is known what it has read",
+        lambda patch: patch.setattr(conversations, "ENOUGH", ("complete", "omitted")),
+        tests=("langchain/test_conversations.py::test_a_thread_whose_content_is_not_recorded_goes_on_in_its_own_process_only",),
+    ),
+    brokered(
+        "what the graph writes in the person's place is no message of the person",
+        replaced(state, "last_request", any_human),
+        tests=("langchain/test_conversations.py::test_a_summary_that_the_graph_writes_is_no_message_of_the_person",),
+    ),
+    brokered(
+        "an answer that a graph repeats counts once",
+        replaced(answers.Answering, "_seen", lambda *_: False),
+        tests=(
+            "langchain/test_people.py::test_an_answer_that_langgraph_repeats_counts_once_and_for_the_person_who_gave_it",
+        ),
+    ),
+    brokered(
+        "an answer to one question of a tool is none to the next",
+        replaced(answers.InterruptPlace, "comes_after", lambda *_: True),
+        tests=(
+            "langchain/test_people.py::test_a_tool_that_interrupts_asks_and_its_wait_is_outside_of_its_limits",
+        ),
+    ),
+    brokered(
+        "who answers for a run does not take it over",
+        replaced(external_run.ExternalRun, "continues", lambda *_: True),
+        tests=("langchain/test_people.py::test_who_answers_a_request_does_not_take_over_the_run",),
+    ),
+    brokered(
+        "who made a call in place of the model does not approve it",
+        replaced(requests, "_author", lambda *_: None),
+        tests=(
+            "langchain/test_people.py::test_an_edited_call_needs_the_approval_of_somebody_else_than_who_made_it",
+        ),
+    ),
+    brokered(
+        "only the user's own answers count like words of the task",
+        replaced(questions, "_is_of_user", lambda *_: True),
+        tests=(
+            "langchain/test_people.py::test_the_answer_of_the_user_counts_like_words_of_the_task_and_that_of_another_person_does_not",
         ),
     ),
 )  # fmt: skip

@@ -86,6 +86,19 @@ def refund(order: str, amount: int) -> str:
 refund.handle_tool_error = True
 TOOLS = [get_order, mail, refund]
 '''
+# With a tool that asks the user before it refunds the order `ask`.
+ASKING = SHOP.replace(
+    """    RAN.append(("refund", order, amount))
+""",
+    """    RAN.append(("asks", order))
+    if order == "ask":
+        sure = interrupt({"sure": amount})
+        if sure == "which?":
+            sure = interrupt("which order?")
+        RAN.append(("answer", sure))
+    RAN.append(("refund", order, amount))
+""",
+).replace("import asyncio, time", "import asyncio, time\nfrom langgraph.types import interrupt")
 RULES = """
 # The desk reads orders
 p, agent:desk, desk.get_order, order:*, True, allow
@@ -102,6 +115,7 @@ g, user:operator, role:people
 g, user:lea, role:lead
 g, user:lea, role:people
 """
+SETTINGS = 'host_tools = ["desk"]\n\n[identity]\n"*" = "user:operator"\nlea = "user:lea"\n'
 AGENT = """
 name = "desk"
 summary = "Answers customers"
@@ -113,9 +127,9 @@ accept_parsed_arguments = true
 
 
 def langchain_workspace(folder: Path, **replaced: str) -> Path:
-    """Write the workspace; `replaced` are other texts for TOOL, SHOP, RULES or AGENT."""
+    """Write the workspace; `replaced` are other texts for TOOL, SHOP, RULES, AGENT or SETTINGS."""
     files = {
-        "remit.toml": 'host_tools = ["desk"]\n\n[identity]\n"*" = "user:operator"\nlea = "user:lea"\n',
+        "remit.toml": replaced.get("SETTINGS", SETTINGS),
         "tools/desk/tool.toml": replaced.get("TOOL", TOOL),
         "policies/rules.csv": replaced.get("RULES", RULES),
         "agent/desk/agent.toml": replaced.get("AGENT", AGENT),

@@ -1,4 +1,4 @@
-"""Bounded approvals: "this call, and up to N more like it, in this run, until a time".
+"""Bounded approvals: "this call, and up to N more like it, in this run or conversation, until a time".
 
 Such an approval is compiled to a scope: patterns for resources, and a condition on arguments. The approver reads it, with examples of
 calls that it covers and of calls that it does not, before giving it. Each further call is asked about, and approved, as an event of its own.
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from remit.broker.approvals.summary import plain
+from remit.broker.ports import ExecutionPorts
 from remit.core import Call, Context, Json, Refusal
 from remit.core.events import ApprovalGranted, ApprovalRequested, CallDecided, GrantScope
 from remit.journal import Record
@@ -51,11 +52,12 @@ def is_in_scope(scope: GrantScope, call: Call) -> bool:
     return covered and read_condition(scope.condition, "allow").holds(Context(args=call.arguments))
 
 
-def approve_in_scope(record: Record, call: Call, requested: ApprovalRequested, now: int) -> None:
-    """Record the approvals of this request that earlier bounded approvals of the run give.
+def approve_in_scope(record: Record, call: Call, requested: ApprovalRequested, ports: ExecutionPorts) -> None:
+    """Record the approvals of this request that earlier bounded approvals of the run, or of its conversation, give.
 
     INVARIANT: the run has read nothing new that the approver was shown: the facts of the request are those that were approved.
     """
+    now = ports.clock(call.step, call.index)
     for bound in record.state.bounded:
         granted, scope = bound.granted, bound.granted.scope
         if (
@@ -66,6 +68,7 @@ def approve_in_scope(record: Record, call: Call, requested: ApprovalRequested, n
             or all(missing.role != granted.role for missing in requested.missing)
             or (bound.action, dict(bound.facts)) != (call.action, dict(requested.facts))
             or not is_in_scope(scope, call)
+            or (bound.run and ports.is_withdrawn(call, bound))
         ):
             continue
         prefix = f"approval.granted/{call.step}/{call.index}/{requested.decision_digest}/{granted.approver}"
@@ -87,8 +90,9 @@ def approve_in_scope(record: Record, call: Call, requested: ApprovalRequested, n
 def scope_lines(scope: GrantScope, call: Call, facts: Mapping[str, Json], record: Record) -> list[str]:
     """What the approver reads before giving it: the scope, what is free in it, and calls that it covers and does not cover."""
     free = sorted(name for name, value in call.arguments.items() if isinstance(value, str | list | dict))
+    where = "run" if record.state.conversation is None else "conversation"
     lines = [
-        f"also approves up to {scope.more} more calls of {call.action} in this run",
+        f"also approves up to {scope.more} more calls of {call.action} in this {where}",
         f"  on {', '.join(map(plain, scope.resources)) or 'no resource'}",
         f"  if {plain(scope.condition)}",
         *(f"  if {plain(name)} is still {plain(str(value))}" for name, value in sorted(facts.items())),

@@ -5,13 +5,13 @@ An approval is for one decision of one call. Requests and answers are events of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from remit.broker.approvals.summary import LONGEST, approval_summary, shown_facts
-from remit.core import BREAK_GLASS, Call, Decision, Principal, Refusal, same_person
+from remit.core import BREAK_GLASS, Call, Decision, Principal, ProposedCall, Refusal, UsageError, same_person
 from remit.core.events import (
     NANO,
     AnyEvent,
@@ -23,6 +23,7 @@ from remit.core.events import (
     ApprovalState,
     CallDecided,
     GrantScope,
+    ModelResponded,
 )
 from remit.guardrails import Sanitizer
 from remit.journal import Journal, Record, RunState
@@ -89,7 +90,7 @@ class Approval:
     """The approval of one person in one role.
 
     In `role:break-glass` it has a `reason`, and counts until `until` (Unix nanoseconds). `rapid` is True if it follows approvals
-    of other actions within a minute. With `scope` it covers further calls of the run too, until `until`.
+    of other actions within a minute. With `scope` it covers further calls of the run too, until `until`. `via` is that of the event.
     """
 
     by: Principal
@@ -98,6 +99,16 @@ class Approval:
     until: int | None = None
     rapid: bool = False
     scope: GrantScope | None = None
+    via: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instead:
+    """What a person who rejects a call gives in its place: an answer for the model, or another call. `via` is that of the event."""
+
+    response: str | None = None
+    edited: ProposedCall | None = None
+    via: str = ""
 
 
 def grant_approval(
@@ -116,14 +127,14 @@ def grant_approval(
             `approval_expired` after the time. The refusal is recorded too. An approval that was revoked may be given again.
     """
     by, role = approval.by, approval.role
-    with _refusal_recorded(record, requested, by):
+    with refusal_recorded(record, requested, by, approval.via):
         _check_role(_check_open(record, requested), role, now)
         _check_time(requested, now)
         if approval.scope is not None:
             _check_bounded(approval, now)
         if role == BREAK_GLASS:
             _check_emergency(requested, approval.reason, approval.until, now)
-        _check_approver(record, by, {role}, roles_of)
+        _check_approver(record, requested, by, {role}, roles_of)
         _check_first(record, requested, by, now)
     prefix = f"approval.granted/{requested.step}/{requested.index}/{requested.decision_digest}/{by.subject}"
     granted = ApprovalGranted(
@@ -137,6 +148,7 @@ def grant_approval(
         until=approval.until,
         rapid=approval.rapid,
         scope=approval.scope,
+        via=approval.via,
     )
     record.append(granted, durable=True)
 
@@ -149,11 +161,13 @@ def reject_approval(
     roles_of: Callable[[str], frozenset[str]],
     now: int,
     reason: str,
+    instead: Instead | None = None,
 ) -> None:
-    """Record the rejection of one person; one is enough. Only a person who may approve may reject."""
-    with _refusal_recorded(record, requested, by):
+    """Record the rejection of one person; one is enough. Only a person who may approve may reject. The model reads `reason`."""
+    instead = instead or Instead()
+    with refusal_recorded(record, requested, by, instead.via):
         state = _check_open(record, requested)
-        _check_approver(record, by, set(state.accepts(now)), roles_of)
+        _check_approver(record, requested, by, set(state.accepts(now)), roles_of)
         _check_time(requested, now)
     rejected = ApprovalRejected(
         step=requested.step,
@@ -161,6 +175,9 @@ def reject_approval(
         decision_digest=requested.decision_digest,
         by=by,
         reason=reason,
+        response=instead.response,
+        edited=instead.edited,
+        via=instead.via,
     )
     record.append(rejected, durable=True)
 
@@ -171,7 +188,7 @@ def revoke_approval(record: Record, requested: ApprovalRequested, *, by: Princip
     Raises:
         Refusal: `approval_invalid` if that person has not approved the call, or if it is no longer open.
     """
-    with _refusal_recorded(record, requested, by):
+    with refusal_recorded(record, requested, by):
         place = (requested.step, requested.index)
         bounded = [item.granted for item in record.state.bounded if (item.granted.step, item.granted.index) == place]
         grants = bounded or _check_open(record, requested).grants
@@ -227,7 +244,7 @@ def _action_of(event: AnyEvent | None) -> str:
 
 
 @contextmanager
-def _refusal_recorded(record: Record, requested: ApprovalRequested, by: Principal) -> Generator[None]:
+def refusal_recorded(record: Record, requested: ApprovalRequested, by: Principal, via: str = "") -> Generator[None]:
     """Record a refused answer in the trace. Refusals of scripts are not recorded, because a script repeats its attempts."""
     try:
         yield
@@ -240,12 +257,28 @@ def _refusal_recorded(record: Record, requested: ApprovalRequested, by: Principa
                     index=index,
                     number=record.count(f"approval.refused/{step}/{index}") + 1,
                     by=by,
+                    via=via,
                     code=refusal.code,
                     message=refusal.message,
                 ),
                 durable=True,
             )
         raise
+
+
+def only_role(state: ApprovalState | None, needed: Sequence[str], own: Collection[str], now: int) -> str:
+    """The role in which a person with the roles `own` answers. Raises UsageError if there are several."""
+    accepted = needed if state is None else state.accepts(now)
+    mine = [role for role in accepted if role in own] or list(needed)
+    if len(mine) != 1:
+        raise UsageError(f"the request needs several roles; choose yours: {' or '.join(mine)}")
+    return mine[0]
+
+
+def _author(record: Record, requested: ApprovalRequested) -> Principal | None:
+    """The person who made the call in place of the model."""
+    responded = record.get(f"model.responded/{requested.step}/-/-")
+    return responded.by if isinstance(responded, ModelResponded) else None
 
 
 def _check_open(record: Record, requested: ApprovalRequested) -> ApprovalState:
@@ -323,14 +356,23 @@ def _check_first(record: Record, requested: ApprovalRequested, by: Principal, no
         raise Refusal("approval_invalid", f"{earlier} has already approved this call")
 
 
-def _check_approver(record: Record, by: Principal, roles: set[str], roles_of: Callable[[str], frozenset[str]]) -> None:
-    """Raise `approval_invalid` for the user of the run, the person who started it, an agent, or a person without the role."""
+def _check_approver(
+    record: Record,
+    requested: ApprovalRequested,
+    by: Principal,
+    roles: set[str],
+    roles_of: Callable[[str], frozenset[str]],
+) -> None:
+    """Raise `approval_invalid` for the user of the run, who started it or made the call, an agent, or a person without the role."""
     started, approver = record.state.started, by.subject
     assert started is not None  # a run with requests has begun
-    if started.is_requested_by(by) or not by.is_person or by.tenant != started.tenant:
+    author = _author(record, requested)
+    made = author is not None and same_person(author, by)
+    if made or started.is_requested_by(by) or not by.is_person or by.tenant != started.tenant:
         raise Refusal(
             "approval_invalid",
-            f"{approver} cannot answer this request: the approver must be a person who did not start the run",
+            f"{approver} cannot answer this request: the approver must be a person who did not "
+            + ("make the call" if made else "start the run"),
             next_step="ask another person with the role to answer",
         )
     if not roles & roles_of(approver):

@@ -9,15 +9,16 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from remit.broker.host.tools import Hosted
-from remit.broker.ports import AttemptOutcome, landed, mismatch_of, result_refusal
+from remit.broker.ports import AttemptOutcome, Question, landed, mismatch_of, result_refusal
 from remit.core import Call, Code, Json, ReachedLimit, Refusal, ResourceUsage, SchemaMismatch, in_own_thread
 from remit.sandbox import (
     DECODE_SECONDS,
     Refused,
     exhausted,
+    gathered,
     message_of,
     not_decoded,
     refused_by_validator,
@@ -28,10 +29,13 @@ from remit.sandbox import Action as TypedFunction
 from remit.workspace import Workspace
 from remit.workspace.manifest import Action, ActionSchema, check_output
 
+Tell: TypeAlias = Callable[[str], object]  # gets what a generator yields, as text
+HostCall: TypeAlias = Callable[[Tell], Json]  # a call with its decoded arguments
+
 
 async def decode_for_host(
     function: Callable[..., Json], arguments: Mapping[str, Json], named: Collection[str], *, wall: float
-) -> tuple[Callable[[], Json], Mapping[str, Json] | None]:
+) -> tuple[HostCall, Mapping[str, Json] | None]:
     """The call of the function with its decoded arguments, and the named ones as JSON; None: all are as given.
 
     It takes at most `DECODE_SECONDS`, or `wall` seconds if that is less.
@@ -53,18 +57,22 @@ async def decode_for_host(
 
 def _decode(
     function: Callable[..., Json], given: dict[str, Json], named: Collection[str]
-) -> tuple[Callable[[], Json], Mapping[str, Json] | None]:
+) -> tuple[HostCall, Mapping[str, Json] | None]:
     try:
         typed = TypedFunction(function)
     except Exception:  # noqa: BLE001 - a function without a readable signature gets its arguments as they are
-        return partial(function, **given), None
+        return lambda _: function(**given), None
     decoded = typed.decode(given)
-    return partial(typed.call, decoded), typed.as_json(decoded, named)
+    return partial(_call, typed, decoded), typed.as_json(decoded, named)
+
+
+def _call(typed: TypedFunction, decoded: Any, tell: Tell) -> Json:
+    return typed.call(decoded, partial(gathered, tell=tell))
 
 
 def _decode_hosted(
     function: Hosted, given: dict[str, Json], named: Collection[str]
-) -> tuple[Callable[[], Json], Mapping[str, Json] | None]:
+) -> tuple[HostCall, Mapping[str, Json] | None]:
     """Validate as LangChain will, when the tool is invoked with the same arguments."""
     shown: Mapping[str, Json] | None = None
     if (model := function.model) is not None:
@@ -74,13 +82,15 @@ def _decode_hosted(
             with suppress(Exception):
                 both = {**made.model_dump(mode="json"), **made.model_dump(mode="json", by_alias=True)}
                 shown[name] = both[name]
-    return partial(function, **given), shown
+    return lambda _: function(**given), shown
 
 
-async def run_function(workspace: Workspace, call: Call, function: Callable[[], Json]) -> AttemptOutcome:
+async def run_function(
+    workspace: Workspace, call: Call, function: HostCall, on_print: Callable[[bytes], None] | None = None
+) -> AttemptOutcome:
     """Carry out one attempt by a function of this process, in a thread of its own, within the limits of the tool.
 
-    The returned value must match the pinned output schema. An exception is the declared error of that name, or a crash.
+    `on_print` gets what a generator yields, in the event loop. The returned value must match the pinned output schema. An exception is the declared error of that name, or a crash. Raises `Question`.
     """
     tool, action = workspace.action(call.action)
     started = time.monotonic()
@@ -89,9 +99,9 @@ async def run_function(workspace: Workspace, call: Call, function: Callable[[], 
     mismatch: SchemaMismatch | None = None
     error, message, value, after, size = None, "", None, None, 0
     assert tool.pin is not None
-    schema = tool.pin.schemas[action.name]
+    schema, run = tool.pin.schemas[action.name], partial(function, _tell(on_print))
     try:
-        value, size = await asyncio.wait_for(in_own_thread(_checked_value, function, schema), tool.manifest.limits.wall)
+        value, size = await asyncio.wait_for(in_own_thread(_checked_value, run, schema), tool.manifest.limits.wall)
         if size > tool.manifest.limits.output:
             limit = ReachedLimit(name="output", most=tool.manifest.limits.output, used=size, unit="bytes")
             code, message, value = "resource_exhausted", exhausted(limit), None
@@ -118,6 +128,14 @@ async def run_function(workspace: Workspace, call: Call, function: Callable[[], 
     )
 
 
+def _tell(on_print: Callable[[bytes], None] | None) -> Tell:
+    """Hands a line to the event loop of the broker, from any thread."""
+    if on_print is None:
+        return lambda _: None
+    loop = asyncio.get_running_loop()
+    return lambda text: loop.call_soon_threadsafe(on_print, f"{text}\n".encode(errors="replace"))
+
+
 def _failure_of(action: Action, failure: BaseException | None) -> tuple[Code, str | None, str, float | None]:
     """The code, the declared error, its message, and the seconds to wait, of an exception that a tool raised."""
     assert failure is not None
@@ -137,10 +155,11 @@ def _checked_value(function: Callable[[], Json], schema: ActionSchema) -> tuple[
 
     Raises:
         Refusal: the graph or the broker refused the call; it is not an error of the tool.
+        Question: the function asks a person.
         _RaisedByTool: the tool raised an exception, which is the cause.
     """
     raised, value = _call_and_catch(function)
-    if isinstance(raised, Refusal):
+    if isinstance(raised, Refusal | Question):
         raise raised
     if raised is not None:
         raise _RaisedByTool from raised

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable
+from collections.abc import AsyncGenerator, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -88,7 +88,7 @@ class _Reading:
     call: Call
     arguments: None = None
 
-    async def attempt(self, decide: Callable[[str], bool] | None = None) -> AttemptOutcome:
+    async def attempt(self, during: object = None) -> AttemptOutcome:
         return self.reader.read(self.call)
 
 

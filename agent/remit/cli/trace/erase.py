@@ -25,7 +25,8 @@ def erase_command(
 
     This cannot be undone. Tasks, prompts, arguments, results and answers are removed from the journal, the list of runs and the
     trace files. The kinds, times and hashes of the events stay, so that the chain can still be verified. Backups, exported
-    files, golden traces and working folders are not reached.
+    files, golden traces and working folders are not reached. With a RUN of a conversation, its later runs are erased too: each has
+    what the person wrote before.
 
     \b
     Examples:

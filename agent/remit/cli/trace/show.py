@@ -186,6 +186,9 @@ def _start_lines(report: IncidentReport) -> list[str]:
         f"task: {short(started.task)}",
         *(f"since then with another definition: {short(text)}" for text in report.accepted),
     ]
+    if (place := started.conversation) is not None:
+        before = f", after run {place.after[:8]}" if place.after else ""
+        lines.append(f"message {place.number} of the conversation {place.id[:8]}{before}")
     if started.scope is not None:
         lines.append(f"scope: {scope_text(started.scope)}")
     if started.arm is not None:

@@ -10,7 +10,17 @@ from .approvals import (
     BreakGlassReviewed,
     GrantScope,
 )
-from .calls import AttemptBegun, AttemptEnded, CallAnswered, CallDecided, EffectSettled
+from .calls import (
+    AttemptBegun,
+    AttemptEnded,
+    AttemptProgressed,
+    CallAnswered,
+    CallDecided,
+    EffectSettled,
+    QuestionAnswered,
+    QuestionAsked,
+)
+from .conversations import BoundedApproval, ConversationRun, InDoubtEffect
 from .evaluations import (
     Check,
     EvaluationFinished,
@@ -103,9 +113,11 @@ __all__ = [
     "ArmName",
     "AttemptBegun",
     "AttemptEnded",
+    "AttemptProgressed",
     "Bar",
     "BarEvidence",
     "BarName",
+    "BoundedApproval",
     "BreakGlassReviewed",
     "BudgetSpent",
     "CallAnswered",
@@ -115,6 +127,7 @@ __all__ = [
     "ContentRead",
     "ContextLimits",
     "ContextReduced",
+    "ConversationRun",
     "Deviation",
     "EffectSettled",
     "EvaluationFinished",
@@ -127,6 +140,7 @@ __all__ = [
     "HoldLifted",
     "HoldSet",
     "ImportedFrom",
+    "InDoubtEffect",
     "ModelFailed",
     "ModelRequested",
     "ModelResponded",
@@ -135,6 +149,8 @@ __all__ = [
     "Outcome",
     "PolicyAdopted",
     "PolicyChanged",
+    "QuestionAnswered",
+    "QuestionAsked",
     "Recorded",
     "RolloutCompared",
     "RolloutFinished",

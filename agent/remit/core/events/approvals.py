@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from remit.core.calls import Escalation, FrozenModel, Json, MissingApproval
+from remit.core.calls import Escalation, FrozenModel, Json, MissingApproval, ProposedCall
 from remit.core.errors import Code
 from remit.core.events.event import Event
 from remit.core.principals import Principal
@@ -46,9 +46,10 @@ class ApprovalRequested(Event):
 
 
 class _Answer(Event):
-    """What one person answered."""
+    """What one person answered. `via` identifies the answer to an interrupt of an external graph that brought it; "": none."""
 
     by: Principal
+    via: str = ""
 
     @property
     def approver(self) -> str:
@@ -100,13 +101,18 @@ class ApprovalGranted(_Answer):
 
 
 class ApprovalRejected(_Answer):
-    """Records that one person rejects the call. One rejection is enough to refuse it."""
+    """Records that one person rejects the call. One rejection is enough to refuse it.
+
+    `response` is what the person answers in place of the tool, `edited` the call that the person makes in its place; None: neither.
+    """
 
     type: Literal["approval.rejected"] = "approval.rejected"
     step: int
     index: int
     decision_digest: str
     reason: str
+    response: str | None = None
+    edited: ProposedCall | None = None
 
     @property
     def key(self) -> str:

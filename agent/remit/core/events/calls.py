@@ -74,6 +74,56 @@ class AttemptBegun(Event):
     cached: str = ""
 
 
+class QuestionAsked(Event):
+    """Records that the function of a tool stops until a person has answered `question`. `number` counts from 1 for each call.
+
+    The time until the answer does not count for the limits of the tool. Then the function is called again, from its beginning. `via`
+    identifies the interrupt of an external graph that asks.
+    """
+
+    type: Literal["question.asked"] = "question.asked"
+    step: int
+    index: int
+    attempt: int
+    number: int
+    question: Json
+    via: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"question.asked/{self.step}/{self.index}/{self.number}"
+
+
+class QuestionAnswered(Event):
+    """Records the answer of a person to a question of a tool, before the tool gets it. Of the user, it counts like words of the task."""
+
+    type: Literal["question.answered"] = "question.answered"
+    step: int
+    index: int
+    number: int
+    by: Principal
+    answer: Json
+
+    @property
+    def key(self) -> str:
+        return f"question.answered/{self.step}/{self.index}/{self.number}"
+
+
+class AttemptProgressed(Event):
+    """Records one line that a tool printed, or yielded, while it ran. `number` counts from 1 for each attempt, up to a limit."""
+
+    type: Literal["attempt.progressed"] = "attempt.progressed"
+    step: int
+    index: int
+    attempt: int
+    number: int
+    text: str
+
+    @property
+    def key(self) -> str:
+        return f"attempt.progressed/{self.step}/{self.index}/{self.attempt}/{self.number}"
+
+
 class AttemptEnded(Event):
     """Records the outcome of one attempt.
 

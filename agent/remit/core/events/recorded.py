@@ -17,7 +17,16 @@ from remit.core.events.approvals import (
     ApprovalVoided,
     BreakGlassReviewed,
 )
-from remit.core.events.calls import AttemptBegun, AttemptEnded, CallAnswered, CallDecided, EffectSettled
+from remit.core.events.calls import (
+    AttemptBegun,
+    AttemptEnded,
+    AttemptProgressed,
+    CallAnswered,
+    CallDecided,
+    EffectSettled,
+    QuestionAnswered,
+    QuestionAsked,
+)
 from remit.core.events.evaluations import EvaluationFinished, EvaluationGraded, EvaluationStarted
 from remit.core.events.operations import (
     AlertClosed,
@@ -72,6 +81,9 @@ AnyEvent: TypeAlias = Annotated[
     | ApprovalVoided
     | BreakGlassReviewed
     | AttemptBegun
+    | AttemptProgressed
+    | QuestionAsked
+    | QuestionAnswered
     | AttemptEnded
     | EffectSettled
     | BudgetSpent

@@ -13,6 +13,7 @@ from pydantic import Field, PlainSerializer
 from remit.core.answers import AnswerProblem, Source
 from remit.core.calls import Confinement, FrozenModel, Json, ProposedCall, Scope, Subjects
 from remit.core.errors import Code
+from remit.core.events.conversations import ConversationRun
 from remit.core.events.event import Event
 from remit.core.events.rollouts import RunArm
 from remit.core.principals import DEFAULT_TENANT, Principal, same_person
@@ -87,6 +88,7 @@ class RunStarted(Event):
     this one: such a run was never executed. `evaluation` is the id of the evaluation that the run belongs to, "" for a live run. `goes_on` names the run of which this one is played from a step on; None for a run that began at its beginning. `version` is that of Remit.
     `imported` says where the run comes from, if another tool executed it and Remit decided none of its calls.
     `driver` is the framework whose graph drives the run, "" for Remit's own graph, and `thread` names the thread of that graph.
+    `conversation` is the place of the run in its conversation; None for a run that is a whole conversation.
     """
 
     type: Literal["run.started"] = "run.started"
@@ -115,6 +117,7 @@ class RunStarted(Event):
     imported: ImportedFrom | None = None
     driver: Literal["", "langgraph"] = ""
     thread: str = ""
+    conversation: ConversationRun | None = None
 
     @property
     def agent(self) -> str:
@@ -151,7 +154,8 @@ class AcceptedChanges(FrozenModel):
 class RunResumed(Event):
     """Records that another process resumes the run, possibly under other rules. `count` is 1 for the first time.
 
-    `bundle` has the definition that the run had before, and the rules in force; with `accepted`, the files on disk.
+    `bundle` has the definition that the run had before, and the rules in force; with `accepted`, the files on disk. `since` is when the
+    process before recorded its last event, in Unix nanoseconds: no process drove the run from then on.
     """
 
     type: Literal["run.resumed"] = "run.resumed"
@@ -160,6 +164,7 @@ class RunResumed(Event):
     bundle: str
     policy_digest: str
     accepted: AcceptedChanges | None = None
+    since: int = 0
 
     @property
     def key(self) -> str:
@@ -239,7 +244,8 @@ class ModelResponded(Event):
 
     `internal` is True for a turn that Remit makes itself, to look up what goes into the directory; the model does not read it.
     `provider_state` is what the provider needs back with the turn, such as signatures of its thoughts: JSON text that only the
-    provider's adapter reads. `deviations` are the ways in which the answer differed from the usual wire format.
+    provider's adapter reads. `deviations` are the ways in which the answer differed from the usual wire format. `by` is the person who
+    made the calls of the turn in place of the model; None: the model did.
     """
 
     type: Literal["model.responded"] = "model.responded"
@@ -253,6 +259,7 @@ class ModelResponded(Event):
     internal: bool = False
     provider_state: str = ""
     deviations: tuple[Deviation, ...] = ()
+    by: Principal | None = None
 
 
 class ModelFailed(Event):

@@ -38,6 +38,7 @@ HAS_FAILED = sa.text("outcome <> 'completed'")  # also runs that have not ended:
 WAS_REFUSED = sa.text("denied > 0")
 IS_IN_DOUBT = sa.text("in_doubt <> ''")
 HAS_ARM = sa.text("rollout <> ''")
+HAS_CONVERSATION = sa.text("conversation <> ''")
 IS_OPEN = sa.text("status = 'open'")
 IS_TO_AUDIT = sa.text("audited < seq")
 
@@ -125,7 +126,8 @@ class RunRow(JournalRow, table=True):
     each action that succeeded: `COUNT ACTION`. `response_model` is the model that answered last, as its provider names it. `recent`
     counts the outcomes of its last hour, one a line: `PART COUNT CODE ACTION RULE`; see `RunState.recent`.
     `state` is `RunState.status`, and `waits_until` when a waiting run goes on without an answer (Unix nanoseconds, 0 if it does not
-    wait). `driver` is the framework whose graph drives the run, "" for Remit's own.
+    wait). `driver` is the framework whose graph drives the run, "" for Remit's own. `conversation`, `number` and `message` are those of
+    `ConversationRun`, "" and 0 for a run on its own.
     """
 
     __tablename__ = "run"
@@ -140,6 +142,7 @@ class RunRow(JournalRow, table=True):
         _partial("run_with_refusal", WAS_REFUSED, "started", "run"),
         _partial("run_in_doubt", IS_IN_DOUBT, "started", "run"),
         _partial("run_by_rollout", HAS_ARM, "rollout", "started", "run"),
+        _partial("run_by_conversation", HAS_CONVERSATION, "conversation", "number"),
     )
 
     run: str = Field(primary_key=True, sa_type=_BYTES)
@@ -176,6 +179,9 @@ class RunRow(JournalRow, table=True):
     recent: str = Field(sa_type=sa.Text)
     waits_until: int = Field(sa_type=sa.BigInteger)
     driver: str
+    conversation: str
+    number: int
+    message: str
 
 
 class ApprovalRow(JournalRow, table=True):

@@ -14,6 +14,7 @@ from remit.journal.projections import (
     CIRCUIT_STREAM,
     EVALUATION_STREAM,
     WORKSPACE_RUN,
+    apply_rollout,
     circuit_changes,
     evaluation_changes,
     is_run,
@@ -22,7 +23,7 @@ from remit.journal.projections import (
     run_rows,
     workspace_changes,
 )
-from remit.journal.reducer import apply_event, apply_rollout
+from remit.journal.reducer import apply_event
 from remit.journal.run_state import ROLLOUT_STREAM, Circuit, RolloutState, RunState
 from remit.journal.storage.database import Drop, Put, Sql, drop_statement, put_statement
 from remit.journal.storage.tables import APPROVAL, EVALUATION, HEAD, PROJECTIONS

@@ -1,8 +1,8 @@
 """Conditions of rules: one expression over a closed, typed set of facts, checked when loaded; evaluation never raises.
 
     args.<name>  len(args.<name>)  labels  named_by_user  identified  unidentified  contains  quoted_by_user  requested_by_user
-    effect  env  confinement  time  calls('mail.send')  approved('role:lead')  approvals('role:lead') >= 2
-    and  or  not  ==  !=  <  <=  >  >=  in  not in  'text'  12  True  False
+    effect  env  confinement  time  calls('mail.send')  calls('mail.send in conversation')  approved('role:lead')
+    approvals('role:lead') >= 2  and  or  not  ==  !=  <  <=  >  >=  in  not in  'text'  12  True  False
 
 A comparison with a fact that cannot be read is neither true nor false. `and` and `or` combine this third value independently
 of order (false and ? is false, true or ? is true). If the whole condition has the third value, it counts as false on an allow
@@ -20,7 +20,7 @@ from difflib import get_close_matches
 from functools import cached_property, lru_cache
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
-from remit.core import RENAMED, Confinement, Context, Json
+from remit.core import IN_CONVERSATION, RENAMED, Confinement, Context, Json
 from remit.core import Effect as ActionEffect
 from remit.policy.language.evaluation import (
     TIME,
@@ -397,14 +397,15 @@ class _ConditionReader:
         return Term(kind, read, shown)
 
     def _calls(self, node: ast.Call) -> Term:
-        action = self._text_argument(node)
+        counted = self._text_argument(node)
+        action = counted.removesuffix(IN_CONVERSATION)
         if self.actions is not None and action not in self.actions:
             self._report(
-                f"calls({action!r}) does not name an action of this workspace",
-                "write tool.action, as defined in tools/",
+                f"calls({counted!r}) does not name an action of this workspace",
+                f"write tool.action, as defined in tools/, or 'tool.action{IN_CONVERSATION}'",
             )
-        shown = f"calls({action!r})"
-        self.reads[shown] = lambda context: context.calls.get(action, 0)
+        shown = f"calls({counted!r})"
+        self.reads[shown] = lambda context: context.calls.get(counted, 0)
         return Term("number", self.reads[shown], shown)
 
     def _length(self, node: ast.expr, shown: str) -> Term:

@@ -11,7 +11,16 @@ from dataclasses import dataclass, replace
 
 from remit.core import Principal
 from remit.core.events import RunErased
-from remit.journal import WORKSPACE_RUN, RunQuery, RunSummary, erase, forget_deleted, list_runs, release_space
+from remit.journal import (
+    WORKSPACE_RUN,
+    RunQuery,
+    RunSummary,
+    conversation_of,
+    erase,
+    forget_deleted,
+    list_runs,
+    release_space,
+)
 from remit.runtime.upkeep.retention import golden_runs
 from remit.tracing import TraceFile
 from remit.workspace import WorkspaceSession, authorize_runs
@@ -27,8 +36,11 @@ class Erasable:
 
 
 def erasable(session: WorkspaceSession, query: RunQuery) -> Erasable:
-    """The runs that match, divided by what can be erased."""
+    """The runs that match, divided by what can be erased. With a run of a conversation, its later runs: they have its words."""
     rows = tuple(list_runs(session.journal, query))
+    if query.run and rows and (conversation := conversation_of(session.journal, query.run)):
+        others = list_runs(session.journal, RunQuery(evaluation=None, conversation=conversation))
+        rows = tuple(row for row in others if row.started_at >= rows[0].started_at)
     return Erasable(
         finished=tuple(row for row in rows if row.ended_at is not None),
         unfinished=tuple(row for row in rows if row.ended_at is None),

@@ -50,15 +50,12 @@ class Decoded:
 
 
 class Action:
-    """One function, with the validators of its arguments and of its result, built once.
-
-    A function with a parameter that has no type, or that takes any name, gets its arguments as they are.
-    """
+    """One function, with validators of arguments and result. With a parameter without a type, or of any name, it gets them as they are."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         hints = typing.get_type_hints(function, include_extras=True)
-        returned = hints.pop("return", Any)
+        returned = collected(function, hints.pop("return", Any))
         parameters = inspect.signature(function).parameters
         typed = all(name in hints and _is_named(parameter) for name, parameter in parameters.items())
         self._names = list(parameters)
@@ -111,9 +108,11 @@ class Action:
                     values[published] = next(iter(shown.values()))
         return values
 
-    def call(self, decoded: Decoded) -> Any:
-        """Call the function; return its result as JSON data."""
+    def call(self, decoded: Decoded, gathered: Callable[[Any], Any] = list) -> Any:
+        """Call the function; return its result as JSON data. `gathered` makes a list of what a generator yields."""
         result = self.function(**decoded.arguments)
+        if inspect.isgenerator(result) or inspect.isasyncgen(result):
+            result = gathered(result)
         if inspect.iscoroutine(result):
             import asyncio  # noqa: PLC0415 - 25 ms, and few tools need it
 
@@ -196,11 +195,7 @@ def public(module: types.ModuleType) -> list[str]:
 
 
 def model_of(function: Callable[..., Any], names: list[str]) -> Any:
-    """A pydantic model with a field for each of these parameters.
-
-    The fields have names of their own, so that a parameter may be called `model_config` or `_x`; their aliases are the
-    published names.
-    """
+    """A pydantic model with a field for each of these parameters, whose alias is its name: it may be `model_config` or `_x`."""
     from pydantic import create_model  # noqa: PLC0415 - 60 ms, so only where a type needs it
 
     hints = typing.get_type_hints(function, include_extras=True)
@@ -234,6 +229,12 @@ def _adapter(hint: Any) -> Any:
     return TypeAdapter(hint)
 
 
+def collected(function: Callable[..., Any], hint: Any) -> Any:
+    """The type of the result: of a generator, the list of what it yields."""
+    generates = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+    return list[(typing.get_args(hint) or (Any,))[0]] if generates else hint  # type: ignore[misc]
+
+
 def _is_named(parameter: inspect.Parameter) -> bool:
     """True if the parameter can be passed by its name."""
     return parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
@@ -245,10 +246,7 @@ def _is_field(default: Any) -> bool:
 
 
 def _by_value(hint: Any) -> Any:
-    """The type, with each literal of enum members also accepting their values.
-
-    These are what its schema publishes, and pydantic accepts the members only.
-    """
+    """The type, with each literal of enum members also accepting their values, which its schema publishes."""
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
         members = {part.value: part for part in parts if isinstance(part, enum.Enum)}
@@ -387,7 +385,9 @@ def described(function: Callable[..., Any]) -> dict[str, Any]:
             return {"problem": "it has no return type"}
         schema = model_of(function, shown).model_json_schema(schema_generator=Untitled)
         schema.pop("title", None)
-        result = TypeAdapter(hints["return"]).json_schema(mode="serialization", schema_generator=Untitled)
+        result = TypeAdapter(collected(function, hints["return"])).json_schema(
+            mode="serialization", schema_generator=Untitled
+        )
     except (PydanticUserError, TypeError, NameError) as failure:
         return {"problem": _text_of(failure).splitlines()[0]}
     except SchemaError as failure:  # its last line says what is wrong, the others where

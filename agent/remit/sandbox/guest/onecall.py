@@ -278,7 +278,9 @@ def _answer(
             os.close(reading.descriptor)
         decoded, shown = decode()
     _begin(channel, shown)
-    return {"kind": "value"}, serving.to_json(action.call(decoded))
+    return {"kind": "value"}, serving.to_json(
+        action.call(decoded, lambda generator: serving.gathered(generator, serving.print_now))
+    )
 
 
 def _begin(channel: socket.socket, decoded: dict[str, Any] | None) -> None:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import traceback
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 _LONGEST = 2_000
@@ -190,6 +190,40 @@ def flush() -> None:
             stream.flush()
         except Exception:  # noqa: BLE001, S112 - the tool may have put anything there
             continue
+
+
+def gathered(generator: Any, tell: Callable[[str], object]) -> Any:
+    """What a generator yields, as a list. `tell` gets each item as text, so that people see how far the tool has come."""
+    if hasattr(generator, "__anext__"):
+        return _agathered(generator, tell)
+    items: list[Any] = []
+    for item in generator:
+        tell(_shown(item))
+        items.append(item)
+    return items
+
+
+async def _agathered(generator: Any, tell: Callable[[str], object]) -> list[Any]:
+    items: list[Any] = []
+    async for item in generator:
+        tell(_shown(item))
+        items.append(item)
+    return items
+
+
+def _shown(item: Any) -> str:
+    try:
+        return item if isinstance(item, str) else json.dumps(item, ensure_ascii=False, default=str)
+    except Exception:  # noqa: BLE001 - the item may be anything; the result says what is wrong with it
+        return type(item).__name__
+
+
+def print_now(text: str) -> None:
+    """Print a line so that the broker reads it at once, whatever the tool did to its streams."""
+    try:
+        print(text, flush=True)  # noqa: T201 - it is read as what the tool prints
+    except Exception:  # noqa: BLE001 - as in `flush`
+        return
 
 
 # ---- programs --------------------------------------------------------------------------------------------------------

@@ -193,6 +193,7 @@ class WarmCall:
         """Have the function called, with what only a recorded attempt gets."""
         profile, exchange, child = self._prepared.profile, self._exchange, self._child
         self._state = "running"
+        exchange.on_print = context.on_print or exchange.on_print
         started = time.monotonic() - self._decode_s
         async with (network_access := NetworkAccess(child.zygote.listener, profile.network, context, child.source)):
             await exchange.finish(network_access.variables, profile.wall)

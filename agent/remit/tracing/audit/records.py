@@ -31,6 +31,7 @@ from remit.core.events import (
     HoldSet,
     PolicyAdopted,
     PolicyChanged,
+    QuestionAnswered,
     Recorded,
     RolloutFinished,
     RolloutOpened,
@@ -341,6 +342,11 @@ def _settled(event: EffectSettled, chain: Chain) -> _Act:
     return _entity(_UPDATE, "effect", place, message, event.by, detail=event.reason, severity=2)
 
 
+def _answered(event: QuestionAnswered, chain: Chain) -> _Act:
+    place = f"{chain.name}/{event.step}.{event.index}"
+    return _entity((99, "Other"), "question", place, f"{event.by.subject} answered the tool of {place}", event.by)
+
+
 def _policy(event: PolicyChanged | PolicyAdopted, chain: Chain) -> _Act:
     if isinstance(event, PolicyAdopted):
         by, message = event.by, f"runs start under other {' and '.join(event.changes)}"
@@ -403,6 +409,7 @@ _ACTS: Final[Mapping[str, Callable[[Any, Chain], _Act | None]]] = {
     "hold.set": _hold,
     "hold.lifted": _hold,
     "effect.settled": _settled,
+    "question.answered": _answered,
     "run.resumed": _resumed,
     "policy.changed": _policy,
     "policy.adopted": _policy,

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import TypeAlias
 
 from remit.broker import landed_of
 from remit.core import Decision, Error, Failed, Json, Landed, ProposedCall, Repair, Result, Succeeded
@@ -25,6 +26,8 @@ from remit.core.events import (
     ModelRequested,
     ModelResponded,
     PolicyChanged,
+    QuestionAnswered,
+    QuestionAsked,
     Recorded,
     RunFinished,
     RunResumed,
@@ -33,6 +36,8 @@ from remit.core.events import (
     next_approval,
 )
 from remit.journal import REFUSED
+
+PersonsAct: TypeAlias = ApprovalAnswer | QuestionAsked | QuestionAnswered  # what people were asked and answered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +76,7 @@ class CallTimeline:
 
     `action` is TOOL.ACTION, and `proposed` the call as the model wrote it. `arguments` are canonical, and `resources` are those that
     it touches, each once, `left_out` those that it did not get; they are empty for a call that could not be parsed. `result` is None until it is answered, and
-    `settled` what a person said of an unknown outcome. `approval` is its latest request for approval, `answers` all that was answered to any. `internal` is True for a call that Remit makes itself before the first turn.
+    `settled` what a person said of an unknown outcome. `approval` is its latest request for approval, `answers` all that was answered to any, and the questions of its tool. `internal` is True for a call that Remit makes itself before the first turn.
     """
 
     step: int
@@ -85,7 +90,7 @@ class CallTimeline:
     resources: tuple[str, ...] = ()
     effect: str = ""
     approval: ApprovalState | None = None
-    answers: list[ApprovalAnswer] = field(default_factory=list[ApprovalAnswer])
+    answers: list[PersonsAct] = field(default_factory=list[PersonsAct])
     attempts: list[AttemptTimeline] = field(default_factory=list[AttemptTimeline])
     settled: EffectSettled | None = None
     result: Result | None = None
@@ -123,6 +128,8 @@ class CallTimeline:
     @property
     def waiting(self) -> bool:
         """True if the call waits for the answer of a person."""
+        if self.result is None and self.answers and isinstance(self.answers[-1], QuestionAsked):
+            return True
         return self.approval is not None and self.result is None and self.approval.waits()
 
     @property
@@ -386,7 +393,7 @@ def _update_call(call: CallTimeline, event: AnyEvent, recorded: Recorded) -> Non
     """Add an event that comes after the decision to its call."""
     at = recorded.at
     call.approval = next_approval(call.approval, event, recorded.seq, at)
-    if isinstance(event, ApprovalAnswer):
+    if isinstance(event, PersonsAct):
         call.answers.append(event)
     match event:
         case AttemptBegun():

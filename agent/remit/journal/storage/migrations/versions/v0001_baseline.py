@@ -17,6 +17,7 @@ _LOOKED_UP: Final = sa.text(
 )
 _ENDED: Final = sa.text("ended > 0")
 _ARMS: Final = sa.text("rollout <> ''")
+_TALKS: Final = sa.text("conversation <> ''")
 _TO_AUDIT: Final = sa.text("audited < seq")
 
 _SOME_RUNS: Final = {
@@ -113,6 +114,9 @@ def _runs() -> None:
         sa.Column("recent", sa.Text(), nullable=False),
         sa.Column("waits_until", sa.BigInteger(), nullable=False),
         sa.Column("driver", sa.String(), nullable=False),
+        sa.Column("conversation", sa.String(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("message", sa.String(), nullable=False),
     )
     op.create_index("run_by_start", "run", ["started", "run"])
     op.create_index("run_by_agent", "run", ["agent", "started", "run"])
@@ -121,6 +125,8 @@ def _runs() -> None:
     op.create_index("run_by_end", "run", ["ended", "run"], sqlite_where=_ENDED, postgresql_where=_ENDED)
     by_rollout = ["rollout", "started", "run"]
     op.create_index("run_by_rollout", "run", by_rollout, sqlite_where=_ARMS, postgresql_where=_ARMS)
+    by_conversation = ["conversation", "number"]
+    op.create_index("run_by_conversation", "run", by_conversation, sqlite_where=_TALKS, postgresql_where=_TALKS)
     for name, rows in _SOME_RUNS.items():
         condition = sa.text(rows)
         op.create_index(name, "run", ["started", "run"], sqlite_where=condition, postgresql_where=condition)

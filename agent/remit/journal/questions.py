@@ -1,0 +1,29 @@
+"""How the run state changes when a tool asks a person, and when the person answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from remit.core import Principal
+from remit.core.events import AnyEvent, QuestionAnswered, QuestionAsked, RunStarted
+from remit.journal.run_state import RunState
+
+
+def questioned(state: RunState, event: AnyEvent) -> RunState:
+    """The state after one more event. The function of the tool has returned when it asks, and runs again once it has the answer.
+
+    An answer of the user counts like words of the task; that of another person does not.
+    """
+    if not isinstance(event, QuestionAsked | QuestionAnswered):
+        return state
+    place = (event.step, event.index)
+    asked = event if isinstance(event, QuestionAsked) else None
+    if (call := state.open.get(place)) is not None:
+        state = replace(state, open={**state.open, place: replace(call, attempting=asked is None, question=asked)})
+    if isinstance(event, QuestionAsked) or not isinstance(event.answer, str) or state.started is None:
+        return state
+    return replace(state, said=(*state.said, event.answer)) if _is_of_user(state.started, event.by) else state
+
+
+def _is_of_user(started: RunStarted, by: Principal) -> bool:
+    return by.subject == started.subjects.user

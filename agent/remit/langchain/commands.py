@@ -1,0 +1,60 @@
+"""What a tool of LangGraph returns: a message, a `Command`, or a list of them. The result of a call is the message with its id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
+
+from langchain_core.messages import ToolMessage
+from langgraph.errors import ParentCommand
+from langgraph.types import Command
+
+from remit.broker import content_of
+from remit.core import Json
+
+
+def result_of(returned: Any, call_id: str | None) -> Json:
+    """The content of the message that answers the call; "" if a `Command` or a list has none.
+
+    Raises:
+        ToolError: the message reports an error.
+    """
+    if not isinstance(returned, Command | list | ParentCommand):
+        return content_of(returned)
+    found: list[ToolMessage] = []
+
+    def note(message: ToolMessage) -> ToolMessage:
+        found.append(message)
+        return message
+
+    answered(returned, call_id, note)
+    return content_of(found[0]) if found else ""
+
+
+def answered(returned: Any, call_id: str | None, answer: Callable[[ToolMessage], ToolMessage]) -> Any:
+    """What the tool returned, with `answer` of the message that answers the call in its place, and the rest unchanged."""
+    if isinstance(returned, ParentCommand):
+        return ParentCommand(answered(returned.args[0], call_id, answer))
+    if isinstance(returned, Command):
+        made = cast("Command[Any]", returned)
+        return replace(made, update=_in_update(made.update, call_id, answer))
+    if isinstance(returned, list):
+        return [answered(item, call_id, answer) for item in cast("list[Any]", returned)]
+    if isinstance(returned, ToolMessage) and returned.tool_call_id == call_id:
+        return answer(returned)
+    return returned
+
+
+def has_answer(returned: Any, call_id: str | None) -> bool:
+    """True if a message of it answers the call."""
+    found: list[ToolMessage] = []
+    answered(returned, call_id, lambda message: (found.append(message), message)[1])
+    return bool(found)
+
+
+def _in_update(update: Any, call_id: str | None, answer: Callable[[ToolMessage], ToolMessage]) -> Any:
+    if isinstance(update, dict):
+        fields = cast("dict[str, Any]", update)
+        return {name: answered(value, call_id, answer) for name, value in fields.items()}
+    return answered(update, call_id, answer)

@@ -1,0 +1,1 @@
+from support.langchain_agents import new_workspace as new_workspace
