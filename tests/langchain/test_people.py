@@ -237,7 +237,9 @@ def test_the_answer_of_the_user_counts_like_words_of_the_task_and_that_of_anothe
     base = "p, role:people, desk.*, **, True, allow\ng, user:operator, role:people\ng, user:lea, role:people\n"
     first = "p, agent:desk, desk.refund, order:ask, True, allow\n"
     workspace = new_workspace(SHOP=ASKING, RULES=rules + base + first)
-    agent = workspace.agent(says(ASK), says(("refund", {"order": "47120093", "amount": 5})), checkpointer=InMemorySaver())
+    agent = workspace.agent(
+        says(ASK), says(("refund", {"order": "47120093", "amount": 5})), checkpointer=InMemorySaver()
+    )
     agent.invoke(ASKED, THREAD)
     assert codes(agent.invoke(Command(resume="order 47120093"), asked_by(who))) == ["ok", code]
     workspace.reproduced()
@@ -264,7 +266,11 @@ def test_a_question_waits_like_an_approval_in_the_list_of_runs(new_workspace: Ne
     workspace = new_workspace(SHOP=ASKING)
     workspace.agent(says(ASK), checkpointer=InMemorySaver()).invoke(ASKED, THREAD)
     assert "waiting" in workspace.cli("trace", "list").out
-    assert 'the tool asks: {"sure": 5}' in workspace.cli("trace", "show", workspace.runs()[0]).out
+    (run,) = workspace.runs()
+    shown = workspace.cli("trace", "show", run)
+    assert 'the tool asks: {"sure": 5}' in shown.out, shown.err
+    assert "waits: 0.0 desk.refund asks a person" in shown.out
+    assert workspace.cli("approve", "list", "--json").json == []
 
 
 def test_a_tool_that_asks_where_nobody_can_answer_says_so(new_workspace: NewWorkspace) -> None:
