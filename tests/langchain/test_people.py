@@ -270,7 +270,7 @@ def test_a_question_waits_like_an_approval_in_the_list_of_runs(new_workspace: Ne
     shown = workspace.cli("trace", "show", run)
     assert 'the tool asks: {"sure": 5}' in shown.out, shown.err
     assert "waits: 0.0 desk.refund asks a person" in shown.out
-    assert workspace.cli("approve", "list", "--json").json == []
+    assert run[:8] not in workspace.cli("approve", "list").out
 
 
 def test_a_tool_that_asks_where_nobody_can_answer_says_so(new_workspace: NewWorkspace) -> None:
