@@ -114,7 +114,7 @@ def test_a_response_is_the_result_and_the_tool_does_not_run(new_workspace: NewWo
     state = agent.invoke(decided(type="respond", message="already refunded by phone"), asked_by(LEA))
     assert results(state)[0]["value"] == "already refunded by phone"
     assert workspace.shop.RAN == []
-    assert state["remit_receipt"][0]["outcome"] == "refused"  # the broker carried nothing out
+    assert state["remit_receipt"][0]["outcome"] == "refused"  # nothing ran
     assert workspace.events(ApprovalRejected)[0].response == "already refunded by phone"
     workspace.reproduced()
 

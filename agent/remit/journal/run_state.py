@@ -265,7 +265,7 @@ class RunState:
     again, and `model_failed_at` when it was recorded. `waited` is how long the run has waited for its model in all, in
     nanoseconds. `asked` counts the calls for which people were asked; `violations` the attempts that tried to reach what was not
     authorized. `response_model` is the last model that answered, as its provider names it. `reads` has, by request digest, the
-    last attempt (step, index, attempt) whose result may answer a later call. `said` are the answers of the user to questions of tools. `recent` counts the answers of its last hour and the
+    last attempt (step, index, attempt) whose result may answer a later call. `user_answers` are those of the user to questions of tools. `recent` counts the answers of its last hour and the
     failures of its model, by (part of the time, code, rule that denied, action): see `PART_NS`.
     """
 
@@ -311,14 +311,14 @@ class RunState:
     asked: int = 0
     violations: int = 0
     response_model: str = ""
-    said: tuple[str, ...] = ()
+    user_answers: tuple[str, ...] = ()
     reads: Mapping[str, tuple[int, int, int]] = field(default_factory=dict[str, tuple[int, int, int]])
     recent: Mapping[Outcomes, int] = field(default_factory=dict[Outcomes, int])
 
     @property
     def words(self) -> str:
         """What the user has written: the task, and the answers to questions of tools."""
-        return "\n".join((self.task, *self.said))
+        return "\n".join((self.task, *self.user_answers))
 
     @property
     def task(self) -> str:

@@ -171,7 +171,7 @@ class RunRegistry:
         return run
 
     def _run_in_thread(self, thread: str | None) -> str | None:
-        """The open run of that thread, whoever its user is; None without one."""
+        """The open run of that thread, of any user; None without one."""
         journal, agent = self._session.journal, f"agent:{self._agent.name}"
         for row in list_runs(journal, RunQuery(agent=agent, unfinished=True)):
             item = journal.get(row.run, "run.started/-/-/-")

@@ -15,10 +15,10 @@ from remit.core.events import ApprovalRequested, QuestionAsked
 class GraphCall:
     """One call that an external graph asks for.
 
-    `key` identifies the run within a `RunRegistry`, `thread` is the thread id of LangGraph, and `node_task` names its task that carries
-    the call out; `task` is the user's request. `principal` is who asks in this invocation; None: that of the `RunRegistry`. `follows` is the turn before, if no human message
+    `key` identifies the run within a `RunRegistry`, `thread` is the thread id of LangGraph, and `node_task` names its task for
+    the call; `task` is the user's request. `principal` is who asks in this invocation; None: that of the `RunRegistry`. `follows` is the turn before, if no human message
     came after it; None otherwise. `resumes` says that the invocation may go on with an interrupted one. `can_pause` is True if the graph has a checkpointer, so that it can be interrupted to wait for a
-    person. `alone` is True if the task carries out only this call, so that whoever resumes the task answers it. A `queued` call starts
+    person. `alone` is True if the task carries out only this call, so that the person who resumes the task answers it. A `queued` call starts
     when no other call runs. `write` writes into the custom stream of the graph.
     """
 
@@ -93,5 +93,5 @@ class Paused:
     asked: QuestionAsked | None = None
 
     def may_pause(self, call: GraphCall) -> bool:
-        """True if the graph can be interrupted for this, and whoever resumes it answers this call."""
+        """True if the graph can be interrupted for this, and the person who resumes it answers this call."""
         return call.can_pause and (call.alone or self.asked is None)

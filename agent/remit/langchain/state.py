@@ -165,7 +165,7 @@ def is_resuming(config: RunnableConfig) -> bool:
     return bool(config.get("configurable", {}).get("__pregel_resuming"))
 
 
-def carries_one_call(config: RunnableConfig) -> bool:
+def has_one_call(config: RunnableConfig) -> bool:
     """True if LangGraph has sent this one call to the node, as an agent of LangChain does; a node can also carry out a whole turn."""
     path = config.get("metadata", {}).get("langgraph_path") or ("",)
     return path[0] == _PUSHED
