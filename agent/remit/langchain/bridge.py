@@ -154,7 +154,7 @@ class RunRegistry:
             name = digest(identity).removeprefix("sha256:")[:32]
         run = ExternalRun(self._session, self._agent.model, self._wait, self.hosted)
         if await self._session.journal.run_in_thread(self._session.journal.head, name) is None and call.resumes:
-            name = await self._session.journal.run_in_thread(self._run_in_thread, call.thread) or name
+            name = await self._session.journal.run_in_thread(self._run_in_thread, call.thread or "") or name
         if await self._session.journal.run_in_thread(self._session.journal.head, name) is not None:
             work = resume_run(self._session, name, by=by, on_event=run.seen, goes_on=Continuation(external_graph=run))
         elif not call.task:
@@ -170,11 +170,11 @@ class RunRegistry:
         await run.begin(work)
         return run
 
-    def _run_in_thread(self, thread: str | None) -> str | None:
-        """The open run of that thread, of any user; None without one."""
+    def _run_in_thread(self, thread: str) -> str:
+        """The open run of that thread, of any user; "" without one."""
         journal, agent = self._session.journal, f"agent:{self._agent.name}"
         for row in list_runs(journal, RunQuery(agent=agent, unfinished=True)):
             item = journal.get(row.run, "run.started/-/-/-")
             if thread and item is not None and isinstance(item.event, RunStarted) and item.event.thread == thread:
                 return row.run
-        return None
+        return ""

@@ -37,7 +37,8 @@ from remit.core import Failed, Json, ModelTurn, ProposedCall, ReceiptItem
 from remit.core.events import ApprovalRequested
 from remit.core.parsing import canonical_json
 from remit.langchain.background_loop import BackgroundLoop
-from remit.langchain.bridge import RunRegistry, ToolOf
+from remit.langchain.bridge import RunRegistry
+from remit.langchain.external_run import ToolOf
 from remit.langchain.graph_call import Function, GraphCall, GraphTool, Paused, Performed
 from remit.langchain.reviewed_tool import AsyncHandler, Handler, run_here, run_in_loop
 from remit.langchain.state import (
@@ -187,11 +188,10 @@ class RemitMiddleware(AgentMiddleware):
         if not action:
             return _graph_tool(request, run(request))
         named = (tool for tool in request.runtime.tools if self._runs.hosted.get(action_of(tool.name)) == action)
-        tool = next(named, None)
-        made = request.override(
-            tool=tool, tool_call={**request.tool_call, "name": action if tool is None else tool.name}
-        )
-        return None if tool is None and action not in self._runs.hosted.values() else _graph_tool(made, run(made))
+        if (tool := next(named, None)) is None:  # an action of Remit, or a tool that this graph does not have
+            return GraphTool(schema="", function=run(request)) if action in self._runs.hosted.values() else None
+        made = request.override(tool=tool, tool_call={**request.tool_call, "name": tool.name})
+        return _graph_tool(made, run(made))
 
     def before_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
         """Start a run for an invocation without a thread."""

@@ -15,7 +15,7 @@ from langgraph.types import Command
 
 from remit.core import Failed, ModelTurn, Principal, ProposedCall, Refusal, UsageError
 from remit.core.parsing import Arguments, canonical_json
-from remit.langchain.commands import answered, has_answer
+from remit.langchain.commands import answered, messages_for
 from remit.langchain.graph_call import GraphCall, Performed
 from remit.runtime.models import finish_of, langchain_usage
 
@@ -53,7 +53,7 @@ def answer_of(call: GraphCall, done: Performed) -> Any:
     made = answered(returned, call.id, lambda _: message)
     if isinstance(made, ParentCommand):
         raise made
-    if isinstance(made, Command) and made.graph is None and not has_answer(returned, call.id):
+    if isinstance(made, Command) and made.graph is None and not messages_for(returned, call.id):
         return [message, made]
     return made
 
