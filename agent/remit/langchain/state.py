@@ -29,7 +29,7 @@ def tool_message(call: GraphCall, done: Performed) -> ToolMessage:
 
     What a person answered in place of the tool is the result. Of a call that a person made in place of this one, the message says so.
     """
-    artifact = done.result.model_dump(mode="json")
+    artifact: dict[str, Any] = done.result.model_dump(mode="json")
     error = done.result.error if isinstance(done.result, Failed) else None
     if error is not None and error.code == "approval_rejected" and "response" in error.details:
         given = {"value": error.details["response"], "answered_by": error.details["by"]}
@@ -50,12 +50,11 @@ def answer_of(call: GraphCall, done: Performed) -> Any:
     message, returned = tool_message(call, done), done.returned
     if not done.result.ok or not isinstance(returned, Command | list | ParentCommand):
         return message
-    made = answered(returned, call.id, lambda _: message)
+    made: Any = answered(returned, call.id, lambda _: message)
     if isinstance(made, ParentCommand):
         raise made
-    if isinstance(made, Command) and made.graph is None and not messages_for(returned, call.id):
-        return [message, made]
-    return made
+    own = isinstance(returned, Command) and cast("Command[Any]", returned).graph is None
+    return [message, made] if own and not messages_for(returned, call.id) else made
 
 
 def proposed_call_of(name: str, arguments: Mapping[str, Any], id_: str) -> ProposedCall:
