@@ -114,7 +114,7 @@ def test_a_response_is_the_result_and_the_tool_does_not_run(new_workspace: NewWo
     state = agent.invoke(decided(type="respond", message="already refunded by phone"), asked_by(LEA))
     assert results(state)[0]["value"] == "already refunded by phone"
     assert workspace.shop.RAN == []
-    assert state["remit_receipt"][0]["outcome"] == "refused"  # the broker carried nothing out
+    assert state["remit_receipt"][0]["outcome"] == "refused"  # nothing ran
     assert workspace.events(ApprovalRejected)[0].response == "already refunded by phone"
     workspace.reproduced()
 
@@ -266,7 +266,11 @@ def test_a_question_waits_like_an_approval_in_the_list_of_runs(new_workspace: Ne
     workspace = new_workspace(SHOP=ASKING)
     workspace.agent(says(ASK), checkpointer=InMemorySaver()).invoke(ASKED, THREAD)
     assert "waiting" in workspace.cli("trace", "list").out
-    assert 'the tool asks: {"sure": 5}' in workspace.cli("trace", "show", workspace.runs()[0]).out
+    (run,) = workspace.runs()
+    shown = workspace.cli("trace", "show", run)
+    assert 'the tool asks: {"sure": 5}' in shown.out, shown.err
+    assert "waits: 0.0 desk.refund asks a person" in shown.out
+    assert run[:8] not in workspace.cli("approve", "list").out
 
 
 def test_a_tool_that_asks_where_nobody_can_answer_says_so(new_workspace: NewWorkspace) -> None:

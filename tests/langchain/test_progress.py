@@ -72,13 +72,13 @@ def test_what_a_generator_yields_is_its_result_and_is_seen_while_it_runs(
     workspace.reproduced()
 
 
-def test_of_a_tool_that_prints_much_only_the_first_lines_are_told_and_none_with_a_secret(
+def test_of_a_tool_that_prints_much_only_the_first_lines_are_reported_and_none_with_a_secret(
     tmp_path: Path, new_workspace: Callable[..., LangChainWorkspace]
 ) -> None:
     workspace = slow_workspace(tmp_path, new_workspace)
     workspace.agent(says(("slow__chat", {"lines": 3000})), checkpointer=InMemorySaver()).invoke(ASKED, THREAD)
-    told = [event.text for event in workspace.events(AttemptProgressed)]
-    assert len(told) == 100
-    assert "AKIAIOSFODNN7EXAMPLE" not in "".join(told)
+    reported = [event.text for event in workspace.events(AttemptProgressed)]
+    assert len(reported) == 100
+    assert "AKIAIOSFODNN7EXAMPLE" not in "".join(reported)
     (ended,) = workspace.events(AttemptEnded)
     assert "line 2000" in ended.stderr

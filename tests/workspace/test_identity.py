@@ -27,7 +27,7 @@ MAY_ASK: Final = {
     "sandbox/sandbox.py": "as root, tools run as another account",
 }
 # The entry points. The commands of the command line are entry points too.
-ENTRY_POINTS: Final = {"client/async_remit.py", "langchain/bridge.py", "testing/captured.py"}
+ENTRY_POINTS: Final = {"client/async_remit.py", "langchain/registry.py", "testing/captured.py"}
 
 
 def names_in(path: Path) -> Iterator[str]:

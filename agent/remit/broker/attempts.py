@@ -44,7 +44,7 @@ from remit.workspace.manifest import (
 
 @dataclass(frozen=True, kw_only=True)
 class During:
-    """What a running attempt asks and tells.
+    """What a running attempt asks, and what it reports.
 
     `decide` returns True if the call may follow a redirect to that URL; None allows no redirect. `on_print` gets what the tool prints,
     in the event loop of the broker.

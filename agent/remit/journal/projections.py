@@ -182,9 +182,11 @@ def approval_rows(run: str, state: RunState) -> list[dict[str, Any]]:
         {
             "run": run,
             "seq": approval.seq,
-            "state": "waiting" if call.waiting else "answered",
+            "state": "waiting" if approval.waits() and not call.allowed else "answered",
             "requested": approval.at,
-            "expires": approval.requested.expires_at if call.waiting else approval.granted_until,
+            "expires": approval.requested.expires_at
+            if approval.waits() and not call.allowed
+            else approval.granted_until,
         }
         for call in state.open.values()
         if (approval := call.approval) is not None

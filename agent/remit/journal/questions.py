@@ -22,7 +22,11 @@ def questioned(state: RunState, event: AnyEvent) -> RunState:
         state = replace(state, open={**state.open, place: replace(call, attempting=asked is None, question=asked)})
     if isinstance(event, QuestionAsked) or not isinstance(event.answer, str) or state.started is None:
         return state
-    return replace(state, said=(*state.said, event.answer)) if _is_of_user(state.started, event.by) else state
+    return (
+        replace(state, user_answers=(*state.user_answers, event.answer))
+        if _is_of_user(state.started, event.by)
+        else state
+    )
 
 
 def _is_of_user(started: RunStarted, by: Principal) -> bool:

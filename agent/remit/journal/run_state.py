@@ -242,7 +242,7 @@ class RunState:
     model, for people or for a process, and `waits_since` when it began to wait for people or the process that drove it ended, 0 while it
     does not (both Unix nanoseconds). `asked` counts the calls for which people were asked; `violations` the attempts that tried to reach what was not
     authorized. `response_model` is the last model that answered, as its provider names it. `reads` has, by request digest, the
-    last attempt (step, index, attempt) whose result may answer a later call. `said` are the answers of the user to questions of tools. `recent` counts the answers of its last hour and the
+    last attempt (step, index, attempt) whose result may answer a later call. `user_answers` are those of the user to questions of tools. `recent` counts the answers of its last hour and the
     failures of its model, by (part of the time, code, rule that denied, action): see `PART_NS`.
     """
 
@@ -289,7 +289,7 @@ class RunState:
     asked: int = 0
     violations: int = 0
     response_model: str = ""
-    said: tuple[str, ...] = ()
+    user_answers: tuple[str, ...] = ()
     reads: Mapping[str, tuple[int, int, int]] = field(default_factory=dict[str, tuple[int, int, int]])
     recent: Mapping[Outcomes, int] = field(default_factory=dict[Outcomes, int])
 
@@ -306,7 +306,7 @@ class RunState:
     @property
     def words(self) -> str:
         """What the user has written in the conversation: earlier messages, the task, and answers to questions of tools."""
-        earlier, own = self.conversation.words if self.conversation else "", "\n".join((self.task, *self.said))
+        earlier, own = self.conversation.words if self.conversation else "", "\n".join((self.task, *self.user_answers))
         return f"{earlier}\n\n{own}" if earlier and not earlier.endswith(own) else earlier or own
 
     @property

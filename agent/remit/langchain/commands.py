@@ -22,13 +22,7 @@ def result_of(returned: Any, call_id: str | None) -> Json:
     """
     if not isinstance(returned, Command | list | ParentCommand):
         return content_of(returned)
-    found: list[ToolMessage] = []
-
-    def note(message: ToolMessage) -> ToolMessage:
-        found.append(message)
-        return message
-
-    answered(returned, call_id, note)
+    found = messages_for(returned, call_id)
     return content_of(found[0]) if found else ""
 
 
@@ -37,20 +31,26 @@ def answered(returned: Any, call_id: str | None, answer: Callable[[ToolMessage],
     if isinstance(returned, ParentCommand):
         return ParentCommand(answered(returned.args[0], call_id, answer))
     if isinstance(returned, Command):
-        made = cast("Command[Any]", returned)
+        made: Command[Any] = returned
         return replace(made, update=_in_update(made.update, call_id, answer))
     if isinstance(returned, list):
-        return [answered(item, call_id, answer) for item in cast("list[Any]", returned)]
+        items: list[Any] = returned
+        return [answered(item, call_id, answer) for item in items]
     if isinstance(returned, ToolMessage) and returned.tool_call_id == call_id:
         return answer(returned)
     return returned
 
 
-def has_answer(returned: Any, call_id: str | None) -> bool:
-    """True if a message of it answers the call."""
+def messages_for(returned: Any, call_id: str | None) -> list[ToolMessage]:
+    """The messages in what a tool returned that answer the call."""
     found: list[ToolMessage] = []
-    answered(returned, call_id, lambda message: (found.append(message), message)[1])
-    return bool(found)
+
+    def note(message: ToolMessage) -> ToolMessage:
+        found.append(message)
+        return message
+
+    answered(returned, call_id, note)
+    return found
 
 
 def _in_update(update: Any, call_id: str | None, answer: Callable[[ToolMessage], ToolMessage]) -> Any:

@@ -105,5 +105,5 @@ class Paused:
     asked: QuestionAsked | None = None
 
     def may_pause(self, call: GraphCall) -> bool:
-        """True if the graph can be interrupted for this, and whoever resumes it answers this call."""
+        """True if the graph can be interrupted for this, and the person who resumes it answers this call."""
         return call.can_pause and (call.alone or self.asked is None)

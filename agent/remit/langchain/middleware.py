@@ -48,8 +48,8 @@ from remit.langchain.state import (
     answer_of,
     answers_before,
     can_pause,
-    carries_one_call,
     first_request,
+    has_one_call,
     last_request,
     messages_of,
     node_task,
@@ -195,11 +195,10 @@ class RemitMiddleware(AgentMiddleware):
         if not action:
             return _graph_tool(request, run(request))
         named = (tool for tool in request.runtime.tools if self._runs.hosted.get(action_of(tool.name)) == action)
-        tool = next(named, None)
-        made = request.override(
-            tool=tool, tool_call={**request.tool_call, "name": action if tool is None else tool.name}
-        )
-        return None if tool is None and action not in self._runs.hosted.values() else _graph_tool(made, run(made))
+        if (tool := next(named, None)) is None:  # an action of Remit, or a tool that this graph does not have
+            return GraphTool(schema="", function=run(request)) if action in self._runs.hosted.values() else None
+        made = request.override(tool=tool, tool_call={**request.tool_call, "name": tool.name})
+        return _graph_tool(made, run(made))
 
     def before_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
         """Begin the run of the person's message. Without a thread, the run of the invocation begins with its first call."""
@@ -242,7 +241,7 @@ class RemitMiddleware(AgentMiddleware):
             node_task=node_task(runtime.config),
             follows=self._turn_before(messages[:position], names),
             write=writer_of(),
-            alone=carries_one_call(runtime.config) or len(turn.proposed_calls) == 1,
+            alone=has_one_call(runtime.config) or len(turn.proposed_calls) == 1,
             turn=turn,
             index=index,
             name=call["name"],

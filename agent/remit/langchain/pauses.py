@@ -36,9 +36,8 @@ def with_answers(config: RunnableConfig | None, answers: Sequence[Any]) -> Runna
         return (last.pop() if consume else last[0]) if last else None
 
     def send(writes: Sequence[tuple[str, Any]]) -> None:
-        kept = [
-            write for write in writes if write[0] != _RESUME
-        ]  # LangGraph keeps the answers of Remit's own interrupts only
+        # LangGraph keeps the answers to Remit's own interrupts only.
+        kept = [write for write in writes if write[0] != _RESUME]
         if kept:
             settings[_SEND](kept)
 
@@ -57,9 +56,9 @@ def question_of(raised: GraphInterrupt) -> Json:
     return as_json(values[0] if len(values) == 1 else values)
 
 
-def as_json(value: Any) -> Json:
+def as_json(value: Any) -> Any:
     """The value as JSON; what JSON cannot say becomes text."""
     try:
-        return cast("Json", json.loads(canonical_json(value)))
+        return json.loads(canonical_json(value))
     except (Refusal, TypeError, ValueError):
-        return cast("Json", json.loads(json.dumps(value, default=str)))
+        return json.loads(json.dumps(value, default=str))

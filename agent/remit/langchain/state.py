@@ -16,7 +16,7 @@ from langgraph.types import Command
 
 from remit.core import NAME_OF_SUBJECT, NOBODY, Failed, ModelTurn, Principal, ProposedCall, Refusal, UsageError
 from remit.core.parsing import Arguments, canonical_json, digest
-from remit.langchain.commands import answered, has_answer
+from remit.langchain.commands import answered, messages_for
 from remit.langchain.graph_call import GraphCall, Performed
 from remit.runtime.models import finish_of, langchain_usage
 
@@ -34,7 +34,7 @@ def tool_message(call: GraphCall, done: Performed) -> ToolMessage:
 
     What a person answered in place of the tool is the result. Of a call that a person made in place of this one, the message says so.
     """
-    artifact = done.result.model_dump(mode="json")
+    artifact: dict[str, Any] = done.result.model_dump(mode="json")
     error = done.result.error if isinstance(done.result, Failed) else None
     if error is not None and error.code == "approval_rejected" and "response" in error.details:
         given = {"value": error.details["response"], "answered_by": error.details["by"]}
@@ -55,12 +55,11 @@ def answer_of(call: GraphCall, done: Performed) -> Any:
     message, returned = tool_message(call, done), done.returned
     if not done.result.ok or not isinstance(returned, Command | list | ParentCommand):
         return message
-    made = answered(returned, call.id, lambda _: message)
+    made: Any = answered(returned, call.id, lambda _: message)
     if isinstance(made, ParentCommand):
         raise made
-    if isinstance(made, Command) and made.graph is None and not has_answer(returned, call.id):
-        return [message, made]
-    return made
+    own = isinstance(returned, Command) and cast("Command[Any]", returned).graph is None
+    return [message, made] if own and not messages_for(returned, call.id) else made
 
 
 def proposed_call_of(name: str, arguments: Mapping[str, Any], id_: str) -> ProposedCall:
@@ -200,7 +199,7 @@ def node_task(config: RunnableConfig) -> str:
     return str(config.get("configurable", {}).get("checkpoint_ns") or "")
 
 
-def carries_one_call(config: RunnableConfig) -> bool:
+def has_one_call(config: RunnableConfig) -> bool:
     """True if LangGraph has sent this one call to the node, as an agent of LangChain does; a node can also carry out a whole turn."""
     path = config.get("metadata", {}).get("langgraph_path") or ("",)
     return path[0] == _PUSHED

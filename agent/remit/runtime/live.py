@@ -36,7 +36,7 @@ class LivePorts:
         self._journal = session.journal
         self._recording = recording  # a change of the rules is recorded before the first decision under the new rules
         self._recorded_policy = session.policy
-        self.answer_to: Callable[[int, int, int], QuestionAnswered | None] = lambda *_: None  # set by an external graph
+        self.answer_to: Callable[[int, int, int], QuestionAnswered | None] | None = None  # set by an external graph
         self._second_opinion: tuple[Policy, SecondOpinion] | None = None
         files = {path: data for path, data in session.workspace.files.items() if is_rules(path)}
         self._watched = PolicyWatcher(session.policies, session.policy, files, report=self._record_problem)
@@ -182,7 +182,7 @@ class LivePorts:
         return None
 
     def answer(self, call: Call, number: int) -> QuestionAnswered | None:
-        return self.answer_to(call.step, call.index, number)
+        return None if self.answer_to is None else self.answer_to(call.step, call.index, number)
 
     async def sleep(self, call: Call, seconds: float) -> None:
         await self.wait_until_stopped(call, time.time_ns() + int(seconds * NANO))

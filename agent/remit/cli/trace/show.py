@@ -213,8 +213,9 @@ def _start_lines(report: IncidentReport) -> list[str]:
 
 
 def waiting_line(call: CallTimeline) -> str:
-    """Whose approval a call waits for, who has approved it already, and when the request expires."""
-    assert call.approval is not None
+    """Whose approval a call waits for, who has approved it already, and when the request expires; or what its tool asks."""
+    if call.approval is None or not call.approval.waits():
+        return f"waits: {call.place} {call.action} asks a person; answer it in its graph"
     requested, approvers = call.approval.requested, [grant.approver for grant in call.approval.grants]
     given = f", approved so far by {', '.join(approvers)}" if approvers else ""
     return f"waits: {call.place} {call.action} needs approval by {needs_text(requested)}{given}, expires {utc(requested.expires_at)}"

@@ -156,7 +156,7 @@ def _commands(report: IncidentReport, trace: Trace) -> Sequence[tuple[str, str]]
     timeline, run = report.timeline, trace.run[:8]
     commands: list[tuple[str, str]] = []
     if report.state == "waiting":
-        waiting = timeline.waiting[:1]
+        waiting = [call for call in timeline.waiting if call.approval is not None and call.approval.waits()][:1]
         commands += [(f"remit approve show {run}/{call.place}", "show what needs approval") for call in waiting]
     if report.state == "waiting: hold":
         commands.append(("remit stop --list", "show all holds; `remit start` lifts one"))

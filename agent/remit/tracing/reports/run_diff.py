@@ -13,7 +13,7 @@ from statistics import median
 from typing import Final, Literal, TypeAlias
 
 from remit.core import Failed, Json, UsageError
-from remit.core.events import RunStarted
+from remit.core.events import ApprovalAnswer, RunStarted
 from remit.journal import Journal, RunSummary, last_completed
 from remit.tracing.reports.alignment import CallPair, align_calls, normalize
 from remit.tracing.reports.approvals import needs_text
@@ -279,7 +279,8 @@ def _decision_of(call: CallTimeline) -> Json:
 def _approvals_of(call: CallTimeline) -> str:
     if call.approval is None:
         return ""
-    answers = [f"{answer.type.partition('.')[2]} by {answer.approver}" for answer in call.answers]
+    given = [answer for answer in call.answers if isinstance(answer, ApprovalAnswer)]
+    answers = [f"{answer.type.partition('.')[2]} by {answer.approver}" for answer in given]
     return f"needs {needs_text(call.approval.requested)}; {', '.join(sorted(answers)) or 'no answer'}"
 
 

@@ -119,7 +119,9 @@ def _properties(report: IncidentReport) -> Iterator[tuple[str, str]]:
     if report.held:
         yield "held", report.held
     for call in timeline.waiting:
-        if call.approval is not None:
+        if call.approval is None or not call.approval.waits():
+            yield "waits for", f"the answer to {call.place} {call.action}"
+        else:
             yield "waits for", f"approval by {needs_text(call.approval.requested)} of {call.place} {call.action}"
     for call in timeline.calls:
         for line in emergency_lines(call.answers):
