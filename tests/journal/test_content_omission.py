@@ -16,7 +16,7 @@ from remit.journal.content_omission import omit_content
 # Fields that stay, each group with its reason. A field is named by its path, or by the end of its path after a dot.
 KEPT: Final[dict[str, tuple[str, ...]]] = {
     "a digest or a key": (
-        "decision_digest", "effect_digest", "idempotency_key", "profile_digest", "request_digest", "input_digest",
+        "decision_digest", "effect_digest", "RunStarted.graph", "idempotency_key", "profile_digest", "request_digest", "input_digest",
         "output_digest", "read_digest", "policy_digest", "changes.digest", "manifest", "bundle", "head",
         "RolloutOpened.candidate", "RolloutOpened.live_policy", "RolloutOpened.salt",
         "PolicyAdopted.pins_digest", "PolicyAdopted.earlier_policy", "PolicyAdopted.earlier_pins",
@@ -25,7 +25,7 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
         "account", "approver", "granted", "issuer", "subject", "roles", "session", "tenant", "role",
         "widen", "run", "tool", "scope", "agent", "user", "probe",
         "action", "actions", "model", "RunStarted.fallbacks", "response_model", "version", "env", "folder", "shrunk_from", "proposed.name",
-        "proposed.id", "proposed_calls.name", "proposed_calls.id", "ModelResponded.finish", "cached",
+        "proposed.id", "proposed_calls.name", "proposed_calls.id", "own_calls.name", "own_calls.id", "ModelResponded.finish", "cached",
         "rollout", "RolloutOpened.changes", "RunResumed.accepted.changed", "ShadowDecided.error", "alert", "AlertRaised.changes", "AlertRaised.before", "AlertRaised.after", "SecretSet.name",
     ),
     "an evaluation, which is refused with content off": (

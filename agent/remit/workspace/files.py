@@ -9,7 +9,7 @@ from typing import Any
 from remit.core import Problem, UsageError, WorkspaceError
 from remit.core.parsing import load_toml, read_file
 from remit.policy import unread_files
-from remit.workspace.definitions import RESERVED
+from remit.workspace.definitions import RESERVED, graph_file
 from remit.workspace.file_schema import MARKER, plain_path
 from remit.workspace.manifest.manifest import code_digest, is_code
 
@@ -108,13 +108,14 @@ class WorkspaceFiles:
             self.problems.append(Problem(file=f"tools/{folder.name}", what=what, fix=fix))
 
     def _read_named(self, agent: str) -> None:
-        """Read the prompt and the schema of the answer, if agent.toml names them. `_Loading` reports what is not valid."""
-        for keys in (("prompt",), ("answer", "schema")):
+        """Read the prompt, the schema of the answer and the graph, if agent.toml names them. `_Loading` reports what is not valid."""
+        for keys in (("prompt",), ("answer", "schema"), ("graph",)):
             try:
                 named: Any = load_toml(self.files[f"agent/{agent}/agent.toml"].decode(), file="")
                 for key in keys:
                     named = named[key]
-                path = f"agent/{agent}/{plain_path(named)}"
+                path = graph_file(named) if keys == ("graph",) else f"agent/{agent}/{plain_path(named)}"
+                plain_path(path)
             except (KeyError, TypeError, ValueError, AttributeError, WorkspaceError):
                 continue
             if (self._root / path).is_file():

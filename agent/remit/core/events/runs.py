@@ -75,6 +75,7 @@ class RunStarted(Event):
     `scope` is a further bound on this run, None without one. `arm` is its side of a rollout, None without one. `shrunk_from` names the run of which `remit trace shrink` made
     this one: such a run was never executed. `evaluation` is the id of the evaluation that the run belongs to, "" for a live run. `goes_on` names the run of which this one is played from a step on; None for a run that began at its beginning. `version` is that of Remit.
     `driver` is the framework whose graph drives the run, "" for Remit's own graph, and `thread` names the thread of that graph.
+    `graph` is the digest of the custom graph of its agent, which Remit drives; "" without one.
     """
 
     type: Literal["run.started"] = "run.started"
@@ -102,6 +103,7 @@ class RunStarted(Event):
     goes_on: GoesOn | None = None
     driver: Literal["", "langgraph"] = ""
     thread: str = ""
+    graph: str = ""
 
     @property
     def agent(self) -> str:
@@ -221,7 +223,8 @@ class ModelResponded(Event):
 
     `internal` is True for a turn that Remit makes itself, to look up what goes into the directory; the model does not read it.
     `provider_state` is what the provider needs back with the turn, such as signatures of its thoughts: JSON text that only the
-    provider's adapter reads. `deviations` are the ways in which the answer differed from the usual wire format.
+    provider's adapter reads. `deviations` are the ways in which the answer differed from the usual wire format. `own_calls` are the
+    calls of functions of a custom graph itself, which nothing decides.
     """
 
     type: Literal["model.responded"] = "model.responded"
@@ -235,6 +238,7 @@ class ModelResponded(Event):
     internal: bool = False
     provider_state: str = ""
     deviations: tuple[Deviation, ...] = ()
+    own_calls: tuple[ProposedCall, ...] = ()
 
 
 class ModelFailed(Event):
