@@ -15,11 +15,12 @@ from remit.core.parsing import canonical_json, load_json
 UNREAD: Final = "unread_arguments"  # the argument that stands for a text that is no JSON object
 
 
-def spec_of(tool: Any, known: Mapping[str, ToolSpec]) -> ToolSpec:
-    """The tool as it is offered to the model. `known` are those of Remit, by name."""
-    described: dict[str, Any] = convert_to_openai_tool(tool)["function"]
-    own = known.get(described["name"])
-    return own or ToolSpec(
+def spec_of(tool: Any) -> ToolSpec:
+    """A function of the graph as it is offered to the model. Raises UsageError for a tool that only one provider has."""
+    described: dict[str, Any] | None = convert_to_openai_tool(tool).get("function")
+    if described is None:
+        raise UsageError(f"the graph offers its model a tool of a provider, {tool!r}: offer it an action of the agent")
+    return ToolSpec(
         name=described["name"],
         description=described.get("description", ""),
         input=described.get("parameters", {"type": "object", "properties": {}}),

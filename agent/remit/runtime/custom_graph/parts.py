@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -75,14 +75,18 @@ class GraphModel(BaseChatModel):
         Raises UsageError for a function of the graph that agent.toml does not name, or that has the name of an action.
         """
         known = {spec.name: spec for spec in self.specs}
-        offered = tuple(spec_of(tool, known) for tool in tools)
-        for spec, tool in zip(offered, tools, strict=True):
-            if spec.name in known and not isinstance(tool, GraphTool):
-                raise UsageError(f"the graph has a function {spec.name!r}, which is the name of an action: rename it")
-            if spec.name not in known and spec.name not in self.own:
-                fix = f'add "{spec.name}" to `graph_calls` in agent.toml, or offer it an action of the agent'
-                raise UsageError(f"the graph offers its own function {spec.name!r} to its model: {fix}")
-        return self.model_copy(update={"offered": offered})
+        offered = [known[tool.name] if isinstance(tool, GraphTool) else self._own_spec(tool, known) for tool in tools]
+        return self.model_copy(update={"offered": tuple(offered)})
+
+    def _own_spec(self, tool: Any, known: Mapping[str, ToolSpec]) -> ToolSpec:
+        """A function of the graph itself, if agent.toml names it."""
+        spec = spec_of(tool)
+        if spec.name in known:
+            raise UsageError(f"the graph has a function {spec.name!r}, which is the name of an action: rename it")
+        if spec.name not in self.own:
+            fix = f'add "{spec.name}" to `graph_calls` in agent.toml, or offer it an action of the agent'
+            raise UsageError(f"the graph offers its own function {spec.name!r} to its model: {fix}")
+        return spec
 
     def _generate(
         self,
