@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
-import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from langchain.agents.structured_output import ToolStrategy
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 from langgraph.store.memory import InMemoryStore
@@ -41,6 +41,7 @@ from support.workspaces.features import features_workspace
 from support.workspaces.langchain import Scripted, says
 
 ASK: Any = {"messages": [HumanMessage("Use the tools")]}
+UNKNOWN = "nosuch"  # a tool that no agent has
 THREAD: Any = {"configurable": {"thread_id": "t"}}
 
 
@@ -101,7 +102,8 @@ def said(state: Any) -> list[Any]:
 
 def calls(*made: tuple[str, dict[str, Any]]) -> Callable[[Kit], Any]:
     """The feature of one turn with these calls."""
-    return lambda kit: said(kit.agent([says(*made)], *dict.fromkeys(name for name, _ in made)).invoke(ASK))
+    names = [name for name in dict.fromkeys(name for name, _ in made) if name != UNKNOWN]
+    return lambda kit: said(kit.agent([says(*made)], *names).invoke(ASK))
 
 
 # -- results of tools --------------------------------------------------------------------------------------------------
@@ -135,7 +137,7 @@ ONE_CALL: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
     "an argument of another type": (("bounded", {"amount": "many"}),),
     "an argument that is missing": (("words", {}),),
     "a value that is none of two": (("choice", {"kind": "c"}),),
-    "a tool that does not exist": (("words", {"text": "a"}), ("nosuch", {})),
+    "a tool that does not exist": (("words", {"text": "a"}), (UNKNOWN, {})),
     "an error of the tool, as words": (("refuses", {}),),
     # injected
     "the state": (("of_state", {}),),
@@ -157,20 +159,18 @@ def _(kit: Kit) -> Any:
         return "raised"
 
 
-@feature(
-    "an error that a function explains", "Remit keeps it apart as the declared error `tool_error`, with the same words"
-)
+@feature("an error that a function explains")
 def _(kit: Kit) -> Any:
     return said(kit.agent([says(("explains", {}))], "explains").invoke(ASK))
 
 
-@feature("an artifact")
+@feature("an artifact", "the artifact of a message is the result with its labels, as it is recorded")
 def _(kit: Kit) -> Any:
     state = kit.agent([says(("artifact", {"text": "x"}))], "artifact").invoke(ASK)
     return said(state), state["messages"][2].artifact
 
 
-@feature("a picture")
+@feature("a picture", "the result is JSON text, in which a model does not see a picture")
 def _(kit: Kit) -> Any:
     content: Any = kit.agent([says(("picture", {}))], "picture").invoke(ASK)["messages"][2].content
     return [block for block in content if isinstance(block, dict) and block["type"] != "text"]
@@ -325,10 +325,7 @@ def _(kit: Kit) -> Any:
     return said(kit.agent([says(("number", {}))], "number", middleware=[again]).invoke(ASK))
 
 
-@feature(
-    "a tool that is tried again by a middleware",
-    "a failed call has one result: the broker retries, as its manifest says",
-)
+@feature("a tool that fails although a middleware tries it again")
 def _(kit: Kit) -> Any:
     again: Any = ToolRetryMiddleware(max_retries=1, initial_delay=0.0, on_failure="continue")
     return said(kit.agent([says(("breaks", {}))], "breaks", middleware=[again]).invoke(ASK))
@@ -336,11 +333,10 @@ def _(kit: Kit) -> Any:
 
 @feature("a summary of a long conversation")
 def _(kit: Kit) -> Any:
-    turns = [says(("number", {})) for _ in range(4)]
-    short: Any = SummarizationMiddleware(
-        model=Scripted(turns=[AIMessage("a summary")] * 9), trigger=("messages", 6), keep=("messages", 2)
-    )
-    return said(kit.agent(turns, "number", middleware=[short]).invoke(ASK))
+    summary: Any = Scripted(turns=[AIMessage("a summary")])
+    short: Any = SummarizationMiddleware(model=summary, trigger=("messages", 6), keep=("messages", 2))
+    asked: Any = {"messages": [HumanMessage(f"message {number}") for number in range(7)]}
+    return said(kit.agent([says(("number", {}))], "number", middleware=[short]).invoke(asked))
 
 
 @feature("personal data that is removed before the model")
@@ -376,13 +372,11 @@ def _(kit: Kit) -> Any:
     return said(agent.invoke({"messages": [HumanMessage("again")]}, THREAD))
 
 
-@feature("another checkpointer")
+@feature("a checkpointer that refuses what is not JSON")
 def _(kit: Kit) -> Any:
-    from langgraph.checkpoint.sqlite import SqliteSaver
-
-    with sqlite3.connect(":memory:", check_same_thread=False) as opened:
-        agent = kit.agent([says(("words", {"text": "a"}))], "words", checkpointer=SqliteSaver(opened))
-        return said(agent.invoke(ASK, THREAD))
+    saver = InMemorySaver(serde=JsonPlusSerializer(pickle_fallback=False))
+    made = says(("words", {"text": "a"}), ("artifact", {"text": "x"}))
+    return said(kit.agent([made], "words", "artifact", checkpointer=saver).invoke(ASK, THREAD))
 
 
 @feature("the history of a thread, and a return to an earlier state")
@@ -570,10 +564,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return features_workspace(tmp_path_factory.mktemp("features"))
 
 
-@pytest.fixture
-def shop(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.syspath_prepend(str(workspace))
+@pytest.fixture(scope="module")
+def shop(workspace: Path) -> Iterator[Any]:
+    sys.path.insert(0, str(workspace))
     yield importlib.import_module("features_shop")
+    sys.path.remove(str(workspace))
     sys.modules.pop("features_shop", None)
 
 

@@ -155,7 +155,7 @@ def of_runtime(runtime: ToolRuntime) -> str:
     return f"{runtime.tool_call_id} {type(runtime.state).__name__}"
 
 @tool
-def of_context(runtime: ToolRuntime) -> str:
+def of_context(runtime: ToolRuntime[str, Any]) -> str:
     """Read the context of the program."""
     return str(runtime.context)
 

@@ -182,7 +182,8 @@ def _loaded(custom: CustomGraph) -> Generator[Callable[[GraphParts], Any]]:
 
 def _answer_of(state: Any) -> str:
     """The text of the last message of the final state; "" without one."""
-    messages: Any = state.get("messages") if isinstance(state, dict) else getattr(state, "messages", None)
+    fields: Any = state  # a mapping, or an object
+    messages: Any = fields.get("messages") if isinstance(state, dict) else getattr(fields, "messages", None)
     last = messages[-1] if messages else None
     return str(last.text) if isinstance(last, BaseMessage) else ""
 

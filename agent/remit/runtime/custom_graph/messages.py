@@ -126,7 +126,7 @@ def proposed_call(name: str, arguments: Any, identifier: str) -> ProposedCall:
 def _text_of(message: BaseMessage) -> str:
     blocks: list[Any] = message.content if isinstance(message.content, list) else []
     for block in blocks:
-        kind = block.get("type") if isinstance(block, dict) else "text"
+        kind: Any = "text" if isinstance(block, str) else block["type"]
         if kind not in ("text", "tool_use", "tool_call", "thinking", "reasoning"):
             raise UsageError(
                 f"the graph sends a content block of the type {kind!r} to its model, which reads text only"
