@@ -12,8 +12,8 @@ from remit.core.principals import Principal
 class ActRequested(Event):
     """Records that a person wants to do something for which the rules ask a second person.
 
-    `act` identifies who wants to do what: the digest of `action`, `resource`, `what` and the person. `number` counts its requests from
-    1. `what` says it in words, as "erase run 3f2a91c0". `expires_at` is in Unix nanoseconds.
+    `act` identifies who wants to do what: the digest of `action`, `resource`, `what` and the person. `number` counts its requests, the
+    first is 1. `what` says it in words, as "erase run 3f2a91c0". `expires_at` is in Unix nanoseconds.
     """
 
     type: Literal["act.requested"] = "act.requested"
