@@ -96,14 +96,14 @@ def meaning(message: Any) -> Any:
     return "tool", "failed" if message.status == "error" else content
 
 
-def said(state: Any) -> list[Any]:
+def meanings(state: Any) -> list[Any]:
     return [meaning(message) for message in state["messages"]]
 
 
 def calls(*made: tuple[str, dict[str, Any]]) -> Callable[[Kit], Any]:
     """The feature of one turn with these calls."""
     names = [name for name in dict.fromkeys(name for name, _ in made) if name != UNKNOWN]
-    return lambda kit: said(kit.agent([says(*made)], *names).invoke(ASK))
+    return lambda kit: meanings(kit.agent([says(*made)], *names).invoke(ASK))
 
 
 # -- results of tools --------------------------------------------------------------------------------------------------
@@ -149,25 +149,23 @@ for _name, _calls in ONE_CALL.items():
     feature(_name)(calls(*_calls))
 
 
-@feature(
-    "an exception", "plain LangChain raises it in the program; Remit tells the model that the tool failed, and goes on"
-)
+@feature("an exception", "plain LangChain raises it in the program; under Remit the call fails, and the model goes on")
 def _(kit: Kit) -> Any:
     try:
-        return said(kit.agent([says(("breaks", {}))], "breaks").invoke(ASK))
+        return meanings(kit.agent([says(("breaks", {}))], "breaks").invoke(ASK))
     except ValueError:
         return "raised"
 
 
 @feature("an error that a function explains")
 def _(kit: Kit) -> Any:
-    return said(kit.agent([says(("explains", {}))], "explains").invoke(ASK))
+    return meanings(kit.agent([says(("explains", {}))], "explains").invoke(ASK))
 
 
 @feature("an artifact", "the artifact of a message is the result with its labels, as it is recorded")
 def _(kit: Kit) -> Any:
     state = kit.agent([says(("artifact", {"text": "x"}))], "artifact").invoke(ASK)
-    return said(state), state["messages"][2].artifact
+    return meanings(state), state["messages"][2].artifact
 
 
 @feature("a picture", "the result is JSON text, in which a model does not see a picture")
@@ -178,12 +176,12 @@ def _(kit: Kit) -> Any:
 
 @feature("an asynchronous tool in a loop")
 def _(kit: Kit) -> Any:
-    return said(asyncio.run(kit.agent([says(("later", {"text": "x"}))], "later").ainvoke(ASK)))
+    return meanings(asyncio.run(kit.agent([says(("later", {"text": "x"}))], "later").ainvoke(ASK)))
 
 
 @feature("a synchronous tool in a loop")
 def _(kit: Kit) -> Any:
-    return said(asyncio.run(kit.agent([says(("words", {"text": "x"}))], "words").ainvoke(ASK)))
+    return meanings(asyncio.run(kit.agent([says(("words", {"text": "x"}))], "words").ainvoke(ASK)))
 
 
 @feature(
@@ -192,7 +190,7 @@ def _(kit: Kit) -> Any:
 )
 def _(kit: Kit) -> Any:
     try:
-        return said(kit.agent([says(("later", {"text": "x"}))], "later").invoke(ASK))
+        return meanings(kit.agent([says(("later", {"text": "x"}))], "later").invoke(ASK))
     except NotImplementedError:
         return "raised"
 
@@ -201,12 +199,12 @@ def _(kit: Kit) -> Any:
 def _(kit: Kit) -> Any:
     store = InMemoryStore()
     store.put(("shop",), "k", {"text": "kept"})
-    return said(kit.agent([says(("of_store", {"key": "k"}))], "of_store", store=store).invoke(ASK))
+    return meanings(kit.agent([says(("of_store", {"key": "k"}))], "of_store", store=store).invoke(ASK))
 
 
 @feature("a result that is the answer")
 def _(kit: Kit) -> Any:
-    return said(kit.agent([says(("final", {"text": "x"}))], "final").invoke(ASK))
+    return meanings(kit.agent([says(("final", {"text": "x"}))], "final").invoke(ASK))
 
 
 # -- create_agent ------------------------------------------------------------------------------------------------------
@@ -214,19 +212,19 @@ def _(kit: Kit) -> Any:
 
 @feature("an answer without calls")
 def _(kit: Kit) -> Any:
-    return said(kit.agent([AIMessage("hello")]).invoke(ASK))
+    return meanings(kit.agent([AIMessage("hello")]).invoke(ASK))
 
 
 @feature("three turns")
 def _(kit: Kit) -> Any:
     turns = [says(("words", {"text": "a"})), says(("number", {})), says(("words", {"text": "b"}))]
-    return said(kit.agent(turns, "words", "number").invoke(ASK))
+    return meanings(kit.agent(turns, "words", "number").invoke(ASK))
 
 
 @feature("the context of the program")
 def _(kit: Kit) -> Any:
     agent = kit.agent([says(("of_context", {}))], "of_context", context_schema=str)
-    return said(agent.invoke(ASK, context="shop 7"))
+    return meanings(agent.invoke(ASK, context="shop 7"))
 
 
 class Answer(BaseModel):
@@ -266,7 +264,7 @@ def _(kit: Kit) -> Any:
         seen.append(len(request.messages))
         return "be short"
 
-    return said(kit.agent([says(("number", {}))], "number", middleware=[prompt]).invoke(ASK)), seen
+    return meanings(kit.agent([says(("number", {}))], "number", middleware=[prompt]).invoke(ASK)), seen
 
 
 @feature("a middleware around the model")
@@ -278,7 +276,7 @@ def _(kit: Kit) -> Any:
         seen.append("asked")
         return handler(request)
 
-    return said(kit.agent([says(("number", {}))], "number", middleware=[look]).invoke(ASK)), seen
+    return meanings(kit.agent([says(("number", {}))], "number", middleware=[look]).invoke(ASK)), seen
 
 
 class Hooks(AgentMiddleware):
@@ -302,33 +300,33 @@ class Hooks(AgentMiddleware):
 @feature("the four hooks of a middleware")
 def _(kit: Kit) -> Any:
     hooks = Hooks()
-    return said(kit.agent([says(("number", {}))], "number", middleware=[hooks]).invoke(ASK)), hooks.seen
+    return meanings(kit.agent([says(("number", {}))], "number", middleware=[hooks]).invoke(ASK)), hooks.seen
 
 
 @feature("a limit of calls of a tool")
 def _(kit: Kit) -> Any:
     turns = [says(("number", {})), says(("number", {})), says(("number", {}))]
     limit: Any = ToolCallLimitMiddleware(tool_name="number", run_limit=1)
-    return [item[0] for item in said(kit.agent(turns, "number", middleware=[limit]).invoke(ASK))]
+    return [item[0] for item in meanings(kit.agent(turns, "number", middleware=[limit]).invoke(ASK))]
 
 
 @feature("a limit of turns of the model")
 def _(kit: Kit) -> Any:
     turns = [says(("number", {})) for _ in range(5)]
     limit: Any = ModelCallLimitMiddleware(run_limit=2, exit_behavior="end")
-    return said(kit.agent(turns, "number", middleware=[limit]).invoke(ASK))
+    return meanings(kit.agent(turns, "number", middleware=[limit]).invoke(ASK))
 
 
 @feature("a model that is asked again after it failed")
 def _(kit: Kit) -> Any:
     again: Any = ModelRetryMiddleware(max_retries=2)
-    return said(kit.agent([says(("number", {}))], "number", middleware=[again]).invoke(ASK))
+    return meanings(kit.agent([says(("number", {}))], "number", middleware=[again]).invoke(ASK))
 
 
 @feature("a tool that fails although a middleware tries it again")
 def _(kit: Kit) -> Any:
     again: Any = ToolRetryMiddleware(max_retries=1, initial_delay=0.0, on_failure="continue")
-    return said(kit.agent([says(("breaks", {}))], "breaks", middleware=[again]).invoke(ASK))
+    return meanings(kit.agent([says(("breaks", {}))], "breaks", middleware=[again]).invoke(ASK))
 
 
 @feature("a summary of a long conversation")
@@ -336,21 +334,21 @@ def _(kit: Kit) -> Any:
     summary: Any = Scripted(turns=[AIMessage("a summary")])
     short: Any = SummarizationMiddleware(model=summary, trigger=("messages", 6), keep=("messages", 2))
     asked: Any = {"messages": [HumanMessage(f"message {number}") for number in range(7)]}
-    return said(kit.agent([says(("number", {}))], "number", middleware=[short]).invoke(asked))
+    return meanings(kit.agent([says(("number", {}))], "number", middleware=[short]).invoke(asked))
 
 
 @feature("personal data that is removed before the model")
 def _(kit: Kit) -> Any:
     guard: Any = PIIMiddleware("email", strategy="redact")
     asked: Any = {"messages": [HumanMessage("write to ann@shop.example")]}
-    return said(kit.agent([says(("number", {}))], "number", middleware=[guard]).invoke(asked))
+    return meanings(kit.agent([says(("number", {}))], "number", middleware=[guard]).invoke(asked))
 
 
 @feature("a list of things to do", "`write_todos` is a tool that no manifest names: it is refused until one does")
 def _(kit: Kit) -> Any:
     todo: Any = TodoListMiddleware()
     turn = says(("write_todos", {"todos": [{"content": "look", "status": "pending"}]}))
-    return said(kit.agent([turn], middleware=[todo]).invoke(ASK))
+    return meanings(kit.agent([turn], middleware=[todo]).invoke(ASK))
 
 
 @feature("a call whose arguments are no JSON", "plain LangChain drops it; Remit refuses it, and asks the model again")
@@ -358,7 +356,7 @@ def _(kit: Kit) -> Any:
     broken = AIMessage(
         "", invalid_tool_calls=[{"name": "words", "args": "{", "id": "a", "error": "x", "type": "invalid_tool_call"}]
     )
-    return said(kit.agent([broken, AIMessage("done")], "words").invoke(ASK))
+    return meanings(kit.agent([broken, AIMessage("done")], "words").invoke(ASK))
 
 
 # -- threads and checkpointers -----------------------------------------------------------------------------------------
@@ -369,14 +367,14 @@ def _(kit: Kit) -> Any:
     turns = [says(("words", {"text": "a"})), AIMessage("first"), says(("number", {})), AIMessage("second")]
     agent = kit.agent(turns, "words", "number", checkpointer=InMemorySaver())
     agent.invoke(ASK, THREAD)
-    return said(agent.invoke({"messages": [HumanMessage("again")]}, THREAD))
+    return meanings(agent.invoke({"messages": [HumanMessage("again")]}, THREAD))
 
 
 @feature("a checkpointer that refuses what is not JSON")
 def _(kit: Kit) -> Any:
     saver = InMemorySaver(serde=JsonPlusSerializer(pickle_fallback=False))
     made = says(("words", {"text": "a"}), ("artifact", {"text": "x"}))
-    return said(kit.agent([made], "words", "artifact", checkpointer=saver).invoke(ASK, THREAD))
+    return meanings(kit.agent([made], "words", "artifact", checkpointer=saver).invoke(ASK, THREAD))
 
 
 @feature("the history of a thread, and a return to an earlier state")
@@ -384,7 +382,7 @@ def _(kit: Kit) -> Any:
     agent = kit.agent([says(("words", {"text": "a"})), AIMessage("done")], "words", checkpointer=InMemorySaver())
     agent.invoke(ASK, THREAD)
     before = next(state for state in agent.get_state_history(THREAD) if state.next == ("tools",))
-    return said(agent.invoke(None, before.config)), agent.get_state(THREAD).next
+    return meanings(agent.invoke(None, before.config)), agent.get_state(THREAD).next
 
 
 @feature("a state that the program changes")
@@ -392,7 +390,7 @@ def _(kit: Kit) -> Any:
     agent = kit.agent([says(("words", {"text": "a"})), AIMessage("done")], "words", checkpointer=InMemorySaver())
     agent.invoke(ASK, THREAD)
     agent.update_state(THREAD, {"messages": [HumanMessage("by the program")]})
-    return said(agent.get_state(THREAD).values)
+    return meanings(agent.get_state(THREAD).values)
 
 
 @feature("a stop before the tools, and going on")
@@ -400,8 +398,8 @@ def _(kit: Kit) -> Any:
     agent = kit.agent(
         [says(("words", {"text": "a"}))], "words", checkpointer=InMemorySaver(), interrupt_before=["tools"]
     )
-    first = said(agent.invoke(ASK, THREAD))
-    return first, said(agent.invoke(None, THREAD))
+    first = meanings(agent.invoke(ASK, THREAD))
+    return first, meanings(agent.invoke(None, THREAD))
 
 
 # -- streams and batches -----------------------------------------------------------------------------------------------
@@ -411,7 +409,7 @@ def _(kit: Kit) -> Any:
 def _(kit: Kit) -> Any:
     agent = kit.agent([says(("words", {"text": "a"}))], "words")
     *_, last = agent.stream(ASK, stream_mode="values")
-    return said(last)
+    return meanings(last)
 
 
 @feature("the stream of updates")
@@ -438,7 +436,7 @@ def _(kit: Kit) -> Any:
         agent = kit.agent([says(("words", {"text": "a"}))], "words")
         return [value async for value in agent.astream(ASK, stream_mode="values")][-1]
 
-    return said(asyncio.run(play()))
+    return meanings(asyncio.run(play()))
 
 
 @feature("events", "the tool's own event is there, and Remit's hooks have events too")
@@ -458,7 +456,7 @@ def _(kit: Kit) -> Any:
 @feature("a batch")
 def _(kit: Kit) -> Any:
     agent = kit.agent([says(("words", {"text": "a"}))], "words")
-    return [said(state) for state in agent.batch([ASK, ASK])]
+    return [meanings(state) for state in agent.batch([ASK, ASK])]
 
 
 # -- graphs ------------------------------------------------------------------------------------------------------------
@@ -478,19 +476,21 @@ def looped(kit: Kit, turns: Sequence[AIMessage], *names: str, **more: Any) -> An
 
 @feature("a graph with a node of tools")
 def _(kit: Kit) -> Any:
-    return said(looped(kit, [says(("words", {"text": "a"}), ("number", {}))], "words", "number").compile().invoke(ASK))
+    return meanings(
+        looped(kit, [says(("words", {"text": "a"}), ("number", {}))], "words", "number").compile().invoke(ASK)
+    )
 
 
 @feature("a graph in a loop")
 def _(kit: Kit) -> Any:
     graph = looped(kit, [says(("words", {"text": "a"}), ("later", {"text": "b"}))], "words", "later").compile()
-    return said(asyncio.run(graph.ainvoke(ASK)))
+    return meanings(asyncio.run(graph.ainvoke(ASK)))
 
 
 @feature("a node that answers errors itself")
 def _(kit: Kit) -> Any:
     graph = looped(kit, [says(("breaks", {}))], "breaks", handle_tool_errors=True).compile()
-    return said(graph.invoke(ASK))
+    return meanings(graph.invoke(ASK))
 
 
 @feature("a node whose messages have another name")
@@ -513,7 +513,7 @@ def _(kit: Kit) -> Any:
     outer.add_node("inner", looped(kit, [says(("words", {"text": "a"}))], "words").compile())
     outer.add_edge(START, "inner")
     outer.add_edge("inner", END)
-    return said(outer.compile().invoke(ASK))
+    return meanings(outer.compile().invoke(ASK))
 
 
 @feature("an agent as a node")
@@ -522,7 +522,7 @@ def _(kit: Kit) -> Any:
     outer.add_node("agent", kit.agent([says(("words", {"text": "a"}))], "words"))
     outer.add_edge(START, "agent")
     outer.add_edge("agent", END)
-    return said(outer.compile().invoke(ASK))
+    return meanings(outer.compile().invoke(ASK))
 
 
 @feature("branches that are sent their own state")
@@ -537,13 +537,15 @@ def _(kit: Kit) -> Any:
     graph.add_edge("branch", "agent")
     graph.add_edge("agent", END)
     state = graph.compile().invoke(ASK)
-    return said(state), state["lengths"]
+    return meanings(state), state["lengths"]
 
 
 @feature("a part of a chain")
 def _(kit: Kit) -> Any:
     agent = kit.agent([says(("words", {"text": "a"}))], "words")
-    return (RunnableLambda(lambda text: {"messages": [HumanMessage(text)]}) | agent | RunnableLambda(said)).invoke("go")
+    return (RunnableLambda(lambda text: {"messages": [HumanMessage(text)]}) | agent | RunnableLambda(meanings)).invoke(
+        "go"
+    )
 
 
 @feature("a limit of steps of the graph")
