@@ -205,7 +205,7 @@ def build(parts):
     [
         (
             "def build(parts):\n    return one(lambda state: 1 / 0)\n",
-            "the graph failed at shop.py:15: ZeroDivisionError: division by zero",
+            "the graph failed at shop.py:13: ZeroDivisionError: division by zero",
         ),
         (
             "def build(parts):\n    return one(lambda state: interrupt('may I?'))\n",

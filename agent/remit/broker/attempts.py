@@ -124,7 +124,7 @@ class LiveExecutor:
         user: str = "",
         root: Path | None = None,
     ) -> None:
-        self._root = root or workspace.root
+        self._modules = root or workspace.root
         self._workspace = workspace
         self._sandbox = sandbox
         self._secrets: Mapping[str, str] = secrets or {}
@@ -321,7 +321,7 @@ class LiveExecutor:
             return function
         manifest = tool.manifest
         if manifest.name not in self._hosted:
-            self._hosted[manifest.name] = load_host(manifest, self._root)
+            self._hosted[manifest.name] = load_host(manifest, self._modules)
         return self._hosted[manifest.name][action.name]
 
 
