@@ -43,7 +43,7 @@ from .core.events import ApprovalRequested, Recorded
 from .journal import RolloutState, RunSummary
 from .policy import Policy
 from .replay import Divergence, ReplayResult
-from .runtime import RunResult
+from .runtime import GraphParts, RunResult
 from .sandbox import Output, Profile, Sandbox
 from .tracing import Trace, read_trace
 from .tracing.reports import CallTimeline, Timeline, build_timeline
@@ -66,6 +66,7 @@ __all__ = [
     "Error",
     "Explanation",
     "Failed",
+    "GraphParts",
     "Message",
     "MissingApproval",
     "Model",

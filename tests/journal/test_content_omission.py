@@ -16,18 +16,17 @@ from remit.journal.content_omission import omit_content
 # Fields that stay, each group with its reason. A field is named by its path, or by the end of its path after a dot.
 KEPT: Final[dict[str, tuple[str, ...]]] = {
     "a digest or a key": (
-        "decision_digest", "effect_digest", "idempotency_key", "profile_digest", "request_digest", "input_digest",
+        "decision_digest", "effect_digest", "RunStarted.graph", "idempotency_key", "profile_digest", "request_digest", "input_digest",
         "output_digest", "read_digest", "policy_digest", "changes.digest", "manifest", "bundle", "head",
         "conversation.id", "conversation.message", "conversation.after", "RolloutOpened.candidate", "RolloutOpened.live_policy", "RolloutOpened.salt",
-        "via",
-        "act", "ApprovalGranted.under",
+        "via", "act", "ApprovalGranted.under",
         "PolicyAdopted.pins_digest", "PolicyAdopted.earlier_policy", "PolicyAdopted.earlier_pins",
     ),
     "the name of a person, an account, a role, a run, an agent, a tool, an action or a model": (
         "account", "approver", "granted", "issuer", "subject", "roles", "session", "tenant", "role",
         "widen", "run", "tool", "scope", "agent", "user", "probe",
         "action", "actions", "model", "RunStarted.fallbacks", "response_model", "version", "env", "folder", "shrunk_from", "proposed.name",
-        "proposed.id", "proposed_calls.name", "proposed_calls.id", "edited.name", "edited.id", "ModelResponded.finish", "cached",
+        "proposed.id", "proposed_calls.name", "proposed_calls.id", "own_calls.name", "own_calls.id", "edited.name", "edited.id", "ModelResponded.finish", "cached",
         "rollout", "RolloutOpened.changes", "RunResumed.accepted.changed", "ShadowDecided.error", "alert", "AlertRaised.changes", "AlertRaised.before", "AlertRaised.after", "SecretSet.name",
     ),
     "an evaluation or an import, which is refused with content off": (

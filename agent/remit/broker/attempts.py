@@ -123,7 +123,7 @@ class LiveExecutor:
 
     `folder` is the working folder of the run; `secrets` maps the names of the tools' secrets to their values. Host tools are
     not confined, and only those that `remit.toml` names are loaded. `host_function` returns the function of one call of a
-    host tool, if it is not the one of its module. A sandbox process serves only one `user`.
+    host tool, if it is not the one of its module; `root` is the folder of such modules, None: that of the workspace. A sandbox process serves only one `user`.
     """
 
     def __init__(
@@ -135,7 +135,9 @@ class LiveExecutor:
         *,
         host_function: Callable[[Call], Callable[..., Json] | None] | None = None,
         user: str = "",
+        root: Path | None = None,
     ) -> None:
+        self._modules = root or workspace.root
         self._workspace = workspace
         self._sandbox = sandbox
         self._secrets: Mapping[str, str] = secrets or {}
@@ -338,7 +340,7 @@ class LiveExecutor:
             return function
         manifest = tool.manifest
         if manifest.name not in self._hosted:
-            self._hosted[manifest.name] = load_host(manifest)
+            self._hosted[manifest.name] = load_host(manifest, self._modules)
         return self._hosted[manifest.name][action.name]
 
 

@@ -14,7 +14,7 @@ from remit.cli.output import echo, json_text, style
 from remit.cli.run_argument import open_run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from remit.journal import Chain
     from remit.policy import Policy
@@ -76,7 +76,8 @@ def replay_command(
     reads = _read_live(trace, bundles, tools) if live_reads and not tampered else None
     if fixed is not None:
         _show_fixed(trace, bundles, what_if.policy, tampered, reads, fixed, as_json)
-    result = asyncio.run(replay(trace.records, bundles, tampering=tampered, what_if=what_if))
+    graphs = _graphs(trace) if check_replayable(trace.records).graph else ()
+    result = asyncio.run(replay(trace.records, bundles, tampering=tampered, what_if=what_if, graphs=graphs))
     if reads is not None:
         result = replace(result, divergences=(*result.divergences, *reads.divergences))
     if as_json:
@@ -160,6 +161,18 @@ def _original(trace: Trace) -> Chain | None:
     except RemitError:  # no workspace here: a file can be replayed anywhere
         return None
     return chain if chain.links else None
+
+
+def _graphs(trace: Trace) -> Collection[str]:
+    """The custom graphs that a replay may execute here; none without a workspace."""
+    from remit.client import reviewed_graphs
+    from remit.core import RemitError
+    from remit.workspace import open_session
+
+    try:
+        return reviewed_graphs(open_session(), trace.run)
+    except RemitError:
+        return ()
 
 
 def _read_live(trace: Trace, bundles: Mapping[str, Bundle], tools: Path | None) -> LiveReads:

@@ -313,25 +313,29 @@ def env_command(name: str, upgrade: bool, as_json: bool) -> None:
 @click.argument("names", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def pin_command(names: tuple[str, ...], as_json: bool) -> None:
-    """Pin the tools NAMES, or all tools, in their present state. Writes policies/tools.lock.
+    """Pin the tools NAMES, or all tools and graphs, in their present state. Writes policies/tools.lock.
 
-    A pin says that a person has reviewed the tool. A tool that differs from its pin does not run.
+    A pin says that a person has reviewed the tool. A tool that differs from its pin does not run. agent:NAME is the graph that
+    drives the runs of an agent.
 
     \b
     Examples:
       remit tool pin files
+      remit tool pin agent:shop
     """
     from remit.broker import check_revoked
-    from remit.tools import known_tool, pin_tools
+    from remit.tools import pin_tools, pinnable
     from remit.workspace import authorize, open_session, principal_of_process
 
     opened = open_session()
     workspace, policy = opened.workspace, opened.policy
     by, holds = principal_of_process(workspace.settings), opened.journal.holds()
-    for name in names or tuple(workspace.tools):
-        authorize(policy, by, "remit.publish", f"tool:{name}", f"pin the tool {name!r}")
-        check_revoked(holds, name, known_tool(workspace, name).code)
-    changes = asyncio.run(pin_tools(workspace, names or tuple(workspace.tools), _sandbox()))
+    every = names or pinnable(workspace)
+    for name in every:
+        authorize(policy, by, "remit.publish", name if ":" in name else f"tool:{name}", f"pin {name!r}")
+        if name in workspace.tools:
+            check_revoked(holds, name, workspace.tools[name].code)
+    changes = asyncio.run(pin_tools(workspace, every, _sandbox()))
     if as_json:
         echo(json_text({"ok": True, "tools": changes}))
         return

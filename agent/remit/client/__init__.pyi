@@ -1,7 +1,7 @@
 from .async_remit import AsyncRemit
 from .imports import Imported, import_traces
 from .remit import Remit
-from .replays import open_bundles, open_trace_of, replay_trace
+from .replays import open_bundles, open_trace_of, replay_trace, reviewed_graphs
 from .requests import (
     Approved,
     Bound,
@@ -34,6 +34,7 @@ __all__ = [
     "open_trace_of",
     "reject",
     "replay_trace",
+    "reviewed_graphs",
     "waiting_approvals_of",
     "who_continues",
 ]

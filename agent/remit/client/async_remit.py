@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from remit.broker import lift_hold, set_hold
-from remit.client.replays import open_trace_of, replay_trace
+from remit.client.replays import open_trace_of, replay_trace, reviewed_graphs
 from remit.client.requests import (
     Approved,
     Bound,
@@ -165,7 +165,8 @@ class AsyncRemit:
         """See `Remit.replay`."""
         trace = open_trace_of(self.session, run, by=self.principal)
         chain = self.session.journal.chain(trace.run) if is_trace_file(run) else None
-        return await replay_trace(trace, original=chain if chain and chain.links else None, policy=policy)
+        graphs, original = reviewed_graphs(self.session, trace.run), chain if chain and chain.links else None
+        return await replay_trace(trace, original=original, policy=policy, graphs=graphs)
 
     async def approvals(self) -> tuple[WaitingApproval, ...]:
         """See `Remit.approvals`."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from remit.core import Principal
-from remit.journal import Chain, resolve_run
+from remit.journal import Chain, StoredRecord, resolve_run
 from remit.policy import Policy
 from remit.replay import ReplayResult, WhatIf, check_replayable, find_tampering, replay
 from remit.tracing import Trace, is_trace_file, open_trace, read_trace
@@ -39,13 +39,24 @@ def open_bundles(trace: Trace) -> Mapping[str, Bundle]:
     return {digest: open_bundle(files) for digest, files in trace.bundles().items()}
 
 
+def reviewed_graphs(session: WorkspaceSession, run: str) -> frozenset[str]:
+    """The digests of the custom graphs that a replay of that run may execute: those that are pinned here, and the one that it had here."""
+    started = StoredRecord(session.journal, run).state.started
+    return frozenset({*session.workspace.graph_pins.values(), *((started.graph,) if started is not None else ())})
+
+
 async def replay_trace(
-    trace: Trace, *, original: Chain | None = None, policy: Policy | None = None, tools: Workspace | None = None
+    trace: Trace,
+    *,
+    original: Chain | None = None,
+    policy: Policy | None = None,
+    tools: Workspace | None = None,
+    graphs: Collection[str] = (),
 ) -> ReplayResult:
     """Replay a trace without effects, and compare it with its record.
 
     `original` is the run's chain in the journal, if it is known: then the result shows what was changed in the trace.
-    `policy` and `tools` replace the recorded ones.
+    `policy` and `tools` replace the recorded ones. `graphs` are the custom graphs that it may execute: see `reviewed_graphs`.
 
     Raises:
         UsageError: the record does not hold all that a replay needs.
@@ -54,4 +65,5 @@ async def replay_trace(
     bundles = open_bundles(trace)
     faults = [fault for fault in trace.faults() if fault.broken]
     tampering = find_tampering(faults, trace.chain, original if faults else None)
-    return await replay(trace.records, bundles, tampering=tampering, what_if=WhatIf(policy=policy, tools=tools))
+    what_if = WhatIf(policy=policy, tools=tools)
+    return await replay(trace.records, bundles, tampering=tampering, what_if=what_if, graphs=graphs)

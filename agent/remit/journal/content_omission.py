@@ -45,7 +45,9 @@ def omit_content(event: AnyEvent) -> AnyEvent:
             return event.model_copy(update={"accepted": accepted.model_copy(update={"prompt": ""})})
         case ModelResponded():
             proposed_calls = tuple(map(_proposed, event.proposed_calls))
-            return event.model_copy(update={"text": "", "proposed_calls": proposed_calls, "provider_state": ""})
+            own = tuple(map(_proposed, event.own_calls))
+            emptied = {"text": "", "proposed_calls": proposed_calls, "own_calls": own, "provider_state": ""}
+            return event.model_copy(update=emptied)
         case CallDecided():
             return _decided(event)
         case AnswerRejected():

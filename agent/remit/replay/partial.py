@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from remit.core import Json
+from remit.core import Json, UsageError
 from remit.core.events import AnyEvent, AttemptEnded, ModelResponded, Recorded, RunFinished, RunStarted
 from remit.journal import Chain, ChainLink, Record, link
 from remit.policy import Policy
@@ -58,6 +58,8 @@ async def replay_partially(
     """Replay those events as the run `run`, as far as they are recorded; returns the new run's events, unsealed."""
     started = records[0].event
     assert isinstance(started, RunStarted)
+    if started.graph:
+        raise UsageError("a custom graph drove this run, and only Remit's own loop can repeat a part of a run")
     log = ReplayLog(recorded=records)
     record = Record(log, run)
     agent = recorded_agent(log, record, started, bundles, WhatIf(policy=policy))

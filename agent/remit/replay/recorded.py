@@ -56,7 +56,7 @@ from remit.guardrails import AlreadySanitized
 from remit.journal import Record, RunState
 from remit.policy import Policy
 from remit.replay.replay_log import RecordEnds, ReplayLog
-from remit.runtime import AgentGraph
+from remit.runtime import AgentGraph, CustomGraph
 from remit.workspace import Bundle, Measure, Workspace, tool_specs
 from remit.workspace.manifest import Breaker, check_output
 
@@ -90,11 +90,11 @@ class RecordedModels:
     def choose(self, step: int, attempt: int | None, asked: str) -> Model | None:
         requested = self._log.event(_key("model.requested", step, attempt))
         if isinstance(requested, ModelRequested):
-            return _RecordedModel(self._log, self._started, attempt, requested)
+            return _RecordedModel(self._log, self._started, (step, attempt), requested)
         # A record that ends while the run waits for its model. A whole one may say that the time budget ended meanwhile.
         if attempt is not None and self._log.event("run.finished/-/-/-") is None:
             return None
-        return _RecordedModel(self._log, self._started, attempt)
+        return _RecordedModel(self._log, self._started, (step, attempt))
 
     def answered(self, model: Model) -> None:
         return None
@@ -105,27 +105,30 @@ class RecordedModels:
 
 
 class _RecordedModel:
-    """Returns the recorded turns of one model. `attempt` is that of the request that it answers, None for the first of a step."""
+    """Returns the recorded turn of one model. `request` is its step, and its attempt: None for the first of a step."""
 
     def __init__(
-        self, log: ReplayLog, started: RunStarted, attempt: int | None, requested: ModelRequested | None = None
+        self,
+        log: ReplayLog,
+        started: RunStarted,
+        request: tuple[int, int | None],
+        requested: ModelRequested | None = None,
     ) -> None:
         self._log = log
-        self._attempt = attempt
+        self._step, self._attempt = request
         self.name = started.model if requested is None else requested.model
         self.scripted = started.scripted
         self.settings = NO_SETTINGS if requested is None else requested.settings
 
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
-        step += self._log.internal
-        if (refused := self._log.next_overflow(step, self._attempt)) is not None:
+        if (refused := self._log.next_overflow(self._step, self._attempt)) is not None:
             message, _, fix = refused.message.partition("\n    fix: ")
             raise ModelError(message, fix=fix, overflow=True)
-        failed = self._log.event(_key("model.failed", step, self._attempt))
+        failed = self._log.event(_key("model.failed", self._step, self._attempt))
         if isinstance(failed, ModelFailed):
             message, _, fix = failed.message.partition("\n    fix: ")
             raise ModelError(message, fix=fix, retryable=failed.passing)
-        answered = self._log.event(f"model.responded/{step}/-/-")
+        answered = self._log.event(f"model.responded/{self._step}/-/-")
         if isinstance(answered, ModelResponded):
             return recorded_turn(answered)
         finished = self._log.event("run.finished/-/-/-")
@@ -138,7 +141,7 @@ def recorded_turn(responded: ModelResponded) -> ModelTurn:
     """The turn of a model, as it was recorded."""
     return ModelTurn(
         text=responded.text,
-        proposed_calls=responded.proposed_calls,
+        proposed_calls=(*responded.proposed_calls, *responded.own_calls),
         finish=responded.finish,
         usage=responded.usage,
         response_model=responded.response_model,
@@ -406,7 +409,18 @@ def recorded_agent(
         record=record,
         tools=tool_specs(workspace, agent),
         hold_reason=lambda: None,
+        custom=_custom_graph(log, started, bundles[started.bundle].workspace),
     )
+
+
+def _custom_graph(log: ReplayLog, started: RunStarted, workspace: Workspace) -> CustomGraph | None:
+    """The recorded graph of the agent's author, which repeats every recorded step; None if Remit's own loop drove the run."""
+    factory = workspace.agents[started.agent].graph if started.graph else None
+    if factory is None:
+        return None
+    events = [item.event for item in log.recorded if item.event is not None]
+    repeated = 1 + max((event.step for event in events if event.step is not None), default=-1)
+    return CustomGraph(factory=factory, source=workspace.files[factory.file], recorded=events, repeated=repeated)
 
 
 def recorded_approvals(log: ReplayLog, record: Record, broker: Broker) -> Callable[[], Awaitable[bool]]:

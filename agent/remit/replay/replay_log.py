@@ -16,7 +16,6 @@ from remit.core.events import (
     CallAnswered,
     ContextReduced,
     EffectSettled,
-    ModelResponded,
     Recorded,
 )
 from remit.journal import MemoryLog, Record, RunState
@@ -39,7 +38,6 @@ class ReplayLog(MemoryLog):
     def __post_init__(self) -> None:
         super().__init__()
         self.by_key = {item.key: item for item in self.recorded}
-        self.internal = sum(isinstance(item.event, ModelResponded) and item.event.internal for item in self.recorded)
         self.reached: set[str] = set()  # keys as recorded; under other rules the replayed keys can differ
         self._by_call: dict[tuple[int | None, int | None], list[Recorded]] = {}
         for item in self.recorded:

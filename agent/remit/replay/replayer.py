@@ -7,7 +7,7 @@ compared with the recorded one; the first difference is the divergence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -80,14 +80,16 @@ async def replay(
     *,
     tampering: Iterable[Divergence] = (),
     what_if: WhatIf = NO_CHANGE,
+    graphs: Collection[str] = (),
 ) -> ReplayResult:
     """Replay the recorded run and compare it with its record.
 
     `bundles` are the policy bundles that the run names, by digest; `tampering` are divergences that are already known, and
-    come first in the result. A run that goes on with an accepted change of its definition is compared up to there. Raises UsageError
+    come first in the result. `graphs` are the digests of the custom graphs that may be executed, because somebody has reviewed them. A run that goes on with an accepted change of its definition is compared up to there. Raises UsageError
     if the record does not hold all that a replay needs.
     """
     started = check_replayable(records)
+    _check_graph(started, bundles, graphs)
     # From there on the run has another definition, and its record says nothing of the one before.
     accepted = (at for at, item in enumerate(records) if isinstance(item.event, RunResumed) and item.event.accepted)
     records = records[: next(accepted, len(records))]
@@ -120,6 +122,14 @@ async def replay(
         complete=log.complete,
         since=first,
     )
+
+
+def _check_graph(started: RunStarted, bundles: Mapping[str, Bundle], graphs: Collection[str]) -> None:
+    """Raise UsageError if a replay would execute the code of a graph that nobody has reviewed: a trace may come from anywhere."""
+    factory = bundles[started.bundle].workspace.agents[started.agent].graph if started.graph else None
+    if factory is not None and factory.code not in graphs:
+        what = f"a replay of this run executes its graph, {factory.file}, and this version of it is not reviewed here"
+        raise UsageError(f"{what}: replay it in the workspace where it was made, or review and pin that version")
 
 
 def _tool_list_divergences(started: RunStarted, bundles: Mapping[str, Bundle], agent: AgentGraph) -> list[Divergence]:

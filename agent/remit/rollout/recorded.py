@@ -71,7 +71,8 @@ def recorded_definition(now: Workspace, objects: Objects, bundle: str, agent: st
             f"its definition has no agent {agent!r}: do not trust this run, and compare it with another copy"
         )
     tools = workspace.tools_of(agent)
-    own = (f"agent/{agent}/", *(f"tools/{tool}/" for tool in tools))
+    graphs = (side.agents[agent].graph for side in (workspace, now) if agent in side.agents)
+    own = (f"agent/{agent}/", *(f"tools/{tool}/" for tool in tools), *(graph.file for graph in graphs if graph))
     paths = sorted(path for path in {*files, *now.files} if path.startswith(own))
     changed = [path for path in paths if files.get(path) != now.files.get(path)]
     for tool in tools:
@@ -109,6 +110,7 @@ def with_definition(session: WorkspaceSession, objects: Objects, recorded: Recor
         root=definition_folder(session.traces, name, stored),
         agents=recorded.workspace.agents,
         tools=recorded.workspace.tools,
+        graph_pins=recorded.workspace.graph_pins,
         files=files | {path: data for path, data in now.files.items() if _is_in_force(path)},
     )
     return replace(session, workspace=workspace, rules=session.policies)

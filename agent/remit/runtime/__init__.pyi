@@ -1,7 +1,9 @@
 from .approvals_wait import ApprovalWaiter
 from .assembly import agent_of, new_run_id, open_fallbacks_of, open_model_of, sanitizer_of, secrets_of
 from .conversations import next_run
-from .graph import AgentGraph, drive
+from .custom_graph.driver import drive
+from .custom_graph.parts import GraphParts
+from .graph import AgentGraph, CustomGraph
 from .lifecycle import RunResult
 from .live import LivePorts
 from .memory_run import MemoryRun, run_in_memory
@@ -17,8 +19,10 @@ __all__ = [
     "AgentGraph",
     "ApprovalWaiter",
     "Continuation",
+    "CustomGraph",
     "Erasable",
     "EvaluatedRun",
+    "GraphParts",
     "LivePorts",
     "MemoryRun",
     "ModelList",

@@ -73,9 +73,16 @@ def agent_of(session: WorkspaceSession, name: str) -> Agent:
 
 
 def check_code(session: WorkspaceSession, agent: str) -> None:
-    """Raise Refusal `policy_denied` if the code of one of the agent's tools was revoked."""
+    """Check the code of the agent's tools and its graph, before a run starts or goes on.
+
+    Raises:
+        Refusal: `policy_denied`: code of them was revoked.
+        UsageError: nobody has reviewed the graph.
+    """
     for name in session.workspace.tools_of(agent):
         check_revoked(session.journal.holds(), name, session.workspace.tools[name].code)
+    if (graph := session.workspace.graph_of(agent)) is not None:
+        check_revoked(session.journal.holds(), f"agent:{agent}", graph.code)
 
 
 def folder_of(session: WorkspaceSession, agent: Agent, run: str) -> Path:

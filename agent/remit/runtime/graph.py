@@ -8,7 +8,7 @@ in memory and end with the process.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, Literal, Protocol, TypeAlias, TypedDict
@@ -24,6 +24,7 @@ from remit.core import (
     NOTHING_RETRIEVED,
     AnswerProblem,
     Decision,
+    Message,
     Model,
     ModelError,
     ModelTurn,
@@ -36,6 +37,7 @@ from remit.core import (
 from remit.core.events import (
     NANO,
     AnswerRejected,
+    AnyEvent,
     ModelFailed,
     ModelRequested,
     ModelResponded,
@@ -45,7 +47,7 @@ from remit.journal import Record
 from remit.runtime.context import ask_until_it_fits, keep_below_limit
 from remit.runtime.directory import directory_calls
 from remit.runtime.no_answer import TRIES, why_no_answer
-from remit.workspace import millionths
+from remit.workspace import GraphFactory, millionths
 
 QUICK_S: Final = 0.25  # a model that answers within this time is not watched for holds and the time limit
 NODES_PER_STEP: Final = 3  # think, decide, act: LangGraph counts each against its recursion limit
@@ -74,6 +76,42 @@ class Models(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class ModelInput:
+    """What a custom graph sends to the model for one turn, with its `digest`; `number` counts these turns from 0.
+
+    `own` are the offered functions of the graph itself: a call of one is no call of the broker.
+    """
+
+    number: int
+    messages: Sequence[Message]
+    tools: Sequence[ToolSpec]
+    digest: str
+    own: Collection[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CustomGraph:
+    """The graph of the agent's author, which drives the run in place of the loop: `build` in the text of its file.
+
+    `recorded` are the events that it repeats, None: those of the run so far. It repeats the steps before `repeated` in their order,
+    whatever it sends to its model; a later step only if it asks for the same.
+    """
+
+    factory: GraphFactory
+    source: bytes
+    recorded: Sequence[AnyEvent] | None = None
+    repeated: int = 0
+
+
+class Paused(Exception):
+    """A custom graph cannot go on now: `why` is what an interrupt of the loop would say."""
+
+    def __init__(self, why: object) -> None:
+        super().__init__(why)
+        self.why = why
+
+
 WaitForChange: TypeAlias = Callable[
     [], Awaitable[bool]
 ]  # True: something may have changed for a waiting call; False: stop waiting
@@ -81,19 +119,29 @@ WaitForChange: TypeAlias = Callable[
 
 @dataclass(frozen=True, kw_only=True)
 class AgentGraph:
-    """One run of one agent: its models, its broker, and the record that both write to."""
+    """One run of one agent: its models, its broker, and the record that both write to. `custom` drives it; None: the loop."""
 
     broker: Broker
     models: Models
     record: Record
     tools: Sequence[ToolSpec]
     hold_reason: Callable[[], str | None]  # why an operator holds this run or agent, or None
+    custom: CustomGraph | None = None
 
     async def think(self, state: GraphState) -> GraphState:
         """Take one turn of the model, or wait while an operator holds the run."""
-        while (reason := self.hold_reason()) is not None:
-            interrupt({"held": reason})
+        self.wait_for_hold()
         return await self.turn(state)
+
+    def wait_for_hold(self) -> None:
+        """Pause the run while an operator holds it."""
+        while (reason := self.hold_reason()) is not None:
+            self._pause({"held": reason})
+
+    def _pause(self, why: object) -> None:
+        if self.custom is not None:
+            raise Paused(why)
+        interrupt(why)
 
     async def turn(self, state: GraphState) -> GraphState:
         """Take one turn of the model, without regard to holds. A turn without calls is the answer.
@@ -105,7 +153,7 @@ class AgentGraph:
             return {"step": step}
         response = self.record.get(f"model.responded/{step}/-/-") or self.look_up(step)
         if not isinstance(response, ModelResponded):
-            turn = await self._next_turn(step)
+            turn = await self.next_turn(step)
             if turn is None:
                 return {"step": step}
             response = turn
@@ -172,8 +220,11 @@ class AgentGraph:
             return False
         return True
 
-    async def _next_turn(self, step: int) -> ModelResponded | None:
-        """The turn of the first model that gives one. Waits while none may be asked. None if that ended the run."""
+    async def next_turn(self, step: int, given: ModelInput | None = None) -> ModelResponded | None:
+        """The turn of the first model that gives one. Waits while none may be asked. None if that ended the run.
+
+        The model reads what is `given`; None: the conversation of the run.
+        """
         while not self.record.state.finished:
             state = self.record.state
             failures = state.model_failures if state.step == step else 0
@@ -185,32 +236,40 @@ class AgentGraph:
             requested = self.record.get(f"model.requested/{step}/-/{attempt or '-'}")
             asked = requested.model if isinstance(requested, ModelRequested) else ""
             if (model := self.models.choose(step, attempt, asked)) is None:
-                interrupt({"model": step})  # only waits: the time is in the record
-            elif await self._may_think(step) and (response := await self._ask_model(step, attempt, model)) is not None:
-                return response
+                self._pause({"model": step})  # only waits: the time is in the record
+            elif await self._may_think(step):
+                response = await self._ask_model(step, attempt, model, given)
+                if response is not None:
+                    return response
         return None
 
-    async def _ask_model(self, step: int, attempt: int | None, model: Model) -> ModelResponded | None:
+    async def _ask_model(
+        self, step: int, attempt: int | None, model: Model, given: ModelInput | None
+    ) -> ModelResponded | None:
         """Ask that model for one turn and record it. None if it failed, or if that ended the run."""
         if self.record.get(f"model.requested/{step}/-/{attempt or '-'}") is None:
-            keep_below_limit(self.record, step, self.tools)
+            if given is None:
+                keep_below_limit(self.record, step, self.tools)
             request = ModelRequested(
                 step=step,
                 attempt=attempt,
                 model=model.name,
                 settings=settings_of(model),
-                input_digest=self.record.conversation.input_digest(self.tools),
+                input_digest=self.record.conversation.input_digest(self.tools) if given is None else given.digest,
             )
             self.record.append(request)
         await self.record.commit()
         try:
-            turn = await ask_until_it_fits(
-                self.record,
-                (step, attempt),
-                self.tools,
-                lambda: self._await_turn(step, model),
-                self.broker.sanitizer.text,
-            )
+            if given is not None:  # the graph decides what its model reads, so nothing is left out
+                turn = await self._await_turn(step, model, given)
+            else:
+                turn = await ask_until_it_fits(
+                    self.record,
+                    (step, attempt),
+                    self.tools,
+                    lambda: self._await_turn(step, model, None),
+                    self.broker.sanitizer.text,
+                )
         except TimeoutError:
             message = f"the run has used all of its {self.broker.agent.budget.wall:g} s"
             self.record.append(RunFinished(outcome="exhausted", code="budget_exhausted", message=message))
@@ -219,10 +278,18 @@ class AgentGraph:
             await self._failed(step, attempt, model, failure)
             return None
         self.models.answered(model)
+        return await self._record_turn(step, model, turn, () if given is None else given.own)
+
+    async def _record_turn(self, step: int, model: Model, turn: ModelTurn, own: Collection[str]) -> ModelResponded:
+        """Record the turn of the model; `own` are functions of a custom graph, whose calls are kept apart."""
+        proposed = tuple(call for call in turn.proposed_calls if call.name not in own)
         response = ModelResponded(
             step=step,
             text=await in_thread(len(turn.text), self.broker.sanitizer.answer, turn.text),
-            proposed_calls=await in_thread(turn.size, self.broker.receive, step, turn.proposed_calls),
+            proposed_calls=await in_thread(turn.size, self.broker.receive, step, proposed),
+            own_calls=tuple(
+                self.broker.sanitizer.proposed_call(call) for call in turn.proposed_calls if call.name in own
+            ),
             finish=self.broker.sanitizer.without_known_secrets(turn.finish),
             usage=turn.usage,
             cost=self.broker.ports.cost(step, model.name, turn.usage),
@@ -255,14 +322,17 @@ class AgentGraph:
             self.record.append(RunFinished(outcome="failed", message=message))
         await self.record.commit()
 
-    async def _await_turn(self, step: int, model: Model) -> ModelTurn:
+    async def _await_turn(self, step: int, model: Model, given: ModelInput | None) -> ModelTurn:
         """One turn of the model. Interrupted if an operator holds the run.
 
         Raises TimeoutError when the time budget of the run is used up.
         """
         until = wall_end(self.record.state, self.broker.agent.budget)
-        turn = step - 1 - self.record.state.internal  # the model does not count internal turns
-        thinking = asyncio.ensure_future(model.think(turn, self.record.conversation.messages, self.tools))
+        if given is None:  # the model does not count internal turns
+            turn = step - 1 - self.record.state.internal
+            thinking = asyncio.ensure_future(model.think(turn, self.record.conversation.messages, self.tools))
+        else:
+            thinking = asyncio.ensure_future(model.think(given.number, given.messages, given.tools))
         changed: asyncio.Future[None] | None = None
         try:
             await asyncio.wait({thinking}, timeout=QUICK_S)
@@ -270,7 +340,7 @@ class AgentGraph:
                 if (left := (until - self.broker.ports.clock(step, -1)) / NANO) <= 0:
                     raise TimeoutError
                 if (reason := self.hold_reason()) is not None:
-                    interrupt({"held": reason})  # the model is asked again after the hold: asking has no side effect
+                    self._pause({"held": reason})  # the model is asked again after the hold: asking has no side effect
                 changed = asyncio.ensure_future(self.broker.ports.changed(left))
                 await asyncio.wait({thinking, changed}, return_when=asyncio.FIRST_COMPLETED)
                 changed.cancel()
@@ -334,7 +404,7 @@ class AgentGraph:
         return graph.compile(checkpointer=InMemorySaver())
 
 
-async def drive(agent_graph: AgentGraph, wait_for_change: WaitForChange) -> bool:
+async def drive_loop(agent_graph: AgentGraph, wait_for_change: WaitForChange) -> bool:
     """Continue the run to its end. False if it waits and `wait_for_change` gave up.
 
     The graph always starts at its first node. That is safe, because every node first looks in the record for what it did

@@ -15,12 +15,13 @@ from remit.journal import RUN_LOCKED, AlreadyRecorded, Record
 from remit.rollout import CandidateRules, check_bars
 from remit.runtime.approvals_wait import ApprovalWaiter
 from remit.runtime.assembly import Recording, sanitizer_of
-from remit.runtime.graph import AgentGraph, drive
+from remit.runtime.custom_graph.driver import drive
+from remit.runtime.graph import AgentGraph, CustomGraph
 from remit.runtime.live import OF_RUN, EvaluationPorts, LivePorts
 from remit.runtime.model_wait import ModelWait
 from remit.runtime.models.model_list import ModelList
 from remit.runtime.models.scripted import ScriptedApproval
-from remit.workspace import Agent, WorkspaceSession, tool_specs
+from remit.workspace import Agent, Workspace, WorkspaceSession, tool_specs
 
 
 class ExternalGraph(Protocol):
@@ -178,8 +179,15 @@ def _build(context: RunContext) -> tuple[AgentGraph, ApprovalWaiter]:
         record=record,
         tools=tool_specs(session.workspace, context.agent),
         hold_reason=lambda: ports.held(f"{OF_RUN}{record.run}", started.subjects.agent),
+        custom=custom_graph(session.workspace, started),
     )
     return agent_graph, ApprovalWaiter(ports, record, broker, context.model, context.wait, context.approvals)
+
+
+def custom_graph(workspace: Workspace, started: RunStarted) -> CustomGraph | None:
+    """The graph of the agent's author that drives the run; None if Remit's own loop does. Raises UsageError if it is not reviewed."""
+    factory = workspace.graph_of(started.agent) if started.graph else None
+    return None if factory is None else CustomGraph(factory=factory, source=workspace.files[factory.file])
 
 
 def _waiting(agent_graph: AgentGraph, approvals: ApprovalWaiter) -> Callable[[], Awaitable[bool]]:

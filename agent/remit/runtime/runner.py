@@ -244,7 +244,9 @@ def _live_executor(
     external_graph: ExternalGraph | None,
 ) -> LiveExecutor:
     host_function = None if external_graph is None else external_graph.function
-    return LiveExecutor(session.workspace, sandbox, folder, secrets, host_function=host_function, user=user)
+    return LiveExecutor(
+        session.workspace, sandbox, folder, secrets, host_function=host_function, user=user, root=session.root
+    )
 
 
 def _result(driven: Driven, recording: StoredRecording) -> RunResult:
@@ -289,7 +291,15 @@ def started_event(context: RunContext, request: RunRequest) -> RunStarted:
         driver="" if context.external_graph is None else "langgraph",
         thread=request.thread,
         conversation=request.conversation,
+        graph=_graph_code(context, request),
     )
+
+
+def _graph_code(context: RunContext, request: RunRequest) -> str:
+    """The digest of the graph of the agent's author, if it drives the run. A single call needs none."""
+    factory = context.agent.graph
+    driven_otherwise = context.external_graph is not None or request.model.name.startswith("call:")
+    return "" if factory is None or driven_otherwise else factory.code
 
 
 async def _end_unconfined(recording: Recording, unavailable: RunEnded) -> NoReturn:

@@ -1,4 +1,5 @@
 from .cases import read_tool_cases
+from .graph_pins import pinnable
 from .template import new_tool
 from .usage_audit import UsageReport, observe_tool
 from .workbench import (
@@ -25,6 +26,7 @@ __all__ = [
     "parse_pairs",
     "permission_card",
     "pin_tools",
+    "pinnable",
     "read_tool_cases",
     "run_tool_cases",
     "scratch_folder",

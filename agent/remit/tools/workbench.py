@@ -23,6 +23,7 @@ from remit.sandbox.egress import Network
 from remit.sandbox.packages import Environment, check_environment, lock_environment, make_environment
 from remit.tools.cases import ToolCase, read_tool_cases
 from remit.tools.conformance import disagreements, made_examples
+from remit.tools.graph_pins import is_graph, pin_graph
 from remit.workspace import Tool, Workspace
 from remit.workspace.manifest import (
     LOCK,
@@ -142,7 +143,7 @@ def _check_own_files(workspace: Workspace, manifest: Manifest) -> None:
 async def _described(workspace: Workspace, manifest: Manifest, sandbox: Sandbox) -> Json:
     """The functions of the tool, by name: `description`, `input`, `output`, `hidden`; or `problem`."""
     if manifest.source == "host":
-        return describe_host(manifest)
+        return describe_host(manifest, workspace.root)
     try:
         return await sandbox.describe(_importing(workspace, manifest, sandbox))
     except Refusal as refusal:
@@ -179,7 +180,7 @@ async def _disagreements(
     made = made_examples(schemas)
     file = f"tools/{manifest.name}/{'tool.toml' if manifest.source == 'host' else 'main.py'}"
     if manifest.source == "host":
-        return disagreements(schemas, made, try_host(manifest, made), file=file)
+        return disagreements(schemas, made, try_host(manifest, made, workspace.root), file=file)
     try:
         tried = await sandbox.conform(_importing(workspace, manifest, sandbox), made)
     except Refusal as refusal:
@@ -220,16 +221,24 @@ def interpreter(
 
 
 async def pin_tools(workspace: Workspace, names: tuple[str, ...], sandbox: Sandbox) -> dict[str, str]:
-    """Pin the current files of tools. Returns "new", "changed" or "unchanged" for each tool."""
+    """Pin the current files of tools, and of the graphs of agents (`agent:NAME`). Returns "new", "changed" or "unchanged" for each.
+
+    Raises:
+        UsageError: there is no such tool, or no such agent with a graph.
+    """
     assert workspace.root is not None
     pins = {name: tool.pin for name, tool in workspace.tools.items() if tool.pin is not None}
     changes: dict[str, str] = {}
+    graphs = {name: code for name, code in workspace.graph_pins.items() if name in workspace.agents}
     for name in names:
+        if is_graph(name):
+            changes[name] = pin_graph(workspace, name, graphs)
+            continue
         made = await derive_pin(workspace, known_tool(workspace, name), sandbox)
         before = pins.get(name)
         changes[name] = "new" if before is None else "unchanged" if before == made else "changed"
         pins[name] = made
-    (workspace.root / LOCK).write_text(write_lock(pins), encoding="utf-8")
+    (workspace.root / LOCK).write_text(write_lock(pins, graphs), encoding="utf-8")
     return changes
 
 

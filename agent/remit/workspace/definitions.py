@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias
 
 from pydantic import Field
 
-from remit.core import DEFAULT_TENANT, Confinement, FrozenModel, Json, Refusal
+from remit.core import DEFAULT_TENANT, Confinement, FrozenModel, Json, Refusal, UsageError
 from remit.core.events import ContextLimits, ModelSettings
 from remit.guardrails import Content
 from remit.workspace.answer_contract import AnswerContract
@@ -60,13 +60,40 @@ class LookUp(FrozenModel):
         return next((value[1:-1] for value in texts if re.fullmatch(r"\{[a-z][a-z0-9_]*\}", value)), "")
 
 
+class GraphFactory(FrozenModel):
+    """The function that builds the graph of an agent, in place of Remit's own loop.
+
+    `entry` is `shop:build`: the file `shop.py` of the workspace, and its function. `code` is the digest of both. `calls` are the
+    functions of the graph that its models may call: they are part of the graph, so nothing decides them.
+    """
+
+    entry: str
+    code: str
+    calls: tuple[str, ...] = ()
+
+    @property
+    def file(self) -> str:
+        """The path of the file, relative to the workspace."""
+        return graph_file(self.entry)
+
+    @property
+    def function(self) -> str:
+        """The name of the function."""
+        return self.entry.partition(":")[2]
+
+
+def graph_file(entry: str) -> str:
+    """The path of the file that `module:function` names, relative to the workspace."""
+    return entry.partition(":")[0].replace(".", "/") + ".py"
+
+
 class Agent(FrozenModel):
     """One agent, as `agent.toml` defines it.
 
     `models` are asked in this order when one fails. `base_url` is the address of the first one, and `base_urls` are those of others,
     by model; without one, a model is at its provider's own. `prompt` is the text of its file; `actions` are the actions that its model is offered, `files.read`, in the order of the
     file. `folder` is its working folder relative to the workspace; with `{run}` in it, each run has its own. A new folder is a
-    copy of `seed`. `target` is what its runs should take and cost.
+    copy of `seed`. `target` is what its runs should take and cost. `graph` drives its runs; None: Remit's own loop.
     """
 
     name: str
@@ -86,6 +113,7 @@ class Agent(FrozenModel):
     context: ContextLimits = ContextLimits()
     target: Target = Target()
     directory: tuple[LookUp, ...] = ()
+    graph: GraphFactory | None = None
 
     @property
     def model(self) -> str:
@@ -158,7 +186,8 @@ BUILT_IN: Final = Tool(manifest=built_in.MANIFEST, pin=built_in.PIN)
 class Workspace:
     """Everything that the files of a workspace define. `root` is None for a recorded workspace.
 
-    `files` are the bytes of every file from which it was read, by path relative to the root.
+    `files` are the bytes of every file from which it was read, by path relative to the root. `graph_pins` are the digests of the
+    reviewed graphs, by agent.
     """
 
     root: Path | None
@@ -170,6 +199,7 @@ class Workspace:
     prices: Prices = Prices()
     content: Content = Content()
     labels: tuple[LabelRule, ...] = ()
+    graph_pins: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def every_tool(self) -> dict[str, Tool]:
@@ -189,6 +219,14 @@ class Workspace:
         """The tools whose actions the agent is offered, without Remit's own."""
         named = (action.partition(".")[0] for action in self.agents[agent].actions)
         return tuple(dict.fromkeys(tool for tool in named if tool in self.tools))
+
+    def graph_of(self, agent: str) -> GraphFactory | None:
+        """The graph of the agent; None if Remit's own loop drives its runs. Raises UsageError if nobody has reviewed it."""
+        graph = self.agents[agent].graph
+        if graph is not None and self.graph_pins.get(agent) != graph.code:
+            what = f"the graph of agent {agent!r} is not the reviewed one"
+            raise UsageError(f"{what}: review {graph.file}, then run `remit tool pin agent:{agent}`")
+        return graph
 
     def limits_money(self, agent: str) -> bool:
         """True if a budget or a shared limit bounds the money of that agent: then its model needs a price."""

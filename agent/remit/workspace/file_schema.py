@@ -64,6 +64,15 @@ ResultSize = Annotated[Size, AfterValidator(_at_least("1KiB"))]
 Path = Annotated[str, AfterValidator(plain_path)]
 Folder = Annotated[str, AfterValidator(_folder)]
 Model = Annotated[str, AfterValidator(_model)]
+GraphEntry = Annotated[
+    str,
+    Matching(
+        r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*",
+        "a function of a file",
+        'write "shop:build"',
+    ),
+]
+GraphCallName = Annotated[str, Matching(r"[a-zA-Z0-9_-]{1,64}", "the name of a function", 'write "ask_stock"')]
 AgentName = Annotated[
     str, Matching(_NAME, "a name", "write at most 31 lower-case letters, digits, _ and -, a letter first")
 ]
@@ -249,6 +258,14 @@ class AgentTable(TomlTable):
     context: ContextTable = ContextTable()
     target: TargetTable = TargetTable()
     directory: list[LookUpTable] = []
+    graph: GraphEntry | None = Field(
+        default=None,
+        description='The function that builds the LangGraph graph of its runs: "shop:build" is `build` in shop.py, beside remit.toml',
+    )
+    graph_calls: list[GraphCallName] = Field(
+        default=[],
+        description="Functions of that graph that its models may call; they are part of it, so nothing decides them",
+    )
 
 
 class SandboxTable(TomlTable):

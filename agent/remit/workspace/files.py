@@ -10,7 +10,7 @@ from typing import Any, cast
 from remit.core import Problem, UsageError, WorkspaceError
 from remit.core.parsing import load_toml, read_file
 from remit.policy import unread_files
-from remit.workspace.definitions import RESERVED
+from remit.workspace.definitions import RESERVED, graph_file
 from remit.workspace.file_schema import MARKER, plain_path
 from remit.workspace.manifest.manifest import code_digest, is_code
 
@@ -109,7 +109,7 @@ class WorkspaceFiles:
             self.problems.append(Problem(file=f"tools/{folder.name}", what=what, fix=fix))
 
     def _read_named(self, agent: str) -> None:
-        """Read the prompt, the schema of the answer and the scripts of models that agent.toml names.
+        """Read the prompt, the schema of the answer, the scripts of models and the graph that agent.toml names.
 
         `_Loading` reports what is not valid.
         """
@@ -117,13 +117,14 @@ class WorkspaceFiles:
             table: Any = load_toml(self.files[f"agent/{agent}/agent.toml"].decode(), file="")
         except (KeyError, ValueError, WorkspaceError):
             return
-        answer = table.get("answer")
+        answer, graph = table.get("answer"), table.get("graph")
         schema = cast("Mapping[str, Any]", answer).get("schema") if isinstance(answer, dict) else None
-        every: list[Any] = [table.get("prompt"), schema, *_scripts(table)]
-        for named in every:
+        own: list[Any] = [table.get("prompt"), schema, *_scripts(table)]
+        every = [f"agent/{agent}/{named}" for named in own if isinstance(named, str)]
+        for named in (*every, *([graph_file(graph)] if isinstance(graph, str) else [])):
             try:
-                path = f"agent/{agent}/{plain_path(named)}"
-            except (TypeError, ValueError, AttributeError):
+                path = plain_path(named)
+            except ValueError:
                 continue
             if (self._root / path).is_file():
                 self._read(path)

@@ -16,6 +16,8 @@ from remit.core.events import ContextLimits, ModelSettings
 from remit.core.parsing import (
     TomlTable,
     check_schema,
+    digest,
+    digest_bytes,
     duration,
     load_toml,
     parse_arguments,
@@ -25,13 +27,24 @@ from remit.core.parsing import (
 )
 from remit.guardrails import CONTENT, Content, read_content
 from remit.workspace.answer_contract import AnswerContract
-from remit.workspace.definitions import RESERVED, Agent, Budget, KeepRule, LookUp, Settings, Tool, Workspace
+from remit.workspace.definitions import (
+    RESERVED,
+    Agent,
+    Budget,
+    GraphFactory,
+    KeepRule,
+    LookUp,
+    Settings,
+    Tool,
+    Workspace,
+    graph_file,
+)
 from remit.workspace.file_schema import MARKER, AgentTable, ContextTable, SettingsTable
 from remit.workspace.files import WorkspaceFiles
 from remit.workspace.labels import LABELS, LabelRule, read_labels
 from remit.workspace.limits import LIMITS, SharedLimit, read_limits
 from remit.workspace.manifest.manifest import Pin, parse_manifest
-from remit.workspace.manifest.pins import LOCK, check_schemas, read_lock
+from remit.workspace.manifest.pins import LOCK, check_schemas, read_graph_pins, read_lock
 from remit.workspace.manifest.targets import target_of
 from remit.workspace.prices import PRICES, Prices, read_prices
 
@@ -73,6 +86,7 @@ class _Loading:
         self._problems: list[Problem] = []
         self._texts: dict[str, str] = {}
         self._broken: set[str] = set()  # tools whose manifest could not be read
+        self._graph_pins: Mapping[str, str] = {}
 
     def workspace(self) -> Workspace:
         for name in sorted(self._files):
@@ -99,6 +113,7 @@ class _Loading:
             prices=prices or Prices(),
             content=content,
             labels=labels,
+            graph_pins=self._graph_pins,
         )
         if prices is not None:
             self._check_prices(workspace)
@@ -141,6 +156,7 @@ class _Loading:
         if LOCK in self._texts:
             try:
                 pins = read_lock(self._texts[LOCK])
+                self._graph_pins = read_graph_pins(self._texts[LOCK])
             except WorkspaceError as error:
                 self._problems.extend(error.problems)
         tools: dict[str, Tool] = {}
@@ -222,7 +238,22 @@ class _Loading:
             context=_context(table.context),
             target=target_of(table.target),
             directory=self._directory(file, table, tools, actions),
+            graph=self._graph(file, table),
         )
+
+    def _graph(self, file: str, table: AgentTable) -> GraphFactory | None:
+        """The graph of the agent, with the digest of its file; None if agent.toml names none, or a file that is missing."""
+        if (entry := table.graph) is None:
+            return None
+        path, line = graph_file(entry), toml_line(self._texts[file], "graph")
+        if table.answer is not None:
+            fix = "remove one of them: only Remit's own loop can ask for another answer"
+            self._problem(file, line, "'graph' and [answer] are both there", fix)
+        if path not in self._files:
+            self._problem(file, line, f"'graph' is {entry!r}, and {path} is not a file", f"write {path}")
+            return None
+        code = digest({"entry": entry, "file": digest_bytes(self._files[path])})
+        return GraphFactory(entry=entry, code=code, calls=tuple(table.graph_calls))
 
     def _check_scripts(self, file: str, name: str, table: AgentTable, models: Sequence[str]) -> None:
         assert self._root is not None

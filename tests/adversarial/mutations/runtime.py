@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from adversarial.mutations.row import brokered, never, replaced
 from remit.broker import holds, refusals
@@ -11,18 +12,25 @@ from remit.broker.host.results import ResultReader
 from remit.cli import live_output
 from remit.core import threads
 from remit.core.calls import Call
+from remit.core.messages import ToolSpec
 from remit.core.principals import Principal
 from remit.guardrails.sanitizer import Sanitizer
 from remit.policy import reload
+from remit.replay import replayer
 from remit.rollout import recorded
 from remit.runtime import assembly, runner
+from remit.runtime.custom_graph.messages import spec_of
+from remit.runtime.custom_graph.parts import GraphModel
+from remit.runtime.custom_graph.turns import Turns
 from remit.runtime.live import LivePorts
 from remit.runtime.models.wire import event_stream, turns
 from remit.runtime.models.wire.chat_completions import ChatCompletionsModel
 from remit.runtime.upkeep import retention
 from remit.workspace import files
+from remit.workspace.definitions import GraphFactory, Workspace
 from remit.workspace.session import WorkspaceSession
 
+GRAPHS: Final = "runtime/test_custom_graphs.py"
 HOSTILE: Final = "runtime/test_hostile_providers.py"
 
 
@@ -34,7 +42,41 @@ def any_user(opened: WorkspaceSession, by: Principal, user: str | None) -> str:
     return f"user:{(user or 'operator').removeprefix('user:')}"
 
 
+def unreviewed(self: Workspace, agent: str) -> GraphFactory | None:
+    return self.agents[agent].graph
+
+
+def as_written(self: Turns, name: str, arguments: object, identifier: str) -> tuple[int, int] | None:
+    """The place of the call that has this id, whatever the graph made of its arguments."""
+    step, _, index = identifier.partition(".")
+    return (int(step), int(index)) if index else None
+
+
+def offered(self: GraphModel, tool: Any, known: Mapping[str, ToolSpec]) -> ToolSpec:
+    return spec_of(tool)
+
+
 ROWS: Final = (
+    brokered(
+        "a graph that nobody has reviewed drives no run",
+        replaced(Workspace, "graph_of", unreviewed),
+        tests=(f"{GRAPHS}::test_a_graph_that_nobody_has_reviewed_neither_runs_nor_is_replayed",),
+    ),
+    brokered(
+        "a replay executes reviewed graphs only",
+        never(replayer, "_check_graph"),
+        tests=(f"{GRAPHS}::test_a_graph_that_nobody_has_reviewed_neither_runs_nor_is_replayed",),
+    ),
+    brokered(
+        "a call that a graph changed is decided again",
+        replaced(Turns, "_place", as_written),
+        tests=(f"{GRAPHS}::test_a_call_that_the_graph_makes_or_changes_is_decided_like_one_of_the_model",),
+    ),
+    brokered(
+        "a model is offered only functions of its graph that agent.toml names",
+        replaced(GraphModel, "_own_spec", offered),
+        tests=(f"{GRAPHS}::test_a_graph_that_cannot_give_an_answer_fails_with_what_to_do",),
+    ),
     brokered(
         "stock Casbin is asked before a policy is in force",
         never(runner, "check_agreement"),

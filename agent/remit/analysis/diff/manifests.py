@@ -21,6 +21,7 @@ from remit.workspace import (
     AnswerContract,
     Budget,
     Casbin,
+    GraphFactory,
     LookUp,
     Prices,
     Settings,
@@ -267,6 +268,15 @@ def _unredacted_variables(_: str, before: Iterable[str], after: Iterable[str]) -
         yield f"the value of the environment variable {name} is no longer redacted in records"
 
 
+def _graph(owner: str, before: GraphFactory | None, after: GraphFactory | None) -> Iterator[str]:
+    if after is None:
+        return
+    if before is None or before.code != after.code:
+        yield f"{owner} is now driven by {after.entry}, which runs unconfined, in Remit's own process ({after.code[:19]})"
+    for name in sorted({*after.calls} - {*(before.calls if before else ())}):
+        yield f"models of {owner} may now call {name!r} of its graph, which nothing decides"
+
+
 def _content_recording(_: str, before: bool, after: bool) -> Iterator[str]:
     if after:
         yield "the content of messages, arguments and results is now recorded"
@@ -366,6 +376,7 @@ AGENT: Final[FieldTable] = {
     "repair_calls": _repaired_calls,
     "answer": _answer,
     "directory": _directory_lookups,
+    "graph": _graph,
 }
 BUDGET: Final[FieldTable] = {
     "steps": _higher_number("use more steps in a run"),

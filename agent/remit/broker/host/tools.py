@@ -7,9 +7,12 @@ point in a manifest is a table of functions by action, or a list of LangChain to
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib import import_module
+from importlib import import_module, invalidate_caches
+from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
 from remit.core import Json, UsageError
@@ -111,17 +114,27 @@ def describe_tool(tool: HostTool) -> dict[str, Json]:
     }
 
 
-def load_host(manifest: Manifest) -> Mapping[str, Callable[..., Json]]:
-    """The functions of a host tool by action.
+def _imported(module: str, root: Path | None) -> Any:
+    """The module, which may be a file of the workspace. It is imported in a thread of its own, so that it may use an event loop."""
+    if root is not None and str(root) not in sys.path:
+        sys.path.append(str(root))  # last: no file of the workspace hides an installed module
+        invalidate_caches()
+    with ThreadPoolExecutor(1, thread_name_prefix="remit-import") as thread:
+        return thread.submit(import_module, module).result()
+
+
+def load_host(manifest: Manifest, root: Path | None) -> Mapping[str, Callable[..., Json]]:
+    """The functions of a host tool by action. Its module is installed, or a file below `root`, the folder of the workspace.
 
     Raises:
         UsageError: the entry point cannot be loaded, or has no function for an action.
     """
     module, _, name = manifest.host.partition(":")
     try:
-        entry: Any = getattr(import_module(module), name)
+        entry: Any = getattr(_imported(module, root), name)
     except (ImportError, AttributeError) as failure:
-        raise UsageError(f"host tool {manifest.name!r} cannot be loaded from {manifest.host!r}: {failure}") from failure
+        what = f"host tool {manifest.name!r} cannot be loaded from {manifest.host!r}: {failure}"
+        raise UsageError(f"{what}; write the module beside remit.toml, or install it") from failure
     functions = (
         cast("Mapping[str, Callable[..., Json]]", entry)
         if isinstance(entry, Mapping)
@@ -133,21 +146,23 @@ def load_host(manifest: Manifest) -> Mapping[str, Callable[..., Json]]:
     return functions
 
 
-def describe_host(manifest: Manifest) -> dict[str, dict[str, Json]]:
+def describe_host(manifest: Manifest, root: Path | None) -> dict[str, dict[str, Json]]:
     """The schemas of the functions by action, as the sandbox derives them for other tools."""
     return {
         name: describe_tool(function.tool) if isinstance(function, Hosted) else described(function)
-        for name, function in load_host(manifest).items()
+        for name, function in load_host(manifest, root).items()
         if name in manifest.actions
     }
 
 
-def try_host(manifest: Manifest, examples: Mapping[str, Mapping[str, Sequence[Json]]]) -> dict[str, Json]:
+def try_host(
+    manifest: Manifest, examples: Mapping[str, Mapping[str, Sequence[Json]]], root: Path | None
+) -> dict[str, Json]:
     """What became of examples of `arguments` and `results` of the functions by action, as the sandbox reports it for other tools.
 
     LangChain tools are left out: LangChain makes their schemas from the models by which it validates.
     """
-    functions = {name: made for name, made in load_host(manifest).items() if not isinstance(made, Hosted)}
+    functions = {name: made for name, made in load_host(manifest, root).items() if not isinstance(made, Hosted)}
     return {
         name: tried(TypedFunction(functions[name]), **given) for name, given in examples.items() if name in functions
     }

@@ -89,6 +89,7 @@ class RunStarted(Event):
     `imported` says where the run comes from, if another tool executed it and Remit decided none of its calls.
     `driver` is the framework whose graph drives the run, "" for Remit's own graph, and `thread` names the thread of that graph.
     `conversation` is the place of the run in its conversation; None for a run that is a whole conversation.
+    `graph` is the digest of the custom graph of its agent, which Remit drives; "" without one.
     """
 
     type: Literal["run.started"] = "run.started"
@@ -118,6 +119,7 @@ class RunStarted(Event):
     driver: Literal["", "langgraph"] = ""
     thread: str = ""
     conversation: ConversationRun | None = None
+    graph: str = ""
 
     @property
     def agent(self) -> str:
@@ -244,8 +246,9 @@ class ModelResponded(Event):
 
     `internal` is True for a turn that Remit makes itself, to look up what goes into the directory; the model does not read it.
     `provider_state` is what the provider needs back with the turn, such as signatures of its thoughts: JSON text that only the
-    provider's adapter reads. `deviations` are the ways in which the answer differed from the usual wire format. `by` is the person who
-    made the calls of the turn in place of the model; None: the model did.
+    provider's adapter reads. `deviations` are the ways in which the answer differed from the usual wire format. `own_calls` are the
+    calls of functions of a custom graph itself, which nothing decides. `by` is the person who made the calls of the turn in place of the
+    model; None: the model did.
     """
 
     type: Literal["model.responded"] = "model.responded"
@@ -259,6 +262,7 @@ class ModelResponded(Event):
     internal: bool = False
     provider_state: str = ""
     deviations: tuple[Deviation, ...] = ()
+    own_calls: tuple[ProposedCall, ...] = ()
     by: Principal | None = None
 
 

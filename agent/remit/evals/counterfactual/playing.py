@@ -103,7 +103,8 @@ class RecordedRun:
         Raises:
             UsageError: the trace was changed, or does not hold all that is needed to play it.
         """
-        check_replayable(trace.records)
+        if check_replayable(trace.records).graph:
+            raise UsageError("a custom graph drove this run, and only a run of Remit's own loop can go on from a step")
         if broken := [fault for fault in trace.faults() if fault.broken]:
             raise UsageError(f"the trace of run {trace.run[:8]} fails its integrity check: {broken[0]}")
         return cls(records=trace.records, bundles=open_bundles(trace))

@@ -20,6 +20,7 @@ _AGAIN: Final = "review the tool and run `remit tool pin`"
 class _Lock(FrozenModel):
     format: Literal[1]
     tools: dict[str, Pin]
+    graphs: dict[str, str] = {}
 
 
 def read_lock(text: str, *, file: str = LOCK) -> dict[str, Pin]:
@@ -57,10 +58,16 @@ def read_lock(text: str, *, file: str = LOCK) -> dict[str, Pin]:
     return lock.tools
 
 
-def write_lock(pins: Mapping[str, Pin]) -> str:
-    """The text of the file, sorted and indented, so that a review shows what changed."""
+def read_graph_pins(text: str) -> dict[str, str]:
+    """The digest of the reviewed graph of each agent, from a text that `read_lock` has read."""
+    return _Lock.model_validate_json(text).graphs
+
+
+def write_lock(pins: Mapping[str, Pin], graphs: Mapping[str, str] | None = None) -> str:
+    """The text of the file, sorted and indented, so that a review shows what changed. `graphs` are the digests of graphs by agent."""
     tools = {name: pin.model_dump(mode="json") for name, pin in pins.items()}
-    return json.dumps({"format": 1, "tools": tools}, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    lock = {"format": 1, "tools": tools, **({"graphs": dict(graphs)} if graphs else {})}
+    return json.dumps(lock, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def check_schemas(
