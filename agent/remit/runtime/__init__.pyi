@@ -1,11 +1,12 @@
 from .approvals_wait import ApprovalWaiter
 from .assembly import agent_of, new_run_id, open_fallbacks_of, open_model_of, sanitizer_of
-from .graph import AgentGraph, drive
+from .graph import AgentGraph
 from .lifecycle import RunResult
 from .live import LivePorts
+from .loop import drive
 from .memory_run import MemoryRun, run_in_memory
-from .model_wait import ModelWait
 from .models.model_list import ModelList
+from .models.model_wait import ModelWait
 from .one_call import OneCall, OutsideCall, advise, decide_call, explain_call
 from .resuming import Continuation, resume_obstacle
 from .runner import EvaluatedRun, RunRequest, acting_subject, resume_run, start_run

@@ -74,8 +74,9 @@ def agent_of(session: WorkspaceSession, name: str) -> Agent:
 
 def check_code(session: WorkspaceSession, agent: str) -> None:
     """Raise Refusal `policy_denied` if the code of one of the agent's tools was revoked."""
+    holds = session.journal.holds()
     for name in session.workspace.tools_of(agent):
-        check_revoked(session.journal.holds(), name, session.workspace.tools[name].code)
+        check_revoked(holds, name, session.workspace.tools[name].code)
 
 
 def folder_of(session: WorkspaceSession, agent: Agent, run: str) -> Path:
@@ -106,11 +107,14 @@ async def install_packages(
     Their wheels are kept in the object store, so that a run goes on `offline` after uv's cache is gone.
     """
     workspace, kept = session.workspace, ObjectStore(session.traces / "objects")
-    for name in workspace.tools_of(agent):
-        tool = workspace.tools[name]
-        if tool.pinned and tool.manifest.source == "python":
-            code = workspace.code(name)
-            await asyncio.to_thread(make_environment, code, report=progress, offline=offline, kept=kept)
+    tools = [workspace.tools[name] for name in workspace.tools_of(agent)]
+    python = [workspace.code(tool.manifest.name) for tool in tools if tool.pinned and tool.manifest.source == "python"]
+
+    def install() -> None:
+        for code in python:
+            make_environment(code, report=progress, offline=offline, kept=kept)
+
+    await asyncio.to_thread(install)
 
 
 def confinement_of(workspace: Workspace, agent: Agent, sandbox: Sandbox) -> tuple[Confinement, RunEnded | None]:
