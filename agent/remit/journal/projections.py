@@ -7,6 +7,7 @@ So `remit journal rebuild` computes the same rows again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
@@ -32,7 +33,6 @@ from remit.core.events import (
 )
 from remit.core.parsing import digest_bytes
 from remit.journal.hash_chain import encode
-from remit.journal.reducer import replace
 from remit.journal.run_state import (
     ROLLOUT_STREAM,
     Circuit,
