@@ -40,7 +40,7 @@ from support.langchain_agents import (
     codes,
     results,
 )
-from support.principals import principal
+from support.principals import OPERATOR, principal
 from support.workspaces.langchain import ASKING, SHOP, says
 
 NewWorkspace = Callable[..., LangChainWorkspace]
@@ -229,7 +229,7 @@ def test_a_tool_that_interrupts_asks_and_its_wait_is_outside_of_its_limits(new_w
     assert "reproduced" in workspace.reproduced()[1]
 
 
-@pytest.mark.parametrize(("who", "code"), [(None, "ok"), (LEA, "policy_denied")], ids=["the user", "another"])
+@pytest.mark.parametrize(("who", "code"), [(OPERATOR, "ok"), (LEA, "policy_denied")], ids=["the user", "another"])
 def test_the_answer_of_the_user_counts_like_words_of_the_task_and_that_of_another_person_does_not(
     new_workspace: NewWorkspace, who: Any, code: str
 ) -> None:

@@ -58,8 +58,11 @@ def answer_of(call: GraphCall, done: Performed) -> Any:
     made: Any = answered(returned, call.id, lambda _: message)
     if isinstance(made, ParentCommand):
         raise made
-    own = isinstance(returned, Command) and cast("Command[Any]", returned).graph is None
-    return [message, made] if own and not messages_for(returned, call.id) else made
+    match returned:
+        case Command(graph=None) if not messages_for(returned, call.id):
+            return [message, made]
+        case _:
+            return made
 
 
 def proposed_call_of(name: str, arguments: Mapping[str, Any], id_: str) -> ProposedCall:
