@@ -395,6 +395,18 @@ def test_a_run_is_erased_with_the_later_runs_that_repeat_it_and_the_thread_does_
         desk.agent(look=(LOOK,)).invoke(writes("look"), thread())
 
 
+def test_the_runs_of_a_conversation_are_listed_by_one_of_them(new_desk: Callable[..., Desk], command: Command) -> None:
+    desk = new_desk()
+    agent = desk.agent(look=(LOOK,))
+    for name in ("t1", "t1", "another"):
+        agent.invoke(writes("look"), thread(name))
+    first, second, other = desk.runs()
+    env = environment(desk.root)
+    for run, expected in ((first, [second, first]), (second, [second, first]), (other, [other])):
+        listed = command(desk.root, "trace", "list", "--conversation", run[:8], "--json", env=env)
+        assert [row["run"] for row in listed.json] == expected, listed.err
+
+
 def test_a_summary_that_the_graph_writes_is_no_message_of_the_person(new_desk: Callable[..., Desk]) -> None:
     @before_model
     def summarize(state: Any, runtime: Any) -> dict[str, Any] | None:

@@ -27,7 +27,7 @@ from langgraph.types import Command as Resume
 from remit.broker import holds as hold
 from remit.broker.approvals import requests as approval
 from remit.client import who_continues
-from remit.core.errors import UsageError
+from remit.core.errors import Refusal, UsageError
 from remit.core.events import (
     AttemptBegun,
     CallAnswered,
@@ -759,8 +759,9 @@ def test_an_invocation_acts_for_the_principal_that_the_program_gives(
 def test_a_tool_outside_of_a_middleware_acts_for_the_principal_that_the_program_gives(triage_folder: Path) -> None:
     """Outside of any graph there is no runtime."""
     nobody = principal("none", account="eve")
-    with RemitMiddleware("triage", task="x", workspace=triage_folder, principal=lambda _: nobody) as remit:
-        assert json.loads(reading(remit).invoke(READ))["error"]["code"] == "policy_denied"
+    remit = RemitMiddleware("triage", task="x", workspace=triage_folder, principal=lambda _: nobody)
+    with remit, pytest.raises(Refusal, match="policy_denied: user:none may not run agent 'triage'"):
+        reading(remit).invoke(READ)
 
 
 @pytest.mark.parametrize("claimed", [None, principal("lea").model_dump(), "user:lea", ["user:lea"], {}], ids=str)

@@ -165,7 +165,8 @@ class LiveExecutor:
 
     `folder` is the working folder of the run; `secrets` maps the names of the tools' secrets to their values. Host tools are
     not confined, and only those that `remit.toml` names are loaded. `host_function` returns the function of one call of a
-    host tool, if it is not the one of its module; `root` is the folder of such modules, None: that of the workspace. A sandbox process serves only one `user`.
+    host tool, if it is not the one of its module; `root` is the folder of such modules, None: that of the workspace. A sandbox
+    process serves only one `user`.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ from langgraph.types import Command
 
 from remit.core import NAME_OF_SUBJECT, NOBODY, Failed, ModelTurn, Principal, ProposedCall, Refusal, UsageError
 from remit.core.parsing import Arguments, canonical_json, digest
-from remit.langchain.commands import answered, messages_for
+from remit.langchain.commands import answered, is_command, messages_for
 from remit.langchain.graph_call import GraphCall, Performed
 from remit.runtime.models import finish_of, langchain_usage
 
@@ -58,11 +58,8 @@ def answer_of(call: GraphCall, done: Performed) -> Any:
     made: Any = answered(returned, call.id, lambda _: message)
     if isinstance(made, ParentCommand):
         raise made
-    match returned:
-        case Command(graph=None) if not messages_for(returned, call.id):
-            return [message, made]
-        case _:
-            return made
+    own = is_command(returned) and returned.graph is None
+    return [message, made] if own and not messages_for(returned, call.id) else made
 
 
 def proposed_call_of(name: str, arguments: Mapping[str, Any], id_: str) -> ProposedCall:
