@@ -50,10 +50,10 @@ def environment(which: str) -> Path:
     """Make the environment, and print the versions in it. Returns its interpreter."""
     folder = ROOT / ".cache" / f"langgraph-{which}"
     uv("venv", "--quiet", "--clear", "--python", sys.executable, str(folder))
-    wanted = folder / "requirements.txt"
-    wanted.write_text(requirements(which), encoding="utf-8")
+    listed = folder / "requirements.txt"
+    listed.write_text(requirements(which), encoding="utf-8")
     python = folder / "bin" / "python"
-    uv("pip", "install", "--quiet", "--python", str(python), "-r", str(wanted))
+    uv("pip", "install", "--quiet", "--python", str(python), "-r", str(listed))
     uv("pip", "install", "--quiet", "--python", str(python), "--no-deps", "--editable", ".")
     versions = [line for line in uv("pip", "freeze", "--python", str(python)).splitlines() if line.startswith(FAMILY)]
     print(f"{which}: {', '.join(versions)}", flush=True)

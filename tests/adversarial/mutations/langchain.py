@@ -141,7 +141,7 @@ ROWS: Final = (
     brokered(
         "who answers for a run does not take it over",
         replaced(external_run.ExternalRun, "continues", lambda *_: True),
-        tests=("langchain/test_people.py::test_who_answers_a_request_does_not_take_over_the_run",),
+        tests=("langchain/test_people.py::test_who_answers_a_request_takes_over_no_run_of_a_plain_graph",),
     ),
     brokered(
         "who made a call in place of the model does not approve it",
