@@ -20,7 +20,7 @@ def result_of(returned: Any, call_id: str | None) -> Json:
     Raises:
         ToolError: the message reports an error.
     """
-    if not isinstance(returned, Command | list | ParentCommand):
+    if not is_for_graph(returned):
         return content_of(returned)
     found = messages_for(returned, call_id)
     return content_of(found[0]) if found else ""
@@ -37,6 +37,11 @@ def answered(returned: Any, call_id: str | None, answer: Callable[[ToolMessage],
     if isinstance(returned, ToolMessage) and returned.tool_call_id == call_id:
         return answer(returned)
     return returned
+
+
+def is_for_graph(returned: object) -> bool:
+    """True for what a graph of LangGraph reads, and not only its model."""
+    return isinstance(returned, Command | list | ParentCommand)
 
 
 def is_command(returned: object) -> TypeGuard[Command[Any]]:
