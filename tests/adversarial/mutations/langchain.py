@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import secrets
+from types import SimpleNamespace
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from adversarial.mutations.row import brokered, never, replaced
+from remit.broker import attempts
 from remit.broker.approvals import requests
 from remit.core.principals import Principal
 from remit.journal import questions, reducer
 from remit.langchain import answers, external_run, registry, reviewed_tool, state, turns
 from remit.runtime import conversations, live
+
+_RECORD: Final = attempts.Progress._record
 
 
 def passed_on(reviewed: reviewed_tool.ReviewedTool, given: dict[str, Any]) -> dict[str, Any]:
@@ -23,7 +29,16 @@ def believed(config: dict[str, Any], given_by: Any, tenant: str) -> Principal | 
     """Data of a client is a principal too."""
     settings = config.get("configurable", {})
     given = settings.get("remit_principal") if given_by is None else given_by(settings[state.RUNTIME])
-    return Principal.model_validate_json(json.dumps(given)) if isinstance(given, dict) else given
+    try:
+        return given if isinstance(given, Principal) else Principal.model_validate_json(json.dumps(given))
+    except ValidationError:
+        return None
+
+
+def unsanitized(progress: Any, text: str) -> None:
+    """Lines of a tool are recorded as they are."""
+    progress.sanitizer = SimpleNamespace(text=lambda text, **_: text)
+    _RECORD(progress, text)
 
 
 def any_human(messages: Any) -> tuple[str, str, int]:
@@ -136,13 +151,20 @@ ROWS: Final = (
     brokered(
         "who answers for a run does not take it over",
         replaced(external_run.ExternalRun, "continues", lambda *_: True),
-        tests=("langchain/test_people.py::test_who_answers_a_request_does_not_take_over_the_run",),
+        tests=("langchain/test_people.py::test_who_answers_a_request_takes_over_no_run_of_a_plain_graph",),
     ),
     brokered(
         "who made a call in place of the model does not approve it",
         replaced(requests, "_author", lambda *_: None),
         tests=(
             "langchain/test_people.py::test_an_edited_call_needs_the_approval_of_somebody_else_than_who_made_it",
+        ),
+    ),
+    brokered(
+        "what a tool prints while it runs is sanitized before it is recorded",
+        replaced(attempts.Progress, "_record", unsanitized),
+        tests=(
+            "langchain/test_progress.py::test_of_a_tool_that_prints_much_only_the_first_lines_are_reported_and_none_with_a_secret",
         ),
     ),
     brokered(
