@@ -90,9 +90,10 @@ def meaning(message: Any) -> Any:
     if not isinstance(message, ToolMessage):
         return message.type, message.text, [call["name"] for call in getattr(message, "tool_calls", ())]
     content: Any = message.content
-    if isinstance(content, str) and content.startswith('{"') and '"ok":' in content:
-        result = json.loads(content)
-        content = result["value"] if result["ok"] else "failed"
+    if isinstance(content, str) and content[:1] in ("{", "["):
+        content = json.loads(content)
+    if isinstance(content, dict) and "ok" in content:
+        content = content["value"] if content["ok"] else "failed"
     return "tool", "failed" if message.status == "error" else content
 
 
@@ -162,13 +163,13 @@ def _(kit: Kit) -> Any:
     return meanings(kit.agent([says(("explains", {}))], "explains").invoke(ASK))
 
 
-@feature("an artifact", "the artifact of a message is the result with its labels, as it is recorded")
+@feature("an artifact")
 def _(kit: Kit) -> Any:
     state = kit.agent([says(("artifact", {"text": "x"}))], "artifact").invoke(ASK)
     return meanings(state), state["messages"][2].artifact
 
 
-@feature("a picture", "the result is JSON text, in which a model does not see a picture")
+@feature("a picture")
 def _(kit: Kit) -> Any:
     content: Any = kit.agent([says(("picture", {}))], "picture").invoke(ASK)["messages"][2].content
     return [block for block in content if isinstance(block, dict) and block["type"] != "text"]
@@ -186,7 +187,7 @@ def _(kit: Kit) -> Any:
 
 @feature(
     "an asynchronous tool without a loop",
-    "plain LangChain raises NotImplementedError in the program; under Remit the call fails, and the model goes on",
+    "plain LangChain raises NotImplementedError in the program; under Remit the tool runs, in an event loop of its own",
 )
 def _(kit: Kit) -> Any:
     try:

@@ -292,6 +292,7 @@ class Execution:
             value=self.sanitizer.json(attempted.value, action=call.action),
             landed=attempted.landed,
             changes=attempted.changes,
+            objects=attempted.objects if code is None else (),
             denied_accesses=tuple(
                 access.model_copy(
                     update={"what": self.sanitizer.text(access.what), "allow": self.sanitizer.text(access.allow)}

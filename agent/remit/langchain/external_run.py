@@ -40,13 +40,14 @@ from remit.core import (
 from remit.core.events import ApprovalRejected, AttemptProgressed, ModelResponded, Recorded, RunFinished
 from remit.journal import LiveRecord
 from remit.langchain.answers import InterruptPlace
-from remit.langchain.graph_call import GraphCall, GraphTool, Paused, Performed, ToolAttempt
+from remit.langchain.graph_call import CallAround, GraphCall, GraphTool, Paused, Performed, ToolAttempt
 from remit.langchain.people import People, made_instead
 from remit.langchain.turns import (
     ExternalModel,
     check_reviewed,
     no_person_to_answer,
     not_reviewed,
+    objects_of,
     recorded_key,
     turn_key,
 )
@@ -141,8 +142,9 @@ class ExternalRun:
         return Hosted(tool=graph_tool.tool, invoke=partial(self._invoke, place, graph_tool, tool.manifest.limits.wall))
 
     def _invoke(self, place: tuple[int, int], tool: GraphTool, wall: float, /, **arguments: Json) -> Json:
-        answers, via = self.people.answers_to(*place), self._vias[place]
-        returned = tool.function(ToolAttempt(arguments=arguments, wall=wall, answers=answers, via=via))
+        answers, via, record = self.people.answers_to(*place), self._vias[place], self.agent_graph.record
+        around = CallAround(place=f"{record.run[:8]}.{place[0]}.{place[1]}", state=record.state)
+        returned = tool.function(ToolAttempt(arguments=arguments, wall=wall, answers=answers, via=via, around=around))
         self._returned[place] = returned.returned
         return returned.value
 
@@ -284,7 +286,8 @@ class ExternalRun:
         while True:
             try:
                 result = await self._once(place)
-                return Performed(result=result, returned=self._returned.get(place))
+                objects = objects_of(self.agent_graph.record, *place)
+                return Performed(result=result, returned=self._returned.get(place), objects=objects)
             except ApprovalPending as pending:
                 if not await waiter.wait_for_change():
                     return self.people.asked_to_approve(pending.requested, call)
@@ -332,7 +335,7 @@ class ExternalRun:
         if (hold := self.agent_graph.hold_reason()) is not None:
             return Failed(error=Error(code="held", message=hold, retryable=True, next_step=NEXT_STEPS["held"]))
         if self._running:
-            next_step = "use a separate RemitMiddleware for an agent that runs inside a tool"
+            next_step = "make the call again when they have ended"
             message = "calls of another turn of this run are still running"
             return Failed(error=Error(code="cancelled", message=message, next_step=next_step))
         return None

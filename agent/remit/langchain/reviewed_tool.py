@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from langchain_core.tools import BaseTool
 from langgraph.errors import GraphInterrupt, ParentCommand
 
-from remit.broker import Question
+from remit.broker import Question, is_asynchronous
 from remit.core import Refusal
 from remit.core.parsing import Arguments, CopyOnRead
 from remit.langchain.commands import result_of
-from remit.langchain.graph_call import ToolAttempt, ToolReturned
+from remit.langchain.graph_call import AROUND, ToolAttempt, ToolReturned
 from remit.langchain.injected import injected_names
 from remit.langchain.pauses import question_of, with_answers
 
@@ -52,7 +52,15 @@ class ReviewedTool:
 
     def invoke(self, call: Any, config: Any = None, **options: Any) -> Any:
         with self._attempt(call) as decided:
-            self._returned = self._tool.invoke(decided, with_answers(config, self._made.answers), **options)
+            own = with_answers(config, self._made.answers)
+            try:
+                self._returned = self._tool.invoke(decided, own, **options)
+            except NotImplementedError as failure:
+                if not is_asynchronous(self._tool, failure):
+                    raise
+                self._returned = asyncio.run(
+                    self._tool.ainvoke(decided, own, **options)
+                )  # this thread has no event loop
         return self._returned
 
     async def ainvoke(self, call: Any, config: Any = None, **options: Any) -> Any:
@@ -114,6 +122,7 @@ def run_here(
 
 
 def _run_handler(request: ToolCallRequest, handler: Handler, attempt: ToolAttempt) -> ToolReturned:
+    AROUND.set(attempt.around)
     tool, reviewed = _reviewed(request, attempt)
     try:
         handler(reviewed)
@@ -123,6 +132,7 @@ def _run_handler(request: ToolCallRequest, handler: Handler, attempt: ToolAttemp
 
 
 async def _arun_handler(request: ToolCallRequest, handler: AsyncHandler, attempt: ToolAttempt) -> ToolReturned:
+    AROUND.set(attempt.around)  # in the context of this task only
     tool, reviewed = _reviewed(request, attempt)
     try:
         await handler(reviewed)
