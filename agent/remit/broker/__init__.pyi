@@ -8,6 +8,7 @@ from .effects import settle_effect
 from .execution import QuestionPending
 from .holds import check_revoked, hold_reason, lift_hold, set_hold
 from .host import (
+    Explained,
     Hosted,
     HostTool,
     action_of,
@@ -30,6 +31,7 @@ __all__ = [
     "DecodedCall",
     "During",
     "Everything",
+    "Explained",
     "HostTool",
     "Hosted",
     "LiveExecutor",

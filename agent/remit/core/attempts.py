@@ -94,7 +94,8 @@ class Change(FrozenModel):
 class ContentObject(FrozenModel):
     """Records the bytes of an image or a file in a result, which names them by their digest.
 
-    `data` is base64, and `size` the number of bytes. `media_type` is that of the tool, "" without one.
+    `data` is base64, "" if the bytes contain a known secret; `size` is the number of bytes. `media_type` is that of the tool, ""
+    without one.
     """
 
     digest: str

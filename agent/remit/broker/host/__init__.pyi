@@ -2,6 +2,7 @@ from .calls import decode_for_host, run_function
 from .content import with_objects, without_objects
 from .results import ResultReader
 from .tools import (
+    Explained,
     Hosted,
     HostTool,
     action_of,
@@ -14,6 +15,7 @@ from .tools import (
 )
 
 __all__ = [
+    "Explained",
     "HostTool",
     "Hosted",
     "ResultReader",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
 from remit.broker.host.content import LARGEST_CONTENT, without_objects
-from remit.broker.host.tools import Hosted
+from remit.broker.host.tools import Explained, Hosted
 from remit.broker.ports import AttemptOutcome, Question, landed, mismatch_of, result_refusal
 from remit.core import (
     Call,
@@ -138,6 +138,7 @@ async def run_function(
         objects=made.objects,
         error=raised.error,
         message=message,
+        stderr=raised.text,
         retry_after_s=raised.after,
         landed=landed(call, code),
         spent=ResourceUsage(wall_s=time.monotonic() - started, output_bytes=made.size),
@@ -157,26 +158,29 @@ def _tell(on_print: Callable[[bytes], None] | None) -> Tell:
 
 @dataclass(frozen=True, kw_only=True)
 class _Raised:
-    """What the model and the record learn of the exception of a tool: the declared error, its words, the seconds to wait, and where."""
+    """What the exception of a tool becomes. The model reads `message`; only the record has `text` and `frames`."""
 
     code: Code | None = None
     error: str | None = None
     message: str = ""
+    text: str = ""
     after: float | None = None
     frames: tuple[CodeLine, ...] = ()
 
 
 def _failure_of(action: Action, failure: BaseException | None, root: Path | None) -> _Raised:
     assert failure is not None
-    message, after = message_of(failure), retry_after(failure) or None
+    told = str(failure) if isinstance(failure, Explained) else ""
+    failure = failure.__cause__ or failure if told else failure
+    name, message, after = type(failure).__name__, message_of(failure), retry_after(failure) or None
     error = next((name for name, kind in action.errors.items() if _is_declared(failure, name, kind)), None)
     if error is not None:
-        return _Raised(code="tool_failed", error=error, message=message, after=after)
-    name = type(failure).__name__
+        return _Raised(code="tool_failed", error=error, message=told or message, after=after)
     return _Raised(
         code="tool_crashed",
-        message=f"{name}: {message}" if message else name,
+        message=told or name,
         after=after,
+        text=f"{name}: {message}" if message else name,
         frames=_frames(failure, root),
     )
 

@@ -47,6 +47,10 @@ class ToolError(Exception):
     """The error message of a LangChain tool; in a manifest, the declared error `tool_error`."""
 
 
+class Explained(Exception):
+    """An exception of a tool, which is the cause, with the words that the program around the tool gives the model of it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Hosted:
     """Calls a LangChain tool as the function of an action. It returns the content of the ToolMessage.
