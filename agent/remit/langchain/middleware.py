@@ -34,7 +34,7 @@ from langgraph.config import get_config
 from langgraph.types import interrupt
 from pydantic import Field
 
-from remit.broker import action_of, describe_tool
+from remit.broker import action_of
 from remit.core import Failed, Json, ModelTurn, ProposedCall, ReceiptItem
 from remit.core.events import ApprovalRequested
 from remit.langchain.background_loop import BackgroundLoop
@@ -445,4 +445,4 @@ def _graph_tool(request: ToolCallRequest, function: Function) -> GraphTool | Non
         return GraphTool(schema="", function=function)
     if isinstance(request.tool, _Action):
         return None
-    return GraphTool(schema=schema_of(describe_tool(request.tool)), function=function, tool=request.tool)
+    return GraphTool(schema=schema_of(request.tool), function=function, tool=request.tool)

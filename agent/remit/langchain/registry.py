@@ -31,6 +31,7 @@ from remit.core.parsing import digest
 from remit.guardrails import UNTRUSTED
 from remit.journal import RunInConversation, RunState, StoredRecord, last_of_conversation, runs_of_message
 from remit.langchain.answers import InterruptPlace, Resumed
+from remit.langchain.commands import restored
 from remit.langchain.external_run import ExternalRun, ToolOf
 from remit.langchain.graph_call import GraphCall, Invocation, Paused, Performed
 from remit.langchain.state import last_answer, messages_of, read_state
@@ -316,7 +317,8 @@ class RunRegistry:
                     answered = record.get(f"call.answered/{event.step}/{call.index}/-")
                     if not isinstance(answered, CallAnswered):
                         return _unknown_turn(item.run)
-                    return Performed(result=answered.result, objects=objects_of(record, event.step, call.index))
+                    objects = objects_of(record, event.step, call.index)
+                    return Performed(result=answered.result, returned=restored(objects), objects=objects)
         return None
 
 

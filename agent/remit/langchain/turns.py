@@ -7,8 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from remit.broker import CALLS_PER_TURN, action_of, describe_tool
-from remit.core import ENDED, ContentObject, Json, Message, ModelTurn, ProposedCall, Refusal, ToolSpec, UsageError
+from remit.broker import CALLS_PER_TURN, HostTool, action_of, describe_tool, kept_for_tool
+from remit.core import ENDED, ContentObject, Message, ModelTurn, ProposedCall, Refusal, ToolSpec, UsageError
 from remit.core.events import AttemptEnded
 from remit.core.parsing import canonical_json, digest
 from remit.guardrails import Sanitizer
@@ -58,12 +58,14 @@ def _problem_of(session: WorkspaceSession, hosted: Mapping[str, str], tool: Any)
     described = describe_tool(tool)
     if "problem" in described:
         return f"{action}: {described['problem']}"
-    same = schema_of(described) == pinned_schema(owner.pin.schemas[found.name])
+    same = schema_of(tool) == pinned_schema(owner.pin.schemas[found.name])
     return "" if same else f"{action} differs from the reviewed tool: review it, then {pin}"
 
 
-def schema_of(described: Mapping[str, Json]) -> str:
+@kept_for_tool
+def schema_of(tool: HostTool) -> str:
     """What is reviewed of a tool of a graph, as canonical JSON."""
+    described = describe_tool(tool)
     return canonical_json({name: described.get(name) for name in ("description", "input")}).decode()
 
 
