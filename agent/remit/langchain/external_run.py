@@ -20,6 +20,7 @@ from remit.broker import (
     ApprovalPending,
     Broker,
     Hosted,
+    HostValue,
     QuestionPending,
     too_many_calls,
 )
@@ -40,13 +41,15 @@ from remit.core import (
 from remit.core.events import ApprovalRejected, AttemptProgressed, ModelResponded, Recorded, RunFinished
 from remit.journal import LiveRecord
 from remit.langchain.answers import InterruptPlace
-from remit.langchain.graph_call import GraphCall, GraphTool, Paused, Performed, ToolAttempt
+from remit.langchain.commands import kept, restored
+from remit.langchain.graph_call import CallAround, GraphCall, GraphTool, Paused, Performed, ToolAttempt
 from remit.langchain.people import People, made_instead
 from remit.langchain.turns import (
     ExternalModel,
     check_reviewed,
     no_person_to_answer,
     not_reviewed,
+    objects_of,
     recorded_key,
     turn_key,
 )
@@ -140,11 +143,12 @@ class ExternalRun:
         assert graph_tool.tool is not None  # a call of an unknown tool has a schema that no pin has
         return Hosted(tool=graph_tool.tool, invoke=partial(self._invoke, place, graph_tool, tool.manifest.limits.wall))
 
-    def _invoke(self, place: tuple[int, int], tool: GraphTool, wall: float, /, **arguments: Json) -> Json:
-        answers, via = self.people.answers_to(*place), self._vias[place]
-        returned = tool.function(ToolAttempt(arguments=arguments, wall=wall, answers=answers, via=via))
+    def _invoke(self, place: tuple[int, int], tool: GraphTool, wall: float, /, **arguments: Json) -> HostValue:
+        answers, via, record = self.people.answers_to(*place), self._vias[place], self.agent_graph.record
+        around = CallAround(place=f"{record.run[:8]}.{place[0]}.{place[1]}", state=record.state)
+        returned = tool.function(ToolAttempt(arguments=arguments, wall=wall, answers=answers, via=via, around=around))
         self._returned[place] = returned.returned
-        return returned.value
+        return HostValue(value=returned.value, objects=kept(returned.returned))
 
     def seen(self, recorded: Recorded) -> None:
         """Write what a tool prints into the custom stream of the graph that has asked for the call."""
@@ -284,7 +288,9 @@ class ExternalRun:
         while True:
             try:
                 result = await self._once(place)
-                return Performed(result=result, returned=self._returned.get(place))
+                objects = objects_of(self.agent_graph.record, *place)
+                returned = self._returned[place] if place in self._returned else restored(objects)
+                return Performed(result=result, returned=returned, objects=objects)
             except ApprovalPending as pending:
                 if not await waiter.wait_for_change():
                     return self.people.asked_to_approve(pending.requested, call)
@@ -332,7 +338,7 @@ class ExternalRun:
         if (hold := self.agent_graph.hold_reason()) is not None:
             return Failed(error=Error(code="held", message=hold, retryable=True, next_step=NEXT_STEPS["held"]))
         if self._running:
-            next_step = "use a separate RemitMiddleware for an agent that runs inside a tool"
+            next_step = "make the call again when they have ended"
             message = "calls of another turn of this run are still running"
             return Failed(error=Error(code="cancelled", message=message, next_step=next_step))
         return None

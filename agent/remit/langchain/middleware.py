@@ -25,7 +25,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NotRequired, cast
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired, Self, cast
 
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
@@ -34,10 +34,9 @@ from langgraph.config import get_config
 from langgraph.types import interrupt
 from pydantic import Field
 
-from remit.broker import action_of, describe_tool
+from remit.broker import action_of
 from remit.core import Failed, Json, ModelTurn, ProposedCall, ReceiptItem
 from remit.core.events import ApprovalRequested
-from remit.core.parsing import canonical_json
 from remit.langchain.background_loop import BackgroundLoop
 from remit.langchain.external_run import ToolOf
 from remit.langchain.graph_call import Function, GraphCall, GraphTool, Invocation, Paused, Performed
@@ -52,6 +51,7 @@ from remit.langchain.state import (
     has_one_call,
     last_request,
     messages_of,
+    nested,
     node_task,
     principal_of,
     proposed_call_of,
@@ -63,6 +63,7 @@ from remit.langchain.state import (
     unreadable_call_of,
     writer_of,
 )
+from remit.langchain.turns import schema_of
 from remit.runtime import RunResult
 
 if TYPE_CHECKING:
@@ -130,6 +131,11 @@ class RemitMiddleware(AgentMiddleware):
         self._end = weakref.finalize(self, _close, self._loop, self._runs)
         hosted = set(self._runs.hosted.values())
         self.tools = [tool for tool in self.actions if cast("_Action", tool).action not in hosted]
+
+    def for_tools(self, tools: Sequence[Any]) -> Self:
+        """This middleware, for a graph with these tools. Raises UsageError with all problems of the tools, if no call of one would run."""
+        self._runs.check_tools(tools)
+        return self
 
     @property
     def actions(self) -> list[BaseTool]:
@@ -236,12 +242,11 @@ class RemitMiddleware(AgentMiddleware):
         runtime = request.runtime
         messages = messages_of(request.state)
         call: Mapping[str, Any] = request.tool_call
-        names = {tool.name for tool in runtime.tools}
-        turn, index, position = self._turn(messages, call, names)
+        turn, index, position = self._turn(messages, call)
         return GraphCall(
             **vars(self._asked(messages[:position], request.state, runtime, runtime.config)),
             node_task=node_task(runtime.config),
-            follows=self._turn_before(messages[:position], names),
+            follows=self._turn_before(messages[:position]),
             write=writer_of(),
             alone=has_one_call(runtime.config) or len(turn.proposed_calls) == 1,
             turn=turn,
@@ -256,7 +261,7 @@ class RemitMiddleware(AgentMiddleware):
         thread, (text, message, position) = thread_of(runtime), last_request(messages)
         before = messages[:position]
         return Invocation(
-            key=f"thread:{thread}" if thread else read_state(state, "remit_invocation") or self._key,
+            key=f"thread:{thread}" if thread else read_state(state, "remit_invocation") or nested(self._key) or "",
             thread=thread,
             principal=principal_of(config, self._principal_of, self._runs.tenant),
             task=self._task or (text if thread else first_request(messages)),
@@ -266,18 +271,12 @@ class RemitMiddleware(AgentMiddleware):
         )
 
     def _unreadable(self, state: Any, runtime: Any) -> Sequence[GraphCall]:
-        """The calls of the last message, if LangChain can read none of them."""
+        """The calls of the last message that LangChain cannot read."""
         messages = messages_of(state)
         message = messages[-1] if messages else None
-        if not isinstance(message, AIMessage) or message.tool_calls or not message.invalid_tool_calls:
+        if not isinstance(message, AIMessage) or not message.invalid_tool_calls:
             return ()
-        message_id = message.id or f"@{len(messages) - 1}"
-        names = [_action_name(self._runs.hosted, call["name"] or "") for call in message.invalid_tool_calls]
-        proposed = tuple(
-            unreadable_call_of(call, name, message_id)
-            for call, name in zip(message.invalid_tool_calls, names, strict=True)
-        )
-        turn, config = turn_of(message, proposed, answers_before(messages[:-1])), get_config()
+        turn, config = self._turn_at(messages, len(messages) - 1), get_config()
         asked = vars(self._asked(messages, state, runtime, config))
         return [
             GraphCall(
@@ -289,14 +288,14 @@ class RemitMiddleware(AgentMiddleware):
                 id=call["id"] or "",
                 can_pause=can_pause(config),
             )
-            for index, call in enumerate(message.invalid_tool_calls)
+            for index, call in enumerate(message.invalid_tool_calls, start=len(message.tool_calls))
         ]
 
     def _single_call(self, name: str, arguments: Any, call_id: str | None, config: RunnableConfig) -> GraphCall:
         """A call that is a turn of its own. It gets the same id again only if LangGraph repeats the same task."""
         settings = config.get("configurable", {})
         task = settings.get("checkpoint_ns") if call_id else None
-        thread = settings.get("thread_id") if can_pause(config) else None
+        thread = nested(settings.get("thread_id") if can_pause(config) else None)
         unique_id = f"{task or secrets.token_hex(8)}/{call_id}"
         proposed = (
             ProposedCall(name=name, arguments=arguments, id=unique_id)
@@ -304,7 +303,7 @@ class RemitMiddleware(AgentMiddleware):
             else proposed_call_of(name, arguments, unique_id)
         )
         return GraphCall(
-            key=f"thread:{thread}" if thread else self._key,
+            key=f"thread:{thread}" if thread else nested(self._key) or "",
             thread=thread,
             node_task=node_task(config),
             principal=principal_of(config, self._principal_of, self._runs.tenant),
@@ -318,7 +317,7 @@ class RemitMiddleware(AgentMiddleware):
             write=writer_of(),
         )
 
-    def _turn(self, messages: Sequence[Any], call: Mapping[str, Any], tools: set[str]) -> tuple[ModelTurn, int, int]:
+    def _turn(self, messages: Sequence[Any], call: Mapping[str, Any]) -> tuple[ModelTurn, int, int]:
         """The turn of the model that contains the call, the index of the call in it, and that of the message.
 
         A call that no turn contains, because a middleware rewrote it, is a turn of its own after the last one.
@@ -330,30 +329,35 @@ class RemitMiddleware(AgentMiddleware):
                 message_id = message.id or f"@{position}"
                 same = [same_call(item, call) for item in message.tool_calls]
                 if any(same):
-                    return self._turn_at(messages, position, tools), same.index(True), position
+                    return self._turn_at(messages, position), same.index(True), position
                 last = last or message_id
-        rewritten = self._proposed(call, f"{last}/rewritten", tools)
+        rewritten = self._proposed(call, f"{last}/rewritten")
         return ModelTurn(text="", proposed_calls=(rewritten,), finish="tool_calls"), 0, len(messages)
 
-    def _turn_at(self, messages: Sequence[Any], position: int, tools: set[str]) -> ModelTurn:
+    def _turn_at(self, messages: Sequence[Any], position: int) -> ModelTurn:
+        """The turn of that message. The calls that LangChain cannot read are its last ones."""
         message = messages[position]
         message_id = message.id or f"@{position}"
-        proposed_calls = tuple(self._proposed(item, message_id, tools) for item in message.tool_calls)
-        return turn_of(message, proposed_calls, answers_before(messages[:position]))
+        read = [self._proposed(item, message_id) for item in message.tool_calls]
+        unread = [unreadable_call_of(item, self._name(item), message_id) for item in message.invalid_tool_calls]
+        return turn_of(message, (*read, *unread), answers_before(messages[:position]))
 
-    def _turn_before(self, messages: Sequence[Any], tools: set[str]) -> ModelTurn | None:
+    def _turn_before(self, messages: Sequence[Any]) -> ModelTurn | None:
         """The last turn with calls of these messages; None if a human message comes after it."""
         for position in reversed(range(len(messages))):
             if isinstance(messages[position], HumanMessage):
                 return None
             if isinstance(messages[position], AIMessage) and messages[position].tool_calls:
-                return self._turn_at(messages, position, tools)
+                return self._turn_at(messages, position)
         return None
 
-    def _proposed(self, call: Mapping[str, Any], message_id: str, tools: set[str]) -> ProposedCall:
-        action = self._runs.hosted.get(action_of(call["name"])) if call["name"] in tools else None
-        name = call["name"] if action is None else action.replace(".", "__", 1)
-        return proposed_call_of(name, call["args"], f"{message_id}/{call['id']}")
+    def _proposed(self, call: Mapping[str, Any], message_id: str) -> ProposedCall:
+        return proposed_call_of(self._name(call), call["args"], f"{message_id}/{call['id']}")
+
+    def _name(self, call: Mapping[str, Any]) -> str:
+        """The name of the action as the broker reads it, also of a call to a tool of the graph."""
+        name = call["name"] or ""
+        return self._runs.hosted.get(action_of(name), name).replace(".", "__", 1)
 
     # ── called by the program ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -392,19 +396,15 @@ class RemitMiddleware(AgentMiddleware):
         self.close()
 
 
-def _action_name(hosted: Mapping[str, str], name: str) -> str:
-    """The name of the action as the broker reads it, of a call to a tool of the graph."""
-    return hosted.get(action_of(name), name).replace(".", "__", 1)
-
-
 def _refused(answered: Sequence[tuple[GraphCall, Performed]]) -> dict[str, Any] | None:
-    """The results as an update of the state. The model is asked again while the run goes on."""
+    """The results as an update of the state. Without another call the model is asked again while the run goes on."""
     if not answered:
         return None
     update: dict[str, Any] = {"messages": [tool_message(call, done) for call, done in answered]}
     results = [done.result for _, done in answered]
     ended = any(isinstance(result, Failed) and result.error.next_step == "stop" for result in results)
-    return update if ended else update | {"jump_to": "model"}
+    others = len(answered[0][0].turn.proposed_calls) > len(answered)
+    return update if ended or others else update | {"jump_to": "model"}
 
 
 def _no_tool(action: str) -> None:
@@ -445,6 +445,4 @@ def _graph_tool(request: ToolCallRequest, function: Function) -> GraphTool | Non
         return GraphTool(schema="", function=function)
     if isinstance(request.tool, _Action):
         return None
-    described = describe_tool(request.tool)
-    schema = {"description": described["description"], "input": described["input"]}
-    return GraphTool(schema=canonical_json(schema).decode(), function=function, tool=request.tool)
+    return GraphTool(schema=schema_of(request.tool), function=function, tool=request.tool)

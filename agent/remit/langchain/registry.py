@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,6 @@ from remit.core import (
     Failed,
     Principal,
     ReceiptItem,
-    Result,
     RunEnded,
     ToolSpec,
     UsageError,
@@ -31,15 +31,17 @@ from remit.core.parsing import digest
 from remit.guardrails import UNTRUSTED
 from remit.journal import RunInConversation, RunState, StoredRecord, last_of_conversation, runs_of_message
 from remit.langchain.answers import InterruptPlace, Resumed
+from remit.langchain.commands import restored
 from remit.langchain.external_run import ExternalRun, ToolOf
 from remit.langchain.graph_call import GraphCall, Invocation, Paused, Performed
 from remit.langchain.state import last_answer, messages_of, read_state
-from remit.langchain.turns import hosted_actions, recorded_key, turn_key
+from remit.langchain.turns import check_given, hosted_actions, objects_of, recorded_key, turn_key
 from remit.runtime import (
     Continuation,
     RunRequest,
     RunResult,
     acting_subject,
+    inside_of,
     new_run_id,
     next_run,
     resume_run,
@@ -94,6 +96,9 @@ class RunRegistry:
     def tenant(self) -> str:
         return self._session.workspace.settings.tenant
 
+    def check_tools(self, tools: Sequence[Any]) -> None:
+        check_given(self._session, self._agent.name, self.hosted, tools)
+
     # -- called by the graph --
 
     async def begin(self, asked: Invocation) -> None:
@@ -115,7 +120,7 @@ class RunRegistry:
         """
         run = await self._run(call)
         if not isinstance(run, ExternalRun):
-            return Performed(result=run)
+            return run
         done = await run.perform(call, tool_of, InterruptPlace(task=call.node_task, number=number))
         await run.commit()
         return done
@@ -132,7 +137,7 @@ class RunRegistry:
     async def refuse(self, call: GraphCall, paused: Paused) -> Performed:
         run = await self._run(call)
         if not isinstance(run, ExternalRun):
-            return Performed(result=run)
+            return run
         result = await run.refuse(call, paused)
         await run.commit()
         return Performed(result=result)
@@ -186,7 +191,7 @@ class RunRegistry:
         check_tenant(self._session.workspace.settings, by)
         return by, acting_subject(self._session, by, self._user)
 
-    async def _run(self, call: GraphCall) -> ExternalRun | Result:
+    async def _run(self, call: GraphCall) -> ExternalRun | Performed:
         """The run that the call belongs to; its result, if it is of a turn of an earlier run of the conversation."""
         by, user = self._who(call)
         async with self._lock(call.key):
@@ -224,10 +229,16 @@ class RunRegistry:
                 "the run has no task: pass RemitMiddleware(…, task=…), or start the state with a human message"
             )
         name, place = await self._next(asked, asked.thread) if asked.thread else (new_run_id(), None)
+        task = asked.task
+        if asked.around is not None:  # what the model around it wrote is no task of the user
+            started = asked.around.state.started
+            task = task if started is None else started.task
+            place = place or ConversationRun(id=self._conversation(asked.key), number=1, message=asked.message)
+            place = inside_of(place, asked.around.state)
         run = self._external_run()
         request = RunRequest(
             agent=self._agent.name,
-            task=asked.task,
+            task=task,
             subject=user,
             by=by,
             model=run.model,
@@ -252,7 +263,7 @@ class RunRegistry:
         if run.is_busy:
             raise UsageError(
                 f"calls of an earlier message of the thread {asked.thread!r} are still running: send the next message when the "
-                "graph has answered; an agent inside a tool needs a RemitMiddleware of its own"
+                "graph has answered; agents that work in parallel are separate agents of the workspace"
             )
         del self._runs[asked.key]
         with suppress(RunEnded):  # the caller of the failed call has got the error
@@ -283,7 +294,7 @@ class RunRegistry:
             return ended.state
         return (await self._session.journal.run_in_thread(StoredRecord, self._session.journal, last.run)).state
 
-    async def _recorded(self, call: GraphCall, by: Principal, user: str) -> Result | None:
+    async def _recorded(self, call: GraphCall, by: Principal, user: str) -> Performed | None:
         """The result of a call of a turn that an earlier run of the conversation has; None: no run has that turn."""
         journal, conversation = self._session.journal, self._conversation(call.thread or "")
         if not call.thread:
@@ -304,7 +315,10 @@ class RunRegistry:
                     and recorded_key(event.proposed_calls) == key
                 ):
                     answered = record.get(f"call.answered/{event.step}/{call.index}/-")
-                    return answered.result if isinstance(answered, CallAnswered) else _unknown_turn(item.run)
+                    if not isinstance(answered, CallAnswered):
+                        return _unknown_turn(item.run)
+                    objects = objects_of(record, event.step, call.index)
+                    return Performed(result=answered.result, returned=restored(objects), objects=objects)
         return None
 
 
@@ -320,6 +334,7 @@ def _check_owner(started: RunStarted | None, by: Principal, user: str, thread: s
         raise UsageError(f"the run of {what} is of {started.by.subject}, not of {by.subject}: {own}")
 
 
-def _unknown_turn(run: str) -> Failed:
+def _unknown_turn(run: str) -> Performed:
     message = f"run {run[:8]} of an earlier message has ended, and its record does not have this call"
-    return Failed(error=Error(code="cancelled", message=message, next_step="make the call again in a new message"))
+    error = Error(code="cancelled", message=message, next_step="make the call again in a new message")
+    return Performed(result=Failed(error=error))

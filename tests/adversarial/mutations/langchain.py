@@ -10,8 +10,9 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from adversarial.mutations.row import brokered, never, replaced
-from remit.broker import attempts
+from remit.broker import attempts, execution
 from remit.broker.approvals import requests
+from remit.broker.host import calls
 from remit.core.principals import Principal
 from remit.journal import questions, reducer
 from remit.langchain import answers, external_run, registry, reviewed_tool, state, turns
@@ -47,7 +48,33 @@ def any_human(messages: Any) -> tuple[str, str, int]:
     return str(last.text), str(last.id), 0
 
 
+FIDELITY: Final = "langchain/test_fidelity.py"
+
 ROWS: Final = (
+    brokered(
+        "a tool that has begun does not run again because of what it raises",
+        replaced(reviewed_tool, "is_asynchronous", lambda *_: True),
+        tests=(f"{FIDELITY}::test_a_tool_that_raises_not_implemented_error_itself_runs_only_once",),
+    ),
+    brokered(
+        "an agent inside of a tool has what the run around it knows, and only the user's words as its task",
+        replaced(registry, "inside_of", lambda place, _: place),
+        tests=(
+            f"{FIDELITY}::test_an_agent_inside_a_tool_knows_what_was_read_and_takes_no_task_from_the_model_around_it",
+        ),
+    ),
+    brokered(
+        "bytes with a known secret are not recorded",
+        replaced(execution.Execution, "_without_secrets", lambda self, item: item),
+        tests=(f"{FIDELITY}::test_the_bytes_of_a_file_with_a_known_secret_are_neither_recorded_nor_shown",),
+    ),
+    brokered(
+        "the words of an exception that nobody declared are for operators",
+        replaced(calls, "Explained", Exception),
+        tests=(
+            f"{FIDELITY}::test_the_words_of_an_exception_and_its_place_are_in_the_record_and_the_model_reads_its_class",
+        ),
+    ),
     brokered(
         "only reviewed tools of a graph run",
         never(external_run, "check_reviewed"),

@@ -1,9 +1,24 @@
 from .calls import decode_for_host, run_function
+from .content import HostValue, with_objects, without_objects
 from .results import ResultReader
-from .tools import Hosted, HostTool, action_of, content_of, describe_host, describe_tool, load_host, try_host
+from .tools import (
+    Explained,
+    Hosted,
+    HostTool,
+    action_of,
+    content_of,
+    describe_host,
+    describe_tool,
+    is_asynchronous,
+    kept_for_tool,
+    load_host,
+    try_host,
+)
 
 __all__ = [
+    "Explained",
     "HostTool",
+    "HostValue",
     "Hosted",
     "ResultReader",
     "action_of",
@@ -11,7 +26,11 @@ __all__ = [
     "decode_for_host",
     "describe_host",
     "describe_tool",
+    "is_asynchronous",
+    "kept_for_tool",
     "load_host",
     "run_function",
     "try_host",
+    "with_objects",
+    "without_objects",
 ]

@@ -7,14 +7,18 @@ point in a manifest is a table of functions by action, or a list of LangChain to
 from __future__ import annotations
 
 import asyncio
+import operator
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import wraps
 from importlib import import_module, invalidate_caches
 from pathlib import Path
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 
+from remit.broker.host.content import structured
 from remit.core import Json, UsageError
 from remit.core.parsing import Arguments, CopyOnRead, closed
 from remit.sandbox import Action as TypedFunction
@@ -22,9 +26,8 @@ from remit.sandbox import described, snake_case, tried
 from remit.workspace.manifest import Manifest
 
 _OF_LANGCHAIN: Final = ("config", "run_manager")  # arguments by which LangChain calls the function of a tool
-CONTENT: Final[Json] = {
-    "anyOf": [{"type": "string"}, {"type": "array"}]
-}  # the possible contents of a LangChain ToolMessage
+# The possible contents of a LangChain ToolMessage: a text, blocks, and what LangChain writes as a text of JSON.
+CONTENT: Final[Json] = {"anyOf": [{"type": "string"}, {"type": "array"}, {"type": "object"}]}
 
 
 class HostTool(Protocol):
@@ -43,8 +46,44 @@ class HostTool(Protocol):
     async def ainvoke(self, input: Any) -> Any: ...
 
 
+_PARTS: Final = (
+    "args_schema",
+    "func",
+    "coroutine",
+    "description",
+)  # of a tool: what is computed of it follows from these
+
+_Made = TypeVar("_Made")
+
+
+def kept_for_tool(make: Callable[[HostTool], _Made]) -> Callable[[HostTool], _Made]:
+    """The function with its results kept, each as long as its tool lives and has the same parts: LangChain builds a model each time."""
+    known: dict[int, tuple[weakref.ref[HostTool], tuple[Any, ...], _Made]] = {}
+
+    @wraps(make)
+    def of(tool: HostTool) -> _Made:
+        key, parts = id(tool), tuple(getattr(tool, name, None) for name in _PARTS)
+        found = known.get(key)
+        if found is not None and found[0]() is tool and all(map(operator.is_, found[1], parts)):
+            return found[2]
+        made = make(tool)
+        known[key] = weakref.ref(tool, lambda _: known.pop(key, None)), parts, made
+        return made
+
+    return of
+
+
+@kept_for_tool
+def _shown_schema(tool: HostTool) -> Any:
+    return tool.tool_call_schema
+
+
 class ToolError(Exception):
     """The error message of a LangChain tool; in a manifest, the declared error `tool_error`."""
+
+
+class Explained(Exception):
+    """An exception of a tool, which is the cause, with the words that the program around the tool gives the model of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +99,7 @@ class Hosted:
     @property
     def model(self) -> Any:
         """The pydantic model by which LangChain validates the arguments of the model; None if it has none."""
-        every, shown = self.tool.args_schema, self.tool.tool_call_schema
+        every, shown = self.tool.args_schema, _shown_schema(self.tool)
         if not hasattr(shown, "model_fields"):
             return None
         # The second is made of the first without what the graph injects, and without its validators of whole models.
@@ -73,9 +112,23 @@ class Hosted:
         call = {"type": "tool_call", "name": self.tool.name, "args": given, "id": "remit"}
         try:
             message = self.tool.invoke(call)
-        except NotImplementedError:  # the tool is asynchronous only; this thread has no event loop
-            message = asyncio.run(self.tool.ainvoke(call))
+        except NotImplementedError as failure:
+            if not is_asynchronous(self.tool, failure):
+                raise
+            message = asyncio.run(self.tool.ainvoke(call))  # this thread has no event loop
         return content_of(message)
+
+
+def is_asynchronous(tool: HostTool, failure: NotImplementedError) -> bool:
+    """True if `invoke` of the tool has raised this before it did anything, because the tool has a coroutine only.
+
+    What the function of a tool raises is an error of the tool: then the tool has begun, and must not run again.
+    """
+    frame = failure.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    run = getattr(type(tool), "_run", None)
+    return frame is not None and frame.tb_frame.f_code is getattr(run, "__code__", None)
 
 
 def action_of(tool: str) -> str:
@@ -84,7 +137,7 @@ def action_of(tool: str) -> str:
 
 
 def content_of(message: object) -> Json:
-    """The content of a ToolMessage; another object is returned as it is, and fails the output schema later.
+    """The content of a ToolMessage, as JSON; another object is returned as it is, and fails the output schema later.
 
     Raises:
         ToolError: the message reports an error.
@@ -92,15 +145,16 @@ def content_of(message: object) -> Json:
     content = getattr(message, "content", message)
     if getattr(message, "status", "") == "error":
         raise ToolError(content if isinstance(content, str) else "")
-    return content
+    return structured(content)
 
 
+@kept_for_tool
 def describe_tool(tool: HostTool) -> dict[str, Json]:
     """The `description`, `input`, `output` and `hidden` of a LangChain tool, which declares no output schema.
 
     A tool that no call can reach has only `problem`.
     """
-    declared = tool.tool_call_schema
+    declared = _shown_schema(tool)
     schema = cast("dict[str, Json]", declared if isinstance(declared, dict) else declared.model_json_schema())
     for name in _OF_LANGCHAIN:
         if hasattr(tool, "func") and name in schema.get("properties", {}):
