@@ -4,28 +4,35 @@ from .cases import Coverage, PolicyCaseResult, find_uncovered, run_cases
 from .formatting import format_rules
 from .lint import LintFinding, lint_rules
 from .mutation import OPERATORS, MutationScore, score_mutants
+from .observed import ActionWork, ObservedWork, SuggestedRules, added, observed_work
 from .queries import Holder, Permission, RequiredApprovers, find_holders, list_permissions
 from .suggestion import draft_policy, suggest_rules
-from .workspace_check import check_workspace
+from .workspace_check import check_workspace, edit_workspace
 
 __all__ = [
     "OPERATORS",
+    "ActionWork",
     "ApprovedRule",
     "Coverage",
     "Holder",
     "LintFinding",
     "MutationScore",
+    "ObservedWork",
     "Permission",
     "PolicyCaseResult",
     "RequiredApprovers",
+    "SuggestedRules",
+    "added",
     "backtest_rules",
     "check_workspace",
     "draft_policy",
+    "edit_workspace",
     "find_holders",
     "find_uncovered",
     "format_rules",
     "lint_rules",
     "list_permissions",
+    "observed_work",
     "recorded_decisions",
     "rule_from_approval",
     "run_cases",

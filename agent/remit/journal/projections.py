@@ -93,6 +93,7 @@ def run_row(run: str, state: RunState) -> dict[str, Any]:
         "response_model": _text(state.response_model),
         "recent": _text("\n".join(recent_line(key, count) for key, count in state.recent.items())),
         "waits_until": state.waits_until,
+        "let_through": state.let_through,
     }
 
 
@@ -100,7 +101,8 @@ def _started_columns(started: RunStarted | None) -> dict[str, Any]:
     """The columns of the first event of a run; without texts if it was erased."""
     if started is None:
         texts = ("tenant", "user", "agent", "task", "task_digest", "model", "rollout", "arm", "evaluation", "driver")
-        return {**dict.fromkeys(texts, ""), "scripted": 0, "content": "complete", "share": 0.0}
+        numbers = {"scripted": 0, "share": 0.0, "observe_until": 0}
+        return {**dict.fromkeys(texts, ""), **numbers, "content": "complete"}
     arm = started.arm
     return {
         "tenant": started.tenant,
@@ -116,6 +118,7 @@ def _started_columns(started: RunStarted | None) -> dict[str, Any]:
         "share": arm.share if arm else 0.0,
         "evaluation": started.evaluation,
         "driver": started.driver,
+        "observe_until": started.observe.until if started.observe else 0,
     }
 
 
@@ -156,6 +159,8 @@ def summary(row: Mapping[str, Any], state: RunStatus, holder: str = "") -> RunSu
         bundles=tuple(row["bundles"].split()),
         driver=row["driver"],
         waits_until=row["waits_until"],
+        observe_until=row["observe_until"],
+        let_through=row["let_through"],
         holder=holder,
     )
 

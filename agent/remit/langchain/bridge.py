@@ -9,8 +9,6 @@ result, and the run can be replayed.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
@@ -28,20 +26,21 @@ from remit.core import (
     ModelCode,
     ModelTurn,
     Principal,
-    ProposedCall,
     ReceiptItem,
     Refusal,
     Result,
     RunEnded,
     ToolSpec,
     UsageError,
+    is_refused,
     same_person,
 )
 from remit.core.events import ApprovalRequested, ModelResponded, RunFinished
 from remit.core.parsing import canonical_json, digest
 from remit.journal import LiveRecord
-from remit.langchain.graph_call import Function, GraphCall, GraphTool
-from remit.langchain.state import last_answer, messages_of, read_state
+from remit.langchain.graph_call import Function, GraphCall, GraphTool, NotEnforced
+from remit.langchain.own_answer import check_mode
+from remit.langchain.state import last_answer, messages_of, read_state, turn_key
 from remit.runtime import (
     AgentGraph,
     ApprovalWaiter,
@@ -54,7 +53,7 @@ from remit.runtime import (
     resume_run,
     start_run,
 )
-from remit.workspace import WorkspaceSession, check_tenant, open_session, principal_of_process, tool_specs
+from remit.workspace import Mode, WorkspaceSession, check_tenant, open_session, principal_of_process, tool_specs
 from remit.workspace.manifest import ActionSchema
 
 _T = TypeVar("_T")
@@ -75,18 +74,19 @@ class RunRegistry:
         self.hosted = _hosted(session, agent)
 
     @staticmethod
-    async def open(agent: str, user: str | None, workspace: Path | None, wait: float) -> RunRegistry:
+    async def open(agent: str, user: str | None, workspace: Path | None, wait: float, mode: Mode | None) -> RunRegistry:
         session = open_session(workspace)
         if agent not in session.workspace.agents:
             known = ", ".join(sorted(session.workspace.agents)) or "none"
             raise UsageError(f"there is no agent {agent!r} here; agents: {known}")
         if session.workspace.agents[agent].answer is not None:
             raise UsageError(f"agent {agent!r} has an [answer], which only Remit's own graph can check: remove it")
+        check_mode(session.workspace.agents[agent], mode)
         runs = RunRegistry(session, agent, user, wait)
         acting_subject(session, runs._principal, user)  # refused here, and not only at the first call
         return runs
 
-    async def perform(self, call: GraphCall, tool: GraphTool | None) -> Result | ApprovalRequested:
+    async def perform(self, call: GraphCall, tool: GraphTool | None) -> Result | ApprovalRequested | NotEnforced:
         """The one result of the call, or the request for approval that it waits for.
 
         `tool` carries out a call of a host tool; None: the function in the tool's module does.
@@ -94,7 +94,9 @@ class RunRegistry:
         run = await self._run(call)
         result = await run.perform(call.turn, call.index, tool, queued=call.queued)
         await run.commit()
-        return result
+        if isinstance(result, ApprovalRequested) or run.enforces(call.turn, call.index):
+            return result
+        return result if is_refused(result, enforced=False) else NotEnforced(result=result)
 
     async def refuse(self, call: GraphCall, requested: ApprovalRequested) -> Result:
         run = await self._run(call)
@@ -213,7 +215,7 @@ class ExternalRun:
         self._session = session
         self.model = _ExternalModel(model)
         self._wait = wait
-        self._steps: dict[str, int] = {}  # by `_turn_key`
+        self._steps: dict[str, int] = {}  # by `turn_key`
         self._decided: set[int] = set()
         self._tools: dict[tuple[int, int], GraphTool | None] = {}
         self._running: dict[tuple[int, int], asyncio.Task[Result]] = {}
@@ -233,7 +235,7 @@ class ExternalRun:
         await self._look_up()
         for event in self.agent_graph.record.every():
             if isinstance(event, ModelResponded) and event.proposed_calls and not event.internal:
-                self._steps[_turn_key(event.proposed_calls)] = event.step
+                self._steps[turn_key(event.proposed_calls)] = event.step
 
     async def _look_up(self) -> None:
         """Fill the agent's directory before the graph's first turn, with tools of the workspace.
@@ -272,9 +274,17 @@ class ExternalRun:
         assert tool.pin is not None  # the broker refuses unpinned tools before it decides
         _check_reviewed(graph_tool, tool.pin.schemas[action.name], call.action)
         assert graph_tool.tool is not None  # a call of an unknown tool has a schema that no pin has
-        return Hosted(tool=graph_tool.tool, invoke=partial(graph_tool.function, tool.manifest.limits.wall))
+        decided = self._broker.latest_decision(*place)
+        chosen = graph_tool.function if decided is None or decided.enforced else graph_tool.unchanged
+        return Hosted(tool=graph_tool.tool, invoke=partial(chosen, tool.manifest.limits.wall))
 
     # -- called by the graph --
+
+    def enforces(self, turn: ModelTurn, index: int) -> bool:
+        """False if the call was only observed."""
+        step = self._steps.get(self._key_of(turn))
+        decided = None if step is None else self._broker.latest_decision(step, index)
+        return decided is None or decided.enforced
 
     def waiter(self, wait: float) -> ApprovalWaiter:
         """Waits for approvals of this run for `wait` seconds."""
@@ -332,7 +342,7 @@ class ExternalRun:
 
     def _key_of(self, turn: ModelTurn) -> str:
         # Sanitized first, because the record has the sanitized calls, and a resumed run computes its keys from the record.
-        return _turn_key(
+        return turn_key(
             [self._broker.sanitizer.proposed_call(call) for call in turn.proposed_calls[: CALLS_PER_TURN + 1]]
         )
 
@@ -436,12 +446,3 @@ def _check_reviewed(graph_tool: GraphTool, pinned: ActionSchema, action: str) ->
 
 def _not_reviewed(message: str) -> Refusal:
     return Refusal("policy_denied", message, details={"reason": "not_pinned"})
-
-
-def _turn_key(proposed_calls: Sequence[ProposedCall]) -> str:
-    """A digest of the calls of a turn, by which the turn is recognized in this process and, from the record, in the next."""
-    calls = [[call.name, call.arguments, call.parsed, call.id] for call in proposed_calls]
-    try:
-        return digest(calls)
-    except Refusal:  # no canonical JSON: such a call is refused later, and here only needs the same key each time
-        return hashlib.sha256(json.dumps(calls, sort_keys=True).encode()).hexdigest()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from remit.broker import HostTool
-from remit.core import Json, ModelTurn, Principal
+from remit.core import Json, ModelTurn, Principal, Result
 
 Function: TypeAlias = Callable[..., Json]
 
@@ -35,8 +35,19 @@ class GraphCall:
 
 @dataclass(frozen=True, kw_only=True)
 class GraphTool:
-    """The graph's own tool for a call: its schema as canonical JSON, and the function that runs it in the graph."""
+    """The graph's own tool for a call: its schema as canonical JSON, and the function that runs it in the graph.
+
+    `unchanged` runs it as it would run without Remit, for a call that is only observed.
+    """
 
     schema: str
     function: Function
+    unchanged: Function
     tool: HostTool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotEnforced:
+    """The result that is recorded of a call that is only observed: the graph gets the answer of its own tool."""
+
+    result: Result

@@ -38,7 +38,8 @@ from remit.core.events import ApprovalRequested
 from remit.core.parsing import canonical_json
 from remit.langchain.background_loop import BackgroundLoop
 from remit.langchain.bridge import RunRegistry
-from remit.langchain.graph_call import Function, GraphCall, GraphTool
+from remit.langchain.graph_call import Function, GraphCall, GraphTool, NotEnforced
+from remit.langchain.own_answer import OwnAnswer
 from remit.langchain.reviewed_tool import AsyncHandler, Handler, run_here, run_in_loop
 from remit.langchain.state import (
     answers_before,
@@ -56,6 +57,7 @@ from remit.langchain.state import (
     unreadable_call_of,
 )
 from remit.runtime import RunResult
+from remit.workspace import Mode
 
 if TYPE_CHECKING:
     from langchain.agents.middleware import AgentMiddleware, AgentState, hook_config
@@ -92,9 +94,11 @@ class RemitMiddleware(AgentMiddleware):
         workspace: a folder in the workspace. None: the current folder.
         wait: how many seconds a call waits for approval. Then its branch is interrupted or, without a checkpointer, the call
             is refused.
+        mode: the mode that the program expects. With "observe", `agent.toml` must say so too: calls of the graph's own tools are
+            decided and recorded, and each is answered as without Remit. None: as `agent.toml` says.
 
     Raises:
-        UsageError: there is no such agent, or it has an [answer], which an external graph cannot check.
+        UsageError: there is no such agent, it has an [answer], which an external graph cannot check, or it has another mode.
         WorkspaceError: a file of the workspace is not valid.
     """
 
@@ -108,12 +112,13 @@ class RemitMiddleware(AgentMiddleware):
         user: str | None = None,
         workspace: Path | str | None = None,
         wait: float = 0.0,
+        mode: Mode | None = None,
     ) -> None:
         super().__init__()
         self._task = task
         self._loop = BackgroundLoop()
         folder = None if workspace is None else Path(workspace)
-        self._runs = self._loop.call(RunRegistry.open(agent, user, folder, wait))
+        self._runs = self._loop.call(RunRegistry.open(agent, user, folder, wait, mode))
         self._key = secrets.token_hex(8)  # of the run, if the graph has neither thread nor invocation
         self._end = weakref.finalize(self, _close, self._loop, self._runs)
         hosted = set(self._runs.hosted.values())
@@ -132,36 +137,47 @@ class RemitMiddleware(AgentMiddleware):
 
     # ── called by the graph ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def wrap_tool_call(self, request: ToolCallRequest, handler: Handler) -> ToolMessage:
-        """Decide one call, run it at most once, and return its result: as JSON content, and as the artifact."""
-        call = self._graph_call(request)
-        function = partial(run_here, contextvars.copy_context(), request, handler)
-        return tool_message(call, self._perform(call, _graph_tool(request, function)))
+    def wrap_tool_call(self, request: ToolCallRequest, handler: Handler) -> Any:
+        """Decide one call, run it at most once, and return its result: as JSON content, and as the artifact.
 
-    async def awrap_tool_call(self, request: ToolCallRequest, handler: AsyncHandler) -> ToolMessage:
+        A call that is only observed returns what the tool itself does.
+        """
+        call, own = self._graph_call(request), OwnAnswer(request)
+        function = partial(run_here, contextvars.copy_context(), request, handler)
+        tool = _graph_tool(request, function, partial(own.run_here, handler))
+        outcome = self._perform(call, tool)
+        if isinstance(outcome, NotEnforced) and tool is not None:
+            return own.get(handler)
+        return tool_message(call, _recorded(outcome))
+
+    async def awrap_tool_call(self, request: ToolCallRequest, handler: AsyncHandler) -> Any:
         """Like `wrap_tool_call`, for a graph in an event loop. The tool runs in that loop."""
-        call = self._graph_call(request)
-        function = partial(run_in_loop, asyncio.get_running_loop(), contextvars.copy_context(), request, handler)
-        return tool_message(call, await self._aperform(call, _graph_tool(request, function)))
+        call, own, loop = self._graph_call(request), OwnAnswer(request), asyncio.get_running_loop()
+        function = partial(run_in_loop, loop, contextvars.copy_context(), request, handler)
+        tool = _graph_tool(request, function, partial(own.run_in_loop, loop, handler))
+        outcome = await self._aperform(call, tool)
+        if isinstance(outcome, NotEnforced) and tool is not None:
+            return await own.aget(handler)
+        return tool_message(call, _recorded(outcome))
 
     def call(self, name: str, arguments: Any, call_id: str | None, config: RunnableConfig) -> ToolMessage:
         """Carry out a call of one of `actions`, outside any middleware."""
         call = self._single_call(name, arguments, call_id, config)
-        return tool_message(call, self._perform(call, None))
+        return tool_message(call, _recorded(self._perform(call, None)))
 
     async def acall(self, name: str, arguments: Any, call_id: str | None, config: RunnableConfig) -> ToolMessage:
         """Like `call`, for a graph in an event loop."""
         call = self._single_call(name, arguments, call_id, config)
-        return tool_message(call, await self._aperform(call, None))
+        return tool_message(call, _recorded(await self._aperform(call, None)))
 
-    def _perform(self, call: GraphCall, tool: GraphTool | None) -> Result:
+    def _perform(self, call: GraphCall, tool: GraphTool | None) -> Result | NotEnforced:
         while isinstance(outcome := self._loop.call(self._runs.perform(call, tool)), ApprovalRequested):
             if not call.can_pause:
                 return self._loop.call(self._runs.refuse(call, outcome))
             interrupt(interrupt_value(outcome))  # only waits: the approvals are in the journal
         return outcome
 
-    async def _aperform(self, call: GraphCall, tool: GraphTool | None) -> Result:
+    async def _aperform(self, call: GraphCall, tool: GraphTool | None) -> Result | NotEnforced:
         while isinstance(outcome := await self._loop.acall(self._runs.perform(call, tool)), ApprovalRequested):
             if not call.can_pause:
                 return await self._loop.acall(self._runs.refuse(call, outcome))
@@ -330,8 +346,14 @@ def _action_name(hosted: Mapping[str, str], name: str) -> str:
     return hosted.get(action_of(name), name).replace(".", "__", 1)
 
 
-def _refused(answered: Sequence[tuple[GraphCall, Result]]) -> dict[str, Any] | None:
+def _recorded(outcome: Result | NotEnforced) -> Result:
+    """The recorded result, for a call that no tool of the graph answers."""
+    return outcome.result if isinstance(outcome, NotEnforced) else outcome
+
+
+def _refused(outcomes: Sequence[tuple[GraphCall, Result | NotEnforced]]) -> dict[str, Any] | None:
     """The results as an update of the state. The model is asked again while the run goes on."""
+    answered = [(call, result) for call, result in outcomes if not isinstance(result, NotEnforced)]
     if not answered:
         return None
     update: dict[str, Any] = {"messages": [tool_message(call, result) for call, result in answered]}
@@ -367,12 +389,13 @@ class _Action(BaseTool):
         return message if call_id else message.content
 
 
-def _graph_tool(request: ToolCallRequest, function: Function) -> GraphTool | None:
+def _graph_tool(request: ToolCallRequest, function: Function, unchanged: Function) -> GraphTool | None:
     """The graph's own tool for the call; None for an action of Remit. An unknown tool gets a schema that no pin has."""
     if request.tool is None:
-        return GraphTool(schema="", function=function)
+        return GraphTool(schema="", function=function, unchanged=unchanged)
     if isinstance(request.tool, _Action):
         return None
     described = describe_tool(request.tool)
     schema = {"description": described["description"], "input": described["input"]}
-    return GraphTool(schema=canonical_json(schema).decode(), function=function, tool=request.tool)
+    text = canonical_json(schema).decode()
+    return GraphTool(schema=text, function=function, unchanged=unchanged, tool=request.tool)

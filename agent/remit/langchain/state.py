@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
@@ -11,7 +12,7 @@ from langchain_core.runnables import RunnableConfig
 
 from remit.core import Json, ModelTurn, Principal, ProposedCall, Refusal, Result, UsageError
 from remit.core.events import ApprovalRequested
-from remit.core.parsing import Arguments, canonical_json
+from remit.core.parsing import Arguments, canonical_json, digest
 from remit.langchain.graph_call import GraphCall
 from remit.runtime.models import finish_of, langchain_usage
 
@@ -55,6 +56,15 @@ def interrupt_value(requested: ApprovalRequested) -> dict[str, Json]:
     place = {"step": requested.step, "index": requested.index}
     fields = requested.model_dump(mode="json", include={"summary", "missing", "expires_at"})
     return {"approval": {**place, **fields}}
+
+
+def turn_key(proposed_calls: Sequence[ProposedCall]) -> str:
+    """A digest of the calls of a turn, by which the turn is recognized in this process and, from the record, in the next."""
+    calls = [[call.name, call.arguments, call.parsed, call.id] for call in proposed_calls]
+    try:
+        return digest(calls)
+    except Refusal:  # no canonical JSON: such a call is refused later, and here only needs the same key each time
+        return hashlib.sha256(json.dumps(calls, sort_keys=True).encode()).hexdigest()
 
 
 def same_call(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:

@@ -23,7 +23,6 @@ from remit.core import (
     COMPLETE_FINISHES,
     NOTHING_RETRIEVED,
     AnswerProblem,
-    Decision,
     Model,
     ModelError,
     ModelTurn,
@@ -36,6 +35,7 @@ from remit.core import (
 from remit.core.events import (
     NANO,
     AnswerRejected,
+    CallDecided,
     ModelFailed,
     ModelRequested,
     ModelResponded,
@@ -160,6 +160,8 @@ class AgentGraph:
     async def _may_think(self, step: int) -> bool:
         """True if budgets and limits allow one more turn. Otherwise ends the run."""
         agent, ports, state = self.broker.agent, self.broker.ports, self.record.state
+        if state.started is not None and state.started.lets_through_turns(ports.clock(step, -1)):
+            return True
         try:
             check_turn(state, agent.budget, step, ports.clock(step, -1))
             if state.refused_in_a_row >= agent.budget.denials:
@@ -286,7 +288,7 @@ class AgentGraph:
         for decided in await self.broker.decide(
             step, response.proposed_calls, cut=response.finish not in COMPLETE_FINISHES
         ):
-            if not _may_run(decided.decision):
+            if not _may_run(decided):
                 assert decided.index is not None
                 await self.broker.perform(step, decided.index)
                 await asyncio.sleep(0)
@@ -311,7 +313,7 @@ class AgentGraph:
         sends = [
             Send("act", {"step": step, "index": index})
             for index in range(len(self._turn(step).proposed_calls))
-            if (decided := self.broker.latest_decision(step, index)) is not None and _may_run(decided.decision)
+            if (decided := self.broker.latest_decision(step, index)) is not None and _may_run(decided)
         ]
         return sends or "think"
 
@@ -355,5 +357,5 @@ async def drive(agent_graph: AgentGraph, wait_for_change: WaitForChange) -> bool
         given = Command(resume={waiting.id: True for waiting in pending})
 
 
-def _may_run(decision: Decision | None) -> bool:
-    return decision is not None and decision.verdict != "deny"
+def _may_run(decided: CallDecided) -> bool:
+    return decided.allowed or (decided.decision is not None and decided.decision.verdict == "ask")

@@ -285,6 +285,7 @@ def started_event(context: RunContext, request: RunRequest) -> RunStarted:
         evaluation="" if request.evaluation is None else request.evaluation.id,
         driver="" if context.external_graph is None else "langgraph",
         thread=request.thread,
+        observe=agent.observe,
     )
 
 

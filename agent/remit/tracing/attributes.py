@@ -119,6 +119,8 @@ def _agent(events: Sequence[AnyEvent], run: str) -> SpanDescription:
             found.attributes["remit.evaluation"] = started.evaluation
         if started.driver:
             found.attributes["remit.driver"] = started.driver
+        if started.observe is not None:
+            found.attributes["remit.observe"] = started.observe.text
         if started.scope is not None:
             found.attributes["remit.scope"] = _text(started.scope.model_dump(mode="json"))
         if started.arm is not None:
@@ -267,7 +269,7 @@ def _decide(events: Sequence[AnyEvent], step: int, index: int) -> SpanDescriptio
     decided = _last(events, CallDecided)
     found = SpanDescription(name="remit.decide", attributes=_place_of_call(step, index))
     if decided is not None:
-        found.attributes["remit.round"] = decided.round
+        found.attributes |= {"remit.round": decided.round, "remit.enforced": decided.enforced}
     if decided is not None and decided.repairs:
         found.attributes["remit.repairs"] = tuple(repair.text for repair in decided.repairs)
     if decided is not None and decided.decision is not None:

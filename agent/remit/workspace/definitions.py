@@ -11,7 +11,7 @@ from typing import Final, Literal, TypeAlias
 from pydantic import Field
 
 from remit.core import DEFAULT_TENANT, Confinement, FrozenModel, Json, Refusal
-from remit.core.events import ContextLimits, ModelSettings
+from remit.core.events import ContextLimits, ModelSettings, Observation
 from remit.guardrails import Content
 from remit.workspace.answer_contract import AnswerContract
 from remit.workspace.labels import LabelRule
@@ -60,13 +60,17 @@ class LookUp(FrozenModel):
         return next((value[1:-1] for value in texts if re.fullmatch(r"\{[a-z][a-z0-9_]*\}", value)), "")
 
 
+Mode: TypeAlias = Literal["enforce", "observe"]
+
+
 class Agent(FrozenModel):
     """One agent, as `agent.toml` defines it.
 
     `models` are asked in this order when one fails. `base_url` is the address of the first one, and `base_urls` are those of others,
     by model; without one, a model is at its provider's own. `prompt` is the text of its file; `actions` are the actions that its model is offered, `files.read`, in the order of the
     file. `folder` is its working folder relative to the workspace; with `{run}` in it, each run has its own. A new folder is a
-    copy of `seed`. `target` is what its runs should take and cost.
+    copy of `seed`. `target` is what its runs should take and cost. `observe` says until when decisions on its host tools are not
+    enforced; None: they are.
     """
 
     name: str
@@ -86,6 +90,12 @@ class Agent(FrozenModel):
     context: ContextLimits = ContextLimits()
     target: Target = Target()
     directory: tuple[LookUp, ...] = ()
+    observe: Observation | None = None
+
+    @property
+    def mode(self) -> Mode:
+        """As `agent.toml` has it, whatever the date is."""
+        return "enforce" if self.observe is None else "observe"
 
     @property
     def model(self) -> str:

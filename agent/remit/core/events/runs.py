@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Literal, TypeAlias
 
@@ -13,7 +14,7 @@ from pydantic import Field, PlainSerializer
 from remit.core.answers import AnswerProblem, Source
 from remit.core.calls import Confinement, FrozenModel, Json, ProposedCall, Scope, Subjects
 from remit.core.errors import Code
-from remit.core.events.event import Event
+from remit.core.events.event import NANO, Event
 from remit.core.events.rollouts import RunArm
 from remit.core.principals import DEFAULT_TENANT, Principal, same_person
 
@@ -60,6 +61,27 @@ class ContextLimits(FrozenModel):
     result: int = 16 * 1024
 
 
+class Observation(FrozenModel):
+    """Records that calls of host tools are decided and recorded, and not refused, until that time (Unix nanoseconds).
+
+    `enforce` are the actions for which decisions are enforced all the same.
+    """
+
+    until: int
+    enforce: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """What is not enforced, as a person reads it."""
+        until = datetime.fromtimestamp(self.until / NANO, UTC).strftime("%Y-%m-%d %H:%MZ")
+        but = f", except {', '.join(self.enforce)}" if self.enforce else ""
+        return f"decisions on host tools are not enforced until {until}{but}"
+
+    def covers(self, action: str, at: int) -> bool:
+        """True if no decision on that action of a host tool is enforced at that time."""
+        return at < self.until and action not in self.enforce
+
+
 class GoesOn(FrozenModel):
     """Records the run whose steps before `step` another run has as its own, with what it recorded of them."""
 
@@ -75,6 +97,7 @@ class RunStarted(Event):
     `scope` is a further bound on this run, None without one. `arm` is its side of a rollout, None without one. `shrunk_from` names the run of which `remit trace shrink` made
     this one: such a run was never executed. `evaluation` is the id of the evaluation that the run belongs to, "" for a live run. `goes_on` names the run of which this one is played from a step on; None for a run that began at its beginning. `version` is that of Remit.
     `driver` is the framework whose graph drives the run, "" for Remit's own graph, and `thread` names the thread of that graph.
+    `observe` says that decisions are not enforced; None: all are.
     """
 
     type: Literal["run.started"] = "run.started"
@@ -102,11 +125,16 @@ class RunStarted(Event):
     goes_on: GoesOn | None = None
     driver: Literal["", "langgraph"] = ""
     thread: str = ""
+    observe: Observation | None = None
 
     @property
     def agent(self) -> str:
         """The name of the agent, without its kind."""
         return self.subjects.agent.partition(":")[2]
+
+    def lets_through_turns(self, at: int) -> bool:
+        """True if the turns of an external graph are recorded whatever the budget is, because the agent observes at that time."""
+        return self.driver != "" and self.observe is not None and at < self.observe.until
 
     @property
     def goes_on_by(self) -> str:

@@ -125,7 +125,8 @@ class RunRow(JournalRow, table=True):
     each action that succeeded: `COUNT ACTION`. `response_model` is the model that answered last, as its provider names it. `recent`
     counts the outcomes of its last hour, one a line: `PART COUNT CODE ACTION RULE`; see `RunState.recent`.
     `state` is `RunState.status`, and `waits_until` when a waiting run goes on without an answer (Unix nanoseconds, 0 if it does not
-    wait). `driver` is the framework whose graph drives the run, "" for Remit's own.
+    wait). `driver` is the framework whose graph drives the run, "" for Remit's own. `observe_until` and `let_through` are those of
+    `RunSummary`.
     """
 
     __tablename__ = "run"
@@ -176,6 +177,8 @@ class RunRow(JournalRow, table=True):
     recent: str = Field(sa_type=sa.Text)
     waits_until: int = Field(sa_type=sa.BigInteger)
     driver: str
+    observe_until: int = Field(sa_type=sa.BigInteger)
+    let_through: int
 
 
 class ApprovalRow(JournalRow, table=True):

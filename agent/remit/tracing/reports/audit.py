@@ -52,6 +52,7 @@ class AuditRow:
     rules: tuple[str, ...]
     approvals: tuple[str, ...]
     outcome: str
+    enforced: bool
     policy_digest: str
     request_digest: str
     decision_digest: str
@@ -113,6 +114,7 @@ def _row(
         rules=tuple(map(_rule, decision.rules)) if decision else (),
         approvals=approvals,
         outcome=outcome,
+        enforced=event.enforced,
         policy_digest=decision.policy_digest if decision else "",
         request_digest=call.request_digest if call else "",
         decision_digest=decision.decision_digest if decision else "",

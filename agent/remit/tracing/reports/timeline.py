@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Final
 
 from remit.broker import landed_of
-from remit.core import Decision, Error, Failed, Json, Landed, ProposedCall, Repair, Result, Succeeded
+from remit.core import Decision, Error, Failed, Json, Landed, ProposedCall, Repair, Result, Succeeded, is_refused
 from remit.core.events import (
     AnswerRejected,
     AnyEvent,
@@ -97,6 +97,7 @@ class CallTimeline:
     repairs: tuple[Repair, ...] = ()
     left_out: tuple[str, ...] = ()
     internal: bool = False
+    enforced: bool = True
 
     @property
     def place(self) -> str:
@@ -107,6 +108,15 @@ class CallTimeline:
     def error(self) -> Error | None:
         """Why the call failed, as the model read it; None if it succeeded or has no result."""
         return self.result.error if isinstance(self.result, Failed) else None
+
+    @property
+    def refused_in_vain(self) -> bool:
+        """True if the call was refused and, because that is not enforced, carried out by the graph all the same."""
+        return (
+            isinstance(self.result, Failed)
+            and self.result.refused
+            and not is_refused(self.result, enforced=self.enforced)
+        )
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -256,8 +266,8 @@ class Timeline:
 
     @property
     def first_failure(self) -> CallTimeline | None:
-        """The first call that ended with a code."""
-        return next((call for call in self.calls if call.error is not None), None)
+        """The first call that ended with a code, and whose refusal was enforced."""
+        return next((call for call in self.calls if call.error is not None and not call.refused_in_vain), None)
 
     @property
     def root_cause(self) -> str | None:
@@ -405,7 +415,7 @@ class _TimelineBuilder:
             call.internal = self.timeline.turns[-1].internal
             self.timeline.turns[-1].calls.append(call)
         call.approval = next_approval(call.approval, event, seq, at)
-        call.decision, call.repairs = event.decision, event.repairs
+        call.decision, call.repairs, call.enforced = event.decision, event.repairs, event.enforced
         if event.call is not None:
             call.arguments, call.effect = dict(event.call.arguments), event.call.effect
             call.resources = tuple(dict.fromkeys(touch.resource for touch in event.call.touches))

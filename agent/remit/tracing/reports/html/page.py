@@ -87,6 +87,8 @@ def _properties(report: IncidentReport) -> Iterator[tuple[str, str]]:
         yield "policy", started.policy_digest
         if started.scope is not None:
             yield "scope", scope_text(started.scope)
+        if started.observe is not None:
+            yield "observe", started.observe.text
         if started.arm is not None:
             yield "rollout", f"{started.arm.rollout}: {started.arm.arm}"
         if started.content != "complete":
@@ -194,6 +196,8 @@ def _call(timeline: Timeline, call: CallTimeline, *, running: bool | None) -> It
         f"{_bar(timeline, call.decided_at, ended, bad=call.error is not None)}"
         f'<span class="num">{_ms(call.took)}</span></summary><div class="inside">'
     )
+    if not call.enforced:
+        yield "<p>not enforced: the call is carried out whatever is decided</p>"
     if call.decision is not None:
         yield f"<p>{escaped(call.decision.message)}</p>"
         for rule in call.decision.rules or call.decision.nearest:

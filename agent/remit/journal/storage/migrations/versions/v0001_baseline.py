@@ -113,6 +113,8 @@ def _runs() -> None:
         sa.Column("recent", sa.Text(), nullable=False),
         sa.Column("waits_until", sa.BigInteger(), nullable=False),
         sa.Column("driver", sa.String(), nullable=False),
+        sa.Column("observe_until", sa.BigInteger(), nullable=False),
+        sa.Column("let_through", sa.Integer(), nullable=False),
     )
     op.create_index("run_by_start", "run", ["started", "run"])
     op.create_index("run_by_agent", "run", ["agent", "started", "run"])
