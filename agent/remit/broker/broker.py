@@ -178,7 +178,6 @@ class Broker:
             found = {"decision": decision, "quoted_by_user": quoted}
         except Refusal as refusal:
             found = {"refusal": refusal_result(self.sanitizer, refusal)}
-            enforced = enforced or not self._decider.is_driven_by_graph
         found |= {"repairs": repairs, "enforced": enforced}
         event = CallDecided(step=step, index=index, proposed=proposed, call=shown, **found)
         self.record.append(event)

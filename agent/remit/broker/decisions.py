@@ -128,12 +128,6 @@ class Decider:
         hosted = tool is None or tool.manifest.source == "host"
         return not (hosted and started.observe.covers(action, self.ports.clock(step, index)))
 
-    @property
-    def is_driven_by_graph(self) -> bool:
-        """True if an external graph drives the run: it can carry out what Remit cannot read."""
-        started = self.record.state.started
-        return started is not None and started.driver != ""
-
     def permits(self, call: Call) -> Callable[[str], bool]:
         """A function that returns True for a resource that the call may read without an approval.
 

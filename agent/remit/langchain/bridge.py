@@ -282,6 +282,8 @@ class ExternalRun:
 
     def enforces(self, turn: ModelTurn, index: int) -> bool:
         """False if the call was only observed."""
+        if (started := self.agent_graph.record.state.started) is None or started.observe is None:
+            return True
         step = self._steps.get(self._key_of(turn))
         decided = None if step is None else self._broker.latest_decision(step, index)
         return decided is None or decided.enforced

@@ -33,12 +33,12 @@ class OwnAnswer:
         self._context = contextvars.copy_context()
         self._answer: Future[Any] = Future()
 
-    def run_here(self, handler: Handler, _wall: float, **_decided: Json) -> Json:
+    def run_here(self, handler: Handler, _wall: float, /, **_decided: Json) -> Json:
         """Run the handler in this thread, for an attempt. Returns the content that is recorded."""
         return self._run(lambda: self._context.run(handler, self._request))
 
     def run_in_loop(
-        self, loop: asyncio.AbstractEventLoop, handler: AsyncHandler, _wall: float, **_decided: Json
+        self, loop: asyncio.AbstractEventLoop, handler: AsyncHandler, _wall: float, /, **_decided: Json
     ) -> Json:
         """As `run_here`, in the graph's own event loop."""
 

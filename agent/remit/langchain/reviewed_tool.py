@@ -98,7 +98,7 @@ class ReviewedTool:
 
 
 def run_here(
-    context: contextvars.Context, request: ToolCallRequest, handler: Handler, wall: float, **arguments: Json
+    context: contextvars.Context, request: ToolCallRequest, handler: Handler, wall: float, /, **arguments: Json
 ) -> Json:
     """Run the graph's tool in this thread. The broker stops waiting for it after `wall` seconds."""
     return context.copy().run(_run_handler, request, handler, arguments)
@@ -139,6 +139,7 @@ def run_in_loop(
     request: ToolCallRequest,
     handler: AsyncHandler,
     wall: float,
+    /,
     **arguments: Json,
 ) -> Json:
     """Run the graph's tool in the graph's own event loop, and cancel it there if it does not end in time."""

@@ -160,7 +160,7 @@ class AgentGraph:
     async def _may_think(self, step: int) -> bool:
         """True if budgets and limits allow one more turn. Otherwise ends the run."""
         agent, ports, state = self.broker.agent, self.broker.ports, self.record.state
-        if state.started is not None and state.started.lets_through_turns(ports.clock(step, -1)):
+        if state.started is not None and state.started.observes(ports.clock(step, -1)):
             return True
         try:
             check_turn(state, agent.budget, step, ports.clock(step, -1))

@@ -285,7 +285,8 @@ def started_event(context: RunContext, request: RunRequest) -> RunStarted:
         evaluation="" if request.evaluation is None else request.evaluation.id,
         driver="" if context.external_graph is None else "langgraph",
         thread=request.thread,
-        observe=agent.observe,
+        # Remit itself carries out no call that is refused; a graph's own tools run anyway.
+        observe=agent.observe if context.external_graph is not None and request.evaluation is None else None,
     )
 
 

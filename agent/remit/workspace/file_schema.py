@@ -246,7 +246,7 @@ class AgentTable(TomlTable):
     )
     mode: Literal["enforce", "observe"] = Field(
         default="enforce",
-        description="observe: calls of host tools are decided and recorded, and not refused; sandboxed tools are always enforced",
+        description="observe: calls that a graph of yours makes to host tools are decided and recorded, and not refused",
     )
     observe_until: Day | None = Field(
         default=None,

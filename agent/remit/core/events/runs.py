@@ -62,7 +62,7 @@ class ContextLimits(FrozenModel):
 
 
 class Observation(FrozenModel):
-    """Records that calls of host tools are decided and recorded, and not refused, until that time (Unix nanoseconds).
+    """Records that calls of a graph's own tools are decided and recorded, and not refused, until that time (Unix nanoseconds).
 
     `enforce` are the actions for which decisions are enforced all the same.
     """
@@ -97,7 +97,7 @@ class RunStarted(Event):
     `scope` is a further bound on this run, None without one. `arm` is its side of a rollout, None without one. `shrunk_from` names the run of which `remit trace shrink` made
     this one: such a run was never executed. `evaluation` is the id of the evaluation that the run belongs to, "" for a live run. `goes_on` names the run of which this one is played from a step on; None for a run that began at its beginning. `version` is that of Remit.
     `driver` is the framework whose graph drives the run, "" for Remit's own graph, and `thread` names the thread of that graph.
-    `observe` says that decisions are not enforced; None: all are.
+    `observe` says which decisions are not enforced, for the graph of another framework only; None: all are.
     """
 
     type: Literal["run.started"] = "run.started"
@@ -132,9 +132,9 @@ class RunStarted(Event):
         """The name of the agent, without its kind."""
         return self.subjects.agent.partition(":")[2]
 
-    def lets_through_turns(self, at: int) -> bool:
-        """True if the turns of an external graph are recorded whatever the budget is, because the agent observes at that time."""
-        return self.driver != "" and self.observe is not None and at < self.observe.until
+    def observes(self, at: int) -> bool:
+        """True if the agent observes at that time, so that no budget ends the run."""
+        return self.observe is not None and at < self.observe.until
 
     @property
     def goes_on_by(self) -> str:
