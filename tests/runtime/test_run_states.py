@@ -150,45 +150,44 @@ def test_the_outcome_of_a_run_names_its_refused_calls(play: Play) -> None:
     assert state(played.opened.journal, played.ended.run) == "completed, 1 refused"
 
 
-ALIVE: Final = f"{this_process()} 00"
-DEAD: Final = f"{this_process().rpartition('.')[0]}.1 00"
+HOLDERS: Final = {"alive": f"{this_process()} 00", "dead": f"{this_process().rpartition('.')[0]}.1 00", "": ""}
 NOW: Final = 10**18
 
 
 @pytest.mark.parametrize(
     ("recorded", "until_", "holder", "flags", "expected"),
     [
-        ("finished", 0, DEAD, "", "finished"),
-        ("running", 0, ALIVE, "", "running"),
-        ("running", 0, ALIVE, "held", "running"),
-        ("running", 0, DEAD, "held", "lost"),
-        ("running", 0, DEAD, "graph", "lost"),
+        ("finished", 0, "dead", "", "finished"),
+        ("running", 0, "alive", "", "running"),
+        ("running", 0, "alive", "held", "running"),
+        ("running", 0, "dead", "held", "lost"),
+        ("running", 0, "dead", "graph", "lost"),
         ("running", 0, "", "", "ready"),
         ("running", 0, "", "held", "waiting: hold"),
         ("running", 0, "", "graph", "waiting: graph"),
-        ("waiting", NOW + 1, ALIVE, "", "waiting"),
-        ("waiting", NOW + 1, DEAD, "", "waiting"),
-        ("waiting", NOW - 1, DEAD, "", "ready"),
+        ("waiting", NOW + 1, "alive", "", "waiting"),
+        ("waiting", NOW + 1, "dead", "", "waiting"),
+        ("waiting", NOW - 1, "dead", "", "ready"),
         ("waiting: model", NOW + 1, "", "held", "waiting: hold"),
-        ("waiting", NOW + 1, ALIVE, "held", "waiting"),
+        ("waiting", NOW + 1, "alive", "held", "waiting"),
         ("waiting: model", NOW - 1, "", "held", "waiting: hold"),
-        ("waiting: model", NOW - 1, ALIVE, "", "waiting: model"),
-        ("ready", 0, ALIVE, "", "running"),
-        ("ready", 0, DEAD, "graph", "ready"),
+        ("waiting: model", NOW - 1, "alive", "", "waiting: model"),
+        ("ready", 0, "alive", "", "running"),
+        ("ready", 0, "dead", "graph", "ready"),
         ("ready", 0, "", "held", "waiting: hold"),
     ],
 )
 def test_the_state_follows_from_the_events_the_lease_the_holds_and_the_time(
     recorded: Any, until_: int, holder: str, flags: str, expected: str
 ) -> None:
-    found = status_now(recorded, until_, (holder, NOW), NOW, held="held" in flags, graph="graph" in flags)
+    found = status_now(recorded, until_, (HOLDERS[holder], NOW), NOW, held="held" in flags, graph="graph" in flags)
     assert found == expected
 
 
 def test_a_process_that_gives_no_sign_for_ten_seconds_has_lost_its_run() -> None:
     beats = {seconds: NOW - seconds * 10**9 for seconds in (9, 10)}
     found = {
-        seconds: status_now("running", 0, (ALIVE, beat), NOW, held=False, graph=False)
+        seconds: status_now("running", 0, (HOLDERS["alive"], beat), NOW, held=False, graph=False)
         for seconds, beat in beats.items()
     }
     assert found == {9: "running", 10: "lost"}
