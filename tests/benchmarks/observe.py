@@ -118,8 +118,8 @@ def suggest(folder: Path) -> tuple[int, int]:
     opened = open_session(folder)
     runs = (opened.journal.events(row.run) for row in list_runs(opened.journal))
     found = observed_work(working_tree(folder).rule_set(), policy_files(folder), opened.workspace, runs)
-    before = policy_files(folder)["policies/rules.csv"]
-    edit_workspace(folder, {"policies/rules.csv": added(before, found.suggested.rules)})
+    before = policy_files(folder)["policies/rules.csv"].decode()
+    edit_workspace(folder, {"policies/rules.csv": added(before, found.suggested.rules).encode()})
     return len(found.suggested.missing), found.suggested.still_refused
 
 

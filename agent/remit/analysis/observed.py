@@ -193,7 +193,7 @@ def _suggest(
     if not needed:
         return SuggestedRules(rules="", cases="", missing={}, still_refused=len(lacking), broken=())
     rules = "\n".join(_lines(needed))
-    changed = {**files, RULES: added(files.get(RULES, b""), rules)}
+    changed = {**files, RULES: added(files.get(RULES, b"").decode(), rules).encode()}
     after = read_rule_set("suggested", changed, rule_set.vocabulary)
     still = [request for request in lacking if after.policy.decide(request).verdict == "deny"]
     first = {found[0].action: found[0] for found in needed.values() if found}
@@ -208,9 +208,9 @@ def _suggest(
     )
 
 
-def added(before: bytes, lines: str) -> bytes:
-    """A file with further lines at its end, after an empty one."""
-    return (before.rstrip(b"\n") + b"\n\n" if before.strip() else b"") + lines.encode()
+def added(before: str, lines: str) -> str:
+    """The text of a file with further lines at its end, after an empty one."""
+    return (before.rstrip("\n") + "\n\n" if before.strip() else "") + lines
 
 
 def _lines(needed: Mapping[str, Sequence[Request]]) -> Iterator[str]:

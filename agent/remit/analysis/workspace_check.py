@@ -8,7 +8,7 @@ from pathlib import Path
 
 from remit.analysis.cases import run_cases
 from remit.core import Problem, WorkspaceError
-from remit.core.parsing import table_text
+from remit.core.parsing import read_file, table_text
 from remit.guardrails import CASES, check_content
 from remit.policy import Policy
 from remit.runtime.models import ScriptedModel, open_model
@@ -60,7 +60,7 @@ def edit_workspace(root: Path, files: Mapping[str, bytes]) -> None:
         WorkspaceError: with the new problems.
     """
     before = check_workspace(root).problems
-    kept = {file: (root / file).read_bytes() if (root / file).exists() else None for file in files}
+    kept = {file: read_file(root / file, file=file) if (root / file).exists() else None for file in files}
     _write(root, files)
     problems = [problem for problem in check_workspace(root).problems if problem not in before]
     if problems:

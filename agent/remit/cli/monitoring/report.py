@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from remit.analysis import ObservedWork
     from remit.core.events import Recorded
     from remit.workspace import Agent, WorkspaceSession
+
+
+RULES: Final = "policies/rules.csv"
+CASES: Final = "policies/cases.yaml"
 
 
 @click.command("report", short_help="what an observed agent did, and which rules it lacks")
@@ -65,15 +69,15 @@ def report_command(agent: str, since: str, write: bool, actions: tuple[str, ...]
 def _work(opened: WorkspaceSession, agent: str, since: int | None) -> ObservedWork:
     from remit.analysis import observed_work
     from remit.analysis.diff import working_tree
+    from remit.core.parsing import table_text
     from remit.workspace import policy_files
 
-    cases = opened.root / "policies" / "cases.yaml"
     return observed_work(
         working_tree(opened.root).rule_set(),
         policy_files(opened.root),
         opened.workspace,
         _runs(opened, agent, since),
-        cases=cases.read_text(encoding="utf-8") if cases.exists() else "",
+        cases=table_text(opened.root / CASES, file=CASES),
     )
 
 
@@ -86,16 +90,18 @@ def _runs(opened: WorkspaceSession, agent: str, since: int | None) -> Iterator[S
 
 def _write_rules(opened: WorkspaceSession, found: ObservedWork) -> None:
     from remit.analysis import added, edit_workspace
+    from remit.core.parsing import table_text
 
-    texts = {"policies/rules.csv": found.suggested.rules, "policies/cases.yaml": found.suggested.cases}
-    before = {file: (opened.root / file).read_bytes() if (opened.root / file).exists() else b"" for file in texts}
-    edit_workspace(opened.root, {file: added(before[file], text) for file, text in texts.items()})
+    texts = {RULES: found.suggested.rules, CASES: found.suggested.cases}
+    edited = {file: added(table_text(opened.root / file, file=file), text).encode() for file, text in texts.items()}
+    edit_workspace(opened.root, edited)
 
 
 def _enforce(opened: WorkspaceSession, agent: str, action: str, found: ObservedWork) -> None:
     """Add the action to `enforce` of the agent. Raises UsageError if a recorded call of it lacks a rule."""
     from remit.analysis import edit_workspace
     from remit.core import UsageError
+    from remit.core.parsing import table_text
     from remit.workspace.manifest import with_enforced
 
     if opened.workspace.agents[agent].observe is None:
@@ -104,7 +110,7 @@ def _enforce(opened: WorkspaceSession, agent: str, action: str, found: ObservedW
         what = f"{lacking} recorded calls of {action} lack a rule and would be refused"
         raise UsageError(f"{what}: add the rules with --write, or let a rule deny these calls")
     file = f"agent/{agent}/agent.toml"
-    text = (opened.root / file).read_text(encoding="utf-8")
+    text = table_text(opened.root / file, file=file)
     edit_workspace(opened.root, {file: with_enforced(text, action, file=file).encode()})
 
 
