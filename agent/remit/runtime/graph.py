@@ -48,6 +48,7 @@ from remit.runtime.no_answer import TRIES, why_no_answer
 from remit.workspace import millionths
 
 QUICK_S: Final = 0.25  # a model that answers within this time is not watched for holds and the time limit
+OBSERVED_STEPS: Final = 1_000_000  # the most steps of a run that no budget ends
 NODES_PER_STEP: Final = 3  # think, decide, act: LangGraph counts each against its recursion limit
 
 
@@ -342,9 +343,12 @@ async def drive(agent_graph: AgentGraph, wait_for_change: WaitForChange) -> bool
     before.
     """
     graph = agent_graph.compile()
+    started = agent_graph.record.state.started
+    observed = started is not None and started.observe is not None  # no budget has ended it
+    steps = OBSERVED_STEPS if observed else agent_graph.broker.agent.budget.steps
     config: RunnableConfig = {
         "configurable": {"thread_id": agent_graph.record.run},
-        "recursion_limit": NODES_PER_STEP * (agent_graph.broker.agent.budget.steps + 2),
+        "recursion_limit": NODES_PER_STEP * (steps + 2),
     }
     given: GraphState | Command[Any] = {"step": -1}
     while True:
