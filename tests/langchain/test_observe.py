@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import shutil
@@ -160,11 +161,11 @@ def test_what_a_call_that_is_let_through_has_read_puts_its_labels_on_the_run(new
     assert (row.labels, row.denied, row.let_through) == (("customer_text",), 0, 1)
 
 
-async def test_a_graph_in_an_event_loop_is_observed_too(new_shop: Callable[..., Shop]) -> None:
+def test_a_graph_in_an_event_loop_is_observed_too(new_shop: Callable[..., Shop]) -> None:
     shop = new_shop()
     with RemitMiddleware("desk", workspace=shop.root) as remit:
-        state = await shop.plain(says(OUTSIDE, LARGE), middleware=[remit]).ainvoke(ASKED)
-    plain = await shop.plain(says(OUTSIDE, LARGE)).ainvoke(ASKED)
+        state = asyncio.run(shop.plain(says(OUTSIDE, LARGE), middleware=[remit]).ainvoke(ASKED))
+    plain = asyncio.run(shop.plain(says(OUTSIDE, LARGE)).ainvoke(ASKED))
     assert [message.content for message in state["messages"]] == [message.content for message in plain["messages"]]
     assert [event.let_through for event in shop.events(CallDecided)] == [True, True]
 
@@ -197,7 +198,8 @@ def test_an_agent_is_enforced_from_the_day_after_the_last_one(new_shop: Callable
 def test_a_thread_that_is_observed_is_enforced_once_the_day_has_passed(
     new_shop: Callable[..., Shop], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shop = new_shop()
+    tomorrow = time.strftime("%Y-%m-%d", time.gmtime(time.time() + 86_400))
+    shop = new_shop(AGENT=OBSERVING.replace("2099-12-31", tomorrow) + '[budget]\nwall = "96h"\n')
     config: Any = {"configurable": {"thread_id": "t1"}}
     with RemitMiddleware("desk", workspace=shop.root) as remit:
         turns = [says(OUTSIDE), AIMessage("done"), says(OUTSIDE, text="again")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, cast
 
@@ -74,7 +74,7 @@ class OwnAnswer:
 def _message_in(answer: object, call_id: str | None) -> object:
     """The message to the model in what a handler returned; the text of anything else."""
     if isinstance(answer, Command):
-        updates = cast("Sequence[Any]", messages_of(cast("Any", answer).update or {}))
+        updates = messages_of(cast("Any", answer).update or {})
         found = (item for item in updates if isinstance(item, ToolMessage) and item.tool_call_id == call_id)
         return next(found, "")
     return answer if isinstance(answer, ToolMessage) else str(answer)
