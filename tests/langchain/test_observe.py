@@ -388,7 +388,7 @@ def test_rules_that_contradict_a_case_are_not_written(new_shop: Callable[..., Sh
     assert (shop.root / "policies/cases.yaml").read_text() == case
 
 
-def test_what_remit_itself_carries_out_for_such_an_agent_is_enforced(new_shop: Callable[..., Shop]) -> None:
+def test_a_call_that_remit_itself_makes_for_such_an_agent_is_enforced(new_shop: Callable[..., Shop]) -> None:
     shop = new_shop()
     result = shop.cli("call", "desk.mail", '{"to": "eve@evil.example"}', "--agent", "desk")
     assert (result.code, "policy_denied" in result.out + result.err) == (1, True)

@@ -284,7 +284,8 @@ class Broker:
         try:
             call = self._calls.get((step, index), decided.call)
             refusals.check_definition(call, self.workspace.action(call.action)[0].manifest.digest)
-            decision = await self._allowing_decision(decided, call)
+            decision = await self._allowing_decision(decided, call) if decided.enforced else decided.decision
+            assert decision is not None  # a call without a refusal has one
         except ApprovalPending:
             await self.record.commit()  # people can answer from now on
             raise
@@ -314,7 +315,7 @@ class Broker:
         if ended is not None and ended.retry_in_s is None:
             return await self.perform(step, index)  # no further attempt follows, so the call has a result of its own
         try:
-            if ended is None:
+            if ended is None and decided.enforced:
                 await self._allowing_decision(decided, call)
         except ApprovalPending:
             pass
@@ -331,8 +332,6 @@ class Broker:
         """
         assert decided.decision is not None
         decision = decided.decision
-        if not decided.enforced:
-            return decision
         asked = requests.is_asked(self.record, call, decision)
         if decision.verdict == "ask" and not asked:
             # No request exists yet, and later calls of the step were decided since: approvers see the current decision.

@@ -158,9 +158,7 @@ def summary(row: Mapping[str, Any], state: RunStatus, holder: str = "") -> RunSu
         response_model=row["response_model"],
         bundles=tuple(row["bundles"].split()),
         driver=row["driver"],
-        waits_until=row["waits_until"],
-        observe_until=row["observe_until"],
-        let_through=row["let_through"],
+        **{name: row[name] for name in ("waits_until", "observe_until", "let_through")},
         holder=holder,
     )
 

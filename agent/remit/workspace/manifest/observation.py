@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from remit.workspace.definitions import Tool
     from remit.workspace.file_schema import AgentTable
 
-_ENFORCED_BY_DATE = "write observe_until = with the last day of it, or remove the line"
+_ENFORCED_BY_DATE = 'write observe_until = "2026-12-31" with the last day of it, or remove the line'
 
 
 def read_observation(
@@ -31,38 +31,33 @@ def read_observation(
 
     `actions` are those of the agent. A date that has passed is no problem: nothing is observed any more.
     """
+
+    def problem(key: str, what: str, fix: str) -> None:
+        problems.append(Problem(file=file, line=toml_line(text, *key.split(" ")), what=what, fix=fix))
+
     if table.mode == "enforce":
         for key in ("observe_until", "enforce"):
             if getattr(table, key):
-                fix = 'write mode = "observe", or remove the line'
-                problems.append(
-                    Problem(
-                        file=file, line=toml_line(text, key), what=f"{key!r} is for an agent that observes", fix=fix
-                    )
-                )
+                problem(key, f"{key!r} is for an agent that observes", 'write mode = "observe", or remove the line')
         return None
     hosted = [name for name in actions if _is_hosted(name, tools)]
-    line = toml_line(text, "mode")
     if not hosted:
         what = "'mode' is 'observe', and the agent has no host tool: a sandboxed tool is always enforced"
-        problems.append(Problem(file=file, line=line, what=what, fix="remove the line"))
+        problem("mode", what, "remove the line")
     for number, name in enumerate(table.enforce):
         if name not in hosted:
             fix = f"write one of {', '.join(hosted) or 'the actions of its host tools'}"
-            where = toml_line(text, "enforce", str(number))
             what = f"'enforce' has {name!r}, which is no action of a host tool of this agent"
-            problems.append(Problem(file=file, line=where, what=what, fix=fix))
+            problem(f"enforce {number}", what, fix)
     if table.observe_until is None:
-        what = "'mode' is 'observe', without a day on which that ends"
-        problems.append(Problem(file=file, line=line, what=what, fix=_ENFORCED_BY_DATE))
+        problem("mode", "'mode' is 'observe', without a day on which that ends", _ENFORCED_BY_DATE)
         return None
     try:
-        until = _end_of(table.observe_until)
+        return Observation(until=_end_of(table.observe_until), enforce=tuple(table.enforce))
     except ValueError:
         what = f"'observe_until' is {table.observe_until!r}, which is no day of the calendar"
-        problems.append(Problem(file=file, line=toml_line(text, "observe_until"), what=what, fix=_ENFORCED_BY_DATE))
+        problem("observe_until", what, _ENFORCED_BY_DATE)
         return None
-    return Observation(until=until, enforce=tuple(table.enforce))
 
 
 def _is_hosted(action: str, tools: Mapping[str, Tool]) -> bool:
