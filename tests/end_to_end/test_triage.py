@@ -57,7 +57,7 @@ def test_the_run_shows_refusals_a_retry_a_scripted_approval_and_a_report(triage:
     assert "a written script, not a model" in result.out
     assert "policy_denied" in result.out
     assert "retries" in result.out
-    assert "scripted for this demonstration" in result.out
+    assert "approved by user:dana as role:oncall-lead (scripted)" in result.out
     report = folder_of(session, run_id(result)) / "reports" / "INC-2041.md"
     assert "pool_size=2" in report.read_text()
 

@@ -17,7 +17,7 @@ from remit.journal.content_omission import omit_content
 KEPT: Final[dict[str, tuple[str, ...]]] = {
     "a digest or a key": (
         "decision_digest", "effect_digest", "idempotency_key", "profile_digest", "request_digest", "input_digest",
-        "output_digest", "read_digest", "policy_digest", "changes.digest", "manifest", "bundle", "head",
+        "output_digest", "read_digest", "act", "ApprovalGranted.under", "policy_digest", "changes.digest", "manifest", "bundle", "head",
         "RolloutOpened.candidate", "RolloutOpened.live_policy", "RolloutOpened.salt",
         "PolicyAdopted.pins_digest", "PolicyAdopted.earlier_policy", "PolicyAdopted.earlier_pins",
     ),
@@ -35,7 +35,7 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
     ),
     "the name of a resource": (
         "resource", "connections.host", "connections.method", "connections.path", "connections.why",
-        "denied_accesses.allow", "denied_accesses.what", "CallAnswered.directory_added", "narrowing.permitted", "narrowing.left_out",
+        "denied_accesses.allow", "denied_accesses.what", "CallAnswered.directory_added", "ApprovalGranted.scope.resources", "narrowing.permitted", "narrowing.left_out",
     ),
     "a label, a declared error, an amount of a limit or a number of verdicts": (
         "labels", "labels_removed", "AttemptEnded.error", "BudgetSpent.amounts", "BudgetSpent.windows", "RolloutCompared.counts",
@@ -46,14 +46,14 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
     ),
     "a rule, and what Remit says of it": (
         "file", "note", "text", "rules", "CallDecided.decision.message", "next_step", "for_model.message",
-        "PolicyChanged.problem", "ApprovalRefused.message",
+        "PolicyChanged.problem", "ApprovalRefused.message", "ApprovalGranted.scope.condition",
     ),
     "what an approver reads, without which nobody could decide": (
         "ApprovalRequested.summary", "ApprovalRequested.facts",
     ),
     "why a person approved, rejected, held or settled something": (
         "ApprovalGranted.reason", "ApprovalRejected.reason", "ApprovalRevoked.reason", "ApprovalVoided.reason",
-        "HoldSet.reason", "RolloutRolledBack.reason",
+        "HoldSet.reason", "RolloutRolledBack.reason", "ActRequested.what",
     ),
     "why the provider of the model or the run failed, without which nobody could repair it": (
         "ModelFailed.message", "RunFinished.message", "ContextReduced.message",

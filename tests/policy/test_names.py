@@ -73,7 +73,7 @@ def test_an_undeclared_name_is_a_problem_with_its_line_and_fix(session: Path, ro
         pytest.param(DENY.format("env == 'production'"), 'envs = ["production"]', id="an environment of envs"),
         pytest.param(DENY.format("env == 'local'"), "", id="the environment of this workspace"),
         pytest.param(DENY.format("'private' in labels and 'account' in contains"), "", id="labels that every workspace has"),
-        pytest.param("p, user:erin, files.read, file:logs/**, True, deny", 'users = ["user:dana", "user:erin"]', id="a user of users"),
+        pytest.param("p, user:erin, files.read, file:logs/**, True, deny", 'users = ["user:dana", "user:erin", "user:mara"]', id="a user of users"),
         pytest.param("p, user:operator, files.read, file:logs/**, True, deny", "", id="a user of identity"),
         pytest.param("g, user:dana, role:night\np, role:night, files.read, file:logs/**, True, allow", "", id="a role that a g row gives"),
         pytest.param(

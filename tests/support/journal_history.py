@@ -24,6 +24,7 @@ from remit.journal import WORKSPACE_RUN, ChainLink, RunState, StoredRecord, appl
 from remit.journal.hash_chain import payload_digest
 from remit.journal.limits import bucket_of
 from remit.journal.projections import run_rows
+from remit.journal.run_state import PART_NS
 from remit.journal.storage.database import Put, payload_of
 from remit.journal.storage.tables import APPROVAL, TABLES
 from remit.runtime import runner
@@ -123,6 +124,8 @@ class Copier:
 
     def copy(self, kind: str, at: int, into: Rows) -> str:
         """Add the rows of a copy that starts at `at` (Unix nanoseconds). Returns its id."""
+        parts = (at - self._started) // PART_NS  # whole ones: outcomes that the run counts together stay together
+        at = self._started + parts * PART_NS
         run = f"{at // 1_000_000:012x}{self._chance.getrandbits(80):020x}"
         names = {"user": f"user:u{self._chance.randrange(USERS)}", "agent": self._chance.choice(AGENTS)}
         part, shift, prev = self._parts[kind], at - self._started, ""
@@ -133,11 +136,11 @@ class Copier:
             into["payload"].append(payload_of(made))
         into["head"].append(_head(made))
         for put in part.rows:
-            times = ("requested", "expires") if put.table is APPROVAL else ("started", "ended")
-            moved = {name: put.row[name] + shift if put.row[name] else 0 for name in times}
-            into[put.table.name].append(
-                {**put.row, **(names if put.table is not APPROVAL else {}), **moved, "run": run}
-            )
+            times = ("requested", "expires") if put.table is APPROVAL else ("started", "ended", "waits_until")
+            moved: dict[str, Any] = {name: put.row[name] + shift if put.row[name] else 0 for name in times}
+            if put.table is not APPROVAL:
+                moved |= {**names, "recent": _later(put.row["recent"], parts)}
+            into[put.table.name].append({**put.row, **moved, "run": run})
         return run
 
     def _moved(self, stored: ChainLink, run: str, shift: int, prev: str, names: Mapping[str, str]) -> ChainLink:
@@ -163,6 +166,12 @@ class Copier:
         )
         object.__setattr__(made, "hash", made.sealed)
         return made
+
+
+def _later(recent: str, parts: int) -> str:
+    """The counted outcomes of a run, so many parts later."""
+    lines = (line.partition(" ") for line in recent.split("\n") if line)
+    return "\n".join(f"{int(part) + parts} {rest}" for part, _, rest in lines)
 
 
 def write_history(location: str, links: Sequence[ChainLink], *, events: int, seed: int = 1) -> History:

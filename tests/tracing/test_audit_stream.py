@@ -38,7 +38,7 @@ from remit.journal import (
     open_journal,
     seal_run,
 )
-from remit.tracing import AuditFile, AuditStream, NotArrived, StandardOutput
+from remit.tracing import AuditFile, AuditStream, LineSink, NotArrived
 from remit.tracing.audit.records import AUDITED, Record
 from support import ocsf
 from support.events import RUN, a_whole_run, decided, granted, requested, started
@@ -340,7 +340,7 @@ def test_the_last_line_of_a_file_that_a_killed_process_left_unfinished_is_writte
 
 def test_hidden_characters_cannot_control_a_terminal(journal: Journal, capsys: pytest.CaptureFixture[str]) -> None:
     journal.append_shared(WORKSPACE_RUN, HoldSet(number=0, scope="all", reason="\x1b[2Jgone\u202e", by=ANN))
-    AuditStream(journal, StandardOutput()).send()
+    AuditStream(journal, LineSink(print)).send()
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert "\u202e" not in out

@@ -117,7 +117,7 @@ def test_a_golden_trace_that_is_forged_diverges(tmp_path: Path, command: Command
     ("name", "message"),
     [
         ("approval-voided", "revoked by user:lea: I misread the amount"),
-        ("approval-voided", "is no longer valid: "),
+        ("approval-voided", "is void: "),
         ("answer-rejected", "the answer was rejected: "),
     ],
 )

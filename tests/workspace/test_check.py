@@ -30,7 +30,7 @@ def edit(path: Path, old: str, new: str) -> None:
 def test_the_starter_has_no_problem(session: Path) -> None:
     report = check_workspace(session)
     assert report.problems == ()
-    assert report.counts["tools"] == 5
+    assert report.counts["tools"] == 6
 
 
 BROKEN = [

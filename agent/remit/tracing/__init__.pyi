@@ -1,5 +1,5 @@
 from .audit.otlp_logs import log_sink_from_environment
-from .audit.sinks import AuditFile, NotArrived, Sink, StandardOutput
+from .audit.sinks import AuditFile, LineSink, NotArrived, Sink
 from .audit.stream import AuditStream
 from .export import Export
 from .gauges import GaugeReader
@@ -14,12 +14,12 @@ __all__ = [
     "AuditStream",
     "Export",
     "GaugeReader",
+    "LineSink",
     "MemoryObjects",
     "NotArrived",
     "ObjectStore",
     "Objects",
     "Sink",
-    "StandardOutput",
     "Trace",
     "TraceFile",
     "is_trace_file",

@@ -53,9 +53,9 @@ def is_asked(record: Record, call: Call, decision: Decision) -> bool:
 def request_approval(
     record: Record, call: Call, decision: Decision, now: int, sanitizer: Sanitizer
 ) -> ApprovalRequested:
-    """Request the approvals that `decision` needs. Returns the open request about that decision if there is one."""
+    """Request the approvals that `decision` needs. Returns the latest request if it is about that decision."""
     latest = open_approval(record, call)
-    if latest is not None and latest.end is None and latest.requested.decision_digest == decision.decision_digest:
+    if latest is not None and latest.end != "replaced" and latest.requested.decision_digest == decision.decision_digest:
         return latest.requested
     requested = ApprovalRequested(
         step=call.step,

@@ -65,10 +65,10 @@ def _report(failure: NotArrived) -> None:
 
 def _sink(to: str) -> Sink:
     from remit.core import UsageError
-    from remit.tracing import AuditFile, StandardOutput, log_sink_from_environment
+    from remit.tracing import AuditFile, LineSink, log_sink_from_environment
 
     if to == "stdout":
-        return StandardOutput()
+        return LineSink(echo)
     if to != "otlp":
         return AuditFile(Path(to))
     sink = log_sink_from_environment()

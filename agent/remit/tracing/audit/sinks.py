@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BufferedRandom
 from pathlib import Path
 from typing import Final, Protocol
@@ -33,12 +32,15 @@ def audit_line(record: Record) -> str:
     return visible_json(json.dumps(record, ensure_ascii=False, separators=(",", ":"))) + "\n"
 
 
-class StandardOutput:
-    """One line a record on standard output."""
+class LineSink:
+    """Gives each record as one line to `write_line`, which adds the newline and returns once the line is written."""
+
+    def __init__(self, write_line: Callable[[str], None]) -> None:
+        self._write_line = write_line
 
     def write(self, records: Sequence[Record]) -> None:
-        sys.stdout.write("".join(map(audit_line, records)))
-        sys.stdout.flush()
+        for record in records:
+            self._write_line(audit_line(record).removesuffix("\n"))
 
     def close(self) -> None:
         pass
