@@ -77,10 +77,14 @@ Function: TypeAlias = Callable[[ToolAttempt], ToolReturned]
 
 @dataclass(frozen=True, kw_only=True)
 class GraphTool:
-    """The graph's own tool for a call: its schema as canonical JSON, and the function that runs it in the graph."""
+    """The graph's own tool for a call: its schema as canonical JSON, and the function that runs it in the graph.
+
+    `unchanged` runs it as it would run without Remit, for a call that is only observed; None: such a call is carried out as any other.
+    """
 
     schema: str
     function: Function
+    unchanged: Function | None = None
     tool: HostTool | None = None
 
 
@@ -88,11 +92,13 @@ class GraphTool:
 class Performed:
     """A call with its result. `returned` is what the graph's own tool returned in this process, None otherwise.
 
-    `made` describes the call that a person made in its place, whose result this is; empty: none.
+    `made` describes the call that a person made in its place, whose result this is; empty: none. With `enforced` False the result is only
+    recorded: the graph gets the answer of its own tool.
     """
 
     result: Result
     returned: Any = None
+    enforced: bool = True
     made: dict[str, Json] = field(default_factory=dict[str, Json])
 
 

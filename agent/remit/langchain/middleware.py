@@ -41,6 +41,7 @@ from remit.core.parsing import canonical_json
 from remit.langchain.background_loop import BackgroundLoop
 from remit.langchain.external_run import ToolOf
 from remit.langchain.graph_call import Function, GraphCall, GraphTool, Invocation, Paused, Performed
+from remit.langchain.own_answer import OwnAnswer
 from remit.langchain.registry import RunRegistry
 from remit.langchain.reviewed_tool import AsyncHandler, Handler, run_here, run_in_loop
 from remit.langchain.state import (
@@ -64,6 +65,7 @@ from remit.langchain.state import (
     writer_of,
 )
 from remit.runtime import RunResult
+from remit.workspace import Mode
 
 if TYPE_CHECKING:
     from langchain.agents.middleware import AgentMiddleware, AgentState, hook_config
@@ -102,9 +104,11 @@ class RemitMiddleware(AgentMiddleware):
         workspace: a folder in the workspace. None: the current folder.
         wait: how many seconds a call waits for approval. Then its branch is interrupted or, without a checkpointer, the call
             is refused.
+        mode: the mode that the program expects. With "observe", `agent.toml` must say so too: calls of the graph's own tools are
+            decided and recorded, and each is answered as without Remit. None: as `agent.toml` says.
 
     Raises:
-        UsageError: there is no such agent, or it has an [answer], which an external graph cannot check.
+        UsageError: there is no such agent, it has an [answer], which an external graph cannot check, or it has another mode.
         WorkspaceError: a file of the workspace is not valid.
     """
 
@@ -119,13 +123,14 @@ class RemitMiddleware(AgentMiddleware):
         principal: PrincipalOf | None = None,
         workspace: Path | str | None = None,
         wait: float = 0.0,
+        mode: Mode | None = None,
     ) -> None:
         super().__init__()
         self._task = task
         self._principal_of = principal
         self._loop = BackgroundLoop()
         folder = None if workspace is None else Path(workspace)
-        self._runs = self._loop.call(RunRegistry.open(agent, user, folder, wait))
+        self._runs = self._loop.call(RunRegistry.open(agent, user, folder, wait, mode))
         self._key = secrets.token_hex(8)  # of the run, if the graph has neither thread nor invocation
         self._end = weakref.finalize(self, _close, self._loop, self._runs)
         hosted = set(self._runs.hosted.values())
@@ -145,18 +150,27 @@ class RemitMiddleware(AgentMiddleware):
     # ── called by the graph ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def wrap_tool_call(self, request: ToolCallRequest, handler: Handler) -> Any:
-        """Decide one call, run it at most once, and return its result: as JSON content, and as the artifact."""
-        call = self._graph_call(request)
+        """Decide one call, run it at most once, and return its result: as JSON content, and as the artifact.
+
+        A call that is only observed returns what the tool itself does.
+        """
+        call, own = self._graph_call(request), OwnAnswer(request)
         run = partial(run_here, contextvars.copy_context())
-        tool_of = partial(self._tool_of, request, lambda made: partial(run, made, handler))
-        return answer_of(call, self._perform(call, tool_of))
+        tool_of = partial(
+            self._tool_of, request, lambda made: partial(run, made, handler), partial(own.run_here, handler)
+        )
+        done = self._perform(call, tool_of, own.interrupt)
+        return answer_of(call, done) if _is_answered(request, done) else own.get(handler)
 
     async def awrap_tool_call(self, request: ToolCallRequest, handler: AsyncHandler) -> Any:
         """Like `wrap_tool_call`, for a graph in an event loop. The tool runs in that loop."""
-        call = self._graph_call(request)
-        run = partial(run_in_loop, asyncio.get_running_loop(), contextvars.copy_context())
-        tool_of = partial(self._tool_of, request, lambda made: partial(run, made, handler))
-        return answer_of(call, await self._aperform(call, tool_of))
+        call, own, loop = self._graph_call(request), OwnAnswer(request), asyncio.get_running_loop()
+        run = partial(run_in_loop, loop, contextvars.copy_context())
+        tool_of = partial(
+            self._tool_of, request, lambda made: partial(run, made, handler), partial(own.run_in_loop, loop, handler)
+        )
+        done = await self._aperform(call, tool_of, own.interrupt)
+        return answer_of(call, done) if _is_answered(request, done) else await own.aget(handler)
 
     def call(self, name: str, arguments: Any, call_id: str | None, config: RunnableConfig) -> ToolMessage:
         """Carry out a call of one of `actions`, outside any middleware."""
@@ -168,32 +182,32 @@ class RemitMiddleware(AgentMiddleware):
         call = self._single_call(name, arguments, call_id, config)
         return tool_message(call, await self._aperform(call, _no_tool))
 
-    def _perform(self, call: GraphCall, tool_of: ToolOf) -> Performed:
+    def _perform(self, call: GraphCall, tool_of: ToolOf, ask: Callable[[Any], Any] = interrupt) -> Performed:
         number = 0
         while isinstance(outcome := self._loop.call(self._runs.perform(call, tool_of, number)), Paused):
             if not outcome.may_pause(call):
                 return self._loop.call(self._runs.refuse(call, outcome))
-            value = interrupt(outcome.value)
+            value = ask(outcome.value)
             self._loop.call(self._runs.answer(call, outcome, value, number))
             number += 1
         return outcome
 
-    async def _aperform(self, call: GraphCall, tool_of: ToolOf) -> Performed:
+    async def _aperform(self, call: GraphCall, tool_of: ToolOf, ask: Callable[[Any], Any] = interrupt) -> Performed:
         number = 0
         while isinstance(outcome := await self._loop.acall(self._runs.perform(call, tool_of, number)), Paused):
             if not outcome.may_pause(call):
                 return await self._loop.acall(self._runs.refuse(call, outcome))
-            value = interrupt(outcome.value)
+            value = ask(outcome.value)
             await self._loop.acall(self._runs.answer(call, outcome, value, number))
             number += 1
         return outcome
 
     def _tool_of(
-        self, request: ToolCallRequest, run: Callable[[ToolCallRequest], Function], action: str
+        self, request: ToolCallRequest, run: Callable[[ToolCallRequest], Function], unchanged: Function, action: str
     ) -> GraphTool | None:
         """The graph's tool for the call or, with `action`, for a call that a person makes in its place."""
         if not action:
-            return _graph_tool(request, run(request))
+            return _graph_tool(request, run(request), unchanged)
         named = (tool for tool in request.runtime.tools if self._runs.hosted.get(action_of(tool.name)) == action)
         if (tool := next(named, None)) is None:  # an action of Remit, or a tool that this graph does not have
             return GraphTool(schema="", function=run(request)) if action in self._runs.hosted.values() else None
@@ -395,8 +409,14 @@ def _action_name(hosted: Mapping[str, str], name: str) -> str:
     return hosted.get(action_of(name), name).replace(".", "__", 1)
 
 
-def _refused(answered: Sequence[tuple[GraphCall, Performed]]) -> dict[str, Any] | None:
+def _is_answered(request: ToolCallRequest, done: Performed) -> bool:
+    """True if the graph gets the recorded result: the call is enforced, or Remit itself carries it out."""
+    return done.enforced or isinstance(request.tool, _Action)
+
+
+def _refused(outcomes: Sequence[tuple[GraphCall, Performed]]) -> dict[str, Any] | None:
     """The results as an update of the state. The model is asked again while the run goes on."""
+    answered = [(call, done) for call, done in outcomes if done.enforced]
     if not answered:
         return None
     update: dict[str, Any] = {"messages": [tool_message(call, done) for call, done in answered]}
@@ -437,12 +457,13 @@ class _Action(BaseTool):
         return message if call_id else message.content
 
 
-def _graph_tool(request: ToolCallRequest, function: Function) -> GraphTool | None:
+def _graph_tool(request: ToolCallRequest, function: Function, unchanged: Function | None = None) -> GraphTool | None:
     """The graph's own tool for the call; None for an action of Remit. An unknown tool gets a schema that no pin has."""
     if request.tool is None:
-        return GraphTool(schema="", function=function)
+        return GraphTool(schema="", function=function, unchanged=unchanged)
     if isinstance(request.tool, _Action):
         return None
     described = describe_tool(request.tool)
     schema = {"description": described["description"], "input": described["input"]}
-    return GraphTool(schema=canonical_json(schema).decode(), function=function, tool=request.tool)
+    text = canonical_json(schema).decode()
+    return GraphTool(schema=text, function=function, unchanged=unchanged, tool=request.tool)

@@ -20,7 +20,6 @@ from remit.core import (
     Failed,
     Principal,
     ReceiptItem,
-    Result,
     RunEnded,
     ToolSpec,
     UsageError,
@@ -33,8 +32,9 @@ from remit.journal import RunInConversation, RunState, StoredRecord, last_of_con
 from remit.langchain.answers import InterruptPlace, Resumed
 from remit.langchain.external_run import ExternalRun, ToolOf
 from remit.langchain.graph_call import GraphCall, Invocation, Paused, Performed
+from remit.langchain.own_answer import check_mode
 from remit.langchain.state import last_answer, messages_of, read_state
-from remit.langchain.turns import hosted_actions, recorded_key, turn_key
+from remit.langchain.turns import hosted_actions, is_enforced, recorded_key, turn_key
 from remit.runtime import (
     Continuation,
     RunRequest,
@@ -47,7 +47,7 @@ from remit.runtime import (
     secrets_of,
     start_run,
 )
-from remit.workspace import WorkspaceSession, check_tenant, open_session, principal_of_process, tool_specs
+from remit.workspace import Mode, WorkspaceSession, check_tenant, open_session, principal_of_process, tool_specs
 
 KEPT: Final = 1000  # ended runs whose results the program may still ask for
 
@@ -79,13 +79,14 @@ class RunRegistry:
         self.hosted = hosted_actions(session, agent)
 
     @staticmethod
-    async def open(agent: str, user: str | None, workspace: Path | None, wait: float) -> RunRegistry:
+    async def open(agent: str, user: str | None, workspace: Path | None, wait: float, mode: Mode | None) -> RunRegistry:
         session = open_session(workspace)
         if agent not in session.workspace.agents:
             known = ", ".join(sorted(session.workspace.agents)) or "none"
             raise UsageError(f"there is no agent {agent!r} here; agents: {known}")
         if session.workspace.agents[agent].answer is not None:
             raise UsageError(f"agent {agent!r} has an [answer], which only Remit's own graph can check: remove it")
+        check_mode(session.workspace.agents[agent], mode)
         runs = RunRegistry(session, agent, user, wait)
         acting_subject(session, runs._principal, user)  # refused here, and not only at the first call
         return runs
@@ -115,7 +116,7 @@ class RunRegistry:
         """
         run = await self._run(call)
         if not isinstance(run, ExternalRun):
-            return Performed(result=run)
+            return run
         done = await run.perform(call, tool_of, InterruptPlace(task=call.node_task, number=number))
         await run.commit()
         return done
@@ -132,10 +133,10 @@ class RunRegistry:
     async def refuse(self, call: GraphCall, paused: Paused) -> Performed:
         run = await self._run(call)
         if not isinstance(run, ExternalRun):
-            return Performed(result=run)
-        result = await run.refuse(call, paused)
+            return run
+        done = await run.refuse(paused)
         await run.commit()
-        return Performed(result=result)
+        return done
 
     async def answered(self, state: Any, thread: str | None) -> dict[str, Any]:
         """End the run of an invocation that gave its answer. Returns its receipt for the state of the graph."""
@@ -186,7 +187,7 @@ class RunRegistry:
         check_tenant(self._session.workspace.settings, by)
         return by, acting_subject(self._session, by, self._user)
 
-    async def _run(self, call: GraphCall) -> ExternalRun | Result:
+    async def _run(self, call: GraphCall) -> ExternalRun | Performed:
         """The run that the call belongs to; its result, if it is of a turn of an earlier run of the conversation."""
         by, user = self._who(call)
         async with self._lock(call.key):
@@ -282,7 +283,7 @@ class RunRegistry:
             return ended.state
         return (await self._session.journal.run_in_thread(StoredRecord, self._session.journal, last.run)).state
 
-    async def _recorded(self, call: GraphCall, by: Principal, user: str) -> Result | None:
+    async def _recorded(self, call: GraphCall, by: Principal, user: str) -> Performed | None:
         """The result of a call of a turn that an earlier run of the conversation has; None: no run has that turn."""
         journal, conversation = self._session.journal, self._conversation(call.thread or "")
         if not call.thread:
@@ -303,7 +304,10 @@ class RunRegistry:
                     and recorded_key(event.proposed_calls) == key
                 ):
                     answered = record.get(f"call.answered/{event.step}/{call.index}/-")
-                    return answered.result if isinstance(answered, CallAnswered) else _unknown_turn(item.run)
+                    if not isinstance(answered, CallAnswered):
+                        return _unknown_turn(item.run)
+                    decided = record.get(f"call.decided/{event.step}/{call.index}/0")
+                    return Performed(result=answered.result, enforced=is_enforced(decided, answered.result))
         return None
 
 
@@ -319,6 +323,7 @@ def _check_owner(started: RunStarted | None, by: Principal, user: str, thread: s
         raise UsageError(f"the run of {what} is of {started.by.subject}, not of {by.subject}: {own}")
 
 
-def _unknown_turn(run: str) -> Failed:
+def _unknown_turn(run: str) -> Performed:
     message = f"run {run[:8]} of an earlier message has ended, and its record does not have this call"
-    return Failed(error=Error(code="cancelled", message=message, next_step="make the call again in a new message"))
+    error = Error(code="cancelled", message=message, next_step="make the call again in a new message")
+    return Performed(result=Failed(error=error))

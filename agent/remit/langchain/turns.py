@@ -7,7 +7,8 @@ import json
 from collections.abc import Sequence
 
 from remit.broker import CALLS_PER_TURN
-from remit.core import ENDED, Message, ModelTurn, ProposedCall, Refusal, ToolSpec, UsageError
+from remit.core import ENDED, Message, ModelTurn, ProposedCall, Refusal, Result, ToolSpec, UsageError, is_refused
+from remit.core.events import AnyEvent, CallDecided
 from remit.core.parsing import canonical_json, digest
 from remit.guardrails import Sanitizer
 from remit.langchain.graph_call import GraphTool
@@ -41,6 +42,11 @@ class ExternalModel:
 
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
         return self.turn
+
+
+def is_enforced(decided: AnyEvent | None, result: Result) -> bool:
+    """False if the graph's own tool answers the call: it is only observed, and no hold has stopped it."""
+    return not isinstance(decided, CallDecided) or decided.enforced or is_refused(result, enforced=False)
 
 
 def check_reviewed(graph_tool: GraphTool, pinned: ActionSchema, action: str) -> None:

@@ -23,7 +23,6 @@ from remit.core import (
     COMPLETE_FINISHES,
     NOTHING_RETRIEVED,
     AnswerProblem,
-    Decision,
     Message,
     Model,
     ModelError,
@@ -38,6 +37,7 @@ from remit.core.events import (
     NANO,
     AnswerRejected,
     AnyEvent,
+    CallDecided,
     ModelFailed,
     ModelRequested,
     ModelResponded,
@@ -50,6 +50,7 @@ from remit.runtime.no_answer import TRIES, why_no_answer
 from remit.workspace import GraphFactory, millionths
 
 QUICK_S: Final = 0.25  # a model that answers within this time is not watched for holds and the time limit
+OBSERVED_STEPS: Final = 1_000_000  # the most steps of a run that no budget ends
 NODES_PER_STEP: Final = 3  # think, decide, act: LangGraph counts each against its recursion limit
 
 
@@ -208,6 +209,8 @@ class AgentGraph:
     async def _may_think(self, step: int) -> bool:
         """True if budgets and limits allow one more turn. Otherwise ends the run."""
         agent, ports, state = self.broker.agent, self.broker.ports, self.record.state
+        if state.started is not None and state.started.observes(ports.clock(step, -1)):
+            return True
         try:
             check_turn(state, agent.budget, step, ports.clock(step, -1))
             if state.refused_in_a_row >= agent.budget.denials:
@@ -357,7 +360,7 @@ class AgentGraph:
         for decided in await self.broker.decide(
             step, response.proposed_calls, cut=response.finish not in COMPLETE_FINISHES
         ):
-            if not _may_run(decided.decision):
+            if not _may_run(decided):
                 assert decided.index is not None
                 await self.broker.perform(step, decided.index)
                 await asyncio.sleep(0)
@@ -382,7 +385,7 @@ class AgentGraph:
         sends = [
             Send("act", {"step": step, "index": index})
             for index in range(len(self._turn(step).proposed_calls))
-            if (decided := self.broker.latest_decision(step, index)) is not None and _may_run(decided.decision)
+            if (decided := self.broker.latest_decision(step, index)) is not None and _may_run(decided)
         ]
         return sends or "think"
 
@@ -411,9 +414,12 @@ async def drive_loop(agent_graph: AgentGraph, wait_for_change: WaitForChange) ->
     before.
     """
     graph = agent_graph.compile()
+    started = agent_graph.record.state.started
+    observed = started is not None and started.observe is not None  # no budget has ended it
+    steps = OBSERVED_STEPS if observed else agent_graph.broker.agent.budget.steps
     config: RunnableConfig = {
         "configurable": {"thread_id": agent_graph.record.run},
-        "recursion_limit": NODES_PER_STEP * (agent_graph.broker.agent.budget.steps + 2),
+        "recursion_limit": NODES_PER_STEP * (steps + 2),
     }
     given: GraphState | Command[Any] = {"step": -1}
     while True:
@@ -426,5 +432,5 @@ async def drive_loop(agent_graph: AgentGraph, wait_for_change: WaitForChange) ->
         given = Command(resume={waiting.id: True for waiting in pending})
 
 
-def _may_run(decision: Decision | None) -> bool:
-    return decision is not None and decision.verdict != "deny"
+def _may_run(decided: CallDecided) -> bool:
+    return decided.allowed or (decided.decision is not None and decided.decision.verdict == "ask")
