@@ -89,7 +89,7 @@ class Shop:
 
     def recorded(self) -> list[Recorded]:
         journal = open_session(self.root).journal
-        return [item for row in reversed(list_runs(journal)) for item in journal.events(row.run)]
+        return [item for row in reversed(list(list_runs(journal))) for item in journal.events(row.run)]
 
     def cli(self, *args: str) -> CommandResult:
         return self.command(self.root, *args, env=environment(self.root))
