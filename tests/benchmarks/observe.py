@@ -109,12 +109,15 @@ def checkpointer_in_postgresql(folder: Path) -> Iterator[Any]:
 def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--conversations", type=int, default=500)
-    most = parser.parse_args(given).conversations
+    parser.add_argument("--part", default="1/1", help="play only that part of them: 2/5")
+    options = parser.parse_args(given)
+    most, (part, parts) = options.conversations, map(int, options.part.split("/"))
     # Last: nothing of them stands before what Remit itself imports.
     sys.path += [str(fetch("bfcl", bfcl.PACKAGES)), str(fetch("checkpoint-postgres", PACKAGES))]
     tools = {name: tools_of(name) for name in bfcl.CLASSES}
     each = -(-most // len(bfcl.CATEGORIES))
     talks = [talk_of(task, name, tools) for name in bfcl.CATEGORIES for task in bfcl.tasks(name)[:each]][:most]
+    talks = talks[part - 1 :: parts]
     with scratch() as folder, checkpointer_in_postgresql(folder) as checkpointer:
         build(folder / "workspace", tools)
         found = observe_and_enforce(folder / "workspace", "bfcl", talks, checkpointer)
