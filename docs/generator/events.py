@@ -52,11 +52,11 @@ def _sections() -> Iterator[str]:
     yield table(("event", "records"), ((f"[{code(type_of(one))}](#{_anchor(one)})", _line(one)) for one in EVENTS))
     schema: Any = TypeAdapter[Any](list[AnyEvent]).json_schema(mode="serialization")
     for event in EVENTS:
-        own = schema["$defs"].pop(event.__name__)
+        own = schema["$defs"][event.__name__]
         yield f"## {code(type_of(event))}\n\n{prose(inspect.getdoc(event) or '')}"
         yield _fields(event, own)
     yield "## Values in events\n\n"
-    yield from sections(schema, "###")
+    yield from sections(schema, "###", but=[event.__name__ for event in EVENTS])
     yield f"## The hash chain\n\n{prose(inspect.getdoc(Recorded) or '')}"
     yield _fields(Recorded, Recorded.model_json_schema())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 from pydantic import TypeAdapter
@@ -84,11 +84,11 @@ def table_of(schema: Schema, defs: Schema) -> str:
     )
 
 
-def sections(schema: Schema, level: str = "##") -> Iterator[str]:
-    """One section for each table that the schema defines."""
+def sections(schema: Schema, level: str = "##", but: Collection[str] = ("Row",)) -> Iterator[str]:
+    """One section for each table that the schema defines, without those of `but`."""
     defs = schema.get("$defs", {})
     for name, inner in defs.items():
-        if name == "Row":
+        if name in but:
             continue
         yield f"{level} {_title(name)}\n\n{prose(inner.get('description', ''))}"
         if "properties" in inner:

@@ -295,7 +295,7 @@ def test_a_run_that_waited_three_days_resumes_with_the_time_that_it_had(new_desk
     def agent() -> Any:
         return create_agent(Slow(turns=turns), desk.shop.TOOLS, middleware=[remit], checkpointer=desk.saver)
 
-    assert agent().invoke(writes("go"), thread())["__interrupt__"]
+    assert "__interrupt__" in agent().invoke(writes("go"), thread())
     remit.close()
     desk.clock.advance(2 * 86_400)
     desk.grant()
@@ -308,7 +308,7 @@ def test_a_run_that_waited_three_days_resumes_with_the_time_that_it_had(new_desk
 def test_a_new_message_ends_the_run_that_still_waits_for_an_approval(new_desk: Callable[..., Desk]) -> None:
     desk = new_desk()
     agent = desk.agent(large=(LARGE,), look=(LOOK,))
-    assert agent.invoke(writes("large"), thread())["__interrupt__"]
+    assert "__interrupt__" in agent.invoke(writes("large"), thread())
     assert codes(agent.invoke(writes("look"), thread())) == ["ok"]
     assert approval.waiting_approvals(StoredRecord(desk.journal, desk.runs()[0])) == []
     assert [event.result.ok or event.result.error.code for event in desk.events(CallAnswered)] == ["cancelled", True]
@@ -333,11 +333,11 @@ def test_an_approval_of_further_calls_covers_the_conversation_until_it_is_revoke
     desk.grant(more=3)
     agent.invoke(Resume(resume=True), thread())
     assert codes(agent.invoke(writes("large"), thread())) == ["ok"]
-    assert agent.invoke(writes("large"), thread("another"))["__interrupt__"]
+    assert "__interrupt__" in agent.invoke(writes("large"), thread("another"))
     revoking.append(desk.runs()[0])
     if when == "before the message":
         revoke()
-    assert agent.invoke(writes("large"), thread())["__interrupt__"]
+    assert "__interrupt__" in agent.invoke(writes("large"), thread())
     assert desk.shop.RAN == [("refund", "2", 500)] * 2
 
 
@@ -395,6 +395,18 @@ def test_a_run_is_erased_with_the_later_runs_that_repeat_it_and_the_thread_does_
         desk.agent(look=(LOOK,)).invoke(writes("look"), thread())
 
 
+def test_the_runs_of_a_conversation_are_listed_by_one_of_them(new_desk: Callable[..., Desk], command: Command) -> None:
+    desk = new_desk()
+    agent = desk.agent(look=(LOOK,))
+    for name in ("t1", "t1", "another"):
+        agent.invoke(writes("look"), thread(name))
+    first, second, other = desk.runs()
+    env = environment(desk.root)
+    for run, expected in ((first, [second, first]), (second, [second, first]), (other, [other])):
+        listed = command(desk.root, "trace", "list", "--conversation", run[:8], "--json", env=env)
+        assert [row["run"] for row in listed.json] == expected, listed.err
+
+
 def test_a_summary_that_the_graph_writes_is_no_message_of_the_person(new_desk: Callable[..., Desk]) -> None:
     @before_model
     def summarize(state: Any, runtime: Any) -> dict[str, Any] | None:
@@ -433,7 +445,7 @@ def test_users_of_one_graph_at_once_are_never_mixed_up(new_desk: Callable[..., D
         return await asyncio.gather(*(asks(given(name), name) for name in names))
 
     waiting = asyncio.run(all_ask(writes))
-    assert all(state["__interrupt__"] for state in waiting)
+    assert all("__interrupt__" in state for state in waiting)
     for run in desk.runs():
         record = StoredRecord(desk.journal, run)
         started = record.state.started

@@ -38,9 +38,10 @@ from support.langchain_agents import (
     LangChainWorkspace,
     asked_by,
     codes,
+    interrupts,
     results,
 )
-from support.principals import principal
+from support.principals import OPERATOR, principal
 from support.workspaces.langchain import ASKING, SHOP, says
 
 NewWorkspace = Callable[..., LangChainWorkspace]
@@ -66,13 +67,13 @@ def test_the_payload_of_the_human_in_the_loop_ui_lets_the_run_go_on_and_the_requ
 ) -> None:
     workspace = new_workspace()
     agent = workspace.agent(says(LARGE), checkpointer=InMemorySaver())
-    (asked,) = agent.invoke(ASKED, THREAD)["__interrupt__"]
+    (asked,) = interrupts(agent.invoke(ASKED, THREAD))
     assert asked.value["action_requests"][0]["name"] == "refund"
     assert asked.value["action_requests"][0]["args"] == LARGE[1]
     decisions = ["approve", "edit", "reject", "respond"]
     assert asked.value["review_configs"] == [{"action_name": "refund", "allowed_decisions": decisions}]
     assert asked.value["remit"]["request"] == f"{workspace.runs()[0]}/0.0"
-    (again,) = agent.invoke(Command(resume=answer), THREAD)["__interrupt__"]  # by the requester
+    (again,) = interrupts(agent.invoke(Command(resume=answer), THREAD))  # by the requester
     assert "user:operator cannot answer this request" in again.value["remit"]["refused"]
     assert workspace.shop.RAN == []
     assert codes(agent.invoke(Command(resume=answer), asked_by(LEA))) == ["ok"]
@@ -91,7 +92,7 @@ def test_an_answer_that_langgraph_repeats_counts_once_and_for_the_person_who_gav
     agent = workspace.agent(says(LARGE), checkpointer=InMemorySaver())
     agent.invoke(ASKED, THREAD)
     agent.invoke(Command(resume=APPROVE), THREAD)
-    assert agent.invoke(Command(resume="let me look"), asked_by(LEA))["__interrupt__"]
+    assert "__interrupt__" in agent.invoke(Command(resume="let me look"), asked_by(LEA))
     assert workspace.shop.RAN == []
     assert workspace.events(ApprovalGranted) == []
 
@@ -137,9 +138,9 @@ def test_an_edited_call_needs_the_approval_of_somebody_else_than_who_made_it(new
     agent = workspace.agent(says(LARGE), checkpointer=InMemorySaver())
     agent.invoke(ASKED, THREAD)
     edited = {"name": "refund", "args": {"order": "7", "amount": 9000}}
-    (asked,) = agent.invoke(decided(type="edit", edited_action=edited), asked_by(LEA))["__interrupt__"]
+    (asked,) = interrupts(agent.invoke(decided(type="edit", edited_action=edited), asked_by(LEA)))
     assert asked.value["action_requests"][0]["args"] == edited["args"]
-    (again,) = agent.invoke(Command(resume=APPROVE), asked_by(LEA))["__interrupt__"]
+    (again,) = interrupts(agent.invoke(Command(resume=APPROVE), asked_by(LEA)))
     assert "did not make the call" in again.value["remit"]["refused"]
     assert workspace.shop.RAN == []
 
@@ -147,10 +148,11 @@ def test_an_edited_call_needs_the_approval_of_somebody_else_than_who_made_it(new
 def test_an_edit_waits_for_the_other_calls_of_its_turn(new_workspace: NewWorkspace) -> None:
     workspace = new_workspace()
     agent = workspace.agent(says(LARGE, ("refund", {"order": "3", "amount": 600})), checkpointer=InMemorySaver())
-    first, second = agent.invoke(ASKED, THREAD)["__interrupt__"]
+    asked = interrupts(agent.invoke(ASKED, THREAD))
+    first, second = sorted(asked, key=lambda item: item.value["action_requests"][0]["args"]["order"])
     edited = {"name": "get_order", "args": {"order": "2"}}
     edit = {"decisions": [{"type": "edit", "edited_action": edited}]}
-    assert agent.invoke(Command(resume={first.id: edit}), asked_by(LEA))["__interrupt__"]
+    assert "__interrupt__" in agent.invoke(Command(resume={first.id: edit}), asked_by(LEA))
     assert workspace.shop.RAN == []
     state = agent.invoke(Command(resume={second.id: APPROVE}), asked_by(LEA))
     assert codes(state) == ["ok", "ok"]
@@ -175,7 +177,7 @@ def test_an_answer_that_is_no_decision_changes_nothing(new_workspace: NewWorkspa
     workspace = new_workspace()
     agent = workspace.agent(says(LARGE), checkpointer=InMemorySaver())
     agent.invoke(ASKED, THREAD)
-    assert agent.invoke(Command(resume=answer), asked_by(LEA))["__interrupt__"]
+    assert "__interrupt__" in agent.invoke(Command(resume=answer), asked_by(LEA))
     assert (workspace.shop.RAN, workspace.events(ApprovalGranted), workspace.events(ApprovalRejected)) == ([], [], [])
 
 
@@ -207,6 +209,18 @@ def test_who_answers_a_request_does_not_take_over_the_run(new_workspace: NewWork
         ).invoke({"messages": [HumanMessage("and now for me")]}, asked_by(LEA))
 
 
+def test_who_answers_a_request_takes_over_no_run_of_a_plain_graph(new_workspace: NewWorkspace) -> None:
+    """There the calls of a thread are one run, and only a call of theirs says that another person has written."""
+    workspace = new_workspace()
+    turns = [says(LARGE), says(LOOK), says(text="done"), says(MAIL)]
+    agent = workspace.graph(*turns, remit=workspace.remit(), checkpointer=InMemorySaver())
+    agent.invoke(ASKED, THREAD)
+    assert codes(agent.invoke(Command(resume=APPROVE), asked_by(LEA))) == ["ok", "ok"]
+    with pytest.raises(UsageError, match="is of user:operator, not of user:lea"):
+        agent.invoke({"messages": [HumanMessage("and now for me")]}, asked_by(LEA))
+    assert workspace.shop.RAN == [("refund", "2", 500), ("get_order", "1")]
+
+
 # -- tools that ask ----------------------------------------------------------------------------------------------------
 
 ASK = ("refund", {"order": "ask", "amount": 5})
@@ -215,10 +229,10 @@ ASK = ("refund", {"order": "ask", "amount": 5})
 def test_a_tool_that_interrupts_asks_and_its_wait_is_outside_of_its_limits(new_workspace: NewWorkspace) -> None:
     workspace = new_workspace(SHOP=ASKING)
     agent = workspace.agent(says(ASK), checkpointer=InMemorySaver())
-    (asked,) = agent.invoke(ASKED, THREAD)["__interrupt__"]
+    (asked,) = interrupts(agent.invoke(ASKED, THREAD))
     assert asked.value == {"sure": 5}
     time.sleep(2.1)  # the limit of the tool is 2 s
-    (asked,) = agent.invoke(Command(resume="which?"), THREAD)["__interrupt__"]
+    (asked,) = interrupts(agent.invoke(Command(resume="which?"), THREAD))
     assert asked.value == "which order?"
     assert codes(agent.invoke(Command(resume="the lamp"), THREAD)) == ["ok"]
     assert [*[("asks", "ask")] * 3, ("answer", "the lamp"), ("refund", "ask", 5)] == workspace.shop.RAN
@@ -229,7 +243,7 @@ def test_a_tool_that_interrupts_asks_and_its_wait_is_outside_of_its_limits(new_w
     assert "reproduced" in workspace.reproduced()[1]
 
 
-@pytest.mark.parametrize(("who", "code"), [(None, "ok"), (LEA, "policy_denied")], ids=["the user", "another"])
+@pytest.mark.parametrize(("who", "code"), [(OPERATOR, "ok"), (LEA, "policy_denied")], ids=["the user", "another"])
 def test_the_answer_of_the_user_counts_like_words_of_the_task_and_that_of_another_person_does_not(
     new_workspace: NewWorkspace, who: Any, code: str
 ) -> None:
@@ -252,7 +266,7 @@ def test_a_process_that_dies_while_a_tool_waits_loses_nothing(new_workspace: New
     saver, first = InMemorySaver(), workspace.remit()
     agent = workspace.agent(says(ASK), remit=first, checkpointer=saver)
     asked: Any = agent.invoke(ASKED, THREAD) if sync else asyncio.run(agent.ainvoke(ASKED, THREAD))
-    assert asked["__interrupt__"]
+    assert "__interrupt__" in asked
     first.close()
     agent = workspace.agent(says(ASK), checkpointer=saver)
     resume: Any = Command(resume="yes")
@@ -365,7 +379,7 @@ def test_langchains_own_human_in_the_loop_works_beside_remit(
     every: Any = {"allowed_decisions": ["approve", "edit", "reject", "respond"]}
     gate = HumanInTheLoopMiddleware(interrupt_on={"refund": every}, interrupt_mode=mode)
     agent = workspace.agent(says(SMALL), before=[gate], checkpointer=InMemorySaver())
-    (asked,) = agent.invoke(ASKED, THREAD)["__interrupt__"]
+    (asked,) = interrupts(agent.invoke(ASKED, THREAD))
     assert workspace.shop.RAN == []
     answer: Any = {"decisions": [decision]} if mode == "batched" else decision
     state = agent.invoke(Command(resume={asked.id: answer}), THREAD)
@@ -381,7 +395,7 @@ def test_remit_asks_after_langchains_own_gate_and_each_answer_reaches_its_own(ne
     gate = HumanInTheLoopMiddleware(interrupt_on={"refund": True}, interrupt_mode="per_call")
     agent = workspace.agent(says(LARGE), before=[gate], checkpointer=InMemorySaver())
     agent.invoke(ASKED, THREAD)
-    (asked,) = agent.invoke(Command(resume={"type": "approve"}), THREAD)["__interrupt__"]
+    (asked,) = interrupts(agent.invoke(Command(resume={"type": "approve"}), THREAD))
     assert asked.value["remit"]["missing"] == [{"role": "role:lead", "count": 1}]
     assert workspace.shop.RAN == []
     assert codes(agent.invoke(Command(resume=APPROVE), asked_by(LEA))) == ["ok"]

@@ -6,7 +6,7 @@ import importlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.config import get_config
+from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode
 
 from remit.broker.approvals import requests as approval
 from remit.core import Principal
@@ -54,6 +56,17 @@ class LangChainWorkspace:
         """A LangChain agent, with Remit in its list of middleware."""
         middleware = [*before, remit or self.remit(), *after]
         return create_agent(Scripted(turns=list(turns)), self.shop.TOOLS, middleware=middleware, **more)
+
+    def graph(self, *turns: AIMessage, remit: RemitMiddleware, **more: Any) -> Any:
+        """A graph of LangGraph alone, with Remit around the calls of its `ToolNode`."""
+        wrapped = {"wrap_tool_call": remit.wrap_tool_call, "awrap_tool_call": remit.awrap_tool_call}
+        model, graph = Scripted(turns=list(turns)), StateGraph(MessagesState)
+        graph.add_node("model", lambda state: {"messages": [model.invoke(state["messages"])]})
+        graph.add_node("tools", ToolNode(self.shop.TOOLS, **wrapped))
+        graph.add_edge(START, "model")
+        graph.add_conditional_edges("model", lambda state: "tools" if state["messages"][-1].tool_calls else END)
+        graph.add_edge("tools", "model")
+        return graph.compile(**more)
 
     def runs(self) -> list[str]:
         return [row.run for row in list_runs(open_session(self.root).journal)]
@@ -133,6 +146,12 @@ def new_workspace(
     for workspace in written:
         for remit in workspace.made:
             remit.close()
+
+
+def interrupts(state: dict[str, Any]) -> Sequence[Any]:
+    """What a graph that is interrupted asks."""
+    assert "__interrupt__" in state
+    return state["__interrupt__"]
 
 
 def asked_by(who: object, thread: str = "t1") -> Any:

@@ -5,8 +5,7 @@ decisions        asks the policy about a call
 context          the facts that a condition can read
 approvals/       approval requests, answers and emergency approvals
 execution        runs one decided call, attempt by attempt
-attempts         runs one attempt in the sandbox
-progress         what a tool prints while it runs
+attempts         runs one attempt in the sandbox, and records what the tool prints meanwhile
 receipt          what the broker saw of each call, and the passages in its result
 refusals         the texts of refused calls, which the model reads
 effects          executes effects at most once, and tracks unknown outcomes

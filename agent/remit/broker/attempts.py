@@ -10,9 +10,9 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from remit.broker.host import decode_for_host, load_host, run_function
 from remit.broker.ports import AttemptOutcome, ProbeOutcome, landed, mismatch_of, result_refusal
@@ -26,7 +26,10 @@ from remit.core import (
     SchemaMismatch,
     in_thread,
 )
+from remit.core.events import AttemptProgressed
 from remit.core.parsing import digest
+from remit.guardrails import Sanitizer
+from remit.journal import Record
 from remit.sandbox import OWN_FOLDER, CallContext, Output, Profile, Sandbox, digest_of_reads, stores_of
 from remit.sandbox.egress import Permit
 from remit.sandbox.packages import Environment, find_environment, make_environment
@@ -41,6 +44,9 @@ from remit.workspace.manifest import (
     resolve,
 )
 
+PROGRESS_LINES: Final = 100  # of one attempt that are recorded while it runs; the end of the attempt has everything
+PROGRESS_CHARACTERS: Final = 500  # of one line
+
 
 @dataclass(frozen=True, kw_only=True)
 class During:
@@ -52,6 +58,42 @@ class During:
 
     decide: Callable[[str], bool] | None = None
     on_print: Callable[[bytes], None] | None = None
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """Records what a tool prints or yields in one attempt, line by line, sanitized: people see it before the result. Nothing waits for it."""
+
+    record: Record
+    sanitizer: Sanitizer
+    call: Call
+    attempt: int
+    _line: bytearray = field(default_factory=bytearray)
+    _count: int = 0
+
+    def see(self, printed: bytes) -> None:
+        """Add what was printed. A line is recorded once it is complete."""
+        if self._count >= PROGRESS_LINES:
+            return
+        self._line += printed
+        *lines, rest = self._line.split(b"\n")
+        for line in lines:
+            self._record(line[: 4 * PROGRESS_CHARACTERS].decode(errors="replace").strip())
+        self._line = rest[: 4 * PROGRESS_CHARACTERS]
+
+    def _record(self, text: str) -> None:
+        if not text or self._count >= PROGRESS_LINES:
+            return
+        self._count += 1
+        progressed = AttemptProgressed(
+            step=self.call.step,
+            index=self.call.index,
+            attempt=self.attempt,
+            number=self._count,
+            text=self.sanitizer.text(text, action=self.call.action)[:PROGRESS_CHARACTERS],
+        )
+        if self.record.get(progressed.key) is None:  # an attempt that asked a person goes on
+            self.record.append(progressed)
 
 
 class DecodedCall(Protocol):
@@ -123,7 +165,8 @@ class LiveExecutor:
 
     `folder` is the working folder of the run; `secrets` maps the names of the tools' secrets to their values. Host tools are
     not confined, and only those that `remit.toml` names are loaded. `host_function` returns the function of one call of a
-    host tool, if it is not the one of its module; `root` is the folder of such modules, None: that of the workspace. A sandbox process serves only one `user`.
+    host tool, if it is not the one of its module; `root` is the folder of such modules, None: that of the workspace. A sandbox
+    process serves only one `user`.
     """
 
     def __init__(

@@ -14,11 +14,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from remit.broker import budgets, effects, retries
-from remit.broker.attempts import DecodedCall, During, ToolExecutor
+from remit.broker.attempts import DecodedCall, During, Progress, ToolExecutor
 from remit.broker.cached_reads import CachedRead, cached_read
 from remit.broker.host import ResultReader
 from remit.broker.ports import AttemptOutcome, ExecutionPorts, Question, landed
-from remit.broker.progress import Progress
 from remit.core import (
     NEXT_STEPS,
     READ_RESULT,

@@ -8,13 +8,12 @@ lease             only one process at a time extends the chain of a run
 run_list          the list of runs
 projections       the rows that follow from events
 limits            what was taken from shared limits
-changes           wake tasks that wait for another process
 hash_chain        each event is sealed to the one before it
 run_state         what is known of a run after its events
 reducer           how each event changes the run state
 conversation      the messages of a run, as its model reads them
 content_omission  events without what people, models and tools wrote
-storage/          tables, SQLite and PostgreSQL
+storage/          tables, SQLite and PostgreSQL, and what wakes tasks that wait for another process
 upkeep/           seal, erase and delete runs, check the projections
 watch/            the state of the workspace as numbers, and the cursor of the audit stream
 """

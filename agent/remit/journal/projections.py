@@ -7,6 +7,7 @@ So `remit journal rebuild` computes the same rows again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
@@ -32,7 +33,6 @@ from remit.core.events import (
 )
 from remit.core.parsing import digest_bytes
 from remit.journal.hash_chain import encode
-from remit.journal.reducer import replace
 from remit.journal.run_state import (
     ROLLOUT_STREAM,
     Circuit,
@@ -104,14 +104,13 @@ def run_row(run: str, state: RunState) -> dict[str, Any]:
 def _started_columns(started: RunStarted | None) -> dict[str, Any]:
     """The columns of the first event of a run; without texts if it was erased."""
     if started is None:
-        texts = ("tenant", "user", "agent", "task", "task_digest", "model", "rollout", "arm", "evaluation", "driver")
-        texts += ("conversation", "message")
+        subject = ("tenant", "user", "agent", "task", "task_digest", "model", "driver")
+        texts = (*subject, "rollout", "arm", "evaluation", "conversation", "message")
         numbers = {"scripted": 0, "share": 0.0, "number": 0, "observe_until": 0}
         return {**dict.fromkeys(texts, ""), **numbers, "content": "complete"}
     arm = started.arm
-    place = (
-        None if started.evaluation else started.conversation
-    )  # what an evaluation plays is not part of the conversation
+    # What an evaluation plays is no part of the conversation.
+    place = None if started.evaluation else started.conversation
     return {
         "tenant": started.tenant,
         "user": _text(started.subjects.user),

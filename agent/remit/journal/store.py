@@ -24,7 +24,6 @@ from pydantic import ValidationError
 from remit.core import RemitError, RunEnded, UsageError
 from remit.core.events import AnyEvent, HoldSet, Recorded
 from remit.journal import limits
-from remit.journal.changes import ChangeWatcher
 from remit.journal.hash_chain import Chain, ChainFault, ChainLink, link
 from remit.journal.lease import BEAT_S, LOST, Lease, is_leased, keep_leases, release_lease, take_lease
 from remit.journal.projections import (
@@ -40,6 +39,7 @@ from remit.journal.projections import (
     workspace_changes,
 )
 from remit.journal.run_state import ROLLOUT_STREAM, Circuit, RolloutState
+from remit.journal.storage.changes import ChangeWatcher
 from remit.journal.storage.database import (
     Batch,
     Change,

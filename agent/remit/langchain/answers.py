@@ -10,7 +10,7 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias, cast
+from typing import Any, Final, Literal, TypeAlias, TypeGuard
 
 from remit.broker.approvals import (
     Approval,
@@ -56,17 +56,25 @@ def decision_of(answer: Any) -> PersonsDecision | None:
     Raises:
         Refusal: `invalid_arguments`: it is no decision about exactly one call.
     """
-    if isinstance(answer, Mapping) and "decisions" in answer:
-        return _decision(_only(cast("Any", answer)["decisions"]))
-    if isinstance(answer, Sequence) and not isinstance(answer, str | bytes) and answer:
-        return _of_inbox(_only(cast("Any", answer)))
+    if _is_object(answer) and "decisions" in answer:
+        return _decision(_only(answer["decisions"]))
+    if _is_list(answer) and answer:
+        return _of_inbox(_only(answer))
     return None
 
 
 def _only(items: Any) -> Mapping[str, Any]:
-    if not isinstance(items, Sequence) or len(items) != 1 or not isinstance(items[0], Mapping):
+    if not _is_list(items) or len(items) != 1 or not _is_object(items[0]):
         raise _invalid("it must have one decision, because the request is about one call")
-    return cast("Mapping[str, Any]", items[0])
+    return items[0]
+
+
+def _is_list(value: object) -> TypeGuard[Sequence[Any]]:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def _is_object(value: object) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(value, Mapping)
 
 
 def _decision(item: Mapping[str, Any]) -> PersonsDecision:
@@ -92,10 +100,9 @@ def _of_inbox(item: Mapping[str, Any]) -> PersonsDecision:
 
 
 def _edited(action: Any, name: str) -> PersonsDecision:
-    made = cast("Mapping[str, Any]", action) if isinstance(action, Mapping) else {}
-    if not isinstance(made.get(name), str) or not isinstance(made.get("args"), Mapping):
+    if not _is_object(action) or not isinstance(action.get(name), str) or not _is_object(action.get("args")):
         raise _invalid(f"an edited call has a {name!r} and 'args'")
-    return PersonsDecision(type="edit", name=made[name], arguments=Arguments.of(made["args"]).copy())
+    return PersonsDecision(type="edit", name=action[name], arguments=Arguments.of(action["args"]).copy())
 
 
 def _text(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from langchain_core.messages import ToolMessage
 from langgraph.errors import ParentCommand
@@ -20,7 +20,7 @@ def result_of(returned: Any, call_id: str | None) -> Json:
     Raises:
         ToolError: the message reports an error.
     """
-    if not isinstance(returned, Command | list | ParentCommand):
+    if not is_for_graph(returned):
         return content_of(returned)
     found = messages_for(returned, call_id)
     return content_of(found[0]) if found else ""
@@ -29,16 +29,31 @@ def result_of(returned: Any, call_id: str | None) -> Json:
 def answered(returned: Any, call_id: str | None, answer: Callable[[ToolMessage], ToolMessage]) -> Any:
     """What the tool returned, with `answer` of the message that answers the call in its place, and the rest unchanged."""
     if isinstance(returned, ParentCommand):
-        return ParentCommand(answered(returned.args[0], call_id, answer))
-    if isinstance(returned, Command):
-        made: Command[Any] = returned
-        return replace(made, update=_in_update(made.update, call_id, answer))
-    if isinstance(returned, list):
-        items: list[Any] = returned
-        return [answered(item, call_id, answer) for item in items]
+        return ParentCommand(answered(_given_to(returned), call_id, answer))
+    if is_command(returned):
+        return replace(returned, update=_in_update(returned.update, call_id, answer))
+    if _is_list(returned):
+        return [answered(item, call_id, answer) for item in returned]
     if isinstance(returned, ToolMessage) and returned.tool_call_id == call_id:
         return answer(returned)
     return returned
+
+
+def is_for_graph(returned: object) -> bool:
+    """True for what a graph of LangGraph reads, and not only its model."""
+    return isinstance(returned, Command | list | ParentCommand)
+
+
+def is_command(returned: object) -> TypeGuard[Command[Any]]:
+    return isinstance(returned, Command)
+
+
+def _is_list(returned: object) -> TypeGuard[list[Any]]:
+    return isinstance(returned, list)
+
+
+def _given_to(raised: Exception) -> Any:
+    return raised.args[0]
 
 
 def messages_for(returned: Any, call_id: str | None) -> list[ToolMessage]:

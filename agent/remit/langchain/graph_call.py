@@ -35,7 +35,7 @@ class GraphCall(Invocation):
 
     `node_task` names the task of LangGraph that carries the call out. `follows` is the turn before, if no human message came after it;
     None otherwise. `can_pause` is True if the graph has a checkpointer, so that it can be interrupted to wait for a person. `alone` is True
-    if the task carries out only this call, so that whoever resumes the task answers it. A `queued` call starts when no other call
+    if the task carries out only this call, so that the person who resumes the task answers it. A `queued` call starts when no other call
     runs. `write` writes into the custom stream of the graph.
     """
 

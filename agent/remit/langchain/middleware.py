@@ -208,7 +208,9 @@ class RemitMiddleware(AgentMiddleware):
         """The graph's tool for the call or, with `action`, for a call that a person makes in its place."""
         if not action:
             return _graph_tool(request, run(request), unchanged)
-        named = (tool for tool in request.runtime.tools if self._runs.hosted.get(action_of(tool.name)) == action)
+        named = (
+            tool for tool in cast("Any", request).runtime.tools if self._runs.hosted.get(action_of(tool.name)) == action
+        )
         if (tool := next(named, None)) is None:  # an action of Remit, or a tool that this graph does not have
             return GraphTool(schema="", function=run(request)) if action in self._runs.hosted.values() else None
         made = request.override(tool=tool, tool_call={**request.tool_call, "name": tool.name})

@@ -1,6 +1,6 @@
 """Interrupts of tools: a tool of a graph that calls LangGraph's `interrupt` gets the answers that Remit has recorded.
 
-Only this module reads what LangGraph keeps of a task under private names: `make oldest-langgraph` tests that the oldest version has them.
+Only this module reads what LangGraph keeps of a task under private names: `make langgraphs` tests that the oldest and the newest version have them.
 """
 
 from __future__ import annotations

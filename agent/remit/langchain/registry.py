@@ -224,15 +224,7 @@ class RunRegistry:
             raise UsageError(
                 "the run has no task: pass RemitMiddleware(…, task=…), or start the state with a human message"
             )
-        journal, name = self._session.journal, new_run_id()
-        place: ConversationRun | None = None
-        if asked.thread:
-            last = await self._last(asked.thread)
-            before = None if last is None else await self._state_of(asked.key, last)
-            conversation = self._conversation(asked.thread)
-            name, place = await journal.run_in_thread(next_run, journal, conversation, asked.message, last, before)
-            if last is None and asked.has_results:  # of tools that no run has recorded: nobody knows what they returned
-                place = place.model_copy(update={"labels": (UNTRUSTED,)})
+        name, place = await self._next(asked, asked.thread) if asked.thread else (new_run_id(), None)
         run = self._external_run()
         request = RunRequest(
             agent=self._agent.name,
@@ -246,6 +238,15 @@ class RunRegistry:
         )
         await run.begin(start_run(self._session, request, on_event=run.seen, external_graph=run))
         return run
+
+    async def _next(self, asked: Invocation, thread: str) -> tuple[str, ConversationRun]:
+        """The id of the next run of the thread, and its place in the conversation."""
+        journal, conversation, last = self._session.journal, self._conversation(thread), await self._last(thread)
+        before = None if last is None else await self._state_of(asked.key, last)
+        name, place = await journal.run_in_thread(next_run, journal, conversation, asked.message, last, before)
+        if last is None and asked.has_results:  # of tools that no run has recorded: nobody knows what they returned
+            place = place.model_copy(update={"labels": (UNTRUSTED,)})
+        return name, place
 
     async def _move_on(self, asked: Invocation, run: ExternalRun) -> None:
         """End the run of the message before. Its calls that still wait for approval are cancelled."""

@@ -12,11 +12,10 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.config import get_stream_writer
 from langgraph.errors import ParentCommand
-from langgraph.types import Command
 
 from remit.core import NAME_OF_SUBJECT, NOBODY, Failed, ModelTurn, Principal, ProposedCall, Refusal, UsageError
 from remit.core.parsing import Arguments, canonical_json, digest
-from remit.langchain.commands import answered, messages_for
+from remit.langchain.commands import answered, is_command, is_for_graph, messages_for
 from remit.langchain.graph_call import GraphCall, Performed
 from remit.runtime.models import finish_of, langchain_usage
 
@@ -53,12 +52,12 @@ def answer_of(call: GraphCall, done: Performed) -> Any:
         ParentCommand: the tool raised it: the command is for the graph around this one.
     """
     message, returned = tool_message(call, done), done.returned
-    if not done.result.ok or not isinstance(returned, Command | list | ParentCommand):
+    if not done.result.ok or not is_for_graph(returned):
         return message
     made: Any = answered(returned, call.id, lambda _: message)
     if isinstance(made, ParentCommand):
         raise made
-    own = isinstance(returned, Command) and cast("Command[Any]", returned).graph is None
+    own = is_command(returned) and returned.graph is None
     return [message, made] if own and not messages_for(returned, call.id) else made
 
 

@@ -2,7 +2,8 @@ from .divergence import ComparingLog, Divergence
 from .live_reads import LiveReads, read_live, with_new_outcomes
 from .minimize import ShrinkResult, check_fixed, shrink
 from .partial import seal_run
-from .recorded import RecordedExecutor, RecordedModels, RecordedPorts, WhatIf, recorded_approvals, recorded_turn
+from .recorded import RecordedExecutor, RecordedPorts, WhatIf, recorded_approvals
+from .recorded_models import RecordedModels, recorded_turn
 from .replay_log import RecordEnds, ReplayLog, events_before
 from .replayer import ReplayResult, check_replayable, find_tampering, replay
 

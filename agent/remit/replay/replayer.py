@@ -35,7 +35,8 @@ NO_CHANGE: Final = WhatIf()
 class ReplayResult:
     """The result of a replay: the divergences, and how many decisions, model turns and tool results were compared.
 
-    `since` is the step at which it began: the steps before are those of another run. `complete` is False if the record ends before the run did.
+    `since` is the step at which it began: the steps before are those of another run. `complete` is False if the record ends
+    before the run did.
     """
 
     run: str
@@ -85,8 +86,9 @@ async def replay(
     """Replay the recorded run and compare it with its record.
 
     `bundles` are the policy bundles that the run names, by digest; `tampering` are divergences that are already known, and
-    come first in the result. `graphs` are the digests of the custom graphs that may be executed, because somebody has reviewed them. A run that goes on with an accepted change of its definition is compared up to there. Raises UsageError
-    if the record does not hold all that a replay needs.
+    come first in the result. `graphs` are the digests of the custom graphs that may be executed, because somebody has reviewed
+    them. A run that goes on with an accepted change of its definition is compared up to there. Raises UsageError if the record
+    does not hold all that a replay needs.
     """
     started = check_replayable(records)
     _check_graph(started, bundles, graphs)

@@ -90,7 +90,8 @@ async def run_function(
 ) -> AttemptOutcome:
     """Carry out one attempt by a function of this process, in a thread of its own, within the limits of the tool.
 
-    `on_print` gets what a generator yields, in the event loop. The returned value must match the pinned output schema. An exception is the declared error of that name, or a crash. Raises `Question`.
+    `on_print` gets what a generator yields, in the event loop. The returned value must match the pinned output schema. An
+    exception is the declared error of that name, or a crash. Raises `Question`.
     """
     tool, action = workspace.action(call.action)
     started = time.monotonic()

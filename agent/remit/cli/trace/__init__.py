@@ -59,6 +59,7 @@ def trace_list_command(
       remit trace list --limit 5
       remit trace list --failed --since 2h
       remit trace list --code policy_denied --action 'files.*' --agent triage
+      remit trace list --conversation 3f2a
       remit trace list --decisions --format csv > decisions.csv
       remit trace list --stats --since 24h
     """

@@ -33,7 +33,10 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 @dataclass(frozen=True, kw_only=True)
 class RunFilter:
-    """The conditions that a listed run meets; an empty value or None is no condition. `since` is Unix nanoseconds."""
+    """The conditions that a listed run meets; an empty value or None is no condition.
+
+    `conversation` is the beginning of the id of a run in it, and `since` is Unix nanoseconds.
+    """
 
     failed: bool = False
     denied: bool = False
@@ -42,6 +45,7 @@ class RunFilter:
     action: str = ""
     code: str = ""
     state: RunStatus | Literal[""] = ""
+    conversation: str = ""
     evaluation: str = ""
     imported: str = ""
     since: int | None = None
@@ -55,10 +59,14 @@ class RunFilter:
 
     def choose(self, session: WorkspaceSession, limit: int | None) -> list[RunSummary]:
         """The newest `limit` runs that match and that this account may read, or all. The events of a run are read only if its row in the list matches."""
-        from remit.journal import RunQuery, list_runs
+        from remit.journal import RunQuery, conversation_of, list_runs, resolve_run
         from remit.workspace import principal_of_process, readable
 
+        of = resolve_run(session.journal, self.conversation) if self.conversation else ""
+        conversation = conversation_of(session.journal, of) if of else ""
         query = RunQuery(
+            run="" if conversation else of,  # a run that is a whole conversation
+            conversation=conversation,
             agent=_subject("agent", self.agent),
             user=_subject("user", self.user),
             state=self.state,
@@ -129,6 +137,7 @@ OPTIONS: Final = (
         type=click.Choice(STATES),
         help="Only runs in this state now. `waiting` is for people; the process of a `lost` run has ended; a `ready` run can go on.",
     ),
+    click.option("--conversation", default="", metavar="RUN", help="Only runs of the conversation of this run."),
     click.option("--evaluation", default="", metavar="ID", help="Runs of this evaluation, in place of live runs."),
     click.option("--imported", default="", metavar="NAME", help="Runs of this import, in place of live runs."),
     click.option("--since", help="Only runs that began at this time or later: 30m, 2h, 3d, 2026-11-23T19:00."),

@@ -27,7 +27,10 @@ def needs_text(requested: ApprovalRequested) -> str:
 
 
 def answer_lines(answers: Sequence[PersonsAct]) -> list[str]:
-    """One line for each answer and each question of a tool, in order. An emergency approval says its reason, its end, and who reviewed it, or that nobody has."""
+    """One line for each answer and each question of a tool, in order.
+
+    An emergency approval says its reason, its end, and who reviewed it, or that nobody has.
+    """
     reviews = {answer.granted: answer for answer in answers if isinstance(answer, BreakGlassReviewed)}
     return [_line(answer, reviews.get(answer.key)) for answer in answers if not isinstance(answer, BreakGlassReviewed)]
 

@@ -75,8 +75,10 @@ class CallTimeline:
     """One call: its decision, approvals, attempts and result. Times are Unix nanoseconds.
 
     `action` is TOOL.ACTION, and `proposed` the call as the model wrote it. `arguments` are canonical, and `resources` are those that
-    it touches, each once, `left_out` those that it did not get; they are empty for a call that could not be parsed. `result` is None until it is answered, and
-    `settled` what a person said of an unknown outcome. `approval` is its latest request for approval, `answers` all that was answered to any, and the questions of its tool. `internal` is True for a call that Remit makes itself before the first turn.
+    it touches, each once, `left_out` those that it did not get; they are empty for a call that could not be parsed. `result` is
+    None until it is answered, and `settled` what a person said of an unknown outcome. `approval` is its latest request for
+    approval, `answers` all that was answered to any, and the questions of its tool. `internal` is True for a call that Remit
+    makes itself before the first turn.
     """
 
     step: int
@@ -183,7 +185,8 @@ class Timeline:
 
     `failure` is the failure of the model that ended the run, and `model_wait` the last one while the run waits to ask again.
     `failures` are the failed requests of a step without a turn. `steps_back` lists where the clock stepped back: event number and
-    nanoseconds. `waited` is how long the run has waited for its model in all. `thinking` is the step of a request to the model that has no answer yet.
+    nanoseconds. `waited` is how long the run has waited for its model in all. `thinking` is the step of a request to the model
+    that has no answer yet.
     """
 
     run: str
