@@ -4,15 +4,18 @@
 2. Ways past an approval: arguments changed while people think, the requester's own word, an answer that comes too late.
    Each is tried on LangChain's `HumanInTheLoopMiddleware`, and on Remit.
 3. A whole turn of an agent with one call that only reads, its tool in this process: LangGraph's `ToolNode` alone, LangChain's
-   middleware (retries, limits, personal data) with checkpoints in SQLite, and Remit, which decides, records and traces besides.
+   middleware (retries, limits, personal data) with checkpoints in SQLite, `RemitMiddleware` in its place with the same
+   checkpoints, and Remit's own loop, which decides, records and traces besides.
 
-Bars: the tool runs three times there and once here; nothing runs here that was not approved.
+Bars: the tool runs three times there and once here; nothing runs here that was not approved; a turn under `RemitMiddleware` costs no
+more than under LangChain's own middleware.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import json
 import os
 import sys
@@ -48,10 +51,12 @@ from remit.core.errors import Refusal
 from remit.core.events import ApprovalRequested, CallDecided
 from remit.journal import AlreadyRecorded, StoredRecord
 from remit.journal.run_log import Record
+from remit.langchain import RemitMiddleware
 from remit.runtime import RunResult
 from remit.runtime import runner as run
 from remit.workspace.session import WorkspaceSession, open_session
 from support.principals import OPERATOR, principal
+from support.workspaces.langchain import AGENT, langchain_workspace
 from support.workspaces.ledger import effects, ledger_workspace
 
 ANN = {"name": "ann", "amount": 1}
@@ -252,6 +257,26 @@ def remit_turns(turns: int) -> float:
         return (time.perf_counter() - before) * 1000 / turns
 
 
+def middleware_turns(turns: int) -> float:
+    """Milliseconds for a turn and its call of an agent of LangChain under Remit, in a thread with checkpoints in SQLite."""
+    budget = f"\n[budget]\nsteps = {turns + 9}\ncalls = {turns + 9}\ntries = 1000\nretries = 1000\n"
+    model = Scripted(turns=turns, name_of_tool="get_order", arguments={"order": "1"})
+    with tempfile.TemporaryDirectory() as made, SqliteSaver.from_conn_string(f"{made}/c.db") as saver:
+        folder = langchain_workspace(Path(made) / "desk", AGENT=AGENT + budget)
+        sys.path.insert(0, str(folder / "hosted"))
+        sys.modules.pop("shop", None)
+        tools = importlib.import_module("shop").TOOLS
+        with RemitMiddleware("desk", workspace=folder) as remit:
+            agent: Any = create_agent(model, tools, middleware=[remit], checkpointer=saver)
+            config: Any = {"recursion_limit": 20 * turns, "configurable": {"thread_id": "t"}}
+            before = time.perf_counter()
+            state = agent.invoke({"messages": [HumanMessage("look")]}, config)
+            taken = (time.perf_counter() - before) * 1000 / turns
+        sys.path.remove(str(folder / "hosted"))
+    assert sum(json.loads(message.content)["ok"] for message in state["messages"] if message.type == "tool") == turns
+    return taken
+
+
 def main() -> int:
     """Measure, print, write `.bench/broker.json`; 1 where a bar is missed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -266,17 +291,24 @@ def main() -> int:
     for name in BYPASSES:
         message = {side: "runs" if found[name] else "runs nothing" for side, found in passed.items()}
         print(f"{name}: LangChain {message['langchain']}, Remit {message['remit']}")
-    taken: dict[str, list[float]] = {"ToolNode": [], "LangChain's stack": [], "Remit": []}
+    names = ("ToolNode", "LangChain's stack", "RemitMiddleware", "Remit")
+    taken: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(options.rounds):  # by turns, so that a busy machine is busy for all
         taken["ToolNode"].append(langchain_turns(options.turns, stack=False))
         taken["LangChain's stack"].append(langchain_turns(options.turns, stack=True))
+        taken["RemitMiddleware"].append(middleware_turns(options.turns))
         taken["Remit"].append(remit_turns(options.turns))
     bare = median(taken["ToolNode"])
     for name, found in taken.items():
         print(f"{name:<18} {median(found):7.2f} ms a turn with its call   {median(found) / bare:5.1f} x")
+    ratio = median(taken["RemitMiddleware"]) / median(taken["LangChain's stack"])
     bars = [
         ("the tool runs three times there and once here", retried == {"langchain": 3, "remit": 1}),
         ("nothing runs here that was not approved", not any(passed["remit"].values())),
+        (
+            f"a turn under RemitMiddleware costs {ratio:.2f} times LangChain's own middleware (at most 1.0)",
+            ratio <= 1.0,
+        ),
     ]
     print("\n".join(f"{'held  ' if ok else 'MISSED'} {text}" for text, ok in bars))
     out = ROOT / ".bench"

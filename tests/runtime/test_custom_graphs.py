@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest
 
+from remit.broker import set_hold
 from remit.client import replay_trace, reviewed_graphs
-from remit.core import UsageError
-from remit.core.events import CallDecided, ModelRequested, ModelResponded
+from remit.core import Refusal, UsageError
+from remit.core.events import CODE, CallAnswered, CallDecided, ModelRequested, ModelResponded
+from remit.runtime import runner
 from remit.tracing import read_trace
 from remit.workspace.session import open_session
 from support.lifecycle import grant, killed, resumed, resumed_after_kill
+from support.principals import OPERATOR
 from support.rollouts import RULE, candidate_of, opened_at, ran
-from support.runs import Played, turn
+from support.runs import Command, Played, turn
 from support.scenarios import evaluate
 from support.workspaces.ledger import effects
 from support.workspaces.supervisor import ANSWER, SHOP, TURNS, paying, pin_graph, with_graph
@@ -106,6 +109,51 @@ def test_a_graph_that_nobody_has_reviewed_neither_runs_nor_is_replayed(shop: Cal
     with pytest.raises(UsageError, match=r"review shop\.py, then run `remit tool pin agent:clerk`"):
         ran(open_session(folder))
     assert played.effects == [PAID]
+
+
+def test_a_revoked_graph_neither_starts_nor_goes_on_and_makes_no_further_call(
+    shop: Callable[..., Path], command: Command
+) -> None:
+    folder = shop(paying(LARGE))
+    played = ran(open_session(folder))
+    grant(played, "user:lea")
+    found = command(folder, "tool", "revoke", "agent:clerk", "--reason", "it pays twice")
+    assert (found.code, "no run starts or goes on with it" in found.out) == (0, True), found
+    for go_on in (lambda: ran(open_session(folder)), lambda: resumed(played)):
+        with pytest.raises(Refusal, match=r"the code of agent:clerk was revoked by .*: it pays twice"):
+            go_on()
+    again = command(folder, "tool", "pin", "agent:clerk")
+    assert (again.code, "was revoked" in again.err) == (1, True), again
+    (folder / "shop.py").write_text(SHOP + "\n# mended\n")
+    assert command(folder, "tool", "pin", "agent:clerk").out == "agent:clerk: changed\n"
+    assert ran(open_session(folder)).ended.waiting
+    assert played.effects == []
+
+
+def test_a_graph_that_is_revoked_while_it_runs_makes_no_further_call(
+    shop: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shop()
+    opened = open_session(folder)
+    graph = opened.workspace.agents["clerk"].graph
+    assert graph is not None
+
+    def meanwhile(*_: object) -> None:
+        set_hold(open_session(folder).journal, f"{CODE}{graph.code}", why="it pays twice", by=OPERATOR)
+
+    monkeypatch.setattr(runner, "_check_rules", meanwhile)  # after the start has looked for revocations
+    played = ran(opened)
+    refused = [event.result.error.details for event in events(played, CallAnswered)]
+    assert [details["reason"] for details in refused] == ["revoked", "revoked"]
+    assert played.effects == []
+
+
+def test_one_call_and_its_decision_need_no_graph_but_the_rules_of_the_agent(
+    shop: Callable[..., Path], command: Command
+) -> None:
+    folder = shop()
+    found = command(folder, "call", "ledger.look", '{"name": "ann"}', "--agent", "clerk", "--json")
+    assert (found.code, found.json["value"]) == (0, {"name": "ann", "text": ""}), found
 
 
 def test_an_evaluation_plays_the_graph_and_a_worse_prompt_of_a_sub_agent_is_a_changed_definition(

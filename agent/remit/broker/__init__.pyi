@@ -7,7 +7,19 @@ from .decisions import Everything, narrow
 from .effects import settle_effect
 from .execution import QuestionPending
 from .holds import check_revoked, hold_reason, lift_hold, set_hold
-from .host import Hosted, HostTool, action_of, content_of, describe_host, describe_tool, run_function, try_host
+from .host import (
+    Explained,
+    Hosted,
+    HostTool,
+    action_of,
+    content_of,
+    describe_host,
+    describe_tool,
+    is_asynchronous,
+    run_function,
+    try_host,
+    with_objects,
+)
 from .ports import AttemptOutcome, ProbeOutcome, Question, ShadowRules, mismatch_of
 from .receipt import landed_of, receipt_of, retrieved_by
 
@@ -19,6 +31,7 @@ __all__ = [
     "DecodedCall",
     "During",
     "Everything",
+    "Explained",
     "HostTool",
     "Hosted",
     "LiveExecutor",
@@ -39,6 +52,7 @@ __all__ = [
     "describe_host",
     "describe_tool",
     "hold_reason",
+    "is_asynchronous",
     "landed_of",
     "lift_hold",
     "mismatch_of",
@@ -54,4 +68,5 @@ __all__ = [
     "too_many_calls",
     "try_host",
     "wall_end",
+    "with_objects",
 ]

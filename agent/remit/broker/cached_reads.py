@@ -33,7 +33,8 @@ class CachedRead:
 
     async def _attempt(self) -> AttemptOutcome:
         size = self.ended.spent.output_bytes
-        return AttemptOutcome(code=None, value=self.ended.value, spent=ResourceUsage(output_bytes=size))
+        spent = ResourceUsage(output_bytes=size)
+        return AttemptOutcome(code=None, value=self.ended.value, objects=self.ended.objects, spent=spent)
 
 
 def cached_read(record: Record, call: Call, profile: str, read: str) -> CachedRead | None:

@@ -8,6 +8,7 @@ admit ─► decode ─► record begin ─► run in sandbox ─► check ─�
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from remit.core import (
     Call,
     Code,
     Connection,
+    ContentObject,
     Decision,
     Error,
     Failed,
@@ -276,6 +278,7 @@ class Execution:
             code = "outcome_unknown"
         retried = code is not None and self._may_retry(call, action, number, code, attempted)
         size = attempted.spent.output_bytes + len(attempted.stderr) + len(attempted.message)
+        size += sum(item.size for item in attempted.objects)
         return await in_thread_uninterrupted(size, self._cleaned, call, action, attempted, (number, code, retried))
 
     def _cleaned(
@@ -295,6 +298,7 @@ class Execution:
             value=self.sanitizer.json(attempted.value, action=call.action),
             landed=attempted.landed,
             changes=attempted.changes,
+            objects=tuple(map(self._without_secrets, attempted.objects)) if code is None else (),
             denied_accesses=tuple(
                 access.model_copy(
                     update={"what": self.sanitizer.text(access.what), "allow": self.sanitizer.text(access.allow)}
@@ -322,6 +326,12 @@ class Execution:
                 (*action.adds_labels, *labels_of(self.workspace.labels, call.touches), *labels_in(action, value), *read)
             )
         )
+
+    def _without_secrets(self, item: ContentObject) -> ContentObject:
+        """The image or file; without its bytes if they contain a known secret, which cannot be replaced in them."""
+        text = base64.b64decode(item.data).decode("latin-1")
+        known = self.sanitizer.without_known_secrets(text) != text
+        return item.model_copy(update={"data": ""}) if known else item
 
     def _sanitized(self, connection: Connection) -> Connection:
         path, why = self.sanitizer.text(connection.path), self.sanitizer.text(connection.why)

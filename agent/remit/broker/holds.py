@@ -20,11 +20,12 @@ def hold_reason(holds: Mapping[str, HoldSet], *scopes: str) -> str | None:
 
 
 def check_revoked(holds: Mapping[str, HoldSet], tool: str, code: str) -> None:
-    """Raise Refusal `policy_denied` if the code of that tool, by its digest, was revoked."""
+    """Raise Refusal `policy_denied` if the code of that tool or of the graph of `agent:NAME`, by its digest, was revoked."""
     if (hold := holds.get(f"{CODE}{code}")) is not None:
+        what = tool if ":" in tool else f"tool {tool!r}"
         raise Refusal(
             "policy_denied",
-            f"the code of tool {tool!r} was revoked by {hold.by.account}: {hold.reason}",
+            f"the code of {what} was revoked by {hold.by.account}: {hold.reason}",
             details={"reason": "revoked"},
             next_step="continue without this tool, which runs again once its code is changed and pinned",
         )

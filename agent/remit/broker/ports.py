@@ -13,6 +13,7 @@ from remit.core import (
     Code,
     CodeLine,
     Connection,
+    ContentObject,
     DeniedAccess,
     Failed,
     Json,
@@ -140,6 +141,7 @@ class AttemptOutcome:
     retry_after_s: float | None = None
     landed: Landed = "none"
     changes: tuple[Change, ...] = ()
+    objects: tuple[ContentObject, ...] = ()
     refused: tuple[DeniedAccess, ...] = ()
     connections: tuple[Connection, ...] = ()
     stderr: str = ""

@@ -327,7 +327,7 @@ def pin_command(names: tuple[str, ...], as_json: bool) -> None:
       remit tool pin agent:shop
     """
     from remit.broker import check_revoked
-    from remit.tools import pin_tools, pinnable
+    from remit.tools import code_of, pin_tools, pinnable
     from remit.workspace import authorize, open_session, principal_of_process
 
     opened = open_session()
@@ -336,8 +336,7 @@ def pin_command(names: tuple[str, ...], as_json: bool) -> None:
     every = names or pinnable(workspace)
     for name in every:
         authorize(policy, by, "remit.publish", name if ":" in name else f"tool:{name}", f"pin {name!r}")
-        if name in workspace.tools:
-            check_revoked(holds, name, workspace.tools[name].code)
+        check_revoked(holds, name, code_of(workspace, name))
     changes = asyncio.run(pin_tools(workspace, every, _sandbox()))
     if as_json:
         echo(json_text({"ok": True, "tools": changes}))
@@ -353,26 +352,29 @@ def pin_command(names: tuple[str, ...], as_json: bool) -> None:
 def revoke_command(code: str, reason: str, as_json: bool) -> None:
     """Revoke one version of a tool's code, for ever: it starts and resumes nowhere, and running calls of it are killed.
 
-    DIGEST is that of the code, as policies/tools.lock and `remit tool show --json` have it. NAME is the code of that tool on disk.
-    To use the tool again, change its code and pin it.
+    DIGEST is that of the code, as policies/tools.lock and `remit tool show --json` have it. NAME is the code of that tool on disk,
+    agent:NAME that of an agent's graph. To use it again, change its code and pin it.
 
     \b
     Examples:
       remit tool revoke http --reason "CVE-2026-1234 in its parser"
+      remit tool revoke agent:shop --reason "it pays without looking"
       remit tool revoke sha256:9d0c… --reason "leaks the token into its result"
     """
     from remit.broker import set_hold
     from remit.core.events import CODE
-    from remit.tools import known_tool
+    from remit.tools import code_of, pinnable
     from remit.workspace import authorize, open_session, principal_of_process
 
     opened = open_session()
-    digest = code if code.startswith("sha256:") else known_tool(opened.workspace, code).code
+    workspace = opened.workspace
+    digest = code if code.startswith("sha256:") else code_of(workspace, code)
     if len(digest) != len("sha256:") + 64:
         raise click.BadParameter(f"{digest!r} is no digest: copy it from policies/tools.lock", param_hint="DIGEST")
-    by = principal_of_process(opened.workspace.settings)
-    names = [name for name, tool in opened.workspace.tools.items() if tool.code == digest] or ["unknown"]
-    authorize(opened.policy, by, "remit.revoke", f"tool:{names[0]}", f"revoke code {digest}", journal=opened.journal)
+    by = principal_of_process(workspace.settings)
+    name = next((name for name in pinnable(workspace) if code_of(workspace, name) == digest), "unknown")
+    resource = name if ":" in name else f"tool:{name}"
+    authorize(opened.policy, by, "remit.revoke", resource, f"revoke code {digest}", journal=opened.journal)
     held = set_hold(opened.journal, f"{CODE}{digest}", why=reason, by=by)
     line = f"the code {digest} is revoked: no run starts or goes on with it"
     echo(json_text(held.model_dump(mode="json")) if as_json else line)

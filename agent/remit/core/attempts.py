@@ -91,6 +91,19 @@ class Change(FrozenModel):
     size: int
 
 
+class ContentObject(FrozenModel):
+    """Records the bytes of an image or a file in a result, which names them by their digest.
+
+    `data` is base64, "" if the bytes contain a known secret; `size` is the number of bytes. `media_type` is that of the tool, ""
+    without one.
+    """
+
+    digest: str
+    media_type: str = ""
+    size: int
+    data: str
+
+
 class DeniedAccess(FrozenModel):
     """Records something that the tool tried to open and that the sandbox denied.
 

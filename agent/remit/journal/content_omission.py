@@ -62,7 +62,7 @@ def omit_content(event: AnyEvent) -> AnyEvent:
         case QuestionAnswered():
             return event.model_copy(update={"answer": None})
         case AttemptEnded():
-            return event.model_copy(update={"value": None, "message": "", "stderr": ""})
+            return event.model_copy(update={"value": None, "objects": (), "message": "", "stderr": ""})
         case EffectSettled():
             return event.model_copy(update={"value": None, "reason": ""})
         case CallAnswered():

@@ -40,14 +40,14 @@ from remit.core import (
 from remit.core.events import ApprovalRejected, AttemptProgressed, ModelResponded, Recorded, RunFinished
 from remit.journal import LiveRecord
 from remit.langchain.answers import InterruptPlace
-from remit.langchain.graph_call import Function, GraphCall, GraphTool, Paused, Performed, ToolAttempt
+from remit.langchain.graph_call import CallAround, Function, GraphCall, GraphTool, Paused, Performed, ToolAttempt
 from remit.langchain.people import People, made_instead
 from remit.langchain.turns import (
     ExternalModel,
     check_reviewed,
-    is_enforced,
     no_person_to_answer,
     not_reviewed,
+    performed_call,
     recorded_key,
     turn_key,
 )
@@ -145,8 +145,9 @@ class ExternalRun:
         return Hosted(tool=graph_tool.tool, invoke=partial(self._invoke, place, function, tool.manifest.limits.wall))
 
     def _invoke(self, place: tuple[int, int], function: Function, wall: float, /, **arguments: Json) -> Json:
-        answers, via = self.people.answers_to(*place), self._vias[place]
-        returned = function(ToolAttempt(arguments=arguments, wall=wall, answers=answers, via=via))
+        answers, via, record = self.people.answers_to(*place), self._vias[place], self.agent_graph.record
+        around = CallAround(place=f"{record.run[:8]}.{place[0]}.{place[1]}", state=record.state)
+        returned = function(ToolAttempt(arguments=arguments, wall=wall, answers=answers, via=via, around=around))
         self._returned[place] = returned.returned
         return returned.value
 
@@ -231,8 +232,7 @@ class ExternalRun:
         return self._performed(place, await self._broker.give_up(*place, refusal))
 
     def _performed(self, place: tuple[int, int], result: Result) -> Performed:
-        enforced = is_enforced(self._broker.latest_decision(*place), result)
-        return Performed(result=result, returned=self._returned.get(place), enforced=enforced)
+        return performed_call(self.agent_graph.record, place, result, self._returned.get(place))
 
     async def commit(self) -> None:
         """Return when everything so far is recorded: only then may the graph read a result."""
@@ -342,7 +342,7 @@ class ExternalRun:
         if (hold := self.agent_graph.hold_reason()) is not None:
             return Failed(error=Error(code="held", message=hold, retryable=True, next_step=NEXT_STEPS["held"]))
         if self._running:
-            next_step = "use a separate RemitMiddleware for an agent that runs inside a tool"
+            next_step = "make the call again when they have ended"
             message = "calls of another turn of this run are still running"
             return Failed(error=Error(code="cancelled", message=message, next_step=next_step))
         return None

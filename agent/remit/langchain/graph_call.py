@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from remit.broker import HostTool
-from remit.core import Json, ModelTurn, Principal, Result
+from remit.core import ContentObject, Json, ModelTurn, Principal, Result
 from remit.core.events import ApprovalRequested, QuestionAsked
+from remit.journal import RunState
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallAround:
+    """The call whose tool runs now, for agents inside of that tool. `place` identifies it, `state` is that of its run."""
+
+    place: str
+    state: RunState
+
+
+# In the context of a tool that runs. What runs inside of it is an agent of its own, for the same user.
+AROUND: Final[ContextVar[CallAround | None]] = ContextVar("remit_around", default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +31,8 @@ class Invocation:
 
     `key` identifies the run within a `RunRegistry`, `thread` is the thread id of LangGraph. `principal` is who asks; None: that of the
     `RunRegistry`. `task` is what the person wrote, `message` the digest of that message, "" without one, and `answer` the model's
-    answer before it. `has_results` is True if the thread already has results of tools before that message.
+    answer before it. `has_results` is True if the thread already has results of tools before that message. `around` is the call in whose
+    tool this happens; None outside of any.
     """
 
     key: str
@@ -27,6 +42,7 @@ class Invocation:
     message: str = ""
     answer: str = ""
     has_results: bool = False
+    around: CallAround | None = field(default_factory=AROUND.get)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +78,7 @@ class ToolAttempt:
     wall: float
     answers: Sequence[Any]
     via: str
+    around: CallAround
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,12 +109,14 @@ class GraphTool:
 class Performed:
     """A call with its result. `returned` is what the graph's own tool returned in this process, None otherwise.
 
-    `made` describes the call that a person made in its place, whose result this is; empty: none. With `enforced` False the result is only
-    recorded: the graph gets the answer of its own tool.
+    `objects` are the images and files that the result names. With `enforced` False the result is only recorded: the graph gets the answer
+    of its own tool.
+    `made` describes the call that a person made in its place, whose result this is; empty: none.
     """
 
     result: Result
     returned: Any = None
+    objects: tuple[ContentObject, ...] = ()
     enforced: bool = True
     made: dict[str, Json] = field(default_factory=dict[str, Json])
 

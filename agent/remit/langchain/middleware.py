@@ -19,31 +19,27 @@ results, so such a run can be replayed. It does not contain the prompt that the 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import secrets
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NotRequired, cast
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired, Self, cast
 
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from langgraph.config import get_config
 from langgraph.types import interrupt
-from pydantic import Field
 
-from remit.broker import action_of, describe_tool
+from remit.broker import action_of
 from remit.core import Failed, Json, ModelTurn, ProposedCall, ReceiptItem
 from remit.core.events import ApprovalRequested
-from remit.core.parsing import canonical_json
 from remit.langchain.background_loop import BackgroundLoop
 from remit.langchain.external_run import ToolOf
-from remit.langchain.graph_call import Function, GraphCall, GraphTool, Invocation, Paused, Performed
-from remit.langchain.own_answer import OwnAnswer
+from remit.langchain.graph_call import GraphCall, Invocation, Paused, Performed
+from remit.langchain.graph_tools import RemitAction, ToolRequest
 from remit.langchain.registry import RunRegistry
-from remit.langchain.reviewed_tool import AsyncHandler, Handler, run_here, run_in_loop
+from remit.langchain.reviewed_tool import AsyncHandler, Handler
 from remit.langchain.state import (
     PrincipalOf,
     answer_of,
@@ -53,6 +49,7 @@ from remit.langchain.state import (
     has_one_call,
     last_request,
     messages_of,
+    nested,
     node_task,
     principal_of,
     proposed_call_of,
@@ -134,7 +131,12 @@ class RemitMiddleware(AgentMiddleware):
         self._key = secrets.token_hex(8)  # of the run, if the graph has neither thread nor invocation
         self._end = weakref.finalize(self, _close, self._loop, self._runs)
         hosted = set(self._runs.hosted.values())
-        self.tools = [tool for tool in self.actions if cast("_Action", tool).action not in hosted]
+        self.tools = [tool for tool in self.actions if cast("RemitAction", tool).action not in hosted]
+
+    def for_tools(self, tools: Sequence[Any]) -> Self:
+        """This middleware, for a graph with these tools. Raises UsageError with all problems of the tools, if no call of one would run."""
+        self._runs.check_tools(tools)
+        return self
 
     @property
     def actions(self) -> list[BaseTool]:
@@ -143,7 +145,7 @@ class RemitMiddleware(AgentMiddleware):
         Each call of such a tool is a turn of its own. The calls run one after the other.
         """
         return [
-            _Action(name=spec.name, description=spec.description, args_schema=spec.input, remit=self)
+            RemitAction(name=spec.name, description=spec.description, args_schema=spec.input, remit=self)
             for spec in self._runs.specs
         ]
 
@@ -154,23 +156,16 @@ class RemitMiddleware(AgentMiddleware):
 
         A call that is only observed returns what the tool itself does.
         """
-        call, own = self._graph_call(request), OwnAnswer(request)
-        run = partial(run_here, contextvars.copy_context())
-        tool_of = partial(
-            self._tool_of, request, lambda made: partial(run, made, handler), partial(own.run_here, handler)
-        )
-        done = self._perform(call, tool_of, own.interrupt)
-        return answer_of(call, done) if _is_answered(request, done) else own.get(handler)
+        call, asked = self._graph_call(request), ToolRequest(request, handler, self._runs.hosted)
+        done = self._perform(call, asked.tool, asked.interrupt)
+        return answer_of(call, done) if asked.is_answered(done) else asked.get()
 
     async def awrap_tool_call(self, request: ToolCallRequest, handler: AsyncHandler) -> Any:
         """Like `wrap_tool_call`, for a graph in an event loop. The tool runs in that loop."""
-        call, own, loop = self._graph_call(request), OwnAnswer(request), asyncio.get_running_loop()
-        run = partial(run_in_loop, loop, contextvars.copy_context())
-        tool_of = partial(
-            self._tool_of, request, lambda made: partial(run, made, handler), partial(own.run_in_loop, loop, handler)
-        )
-        done = await self._aperform(call, tool_of, own.interrupt)
-        return answer_of(call, done) if _is_answered(request, done) else await own.aget(handler)
+        call = self._graph_call(request)
+        asked = ToolRequest(request, handler, self._runs.hosted, asyncio.get_running_loop())
+        done = await self._aperform(call, asked.tool, asked.interrupt)
+        return answer_of(call, done) if asked.is_answered(done) else await asked.aget()
 
     def call(self, name: str, arguments: Any, call_id: str | None, config: RunnableConfig) -> ToolMessage:
         """Carry out a call of one of `actions`, outside any middleware."""
@@ -201,20 +196,6 @@ class RemitMiddleware(AgentMiddleware):
             await self._loop.acall(self._runs.answer(call, outcome, value, number))
             number += 1
         return outcome
-
-    def _tool_of(
-        self, request: ToolCallRequest, run: Callable[[ToolCallRequest], Function], unchanged: Function, action: str
-    ) -> GraphTool | None:
-        """The graph's tool for the call or, with `action`, for a call that a person makes in its place."""
-        if not action:
-            return _graph_tool(request, run(request), unchanged)
-        named = (
-            tool for tool in cast("Any", request).runtime.tools if self._runs.hosted.get(action_of(tool.name)) == action
-        )
-        if (tool := next(named, None)) is None:  # an action of Remit, or a tool that this graph does not have
-            return GraphTool(schema="", function=run(request)) if action in self._runs.hosted.values() else None
-        made = request.override(tool=tool, tool_call={**request.tool_call, "name": tool.name})
-        return _graph_tool(made, run(made))
 
     def before_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
         """Begin the run of the person's message. Without a thread, the run of the invocation begins with its first call."""
@@ -250,12 +231,11 @@ class RemitMiddleware(AgentMiddleware):
         runtime = request.runtime
         messages = messages_of(request.state)
         call: Mapping[str, Any] = request.tool_call
-        names = {tool.name for tool in runtime.tools}
-        turn, index, position = self._turn(messages, call, names)
+        turn, index, position = self._turn(messages, call)
         return GraphCall(
             **vars(self._asked(messages[:position], request.state, runtime, runtime.config)),
             node_task=node_task(runtime.config),
-            follows=self._turn_before(messages[:position], names),
+            follows=self._turn_before(messages[:position]),
             write=writer_of(),
             alone=has_one_call(runtime.config) or len(turn.proposed_calls) == 1,
             turn=turn,
@@ -270,7 +250,7 @@ class RemitMiddleware(AgentMiddleware):
         thread, (text, message, position) = thread_of(runtime), last_request(messages)
         before = messages[:position]
         return Invocation(
-            key=f"thread:{thread}" if thread else read_state(state, "remit_invocation") or self._key,
+            key=f"thread:{thread}" if thread else read_state(state, "remit_invocation") or nested(self._key) or "",
             thread=thread,
             principal=principal_of(config, self._principal_of, self._runs.tenant),
             task=self._task or (text if thread else first_request(messages)),
@@ -280,18 +260,12 @@ class RemitMiddleware(AgentMiddleware):
         )
 
     def _unreadable(self, state: Any, runtime: Any) -> Sequence[GraphCall]:
-        """The calls of the last message, if LangChain can read none of them."""
+        """The calls of the last message that LangChain cannot read."""
         messages = messages_of(state)
         message = messages[-1] if messages else None
-        if not isinstance(message, AIMessage) or message.tool_calls or not message.invalid_tool_calls:
+        if not isinstance(message, AIMessage) or not message.invalid_tool_calls:
             return ()
-        message_id = message.id or f"@{len(messages) - 1}"
-        names = [_action_name(self._runs.hosted, call["name"] or "") for call in message.invalid_tool_calls]
-        proposed = tuple(
-            unreadable_call_of(call, name, message_id)
-            for call, name in zip(message.invalid_tool_calls, names, strict=True)
-        )
-        turn, config = turn_of(message, proposed, answers_before(messages[:-1])), get_config()
+        turn, config = self._turn_at(messages, len(messages) - 1), get_config()
         asked = vars(self._asked(messages, state, runtime, config))
         return [
             GraphCall(
@@ -303,14 +277,14 @@ class RemitMiddleware(AgentMiddleware):
                 id=call["id"] or "",
                 can_pause=can_pause(config),
             )
-            for index, call in enumerate(message.invalid_tool_calls)
+            for index, call in enumerate(message.invalid_tool_calls, start=len(message.tool_calls))
         ]
 
     def _single_call(self, name: str, arguments: Any, call_id: str | None, config: RunnableConfig) -> GraphCall:
         """A call that is a turn of its own. It gets the same id again only if LangGraph repeats the same task."""
         settings = config.get("configurable", {})
         task = settings.get("checkpoint_ns") if call_id else None
-        thread = settings.get("thread_id") if can_pause(config) else None
+        thread = nested(settings.get("thread_id") if can_pause(config) else None)
         unique_id = f"{task or secrets.token_hex(8)}/{call_id}"
         proposed = (
             ProposedCall(name=name, arguments=arguments, id=unique_id)
@@ -318,7 +292,7 @@ class RemitMiddleware(AgentMiddleware):
             else proposed_call_of(name, arguments, unique_id)
         )
         return GraphCall(
-            key=f"thread:{thread}" if thread else self._key,
+            key=f"thread:{thread}" if thread else nested(self._key) or "",
             thread=thread,
             node_task=node_task(config),
             principal=principal_of(config, self._principal_of, self._runs.tenant),
@@ -332,7 +306,7 @@ class RemitMiddleware(AgentMiddleware):
             write=writer_of(),
         )
 
-    def _turn(self, messages: Sequence[Any], call: Mapping[str, Any], tools: set[str]) -> tuple[ModelTurn, int, int]:
+    def _turn(self, messages: Sequence[Any], call: Mapping[str, Any]) -> tuple[ModelTurn, int, int]:
         """The turn of the model that contains the call, the index of the call in it, and that of the message.
 
         A call that no turn contains, because a middleware rewrote it, is a turn of its own after the last one.
@@ -344,30 +318,35 @@ class RemitMiddleware(AgentMiddleware):
                 message_id = message.id or f"@{position}"
                 same = [same_call(item, call) for item in message.tool_calls]
                 if any(same):
-                    return self._turn_at(messages, position, tools), same.index(True), position
+                    return self._turn_at(messages, position), same.index(True), position
                 last = last or message_id
-        rewritten = self._proposed(call, f"{last}/rewritten", tools)
+        rewritten = self._proposed(call, f"{last}/rewritten")
         return ModelTurn(text="", proposed_calls=(rewritten,), finish="tool_calls"), 0, len(messages)
 
-    def _turn_at(self, messages: Sequence[Any], position: int, tools: set[str]) -> ModelTurn:
+    def _turn_at(self, messages: Sequence[Any], position: int) -> ModelTurn:
+        """The turn of that message. The calls that LangChain cannot read are its last ones."""
         message = messages[position]
         message_id = message.id or f"@{position}"
-        proposed_calls = tuple(self._proposed(item, message_id, tools) for item in message.tool_calls)
-        return turn_of(message, proposed_calls, answers_before(messages[:position]))
+        read = [self._proposed(item, message_id) for item in message.tool_calls]
+        unread = [unreadable_call_of(item, self._name(item), message_id) for item in message.invalid_tool_calls]
+        return turn_of(message, (*read, *unread), answers_before(messages[:position]))
 
-    def _turn_before(self, messages: Sequence[Any], tools: set[str]) -> ModelTurn | None:
+    def _turn_before(self, messages: Sequence[Any]) -> ModelTurn | None:
         """The last turn with calls of these messages; None if a human message comes after it."""
         for position in reversed(range(len(messages))):
             if isinstance(messages[position], HumanMessage):
                 return None
             if isinstance(messages[position], AIMessage) and messages[position].tool_calls:
-                return self._turn_at(messages, position, tools)
+                return self._turn_at(messages, position)
         return None
 
-    def _proposed(self, call: Mapping[str, Any], message_id: str, tools: set[str]) -> ProposedCall:
-        action = self._runs.hosted.get(action_of(call["name"])) if call["name"] in tools else None
-        name = call["name"] if action is None else action.replace(".", "__", 1)
-        return proposed_call_of(name, call["args"], f"{message_id}/{call['id']}")
+    def _proposed(self, call: Mapping[str, Any], message_id: str) -> ProposedCall:
+        return proposed_call_of(self._name(call), call["args"], f"{message_id}/{call['id']}")
+
+    def _name(self, call: Mapping[str, Any]) -> str:
+        """The name of the action as the broker reads it, also of a call to a tool of the graph."""
+        name = call["name"] or ""
+        return self._runs.hosted.get(action_of(name), name).replace(".", "__", 1)
 
     # ── called by the program ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -406,25 +385,16 @@ class RemitMiddleware(AgentMiddleware):
         self.close()
 
 
-def _action_name(hosted: Mapping[str, str], name: str) -> str:
-    """The name of the action as the broker reads it, of a call to a tool of the graph."""
-    return hosted.get(action_of(name), name).replace(".", "__", 1)
-
-
-def _is_answered(request: ToolCallRequest, done: Performed) -> bool:
-    """True if the graph gets the recorded result: the call is enforced, or Remit itself carries it out."""
-    return done.enforced or isinstance(request.tool, _Action)
-
-
 def _refused(outcomes: Sequence[tuple[GraphCall, Performed]]) -> dict[str, Any] | None:
-    """The results as an update of the state. The model is asked again while the run goes on."""
+    """The results as an update of the state. Without another call the model is asked again while the run goes on."""
     answered = [(call, done) for call, done in outcomes if done.enforced]
     if not answered:
         return None
     update: dict[str, Any] = {"messages": [tool_message(call, done) for call, done in answered]}
     results = [done.result for _, done in answered]
     ended = any(isinstance(result, Failed) and result.error.next_step == "stop" for result in results)
-    return update if ended else update | {"jump_to": "model"}
+    others = len(answered[0][0].turn.proposed_calls) > len(answered)
+    return update if ended or others else update | {"jump_to": "model"}
 
 
 def _no_tool(action: str) -> None:
@@ -433,39 +403,3 @@ def _no_tool(action: str) -> None:
 
 def _close(loop: BackgroundLoop, runs: RunRegistry) -> None:
     loop.close(runs.close())
-
-
-class _Action(BaseTool):
-    """One action of a Remit agent, as a LangChain tool."""
-
-    remit: Any = Field(exclude=True, repr=False)  # excluded, so that a tracer does not serialize it
-
-    @property
-    def action(self) -> str:
-        return self.name.replace("__", ".", 1)
-
-    def _to_args_and_kwargs(
-        self, tool_input: str | dict[str, Any], tool_call_id: str | None
-    ) -> tuple[tuple[str, ...], dict[str, Any]]:
-        """Pass the input on unchanged: LangChain would parse, coerce or drop arguments before the decision."""
-        return (), {"arguments": tool_input, "call_id": tool_call_id}
-
-    def _run(self, arguments: Any, call_id: str | None, config: RunnableConfig) -> Any:
-        message = self.remit.call(self.name, arguments, call_id, config)
-        return message if call_id else message.content
-
-    async def _arun(self, arguments: Any, call_id: str | None, config: RunnableConfig) -> Any:
-        message = await self.remit.acall(self.name, arguments, call_id, config)
-        return message if call_id else message.content
-
-
-def _graph_tool(request: ToolCallRequest, function: Function, unchanged: Function | None = None) -> GraphTool | None:
-    """The graph's own tool for the call; None for an action of Remit. An unknown tool gets a schema that no pin has."""
-    if request.tool is None:
-        return GraphTool(schema="", function=function, unchanged=unchanged)
-    if isinstance(request.tool, _Action):
-        return None
-    described = describe_tool(request.tool)
-    schema = {"description": described["description"], "input": described["input"]}
-    text = canonical_json(schema).decode()
-    return GraphTool(schema=text, function=function, unchanged=unchanged, tool=request.tool)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,14 +33,14 @@ from remit.journal import RunInConversation, RunState, StoredRecord, last_of_con
 from remit.langchain.answers import InterruptPlace, Resumed
 from remit.langchain.external_run import ExternalRun, ToolOf
 from remit.langchain.graph_call import GraphCall, Invocation, Paused, Performed
-from remit.langchain.own_answer import check_mode
 from remit.langchain.state import last_answer, messages_of, read_state
-from remit.langchain.turns import hosted_actions, is_enforced, recorded_key, turn_key
+from remit.langchain.turns import check_given, check_mode, hosted_actions, performed_call, recorded_key, turn_key
 from remit.runtime import (
     Continuation,
     RunRequest,
     RunResult,
     acting_subject,
+    inside_of,
     new_run_id,
     next_run,
     resume_run,
@@ -94,6 +95,9 @@ class RunRegistry:
     @property
     def tenant(self) -> str:
         return self._session.workspace.settings.tenant
+
+    def check_tools(self, tools: Sequence[Any]) -> None:
+        check_given(self._session, self._agent.name, self.hosted, tools)
 
     # -- called by the graph --
 
@@ -225,10 +229,16 @@ class RunRegistry:
                 "the run has no task: pass RemitMiddleware(…, task=…), or start the state with a human message"
             )
         name, place = await self._next(asked, asked.thread) if asked.thread else (new_run_id(), None)
+        task = asked.task
+        if asked.around is not None:  # what the model around it wrote is no task of the user
+            started = asked.around.state.started
+            task = task if started is None else started.task
+            place = place or ConversationRun(id=self._conversation(asked.key), number=1, message=asked.message)
+            place = inside_of(place, asked.around.state)
         run = self._external_run()
         request = RunRequest(
             agent=self._agent.name,
-            task=asked.task,
+            task=task,
             subject=user,
             by=by,
             model=run.model,
@@ -253,7 +263,7 @@ class RunRegistry:
         if run.is_busy:
             raise UsageError(
                 f"calls of an earlier message of the thread {asked.thread!r} are still running: send the next message when the "
-                "graph has answered; an agent inside a tool needs a RemitMiddleware of its own"
+                "graph has answered; agents that work in parallel are separate agents of the workspace"
             )
         del self._runs[asked.key]
         with suppress(RunEnded):  # the caller of the failed call has got the error
@@ -307,8 +317,7 @@ class RunRegistry:
                     answered = record.get(f"call.answered/{event.step}/{call.index}/-")
                     if not isinstance(answered, CallAnswered):
                         return _unknown_turn(item.run)
-                    decided = record.get(f"call.decided/{event.step}/{call.index}/0")
-                    return Performed(result=answered.result, enforced=is_enforced(decided, answered.result))
+                    return performed_call(record, (event.step, call.index), answered.result)
         return None
 
 

@@ -8,14 +8,15 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
+from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool
 from langgraph.errors import GraphInterrupt, ParentCommand
 
-from remit.broker import Question
+from remit.broker import Explained, Question, is_asynchronous
 from remit.core import Refusal
 from remit.core.parsing import Arguments, CopyOnRead
 from remit.langchain.commands import result_of
-from remit.langchain.graph_call import ToolAttempt, ToolReturned
+from remit.langchain.graph_call import AROUND, ToolAttempt, ToolReturned
 from remit.langchain.injected import injected_names
 from remit.langchain.pauses import question_of, with_answers
 
@@ -52,7 +53,15 @@ class ReviewedTool:
 
     def invoke(self, call: Any, config: Any = None, **options: Any) -> Any:
         with self._attempt(call) as decided:
-            self._returned = self._tool.invoke(decided, with_answers(config, self._made.answers), **options)
+            own = with_answers(config, self._made.answers)
+            try:
+                self._returned = self._tool.invoke(decided, own, **options)
+            except NotImplementedError as failure:
+                if not is_asynchronous(self._tool, failure):
+                    raise
+                self._returned = asyncio.run(
+                    self._tool.ainvoke(decided, own, **options)
+                )  # this thread has no event loop
         return self._returned
 
     async def ainvoke(self, call: Any, config: Any = None, **options: Any) -> Any:
@@ -85,16 +94,19 @@ class ReviewedTool:
             self._refused = Refusal("invalid_output", message)
             raise self._refused
 
-    def result(self, failure: Exception | None = None) -> ToolReturned:
+    def result(self, failure: Exception | None = None, answer: Any = None) -> ToolReturned:
         """What the tool returned. Raises what the tool raised, Question if it asks a person, or Refusal if it did not run.
 
-        `failure` is the exception of the handler around the tool. A command to the graph around this one is no failure.
+        `failure` is the exception of the handler around the tool, and `answer` what it returned: of an exception of the tool, that may
+        be words for the model. A command to the graph around this one is no failure.
         """
         if isinstance(self._raised, GraphInterrupt):
             raise Question(question_of(self._raised), self._made.via) from self._raised
         if isinstance(self._raised, ParentCommand):
             self._returned = self._raised
         elif self._raised is not None:
+            if isinstance(answer, ToolMessage) and answer.status == "error":
+                raise Explained(str(answer.text)) from self._raised
             raise self._raised
         if self._refused is not None and not self._ran:
             raise self._refused
@@ -114,21 +126,23 @@ def run_here(
 
 
 def _run_handler(request: ToolCallRequest, handler: Handler, attempt: ToolAttempt) -> ToolReturned:
+    AROUND.set(attempt.around)
     tool, reviewed = _reviewed(request, attempt)
     try:
-        handler(reviewed)
+        answer = handler(reviewed)
     except Exception as failure:  # noqa: BLE001 - an error of the graph: only the result of the tool counts
         return tool.result(failure)
-    return tool.result()
+    return tool.result(answer=answer)
 
 
 async def _arun_handler(request: ToolCallRequest, handler: AsyncHandler, attempt: ToolAttempt) -> ToolReturned:
+    AROUND.set(attempt.around)  # in the context of this task only
     tool, reviewed = _reviewed(request, attempt)
     try:
-        await handler(reviewed)
+        answer = await handler(reviewed)
     except Exception as failure:  # noqa: BLE001 - as above
         return tool.result(failure)
-    return tool.result()
+    return tool.result(answer=answer)
 
 
 def _reviewed(request: ToolCallRequest, attempt: ToolAttempt) -> tuple[ReviewedTool, ToolCallRequest]:

@@ -13,10 +13,11 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.config import get_stream_writer
 from langgraph.errors import ParentCommand
 
+from remit.broker import with_objects
 from remit.core import NAME_OF_SUBJECT, NOBODY, Failed, ModelTurn, Principal, ProposedCall, Refusal, UsageError
 from remit.core.parsing import Arguments, canonical_json, digest
 from remit.langchain.commands import answered, is_command, is_for_graph, messages_for
-from remit.langchain.graph_call import GraphCall, Performed
+from remit.langchain.graph_call import AROUND, GraphCall, Performed
 from remit.runtime.models import finish_of, langchain_usage
 
 # Returns who asks, from the LangGraph runtime of the invocation; None for a tool that is called outside of any graph.
@@ -31,18 +32,27 @@ _PUSHED: Final = "__pregel_push"  # how the path of a task begins that LangGraph
 def tool_message(call: GraphCall, done: Performed) -> ToolMessage:
     """The result as the graph's message: canonical JSON as its content, the same value as its artifact.
 
+    Images and files follow as blocks. A tool with an artifact of its own keeps it; then the result is in `response_metadata`.
     What a person answered in place of the tool is the result. Of a call that a person made in place of this one, the message says so.
     """
-    artifact: dict[str, Any] = done.result.model_dump(mode="json")
+    result: dict[str, Any] = done.result.model_dump(mode="json")
     error = done.result.error if isinstance(done.result, Failed) else None
     if error is not None and error.code == "approval_rejected" and "response" in error.details:
         given = {"value": error.details["response"], "answered_by": error.details["by"]}
-        artifact = {"ok": True, "labels": [], **given}
+        result = {"ok": True, "labels": [], **given}
     if done.made:
-        artifact["made_instead"] = done.made
-    status = "success" if artifact["ok"] else "error"
-    text = canonical_json(artifact).decode()
-    return ToolMessage(content=text, name=call.name, tool_call_id=call.id, status=status, artifact=artifact)
+        result["made_instead"] = done.made
+    text = canonical_json(result).decode()
+    blocks = with_objects(result.get("value"), done.objects)
+    own = next((message.artifact for message in messages_for(done.returned, call.id)), None) if result["ok"] else None
+    return ToolMessage(
+        content=[{"type": "text", "text": text}, *blocks] if blocks else text,
+        name=call.name,
+        tool_call_id=call.id,
+        status="success" if result["ok"] else "error",
+        artifact=result if own is None else own,
+        response_metadata={} if own is None else {"remit": result},
+    )
 
 
 def answer_of(call: GraphCall, done: Performed) -> Any:
@@ -150,8 +160,17 @@ def messages_of(state: Any) -> Sequence[Any]:
 
 
 def thread_of(runtime: Any) -> str | None:
-    """The thread id of LangGraph; None without a checkpointer, where no state outlives the invocation."""
-    return getattr(runtime.execution_info, "thread_id", None)
+    """The thread id of LangGraph; None without a checkpointer, where no state outlives the invocation.
+
+    Inside of a tool it is a thread of that call.
+    """
+    return nested(getattr(runtime.execution_info, "thread_id", None))
+
+
+def nested(name: str | None) -> str | None:
+    """The name of a thread, or of what takes its place; inside of a tool another one for each call."""
+    around = AROUND.get()
+    return name if around is None or name is None else f"{name}/{around.place}"
 
 
 def principal_of(config: RunnableConfig, given_by: PrincipalOf | None, tenant: str) -> Principal | None:

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from remit.broker import CALLS_PER_TURN
-from remit.core import ENDED, Message, ModelTurn, ProposedCall, Refusal, Result, ToolSpec, UsageError, is_refused
-from remit.core.events import AnyEvent, CallDecided
+from remit.broker import CALLS_PER_TURN, action_of, describe_tool
+from remit.core import (
+    ENDED,
+    ContentObject,
+    Json,
+    Message,
+    ModelTurn,
+    ProposedCall,
+    Refusal,
+    Result,
+    ToolSpec,
+    UsageError,
+    is_refused,
+)
+from remit.core.events import AttemptEnded, CallDecided
 from remit.core.parsing import canonical_json, digest
 from remit.guardrails import Sanitizer
-from remit.langchain.graph_call import GraphTool
-from remit.workspace import WorkspaceSession
+from remit.journal import Record
+from remit.langchain.graph_call import GraphTool, Performed
+from remit.workspace import Agent, Mode, WorkspaceSession
 from remit.workspace.manifest import ActionSchema
 
 
@@ -31,6 +45,45 @@ def hosted_actions(session: WorkspaceSession, agent: str) -> dict[str, str]:
     return hosted
 
 
+def check_given(session: WorkspaceSession, agent: str, hosted: Mapping[str, str], tools: Sequence[Any]) -> None:
+    """Raise UsageError with all problems of the tools that a graph gives to its model, each with what to do."""
+    named = {name.replace(".", "__", 1) for name in session.workspace.agents[agent].actions}
+    given = [tool for tool in tools if getattr(tool, "name", None) not in named]
+    problems = [f"{line}" for tool in given if (line := _problem_of(session, hosted, tool))]
+    if problems:
+        raise UsageError(
+            f"tools of agent {agent!r}: " + "\n  ".join(["", *problems] if len(problems) > 1 else problems)
+        )
+
+
+def _problem_of(session: WorkspaceSession, hosted: Mapping[str, str], tool: Any) -> str:
+    """Why no call of this tool would run; "" for a reviewed one."""
+    if not hasattr(tool, "tool_call_schema"):
+        return f"{getattr(tool, '__name__', tool)!r} is no tool of LangChain: put @tool before it"
+    if (action := hosted.get(action_of(tool.name))) is None:
+        name = action_of(tool.name)
+        return f"no action of the agent is called {name!r}: write [actions.{name}] in the tool.toml of its tool, and name it in agent.toml"
+    owner, found = session.workspace.action(action)
+    pin = f"run `remit tool pin {owner.manifest.name}`"
+    if not owner.pinned or owner.pin is None:
+        return f"{action} is not reviewed: {pin}"
+    described = describe_tool(tool)
+    if "problem" in described:
+        return f"{action}: {described['problem']}"
+    same = schema_of(described) == pinned_schema(owner.pin.schemas[found.name])
+    return "" if same else f"{action} differs from the reviewed tool: review it, then {pin}"
+
+
+def schema_of(described: Mapping[str, Json]) -> str:
+    """What is reviewed of a tool of a graph, as canonical JSON."""
+    return canonical_json({name: described.get(name) for name in ("description", "input")}).decode()
+
+
+def pinned_schema(pinned: ActionSchema) -> str:
+    """The same of the pin."""
+    return canonical_json(pinned.model_dump(mode="json", include={"description", "input"})).decode()
+
+
 class ExternalModel:
     """The model of an external graph. The graph asks it; `turn` is its latest turn, set before Remit's graph reads it."""
 
@@ -44,13 +97,25 @@ class ExternalModel:
         return self.turn
 
 
-def is_enforced(decided: AnyEvent | None, result: Result) -> bool:
-    """False if the graph's own tool answers the call: it is only observed, and no hold has stopped it."""
-    return not isinstance(decided, CallDecided) or decided.enforced or is_refused(result, enforced=False)
+def performed_call(record: Record, place: tuple[int, int], result: Result, returned: Any = None) -> Performed:
+    """A call with its recorded result. If it is only observed and no hold has stopped it, the graph's own tool answers it."""
+    decided = record.get(f"call.decided/{place[0]}/{place[1]}/0")
+    observed = isinstance(decided, CallDecided) and not decided.enforced and not is_refused(result, enforced=False)
+    return Performed(result=result, returned=returned, objects=_objects_of(record, *place), enforced=not observed)
+
+
+def _objects_of(record: Record, step: int, index: int) -> tuple[ContentObject, ...]:
+    """The images and files that the result of the call names."""
+    number, objects = 1, ()
+    while isinstance(ended := record.get(f"attempt.ended/{step}/{index}/{number}"), AttemptEnded):
+        number, objects = number + 1, ended.objects
+    return objects
 
 
 def check_reviewed(graph_tool: GraphTool, pinned: ActionSchema, action: str) -> None:
-    if graph_tool.schema != canonical_json(pinned.model_dump(mode="json", include={"description", "input"})).decode():
+    if not graph_tool.schema:
+        raise not_reviewed(f"the graph has no tool for {action}")
+    if graph_tool.schema != pinned_schema(pinned):
         raise not_reviewed(f"the graph's tool for {action} differs from the reviewed one")
 
 
@@ -79,3 +144,18 @@ def recorded_key(proposed_calls: Sequence[ProposedCall]) -> str:
         return digest(calls)
     except Refusal:  # no canonical JSON: such a call is refused later, and here only needs the same key each time
         return hashlib.sha256(json.dumps(calls, sort_keys=True).encode()).hexdigest()
+
+
+def check_mode(agent: Agent, mode: Mode | None) -> None:
+    """Raise UsageError if the program expects another mode than the workspace has: a program cannot end the enforcement."""
+    if mode in (None, agent.mode):
+        return
+    file = f"agent/{agent.name}/agent.toml"
+    fix = (
+        'write mode = "observe" and observe_until = "YYYY-MM-DD" there, and have it reviewed'
+        if mode == "observe"
+        else "remove its `mode`, or the argument"
+    )
+    raise UsageError(
+        f"the program expects mode {mode!r} of agent {agent.name!r}, and {file} says {agent.mode!r}: {fix}"
+    )

@@ -149,6 +149,7 @@ class RecordedExecutor:
             retry_after_s=ended.retry_after_s,
             landed=ended.landed,
             changes=ended.changes,
+            objects=ended.objects,
             refused=ended.denied_accesses,
             connections=ended.connections,
             stderr=ended.stderr,

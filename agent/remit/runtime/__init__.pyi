@@ -1,6 +1,6 @@
 from .approvals_wait import ApprovalWaiter
 from .assembly import agent_of, new_run_id, open_fallbacks_of, open_model_of, sanitizer_of, secrets_of
-from .conversations import next_run
+from .conversations import inside_of, next_run
 from .custom_graph.driver import drive
 from .custom_graph.parts import GraphParts
 from .graph import AgentGraph, CustomGraph
@@ -39,6 +39,7 @@ __all__ = [
     "erasable",
     "erase_runs",
     "explain_call",
+    "inside_of",
     "new_run_id",
     "next_run",
     "open_fallbacks_of",

@@ -6,7 +6,7 @@ A run ends before the next one of its conversation begins, so at most one of the
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from remit.core import UsageError
 from remit.core.events import BoundedApproval, ConversationRun, InDoubtEffect
@@ -49,28 +49,47 @@ def next_run(
 def _left_by(
     journal: Journal, run: str, state: RunState, place: ConversationRun, number: int, message: str
 ) -> ConversationRun:
-    """What the run leaves to the next one.
-
-    Words and names that are too many are left out: then less counts as known. Values that are too many become "": then every
-    text counts as containing one.
-    """
+    """What the run leaves to the next one."""
     actions = {*place.calls, *state.settled}
     return ConversationRun(
         id=place.id,
         number=number,
         message=message,
         after=run,
-        words=state.words[-WORDS_KEPT:],
-        labels=tuple(sorted(state.labels)),
-        directory=tuple(sorted(state.directory)[:NAMES_KEPT]),
-        values={
-            label: tuple(sorted(values)) if len(values) <= VALUES_KEPT else ("",)
-            for label, values in state.values.items()
-        },
+        **_known(state),
         calls={name: place.calls.get(name, 0) + state.settled.get(name, 0) for name in sorted(actions)},
         doubts=tuple(_doubts(journal, run, state)),
         bounded=tuple(_bounded(journal, run, state)),
     )
+
+
+def _known(state: RunState) -> dict[str, Any]:
+    """What a run knows, for another run.
+
+    Words and names that are too many are left out: then less counts as known. Values that are too many become "": then every
+    text counts as containing one.
+    """
+    return {
+        "words": state.words[-WORDS_KEPT:],
+        "labels": tuple(sorted(state.labels)),
+        "directory": tuple(sorted(state.directory)[:NAMES_KEPT]),
+        "values": {
+            label: tuple(sorted(values)) if len(values) <= VALUES_KEPT else ("",)
+            for label, values in state.values.items()
+        },
+    }
+
+
+def inside_of(place: ConversationRun, around: RunState) -> ConversationRun:
+    """The place of a run inside of the tool of another run, with what that run knows too."""
+    known = _known(around)
+    values = {
+        label: tuple(sorted({*place.values.get(label, ()), *known["values"].get(label, ())}))
+        for label in {*place.values, *known["values"]}
+    }
+    labels = tuple(sorted({*place.labels, *known["labels"]}))
+    directory = tuple(sorted({*place.directory, *known["directory"]}))
+    return place.model_copy(update={**known, "labels": labels, "directory": directory, "values": values})
 
 
 def _doubts(journal: Journal, run: str, state: RunState) -> Iterator[InDoubtEffect]:

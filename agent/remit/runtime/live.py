@@ -104,6 +104,8 @@ class LivePorts:
     def _check_holds(self, call: Call) -> None:
         tool, _ = self._session.workspace.action(call.action)
         check_revoked(self._journal.holds(), tool.manifest.name, tool.code)
+        if (graph := self._session.workspace.agents[call.subjects.agent.removeprefix("agent:")].graph) is not None:
+            check_revoked(self._journal.holds(), call.subjects.agent, graph.code)
         if (reason := self.held(*_scopes(call))) is not None:
             raise Refusal("held", reason, retryable=True)
 

@@ -4,6 +4,7 @@ from .template import new_tool
 from .usage_audit import UsageReport, observe_tool
 from .workbench import (
     ToolCaseResult,
+    code_of,
     derive_pin,
     interpreter,
     known_tool,
@@ -18,6 +19,7 @@ from .workbench import (
 __all__ = [
     "ToolCaseResult",
     "UsageReport",
+    "code_of",
     "derive_pin",
     "interpreter",
     "known_tool",

@@ -27,11 +27,16 @@ def pin_graph(workspace: Workspace, name: str, pins: dict[str, str]) -> str:
     Raises:
         UsageError: there is no such agent with a graph.
     """
+    agent, code = name.removeprefix(_GRAPH), graph_code(workspace, name)
+    before, pins[agent] = pins.get(agent), code
+    return "new" if before is None else "unchanged" if before == code else "changed"
+
+
+def graph_code(workspace: Workspace, name: str) -> str:
+    """The digest of the present graph of `agent:NAME`. Raises UsageError if there is no such agent with a graph."""
     agent = name.removeprefix(_GRAPH)
     graph = workspace.agents[agent].graph if agent in workspace.agents else None
     if graph is None:
-        raise UsageError(
-            f"no agent with a graph has the name {name!r}; what can be pinned: {', '.join(pinnable(workspace))}"
-        )
-    before, pins[agent] = pins.get(agent), graph.code
-    return "new" if before is None else "unchanged" if before == graph.code else "changed"
+        known = ", ".join(pinnable(workspace))
+        raise UsageError(f"no agent with a graph has the name {name!r}; what can be pinned: {known}")
+    return graph.code

@@ -23,7 +23,7 @@ from remit.sandbox.egress import Network
 from remit.sandbox.packages import Environment, check_environment, lock_environment, make_environment
 from remit.tools.cases import ToolCase, read_tool_cases
 from remit.tools.conformance import disagreements, made_examples
-from remit.tools.graph_pins import is_graph, pin_graph
+from remit.tools.graph_pins import graph_code, is_graph, pin_graph
 from remit.workspace import Tool, Workspace
 from remit.workspace.manifest import (
     LOCK,
@@ -410,6 +410,11 @@ def _card_of(manifest: Manifest, name: str, action: Action, kernel: str) -> list
     if action.errors:
         lines.append(f"    errors: {', '.join(action.errors)}")
     return lines
+
+
+def code_of(workspace: Workspace, name: str) -> str:
+    """The digest of the present code of a tool, or of the graph of `agent:NAME`. Raises UsageError if there is none."""
+    return graph_code(workspace, name) if is_graph(name) else known_tool(workspace, name).code
 
 
 def known_tool(workspace: Workspace, name: str) -> Tool:

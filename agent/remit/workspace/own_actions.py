@@ -34,7 +34,7 @@ OwnAction: TypeAlias = Literal[
     "remit.approve",  # approve or reject in a role that the request asks for, and review an emergency; on run:…
     "remit.erase",  # erase the content of runs, and delete runs; on run:…
     "remit.publish",  # pin a tool, or the graph of an agent, which lets it run; on tool:NAME and agent:NAME
-    "remit.revoke",  # revoke the code of a tool; on tool:NAME
+    "remit.revoke",  # revoke the code of a tool, or of the graph of an agent; on tool:NAME and agent:NAME
     "remit.alert",  # close an alert; on agent:NAME
     "remit.rollout",  # open and widen a rollout; on agent:NAME
     "remit.impersonate",  # act for another user; on user:NAME

@@ -12,9 +12,14 @@ SHOP = '''
 import datetime
 from typing import Annotated, Any, Literal, Optional
 
+from langchain.agents.middleware import TodoListMiddleware
 from langchain.tools import InjectedState, InjectedStore, InjectedToolCallId, ToolRuntime
-from langchain_core.tools import StructuredTool, ToolException, tool
+from langchain_core.callbacks import dispatch_custom_event
+from langchain_core.messages import ToolMessage
+from langchain_core.runnables import RunnableConfig
+from langchain_core.tools import BaseTool, StructuredTool, ToolException, tool
 from langgraph.config import get_stream_writer
+from langgraph.types import Command, interrupt
 from pydantic import BaseModel, Field
 
 RAN: list[str] = []
@@ -100,6 +105,14 @@ def breaks() -> str:
     raise ValueError("the bank is closed")
 
 @tool
+def fails_once() -> str:
+    """Raise at first."""
+    RAN.append("tried")
+    if len(RAN) == 1:
+        raise ValueError("busy")
+    return "done"
+
+@tool
 def refuses() -> str:
     """Raise the error of a tool."""
     raise ToolException("the bank is closed")
@@ -127,6 +140,97 @@ def blocks() -> list:
 def picture() -> list:
     """A picture."""
     return [{"type": "text", "text": "look"}, {"type": "image", "base64": "aGVsbG8=", "mime_type": "image/png"}]
+
+@tool
+def link() -> list:
+    """A picture by its link."""
+    return [{"type": "image", "url": "https://shop.example/lamp.png"}]
+
+@tool
+def data_url() -> list:
+    """A picture as models of OpenAI get it."""
+    return [{"type": "image_url", "image_url": {"url": "data:image/png;base64,aGVsbG8="}}]
+
+@tool
+def document() -> list:
+    """A file, and a sound."""
+    return [
+        {"type": "file", "base64": "JVBERg==", "mime_type": "application/pdf", "id": "f1"},
+        {"type": "audio", "base64": "UklGRg==", "mime_type": "audio/wav"},
+    ]
+
+@tool
+def fraction() -> float:
+    """A number that is not whole."""
+    return 0.1 + 0.2
+
+@tool
+def truth() -> bool:
+    """A truth value."""
+    return True
+
+@tool
+def instance() -> Item:
+    """A model of pydantic."""
+    return Item(name="lamp")
+
+@tool
+def deep() -> dict:
+    """A record in a record."""
+    return {"a": {"b": [{"c": None}, 1.5, "grüße"]}}
+
+@tool
+def paints(color: str, call: Annotated[str, InjectedToolCallId]) -> Command:
+    """Change the state."""
+    return Command(update={"color": color, "messages": [ToolMessage(f"painted {color}", tool_call_id=call)]})
+
+@tool
+def several(call: Annotated[str, InjectedToolCallId]) -> list:
+    """A message and a change of the state."""
+    return [ToolMessage("done", tool_call_id=call), Command(update={"color": "blue"})]
+
+@tool
+def hands_over(call: Annotated[str, InjectedToolCallId]) -> Command:
+    """Go on in the graph around."""
+    said = ToolMessage("over to you", tool_call_id=call)
+    return Command(graph=Command.PARENT, goto="other", update={"messages": [said]})
+
+@tool
+def asks() -> str:
+    """Ask a person."""
+    return f"heard {interrupt('which color?')}"
+
+@tool
+def of_config(text: str, config: RunnableConfig) -> str:
+    """Read the configuration."""
+    return f"{text} {config['metadata'].get('shop')}"
+
+@tool
+def keeps(key: str, text: str, store: Annotated[Any, InjectedStore()]) -> str:
+    """Write into the store."""
+    store.put(("shop",), key, {"text": text})
+    return "kept"
+
+@tool
+def reports(text: str) -> str:
+    """Report an event."""
+    dispatch_custom_event("progress", {"at": text})
+    return "reported"
+
+@tool
+def checked(amount: int) -> str:
+    """An argument with words of its own for errors."""
+    return str(amount)
+
+checked.handle_validation_error = "write a whole number"
+
+class Classic(BaseTool):
+    """A tool that is a class."""
+    name: str = "classic"
+    description: str = "A class"
+
+    def _run(self, text: str) -> str:
+        return f"classic {text}"
 
 async def _later(text: str) -> str:
     """Only asynchronous."""
@@ -190,6 +294,8 @@ def _count(text: str) -> str:
 count = StructuredTool.from_function(_count, name="count", description="Count", args_schema=Counts)
 
 TOOLS = [
+    fails_once, link, data_url, document, fraction, truth, instance, deep, paints, several, hands_over, asks, of_config, keeps, reports, checked,
+    Classic(), TodoListMiddleware().tools[0],
     words, record, rows, number, nothing, long, defaults, maybe, choice, nested, many, mapping, moment, bounded, breaks, refuses,
     explains, artifact, blocks, picture, later, of_state, of_field, of_call, of_runtime, of_context, of_store, writes, final,
     renamed, count,
@@ -197,6 +303,24 @@ TOOLS = [
 BY_NAME = {item.name: item for item in TOOLS}
 '''
 NAMES = [
+    "fails_once",
+    "link",
+    "data_url",
+    "document",
+    "fraction",
+    "truth",
+    "instance",
+    "deep",
+    "paints",
+    "several",
+    "hands_over",
+    "asks",
+    "of_config",
+    "keeps",
+    "reports",
+    "checked",
+    "classic",
+    "write_todos",
     "words",
     "record",
     "rows",
@@ -250,6 +374,10 @@ model = "langchain:graph"
 prompt = "prompt.md"
 tools = ["desk"]
 accept_parsed_arguments = true
+
+[budget]
+steps = 1000
+calls = 1000
 """
 RULES = """
 # Everything of this agent is allowed

@@ -1,8 +1,21 @@
 from .calls import decode_for_host, run_function
+from .content import with_objects, without_objects
 from .results import ResultReader
-from .tools import Hosted, HostTool, action_of, content_of, describe_host, describe_tool, load_host, try_host
+from .tools import (
+    Explained,
+    Hosted,
+    HostTool,
+    action_of,
+    content_of,
+    describe_host,
+    describe_tool,
+    is_asynchronous,
+    load_host,
+    try_host,
+)
 
 __all__ = [
+    "Explained",
     "HostTool",
     "Hosted",
     "ResultReader",
@@ -11,7 +24,10 @@ __all__ = [
     "decode_for_host",
     "describe_host",
     "describe_tool",
+    "is_asynchronous",
     "load_host",
     "run_function",
     "try_host",
+    "with_objects",
+    "without_objects",
 ]

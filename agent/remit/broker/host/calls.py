@@ -6,14 +6,29 @@ import asyncio
 import copy
 import json
 import time
+import traceback
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias, cast
+from pathlib import Path
+from typing import Any, Final, TypeAlias, cast
 
-from remit.broker.host.tools import Hosted
+from remit.broker.host.content import LARGEST_CONTENT, without_objects
+from remit.broker.host.tools import Explained, Hosted
 from remit.broker.ports import AttemptOutcome, Question, landed, mismatch_of, result_refusal
-from remit.core import Call, Code, Json, ReachedLimit, Refusal, ResourceUsage, SchemaMismatch, in_own_thread
+from remit.core import (
+    Call,
+    Code,
+    CodeLine,
+    ContentObject,
+    Json,
+    ReachedLimit,
+    Refusal,
+    ResourceUsage,
+    SchemaMismatch,
+    in_own_thread,
+)
 from remit.sandbox import (
     DECODE_SECONDS,
     Refused,
@@ -28,6 +43,8 @@ from remit.sandbox import (
 from remit.sandbox import Action as TypedFunction
 from remit.workspace import Workspace
 from remit.workspace.manifest import Action, ActionSchema, check_output
+
+_MOST_FRAMES: Final = 5  # a recursion has a thousand
 
 Tell: TypeAlias = Callable[[str], object]  # gets what a generator yields, as text
 HostCall: TypeAlias = Callable[[Tell], Json]  # a call with its decoded arguments
@@ -98,16 +115,15 @@ async def run_function(
     code: Code | None = None
     limit: ReachedLimit | None = None
     mismatch: SchemaMismatch | None = None
-    error, message, value, after, size = None, "", None, None, 0
+    made, raised, message = _Returned(), _Raised(), ""
     assert tool.pin is not None
     schema, run = tool.pin.schemas[action.name], partial(function, _tell(on_print))
     try:
-        value, size = await asyncio.wait_for(in_own_thread(_checked_value, run, schema), tool.manifest.limits.wall)
-        if size > tool.manifest.limits.output:
-            limit = ReachedLimit(name="output", most=tool.manifest.limits.output, used=size, unit="bytes")
-            code, message, value = "resource_exhausted", exhausted(limit), None
+        made = await asyncio.wait_for(in_own_thread(_checked_value, run, schema), tool.manifest.limits.wall)
+        if (limit := made.over(tool.manifest.limits.output)) is not None:
+            code, message, made = "resource_exhausted", exhausted(limit), _Returned()
     except Refusal as refusal:
-        code, value = refusal.code, None
+        code = refusal.code
         message = result_refusal(call, refusal) if code == "invalid_output" else refusal.message
         mismatch = mismatch_of(refusal)
     except TimeoutError:
@@ -115,16 +131,20 @@ async def run_function(
         code, message = "timeout", f"no result within {most:g} s"
         limit = ReachedLimit(name="wall", most=most, used=round(time.monotonic() - started, 3), unit="s")
     except _RaisedByTool as wrapped:
-        code, error, message, after = _failure_of(action, wrapped.__cause__)
+        raised = _failure_of(action, wrapped.__cause__, workspace.root)
+        code, message = raised.code, raised.message
     return AttemptOutcome(
         code=code,
-        value=value,
-        error=error,
+        value=made.value,
+        objects=made.objects,
+        error=raised.error,
         message=message,
-        retry_after_s=after,
+        stderr=raised.text,
+        retry_after_s=raised.after,
         landed=landed(call, code),
-        spent=ResourceUsage(wall_s=time.monotonic() - started, output_bytes=size if code is None else 0),
+        spent=ResourceUsage(wall_s=time.monotonic() - started, output_bytes=made.size),
         limit=limit,
+        frames=raised.frames,
         mismatch=mismatch,
     )
 
@@ -137,35 +157,85 @@ def _tell(on_print: Callable[[bytes], None] | None) -> Tell:
     return lambda text: loop.call_soon_threadsafe(on_print, f"{text}\n".encode(errors="replace"))
 
 
-def _failure_of(action: Action, failure: BaseException | None) -> tuple[Code, str | None, str, float | None]:
-    """The code, the declared error, its message, and the seconds to wait, of an exception that a tool raised."""
+@dataclass(frozen=True, kw_only=True)
+class _Raised:
+    """What the exception of a tool becomes. The model reads `message`; only the record has `text` and `frames`."""
+
+    code: Code | None = None
+    error: str | None = None
+    message: str = ""
+    text: str = ""
+    after: float | None = None
+    frames: tuple[CodeLine, ...] = ()
+
+
+def _failure_of(action: Action, failure: BaseException | None, root: Path | None) -> _Raised:
     assert failure is not None
-    after = retry_after(failure) or None
+    told = str(failure) if isinstance(failure, Explained) else ""
+    failure = failure.__cause__ or failure if told else failure
+    name, message, after = type(failure).__name__, message_of(failure), retry_after(failure) or None
     error = next((name for name, kind in action.errors.items() if _is_declared(failure, name, kind)), None)
-    if error is None:
-        return "tool_crashed", None, type(failure).__name__, after
-    return "tool_failed", error, message_of(failure), after
+    if error is not None:
+        return _Raised(code="tool_failed", error=error, message=told or message, after=after)
+    return _Raised(
+        code="tool_crashed",
+        message=told or name,
+        after=after,
+        text=f"{name}: {message}" if message else name,
+        frames=_frames(failure, root),
+    )
+
+
+def _frames(failure: BaseException, root: Path | None) -> tuple[CodeLine, ...]:
+    """The lines of files of the workspace that the exception came through."""
+    folder = "" if root is None else f"{root}/"
+    found = [
+        CodeLine(file=frame.f_code.co_filename.removeprefix(folder), line=line)
+        for frame, line in traceback.walk_tb(failure.__traceback__)
+        if folder and frame.f_code.co_filename.startswith(folder) and "/site-packages/" not in frame.f_code.co_filename
+    ]
+    return tuple(found[-_MOST_FRAMES:])
 
 
 class _RaisedByTool(Exception):
     """Wraps an exception of a host tool."""
 
 
-def _checked_value(function: Callable[[], Json], schema: ActionSchema) -> tuple[Json, int]:
-    """The checked return value of the function, and its size in bytes.
+@dataclass(frozen=True, kw_only=True)
+class _Returned:
+    """The checked return value of a function, the objects in its blocks, and the size of the rest as JSON in bytes."""
+
+    value: Json = None
+    objects: tuple[ContentObject, ...] = ()
+    size: int = 0
+
+    def over(self, most: int) -> ReachedLimit | None:
+        """The limit that the result exceeds: `most` bytes, and what all images and files of one result may have."""
+        content = sum(item.size for item in self.objects)
+        over = [(most, self.size)] if self.size > most else [(LARGEST_CONTENT, content)]
+        return next(
+            (ReachedLimit(name="output", most=limit, used=used, unit="bytes") for limit, used in over if used > limit),
+            None,
+        )
+
+
+def _checked_value(function: Callable[[], Json], schema: ActionSchema) -> _Returned:
+    """The checked return value of the function.
 
     Raises:
         Refusal: the graph or the broker refused the call; it is not an error of the tool.
         Question: the function asks a person.
         _RaisedByTool: the tool raised an exception, which is the cause.
     """
-    raised, value = _call_and_catch(function)
+    raised, returned = _call_and_catch(function)
     if isinstance(raised, Refusal | Question):
         raise raised
     if raised is not None:
         raise _RaisedByTool from raised
-    check_output(schema, value)
-    return value, len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+    check_output(schema, returned)
+    value, objects = without_objects(returned)
+    size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+    return _Returned(value=value, objects=objects, size=size)
 
 
 def _call_and_catch(function: Callable[[], Json]) -> tuple[BaseException | None, Json]:

@@ -15,6 +15,7 @@ from importlib import import_module, invalidate_caches
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
+from remit.broker.host.content import structured
 from remit.core import Json, UsageError
 from remit.core.parsing import Arguments, CopyOnRead, closed
 from remit.sandbox import Action as TypedFunction
@@ -22,9 +23,8 @@ from remit.sandbox import described, snake_case, tried
 from remit.workspace.manifest import Manifest
 
 _OF_LANGCHAIN: Final = ("config", "run_manager")  # arguments by which LangChain calls the function of a tool
-CONTENT: Final[Json] = {
-    "anyOf": [{"type": "string"}, {"type": "array"}]
-}  # the possible contents of a LangChain ToolMessage
+# The possible contents of a LangChain ToolMessage: a text, blocks, and what LangChain writes as a text of JSON.
+CONTENT: Final[Json] = {"anyOf": [{"type": "string"}, {"type": "array"}, {"type": "object"}]}
 
 
 class HostTool(Protocol):
@@ -45,6 +45,10 @@ class HostTool(Protocol):
 
 class ToolError(Exception):
     """The error message of a LangChain tool; in a manifest, the declared error `tool_error`."""
+
+
+class Explained(Exception):
+    """An exception of a tool, which is the cause, with the words that the program around the tool gives the model of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +77,23 @@ class Hosted:
         call = {"type": "tool_call", "name": self.tool.name, "args": given, "id": "remit"}
         try:
             message = self.tool.invoke(call)
-        except NotImplementedError:  # the tool is asynchronous only; this thread has no event loop
-            message = asyncio.run(self.tool.ainvoke(call))
+        except NotImplementedError as failure:
+            if not is_asynchronous(self.tool, failure):
+                raise
+            message = asyncio.run(self.tool.ainvoke(call))  # this thread has no event loop
         return content_of(message)
+
+
+def is_asynchronous(tool: HostTool, failure: NotImplementedError) -> bool:
+    """True if `invoke` of the tool has raised this before it did anything, because the tool has a coroutine only.
+
+    What the function of a tool raises is an error of the tool: then the tool has begun, and must not run again.
+    """
+    frame = failure.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    run = getattr(type(tool), "_run", None)
+    return frame is not None and frame.tb_frame.f_code is getattr(run, "__code__", None)
 
 
 def action_of(tool: str) -> str:
@@ -84,7 +102,7 @@ def action_of(tool: str) -> str:
 
 
 def content_of(message: object) -> Json:
-    """The content of a ToolMessage; another object is returned as it is, and fails the output schema later.
+    """The content of a ToolMessage, as JSON; another object is returned as it is, and fails the output schema later.
 
     Raises:
         ToolError: the message reports an error.
@@ -92,7 +110,7 @@ def content_of(message: object) -> Json:
     content = getattr(message, "content", message)
     if getattr(message, "status", "") == "error":
         raise ToolError(content if isinstance(content, str) else "")
-    return content
+    return structured(content)
 
 
 def describe_tool(tool: HostTool) -> dict[str, Json]:

@@ -14,6 +14,7 @@ from remit.core.attempts import (
     Change,
     CodeLine,
     Connection,
+    ContentObject,
     DeniedAccess,
     Landed,
     ReachedLimit,
@@ -141,9 +142,9 @@ class AttemptEnded(Event):
 
     `landed` says what is known of its effect. `value` is what the tool returned and `stderr` what it printed, both sanitized.
     `labels` are those of the action, if it failed and the model reads the tool's own error. `changes` are the files that were
-    written, `denied_accesses` what the sandbox did not open, `connections` its network requests, `spent` what it used.
-    `read_digest` is that of `AttemptBegun` if it was still the same afterwards, "" otherwise: then later calls of the run may
-    have this result.
+    written, `objects` the images and files that `value` names by digest, `denied_accesses` what the sandbox did not open,
+    `connections` its network requests, `spent` what it used. `read_digest` is that of `AttemptBegun` if it was still the same
+    afterwards, "" otherwise: then later calls of the run may have this result.
     """
 
     type: Literal["attempt.ended"] = "attempt.ended"
@@ -159,6 +160,7 @@ class AttemptEnded(Event):
     value: Json = None
     landed: Landed = "none"
     changes: tuple[Change, ...] = ()
+    objects: tuple[ContentObject, ...] = ()
     denied_accesses: tuple[DeniedAccess, ...] = ()
     connections: tuple[Connection, ...] = ()
     stderr: str = ""

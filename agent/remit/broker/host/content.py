@@ -1,0 +1,94 @@
+"""The content that a tool of LangChain returns: a text, JSON, or blocks, of which images and files are kept beside the result.
+
+The result names their bytes by digest: `{"object": "sha256:…", "bytes": 68}` stands where the block has them. So the model of Remit's own
+loop reads a short text, and the graph of a LangChain agent gets the block as the tool returned it.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, cast
+
+from remit.core import ContentObject, Json
+from remit.core.parsing import digest_bytes, load_json
+
+LARGEST_CONTENT: Final = 8 * 1024**2  # bytes of all images and files of one result
+
+_KINDS: Final = frozenset({"image", "image_url", "audio", "input_audio", "video", "file", "document", "text-plain"})
+_FIELDS: Final = frozenset({"base64", "data", "file_data"})  # those that hold base64; a URL of any field may too
+_URL: Final = re.compile(r"data:([^;,]{0,100})(?:;[^;,]{0,100}){0,4};base64,")
+_MEDIA_TYPES: Final = ("mime_type", "media_type")
+_DEEPEST: Final = 4  # objects inside a block
+
+
+def structured(content: Json) -> Json:
+    """The object or the list that a text of JSON stands for: LangChain writes such results as text. Another content as it is."""
+    if not isinstance(content, str) or content[:1] not in ("{", "["):
+        return content
+    try:
+        value = load_json(content)
+    except ValueError:
+        return content
+    return value if isinstance(value, dict | list) else content
+
+
+def without_objects(value: Json) -> tuple[Json, tuple[ContentObject, ...]]:
+    """The value with digests in place of the bytes in its blocks, and these bytes."""
+    if not isinstance(value, list):
+        return value, ()
+    found: dict[str, ContentObject] = {}
+    blocks: list[Any] = value
+    return [_taken_out(block, found) if _is_block(block) else block for block in blocks], tuple(found.values())
+
+
+def with_objects(value: Json, objects: Iterable[ContentObject]) -> list[Json]:
+    """The blocks of the value that have these objects, as the tool returned them."""
+    known = {item.digest: item.data for item in objects if item.data}
+    blocks: list[Any] = value if known and isinstance(value, list) else []
+    given = [(block, _put_back(block, known)) for block in blocks if _is_block(block)]
+    return [made for block, made in given if made != block]
+
+
+def _is_block(block: Any) -> bool:
+    return isinstance(block, dict) and cast("dict[str, Any]", block).get("type") in _KINDS
+
+
+def _taken_out(block: Any, found: dict[str, ContentObject], name: str = "", media_type: str = "", deep: int = 0) -> Any:
+    if isinstance(block, dict) and deep < _DEEPEST:
+        fields = cast("dict[str, Any]", block)
+        own = next((fields[key] for key in _MEDIA_TYPES if isinstance(fields.get(key), str)), media_type)
+        return {key: _taken_out(item, found, key, own, deep + 1) for key, item in fields.items()}
+    if not isinstance(block, str) or (made := _object_of(name, block, media_type)) is None:
+        return block
+    prefix, item = made
+    found[item.digest] = item
+    return {"object": item.digest, "bytes": item.size, **({"prefix": prefix} if prefix else {})}
+
+
+def _object_of(name: str, text: str, media_type: str) -> tuple[str, ContentObject] | None:
+    """What stands before the base64 of a text, and its bytes; None if it holds none, or is not the usual spelling of them."""
+    url = _URL.match(text)
+    if url is None and name not in _FIELDS:
+        return None
+    data = text[url.end() :] if url else text
+    try:
+        content = base64.b64decode(data, validate=True)
+    except ValueError:
+        return None
+    if base64.b64encode(content).decode() != data:
+        return None
+    kind = url[1] if url else media_type
+    item = ContentObject(digest=digest_bytes(content), media_type=kind[:100], size=len(content), data=data)
+    return (url[0] if url else ""), item
+
+
+def _put_back(block: Any, known: Mapping[str, str]) -> Any:
+    if not isinstance(block, dict):
+        return block
+    fields = cast("dict[str, Any]", block)
+    data = known.get(fields["object"]) if isinstance(fields.get("object"), str) else None
+    if data is not None:
+        return f"{fields.get('prefix', '')}{data}"
+    return {key: _put_back(item, known) for key, item in fields.items()}
