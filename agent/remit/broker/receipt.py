@@ -22,6 +22,7 @@ from remit.core import (
     Retrieved,
     Source,
     Succeeded,
+    is_refused,
 )
 from remit.core.events import (
     AnyEvent,
@@ -163,7 +164,9 @@ class _CallRecord:
             return "waiting"
         if not isinstance(self.result, Failed):
             return "done"
-        return "refused" if self.result.refused else "failed"
+        if is_refused(self.result, enforced=self.decided.enforced):
+            return "refused"
+        return "unknown" if self.result.refused else "failed"  # the graph carried out what was refused
 
 
 def _order(place: tuple[int | None, int | None]) -> tuple[int, int]:

@@ -17,7 +17,6 @@ from remit.core import (
     COMPLETE_FINISHES,
     NOTHING_RETRIEVED,
     AnswerProblem,
-    Decision,
     Message,
     Model,
     ModelError,
@@ -32,6 +31,7 @@ from remit.core.events import (
     NANO,
     AnswerRejected,
     AnyEvent,
+    CallDecided,
     ModelFailed,
     ModelRequested,
     ModelResponded,
@@ -196,6 +196,8 @@ class AgentGraph:
     async def _may_think(self, step: int) -> bool:
         """True if budgets and limits allow one more turn. Otherwise ends the run."""
         agent, ports, state = self.broker.agent, self.broker.ports, self.record.state
+        if state.started is not None and state.started.observes(ports.clock(step, -1)):
+            return True
         try:
             check_turn(state, agent.budget, step, ports.clock(step, -1))
             if state.refused_in_a_row >= agent.budget.denials:
@@ -345,7 +347,7 @@ class AgentGraph:
         for decided in await self.broker.decide(
             step, response.proposed_calls, cut=response.finish not in COMPLETE_FINISHES
         ):
-            if not _may_run(decided.decision):
+            if not _may_run(decided):
                 assert decided.index is not None
                 await self.broker.perform(step, decided.index)
                 await asyncio.sleep(0)
@@ -365,7 +367,7 @@ class AgentGraph:
         return [
             index
             for index in range(len(self._turn(step).proposed_calls))
-            if (decided := self.broker.latest_decision(step, index)) is not None and _may_run(decided.decision)
+            if (decided := self.broker.latest_decision(step, index)) is not None and _may_run(decided)
         ]
 
     def _turn(self, step: int) -> ModelResponded:
@@ -394,5 +396,5 @@ async def drive_one_call(agent_graph: AgentGraph, wait_for_change: WaitForChange
                 return False
 
 
-def _may_run(decision: Decision | None) -> bool:
-    return decision is not None and decision.verdict != "deny"
+def _may_run(decided: CallDecided) -> bool:
+    return decided.allowed or (decided.decision is not None and decided.decision.verdict == "ask")

@@ -21,6 +21,7 @@ from langgraph.types import Command, Send, interrupt
 from remit.runtime.graph import AgentGraph, GraphState, Paused, WaitForChange
 
 NODES_PER_STEP: Final = 3  # think, decide, act: LangGraph counts each against its recursion limit
+OBSERVED_STEPS: Final = 1_000_000  # the most steps of a run that no budget ends
 
 
 async def drive_loop(agent_graph: AgentGraph, wait_for_change: WaitForChange) -> bool:
@@ -30,9 +31,12 @@ async def drive_loop(agent_graph: AgentGraph, wait_for_change: WaitForChange) ->
     before.
     """
     graph, thread = _compiled(), secrets.token_hex(16)  # not the run: it and its replay may be driven at once
+    started = agent_graph.record.state.started
+    observed = started is not None and started.observe is not None  # no budget has ended it
+    steps = OBSERVED_STEPS if observed else agent_graph.broker.agent.budget.steps
     config: RunnableConfig = {
         "configurable": {"thread_id": thread},
-        "recursion_limit": NODES_PER_STEP * (agent_graph.broker.agent.budget.steps + 2),
+        "recursion_limit": NODES_PER_STEP * (steps + 2),
     }
     given: GraphState | Command[Any] = {"step": -1}
     try:

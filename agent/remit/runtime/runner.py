@@ -294,6 +294,8 @@ def started_event(context: RunContext, request: RunRequest) -> RunStarted:
         thread=request.thread,
         conversation=request.conversation,
         graph=_graph_code(context, request),
+        # Remit itself carries out no call that is refused; a graph's own tools run anyway.
+        observe=agent.observe if context.external_graph is not None and request.evaluation is None else None,
     )
 
 

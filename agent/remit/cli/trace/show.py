@@ -201,6 +201,8 @@ def _start_lines(report: IncidentReport) -> list[str]:
         lines.append(f"message {place.number} of the conversation {place.id[:8]}{before}")
     if started.scope is not None:
         lines.append(f"scope: {scope_text(started.scope)}")
+    if started.observe is not None:
+        lines.append(f"observe: {started.observe.text}")
     if started.arm is not None:
         lines.append(f"rollout {started.arm.rollout}: {started.arm.arm}, {started.arm.share:.0%} have the candidate")
     if started.content != "complete":
@@ -249,7 +251,8 @@ def _show_call(timeline: Timeline, call: CallTimeline, *, running: bool | None) 
 
 def detail_lines(call: CallTimeline, *, running: bool | None) -> list[str]:
     """A call's repairs, rules, approvals and attempts, one line each."""
-    lines = [f"repaired: {repair.text}" for repair in call.repairs]
+    lines = [] if call.enforced else ["not enforced: the call is carried out whatever is decided"]
+    lines += [f"repaired: {repair.text}" for repair in call.repairs]
     if call.left_out:
         lines.append(f"left out, because no rule permits it: {', '.join(call.left_out)}")
     if call.decision is not None:
