@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from remit.journal import Chain, resolve_run
 from remit.policy import Policy
 from remit.tracing import Trace, is_trace_file, open_trace, read_trace
 from remit.tracing.reports import reconcile
-from remit.workspace import Bundle, Workspace, WorkspaceSession, authorize_run, open_bundle
+from remit.workspace import Workspace, WorkspaceSession, authorize_run, open_bundles
 
 if TYPE_CHECKING:  # who only reads a trace does not load what plays it again
     from remit.replay import ReplayResult
@@ -38,11 +37,6 @@ def open_trace_of(session: WorkspaceSession, run: str, *, by: Principal, damaged
     return trace
 
 
-def open_bundles(trace: Trace) -> Mapping[str, Bundle]:
-    """The policy bundles that a run used, loaded, by digest. Raises UsageError if an object of the trace is missing."""
-    return {digest: open_bundle(files) for digest, files in trace.bundles().items()}
-
-
 async def replay_trace(
     trace: Trace, *, original: Chain | None = None, policy: Policy | None = None, tools: Workspace | None = None
 ) -> ReplayResult:
@@ -55,7 +49,7 @@ async def replay_trace(
         UsageError: the record does not hold all that a replay needs.
     """
     remit.replay.check_replayable(trace.records)
-    bundles = open_bundles(trace)
+    bundles = open_bundles(trace.bundles())
     faults = [fault for fault in trace.faults() if fault.broken]
     tampering = remit.replay.find_tampering(faults, trace.chain, original if faults else None)
     what_if = remit.replay.WhatIf(policy=policy, tools=tools)

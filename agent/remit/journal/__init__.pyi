@@ -8,12 +8,12 @@ from .projections import CIRCUIT_STREAM, EVALUATION_STREAM, SHARED, WORKSPACE_RU
 from .reducer import apply_event
 from .run_list import (
     LIVE_RUNS,
-    ArmRun,
     EndedRun,
     EvaluationSummary,
     RunQuery,
     alerts_in_force,
     approvals_in_state,
+    arm_counts,
     count_alerts,
     count_approvals,
     ended_runs,
@@ -24,7 +24,6 @@ from .run_list import (
     list_runs,
     raise_alert,
     resolve_run,
-    runs_of_rollout,
     used_bundles,
 )
 from .run_log import Log, MemoryLog, Record, StoredRecord, record_run
@@ -44,6 +43,7 @@ from .run_state import (
     effect_digest,
     retry_key,
 )
+from .storage.arm_counts import OF_COMPLETED, ArmCounts, ArmRun, count_arms
 from .store import AlreadyRecorded, Journal
 from .upkeep.check import Difference, check_projections, rebuild_projections
 from .upkeep.deletion import delete_run, release_space
@@ -59,6 +59,7 @@ __all__ = [
     "EVALUATION_STREAM",
     "LIVE_RUNS",
     "MODEL_FAILED",
+    "OF_COMPLETED",
     "OWN_DETAILS",
     "REFUSED",
     "ROLLOUT_STREAM",
@@ -66,6 +67,7 @@ __all__ = [
     "SHARED",
     "WORKSPACE_RUN",
     "AlreadyRecorded",
+    "ArmCounts",
     "ArmRun",
     "BoundedApproval",
     "Chain",
@@ -96,9 +98,11 @@ __all__ = [
     "alerts_in_force",
     "apply_event",
     "approvals_in_state",
+    "arm_counts",
     "check_projections",
     "count_alerts",
     "count_approvals",
+    "count_arms",
     "count_unsent",
     "delete_run",
     "effect_digest",
@@ -122,7 +126,6 @@ __all__ = [
     "release_space",
     "resolve_run",
     "retry_key",
-    "runs_of_rollout",
     "seal_run",
     "unsealed_runs",
     "unsent_chains",
