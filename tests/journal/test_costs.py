@@ -104,7 +104,21 @@ class Any_(dict[str, Any]):
         return 5 if name in NUMBERS else RUN
 
 
-NUMBERS: Final = {"after", "at", "before", "held", "last", "more", "most", "now", "number", "seq", "since", "to"}
+NUMBERS: Final = {
+    "after",
+    "at",
+    "before",
+    "held",
+    "last",
+    "more",
+    "most",
+    "now",
+    "number",
+    "of_share",
+    "seq",
+    "since",
+    "to",
+}
 
 
 @ON_FILE

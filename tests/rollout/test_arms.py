@@ -113,7 +113,7 @@ def test_the_counts_of_a_rollout_are_those_of_all_of_its_runs(tmp_path: Path, un
         assert arm_counts(journal, rollout)["failed", "live", 0.5][1] == 4
 
 
-def test_the_end_of_a_run_reads_what_the_others_said_and_not_the_others(
+def test_the_end_of_a_run_reads_the_counts_and_not_the_other_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So a rollout of many runs costs each of them no more than one of few."""
