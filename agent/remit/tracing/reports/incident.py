@@ -9,6 +9,7 @@ from typing import Final
 
 from remit.broker import hold_reason
 from remit.core import RemitError, UsageError
+from remit.core.events import RunStarted
 from remit.journal import RunSummary, find_run
 from remit.tracing import Trace, open_trace
 from remit.tracing.reports.failures import find_failures
@@ -153,8 +154,13 @@ def _budget(trace: Trace, timeline: Timeline) -> Budget | None:
 
 def _commands(report: IncidentReport, trace: Trace) -> Sequence[tuple[str, str]]:
     """The next commands to run, each with its purpose; the most useful first."""
-    timeline, run = report.timeline, trace.run[:8]
+    return [*_first_commands(report, trace.run[:8]), *_replay_commands(report.timeline.started, trace)]
+
+
+def _first_commands(report: IncidentReport, run: str) -> Sequence[tuple[str, str]]:
+    """What lets the run go on, or says what it did."""
     commands: list[tuple[str, str]] = []
+    timeline = report.timeline
     if report.state == "waiting":
         waiting = [call for call in timeline.waiting if call.approval is not None and call.approval.waits()][:1]
         commands += [(f"remit approve show {run}/{call.place}", "show what needs approval") for call in waiting]
@@ -172,7 +178,13 @@ def _commands(report: IncidentReport, trace: Trace) -> Sequence[tuple[str, str]]
                 "or --not-landed, once you have looked whether it happened",
             )
         )
-    started = timeline.started
+    return commands
+
+
+def _replay_commands(started: RunStarted | None, trace: Trace) -> Sequence[tuple[str, str]]:
+    """What replays, checks or exports the record."""
+    commands: list[tuple[str, str]] = []
+    run = trace.run[:8]
     whole = started is not None and started.content == "complete" and started.imported is None
     if started is not None and started.imported is not None:
         commands.append(
