@@ -29,11 +29,21 @@ class HostValue:
     """The value that a host function returns, and what the record keeps beside it."""
 
     value: Json
-    objects: tuple[ContentObject, ...]
+    objects: tuple[ContentObject, ...] = ()
 
 
-def structured(content: Json) -> Json:
-    """The object or the list that a text of JSON stands for: LangChain writes such results as text. Another content as it is."""
+def content_value(content: Json) -> HostValue:
+    """The content of a ToolMessage: blocks with digests in place of their bytes; of a text of JSON, the object or the list that it is."""
+    if isinstance(content, list):
+        found: dict[str, ContentObject] = {}
+        blocks: list[Any] = content
+        value = [_taken_out(block, found) if _is_block(block) else block for block in blocks]
+        return HostValue(value=value, objects=tuple(found.values()))
+    return HostValue(value=_structured(content))
+
+
+def _structured(content: Json) -> Json:
+    """LangChain writes an object or a list as a text of JSON. Another content as it is."""
     if not isinstance(content, str) or content[:1] not in ("{", "["):
         return content
     try:
@@ -41,15 +51,6 @@ def structured(content: Json) -> Json:
     except ValueError:
         return content
     return value if isinstance(value, dict | list) else content
-
-
-def without_objects(value: Json) -> tuple[Json, tuple[ContentObject, ...]]:
-    """The value with digests in place of the bytes in its blocks, and these bytes."""
-    if not isinstance(value, list):
-        return value, ()
-    found: dict[str, ContentObject] = {}
-    blocks: list[Any] = value
-    return [_taken_out(block, found) if _is_block(block) else block for block in blocks], tuple(found.values())
 
 
 def with_objects(value: Json, objects: Iterable[ContentObject]) -> list[Json]:
