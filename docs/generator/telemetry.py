@@ -66,6 +66,7 @@ SPANS: Final[Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]]] = {
             "remit.scripted": ("boolean", "true if the model is a script"),
             "remit.version": ("string", "the version of Remit"),
             "remit.evaluation": ("string", "the evaluation that the run belongs to; absent for a live run"),
+            "remit.observe": ("string", "until when decisions on which actions are not enforced; absent if all are"),
             "remit.scope": ("string", "the scope of the run, as JSON; absent without one"),
             "remit.rollout": ("string", "the rollout of its agent when it began; absent without one"),
             "remit.arm": ("string", "`candidate` if the run has the candidate of that rollout, else `live`"),
@@ -182,6 +183,7 @@ SPANS: Final[Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]]] = {
         {
             **_PLACE,
             "remit.round": ("int", "which decision of the call it is, from 0"),
+            "remit.enforced": ("bool", "false: the call of an observed agent is carried out whatever is decided"),
             "remit.repairs": ("string[]", "how the call differs from the one that the model wrote"),
             "remit.verdict": ("string", "`allow`, `ask` or `deny`"),
             "remit.reason": ("string", "why, as one word"),

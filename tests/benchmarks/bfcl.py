@@ -270,6 +270,7 @@ class Task:
     classes: Sequence[str]
     config: Mapping[str, Any]
     steps: Sequence[Step]
+    messages: Sequence[tuple[str, int]]  # of the person, each with how many of the steps follow it
 
 
 def tasks(category: str) -> list[Task]:
@@ -289,7 +290,10 @@ def tasks(category: str) -> list[Task]:
             positional = tuple(ast.literal_eval(one) for one in call.args)
             named = {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
             steps.append(Step(of=of[call.func.id], method=call.func.id, positional=positional, named=named))
-        found.append(Task(id=row["id"], classes=row["involved_classes"], config=row["initial_config"], steps=steps))
+        texts = ("\n".join(message["content"] for message in turn) for turn in row["question"])
+        messages = [(text, len(calls)) for text, calls in zip(texts, answer["ground_truth"], strict=True)]
+        classes = row["involved_classes"]
+        found.append(Task(id=row["id"], classes=classes, config=row["initial_config"], steps=steps, messages=messages))
     return found
 
 

@@ -25,7 +25,7 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
     "the name of a person, an account, a role, a run, an agent, a tool, an action or a model": (
         "account", "approver", "granted", "issuer", "subject", "roles", "session", "tenant", "role",
         "widen", "run", "tool", "scope", "agent", "user", "probe",
-        "action", "actions", "model", "RunStarted.fallbacks", "response_model", "version", "env", "folder", "shrunk_from", "proposed.name",
+        "action", "actions", "RunStarted.observe.enforce", "model", "RunStarted.fallbacks", "response_model", "version", "env", "folder", "shrunk_from", "proposed.name",
         "proposed.id", "proposed_calls.name", "proposed_calls.id", "own_calls.name", "own_calls.id", "edited.name", "edited.id", "ModelResponded.finish", "cached",
         "rollout", "RolloutOpened.changes", "RunResumed.accepted.changed", "ShadowDecided.error", "alert", "AlertRaised.changes", "AlertRaised.before", "AlertRaised.after", "SecretSet.name",
     ),

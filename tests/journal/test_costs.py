@@ -45,7 +45,7 @@ EVERY: Final = {
     "list_runs that were refused": RunQuery(denied=True),
     "list_runs of a tenant": RunQuery(tenant="default"),
 }
-LATER: Final = "0, '', 0, '', '', 0, '', '', '', '', 0, '', '', 0, ''"  # from `asked` to `message`
+LATER: Final = "0, '', 0, '', '', 0, '', '', '', '', 0, '', '', 0, '', 0, 0"  # from `asked` to `let_through`
 IN_ORDER: Final = "SCAN run USING INDEX run_by_start"
 # Statements that read all rows of a table, and why that is right.
 SCANS: Final = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from remit.analysis.cases import run_cases
 from remit.core import Problem, WorkspaceError
-from remit.core.parsing import table_text
+from remit.core.parsing import read_file, table_text
 from remit.guardrails import CASES, check_content
 from remit.policy import Policy
 from remit.runtime.models import ScriptedModel, open_model
@@ -40,15 +40,40 @@ def check_workspace(root: Path) -> CheckReport:
         tool_cases += found
         problems += wrong
     problems += _scripts(root, workspace)
+    observing = sum(agent.observe is not None for agent in workspace.agents.values())
     counts = {
         "tools": len(workspace.tools),
         "agents": len(workspace.agents),
         "rules": len(policy.rules),
         "policy cases": cases,
         "tool cases": tool_cases,
+        **({"agents that observe": observing} if observing else {}),
         **({"content cases": content_cases} if content_cases else {}),
     }
     return CheckReport(problems=tuple(problems), counts=counts)
+
+
+def edit_workspace(root: Path, files: Mapping[str, bytes]) -> None:
+    """Write these files of the workspace. If it then has a problem that it did not have before, nothing is changed.
+
+    Raises:
+        WorkspaceError: with the new problems.
+    """
+    before = check_workspace(root).problems
+    kept = {file: read_file(root / file, file=file) if (root / file).exists() else None for file in files}
+    _write(root, files)
+    problems = [problem for problem in check_workspace(root).problems if problem not in before]
+    if problems:
+        _write(root, kept)
+        raise WorkspaceError(problems)
+
+
+def _write(root: Path, files: Mapping[str, bytes | None]) -> None:
+    for file, data in files.items():
+        if data is None:
+            (root / file).unlink()
+        else:
+            (root / file).write_bytes(data)
 
 
 def _policy_cases(root: Path, policy: Policy) -> tuple[int, list[Problem]]:

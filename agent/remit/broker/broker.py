@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
 from remit.broker import budgets, effects, refusals, retries
 from remit.broker.approvals import bounded, requests
 from remit.broker.attempts import ToolExecutor
-from remit.broker.context import counted_grants
 from remit.broker.decisions import Decider, check_narrowed, narrow
 from remit.broker.execution import Execution, refusal_result
 from remit.broker.ports import ExecutionPorts
@@ -40,8 +39,6 @@ from remit.core import (
 from remit.core.events import (
     ApprovalRejected,
     ApprovalRequested,
-    ApprovalVoided,
-    AttemptEnded,
     CallAnswered,
     CallDecided,
 )
@@ -155,13 +152,13 @@ class Broker:
         shown: Call | None = None
         found: dict[str, Any]
         action, repairs = repaired_name(proposed.name, self.agent.actions, repair=self.agent.repair_calls)
+        enforced = self._decider.enforces(action, step, index)
         try:
             budgets.check_position(index)
             if cut:
                 raise refusals.cut_turn()
-            output = self._outstanding_output() + self._output_of(action)
-            budgets.check_call(self.record.state, self.agent.budget, self.ports.clock(step, index), output=output)
-            retries.check_tries(self.record.state, self.agent.budget, f"ask:{proposed.action}")
+            if enforced:
+                self._check_budgets(step, index, action, proposed)
             parsed, repaired = self._parse(step, index, action, self._unredacted.get((step, index), proposed))
             repairs += repaired
             call = self._resolve(step, index, action, parsed)
@@ -171,22 +168,35 @@ class Broker:
             check_narrowed(call, self.workspace.action(action)[1])
             if (note := self.sanitizer.blocked(call.arguments, "arguments", call.action)) is not None:
                 raise refusals.blocked_arguments(call.action, note)
-            effects.check_duplicate_in_step(before, call)
-            retries.check_tries(self.record.state, self.agent.budget, retry_key(shown))
+            if enforced:
+                effects.check_duplicate_in_step(before, call)
+                retries.check_tries(self.record.state, self.agent.budget, retry_key(shown))
             decision = self._decider.decide(call, shadow=True)
-            if decision.verdict != "deny":
-                effects.check_repeated_effect(self.ports.run_state(self.record, call, ""), call)
-            if decision.verdict == "ask":
-                requests.check_waiting_approvals(self.record.state, self.agent.budget)
-            if decision.verdict == "allow":
-                await self._reserve(call)
+            if enforced:
+                await self._check_decided(call, decision)
             quoted = self._quoted_by_user(call) if proposed.redacted else None
             found = {"decision": decision, "quoted_by_user": quoted}
         except Refusal as refusal:
             found = {"refusal": refusal_result(self.sanitizer, refusal)}
-        event = CallDecided(step=step, index=index, proposed=proposed, call=shown, repairs=repairs, **found)
+        found |= {"repairs": repairs, "enforced": enforced}
+        event = CallDecided(step=step, index=index, proposed=proposed, call=shown, **found)
         self.record.append(event)
         return event
+
+    def _check_budgets(self, step: int, index: int, action: str, proposed: ProposedCall) -> None:
+        state, budget = self.record.state, self.agent.budget
+        output = self._outstanding_output() + self._output_of(action)
+        budgets.check_call(state, budget, self.ports.clock(step, index), output=output)
+        retries.check_tries(state, budget, f"ask:{proposed.action}")
+
+    async def _check_decided(self, call: Call, decision: Decision) -> None:
+        """Raise Refusal for a call that must not run whatever the rules say, and reserve what an allowed one can use."""
+        if decision.verdict != "deny":
+            effects.check_repeated_effect(self.ports.run_state(self.record, call, ""), call)
+        if decision.verdict == "ask":
+            requests.check_waiting_approvals(self.record.state, self.agent.budget)
+        if decision.verdict == "allow":
+            await self._reserve(call)
 
     def evaluate(self, call: Call) -> tuple[Evaluated, ...]:
         """What each rule that matches a decided call contributed, as if there were no approvals."""
@@ -274,7 +284,8 @@ class Broker:
         try:
             call = self._calls.get((step, index), decided.call)
             refusals.check_definition(call, self.workspace.action(call.action)[0].manifest.digest)
-            decision = await self._allowing_decision(decided, call)
+            decision = await self._allowing_decision(decided, call) if decided.enforced else decided.decision
+            assert decision is not None  # a call without a refusal has one
         except ApprovalPending:
             await self.record.commit()  # people can answer from now on
             raise
@@ -282,10 +293,11 @@ class Broker:
             return self._record_result(step, index, refusal_result(self.sanitizer, refusal))
         proposed = decided.proposed
         complete = not proposed.redacted or not self.needs_secrets or (step, index) in self._unredacted
-        result = await self._execution.run(
+        execution = replace(self._execution, enforced=decided.enforced)
+        result = await execution.run(
             call, decision, arguments_complete=complete, lost_secret=lambda: self._lost_secret(call, proposed)
         )
-        await self.ports.record_usage(self.record, step, call, self._used_amounts(step, index))
+        await self.ports.record_usage(self.record, step, call, budgets.used_amounts(self.record, step, index))
         return self._record_result(step, index, result, call)
 
     async def give_up(self, step: int, index: int, refusal: Refusal) -> Result:
@@ -303,20 +315,13 @@ class Broker:
         if ended is not None and ended.retry_in_s is None:
             return await self.perform(step, index)  # no further attempt follows, so the call has a result of its own
         try:
-            if ended is None:
+            if ended is None and decided.enforced:
                 await self._allowing_decision(decided, call)
         except ApprovalPending:
             pass
         except Refusal as recorded:
             refusal = recorded
         return self._record_result(step, index, refusal_result(self.sanitizer, refusal, ended))
-
-    def _used_amounts(self, step: int, index: int) -> dict[Measure, int]:
-        """The amounts that the call really used, over all of its attempts."""
-        calls, wall, output = 0, 0.0, 0
-        while isinstance(ended := self.record.get(f"attempt.ended/{step}/{index}/{calls + 1}"), AttemptEnded):
-            calls, wall, output = calls + 1, wall + ended.spent.wall_s, output + ended.spent.output_bytes
-        return {"calls": min(calls, 1), "seconds": int(wall * 1000), "bytes": output}
 
     async def _allowing_decision(self, decided: CallDecided, call: Call) -> Decision:
         """The decision that allows the call now.
@@ -347,7 +352,9 @@ class Broker:
             expired = requests.approval_expired(requested, self.ports.clock(call.step, call.index))
             decision = self._decider.decide(call)
             await self._record_if_changed(decided, call, decision)
-            self._void_approvals(call, requested, decision)
+            moment = self._decider.moment(call, self._decider.policy(call), decision.decision_digest)
+            state = self.ports.run_state(self.record, call, requested.decision_digest)
+            requests.void_approvals(self.record, call, state, requested, moment)
             if decision.verdict == "ask":
                 if expired and decision.decision_digest == requested.decision_digest:
                     raise refusals.not_approved_in_time(call.action)
@@ -368,35 +375,6 @@ class Broker:
         again = decided.model_copy(update={"round": number, "decision": decision})
         self.record.append(again)
         return again
-
-    def _void_approvals(self, call: Call, requested: ApprovalRequested, decision: Decision) -> None:
-        """Record which given approvals no longer count, and why."""
-        state = self.ports.run_state(self.record, call, requested.decision_digest)
-        open_call = state.open.get((call.step, call.index))
-        approval = None if open_call is None else open_call.approval
-        moment = self._decider.moment(call, self._decider.policy(call), decision.decision_digest)
-        counted = counted_grants(state, call, moment)
-        for grant in () if approval is None else approval.grants:
-            if grant in counted:
-                continue
-            expired = grant.until is not None and moment.at >= grant.until
-            changed = decision.decision_digest != requested.decision_digest
-            why = (
-                "the rules or the facts that the approver saw have changed"
-                if changed
-                else f"the approver no longer has {grant.role}"
-            )
-            voided = ApprovalVoided(
-                step=call.step,
-                index=call.index,
-                decision_digest=requested.decision_digest,
-                approver=grant.by.subject,
-                code="approval_expired" if expired else "approval_invalid",
-                reason="the approval has expired" if expired else why,
-                number=grant.number,
-            )
-            if self.record.get(voided.key) is None:
-                self.record.append(voided)
 
     def _requested(self, call: Call, decision: Decision) -> ApprovalRequested:
         now = self.ports.clock(call.step, call.index)

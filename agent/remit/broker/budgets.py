@@ -7,9 +7,9 @@ from decimal import Decimal
 from typing import Final
 
 from remit.core import Error, Failed, Json, Refusal
-from remit.core.events import NANO
-from remit.journal import RunState
-from remit.workspace import Budget
+from remit.core.events import NANO, AttemptEnded
+from remit.journal import Record, RunState
+from remit.workspace import Budget, Measure
 
 CALLS_PER_TURN: Final = 128  # calls of one turn; one more is recorded, to answer that all others were rejected
 _TOO_MANY: Final = f"a turn may contain {CALLS_PER_TURN} calls; this call and all later calls of the turn were rejected"
@@ -80,6 +80,14 @@ def check_turn(state: RunState, budget: Budget, step: int, now: int) -> None:
         raise _exhausted("tokens", budget.tokens, f"the run has used {tokens} of its {budget.tokens} tokens")
     if budget.money is not None and state.cost >= Decimal(str(budget.money)):
         raise _exhausted("money", budget.money, f"the run has cost {state.cost:.6g} of its {budget.money:g}")
+
+
+def used_amounts(record: Record, step: int, index: int) -> dict[Measure, int]:
+    """The amounts that a call really used, over all of its attempts."""
+    calls, wall, output = 0, 0.0, 0
+    while isinstance(ended := record.get(f"attempt.ended/{step}/{index}/{calls + 1}"), AttemptEnded):
+        calls, wall, output = calls + 1, wall + ended.spent.wall_s, output + ended.spent.output_bytes
+    return {"calls": min(calls, 1), "seconds": int(wall * 1000), "bytes": output}
 
 
 def _exhausted(limit: str, of: float, why: str) -> Refusal:

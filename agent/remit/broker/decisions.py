@@ -119,6 +119,15 @@ class Decider:
         if candidate != verdict and self.record.get(event.key) is None:
             self.record.append(event)
 
+    def enforces(self, action: str, step: int, index: int) -> bool:
+        """False for an action of a host tool, or of no tool at all, that the run only observes at that time."""
+        started = self.record.state.started
+        if started is None or started.observe is None:
+            return True
+        tool = self.workspace.every_tool.get(action.partition(".")[0])
+        hosted = tool is None or tool.manifest.source == "host"
+        return not (hosted and started.observe.covers(action, self.ports.clock(step, index)))
+
     def permits(self, call: Call) -> Callable[[str], bool]:
         """A function that returns True for a resource that the call may read without an approval.
 

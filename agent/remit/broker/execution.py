@@ -38,13 +38,14 @@ from remit.core import (
     in_thread_uninterrupted,
     request_digest,
 )
-from remit.core.events import AttemptBegun, AttemptEnded, EffectSettled, QuestionAnswered, QuestionAsked
+from remit.core.events import NANO, AttemptBegun, AttemptEnded, EffectSettled, QuestionAnswered, QuestionAsked
 from remit.guardrails import Sanitizer
 from remit.journal import Record, effect_digest
 from remit.workspace import Agent, Workspace, labels_in, labels_of
 from remit.workspace.manifest import Action, check_decoded, named_arguments
 
 LONGEST_TEXT: Final = 2000  # characters of tool-written text in one field that the model reads
+UNBOUNDED_NS: Final = 10 * 365 * 86_400 * NANO  # added to the time limit of a call that is only observed
 QUICK_S: Final = 0.05  # a call that ends within this time is not watched for holds and the time limit
 
 _RETRY: Final = "call it again with the same arguments, or continue without it"
@@ -67,7 +68,8 @@ class QuestionPending(Exception):
 class Execution:
     """Executes the calls of one run; an irreversible call at most once.
 
-    `allows_redirect` returns True if a call may follow a redirect to a URL that its decision does not contain.
+    `allows_redirect` returns True if a call may follow a redirect to a URL that its decision does not contain. With `enforced` False,
+    the call is only observed: it is attempted once, without regard to budgets and to earlier effects.
     """
 
     workspace: Workspace
@@ -77,6 +79,7 @@ class Execution:
     ports: ExecutionPorts
     sanitizer: Sanitizer
     allows_redirect: Callable[[Call, str], bool]
+    enforced: bool = True
 
     async def run(
         self, call: Call, decision: Decision, *, arguments_complete: bool, lost_secret: Callable[[], Failed | None]
@@ -99,7 +102,8 @@ class Execution:
                 if (failed := lost_secret()) is not None:
                     return failed
                 await self.ports.admit(call)
-                budgets.check_wall(self.record.state, self.agent.budget, self.ports.clock(call.step, call.index))
+                if self.enforced:
+                    budgets.check_wall(self.record.state, self.agent.budget, self.ports.clock(call.step, call.index))
                 number += 1
                 ended = await self._attempt(call, decision, action, number)
             except Refusal as refusal:
@@ -142,7 +146,7 @@ class Execution:
         The arguments are decoded before. What fails there has no effect, so nothing is in doubt.
         """
         state = self.ports.run_state(self.record, call, "")
-        if number == 1:
+        if number == 1 and self.enforced:
             effects.check_repeated_effect(state, call)
         executor = ResultReader(self.record) if call.action == READ_RESULT else self.executor
         profile, confinement = executor.prepare(call, number)
@@ -231,7 +235,7 @@ class Execution:
 
     async def _bounded(self, call: Call, number: int, decoded: DecodedCall) -> AttemptOutcome:
         """Run one attempt; its processes are killed when the run's time ends or an operator puts the call on hold."""
-        until = budgets.wall_end(self.record.state, self.agent.budget)
+        until = budgets.wall_end(self.record.state, self.agent.budget) + (0 if self.enforced else UNBOUNDED_NS)
         progress = Progress(record=self.record, sanitizer=self.sanitizer, call=call, attempt=number)
         during = During(decide=lambda url: self.allows_redirect(call, url), on_print=progress.see)
         work = asyncio.ensure_future(decoded.attempt(during))
@@ -337,7 +341,8 @@ class Execution:
         state = self.ports.run_state(self.record, call, "")
         open_call = state.open.get((call.step, call.index))
         return (
-            retries.allows_retry(call.effect, action.retry, attempt=number, code=code, error=attempted.error)
+            self.enforced
+            and retries.allows_retry(call.effect, action.retry, attempt=number, code=code, error=attempted.error)
             and (attempted.retry_after_s or 0.0) <= retries.LONGEST_WAIT_S
             and (open_call is None or retries.has_tries_left(state, self.agent.budget, open_call.retry_key))
         )

@@ -39,6 +39,7 @@ COMMANDS: Final = {
     "drift": ("monitoring.drift", "say which measures of an agent changed, and what fits the change"),
     "targets": ("monitoring.targets", "compare times and costs of runs with their targets"),
     "alert": ("monitoring.alert", "list and close alerts of drift and of targets"),
+    "report": ("monitoring.report", "what an observed agent did, and which rules it lacks"),
     "metrics": ("monitoring.metrics", "the state of the workspace as metrics, for alerts"),
     "audit": ("monitoring.audit", "send decisions, approvals and acts of operators as audit records"),
     "replay": ("replay", "replay a recorded run without effects"),

@@ -50,6 +50,7 @@ from .calls import (
     Verdict,
     action_matches,
     call_id,
+    is_refused,
 )
 from .claims import Claim, Exhausted
 from .digests import decision_digest, request_digest
@@ -179,6 +180,7 @@ __all__ = [
     "in_own_thread",
     "in_thread",
     "in_thread_uninterrupted",
+    "is_refused",
     "page_of",
     "request_digest",
     "result_message",

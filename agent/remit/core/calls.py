@@ -303,6 +303,11 @@ class Failed(FrozenModel):
 Result: TypeAlias = Annotated[Succeeded | Failed, Field(discriminator="ok")]
 
 
+def is_refused(result: Result | None, *, enforced: bool) -> bool:
+    """True if the call was refused and did not run. Of calls that are only observed, nothing but a hold stops one."""
+    return isinstance(result, Failed) and result.refused and (enforced or result.error.code == "held")
+
+
 class Context(FrozenModel):
     """The facts that a condition of a rule may read about one call; the set is closed and typed.
 

@@ -97,6 +97,7 @@ def run_row(run: str, state: RunState) -> dict[str, Any]:
         "response_model": _text(state.response_model),
         "recent": _text("\n".join(recent_line(key, count) for key, count in state.recent.items())),
         "waits_until": state.waits_until,
+        "let_through": state.let_through,
     }
 
 
@@ -105,7 +106,8 @@ def _started_columns(started: RunStarted | None) -> dict[str, Any]:
     if started is None:
         subject = ("tenant", "user", "agent", "task", "task_digest", "model", "driver")
         texts = (*subject, "rollout", "arm", "evaluation", "conversation", "message")
-        return {**dict.fromkeys(texts, ""), "scripted": 0, "content": "complete", "share": 0.0, "number": 0}
+        numbers = {"scripted": 0, "share": 0.0, "number": 0, "observe_until": 0}
+        return {**dict.fromkeys(texts, ""), **numbers, "content": "complete"}
     arm = started.arm
     # What an evaluation plays is no part of the conversation.
     place = None if started.evaluation else started.conversation
@@ -126,6 +128,7 @@ def _started_columns(started: RunStarted | None) -> dict[str, Any]:
         "conversation": place.id if place else "",
         "number": place.number if place else 0,
         "message": place.message if place else "",
+        "observe_until": started.observe.until if started.observe else 0,
     }
 
 
@@ -165,7 +168,7 @@ def summary(row: Mapping[str, Any], state: RunStatus, holder: str = "") -> RunSu
         response_model=row["response_model"],
         bundles=tuple(row["bundles"].split()),
         driver=row["driver"],
-        waits_until=row["waits_until"],
+        **{name: row[name] for name in ("waits_until", "observe_until", "let_through")},
         holder=holder,
     )
 

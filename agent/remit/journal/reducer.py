@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, TypeAlias, TypeVar
 
-from remit.core import BREAK_GLASS, Decision, Failed, Succeeded, failure_place
+from remit.core import BREAK_GLASS, Decision, Failed, Succeeded, failure_place, is_refused
 from remit.core.events import (
     AnswerRejected,
     ApprovalAnswer,
@@ -182,11 +182,12 @@ def _answered_by_model(state: RunState, event: ModelResponded) -> RunState:
 def _decided(state: RunState, event: CallDecided, recorded: Recorded) -> RunState:
     place = (event.step, event.index)
     earlier = state.open.get(place)
-    verdict = event.decision.verdict if event.decision is not None else "deny"
-    allowed, needs_approval = verdict == "allow", verdict == "ask"
+    allowed = event.allowed
+    asks = not allowed and event.decision is not None and event.decision.verdict == "ask"
     if earlier is not None:  # decided again, after an approval: what is known of the call stays
-        earlier = _followed(earlier, recorded)
-        call = replace(earlier, allowed=allowed, needs_approval=needs_approval, rule=_rule_of(event.decision))
+        call = replace(
+            _followed(earlier, recorded), allowed=allowed, needs_approval=asks, rule=_rule_of(event.decision)
+        )
         return _with(state, place, call)
     # A call that could not be parsed has no resources, so its tries are counted by its action alone.
     action, key, request, effect = event.proposed.action, f"ask:{event.proposed.action}", "", ""
@@ -198,14 +199,14 @@ def _decided(state: RunState, event: CallDecided, recorded: Recorded) -> RunStat
         retry_key=key,
         trusted=UNTRUSTED not in state.labels,
         allowed=allowed,
-        needs_approval=needs_approval,
+        needs_approval=asks,
         request_digest=request,
         effect_digest=effect,
         rule=_rule_of(event.decision),
+        enforced=event.enforced,
     )
-    again = 1 if key in state.tries else 0
-    opened = {**state.open, place: call}
-    return replace(state, open=opened, attempted=state.attempted + 1, retried=state.retried + again)
+    state = replace(state, open={**state.open, place: call}, let_through=state.let_through + event.let_through)
+    return replace(state, attempted=state.attempted + 1, retried=state.retried + (1 if key in state.tries else 0))
 
 
 def _used(state: RunState, bundle: str) -> tuple[str, ...]:
@@ -353,9 +354,8 @@ def _rule_of(decision: Decision | None) -> str:
     """What denies the call: a rule, or the reason of the decision if no rule does; "" if it is not denied."""
     if decision is None or decision.verdict != "deny":
         return ""
-    if decision.reason == "denied_by_rule" and decision.rules:
-        return f"{decision.rules[0].file}:{decision.rules[0].line}"
-    return decision.reason
+    first = decision.rules[0] if decision.reason == "denied_by_rule" and decision.rules else None
+    return decision.reason if first is None else f"{first.file}:{first.line}"
 
 
 def _doubted(state: RunState, event: CallAnswered, call: OpenCall) -> RunState:
@@ -409,7 +409,7 @@ def _failed(state: RunState, step: int, call: OpenCall | None, result: Failed) -
     code, place = result.error.code, failure_place(result.error)
     line = f"{call.action if call else 'a call'} at step {step}: {code}{place and f' ({place})'}"
     state = replace(state, first_failed=state.first_failed or line)
-    if not (result.refused and code in REFUSED):
+    if code not in REFUSED or not is_refused(result, enforced=call is None or call.enforced):
         return replace(state, worked_in_step=True)
     first, refused = state.first_denied or line, state.refused_in_step + 1
     state = replace(state, denied=state.denied + 1, first_denied=first, refused_in_step=refused)

@@ -188,7 +188,7 @@ class OpenCall:
     `needs_approval` and `allowed` are the latest verdict. `approval` is the latest request for approval, None without one.
     `attempting` is True while an attempt has begun and not ended. `question` is what its tool has asked a person, None without one.
     `rule` is what denied it, "" if nothing did: `policies/rules.csv:12`, or the reason if no rule decided. `happened` is True if the effect has or may have happened; `doubtful` if that
-    is unknown; `settled` is the latest statement of its outcome.
+    is unknown; `settled` is the latest statement of its outcome. `enforced` is that of `CallDecided`.
     """
 
     action: str
@@ -207,6 +207,7 @@ class OpenCall:
     question: QuestionAsked | None = None
     doubtful: bool = False
     settled: EffectSettled | None = None
+    enforced: bool = True
 
     @property
     def in_doubt(self) -> bool:
@@ -240,7 +241,7 @@ class RunState:
     `model_failures` counts the failed requests of the current step; `model_wait` is the last of them while the run waits to ask
     again, and `model_failed_at` when it was recorded. `waited` is how long the run has waited in all, for its
     model, for people or for a process, and `waits_since` when it began to wait for people or the process that drove it ended, 0 while it
-    does not (both Unix nanoseconds). `asked` counts the calls for which people were asked; `violations` the attempts that tried to reach what was not
+    does not (both Unix nanoseconds). `asked` counts the calls for which people were asked, `let_through` those of `CallDecided.let_through`; `violations` the attempts that tried to reach what was not
     authorized. `response_model` is the last model that answered, as its provider names it. `reads` has, by request digest, the
     last attempt (step, index, attempt) whose result may answer a later call. `user_answers` are those of the user to questions of tools. `recent` counts the answers of its last hour and the
     failures of its model, by (part of the time, code, rule that denied, action): see `PART_NS`.
@@ -287,6 +288,7 @@ class RunState:
     waited: int = 0
     waits_since: int = 0
     asked: int = 0
+    let_through: int = 0
     violations: int = 0
     response_model: str = ""
     user_answers: tuple[str, ...] = ()
@@ -390,7 +392,8 @@ class RunSummary:
     `response_model` is the last model that answered, as its provider names it. `bundles` are the digests of the policy bundles that
     the run used, in order. `driver` is the framework whose graph drives the run, "" for Remit's own graph. `waits_until` is when a
     waiting run goes on without an answer, in Unix nanoseconds, 0 if it does not wait. `holder` names the process that drives the
-    run, or drove it until it was lost: "process 412 on host web-3"; "" if none does.
+    run, or drove it until it was lost: "process 412 on host web-3"; "" if none does. `observe_until` is when an agent that observes
+    is enforced again, in Unix nanoseconds, 0 for one that is enforced; `let_through` counts the calls that enforcement would have stopped.
     """
 
     run: str
@@ -424,11 +427,13 @@ class RunSummary:
     bundles: tuple[str, ...] = ()
     driver: str = ""
     waits_until: int = 0
+    observe_until: int = 0
+    let_through: int = 0
     holder: str = ""
 
     @property
     def word(self) -> str:
-        """How the run ended, or else its state: `completed, 1 refused`."""
-        if self.outcome is None:
-            return self.state
-        return f"{self.outcome}, {self.denied} refused" if self.denied and self.outcome == "completed" else self.outcome
+        """How the run ended, or else its state: `completed, 1 refused`; `completed, 2 let through` if it was observed."""
+        refused = f", {self.denied} refused" if self.denied and self.outcome == "completed" else ""
+        observed = f", {self.let_through} let through" if self.observe_until else ""
+        return f"{self.outcome or self.state}{refused}{observed}"

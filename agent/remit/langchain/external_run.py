@@ -41,15 +41,15 @@ from remit.core import (
 from remit.core.events import ApprovalRejected, AttemptProgressed, ModelResponded, Recorded, RunFinished
 from remit.journal import LiveRecord
 from remit.langchain.answers import InterruptPlace
-from remit.langchain.commands import kept, restored
-from remit.langchain.graph_call import CallAround, GraphCall, GraphTool, Paused, Performed, ToolAttempt
+from remit.langchain.commands import kept
+from remit.langchain.graph_call import CallAround, Function, GraphCall, GraphTool, Paused, Performed, ToolAttempt
 from remit.langchain.people import People, made_instead
 from remit.langchain.turns import (
     ExternalModel,
     check_reviewed,
     no_person_to_answer,
     not_reviewed,
-    objects_of,
+    performed_call,
     recorded_key,
     turn_key,
 )
@@ -141,12 +141,15 @@ class ExternalRun:
         assert tool.pin is not None  # the broker refuses unpinned tools before it decides
         check_reviewed(graph_tool, tool.pin.schemas[action.name], call.action)
         assert graph_tool.tool is not None  # a call of an unknown tool has a schema that no pin has
-        return Hosted(tool=graph_tool.tool, invoke=partial(self._invoke, place, graph_tool, tool.manifest.limits.wall))
+        decided = self._broker.latest_decision(*place)
+        observed = decided is not None and not decided.enforced
+        function = graph_tool.unchanged if observed and graph_tool.unchanged is not None else graph_tool.function
+        return Hosted(tool=graph_tool.tool, invoke=partial(self._invoke, place, function, tool.manifest.limits.wall))
 
-    def _invoke(self, place: tuple[int, int], tool: GraphTool, wall: float, /, **arguments: Json) -> HostValue:
+    def _invoke(self, place: tuple[int, int], function: Function, wall: float, /, **arguments: Json) -> HostValue:
         answers, via, record = self.people.answers_to(*place), self._vias[place], self.agent_graph.record
         around = CallAround(place=f"{record.run[:8]}.{place[0]}.{place[1]}", state=record.state)
-        returned = tool.function(ToolAttempt(arguments=arguments, wall=wall, answers=answers, via=via, around=around))
+        returned = function(ToolAttempt(arguments=arguments, wall=wall, answers=answers, via=via, around=around))
         self._returned[place] = returned.returned
         made = returned.value
         return replace(made, objects=(*made.objects, *kept(returned.returned)))
@@ -196,7 +199,7 @@ class ExternalRun:
             call = replace(call, turn=turn, index=0, name=name)
             done = await self._perform_one(call, tool, place)
             if isinstance(done, Performed):
-                done = replace(done, made=_shown(made, made.edited))
+                done = replace(done, made=_shown(made, made.edited), enforced=True)
         return done
 
     def _made_instead(self, call: GraphCall) -> ApprovalRejected | None:
@@ -214,11 +217,11 @@ class ExternalRun:
             await asyncio.sleep(LOOK_S)
         return []
 
-    async def refuse(self, call: GraphCall, paused: Paused) -> Result:
+    async def refuse(self, paused: Paused) -> Performed:
         """Refuse a call that waits for a person, in a graph that cannot be interrupted."""
         if (requested := paused.requested) is None:
             assert paused.asked is not None  # a graph that cannot be interrupted has no calls that people make
-            return await self._broker.give_up(paused.asked.step, paused.asked.index, no_person_to_answer())
+            return await self._give_up((paused.asked.step, paused.asked.index), no_person_to_answer())
         roles = ", ".join(missing.role for missing in requested.missing)
         refusal = Refusal(
             "approval_required",
@@ -226,7 +229,13 @@ class ExternalRun:
             details={"missing": [missing.model_dump() for missing in requested.missing]},
             next_step="continue without this call, or make it again after a person has approved it",
         )
-        return await self._broker.give_up(requested.step, requested.index, refusal)
+        return await self._give_up((requested.step, requested.index), refusal)
+
+    async def _give_up(self, place: tuple[int, int], refusal: Refusal) -> Performed:
+        return self._performed(place, await self._broker.give_up(*place, refusal))
+
+    def _performed(self, place: tuple[int, int], result: Result) -> Performed:
+        return performed_call(self.agent_graph.record, place, result, self._returned.get(place))
 
     async def commit(self) -> None:
         """Return when everything so far is recorded: only then may the graph read a result."""
@@ -288,10 +297,7 @@ class ExternalRun:
         waiter = self.waiter(self._wait)
         while True:
             try:
-                result = await self._once(place)
-                objects = objects_of(self.agent_graph.record, *place)
-                returned = self._returned[place] if place in self._returned else restored(objects)
-                return Performed(result=result, returned=returned, objects=objects)
+                return self._performed(place, await self._once(place))
             except ApprovalPending as pending:
                 if not await waiter.wait_for_change():
                     return self.people.asked_to_approve(pending.requested, call)

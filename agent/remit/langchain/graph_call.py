@@ -94,10 +94,14 @@ Function: TypeAlias = Callable[[ToolAttempt], ToolReturned]
 
 @dataclass(frozen=True, kw_only=True)
 class GraphTool:
-    """The graph's own tool for a call: its schema as canonical JSON, and the function that runs it in the graph."""
+    """The graph's own tool for a call: its schema as canonical JSON, and the function that runs it in the graph.
+
+    `unchanged` runs it as it would run without Remit, for a call that is only observed; None: such a call is carried out as any other.
+    """
 
     schema: str
     function: Function
+    unchanged: Function | None = None
     tool: HostTool | None = None
 
 
@@ -105,13 +109,15 @@ class GraphTool:
 class Performed:
     """A call with its result. `returned` is what the graph's own tool returned; None if that is not known.
 
-    `objects` are the images and files that the result names.
+    `objects` are the images and files that the result names. With `enforced` False the result is only recorded: the graph gets the answer
+    of its own tool.
     `made` describes the call that a person made in its place, whose result this is; empty: none.
     """
 
     result: Result
     returned: Any = None
     objects: tuple[ContentObject, ...] = ()
+    enforced: bool = True
     made: dict[str, Json] = field(default_factory=dict[str, Json])
 
 

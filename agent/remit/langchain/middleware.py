@@ -19,11 +19,9 @@ results, so such a run can be replayed. It does not contain the prompt that the 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import secrets
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired, Self, cast
 
@@ -32,16 +30,16 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from langgraph.config import get_config
 from langgraph.types import interrupt
-from pydantic import Field
 
 from remit.broker import action_of
 from remit.core import Failed, Json, ModelTurn, ProposedCall, ReceiptItem
 from remit.core.events import ApprovalRequested
 from remit.langchain.background_loop import BackgroundLoop
 from remit.langchain.external_run import ToolOf
-from remit.langchain.graph_call import Function, GraphCall, GraphTool, Invocation, Paused, Performed
+from remit.langchain.graph_call import GraphCall, Invocation, Paused, Performed
+from remit.langchain.graph_tools import RemitAction, ToolRequest
 from remit.langchain.registry import RunRegistry
-from remit.langchain.reviewed_tool import AsyncHandler, Handler, run_here, run_in_loop
+from remit.langchain.reviewed_tool import AsyncHandler, Handler
 from remit.langchain.state import (
     PrincipalOf,
     answer_of,
@@ -63,8 +61,8 @@ from remit.langchain.state import (
     unreadable_call_of,
     writer_of,
 )
-from remit.langchain.turns import schema_of
 from remit.runtime import RunResult
+from remit.workspace import Mode
 
 if TYPE_CHECKING:
     from langchain.agents.middleware import AgentMiddleware, AgentState, hook_config
@@ -103,9 +101,11 @@ class RemitMiddleware(AgentMiddleware):
         workspace: a folder in the workspace. None: the current folder.
         wait: how many seconds a call waits for approval. Then its branch is interrupted or, without a checkpointer, the call
             is refused.
+        mode: the mode that the program expects. With "observe", `agent.toml` must say so too: calls of the graph's own tools are
+            decided and recorded, and each is answered as without Remit. None: as `agent.toml` says.
 
     Raises:
-        UsageError: there is no such agent, or it has an [answer], which an external graph cannot check.
+        UsageError: there is no such agent, it has an [answer], which an external graph cannot check, or it has another mode.
         WorkspaceError: a file of the workspace is not valid.
     """
 
@@ -120,17 +120,18 @@ class RemitMiddleware(AgentMiddleware):
         principal: PrincipalOf | None = None,
         workspace: Path | str | None = None,
         wait: float = 0.0,
+        mode: Mode | None = None,
     ) -> None:
         super().__init__()
         self._task = task
         self._principal_of = principal
         self._loop = BackgroundLoop()
         folder = None if workspace is None else Path(workspace)
-        self._runs = self._loop.call(RunRegistry.open(agent, user, folder, wait))
+        self._runs = self._loop.call(RunRegistry.open(agent, user, folder, wait, mode))
         self._key = secrets.token_hex(8)  # of the run, if the graph has neither thread nor invocation
         self._end = weakref.finalize(self, _close, self._loop, self._runs)
         hosted = set(self._runs.hosted.values())
-        self.tools = [tool for tool in self.actions if cast("_Action", tool).action not in hosted]
+        self.tools = [tool for tool in self.actions if cast("RemitAction", tool).action not in hosted]
 
     def for_tools(self, tools: Sequence[Any]) -> Self:
         """This middleware, for a graph with these tools. Raises UsageError with all problems of the tools, if no call of one would run."""
@@ -144,25 +145,27 @@ class RemitMiddleware(AgentMiddleware):
         Each call of such a tool is a turn of its own. The calls run one after the other.
         """
         return [
-            _Action(name=spec.name, description=spec.description, args_schema=spec.input, remit=self)
+            RemitAction(name=spec.name, description=spec.description, args_schema=spec.input, remit=self)
             for spec in self._runs.specs
         ]
 
     # ── called by the graph ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def wrap_tool_call(self, request: ToolCallRequest, handler: Handler) -> Any:
-        """Decide one call, run it at most once, and return its result: as JSON content, and as the artifact."""
-        call = self._graph_call(request)
-        run = partial(run_here, contextvars.copy_context())
-        tool_of = partial(self._tool_of, request, lambda made: partial(run, made, handler))
-        return answer_of(call, self._perform(call, tool_of))
+        """Decide one call, run it at most once, and return its result: as JSON content, and as the artifact.
+
+        A call that is only observed returns what the tool itself does.
+        """
+        call, asked = self._graph_call(request), ToolRequest(request, handler, self._runs.hosted)
+        done = self._perform(call, asked.tool, asked.interrupt)
+        return answer_of(call, done) if asked.is_answered(done) else asked.get()
 
     async def awrap_tool_call(self, request: ToolCallRequest, handler: AsyncHandler) -> Any:
         """Like `wrap_tool_call`, for a graph in an event loop. The tool runs in that loop."""
         call = self._graph_call(request)
-        run = partial(run_in_loop, asyncio.get_running_loop(), contextvars.copy_context())
-        tool_of = partial(self._tool_of, request, lambda made: partial(run, made, handler))
-        return answer_of(call, await self._aperform(call, tool_of))
+        asked = ToolRequest(request, handler, self._runs.hosted, asyncio.get_running_loop())
+        done = await self._aperform(call, asked.tool, asked.interrupt)
+        return answer_of(call, done) if asked.is_answered(done) else await asked.aget()
 
     def call(self, name: str, arguments: Any, call_id: str | None, config: RunnableConfig) -> ToolMessage:
         """Carry out a call of one of `actions`, outside any middleware."""
@@ -174,39 +177,25 @@ class RemitMiddleware(AgentMiddleware):
         call = self._single_call(name, arguments, call_id, config)
         return tool_message(call, await self._aperform(call, _no_tool))
 
-    def _perform(self, call: GraphCall, tool_of: ToolOf) -> Performed:
+    def _perform(self, call: GraphCall, tool_of: ToolOf, ask: Callable[[Any], Any] = interrupt) -> Performed:
         number = 0
         while isinstance(outcome := self._loop.call(self._runs.perform(call, tool_of, number)), Paused):
             if not outcome.may_pause(call):
                 return self._loop.call(self._runs.refuse(call, outcome))
-            value = interrupt(outcome.value)
+            value = ask(outcome.value)
             self._loop.call(self._runs.answer(call, outcome, value, number))
             number += 1
         return outcome
 
-    async def _aperform(self, call: GraphCall, tool_of: ToolOf) -> Performed:
+    async def _aperform(self, call: GraphCall, tool_of: ToolOf, ask: Callable[[Any], Any] = interrupt) -> Performed:
         number = 0
         while isinstance(outcome := await self._loop.acall(self._runs.perform(call, tool_of, number)), Paused):
             if not outcome.may_pause(call):
                 return await self._loop.acall(self._runs.refuse(call, outcome))
-            value = interrupt(outcome.value)
+            value = ask(outcome.value)
             await self._loop.acall(self._runs.answer(call, outcome, value, number))
             number += 1
         return outcome
-
-    def _tool_of(
-        self, request: ToolCallRequest, run: Callable[[ToolCallRequest], Function], action: str
-    ) -> GraphTool | None:
-        """The graph's tool for the call or, with `action`, for a call that a person makes in its place."""
-        if not action:
-            return _graph_tool(request, run(request))
-        named = (
-            tool for tool in cast("Any", request).runtime.tools if self._runs.hosted.get(action_of(tool.name)) == action
-        )
-        if (tool := next(named, None)) is None:  # an action of Remit, or a tool that this graph does not have
-            return GraphTool(schema="", function=run(request)) if action in self._runs.hosted.values() else None
-        made = request.override(tool=tool, tool_call={**request.tool_call, "name": tool.name})
-        return _graph_tool(made, run(made))
 
     def before_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
         """Begin the run of the person's message. Without a thread, the run of the invocation begins with its first call."""
@@ -396,8 +385,9 @@ class RemitMiddleware(AgentMiddleware):
         self.close()
 
 
-def _refused(answered: Sequence[tuple[GraphCall, Performed]]) -> dict[str, Any] | None:
+def _refused(outcomes: Sequence[tuple[GraphCall, Performed]]) -> dict[str, Any] | None:
     """The results as an update of the state. Without another call the model is asked again while the run goes on."""
+    answered = [(call, done) for call, done in outcomes if done.enforced]
     if not answered:
         return None
     update: dict[str, Any] = {"messages": [tool_message(call, done) for call, done in answered]}
@@ -413,36 +403,3 @@ def _no_tool(action: str) -> None:
 
 def _close(loop: BackgroundLoop, runs: RunRegistry) -> None:
     loop.close(runs.close())
-
-
-class _Action(BaseTool):
-    """One action of a Remit agent, as a LangChain tool."""
-
-    remit: Any = Field(exclude=True, repr=False)  # excluded, so that a tracer does not serialize it
-
-    @property
-    def action(self) -> str:
-        return self.name.replace("__", ".", 1)
-
-    def _to_args_and_kwargs(
-        self, tool_input: str | dict[str, Any], tool_call_id: str | None
-    ) -> tuple[tuple[str, ...], dict[str, Any]]:
-        """Pass the input on unchanged: LangChain would parse, coerce or drop arguments before the decision."""
-        return (), {"arguments": tool_input, "call_id": tool_call_id}
-
-    def _run(self, arguments: Any, call_id: str | None, config: RunnableConfig) -> Any:
-        message = self.remit.call(self.name, arguments, call_id, config)
-        return message if call_id else message.content
-
-    async def _arun(self, arguments: Any, call_id: str | None, config: RunnableConfig) -> Any:
-        message = await self.remit.acall(self.name, arguments, call_id, config)
-        return message if call_id else message.content
-
-
-def _graph_tool(request: ToolCallRequest, function: Function) -> GraphTool | None:
-    """The graph's own tool for the call; None for an action of Remit. An unknown tool gets a schema that no pin has."""
-    if request.tool is None:
-        return GraphTool(schema="", function=function)
-    if isinstance(request.tool, _Action):
-        return None
-    return GraphTool(schema=schema_of(request.tool), function=function, tool=request.tool)

@@ -31,11 +31,10 @@ from remit.core.parsing import digest
 from remit.guardrails import UNTRUSTED
 from remit.journal import RunInConversation, RunState, StoredRecord, last_of_conversation, runs_of_message
 from remit.langchain.answers import InterruptPlace, Resumed
-from remit.langchain.commands import restored
 from remit.langchain.external_run import ExternalRun, ToolOf
 from remit.langchain.graph_call import GraphCall, Invocation, Paused, Performed
 from remit.langchain.state import last_answer, messages_of, read_state
-from remit.langchain.turns import check_given, hosted_actions, objects_of, recorded_key, turn_key
+from remit.langchain.turns import check_given, check_mode, hosted_actions, performed_call, recorded_key, turn_key
 from remit.runtime import (
     Continuation,
     RunRequest,
@@ -49,7 +48,7 @@ from remit.runtime import (
     secrets_of,
     start_run,
 )
-from remit.workspace import WorkspaceSession, check_tenant, open_session, principal_of_process, tool_specs
+from remit.workspace import Mode, WorkspaceSession, check_tenant, open_session, principal_of_process, tool_specs
 
 KEPT: Final = 1000  # ended runs whose results the program may still ask for
 
@@ -81,13 +80,14 @@ class RunRegistry:
         self.hosted = hosted_actions(session, agent)
 
     @staticmethod
-    async def open(agent: str, user: str | None, workspace: Path | None, wait: float) -> RunRegistry:
+    async def open(agent: str, user: str | None, workspace: Path | None, wait: float, mode: Mode | None) -> RunRegistry:
         session = open_session(workspace)
         if agent not in session.workspace.agents:
             known = ", ".join(sorted(session.workspace.agents)) or "none"
             raise UsageError(f"there is no agent {agent!r} here; agents: {known}")
         if session.workspace.agents[agent].answer is not None:
             raise UsageError(f"agent {agent!r} has an [answer], which only Remit's own graph can check: remove it")
+        check_mode(session.workspace.agents[agent], mode)
         runs = RunRegistry(session, agent, user, wait)
         acting_subject(session, runs._principal, user)  # refused here, and not only at the first call
         return runs
@@ -138,9 +138,9 @@ class RunRegistry:
         run = await self._run(call)
         if not isinstance(run, ExternalRun):
             return run
-        result = await run.refuse(call, paused)
+        done = await run.refuse(paused)
         await run.commit()
-        return Performed(result=result)
+        return done
 
     async def answered(self, state: Any, thread: str | None) -> dict[str, Any]:
         """End the run of an invocation that gave its answer. Returns its receipt for the state of the graph."""
@@ -317,8 +317,7 @@ class RunRegistry:
                     answered = record.get(f"call.answered/{event.step}/{call.index}/-")
                     if not isinstance(answered, CallAnswered):
                         return _unknown_turn(item.run)
-                    objects = objects_of(record, event.step, call.index)
-                    return Performed(result=answered.result, returned=restored(objects), objects=objects)
+                    return performed_call(record, (event.step, call.index), answered.result)
         return None
 
 

@@ -8,13 +8,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from remit.broker import CALLS_PER_TURN, HostTool, action_of, describe_tool, kept_for_tool
-from remit.core import ENDED, ContentObject, Message, ModelTurn, ProposedCall, Refusal, ToolSpec, UsageError
-from remit.core.events import AttemptEnded
+from remit.core import (
+    ENDED,
+    ContentObject,
+    Message,
+    ModelTurn,
+    ProposedCall,
+    Refusal,
+    Result,
+    ToolSpec,
+    UsageError,
+    is_refused,
+)
+from remit.core.events import AttemptEnded, CallDecided
 from remit.core.parsing import canonical_json, digest
 from remit.guardrails import Sanitizer
 from remit.journal import Record
-from remit.langchain.graph_call import GraphTool
-from remit.workspace import WorkspaceSession
+from remit.langchain.commands import restored
+from remit.langchain.graph_call import GraphTool, Performed
+from remit.workspace import Agent, Mode, WorkspaceSession
 from remit.workspace.manifest import ActionSchema
 
 
@@ -87,7 +99,16 @@ class ExternalModel:
         return self.turn
 
 
-def objects_of(record: Record, step: int, index: int) -> tuple[ContentObject, ...]:
+def performed_call(record: Record, place: tuple[int, int], result: Result, returned: Any = None) -> Performed:
+    """A call with its recorded result. If it is only observed and no hold has stopped it, the graph's own tool answers it."""
+    decided = record.get(f"call.decided/{place[0]}/{place[1]}/0")
+    observed = isinstance(decided, CallDecided) and not decided.enforced and not is_refused(result, enforced=False)
+    objects = _objects_of(record, *place)
+    returned = restored(objects) if returned is None else returned
+    return Performed(result=result, returned=returned, objects=objects, enforced=not observed)
+
+
+def _objects_of(record: Record, step: int, index: int) -> tuple[ContentObject, ...]:
     """The images and files that the result of the call names."""
     number, objects = 1, ()
     while isinstance(ended := record.get(f"attempt.ended/{step}/{index}/{number}"), AttemptEnded):
@@ -127,3 +148,18 @@ def recorded_key(proposed_calls: Sequence[ProposedCall]) -> str:
         return digest(calls)
     except Refusal:  # no canonical JSON: such a call is refused later, and here only needs the same key each time
         return hashlib.sha256(json.dumps(calls, sort_keys=True).encode()).hexdigest()
+
+
+def check_mode(agent: Agent, mode: Mode | None) -> None:
+    """Raise UsageError if the program expects another mode than the workspace has: a program cannot end the enforcement."""
+    if mode in (None, agent.mode):
+        return
+    file = f"agent/{agent.name}/agent.toml"
+    fix = (
+        'write mode = "observe" and observe_until = "YYYY-MM-DD" there, and have it reviewed'
+        if mode == "observe"
+        else "remove its `mode`, or the argument"
+    )
+    raise UsageError(
+        f"the program expects mode {mode!r} of agent {agent.name!r}, and {file} says {agent.mode!r}: {fix}"
+    )

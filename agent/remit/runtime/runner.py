@@ -129,7 +129,9 @@ async def start_run(
         sandbox = Sandbox.shared(session.workspace.settings.accept)
         confinement, unavailable = confinement_of(session.workspace, agent, sandbox)
         secrets = secrets_of(session, agent) if evaluated is None else {}
-        executor: ToolExecutor = _live_executor(session, sandbox, folder, secrets, request.subject, external_graph)
+        executor = _live_executor(session, sandbox, folder, secrets, request.subject, external_graph)
+        if isinstance(request.model, OneCall) and request.model.action in agent.actions and unavailable is None:
+            executor.expect(request.model.action)
         context = RunContext(
             session=session,
             agent=agent,
@@ -292,6 +294,8 @@ def started_event(context: RunContext, request: RunRequest) -> RunStarted:
         thread=request.thread,
         conversation=request.conversation,
         graph=_graph_code(context, request),
+        # Remit itself carries out no call that is refused; a graph's own tools run anyway.
+        observe=agent.observe if context.external_graph is not None and request.evaluation is None else None,
     )
 
 

@@ -131,6 +131,8 @@ def _agent(events: Sequence[AnyEvent], run: str) -> SpanDescription:
         if started.conversation is not None:
             place = started.conversation
             found.attributes |= {"remit.conversation": place.id, "remit.conversation.number": place.number}
+        if started.observe is not None:
+            found.attributes["remit.observe"] = started.observe.text
         if started.scope is not None:
             found.attributes["remit.scope"] = _text(started.scope.model_dump(mode="json"))
         if started.arm is not None:
@@ -280,7 +282,7 @@ def _decide(events: Sequence[AnyEvent], step: int, index: int) -> SpanDescriptio
     decided = _last(events, CallDecided)
     found = SpanDescription(name="remit.decide", attributes=_place_of_call(step, index))
     if decided is not None:
-        found.attributes["remit.round"] = decided.round
+        found.attributes |= {"remit.round": decided.round, "remit.enforced": decided.enforced}
     if decided is not None and decided.repairs:
         found.attributes["remit.repairs"] = tuple(repair.text for repair in decided.repairs)
     if decided is not None and decided.decision is not None:

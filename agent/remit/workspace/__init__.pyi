@@ -8,7 +8,19 @@ from .bundle import (
     tool_specs,
     vocabulary,
 )
-from .definitions import RESERVED, Agent, Budget, Casbin, GraphFactory, KeepRule, LookUp, Settings, Tool, Workspace
+from .definitions import (
+    RESERVED,
+    Agent,
+    Budget,
+    Casbin,
+    GraphFactory,
+    KeepRule,
+    LookUp,
+    Mode,
+    Settings,
+    Tool,
+    Workspace,
+)
 from .file_schema import MARKER
 from .files import find_workspace, read_code
 from .identity import check_tenant, principal_of_process
@@ -52,6 +64,7 @@ __all__ = [
     "KeepRule",
     "LookUp",
     "Measure",
+    "Mode",
     "ModelPrice",
     "OwnAction",
     "Prices",

@@ -11,7 +11,7 @@ from typing import Final, Literal, TypeAlias
 from pydantic import Field
 
 from remit.core import DEFAULT_TENANT, Confinement, FrozenModel, Json, Refusal, UsageError
-from remit.core.events import ContextLimits, ModelSettings
+from remit.core.events import ContextLimits, ModelSettings, Observation
 from remit.guardrails import Content
 from remit.workspace.answer_contract import AnswerContract
 from remit.workspace.labels import LabelRule
@@ -87,13 +87,17 @@ def graph_file(entry: str) -> str:
     return entry.partition(":")[0].replace(".", "/") + ".py"
 
 
+Mode: TypeAlias = Literal["enforce", "observe"]
+
+
 class Agent(FrozenModel):
     """One agent, as `agent.toml` defines it.
 
     `models` are asked in this order when one fails. `base_url` is the address of the first one, and `base_urls` are those of others,
     by model; without one, a model is at its provider's own. `prompt` is the text of its file; `actions` are the actions that its model is offered, `files.read`, in the order of the
     file. `folder` is its working folder relative to the workspace; with `{run}` in it, each run has its own. A new folder is a
-    copy of `seed`. `target` is what its runs should take and cost. `graph` drives its runs; None: Remit's own loop.
+    copy of `seed`. `target` is what its runs should take and cost. `graph` drives its runs; None: Remit's own loop. `observe` says
+    until when decisions on its host tools are not enforced; None: they are.
     """
 
     name: str
@@ -114,6 +118,12 @@ class Agent(FrozenModel):
     target: Target = Target()
     directory: tuple[LookUp, ...] = ()
     graph: GraphFactory | None = None
+    observe: Observation | None = None
+
+    @property
+    def mode(self) -> Mode:
+        """As `agent.toml` has it, whatever the date is."""
+        return "enforce" if self.observe is None else "observe"
 
     @property
     def model(self) -> str:

@@ -77,6 +77,7 @@ AgentName = Annotated[
     str, Matching(_NAME, "a name", "write at most 31 lower-case letters, digits, _ and -, a letter first")
 ]
 Address = Annotated[str, Matching(r"https?://\S+", "an address", 'write "http://127.0.0.1:8000/v1"')]
+Day = Annotated[str, Matching(r"20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])", "a day", 'write "2026-12-31"')]
 Age = Annotated[str, Matching(r"[1-9][0-9]{0,4}[hdw]", "an age", 'write a number and h, d or w: "90d"')]
 Tenant = Annotated[
     str, Matching(_NAME, "a name", "write at most 31 lower-case letters, digits, _ and -, a letter first")
@@ -251,6 +252,17 @@ class AgentTable(TomlTable):
     repair_calls: bool = Field(
         default=True,
         description="Read a call that its model wrote slightly wrong, where only one reading fits the schema",
+    )
+    mode: Literal["enforce", "observe"] = Field(
+        default="enforce",
+        description="observe: calls that a graph of yours makes to host tools are decided and recorded, and not refused",
+    )
+    observe_until: Day | None = Field(
+        default=None,
+        description='With mode = "observe": the last day in UTC; from the next day on, everything is enforced',
+    )
+    enforce: list[str] = Field(
+        default=[], description='With mode = "observe": actions that are enforced already: ["shop.refund"]'
     )
     model_settings: ModelSettingsTable = ModelSettingsTable()
     budget: BudgetTable = BudgetTable()

@@ -44,6 +44,7 @@ from remit.workspace.files import WorkspaceFiles
 from remit.workspace.labels import LABELS, LabelRule, read_labels
 from remit.workspace.limits import LIMITS, SharedLimit, read_limits
 from remit.workspace.manifest.manifest import Pin, parse_manifest
+from remit.workspace.manifest.observation import read_observation
 from remit.workspace.manifest.pins import LOCK, check_schemas, read_graph_pins, read_lock
 from remit.workspace.manifest.targets import target_of
 from remit.workspace.prices import PRICES, Prices, read_prices
@@ -239,6 +240,7 @@ class _Loading:
             target=target_of(table.target),
             directory=self._directory(file, table, tools, actions),
             graph=self._graph(file, table),
+            observe=read_observation(file, text, table, tools, actions, self._problems),
         )
 
     def _graph(self, file: str, table: AgentTable) -> GraphFactory | None:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import secrets
+from types import SimpleNamespace
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from adversarial.mutations.row import brokered, never, replaced
-from remit.broker import execution
+from remit.broker import attempts, execution
 from remit.broker.approvals import requests
+from remit.broker.decisions import Decider
 from remit.broker.host import calls
 from remit.core.principals import Principal
 from remit.journal import questions, reducer
 from remit.langchain import answers, external_run, registry, reviewed_tool, state, turns
 from remit.runtime import conversations, live
+
+_RECORD: Final = attempts.Progress._record
 
 
 def passed_on(reviewed: reviewed_tool.ReviewedTool, given: dict[str, Any]) -> dict[str, Any]:
@@ -31,6 +35,12 @@ def believed(config: dict[str, Any], given_by: Any, tenant: str) -> Principal | 
         return given if isinstance(given, Principal) else Principal.model_validate_json(json.dumps(given))
     except ValidationError:
         return None
+
+
+def unsanitized(progress: Any, text: str) -> None:
+    """Lines of a tool are recorded as they are."""
+    progress.sanitizer = SimpleNamespace(text=lambda text, **_: text)
+    _RECORD(progress, text)
 
 
 def any_human(messages: Any) -> tuple[str, str, int]:
@@ -65,6 +75,26 @@ ROWS: Final = (
         tests=(
             f"{FIDELITY}::test_the_words_of_an_exception_and_its_place_are_in_the_record_and_the_model_reads_its_class",
         ),
+    ),
+    brokered(
+        "an agent that observes is enforced after its last day, and its sandboxed tools always",
+        replaced(Decider, "enforces", lambda self, *_: self.record.state.started.observe is None),
+        tests=(
+            "langchain/test_observe.py::test_an_agent_is_enforced_from_the_day_after_the_last_one",
+            "langchain/test_observe.py::test_a_thread_that_is_observed_is_enforced_once_the_day_has_passed",
+            "langchain/test_observe.py::test_a_sandboxed_tool_of_an_agent_that_observes_is_enforced",
+            "langchain/test_observe.py::test_an_action_that_is_enforced_already_is_refused_and_the_others_are_not",
+        ),
+    ),
+    brokered(
+        "a program cannot end the enforcement",
+        never(registry, "check_mode"),
+        tests=("langchain/test_observe.py::test_a_program_that_expects_another_mode_does_not_start",),
+    ),
+    brokered(
+        "an operators hold stops calls that are only observed",
+        lambda patch: patch.setattr(turns, "is_refused", lambda *_, **__: False),
+        tests=("langchain/test_observe.py::test_an_operators_stop_ends_an_observed_call_too",),
     ),
     brokered(
         "only reviewed tools of a graph run",
@@ -176,6 +206,13 @@ ROWS: Final = (
         replaced(requests, "_author", lambda *_: None),
         tests=(
             "langchain/test_people.py::test_an_edited_call_needs_the_approval_of_somebody_else_than_who_made_it",
+        ),
+    ),
+    brokered(
+        "what a tool prints while it runs is sanitized before it is recorded",
+        replaced(attempts.Progress, "_record", unsanitized),
+        tests=(
+            "langchain/test_progress.py::test_of_a_tool_that_prints_much_only_the_first_lines_are_reported_and_none_with_a_secret",
         ),
     ),
     brokered(

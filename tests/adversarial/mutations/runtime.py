@@ -201,6 +201,11 @@ ROWS: Final = (
         tests=("runtime/test_deploy.py::test_a_scripted_model_goes_on_with_the_script_that_the_run_has",),
     ),
     brokered(
+        "prompts and code of deleted runs are deleted with them",
+        never(retention, "remove_unused_definitions"),
+        tests=("runtime/test_deploy.py::test_the_folder_of_a_definition_is_removed_with_the_last_run_that_has_it",),
+    ),
+    brokered(
         "revoked code is not pinned",
         never(holds, "check_revoked"),
         threats="D2",

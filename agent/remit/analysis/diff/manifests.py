@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from remit.core import Effect, FrozenModel, Json
+from remit.core.events import Observation
 from remit.guardrails import CONTENT, Content
 from remit.sandbox.egress import Credential, Exposed, Host, parse_host
 from remit.workspace import LIMITS as SHARED
@@ -310,6 +311,14 @@ def _repaired_calls(owner: str, _: bool, after: bool) -> Iterator[str]:
         yield f"{owner} may now make calls that its model wrote slightly wrong"
 
 
+def _observed(owner: str, before: Observation | None, after: Observation | None) -> Iterator[str]:
+    if after is None:
+        return
+    if before is None or after.until > before.until or set(before.enforce) - set(after.enforce):
+        was = "all were enforced" if before is None else before.text
+        yield f"{owner} may now make calls that the rules refuse: {after.text} (was: {was})"
+
+
 # -- the fields --------------------------------------------------------------------------------------------------------
 
 SETTINGS: Final[FieldTable] = {
@@ -377,6 +386,7 @@ AGENT: Final[FieldTable] = {
     "answer": _answer,
     "directory": _directory_lookups,
     "graph": _graph,
+    "observe": _observed,
 }
 BUDGET: Final[FieldTable] = {
     "steps": _higher_number("use more steps in a run"),

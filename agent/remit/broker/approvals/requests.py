@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from remit.broker.approvals.summary import LONGEST, approval_summary, shown_facts
+from remit.broker.context import Moment, counted_grants
 from remit.core import BREAK_GLASS, Call, Decision, Principal, ProposedCall, Refusal, UsageError, same_person
 from remit.core.events import (
     NANO,
@@ -21,6 +22,7 @@ from remit.core.events import (
     ApprovalRequested,
     ApprovalRevoked,
     ApprovalState,
+    ApprovalVoided,
     CallDecided,
     GrantScope,
     ModelResponded,
@@ -335,6 +337,34 @@ def _check_emergency(requested: ApprovalRequested, reason: str, until: int | Non
             f"an approval by {BREAK_GLASS} must have an end in the future, not after the end of the request",
             next_step="give an end before the request expires",
         )
+
+
+def void_approvals(record: Record, call: Call, state: RunState, requested: ApprovalRequested, moment: Moment) -> None:
+    """Record which given approvals no longer count at that moment, and why. `state` is that of the run for this request."""
+    open_call = state.open.get((call.step, call.index))
+    approval = None if open_call is None else open_call.approval
+    counted = counted_grants(state, call, moment)
+    for grant in () if approval is None else approval.grants:
+        if grant in counted:
+            continue
+        expired = grant.until is not None and moment.at >= grant.until
+        changed = moment.decision_digest != requested.decision_digest
+        why = (
+            "the rules or the facts that the approver saw have changed"
+            if changed
+            else f"the approver no longer has {grant.role}"
+        )
+        voided = ApprovalVoided(
+            step=call.step,
+            index=call.index,
+            decision_digest=requested.decision_digest,
+            approver=grant.by.subject,
+            code="approval_expired" if expired else "approval_invalid",
+            reason="the approval has expired" if expired else why,
+            number=grant.number,
+        )
+        if record.get(voided.key) is None:
+            record.append(voided)
 
 
 def approval_expired(requested: ApprovalRequested, now: int) -> bool:

@@ -34,6 +34,7 @@ class CallDecided(Event):
     that was refused before it was decided, None otherwise. `round` counts the decisions of one call: 0 for the first, 1 after the
     first grant. `quoted_by_user` is that fact for a call whose secrets were removed before it was recorded, because it cannot
     be computed from the record; None for other calls. `repairs` are how the call differs from the one that the model wrote.
+    `enforced` is False for a call of an agent that only observes: it is carried out whatever the decision or the refusal is.
     """
 
     type: Literal["call.decided"] = "call.decided"
@@ -46,6 +47,17 @@ class CallDecided(Event):
     refusal: Result | None = None
     quoted_by_user: bool | None = None
     repairs: tuple[Repair, ...] = ()
+    enforced: bool = True
+
+    @property
+    def allowed(self) -> bool:
+        """True if the call may be carried out: the decision allows it, or is not enforced."""
+        return self.decision is not None and (self.decision.verdict == "allow" or not self.enforced)
+
+    @property
+    def let_through(self) -> bool:
+        """True if the call is carried out only because the decision or the refusal is not enforced."""
+        return not self.enforced and (self.decision is None or self.decision.verdict != "allow")
 
     @property
     def key(self) -> str:

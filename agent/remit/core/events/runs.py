@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Final, Literal, TypeAlias
 
@@ -14,7 +15,7 @@ from remit.core.answers import AnswerProblem, Source
 from remit.core.calls import Confinement, FrozenModel, Json, ProposedCall, Scope, Subjects
 from remit.core.errors import Code
 from remit.core.events.conversations import ConversationRun
-from remit.core.events.event import Event
+from remit.core.events.event import NANO, Event
 from remit.core.events.rollouts import RunArm
 from remit.core.principals import DEFAULT_TENANT, Principal, same_person
 
@@ -61,6 +62,27 @@ class ContextLimits(FrozenModel):
     result: int = 16 * 1024
 
 
+class Observation(FrozenModel):
+    """Records that calls of a graph's own tools are decided and recorded, and not refused, until that time (Unix nanoseconds).
+
+    `enforce` are the actions for which decisions are enforced all the same.
+    """
+
+    until: int
+    enforce: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """What is not enforced, as a person reads it."""
+        until = datetime.fromtimestamp(self.until / NANO, UTC).strftime("%Y-%m-%d %H:%MZ")
+        but = f", except {', '.join(self.enforce)}" if self.enforce else ""
+        return f"decisions on host tools are not enforced until {until}{but}"
+
+    def covers(self, action: str, at: int) -> bool:
+        """True if no decision on that action of a host tool is enforced at that time."""
+        return at < self.until and action not in self.enforce
+
+
 class GoesOn(FrozenModel):
     """Records the run whose steps before `step` another run has as its own, with what it recorded of them."""
 
@@ -90,6 +112,7 @@ class RunStarted(Event):
     `driver` is the framework whose graph drives the run, "" for Remit's own graph, and `thread` names the thread of that graph.
     `conversation` is the place of the run in its conversation; None for a run that is a whole conversation.
     `graph` is the digest of the custom graph of its agent, which Remit drives; "" without one.
+    `observe` says which decisions are not enforced, for the graph of another framework only; None: all are.
     """
 
     type: Literal["run.started"] = "run.started"
@@ -120,11 +143,16 @@ class RunStarted(Event):
     thread: str = ""
     conversation: ConversationRun | None = None
     graph: str = ""
+    observe: Observation | None = None
 
     @property
     def agent(self) -> str:
         """The name of the agent, without its kind."""
         return self.subjects.agent.partition(":")[2]
+
+    def observes(self, at: int) -> bool:
+        """True if the agent observes at that time, so that no budget ends the run."""
+        return self.observe is not None and at < self.observe.until
 
     @property
     def apart(self) -> str:

@@ -127,7 +127,7 @@ class RunRow(JournalRow, table=True):
     counts the outcomes of its last hour, one a line: `PART COUNT CODE ACTION RULE`; see `RunState.recent`.
     `state` is `RunState.status`, and `waits_until` when a waiting run goes on without an answer (Unix nanoseconds, 0 if it does not
     wait). `driver` is the framework whose graph drives the run, "" for Remit's own. `conversation`, `number` and `message` are those of
-    `ConversationRun`, "" and 0 for a run on its own.
+    `ConversationRun`, "" and 0 for a run on its own. `observe_until` and `let_through` are those of `RunSummary`.
     """
 
     __tablename__ = "run"
@@ -182,6 +182,8 @@ class RunRow(JournalRow, table=True):
     conversation: str
     number: int
     message: str
+    observe_until: int = Field(sa_type=sa.BigInteger)
+    let_through: int
 
 
 class ApprovalRow(JournalRow, table=True):

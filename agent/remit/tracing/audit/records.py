@@ -156,7 +156,7 @@ def _decided(event: CallDecided, chain: Chain) -> _Act:
     place = f"{chain.name}/{event.step}.{event.index}"
     agent = started.subjects.agent if started is not None else "agent:unknown"
     policy = {"uid": decision.policy_digest} if decision is not None and decision.policy_digest else {}
-    unmapped = {"remit.verdict": verdict, "remit.round": event.round}
+    unmapped = {"remit.verdict": verdict, "remit.round": event.round, "remit.enforced": event.enforced}
     return _Act(
         of=_API,
         activity=_ACTIVITIES.get(call.effect if call is not None else "", (99, "Other")),

@@ -29,6 +29,7 @@ from remit.core.events import (
     ModelRequested,
     ModelResponded,
     ModelSettings,
+    Observation,
     Recorded,
     RunStarted,
 )
@@ -41,6 +42,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 # Texts that are configuration: of a model, a version, an environment, an action, a role, a label, an agent.
 KEPT: Final[dict[type[BaseModel], frozenset[str]]] = {
     RunStarted: frozenset({"model", "fallbacks", "env", "version", "actions"}),
+    Observation: frozenset({"enforce"}),
     ModelRequested: frozenset({"model"}),
     ModelSettings: frozenset({"reasoning_effort"}),
     ModelFailed: frozenset({"model"}),

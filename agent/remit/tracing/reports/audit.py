@@ -30,7 +30,7 @@ class AuditRow:
 
     `at` is ISO 8601 in UTC. `verdict` can also be `refused` (the call was not valid) or `erased`. `approvals` are the
     answers of people at that time; an emergency approval has its reason, its end and its review, also a later one. `outcome` is the
-    code of the call's result or "ok"; "" if a later decision followed, or if there is no result yet. `hash` is the event's
+    code of the call's result or "ok"; "" if a later decision followed, or if there is no result yet. `enforced` is None if it is erased. `hash` is the event's
     hash in the chain of its run, which `remit trace verify` checks.
     """
 
@@ -52,6 +52,7 @@ class AuditRow:
     rules: tuple[str, ...]
     approvals: tuple[str, ...]
     outcome: str
+    enforced: bool | None
     policy_digest: str
     request_digest: str
     decision_digest: str
@@ -113,6 +114,7 @@ def _row(
         rules=tuple(map(_rule, decision.rules)) if decision else (),
         approvals=approvals,
         outcome=outcome,
+        enforced=event.enforced,
         policy_digest=decision.policy_digest if decision else "",
         request_digest=call.request_digest if call else "",
         decision_digest=decision.decision_digest if decision else "",
@@ -127,7 +129,7 @@ def _erased(item: Recorded, started: RunStarted | None) -> AuditRow:
         at=_at(item), run=item.run, step=int(step), index=int(index), round=int(number),
         tenant=started.tenant if started else "", agent=started.subjects.agent if started else "",
         user=started.subjects.user if started else "", account=started.by.account if started else "", action="", resources=(), arguments=None, verdict="erased", reason="",
-        message="", rules=(), approvals=(), outcome="", policy_digest="", request_digest="", decision_digest="", hash=item.hash,
+        message="", rules=(), approvals=(), outcome="", enforced=None, policy_digest="", request_digest="", decision_digest="", hash=item.hash,
     )  # fmt: skip
 
 

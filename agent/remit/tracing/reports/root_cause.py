@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -111,7 +111,7 @@ def _targets(call: CallTimeline) -> Iterator[str]:
         if isinstance(value, str):
             yield value
         elif isinstance(value, list):
-            ahead += cast("list[Json]", value)
+            ahead += cast("Sequence[Json]", value)
         elif isinstance(value, dict):
             ahead += cast("dict[str, Json]", value).values()
 
@@ -119,7 +119,7 @@ def _targets(call: CallTimeline) -> Iterator[str]:
 def _failed_call(timeline: Timeline, *, but: Code | None = None) -> RootCause | None:
     """The first failed call whose action never succeeded later, or else the first failed call; none with the code `but`."""
     succeeded = {call.action: call.step for call in timeline.calls if call.error is None and call.result is not None}
-    failed = [call for call in timeline.calls if call.error is not None and call.error.code != but]
+    failed = [call for call in timeline.calls if call.error and call.error.code != but and not call.refused_in_vain]
     lasting = [call for call in failed if succeeded.get(call.action, -1) <= call.step]
     if lasting:
         return _of_call(lasting[0])

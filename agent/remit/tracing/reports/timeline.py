@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from remit.broker import landed_of
-from remit.core import Decision, Error, Failed, Json, Landed, ProposedCall, Repair, Result, Succeeded
+from remit.core import Decision, Error, Failed, Json, Landed, ProposedCall, Repair, Result, Succeeded, is_refused
 from remit.core.events import (
     AnswerRejected,
     AnyEvent,
@@ -38,6 +38,8 @@ from remit.core.events import (
 from remit.journal import REFUSED
 
 PersonsAct: TypeAlias = ApprovalAnswer | QuestionAsked | QuestionAnswered  # what people were asked and answered
+
+UNRECORDED_EFFECTS: Final = "not recorded: another tool ran the calls"  # the side effects of an imported run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +103,7 @@ class CallTimeline:
     repairs: tuple[Repair, ...] = ()
     left_out: tuple[str, ...] = ()
     internal: bool = False
+    enforced: bool = True
 
     @property
     def place(self) -> str:
@@ -113,9 +116,21 @@ class CallTimeline:
         return self.result.error if isinstance(self.result, Failed) else None
 
     @property
+    def verdict(self) -> str:
+        """What Remit decided: `allow`, `ask`, `deny`; `refused` before a decision, `imported` if another tool ran it undecided."""
+        if self.decision is None:
+            return "refused"
+        return "imported" if self.decision.reason == "imported" else self.decision.verdict
+
+    @property
     def refused(self) -> bool:
         """True if the call was refused before the tool was started."""
-        return isinstance(self.result, Failed) and self.result.refused and self.result.error.code in REFUSED
+        return is_refused(self.result, enforced=self.enforced) and self.error is not None and self.error.code in REFUSED
+
+    @property
+    def refused_in_vain(self) -> bool:
+        """True if the call was refused and, because that is not enforced, carried out by the graph all the same."""
+        return is_refused(self.result, enforced=True) and not is_refused(self.result, enforced=self.enforced)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -385,7 +400,7 @@ class _TimelineBuilder:
             call.internal = self.timeline.turns[-1].internal
             self.timeline.turns[-1].calls.append(call)
         call.approval = next_approval(call.approval, event, seq, at)
-        call.decision, call.repairs = event.decision, event.repairs
+        call.decision, call.repairs, call.enforced = event.decision, event.repairs, event.enforced
         if event.call is not None:
             call.arguments, call.effect = dict(event.call.arguments), event.call.effect
             call.resources = tuple(dict.fromkeys(touch.resource for touch in event.call.touches))

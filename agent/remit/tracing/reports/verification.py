@@ -144,7 +144,7 @@ class _RunChecker:
         ):
             yield "the model did not propose this call"
         history = self._calls.setdefault((event.step, event.index), _CallHistory(decided=event))
-        history.allowed = event.decision is not None and event.decision.verdict == "allow"
+        history.allowed = event.allowed
         call, decision = event.call, event.decision
         if call is None or decision is None:
             return

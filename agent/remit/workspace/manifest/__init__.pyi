@@ -12,6 +12,7 @@ from .manifest import (
     is_code,
     pin,
 )
+from .observation import with_enforced
 from .pins import LOCK, check_schemas, write_lock
 from .repairs import read_arguments, repaired_name
 from .resolution import check_output, command_schema, fill_argv, resolve
@@ -46,5 +47,6 @@ __all__ = [
     "resolve",
     "rules",
     "values_at",
+    "with_enforced",
     "write_lock",
 ]

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Final
 
 from remit.core import Failed, Json, UsageError, failure_place
-from remit.core.events import AttemptEnded
+from remit.core.events import AttemptEnded, RunStarted
 from remit.policy import scope_text
 from remit.tracing import write_atomically
 from remit.tracing.reports.approvals import answer_lines, emergency_lines, needs_text
 from remit.tracing.reports.html.document import escaped, html_document
 from remit.tracing.reports.incident import IncidentReport
 from remit.tracing.reports.timeline import (
+    UNRECORDED_EFFECTS,
     CallTimeline,
     Timeline,
     TimelineTurn,
@@ -87,24 +88,30 @@ def _head(report: IncidentReport) -> Iterator[str]:
     yield "</dl>"
 
 
+def _start_properties(started: RunStarted) -> Iterator[tuple[str, str]]:
+    yield "task", started.task
+    yield "user", f"{started.subjects.user} (account {started.by.account})"
+    yield "model", started.model + (" (a written script, not a model)" if started.scripted else "")
+    yield "confinement", started.confinement
+    yield "policy", started.policy_digest
+    if started.scope is not None:
+        yield "scope", scope_text(started.scope)
+    if started.observe is not None:
+        yield "observe", started.observe.text
+    if started.arm is not None:
+        yield "rollout", f"{started.arm.rollout}: {started.arm.arm}"
+    if started.content != "complete":
+        yield "content", f"{started.content}: this run can be read, not replayed"
+    if started.imported is not None:
+        yield "imported", f"from trace {started.imported.trace} of {started.imported.tool}"
+    if started.shrunk_from:
+        yield "synthetic run", f"reduced from run {started.shrunk_from}"
+
+
 def _properties(report: IncidentReport) -> Iterator[tuple[str, str]]:
-    timeline, started = report.timeline, report.timeline.started
-    if started is not None:
-        yield "task", started.task
-        yield "user", f"{started.subjects.user} (account {started.by.account})"
-        yield "model", started.model + (" (a written script, not a model)" if started.scripted else "")
-        yield "confinement", started.confinement
-        yield "policy", started.policy_digest
-        if started.scope is not None:
-            yield "scope", scope_text(started.scope)
-        if started.arm is not None:
-            yield "rollout", f"{started.arm.rollout}: {started.arm.arm}"
-        if started.content != "complete":
-            yield "content", f"{started.content}: this run can be read, not replayed"
-        if started.imported is not None:
-            yield "imported", f"from trace {started.imported.trace} of {started.imported.tool}"
-        if started.shrunk_from:
-            yield "synthetic run", f"reduced from run {started.shrunk_from}"
+    timeline = report.timeline
+    if timeline.started is not None:
+        yield from _start_properties(timeline.started)
     yield "run", timeline.run
     yield "time", f"{utc(timeline.began_at)} to {utc(timeline.ended_at)}, {timeline.took / 1e9:.1f} s"
     if timeline.resumed:
@@ -153,6 +160,9 @@ def _last_good(report: IncidentReport) -> Iterator[str]:
 
 def _effects(timeline: Timeline) -> Iterator[str]:
     yield "<h2>Side effects</h2>"
+    if timeline.started is not None and timeline.started.imported is not None:
+        yield f"<p>{UNRECORDED_EFFECTS.capitalize()}.</p>"
+        return
     if not timeline.effects:
         yield "<p>No side effect was attempted.</p>"
         return
@@ -198,19 +208,20 @@ def _turn(timeline: Timeline, turn: TimelineTurn) -> Iterator[str]:
 
 
 def _call(timeline: Timeline, call: CallTimeline, *, running: bool | None, is_cause: bool) -> Iterator[str]:
-    verdict = call.decision.verdict if call.decision else "refused"
-    tone = {"allow": "good", "ask": "warn"}.get(verdict, "bad")
+    tone = {"allow": "good", "ask": "warn", "imported": "dim"}.get(call.verdict, "bad")
     first = " first" if is_cause else ""
     place = failure_place(call.error) if call.error else ""
     code = f' <span class="bad">{call.error.code}</span> {escaped(place)}' if call.error else ""
     labels = "".join(f' <span class="label">{escaped(label)}</span>' for label in call.labels)
     ended = call.answered_at or timeline.ended_at
     yield (
-        f'<details class="row{first}"><summary><span class="mono">{call.place}</span><span class="{tone}">{verdict}</span>'
+        f'<details class="row{first}"><summary><span class="mono">{call.place}</span><span class="{tone}">{call.verdict}</span>'
         f'<span><b>{escaped(call.action)}</b> <span class="mono">{escaped(" ".join(call.resources))}</span>{code}{labels}</span>'
         f"{_bar(timeline, call.decided_at, ended, bad=call.error is not None)}"
         f'<span class="num">{_ms(call.took)}</span></summary><div class="inside">'
     )
+    if not call.enforced:
+        yield "<p>not enforced: the call is carried out whatever is decided</p>"
     if call.decision is not None:
         yield f"<p>{escaped(call.decision.message)}</p>"
         for rule in call.decision.rules or call.decision.nearest:

@@ -117,6 +117,8 @@ def _runs() -> None:
         sa.Column("conversation", sa.String(), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("message", sa.String(), nullable=False),
+        sa.Column("observe_until", sa.BigInteger(), nullable=False),
+        sa.Column("let_through", sa.Integer(), nullable=False),
     )
     op.create_index("run_by_start", "run", ["started", "run"])
     op.create_index("run_by_agent", "run", ["agent", "started", "run"])
