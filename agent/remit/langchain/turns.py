@@ -110,7 +110,8 @@ def performed_call(record: Record, place: tuple[int, int], result: Result, retur
 
 def _objects_of(record: Record, step: int, index: int) -> tuple[ContentObject, ...]:
     """The images and files that the result of the call names."""
-    number, objects = 1, ()
+    objects: tuple[ContentObject, ...] = ()
+    number = 1
     while isinstance(ended := record.get(f"attempt.ended/{step}/{index}/{number}"), AttemptEnded):
         number, objects = number + 1, ended.objects
     return objects
