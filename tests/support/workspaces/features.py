@@ -109,7 +109,7 @@ def fails_once() -> str:
     """Raise at first."""
     RAN.append("tried")
     if len(RAN) == 1:
-        raise ValueError("busy")
+        raise ConnectionError("busy")
     return "done"
 
 @tool
