@@ -62,7 +62,8 @@ def play(row: Mutation) -> MutationResult:
         options = ["-q", "-p", "no:cacheprovider", "-p", "support.harness", "-p", "adversarial.mutation"]
         options += ["--without", row.name, "--results", output.name]
         options += [] if row.fixtures else ["--noconftest"]
-        environment = {**os.environ, "PYTHONPATH": str(TESTS), "PYTHONDONTWRITEBYTECODE": "1"}
+        path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+        environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
         try:
             done = subprocess.run(
                 [*box(output.name), sys.executable, "-m", "pytest", *options, *tests],
@@ -75,7 +76,12 @@ def play(row: Mutation) -> MutationResult:
         return MutationResult(
             name=row.name, failed={}, passed=row.tests, broken={"pytest": done.stdout[-2000:] + done.stderr[-2000:]}
         )
-    failed = {result["test"]: result["why"] for result in results if result["outcome"] == "failed"}
+    failed = {
+        test: result["why"]
+        for result in results
+        if result["outcome"] == "failed"
+        for test in (result["test"], result["test"].partition("[")[0])  # a row names all cases of a test, or one
+    }
     return MutationResult(
         name=row.name,
         failed={test: failed[test] for test in row.tests if test in failed},
@@ -160,9 +166,8 @@ def pytest_runtest_makereport(
 
 
 def _write_result(item: pytest.Item, outcome: str, why: str) -> None:
-    function = item.nodeid.partition("[")[0].removeprefix("tests/")
     with open(item.config.getoption("--results"), "a") as output:
-        output.write(json.dumps({"test": function, "outcome": outcome, "why": why}) + "\n")
+        output.write(json.dumps({"test": item.nodeid.removeprefix("tests/"), "outcome": outcome, "why": why}) + "\n")
 
 
 # -- all of them -------------------------------------------------------------------------------------------------------

@@ -262,9 +262,9 @@ def middleware_turns(turns: int) -> float:
     budget = f"\n[budget]\nsteps = {turns + 9}\ncalls = {turns + 9}\ntries = 1000\nretries = 1000\n"
     model = Scripted(turns=turns, name_of_tool="get_order", arguments={"order": "1"})
     with tempfile.TemporaryDirectory() as made, SqliteSaver.from_conn_string(f"{made}/c.db") as saver:
-        folder = langchain_workspace(Path(made) / "desk", AGENT=AGENT + budget)
-        sys.path.insert(0, str(folder / "hosted"))
+        sys.path.insert(0, f"{made}/desk/hosted")
         sys.modules.pop("shop", None)
+        folder = langchain_workspace(Path(made) / "desk", AGENT=AGENT + budget)
         tools = importlib.import_module("shop").TOOLS
         with RemitMiddleware("desk", workspace=folder) as remit:
             agent: Any = create_agent(model, tools, middleware=[remit], checkpointer=saver)
@@ -272,7 +272,7 @@ def middleware_turns(turns: int) -> float:
             before = time.perf_counter()
             state = agent.invoke({"messages": [HumanMessage("look")]}, config)
             taken = (time.perf_counter() - before) * 1000 / turns
-        sys.path.remove(str(folder / "hosted"))
+        sys.path.remove(f"{made}/desk/hosted")
     assert sum(json.loads(message.content)["ok"] for message in state["messages"] if message.type == "tool") == turns
     return taken
 

@@ -102,6 +102,7 @@ def test_the_trace_shows_verdict_first_cause_and_effects(triage: tuple[Path, Com
     assert shown[0].startswith("completed, 3 refused  ")
     assert shown[1].startswith("root cause: step 3.0, ")
     assert shown[1].endswith("asked for it: untrusted text"), shown[1]
+    assert "  files.read at step 3: policy_denied" in cli_server.command(session, "trace", "list").out
     effects = shown[shown.index("side effects") + 1]
     assert "landed:" in effects
     assert "tickets.close" in effects

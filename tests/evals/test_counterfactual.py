@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from remit.broker.approvals import requests as approval
-from remit.core import Failed, Model, Succeeded
+from remit.core import Failed, Model
 from remit.core.events import CallAnswered
 from remit.evals import World
 from remit.evals.counterfactual import Candidate, Counterfactual, Place, RecordedRun, play_from
@@ -141,8 +141,10 @@ def fits(played: Counterfactual) -> bool:
     assumed = {answer.name for answer in played.answers if answer.source == "assumed"}
     calls: dict[int, list[tuple[str, dict[str, Any], Any]]] = {}
     for call in build_timeline(played.records).calls:
-        if call.result is not None:
-            assert isinstance(call.result, Succeeded), call.result
+        if isinstance(call.result, Failed):  # a turn with the same irreversible call twice: the second one does not run
+            assert call.result.error.details["problem"] == "repeated_call", call.result
+            assert not call.attempts
+        elif call.result is not None:
             value = None if call.place in assumed else call.result.value
             calls.setdefault(call.step, []).append((call.action, call.arguments, value))
     worlds: list[dict[str, int]] = [{}]

@@ -15,6 +15,7 @@ from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command
+from pydantic import BaseModel
 
 from remit.core.errors import UsageError
 from remit.core.events import (
@@ -28,6 +29,7 @@ from remit.core.events import (
     QuestionAsked,
     RunStarted,
 )
+from remit.langchain.commands import kept, restored
 from support.langchain_agents import (
     ASKED,
     LARGE,
@@ -342,6 +344,30 @@ def test_a_command_of_a_tool_updates_the_state_and_its_message_is_the_result(
     assert sorted(state["notes"]) == ["seen", "seen"]
     assert [result["value"] for result in results(state)] == ["noted note", "", "refunded"]
     workspace.reproduced()
+
+
+def test_the_next_process_gets_a_command_from_the_record(new_workspace: NewWorkspace) -> None:
+    workspace, saver = new_workspace(SHOP=COMMANDS), InMemorySaver()
+    turn = says(("get_order", {"order": "note"}))
+    workspace.agent(turn, state_schema=Notes, checkpointer=saver).invoke(ASKED, THREAD)
+    workspace.made[0].close()
+    again = workspace.agent(turn, state_schema=Notes, checkpointer=saver)
+    before = next(state for state in again.get_state_history(THREAD) if state.next == ("tools",))
+    state = again.invoke(None, before.config)
+    assert (state["notes"], results(state)[0]["value"]) == (["seen"], "noted note")
+    assert workspace.shop.RAN == [("get_order", "note")]
+
+
+def test_the_record_of_a_command_constructs_nothing_but_messages_commands_and_plain_values() -> None:
+    (item,) = kept(Command(update={"notes": [Own()]}))
+    made = restored([item])
+    assert made.update["notes"] != [Own()]
+    assert not isinstance(made.update["notes"][0], Own)
+    assert (kept("text"), kept(Command(update={"notes": ["x" * 300_000]})), restored(())) == ((), (), None)
+
+
+class Own(BaseModel):
+    """A class of the program."""
 
 
 @pytest.mark.parametrize("order", ["handoff", "parent"], ids=["returned", "raised"])

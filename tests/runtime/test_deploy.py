@@ -234,9 +234,9 @@ def test_code_that_is_revoked_while_a_run_goes_on_makes_no_further_call(
 
     monkeypatch.setattr(run, "_check_rules", meanwhile)  # after the resumption has looked for revocations
     asyncio.run(run.resume_run(opened, name, by=OPERATOR))
+    assert waiting.shop.effects == []
     (answered,) = waiting.events(CallAnswered, name)
     assert (answered.result.error.code, answered.result.error.details["reason"]) == ("policy_denied", "revoked")
-    assert waiting.shop.effects == []
     assert waiting.replayed(name).reproduced
 
 

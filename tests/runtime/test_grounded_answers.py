@@ -27,7 +27,9 @@ B2B = item(
 )
 
 
-def played(folder: Path, turns: Sequence[dict[str, Any]], answer: str = "", **found: list[dict[str, Any]]) -> Played:
+def played(
+    folder: Path, turns: Sequence[dict[str, Any]], answer: str = "", **found: list[dict[str, Any]] | None
+) -> Played:
     return asked(handbook_workspace(folder, turns, {"refunds": [item()], **found}, answer=answer))
 
 
@@ -136,6 +138,14 @@ def test_an_agent_may_say_that_the_documents_do_not_answer_once_it_has_searched(
     done = played(tmp_path, [states(), find("nothing"), states()], nothing=[])
     assert codes(done) == [["nothing_searched"]]
     assert json.loads(finished(done).answer) == {"claims": []}
+
+
+def test_a_search_that_could_not_be_made_is_no_reason_to_say_that_the_documents_do_not_answer(tmp_path: Path) -> None:
+    done = played(tmp_path / "a", [find("busy"), states(), find("nothing"), states()], nothing=[], busy=None)
+    assert (codes(done), finished(done).outcome) == ([["nothing_searched"]], "completed")
+    assert replayed(done).reproduced
+    done = played(tmp_path / "b", [find("busy"), states(), states()], "tries = 1", busy=None)
+    assert (codes(done), finished(done).outcome) == ([["nothing_searched"]], "escalated")
 
 
 def test_words_outside_of_claims_are_refused_unless_the_schema_asks_for_them(tmp_path: Path) -> None:

@@ -315,7 +315,7 @@ def test_a_paused_run_says_until_when_it_waits_and_how_to_go_on(
         folder = served(clerk, server.base_url, monkeypatch, budget='model_wait = "1ms"')
         result = command(folder, "run", "clerk", "pay ann")
         assert result.code == 1
-        assert "paused" in result.out
+        assert "\nwaiting\n" in result.out
         assert "waits until 20" in result.out
         assert "remit run --resume" in result.out
         name = result.out.split()[1]

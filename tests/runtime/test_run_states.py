@@ -89,14 +89,18 @@ def test_a_run_whose_process_is_killed_in_an_irreversible_call_is_lost_and_two_c
     assert ended.outcome == "completed"
     assert len((folder / "ledger.jsonl").read_text().splitlines()) == 1
     assert count(opened.journal, "lost") == 0
+    for words in (("trace", "show", RUN[:8]), ("settle",)):
+        assert f'remit settle {RUN[:8]}/0.0 --landed --reason "…"' in command(folder, *words).out
 
 
-def test_a_run_is_ready_once_what_it_waited_for_has_come(play: Play) -> None:
+def test_a_run_is_ready_once_what_it_waited_for_has_come(play: Play, command: Command) -> None:
     played = play(LARGE)
     journal, name = played.opened.journal, played.ended.run
     assert state(journal, name) == "waiting"
+    assert "  until 20" in command(played.folder, "trace", "list").out
     granted(played, waiting(played))
     assert [state(journal, name), count(journal, "ready")] == ["ready", 1]
+    assert "  until 20" not in command(played.folder, "trace", "list").out
     assert resumed(played).ended.outcome == "completed"
     assert [row.word for row in list_runs(journal, RunQuery(state="finished"))] == ["completed"]
 

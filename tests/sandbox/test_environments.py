@@ -253,6 +253,7 @@ def test_a_run_finds_its_packages_without_network_after_every_cache_is_gone(
     for path in stored.parent.iterdir():
         os.utime(path, (0, 0))
     prune(opened, [], by=OPERATOR)
+    assert stored.exists()
     index.files.clear()
     monkeypatch.setenv("XDG_CACHE_HOME", str(session.parent / "other"))
     monkeypatch.setenv("UV_CACHE_DIR", str(session.parent / "uv2"))

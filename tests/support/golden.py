@@ -57,7 +57,7 @@ from support.rollouts import candidate_of, opened_at
 from support.runs import DONE, turn
 from support.workspaces import handbook
 from support.workspaces.langchain import ASKING, langchain_workspace, says
-from support.workspaces.ledger import ledger_workspace, use
+from support.workspaces.ledger import ledger_workspace, pin, use
 
 NAME: Final = f"traces/golden/format-{VERSION}"
 FOLDER: Final = ROOT / NAME
@@ -66,6 +66,30 @@ READS: Final = "\n".join(
     f"p, {subject}, remit.read_result, result:*, True, allow" for subject in ("agent:clerk", "role:people")
 )
 LIMIT: Final = '[[limit]]\nnote = "So much is enough"\nof = "{of}"\nmost = {most}\nper = "1h"\n'
+
+
+COUNTER: Final = """
+name = "counter"
+version = "1.0.0"
+owner = "tests@example.com"
+summary = "Counts"
+source = "host"
+host = "counter_host:ACTIONS"
+
+[actions.count]
+summary = "Count, and say how far it is"
+effect = "read"
+"""
+COUNTS: Final = """
+from collections.abc import Iterator
+
+
+def count(to: int) -> Iterator[int]:
+    yield from range(to)
+
+
+ACTIONS = {"count": count}
+"""
 
 
 class Stage:
@@ -343,6 +367,22 @@ def model_waited(folder: Path) -> Stage:
     return stage
 
 
+def progress_reported(folder: Path) -> Stage:
+    """A tool yields its results one after the other."""
+    stage = Stage(folder, [turn(counter__count={"to": 3}), DONE])
+    settings, agent, tool = folder / "remit.toml", folder / "agent/clerk/agent.toml", folder / "tools/counter/tool.toml"
+    settings.write_text(settings.read_text().replace('["ledger"]', '["ledger", "counter"]'))
+    agent.write_text(agent.read_text().replace('["ledger"]', '["ledger", "counter"]'))
+    tool.parent.mkdir()
+    tool.write_text(COUNTER)
+    (folder / "hosted/counter_host.py").write_text(COUNTS)
+    rows = "".join(f"p, {subject}, counter.count, **, True, allow\n" for subject in ("agent:clerk", "role:people"))
+    stage.edit_rules("# Nobody touches the vault", f"# The clerk counts\n{rows}# Nobody touches the vault")
+    pin(folder)
+    stage.start()
+    return stage
+
+
 class Desk(Stage):
     """One run of the LangChain workspace, which a graph of LangGraph drives."""
 
@@ -355,7 +395,7 @@ class Desk(Stage):
 
 
 def question_answered(folder: Path) -> Stage:
-    """A tool of a graph prints how far it is, and asks the user before it refunds; the user answers."""
+    """A tool of a graph asks the user before it refunds, and the user answers."""
     stage = Desk(folder, [], shop=ASKING)
     with RemitMiddleware("desk", workspace=folder, task="Refund order R1") as remit:
         graph = StateGraph(MessagesState)
@@ -394,6 +434,7 @@ SCENES: Final = (
     answer_rejected,
     answer_grounded,
     context_reduced,
+    progress_reported,
     question_answered,
     shadow_decided,
 )

@@ -62,13 +62,15 @@ def desk(session: Path) -> Desk:
 @pytest.mark.parametrize("file", ["openinference_langchain.jsonl", "openllmetry_langchain.json.gz", "pydantic_ai.json"])
 def test_a_trace_of_another_tool_is_imported_listed_shown_and_decided_again(file: str, remit: Remit) -> None:
     done = remit("trace", "import", str(FILES / file), *TO, *MAPPED)
-    assert done.out.splitlines()[0] == "1 traces, 3 turns, 3 calls, of which 100% can be decided again"
+    assert done.out.splitlines()[0] == "1 trace, 3 turns, 3 calls, of which 100% can be decided again"
     (listed,) = remit("trace", "list", "--imported", "july", "--json").json
     assert (listed["agent"], listed["outcome"], listed["calls"]) == ("agent:triage", "completed", 3)
     assert remit("trace", "list", "--json").json == []
     shown = remit("trace", "show", listed["run"]).out
     for part in (
-        "files.read file:runbooks/disk-full.md",
+        "imported files.read file:runbooks/disk-full.md",
+        "side effects\n  not recorded: another tool ran the calls\n",
+        "next commands\n  remit policy backtest --imported july",
         "files.read file:logs/checkout.log",
         "tickets.close store:tickets ticket:INC-7",
         "not decided: another tool ran it",
@@ -226,7 +228,7 @@ def test_results_have_the_labels_of_the_manifest_and_no_secrets(desk: Desk, monk
 def test_nothing_is_imported_twice(desk: Desk, remit: Remit) -> None:
     remit("trace", "import", str(write_lines(desk.folder / "a.jsonl", [trace_of(0, LOG)])), *TO, *MAPPED)
     again = write_lines(desk.folder / "a.jsonl", [trace_of(0, LOG), trace_of(1, LOG)])
-    assert "imported 1 runs as july; 1 were imported before" in remit("trace", "import", str(again), *TO, *MAPPED).out
+    assert "imported 1 run as july; 1 run imported before" in remit("trace", "import", str(again), *TO, *MAPPED).out
     assert len(remit("trace", "list", "--imported", "july", "--json").json) == 2
 
 

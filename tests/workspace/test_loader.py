@@ -152,6 +152,7 @@ def test_the_bundle_is_every_file_that_decides_and_no_other(tmp_path: Path) -> N
         "tools/files/tool.toml",
         "agent/triage/agent.toml",
         "agent/triage/prompt.md",
+        "agent/triage/script.yaml",
     }
     assert workspace.files["agent/triage/prompt.md"] == b"Find out why.\n"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from remit.core import (
     Confinement,
     Json,
     Refusal,
+    ResourceAccess,
     SchemaMismatch,
     in_thread,
 )
@@ -215,6 +216,12 @@ class LiveExecutor:
             return digest({"host": tool.manifest.host, "action": action.name}), "none"
         return self._profile(tool, action, call).digest, self._sandbox.confinement
 
+    def expect(self, name: str) -> None:
+        """Let the sandbox prepare for a call of that action in this working folder, if its tool is warm. Nothing runs."""
+        tool, action = self._workspace.action(name)
+        if tool.manifest.source == "python":
+            self._sandbox.expect(self._profile(tool, action, None))
+
     async def read_digest(self, call: Call, number: int) -> str:
         tool, action = self._workspace.action(call.action)
         if not action.cache:
@@ -331,19 +338,20 @@ class LiveExecutor:
             mismatch=mismatch,
         )
 
-    def _profile(self, tool: Tool, action: Action, call: Call) -> Profile:
-        manifest = tool.manifest
+    def _profile(self, tool: Tool, action: Action, call: Call | None) -> Profile:
+        """The profile of a call; None: of one that is not resolved, which may access nothing."""
+        manifest, touches = tool.manifest, () if call is None else call.touches
         return Profile(
             tool=manifest.name,
             action=action.name,
             source="command" if manifest.source == "command" else "python",
             code=self._workspace.code(manifest.name),
-            argv=fill_argv(action, call.arguments, own=OWN_FOLDER),
+            argv=() if call is None else fill_argv(action, call.arguments, own=OWN_FOLDER),
             root=self._root,
-            reads=_resources(call, "file", "read"),
-            writes=_resources(call, "file", "write"),
-            stores=_resources(call, "store", "write"),
-            read_stores=_resources(call, "store", "read"),
+            reads=_resources(touches, "file", "read"),
+            writes=_resources(touches, "file", "write"),
+            stores=_resources(touches, "store", "write"),
+            read_stores=_resources(touches, "store", "read"),
             programs=manifest.programs,
             env={name: os.environ[name] for name in manifest.env if name in os.environ},
             wall=manifest.limits.wall,
@@ -356,7 +364,7 @@ class LiveExecutor:
             user=self._user,
             trust=manifest.trust,
             environment=self._environment(tool),
-            network=manifest.network(action, call.touches),
+            network=manifest.network(action, touches),
         )
 
     def _environment(self, tool: Tool) -> Environment | None:
@@ -421,6 +429,6 @@ def receives_key(workspace: Workspace, call: Call) -> bool:
     return "idempotency_key" in hidden or action.idempotency_header != ""
 
 
-def _resources(call: Call, kind: str, access: Access) -> tuple[str, ...]:
-    """What the call was decided for, of that kind and with exactly that access."""
-    return tuple(touch.name for touch in call.touches if (touch.kind, touch.access) == (kind, access))
+def _resources(touches: Sequence[ResourceAccess], kind: str, access: Access) -> tuple[str, ...]:
+    """What a call was decided for, of that kind and with exactly that access."""
+    return tuple(touch.name for touch in touches if (touch.kind, touch.access) == (kind, access))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Final, cast
 
 from pydantic import ValidationError
 
@@ -41,6 +41,10 @@ from remit.core.parsing import canonical_json
 from remit.workspace import Workspace
 from remit.workspace.manifest import values_at
 
+NOTHING_FOUND: Final = (
+    "nothing_found"  # the declared error of a search that looked everywhere it may, and found nothing
+)
+
 
 def receipt_of(events: Iterable[AnyEvent]) -> tuple[ReceiptItem, ...]:
     """What the broker saw of each call of the model, in the order of the calls; look-ups that Remit makes itself are left out."""
@@ -75,7 +79,7 @@ def retrieved_by(events: Iterable[AnyEvent], workspace: Workspace, at: int) -> R
             actions[event.step, event.index] = "" if event.call is None or event.step in internal else event.call.action
         elif isinstance(event, CallAnswered) and (path := _path(workspace, actions.get((event.step, event.index), ""))):
             result, call = event.result, f"{event.step}.{event.index}"
-            searched = searched or isinstance(result, Succeeded) or result.error.code == "tool_failed"
+            searched = searched or _answers(result)
             for item, value in enumerate(() if isinstance(result, Failed) else values_at(result.value, path), start=1):
                 if (passage := _passage(call, item, value)) is None:
                     invalid.add((call, item))
@@ -175,6 +179,11 @@ def _path(workspace: Workspace, name: str) -> Sequence[str]:
     tool, _, action = name.partition(".")
     found = workspace.every_tool[tool].manifest.actions.get(action) if tool in workspace.every_tool else None
     return () if found is None or not found.passages else found.passages.split("/")
+
+
+def _answers(result: Result) -> bool:
+    """True for a search that returned a result or found nothing; one that could not search says nothing of the documents."""
+    return isinstance(result, Succeeded) or result.error.details.get("error") == NOTHING_FOUND
 
 
 def _passage(call: str, item: int, value: Json) -> Passage | None:

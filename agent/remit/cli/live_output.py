@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from remit.cli.output import echo, json_text, style
+from remit.cli.output import counted, echo, json_text, style
 from remit.core import CallOutcome, Error, ReceiptItem, Result, Succeeded, failure_place
 from remit.core.events import (
     NANO,
@@ -124,7 +124,7 @@ class LiveOutput:
             return
         echo()
         if finished is None:
-            echo(style("held" if result.held else "paused", fg="yellow") + (f": {result.held}" if result.held else ""))
+            echo(style("held" if result.held else "waiting", fg="yellow") + (f": {result.held}" if result.held else ""))
             if result.model_wait is not None:
                 echo(f"  waits {model_wait_text(result.model_wait)}")
             for item in result.waiting:
@@ -252,7 +252,7 @@ def _print_receipt(result: RunResult) -> None:
     if not result.receipt and (result.finished is None or result.finished.outcome != "completed"):
         return
     counts = Counter(item.outcome for item in result.receipt)
-    calls = "1 call" if len(result.receipt) == 1 else f"{len(result.receipt)} calls"
+    calls = counted(len(result.receipt), "call")
     outcomes = ", ".join(f"{counts[word]} {word}" for word in OUTCOMES if counts[word])
     echo(f"\nreceipt {calls}{outcomes and f': {outcomes}'}")
     listed = [item for item in result.receipt if item.outcome != "done" or item.landed == "landed"]

@@ -66,6 +66,11 @@ def json_text(value: Any, *, indent: int | None = None, default: Callable[[Any],
     return visible_json(json.dumps(value, ensure_ascii=False, indent=indent, default=default))
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things: `1 run`, `3 runs`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def progress(text: str) -> None:
     """Print a line on standard error that the next one replaces."""
     click.echo(f"\r{visible(text, but='')}", nl=False, err=True)

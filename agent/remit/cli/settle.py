@@ -79,9 +79,10 @@ def _list(opened: WorkspaceSession, as_json: bool) -> None:
         echo(json_text([{"run": run, **asdict(doubt)} for run, doubt in doubts]))
         return
     for run, doubt in doubts:
+        place = f"{run[:8]}/{doubt.step}.{doubt.index}"
+        look = f'look whether it happened, then `remit settle {place} --landed --reason "…"`, or --not-landed'
         check = f"`remit run --resume {run[:8]}` lets the tool check"
-        state = "the agent has received this answer" if doubt.answered else check
-        echo(f"{run[:8]}/{doubt.step}.{doubt.index}  {doubt.action}: outcome unknown; {state}")
+        echo(f"{place}  {doubt.action}: outcome unknown; {look if doubt.answered else check}")
     if not doubts:
         echo("no effects with unknown outcome")
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import remit.replay
 from remit.core import Principal
 from remit.journal import Chain, StoredRecord, resolve_run
 from remit.policy import Policy
-from remit.replay import ReplayResult, WhatIf, check_replayable, find_tampering, replay
 from remit.tracing import Trace, is_trace_file, open_trace, read_trace
 from remit.tracing.reports import reconcile
 from remit.workspace import Bundle, Workspace, WorkspaceSession, authorize_run, open_bundle
+
+if TYPE_CHECKING:  # who only reads a trace does not load what plays it again
+    from remit.replay import ReplayResult
 
 
 def open_trace_of(session: WorkspaceSession, run: str, *, by: Principal, damaged: bool = False) -> Trace:
@@ -61,9 +65,9 @@ async def replay_trace(
     Raises:
         UsageError: the record does not hold all that a replay needs.
     """
-    check_replayable(trace.records)
+    remit.replay.check_replayable(trace.records)
     bundles = open_bundles(trace)
     faults = [fault for fault in trace.faults() if fault.broken]
-    tampering = find_tampering(faults, trace.chain, original if faults else None)
-    what_if = WhatIf(policy=policy, tools=tools)
-    return await replay(trace.records, bundles, tampering=tampering, what_if=what_if, graphs=graphs)
+    tampering = remit.replay.find_tampering(faults, trace.chain, original if faults else None)
+    what_if = remit.replay.WhatIf(policy=policy, tools=tools)
+    return await remit.replay.replay(trace.records, bundles, tampering=tampering, what_if=what_if, graphs=graphs)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from remit.core import Call, Decision, Error, Failed, Json, ModelCode, Result, Succeeded
 from remit.policy import Evaluated
-from remit.runtime import RunResult
+
+if TYPE_CHECKING:  # it would load what drives runs
+    from remit.runtime import RunResult
 
 
 @dataclass(frozen=True, kw_only=True)

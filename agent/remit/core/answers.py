@@ -86,8 +86,8 @@ class Passage:
 class Retrieved:
     """What the calls of a run returned of documents, in the order of the calls.
 
-    `searched` is True if a call of an action that returns passages has a result or an error of its tool. `invalid` are the items,
-    as (call, item), that have no valid citation. `at` is the time of the answer in Unix nanoseconds.
+    `searched` is True if a call of an action that returns passages has a result, or ended with the tool's error `nothing_found`.
+    `invalid` are the items, as (call, item), that have no valid citation. `at` is the time of the answer in Unix nanoseconds.
     """
 
     passages: tuple[Passage, ...] = ()

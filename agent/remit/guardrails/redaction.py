@@ -12,6 +12,7 @@ import json
 import re
 from collections import deque
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from typing import Final, cast
 
 from remit.core import Json
@@ -21,6 +22,7 @@ from remit.guardrails.remembered import Remembered
 from remit.guardrails.secret_formats import WORD, formats
 
 REMEMBERED: Final = 2 << 20  # characters of texts whose redacted form is cached
+SHORT: Final = 64  # characters: names of members, codes and actions are the same in every run
 LONGEST_TEXT: Final = 16 << 20  # characters; a longer text is withheld, because scanning it takes too long
 
 _KEY: Final = re.compile(WORD + "$")
@@ -116,6 +118,8 @@ class Redactor:
         return replace_spans(text, ((match.start, match.end, self._placeholder(match.secret)) for match in found))
 
     def _patterned(self, text: str) -> str:
+        if len(text) <= SHORT and _has_no_format(text):
+            return text
         for name, finders in formats().items():
             if name not in self._off:
                 for find in finders:
@@ -140,6 +144,12 @@ def replace_spans(text: str, pieces: Iterable[tuple[int, int, str]]) -> str:
             parts += [text[at:start], instead]
         at = max(at, end)
     return "".join([*parts, text[at:]])
+
+
+@lru_cache(maxsize=4096)
+def _has_no_format(text: str) -> bool:
+    """True if nothing in the text looks like a secret, by any format."""
+    return not any(find(text) for finders in formats().values() for find in finders)
 
 
 def is_secret_name(key: object) -> bool:

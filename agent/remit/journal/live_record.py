@@ -65,6 +65,9 @@ class LiveRecord(StoredRecord):
         return complete
 
     def every(self) -> list[AnyEvent]:
+        kept = [item for item in self._by_key.values() if item is not None]
+        if len(kept) == len(self._by_key):  # a short run: nothing was forgotten
+            return [item.event for item in sorted(kept, key=lambda item: item.seq) if item.event is not None]
         pending = (complete.event for _, complete in self._pending)
         written = self._written[0][0]
         recorded = (

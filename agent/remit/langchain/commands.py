@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import base64
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any, TypeGuard, cast
+from typing import Any, Final, TypeGuard, cast
 
 from langchain_core.messages import ToolMessage
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.errors import ParentCommand
 from langgraph.types import Command
 
 from remit.broker import content_of
-from remit.core import Json
+from remit.core import ContentObject, Json
+from remit.core.parsing import digest_bytes
+
+RETURNED: Final = "application/vnd.langgraph.returned+msgpack"  # what a tool returned for the graph, beside its result
+LARGEST_RETURNED: Final = 256 * 1024  # bytes
+# It reads no other types than messages, commands and plain values: the record of a run constructs nothing else.
+_STRICT: Final = JsonPlusSerializer(pickle_fallback=False, allowed_msgpack_modules=None)
 
 
 def result_of(returned: Any, call_id: str | None) -> Json:
@@ -73,3 +81,33 @@ def _in_update(update: Any, call_id: str | None, answer: Callable[[ToolMessage],
         fields = cast("dict[str, Any]", update)
         return {name: answered(value, call_id, answer) for name, value in fields.items()}
     return answered(update, call_id, answer)
+
+
+# -- what the record keeps, for a process that goes on with the thread ----------------------------------------------------
+
+
+def kept(returned: Any) -> tuple[ContentObject, ...]:
+    """What the graph reads of what a tool returned, for the record; nothing if only the model reads it, or if it is too large."""
+    artifact = isinstance(returned, ToolMessage) and returned.artifact is not None
+    if not artifact and not is_for_graph(returned):
+        return ()
+    raised = isinstance(returned, ParentCommand)
+    try:
+        _, data = _STRICT.dumps_typed([raised, _given_to(returned) if raised else returned])
+    except Exception:  # noqa: BLE001 - the value of a tool may be anything
+        return ()
+    if len(data) > LARGEST_RETURNED:
+        return ()
+    text = base64.b64encode(data).decode()
+    return (ContentObject(digest=digest_bytes(data), media_type=RETURNED, size=len(data), data=text),)
+
+
+def restored(objects: Iterable[ContentObject]) -> Any:
+    """What the tool returned, as the record kept it; None if it kept nothing. An object of an own class has become a plain value."""
+    data = next((item.data for item in objects if item.media_type == RETURNED), "")
+    try:
+        made: Any = _STRICT.loads_typed(("msgpack", base64.b64decode(data))) if data else [False, None]
+        raised, returned = made
+    except Exception:  # noqa: BLE001 - another version of LangGraph wrote it
+        return None
+    return ParentCommand(returned) if raised else returned

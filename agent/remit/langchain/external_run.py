@@ -20,6 +20,7 @@ from remit.broker import (
     ApprovalPending,
     Broker,
     Hosted,
+    HostValue,
     QuestionPending,
     too_many_calls,
 )
@@ -40,6 +41,7 @@ from remit.core import (
 from remit.core.events import ApprovalRejected, AttemptProgressed, ModelResponded, Recorded, RunFinished
 from remit.journal import LiveRecord
 from remit.langchain.answers import InterruptPlace
+from remit.langchain.commands import kept
 from remit.langchain.graph_call import CallAround, Function, GraphCall, GraphTool, Paused, Performed, ToolAttempt
 from remit.langchain.people import People, made_instead
 from remit.langchain.turns import (
@@ -144,12 +146,12 @@ class ExternalRun:
         function = graph_tool.unchanged if observed and graph_tool.unchanged is not None else graph_tool.function
         return Hosted(tool=graph_tool.tool, invoke=partial(self._invoke, place, function, tool.manifest.limits.wall))
 
-    def _invoke(self, place: tuple[int, int], function: Function, wall: float, /, **arguments: Json) -> Json:
+    def _invoke(self, place: tuple[int, int], function: Function, wall: float, /, **arguments: Json) -> HostValue:
         answers, via, record = self.people.answers_to(*place), self._vias[place], self.agent_graph.record
         around = CallAround(place=f"{record.run[:8]}.{place[0]}.{place[1]}", state=record.state)
         returned = function(ToolAttempt(arguments=arguments, wall=wall, answers=answers, via=via, around=around))
         self._returned[place] = returned.returned
-        return returned.value
+        return HostValue(value=returned.value, objects=kept(returned.returned))
 
     def seen(self, recorded: Recorded) -> None:
         """Write what a tool prints into the custom stream of the graph that has asked for the call."""

@@ -107,7 +107,7 @@ class GraphTool:
 
 @dataclass(frozen=True, kw_only=True)
 class Performed:
-    """A call with its result. `returned` is what the graph's own tool returned in this process, None otherwise.
+    """A call with its result. `returned` is what the graph's own tool returned; None if that is not known.
 
     `objects` are the images and files that the result names. With `enforced` False the result is only recorded: the graph gets the answer
     of its own tool.

@@ -15,7 +15,7 @@ from langgraph.errors import GraphInterrupt, ParentCommand
 from langgraph.types import interrupt
 from pydantic import Field
 
-from remit.broker import Question, action_of, describe_tool
+from remit.broker import Question, action_of
 from remit.core import Json, Refusal
 from remit.langchain.commands import result_of
 from remit.langchain.graph_call import AROUND, Function, GraphTool, Performed, ToolAttempt, ToolReturned
@@ -92,7 +92,7 @@ class ToolRequest:
             return GraphTool(schema="", function=function, unchanged=unchanged)
         if isinstance(tool, RemitAction):
             return None
-        return GraphTool(schema=schema_of(describe_tool(tool)), function=function, unchanged=unchanged, tool=tool)
+        return GraphTool(schema=schema_of(tool), function=function, unchanged=unchanged, tool=tool)
 
     def _function(self, request: ToolCallRequest) -> Function:
         if self._loop is None:

@@ -6,20 +6,21 @@ import types
 from collections.abc import Iterator
 from typing import Annotated, Any, Union, cast, get_args, get_origin, get_type_hints
 
-from langchain_core.tools import BaseTool, InjectedToolArg
+from langchain_core.tools import InjectedToolArg
 from langgraph.prebuilt import ToolRuntime
 
-from remit.broker import describe_tool
+from remit.broker import HostTool, describe_tool, kept_for_tool
 
 
-def injected_names(tool: BaseTool) -> frozenset[str]:
+@kept_for_tool
+def injected_names(tool: HostTool) -> frozenset[str]:
     """The arguments that the tool's schema or function marks as injected, without those that the model may write."""
     shown = cast("dict[str, Any]", describe_tool(tool)["input"])["properties"]
     marked = {name for name, hint in _hints(tool) if _is_injected(hint)}
     return frozenset(marked - set(shown))
 
 
-def _hints(tool: BaseTool) -> Iterator[tuple[str, object]]:
+def _hints(tool: HostTool) -> Iterator[tuple[str, object]]:
     for name in ("args_schema", "func", "coroutine", "_run"):
         holder = getattr(tool, name, None)
         if callable(holder):

@@ -7,11 +7,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from remit.broker import CALLS_PER_TURN, action_of, describe_tool
+from remit.broker import CALLS_PER_TURN, HostTool, action_of, describe_tool, kept_for_tool
 from remit.core import (
     ENDED,
     ContentObject,
-    Json,
     Message,
     ModelTurn,
     ProposedCall,
@@ -25,6 +24,7 @@ from remit.core.events import AttemptEnded, CallDecided
 from remit.core.parsing import canonical_json, digest
 from remit.guardrails import Sanitizer
 from remit.journal import Record
+from remit.langchain.commands import restored
 from remit.langchain.graph_call import GraphTool, Performed
 from remit.workspace import Agent, Mode, WorkspaceSession
 from remit.workspace.manifest import ActionSchema
@@ -70,12 +70,14 @@ def _problem_of(session: WorkspaceSession, hosted: Mapping[str, str], tool: Any)
     described = describe_tool(tool)
     if "problem" in described:
         return f"{action}: {described['problem']}"
-    same = schema_of(described) == pinned_schema(owner.pin.schemas[found.name])
+    same = schema_of(tool) == pinned_schema(owner.pin.schemas[found.name])
     return "" if same else f"{action} differs from the reviewed tool: review it, then {pin}"
 
 
-def schema_of(described: Mapping[str, Json]) -> str:
+@kept_for_tool
+def schema_of(tool: HostTool) -> str:
     """What is reviewed of a tool of a graph, as canonical JSON."""
+    described = describe_tool(tool)
     return canonical_json({name: described.get(name) for name in ("description", "input")}).decode()
 
 
@@ -101,12 +103,15 @@ def performed_call(record: Record, place: tuple[int, int], result: Result, retur
     """A call with its recorded result. If it is only observed and no hold has stopped it, the graph's own tool answers it."""
     decided = record.get(f"call.decided/{place[0]}/{place[1]}/0")
     observed = isinstance(decided, CallDecided) and not decided.enforced and not is_refused(result, enforced=False)
-    return Performed(result=result, returned=returned, objects=_objects_of(record, *place), enforced=not observed)
+    objects = _objects_of(record, *place)
+    returned = restored(objects) if returned is None else returned
+    return Performed(result=result, returned=returned, objects=objects, enforced=not observed)
 
 
 def _objects_of(record: Record, step: int, index: int) -> tuple[ContentObject, ...]:
     """The images and files that the result of the call names."""
-    number, objects = 1, ()
+    objects: tuple[ContentObject, ...] = ()
+    number = 1
     while isinstance(ended := record.get(f"attempt.ended/{step}/{index}/{number}"), AttemptEnded):
         number, objects = number + 1, ended.objects
     return objects

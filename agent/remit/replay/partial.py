@@ -13,13 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+import remit.runtime  # LangGraph is loaded when a run is driven
 from remit.core import Json, UsageError
 from remit.core.events import AnyEvent, AttemptEnded, ModelResponded, Recorded, RunFinished, RunStarted
 from remit.journal import Chain, ChainLink, Record, link
 from remit.policy import Policy
 from remit.replay.recorded import WhatIf, recorded_agent, recorded_approvals
 from remit.replay.replay_log import RecordEnds, ReplayLog
-from remit.runtime import drive
 from remit.workspace import Bundle
 
 RunPart: TypeAlias = tuple[int, int]  # a call by step and index; index -1 is a turn that called nothing
@@ -65,7 +65,7 @@ async def replay_partially(
     agent = recorded_agent(log, record, started, bundles, WhatIf(policy=policy))
     record.append(started)
     with suppress(RecordEnds):
-        await drive(agent, recorded_approvals(log, record, agent.broker))
+        await remit.runtime.drive(agent, recorded_approvals(log, record, agent.broker))
     return log.events(run)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import remit.runtime  # LangGraph is loaded when a run is driven
 from remit.core import UsageError
 from remit.core.events import CallAnswered, CallDecided, ModelResponded, Recorded, RunFinished, RunResumed, RunStarted
 from remit.journal import Chain, ChainFault, Record
@@ -25,7 +26,7 @@ from remit.replay.divergence import (
 )
 from remit.replay.recorded import WhatIf, recorded_agent, recorded_approvals
 from remit.replay.replay_log import RecordEnds, events_before
-from remit.runtime import AgentGraph, drive
+from remit.runtime import AgentGraph
 from remit.workspace import Bundle, tool_specs
 
 NO_CHANGE: Final = WhatIf()
@@ -108,7 +109,7 @@ async def replay(
         if goes_on is None:
             record.append(started)
         _finish_unstarted(log, record)
-        await drive(agent, recorded_approvals(log, record, agent.broker))
+        await remit.runtime.drive(agent, recorded_approvals(log, record, agent.broker))
         log.check_unreached()
     except Diverged:
         pass

@@ -3,7 +3,8 @@
 runner          start a run and resume it
 assembly        build the parts of a run from the workspace and this machine
 lifecycle       drive one run to its end, or to where it waits
-graph           the LangGraph graph: think, decide, act
+graph           what is done in a step: think, decide, act; and the driver of a single call
+loop            the steps of a run as a LangGraph graph
 directory       the calls that Remit makes before the model's first turn
 live            the live ports: clock, rules, holds, circuit breakers, shared limits
 approvals_wait  wait for approvals

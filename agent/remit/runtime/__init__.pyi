@@ -7,8 +7,8 @@ from .graph import AgentGraph, CustomGraph
 from .lifecycle import RunResult
 from .live import LivePorts
 from .memory_run import MemoryRun, run_in_memory
-from .model_wait import ModelWait
 from .models.model_list import ModelList
+from .models.model_wait import ModelWait
 from .one_call import OneCall, OutsideCall, advise, decide_call, explain_call
 from .resuming import Continuation, resume_obstacle
 from .runner import EvaluatedRun, RunRequest, acting_subject, resume_run, start_run

@@ -79,10 +79,11 @@ def check_code(session: WorkspaceSession, agent: str) -> None:
         Refusal: `policy_denied`: code of them was revoked.
         UsageError: nobody has reviewed the graph.
     """
+    holds = session.journal.holds()
     for name in session.workspace.tools_of(agent):
-        check_revoked(session.journal.holds(), name, session.workspace.tools[name].code)
+        check_revoked(holds, name, session.workspace.tools[name].code)
     if (graph := session.workspace.graph_of(agent)) is not None:
-        check_revoked(session.journal.holds(), f"agent:{agent}", graph.code)
+        check_revoked(holds, f"agent:{agent}", graph.code)
 
 
 def folder_of(session: WorkspaceSession, agent: Agent, run: str) -> Path:
@@ -113,11 +114,14 @@ async def install_packages(
     Their wheels are kept in the object store, so that a run goes on `offline` after uv's cache is gone.
     """
     workspace, kept = session.workspace, ObjectStore(session.traces / "objects")
-    for name in workspace.tools_of(agent):
-        tool = workspace.tools[name]
-        if tool.pinned and tool.manifest.source == "python":
-            code = workspace.code(name)
-            await asyncio.to_thread(make_environment, code, report=progress, offline=offline, kept=kept)
+    tools = [workspace.tools[name] for name in workspace.tools_of(agent)]
+    python = [workspace.code(tool.manifest.name) for tool in tools if tool.pinned and tool.manifest.source == "python"]
+
+    def install() -> None:
+        for code in python:
+            make_environment(code, report=progress, offline=offline, kept=kept)
+
+    await asyncio.to_thread(install)
 
 
 def confinement_of(workspace: Workspace, agent: Agent, sandbox: Sandbox) -> tuple[Confinement, RunEnded | None]:

@@ -1,8 +1,7 @@
-"""The agent as a LangGraph loop: think → decide → act × n → think.
+"""What an agent does in each step of its run: think → decide → act × n.
 
-The graph's state holds numbers only. Each node reads everything else from the record of the run, and a node that runs a second
-time finds the results of the first time. So a process that resumes a run needs no checkpoint: LangGraph's checkpoints are
-in memory and end with the process.
+`loop` drives these nodes as a LangGraph graph, `drive_one_call` without one: a run of one call needs no graph, and LangGraph takes
+longer to import than the call takes. A node that runs a second time finds in the record what it did the first time.
 """
 
 from __future__ import annotations
@@ -11,12 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final, Literal, Protocol, TypeAlias, TypedDict
-
-from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.graph import END, START, StateGraph
-from langgraph.types import Command, Send, interrupt
+from typing import Final, Protocol, TypeAlias, TypedDict
 
 from remit.broker import ApprovalPending, Broker, QuestionPending, check_turn, receipt_of, retrieved_by, wall_end
 from remit.core import (
@@ -50,8 +44,6 @@ from remit.runtime.no_answer import TRIES, why_no_answer
 from remit.workspace import GraphFactory, millionths
 
 QUICK_S: Final = 0.25  # a model that answers within this time is not watched for holds and the time limit
-OBSERVED_STEPS: Final = 1_000_000  # the most steps of a run that no budget ends
-NODES_PER_STEP: Final = 3  # think, decide, act: LangGraph counts each against its recursion limit
 
 
 class GraphState(TypedDict, total=False):
@@ -105,17 +97,17 @@ class CustomGraph:
     repeated: int = 0
 
 
+WaitForChange: TypeAlias = Callable[
+    [], Awaitable[bool]
+]  # True: something may have changed for a waiting call; False: stop waiting
+
+
 class Paused(Exception):
-    """A custom graph cannot go on now: `why` is what an interrupt of the loop would say."""
+    """The run cannot go on now, because of `why`. When something has changed, the node is called again."""
 
     def __init__(self, why: object) -> None:
         super().__init__(why)
         self.why = why
-
-
-WaitForChange: TypeAlias = Callable[
-    [], Awaitable[bool]
-]  # True: something may have changed for a waiting call; False: stop waiting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,19 +122,14 @@ class AgentGraph:
     custom: CustomGraph | None = None
 
     async def think(self, state: GraphState) -> GraphState:
-        """Take one turn of the model, or wait while an operator holds the run."""
-        self.wait_for_hold()
+        """Take one turn of the model. Raises Paused while an operator holds the run, and while no model may be asked."""
+        self.check_hold()
         return await self.turn(state)
 
-    def wait_for_hold(self) -> None:
-        """Pause the run while an operator holds it."""
-        while (reason := self.hold_reason()) is not None:
-            self._pause({"held": reason})
-
-    def _pause(self, why: object) -> None:
-        if self.custom is not None:
-            raise Paused(why)
-        interrupt(why)
+    def check_hold(self) -> None:
+        """Raise Paused while an operator holds the run."""
+        if (reason := self.hold_reason()) is not None:
+            raise Paused({"held": reason})
 
     async def turn(self, state: GraphState) -> GraphState:
         """Take one turn of the model, without regard to holds. A turn without calls is the answer.
@@ -239,11 +226,9 @@ class AgentGraph:
             requested = self.record.get(f"model.requested/{step}/-/{attempt or '-'}")
             asked = requested.model if isinstance(requested, ModelRequested) else ""
             if (model := self.models.choose(step, attempt, asked)) is None:
-                self._pause({"model": step})  # only waits: the time is in the record
-            elif await self._may_think(step):
-                response = await self._ask_model(step, attempt, model, given)
-                if response is not None:
-                    return response
+                raise Paused({"model": step})  # only waits: the time is in the record
+            if await self._may_think(step) and (response := await self._ask_model(step, attempt, model, given)):
+                return response
         return None
 
     async def _ask_model(
@@ -326,9 +311,11 @@ class AgentGraph:
         await self.record.commit()
 
     async def _await_turn(self, step: int, model: Model, given: ModelInput | None) -> ModelTurn:
-        """One turn of the model. Interrupted if an operator holds the run.
+        """One turn of the model.
 
-        Raises TimeoutError when the time budget of the run is used up.
+        Raises:
+            TimeoutError: the time budget of the run is used up.
+            Paused: an operator holds the run.
         """
         until = wall_end(self.record.state, self.broker.agent.budget)
         if given is None:  # the model does not count internal turns
@@ -343,7 +330,7 @@ class AgentGraph:
                 if (left := (until - self.broker.ports.clock(step, -1)) / NANO) <= 0:
                     raise TimeoutError
                 if (reason := self.hold_reason()) is not None:
-                    self._pause({"held": reason})  # the model is asked again after the hold: asking has no side effect
+                    raise Paused({"held": reason})  # the model is asked again after the hold: asking has no side effect
                 changed = asyncio.ensure_future(self.broker.ports.changed(left))
                 await asyncio.wait({thinking, changed}, return_when=asyncio.FIRST_COMPLETED)
                 changed.cancel()
@@ -367,69 +354,46 @@ class AgentGraph:
         return {}
 
     async def act(self, state: GraphState) -> GraphState:
-        """Carry out one call. If it needs an approval, only this branch of the graph waits."""
+        """Carry out one call. Raises Paused if it waits for an approval: only this call waits."""
         step, index = state.get("step", 0), state.get("index", 0)
-        while True:
-            try:
-                await self.broker.perform(step, index)
-            except (ApprovalPending, QuestionPending):
-                interrupt({"step": step, "index": index})  # only waits: the answers are in the journal
-            else:
-                return {}
+        try:
+            await self.broker.perform(step, index)
+        except (ApprovalPending, QuestionPending) as pending:  # only waits: the answers are in the journal
+            raise Paused({"step": step, "index": index}) from pending
+        return {}
 
-    async def after_think(self, _: GraphState) -> Literal["decide", "__end__"]:
-        return "__end__" if self.record.state.finished else "decide"
-
-    async def after_decide(self, state: GraphState) -> list[Send] | Literal["think"]:
-        step = state.get("step", 0)
-        sends = [
-            Send("act", {"step": step, "index": index})
+    def performed(self, step: int) -> list[int]:
+        """The numbers of the calls of the step that are carried out: the decided ones that are not denied."""
+        return [
+            index
             for index in range(len(self._turn(step).proposed_calls))
             if (decided := self.broker.latest_decision(step, index)) is not None and _may_run(decided)
         ]
-        return sends or "think"
 
     def _turn(self, step: int) -> ModelResponded:
         response = self.record.get(f"model.responded/{step}/-/-")
         assert isinstance(response, ModelResponded)  # recorded by `turn`
         return response
 
-    def compile(self) -> Any:
-        """The LangGraph graph. Its checkpoints are in memory and serve interrupts only."""
-        graph: Any = StateGraph(GraphState)  # its overloads are only partly typed
-        graph.add_node("think", self.think)
-        graph.add_node("decide", self.decide)
-        graph.add_node("act", self.act)
-        graph.add_edge(START, "think")
-        graph.add_conditional_edges("think", self.after_think, ["decide", END])
-        graph.add_conditional_edges("decide", self.after_decide, ["act", "think"])
-        graph.add_edge("act", "think")
-        return graph.compile(checkpointer=InMemorySaver())
 
+async def drive_one_call(agent_graph: AgentGraph, wait_for_change: WaitForChange) -> bool:
+    """Continue a run whose model proposes one call, to its end. False if it waits and `wait_for_change` gave up.
 
-async def drive_loop(agent_graph: AgentGraph, wait_for_change: WaitForChange) -> bool:
-    """Continue the run to its end. False if it waits and `wait_for_change` gave up.
-
-    The graph always starts at its first node. That is safe, because every node first looks in the record for what it did
-    before.
+    It does what the graph of `loop` does, without LangGraph; internal calls before it are made one after the other.
     """
-    graph = agent_graph.compile()
-    started = agent_graph.record.state.started
-    observed = started is not None and started.observe is not None  # no budget has ended it
-    steps = OBSERVED_STEPS if observed else agent_graph.broker.agent.budget.steps
-    config: RunnableConfig = {
-        "configurable": {"thread_id": agent_graph.record.run},
-        "recursion_limit": NODES_PER_STEP * (steps + 2),
-    }
-    given: GraphState | Command[Any] = {"step": -1}
+    step = 0
     while True:
-        await graph.ainvoke(given, config, durability="exit")
-        if agent_graph.record.state.finished:
-            return True
-        pending = (await graph.aget_state(config)).interrupts
-        if not pending or not await wait_for_change():
-            return False
-        given = Command(resume={waiting.id: True for waiting in pending})
+        try:
+            await agent_graph.think({"step": step - 1})
+            if agent_graph.record.state.finished:
+                return True
+            await agent_graph.decide({"step": step})
+            for index in agent_graph.performed(step):
+                await agent_graph.act({"step": step, "index": index})
+            step += 1
+        except Paused:  # the nodes of this step find in the record what they did before
+            if not await wait_for_change():
+                return False
 
 
 def _may_run(decided: CallDecided) -> bool:

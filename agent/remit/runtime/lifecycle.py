@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from remit import runtime
 from remit.broker import Broker, ToolExecutor, receipt_of
 from remit.core import Call, Confinement, Json, Model, ReceiptItem, RemitError, Result, RunEnded, UsageError
 from remit.core.events import ApprovalRequested, CallAnswered, ModelFailed, Outcome, RunArm, RunFinished, RunStarted
@@ -15,12 +16,12 @@ from remit.journal import RUN_LOCKED, AlreadyRecorded, Record
 from remit.rollout import CandidateRules, check_bars
 from remit.runtime.approvals_wait import ApprovalWaiter
 from remit.runtime.assembly import Recording, sanitizer_of
-from remit.runtime.custom_graph.driver import drive
-from remit.runtime.graph import AgentGraph, CustomGraph
+from remit.runtime.graph import AgentGraph, CustomGraph, drive_one_call
 from remit.runtime.live import OF_RUN, EvaluationPorts, LivePorts
-from remit.runtime.model_wait import ModelWait
 from remit.runtime.models.model_list import ModelList
+from remit.runtime.models.model_wait import ModelWait
 from remit.runtime.models.scripted import ScriptedApproval
+from remit.runtime.one_call import OneCall
 from remit.workspace import Agent, Workspace, WorkspaceSession, tool_specs
 
 
@@ -124,8 +125,10 @@ async def drive_run(context: RunContext) -> Driven:
     try:
         if context.external_graph is not None:
             await context.external_graph.drive(agent_graph)
+        elif isinstance(context.model, OneCall):
+            await drive_one_call(agent_graph, _waiting(agent_graph, waiter))
         else:
-            await drive(agent_graph, _waiting(agent_graph, waiter))
+            await runtime.drive(agent_graph, _waiting(agent_graph, waiter))
         if not record.state.finished and not context.session.workspace.settings.content:
             who = "the model did not come back" if record.state.model_wait is not None else "no approver answered"
             message = f"{who} in time, and a run without content cannot be resumed"

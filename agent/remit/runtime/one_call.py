@@ -35,7 +35,7 @@ class OneCall:
     scripted = True
 
     def __init__(self, action: str, arguments: str) -> None:
-        self.name = f"call:{action}"
+        self.name, self.action = f"call:{action}", action
         self._proposed = _proposed(action, arguments)
 
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from remit.core import RemitError, UsageError
 from remit.core.events import AcceptedChanges, RunResumed, RunStarted
 from remit.journal import Record, StoredRecord
 from remit.rollout import Placement, place_again, recorded_definition, with_definition
 from remit.runtime.assembly import agent_of, check_code, install_packages
-from remit.runtime.lifecycle import ExternalGraph
 from remit.tracing import Objects, ObjectStore
 from remit.workspace import WorkspaceSession
+
+if TYPE_CHECKING:  # whoever only looks whether a run can go on does not load what drives it
+    from remit.runtime.lifecycle import ExternalGraph
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -129,7 +129,9 @@ async def start_run(
         sandbox = Sandbox.shared(session.workspace.settings.accept)
         confinement, unavailable = confinement_of(session.workspace, agent, sandbox)
         secrets = secrets_of(session, agent) if evaluated is None else {}
-        executor: ToolExecutor = _live_executor(session, sandbox, folder, secrets, request.subject, external_graph)
+        executor = _live_executor(session, sandbox, folder, secrets, request.subject, external_graph)
+        if isinstance(request.model, OneCall) and request.model.action in agent.actions and unavailable is None:
+            executor.expect(request.model.action)
         context = RunContext(
             session=session,
             agent=agent,

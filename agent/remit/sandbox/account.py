@@ -49,6 +49,15 @@ def closed_to_others(runtime: Runtime) -> str:
     return unreachable(_needed(runtime))
 
 
+def account_note(runtime: Runtime, account: int | None) -> str:
+    """As which account the tools of a broker that is root run, and why."""
+    if account is not None:
+        return f"started as root: tools run as account {account} wherever it can read what they need"
+    closed = closed_to_others(runtime)
+    why = f"other accounts cannot read {closed}" if closed else "an ordinary account may not make namespaces here"
+    return f"started as root, and tools stay root in their namespaces, without a limit on processes: {why}"
+
+
 def _needed(runtime: Runtime) -> Iterator[str]:
     yield from (str(runtime.bwrap), runtime.python, *runtime.folders, *runtime.packages.values(), *runtime.web.values())
     yield from (f"{runtime.guest_folder}/{name}" for name in GUEST_FILES)

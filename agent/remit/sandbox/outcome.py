@@ -393,3 +393,8 @@ def _number(frame: Mapping[str, Json], key: str) -> float:
 def _list(frame: Mapping[str, Json], key: str) -> list[Json]:
     value = frame.get(key)
     return cast("list[object]", value) if isinstance(value, list) else []
+
+
+def refused(refusal: Refusal) -> Output:
+    """The result of a call that was refused before its function was called."""
+    return Output(code=refusal.code, message=refusal.message, next_step=refusal.next_step, entered=False)

@@ -169,6 +169,11 @@ class Profile:
         return bool(self.programs) or self.source == "command"
 
     @property
+    def stays_warm(self) -> bool:
+        """True if processes of the tool may stand by for its next call."""
+        return self.source == "python" and not self.starts_programs and self.trust != "none"
+
+    @property
     def executables(self) -> tuple[str, ...]:
         """The programs that the kernel lets the tool start. Names are looked up in the PATH of the sandbox."""
         return (*self.programs, *self.argv[:1]) if self.source == "command" else self.programs

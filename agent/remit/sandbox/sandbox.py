@@ -19,18 +19,18 @@ from types import TracebackType
 from typing import Final, Literal, Self, cast
 
 from remit.core import Confinement, Json, ModelCode, Refusal, RunEnded
-from remit.sandbox.account import NOBODY, closed_to_others
+from remit.sandbox.account import NOBODY, account_note, closed_to_others
 from remit.sandbox.cgroups import delegated
 from remit.sandbox.egress import Egress, Permit
 from remit.sandbox.network_handover import CallContext
 from remit.sandbox.one_shot import OneShotCall, open_once, perform_once
-from remit.sandbox.outcome import Output
+from remit.sandbox.outcome import Output, refused
 from remit.sandbox.process import DidNotStart
 from remit.sandbox.profile import Profile, Runtime, Tier, runtime
 from remit.sandbox.protocol import ToolCall
 from remit.sandbox.selfcheck.probe import TierReport, examine, fix_for, try_tier
 from remit.sandbox.syscall_observer import Observed, Observer
-from remit.sandbox.warm.call import WarmCall, open_warm
+from remit.sandbox.warm.call import WarmCall, expect_call, open_warm
 from remit.sandbox.warm.pool import Closed, Pool
 from remit.sandbox.warm.zygote_handle import Bounds, Cold
 
@@ -203,7 +203,7 @@ class Sandbox:
             async with self.open(profile, arguments, declared=declared, allowed=allowed) as opened:
                 return await opened.run(CallContext(permit=permit or Permit(), variables=variables or {}))
         except Refusal as refusal:
-            return _refused(refusal)
+            return refused(refusal)
 
     @asynccontextmanager
     async def open(
@@ -239,7 +239,7 @@ class Sandbox:
         except Refusal as refusal:
             if refusal.code == "invalid_arguments" and "reason" in refusal.details:
                 raise
-            return OpenedCall(None, _refused(refusal))
+            return OpenedCall(None, refused(refusal))
         except (DidNotStart, Closed) as failure:
             raise self._broken(failure) from failure
         except OSError as failure:
@@ -256,7 +256,7 @@ class Sandbox:
             return await stack.enter_async_context(
                 open_once(slower, self._runtime(), call, egress=self._egress, observer=observer)
             )
-        if profile.source == "python" and not profile.starts_programs and profile.trust != "none":
+        if profile.stays_warm:
             with suppress(Cold):
                 return await stack.enter_async_context(open_warm(self._warm(), profile, call, on_print=self._on_print))
         return await stack.enter_async_context(
@@ -271,6 +271,14 @@ class Sandbox:
                 self._pool = Pool(self._runtime(), self._bounds, self._egress)
                 weakref.finalize(self, self._pool.close, wait=False)
             return self._pool
+
+    def expect(self, profile: Profile) -> None:
+        """Let processes of a warm tool stand by in the working folder of the profile, so that its first call need not wait for one.
+
+        Nothing happens if the tool is not warm, or if its processes are for somebody else.
+        """
+        if profile.stays_warm and self._observed is None and (pool := self._pool) is not None:
+            expect_call(pool, self._fitted(profile))
 
     async def describe(self, profile: Profile) -> Json:
         """The functions of main.py by name: `description`, `input` and `output` (JSON Schemas), `hidden` parameters.
@@ -382,7 +390,7 @@ def probe(*, bwrap: Path | None = None) -> tuple[TierReport, ...]:
     if full.works and here.bwrap is not None and (version := _version(here.bwrap)) < _FIXED_BWRAP:
         notes.append(_OLD.format(*version))
     if full.works and os.geteuid() == 0:
-        notes.append(_account_note(here, account))
+        notes.append(account_note(here, account))
     if full.works and delegated() is None:
         notes.append(
             "no control group (v2, memory and pids) is delegated here: limits apply to each process, not to their sum"
@@ -401,25 +409,12 @@ def _try_accounts(
     return trying(tier, here), None
 
 
-def _account_note(here: Runtime, account: int | None) -> str:
-    if account is not None:
-        return f"started as root: tools run as account {account} wherever it can read what they need"
-    closed = closed_to_others(here)
-    why = f"other accounts cannot read {closed}" if closed else "an ordinary account may not make namespaces here"
-    return f"started as root, and tools stay root in their namespaces, without a limit on processes: {why}"
-
-
 def _not_set_up(failure: OSError) -> RunEnded:
     return RunEnded(
         "sandbox_unavailable",
         f"the call could not be set up: {failure.strerror}",
         fix="check the permissions of the working folder, the free space for temporary files, and `ulimit -n`",
     )
-
-
-def _refused(refusal: Refusal) -> Output:
-    """The result of a call that was refused before its function was called."""
-    return Output(code=refusal.code, message=refusal.message, next_step=refusal.next_step, entered=False)
 
 
 def _everything(_: str) -> bool:

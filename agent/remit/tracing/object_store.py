@@ -68,20 +68,25 @@ class ObjectStore(Objects):
     def put(self, data: bytes) -> str:
         """Store `data` and return its digest. Raises RunEnded (`unrecorded`) if it cannot be stored."""
         digest = digest_bytes(data)
-        path = self._path(digest)
         try:
-            if path.exists():
-                os.utime(path)  # in use again: `remove_unused` in another process must not delete it now
-            else:
+            if not self._touch(digest):
                 if not self._folder.exists():
                     self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                     if file_mode(self._folder.parent) == 0o660:
                         self._folder.chmod(0o2770)
-                write_atomically(path, data)
+                write_atomically(self._path(digest), data)
         except OSError as failure:
             message = f"the object store {self._folder.name} cannot be written: {failure.strerror}"
             raise RunEnded("unrecorded", message, fix="free disk space or restore write permission") from failure
         return digest
+
+    def _touch(self, digest: str) -> bool:
+        """False if the object is not stored. In use again, it is not deleted by `remove_unused` in another process."""
+        try:
+            os.utime(f"{self._folder}/{digest.removeprefix('sha256:')}")  # each run asks for all of its files
+        except FileNotFoundError:
+            return False
+        return True
 
     def keeps(self, digest: str) -> bool:
         """True if the object is stored. It counts as stored now, so that `remove_unused` does not delete it."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,18 +39,27 @@ def read_code(folder: Path) -> dict[str, bytes]:
     """
     files: dict[str, bytes] = {}
     links: list[Problem] = []
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
+    for name, entry in _below(str(folder)):
         if not is_code(name):
             continue
-        if path.is_symlink():
+        if entry.is_symlink():
             what, fix = "a symbolic link in the folder of a tool", "replace it by a copy of the file"
             links.append(Problem(file=f"tools/{folder.name}/{name}", what=what, fix=fix))
-        elif path.is_file():
-            files[name] = path.read_bytes()
+        elif entry.is_file():
+            with open(entry.path, "rb") as file:
+                files[name] = file.read()
     if links:
         raise WorkspaceError(links)
     return files
+
+
+def _below(folder: str, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Every entry below the folder that can be listed, by its path there. Each call reads the code of its tool: `Path` is slower."""
+    with suppress(FileNotFoundError, NotADirectoryError, PermissionError), os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            yield f"{prefix}{entry.name}", entry
+            if entry.is_dir(follow_symlinks=False):
+                yield from _below(entry.path, f"{prefix}{entry.name}/")
 
 
 class WorkspaceFiles:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+import remit.journal
+import remit.policy
 from remit.core import (
     Context,
     Effect,
@@ -22,8 +24,10 @@ from remit.core import (
 )
 from remit.core.events import NANO, ActApproved, ActRequested, ActUsed, AnyEvent, RunStarted
 from remit.core.parsing import digest
-from remit.journal import WORKSPACE_RUN, AlreadyRecorded, Journal, RunSummary
-from remit.policy import Policy, SecondOpinion
+
+if TYPE_CHECKING:  # the names of the actions are read without the database and without stock Casbin
+    from remit.journal import Journal, RunSummary
+    from remit.policy import Policy
 
 OwnAction: TypeAlias = Literal[
     "remit.run",  # start a run, or make one call; on agent:NAME
@@ -165,7 +169,7 @@ def _refusal(policy: Policy, by: Principal, action: OwnAction, resource: str) ->
     try:
         judgement = policy.judge(request)
         if judgement.allowed:
-            agrees = action in _WITHOUT_CASBIN or SecondOpinion(policy).allows(request)
+            agrees = action in _WITHOUT_CASBIN or remit.policy.SecondOpinion(policy).allows(request)
             return None if agrees else "stock Casbin denies it under the same rules"
         closed = judgement.rows or not OWN_ACTIONS[action] or _is_closed(policy, action)
         return policy.decide(request).message if closed else None
@@ -217,8 +221,8 @@ def _use_approval(
     approved = request.context.model_copy(update={"approvals": counts})
     if policy.judge(request.model_copy(update={"context": approved})).allowed:
         try:
-            journal.append_shared(WORKSPACE_RUN, ActUsed(act=act, number=asked.number, by=by))
-        except AlreadyRecorded:
+            journal.append_shared(remit.journal.WORKSPACE_RUN, ActUsed(act=act, number=asked.number, by=by))
+        except remit.journal.AlreadyRecorded:
             raise Refusal("approval_invalid", f"the approval to {what} has been used already") from None
         return
     needed = ", ".join(f"{item.count} × {item.role}" for item in missing)
@@ -263,8 +267,8 @@ def approve_act(policy: Policy, journal: Journal, name: str, by: Principal, role
             raise Refusal("approval_invalid", f"{by.subject} has already approved this")
         event = ActApproved(act=asked.act, number=asked.number, count=len(given) + 1, by=by, role=mine[0])
         try:
-            journal.append_shared(WORKSPACE_RUN, event)
-        except AlreadyRecorded:
+            journal.append_shared(remit.journal.WORKSPACE_RUN, event)
+        except remit.journal.AlreadyRecorded:
             continue  # another person approved at the same time
         return event
 
@@ -287,8 +291,8 @@ def _asked(
         expires_at=time.time_ns() + LASTS_NS,
     )
     try:
-        journal.append_shared(WORKSPACE_RUN, asked)
-    except AlreadyRecorded:
+        journal.append_shared(remit.journal.WORKSPACE_RUN, asked)
+    except remit.journal.AlreadyRecorded:
         return _asked(journal, act, by, request, what, missing)
     return asked
 
@@ -318,5 +322,5 @@ def _given(journal: Journal, asked: ActRequested) -> list[ActApproved]:
 
 
 def _event(journal: Journal, key: str) -> AnyEvent | None:
-    recorded = journal.get(WORKSPACE_RUN, key)
+    recorded = journal.get(remit.journal.WORKSPACE_RUN, key)
     return None if recorded is None else recorded.event

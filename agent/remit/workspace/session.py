@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import remit.journal
 from remit.core import Problem, WorkspaceError
-from remit.journal import Journal, open_journal
 from remit.policy import Policy, load_policy, read_folder
 from remit.workspace.bundle import vocabulary
 from remit.workspace.definitions import Settings, Workspace
 from remit.workspace.files import find_workspace
 from remit.workspace.loader import load_workspace
+
+if TYPE_CHECKING:  # who only reads the files does not load the database
+    from remit.journal import Journal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +55,7 @@ def open_journal_of(root: Path, settings: Settings) -> Journal:
     """Open the journal of the workspace in the folder `root`."""
     (root / "traces").mkdir(mode=0o700, exist_ok=True)
     location = settings.journal or root / "traces" / "journal.db"
-    return open_journal(location, tenant=settings.tenant, group=settings.journal_group)
+    return remit.journal.open_journal(location, tenant=settings.tenant, group=settings.journal_group)
 
 
 def load_workspace_and_policy(root: Path) -> tuple[Workspace, Policy]:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import secrets
+from types import SimpleNamespace
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from adversarial.mutations.row import brokered, never, replaced
+from remit.broker import attempts, execution
 from remit.broker.approvals import requests
 from remit.broker.decisions import Decider
+from remit.broker.host import calls
 from remit.core.principals import Principal
 from remit.journal import questions, reducer
 from remit.langchain import answers, external_run, registry, reviewed_tool, state, turns
 from remit.runtime import conversations, live
+
+_RECORD: Final = attempts.Progress._record
 
 
 def passed_on(reviewed: reviewed_tool.ReviewedTool, given: dict[str, Any]) -> dict[str, Any]:
@@ -32,13 +37,45 @@ def believed(config: dict[str, Any], given_by: Any, tenant: str) -> Principal | 
         return None
 
 
+def unsanitized(progress: Any, text: str) -> None:
+    """Lines of a tool are recorded as they are."""
+    progress.sanitizer = SimpleNamespace(text=lambda text, **_: text)
+    _RECORD(progress, text)
+
+
 def any_human(messages: Any) -> tuple[str, str, int]:
     """What the graph wrote in the person's place is a message of the person."""
     last = next(item for item in reversed(messages) if item.type == "human")
     return str(last.text), str(last.id), 0
 
 
+FIDELITY: Final = "langchain/test_fidelity.py"
+
 ROWS: Final = (
+    brokered(
+        "a tool that has begun does not run again because of what it raises",
+        replaced(reviewed_tool, "is_asynchronous", lambda *_: True),
+        tests=(f"{FIDELITY}::test_a_tool_that_raises_not_implemented_error_itself_runs_only_once",),
+    ),
+    brokered(
+        "an agent inside of a tool has what the run around it knows, and only the user's words as its task",
+        replaced(registry, "inside_of", lambda place, _: place),
+        tests=(
+            f"{FIDELITY}::test_an_agent_inside_a_tool_knows_what_was_read_and_takes_no_task_from_the_model_around_it",
+        ),
+    ),
+    brokered(
+        "bytes with a known secret are not recorded",
+        replaced(execution.Execution, "_without_secrets", lambda self, item: item),
+        tests=(f"{FIDELITY}::test_the_bytes_of_a_file_with_a_known_secret_are_neither_recorded_nor_shown",),
+    ),
+    brokered(
+        "the words of an exception that nobody declared are for operators",
+        replaced(calls, "Explained", Exception),
+        tests=(
+            f"{FIDELITY}::test_the_words_of_an_exception_and_its_place_are_in_the_record_and_the_model_reads_its_class",
+        ),
+    ),
     brokered(
         "an agent that observes is enforced after its last day, and its sandboxed tools always",
         replaced(Decider, "enforces", lambda self, *_: self.record.state.started.observe is None),
@@ -169,6 +206,13 @@ ROWS: Final = (
         replaced(requests, "_author", lambda *_: None),
         tests=(
             "langchain/test_people.py::test_an_edited_call_needs_the_approval_of_somebody_else_than_who_made_it",
+        ),
+    ),
+    brokered(
+        "what a tool prints while it runs is sanitized before it is recorded",
+        replaced(attempts.Progress, "_record", unsanitized),
+        tests=(
+            "langchain/test_progress.py::test_of_a_tool_that_prints_much_only_the_first_lines_are_reported_and_none_with_a_secret",
         ),
     ),
     brokered(

@@ -18,7 +18,7 @@ from remit.guardrails.sanitizer import Sanitizer
 from remit.policy import reload
 from remit.replay import replayer
 from remit.rollout import recorded
-from remit.runtime import assembly, runner
+from remit.runtime import assembly, live, runner
 from remit.runtime.custom_graph.messages import spec_of
 from remit.runtime.custom_graph.parts import GraphModel
 from remit.runtime.custom_graph.turns import Turns
@@ -56,11 +56,29 @@ def offered(self: GraphModel, tool: Any, known: Mapping[str, ToolSpec]) -> ToolS
     return spec_of(tool)
 
 
+def of_tools(known: Any, tool: str, code: str) -> None:
+    """The revocations of tools count, those of graphs do not."""
+    if not tool.startswith("agent:"):
+        holds.check_revoked(known, tool, code)
+
+
 ROWS: Final = (
     brokered(
         "a graph that nobody has reviewed drives no run",
         replaced(Workspace, "graph_of", unreviewed),
         tests=(f"{GRAPHS}::test_a_graph_that_nobody_has_reviewed_neither_runs_nor_is_replayed",),
+    ),
+    brokered(
+        "a run makes no further call once its graph is revoked",
+        replaced(live, "check_revoked", of_tools),
+        threats="D2",
+        tests=(f"{GRAPHS}::test_a_graph_that_is_revoked_while_it_runs_makes_no_further_call",),
+    ),
+    brokered(
+        "no run starts or goes on with a revoked graph",
+        replaced(assembly, "check_revoked", of_tools),
+        threats="D2",
+        tests=(f"{GRAPHS}::test_a_revoked_graph_neither_starts_nor_goes_on_and_makes_no_further_call",),
     ),
     brokered(
         "a replay executes reviewed graphs only",
@@ -181,6 +199,11 @@ ROWS: Final = (
         "a run goes on with the script that it had",
         replaced(files, "_scripts", lambda _: []),
         tests=("runtime/test_deploy.py::test_a_scripted_model_goes_on_with_the_script_that_the_run_has",),
+    ),
+    brokered(
+        "prompts and code of deleted runs are deleted with them",
+        never(retention, "remove_unused_definitions"),
+        tests=("runtime/test_deploy.py::test_the_folder_of_a_definition_is_removed_with_the_last_run_that_has_it",),
     ),
     brokered(
         "revoked code is not pinned",

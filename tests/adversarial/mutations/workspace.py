@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from adversarial.mutations.row import brokered, never, replaced
+from remit.broker import receipt
 from remit.broker.attempts import LiveExecutor
 from remit.guardrails.grounding import numbers
 from remit.guardrails.grounding.claims import Grounding
@@ -113,6 +114,11 @@ ROWS: Final = (
             "runtime/test_grounded_answers.py::test_the_right_number_from_the_wrong_section_is_refused",
             "search/test_injected_documents.py::test_an_answer_that_a_document_asks_for_has_no_source",
         ),
+    ),
+    brokered(
+        "an answer without claims stands on a search that answered",
+        replaced(receipt, "_answers", lambda _: True),
+        tests=("runtime/test_grounded_answers.py::test_a_search_that_could_not_be_made_is_no_reason_to_say_that_the_documents_do_not_answer",),
     ),
     brokered(
         "each number of a claim is in its quote",

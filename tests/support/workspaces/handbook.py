@@ -34,16 +34,19 @@ summary = "Find passages"
 touches = ["use collection:{collection}"]
 effect = "read"
 passages = "items/*"
-errors = ["nothing_found"]
+errors = ["nothing_found", "busy"]
 """
 HOST: Final = '''
 import json, os, pathlib
 
 class NothingFound(Exception): pass
+class Busy(Exception): pass
 
 def find(query: str, collection: str) -> dict[str, list[dict[str, object]]]:
     """Find passages."""
     items = json.loads(pathlib.Path(os.environ["HANDBOOK"]).read_text())[query]
+    if items is None:
+        raise Busy("the index is being written: search again")
     if not items:
         raise NothingFound("no document has enough about this: say that you do not know")
     return {"items": items}
@@ -111,9 +114,9 @@ def states(*claims: dict[str, Any], **members: Any) -> dict[str, Any]:
 
 
 def handbook_workspace(
-    folder: Path, turns: Sequence[dict[str, Any]], found: dict[str, list[dict[str, Any]]], *, answer: str = ""
+    folder: Path, turns: Sequence[dict[str, Any]], found: dict[str, list[dict[str, Any]] | None], *, answer: str = ""
 ) -> Path:
-    """Write the workspace, in which a search for each query of `found` returns these items."""
+    """Write the workspace, in which a search for each query of `found` returns these items: none is `nothing_found`, None is `busy`."""
     files = {
         "remit.toml": 'host_tools = ["search"]\nusers = ["user:operator"]\n\n[identity]\n"*" = "user:operator"\n',
         "tools/search/tool.toml": TOOL,

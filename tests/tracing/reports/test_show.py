@@ -70,8 +70,10 @@ def test_runs_are_found_by_how_they_ended_and_what_they_called(clerk: Callable[.
         assert "did you mean 'policy_denied'" in done.err or wrong[0] != "--code"
 
 
-def test_the_list_names_the_first_call_that_ended_with_a_code(clerk: Callable[..., Path], command: Command) -> None:
-    """A call that succeeded after a retry does not count, and only the first failing call is named."""
+def test_the_list_names_the_first_call_that_was_refused_or_else_failed(
+    clerk: Callable[..., Path], command: Command
+) -> None:
+    """A call that succeeded after a retry does not count, and only one call is named."""
     folder, vault = clerk([]), turn(ledger__pay={"name": "vault", "amount": 1})
     for turns in (
         [turn(ledger__look={"name": "busy1"}), DONE],
@@ -85,7 +87,7 @@ def test_the_list_names_the_first_call_that_ended_with_a_code(clerk: Callable[..
     assert shown == [
         "ledger.pay at step 0: policy_denied",
         "ledger.wire at step 0: outcome_unknown",
-        "ledger.look at step 1: tool_failed",
+        "ledger.pay at step 2: policy_denied",
         "",
     ]
 

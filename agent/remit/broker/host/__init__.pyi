@@ -1,5 +1,5 @@
 from .calls import decode_for_host, run_function
-from .content import with_objects, without_objects
+from .content import HostValue, with_objects, without_objects
 from .results import ResultReader
 from .tools import (
     Explained,
@@ -10,6 +10,7 @@ from .tools import (
     describe_host,
     describe_tool,
     is_asynchronous,
+    kept_for_tool,
     load_host,
     try_host,
 )
@@ -17,6 +18,7 @@ from .tools import (
 __all__ = [
     "Explained",
     "HostTool",
+    "HostValue",
     "Hosted",
     "ResultReader",
     "action_of",
@@ -25,6 +27,7 @@ __all__ = [
     "describe_host",
     "describe_tool",
     "is_asynchronous",
+    "kept_for_tool",
     "load_host",
     "run_function",
     "try_host",

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
-from remit.broker.host.content import LARGEST_CONTENT, without_objects
+from remit.broker.host.content import LARGEST_CONTENT, HostValue, without_objects
 from remit.broker.host.tools import Explained, Hosted
 from remit.broker.ports import AttemptOutcome, Question, landed, mismatch_of, result_refusal
 from remit.core import (
@@ -232,10 +232,12 @@ def _checked_value(function: Callable[[], Json], schema: ActionSchema) -> _Retur
         raise raised
     if raised is not None:
         raise _RaisedByTool from raised
-    check_output(schema, returned)
-    value, objects = without_objects(returned)
+    kept = returned.objects if isinstance(returned, HostValue) else ()
+    whole = returned.value if isinstance(returned, HostValue) else returned
+    check_output(schema, whole)
+    value, objects = without_objects(whole)
     size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
-    return _Returned(value=value, objects=objects, size=size)
+    return _Returned(value=value, objects=(*objects, *kept), size=size)
 
 
 def _call_and_catch(function: Callable[[], Json]) -> tuple[BaseException | None, Json]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from remit.core import ContentObject, Json
@@ -21,6 +22,14 @@ _FIELDS: Final = frozenset({"base64", "data", "file_data"})  # those that hold b
 _URL: Final = re.compile(r"data:([^;,]{0,100})(?:;[^;,]{0,100}){0,4};base64,")
 _MEDIA_TYPES: Final = ("mime_type", "media_type")
 _DEEPEST: Final = 4  # objects inside a block
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostValue:
+    """The value that a host function returns, and what the record keeps beside it."""
+
+    value: Json
+    objects: tuple[ContentObject, ...]
 
 
 def structured(content: Json) -> Json:

@@ -7,13 +7,16 @@ point in a manifest is a table of functions by action, or a list of LangChain to
 from __future__ import annotations
 
 import asyncio
+import operator
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import wraps
 from importlib import import_module, invalidate_caches
 from pathlib import Path
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 
 from remit.broker.host.content import structured
 from remit.core import Json, UsageError
@@ -43,6 +46,38 @@ class HostTool(Protocol):
     async def ainvoke(self, input: Any) -> Any: ...
 
 
+_PARTS: Final = (
+    "args_schema",
+    "func",
+    "coroutine",
+    "description",
+)  # of a tool: what is computed of it follows from these
+
+_Made = TypeVar("_Made")
+
+
+def kept_for_tool(make: Callable[[HostTool], _Made]) -> Callable[[HostTool], _Made]:
+    """The function with its results kept, each as long as its tool lives and has the same parts: LangChain builds a model each time."""
+    known: dict[int, tuple[weakref.ref[HostTool], tuple[Any, ...], _Made]] = {}
+
+    @wraps(make)
+    def of(tool: HostTool) -> _Made:
+        key, parts = id(tool), tuple(getattr(tool, name, None) for name in _PARTS)
+        found = known.get(key)
+        if found is not None and found[0]() is tool and all(map(operator.is_, found[1], parts)):
+            return found[2]
+        made = make(tool)
+        known[key] = weakref.ref(tool, lambda _: known.pop(key, None)), parts, made
+        return made
+
+    return of
+
+
+@kept_for_tool
+def _shown_schema(tool: HostTool) -> Any:
+    return tool.tool_call_schema
+
+
 class ToolError(Exception):
     """The error message of a LangChain tool; in a manifest, the declared error `tool_error`."""
 
@@ -64,7 +99,7 @@ class Hosted:
     @property
     def model(self) -> Any:
         """The pydantic model by which LangChain validates the arguments of the model; None if it has none."""
-        every, shown = self.tool.args_schema, self.tool.tool_call_schema
+        every, shown = self.tool.args_schema, _shown_schema(self.tool)
         if not hasattr(shown, "model_fields"):
             return None
         # The second is made of the first without what the graph injects, and without its validators of whole models.
@@ -113,12 +148,13 @@ def content_of(message: object) -> Json:
     return structured(content)
 
 
+@kept_for_tool
 def describe_tool(tool: HostTool) -> dict[str, Json]:
     """The `description`, `input`, `output` and `hidden` of a LangChain tool, which declares no output schema.
 
     A tool that no call can reach has only `problem`.
     """
-    declared = tool.tool_call_schema
+    declared = _shown_schema(tool)
     schema = cast("dict[str, Json]", declared if isinstance(declared, dict) else declared.model_json_schema())
     for name in _OF_LANGCHAIN:
         if hasattr(tool, "func") and name in schema.get("properties", {}):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from remit.cli.output import echo, json_text, style
+from remit.cli.output import counted, echo, json_text, style
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -60,7 +60,9 @@ def policy_backtest_command(
         sys.exit(1 if failed else 0)
     decisions = found.covered + sum(found.uncovered.values())
     share = 100.0 * found.covered / decisions if decisions else 100.0
-    echo(f"{found.runs} runs, {found.calls} calls, {decisions} decisions, of which {share:.0f}% have complete inputs")
+    echo(
+        f"{counted(found.runs, 'run')}, {counted(found.calls, 'call')}, {counted(decisions, 'decision')}, of which {share:.0f}% have complete inputs"
+    )
     for why, count in found.uncovered.items():
         echo(f"  skipped: {count} ({why})")
     for flip in found.flips[:limit]:
@@ -82,7 +84,7 @@ def policy_backtest_command(
         echo(f"{answers} of {found.grounded} grounded answers lose a source")
     approvals = sum(found.approvals.values())
     echo(
-        f"{len(found.flips)} verdicts change; {approvals / found.runs if found.runs else 0:.1f} approvals per run, {max(found.approvals.values(), default=0)} at most"
+        f"{counted(len(found.flips), 'changed verdict')}; {approvals / found.runs if found.runs else 0:.1f} approvals per run, {max(found.approvals.values(), default=0)} at most"
     )
     sys.exit(1 if failed else 0)
 
@@ -231,7 +233,7 @@ def _draft(
 
 def _coverage_lines(draft: Draft, decided: int, missing: Counter[str]) -> Iterator[str]:
     calls = decided + missing.total()
-    yield f"{calls} calls, of which {100 * decided / calls:.0f}% can be decided"
+    yield f"{counted(calls, 'call')}, of which {100 * decided / calls:.0f}% can be decided"
     yield from (f"  skipped: {count} ({why})" for why, count in missing.most_common())
     for label, found in (("rules in force", draft.before), ("with the draft", draft.after)):
         yield (

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from remit.workspace import WorkspaceSession
 
 LISTED = 20  # runs, if --limit is not given
+WORD = 20  # characters for the state of a run: `completed, 3 refused`
 
 
 @click.group("trace", short_help="read, compare, shrink, verify and export recorded runs")
@@ -89,22 +90,26 @@ def trace_list_command(
     for row in rows:
         failed = row.state == "lost" or row.outcome not in (None, "completed")
         colour = "red" if failed else "yellow" if row.outcome is None else "green"
-        why = style(f"  {_why(row)}".rstrip(), fg="red")
+        why = style(f"  {_why(row)}".rstrip(), fg="red" if failed else "yellow")
         what = _short(row.task) if row.content == "complete" else f"(content {row.content}: not replayable)"
         who = f"{row.agent} for {row.user}"
-        echo(f"{row.run[:8]}  {utc(row.started_at)}  {style(f'{row.word:<10}', fg=colour)} {who}  {what}{why}")
+        echo(f"{row.run[:8]}  {utc(row.started_at)}  {style(f'{row.word:<{WORD}}', fg=colour)} {who}  {what}{why}")
     if not rows:
         echo("no runs yet" if run_filter == RunFilter() else "no runs match the filters")
 
 
 def _why(row: RunSummary) -> str:
-    """What ended or endangers a run, in a few words; "" if nothing did."""
+    """What ended or endangers a run, or until when it waits, in a few words; "" if nothing did."""
+    from remit.tracing.reports import utc
+
     doubts = [f"{item.action} at step {item.step}.{item.index}" for item in row.in_doubt if not item.answered]
     if row.state == "lost" and doubts:
         return f"during {', '.join(doubts)}: outcome unknown"
     if row.outcome == "failed" and row.code is None:
         return f"the model failed at step {max(0, row.steps - 1)}"
-    return row.code or row.first_failed or ""
+    if row.waits_until and row.state.startswith("waiting"):
+        return f"until {utc(row.waits_until)}"
+    return row.code or row.first_denied or row.first_failed or ""
 
 
 def _export_decisions(journal: Journal, runs: Sequence[RunSummary], shape: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from remit.cli.output import echo, json_text, style
+from remit.cli.output import counted, echo, json_text, style
 from remit.cli.run_argument import open_run
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _bundles_of(a: Trace, b: Trace) -> tuple[BundleFiles, BundleFiles] | None:
 
 
 def _show(diff: RunDiff) -> None:
-    echo(f"{diff.a[:8]} and {diff.b[:8]}: {_count(diff.aligned, 'call')} in both runs")
+    echo(f"{diff.a[:8]} and {diff.b[:8]}: {counted(diff.aligned, 'call')} in both runs")
     for changed in diff.changed:
         echo(f"\n{style('changed', fg='yellow')} {changed.name}")
         _show_diff(changed.diff)
@@ -124,12 +124,10 @@ def _show_diff(lines: tuple[str, ...]) -> None:
 
 def _cost(cost: RunCost) -> str:
     tokens = "tokens not counted" if cost.input_tokens is None else f"{cost.input_tokens} + {cost.output_tokens} tokens"
-    counts = f"{_count(cost.turns, 'turn')}, {_count(cost.calls, 'call')}, {_count(cost.attempts, 'attempt')}, {tokens}"
+    counts = (
+        f"{counted(cost.turns, 'turn')}, {counted(cost.calls, 'call')}, {counted(cost.attempts, 'attempt')}, {tokens}"
+    )
     return f"{counts}, {cost.seconds:.1f} s (model {cost.thinking:.1f} s, calls {cost.calling:.1f} s)"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _short(text: str) -> str:

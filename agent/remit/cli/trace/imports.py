@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from remit.cli.output import echo, json_text, progress, style
+from remit.cli.output import counted, echo, json_text, progress, style
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,19 +82,19 @@ def coverage_lines(found: Coverage) -> list[str]:
     """How much of an import can be decided, one thing a line."""
     share = 100 * found.decidable / found.calls if found.calls else 0.0
     lines = [
-        f"{found.traces} traces, {found.turns} turns, {found.calls} calls, of which {share:.0f}% can be decided again"
+        f"{counted(found.traces, 'trace')}, {counted(found.turns, 'turn')}, {counted(found.calls, 'call')}, of which {share:.0f}% can be decided again"
     ]
     lines += [f"  not decided: {count} ({why})" for why, count in found.left_out.most_common()]
     tools = found.unknown_tools.most_common(SHOWN)
-    lines += [f"    {tool}: {count} calls; --map {tool}=ACTION" for tool, count in tools]
+    lines += [f"    {tool}: {counted(count, 'call')}; --map {tool}=ACTION" for tool, count in tools]
     if found.not_executed:
         lines.append(f"  asked for by a model, without a span of the tool: {found.not_executed}")
     return lines
 
 
 def _show(found: Imported) -> None:
-    before = f"; {found.known} were imported before and stay as they are" if found.known else ""
-    echo(f"{style('imported', fg='green')} {len(found.runs)} runs as {found.name}{before}")
+    before = f"; {counted(found.known, 'run')} imported before" if found.known else ""
+    echo(f"{style('imported', fg='green')} {counted(len(found.runs), 'run')} as {found.name}{before}")
     echo(f"see them with: remit trace list --imported {found.name}")
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
 import click
 
-from remit.cli.output import echo, json_text, progress
+from remit.cli.output import counted, echo, json_text, progress
 
 SHOWN = 10  # runs on a terminal
 
@@ -47,7 +46,7 @@ def prune_command(older_than: str | None, dry_run: bool, yes: bool, as_json: boo
         if as_json:
             echo(json_text({"ok": True, "dry_run": dry_run, "runs": [row.run for row in rows]}))
         else:
-            echo(f"{_counted(rows)} to delete: ended {age}, not golden, nothing to review")
+            echo(f"{counted(len(rows), 'run')} to delete: ended {age}, not golden, nothing to review")
             for row in rows[:SHOWN]:
                 echo(f"  {row.run[:8]}  {row.agent}")
             if len(rows) > SHOWN:
@@ -56,13 +55,13 @@ def prune_command(older_than: str | None, dry_run: bool, yes: bool, as_json: boo
     if rows and not yes:
         if not sys.stdin.isatty():
             raise click.UsageError("no terminal to ask for confirmation: add --yes, or check first with --dry-run")
-        click.confirm(f"delete {_counted(rows)} that ended {age}?", abort=True)
+        click.confirm(f"delete {counted(len(rows), 'run')} that ended {age}?", abort=True)
     done = prune(opened, rows, by=principal_of_process(opened.workspace.settings), on_progress=_progress)
     sealed = seal_finished(opened, retention_seconds(opened.workspace.settings.seal))
     if as_json:
         echo(json_text({"ok": True, "dry_run": False, "sealed": sealed, **vars(done)}))
     else:
-        echo(f"deleted {_counted(done.runs)} and {done.objects} objects, {done.bytes / 1e6:.1f} MB of files")
+        echo(f"deleted {counted(len(done.runs), 'run')} and {done.objects} objects, {done.bytes / 1e6:.1f} MB of files")
         echo(f"sealed {sealed} finished runs")
 
 
@@ -72,7 +71,3 @@ def _progress(deleted: int, total: int) -> None:
         progress(f"deleted {deleted} of {total} runs")
         if deleted == total:
             echo("; shrinking the journal …", err=True)
-
-
-def _counted(runs: Sequence[object]) -> str:
-    return f"{len(runs)} run{'' if len(runs) == 1 else 's'}"

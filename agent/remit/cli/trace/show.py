@@ -6,12 +6,13 @@ import json
 from typing import TYPE_CHECKING
 
 from remit.cli.live_output import explain, reduction_text, short
-from remit.cli.output import echo, style
+from remit.cli.output import counted, echo, style
 from remit.cli.trace.steps import Omitted, StepChoice, choose_steps, omitted_text
 from remit.core import Landed, Succeeded
 from remit.guardrails import with_visible_characters
 from remit.policy import scope_text
 from remit.tracing.reports import (
+    UNRECORDED_EFFECTS,
     answer_lines,
     emergency_lines,
     failed_request_text,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from remit.tracing.reports import CallTimeline, FailedRequest, IncidentReport, RunDiff, Timeline, TimelineTurn
 
-COLOURS = {"allow": "green", "ask": "yellow", "deny": "red"}
+COLOURS = {"allow": "green", "ask": "yellow", "deny": "red", "imported": "cyan"}
 STATES: dict[str, str] = {
     "completed": "green",
     "waiting": "yellow",
@@ -56,13 +57,8 @@ def show_run(report: IncidentReport, choice: StepChoice) -> None:
     for line in context_lines(report):
         echo(line)
     echo("\nside effects")
-    for word, state in EFFECTS:
-        listed = [
-            f"{item.step}.{item.index} {item.action} {' '.join(item.resources)}"
-            for item in timeline.effects
-            if item.landed == state
-        ]
-        echo(f"  {word + ':':<12}{'; '.join(listed) or 'none'}")
+    for line in effect_lines(timeline):
+        echo(f"  {line}")
     echo("\ntimeline")
     for part in parts:
         if isinstance(part, Omitted):
@@ -77,12 +73,27 @@ def show_run(report: IncidentReport, choice: StepChoice) -> None:
         echo(f"  {command}  {style(f'# {purpose}', dim=True)}")
 
 
+def effect_lines(timeline: Timeline) -> list[str]:
+    """The side effects of a run by what is known of them."""
+    if timeline.started is not None and timeline.started.imported is not None:
+        return [UNRECORDED_EFFECTS]
+    lines: list[str] = []
+    for word, state in EFFECTS:
+        listed = [
+            f"{item.step}.{item.index} {item.action} {' '.join(item.resources)}"
+            for item in timeline.effects
+            if item.landed == state
+        ]
+        lines.append(f"{word + ':':<12}{'; '.join(listed) or 'none'}")
+    return lines
+
+
 def damage_lines(report: IncidentReport) -> list[str]:
     """The verdict on a record that is damaged or was changed, and its first faults; nothing for an intact one."""
     if not report.damage:
         return []
     rest = len(report.damage) - FAULTS
-    count = "1 fault" if len(report.damage) == 1 else f"{len(report.damage)} faults"
+    count = counted(len(report.damage), "fault")
     lines = [style(f"integrity check failed: {count}; what follows is what could be read", fg="red", bold=True)]
     lines += [f"  {short(line, 240)}" for line in report.damage[:FAULTS]]
     return [*lines, f"  … and {rest} more"] if rest > 0 else lines
@@ -127,8 +138,7 @@ def count_line(timeline: Timeline) -> str:
     """The number of turns, calls, refusals and failures, and the duration, in one line."""
     refused = timeline.refused
     failed = sum(call.error is not None for call in timeline.calls) - refused
-    turns = "1 turn" if len(timeline.turns) == 1 else f"{len(timeline.turns)} turns"
-    calls = "1 call" if len(timeline.calls) == 1 else f"{len(timeline.calls)} calls"
+    turns, calls = counted(len(timeline.turns), "turn"), counted(len(timeline.calls), "call")
     spent = sum(turn.cost for turn in timeline.turns if turn.cost is not None)
     cost = f", cost {spent:.4f}" if spent else ""
     return f"{turns}, {calls}, {refused} refused, {failed} failed, {timeline.took / 1e9:.1f} s{cost}"
@@ -229,8 +239,7 @@ def _at(timeline: Timeline, at: int) -> str:
 
 def _show_call(timeline: Timeline, call: CallTimeline, *, running: bool | None) -> None:
     ms = "no result" if call.took is None else f"{call.took / 1e6:.0f} ms"
-    verdict = call.decision.verdict if call.decision else "refused"
-    word = style(f"{verdict:<7}", fg=COLOURS.get(verdict, "red"))
+    word = style(f"{call.verdict:<7}", fg=COLOURS.get(call.verdict, "red"))
     labels = style(f"  +{' +'.join(call.labels)}", fg="magenta") if call.labels else ""
     what = short(" ".join([call.action, *call.resources]), 160)
     echo(f"{_at(timeline, call.decided_at)}    {word} {what}  {ms}{labels}")

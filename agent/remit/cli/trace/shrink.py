@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from remit.cli.output import echo, json_text, progress, style
+from remit.cli.output import counted, echo, json_text, progress, style
 from remit.cli.run_argument import open_run
 
 if TYPE_CHECKING:
@@ -204,9 +204,9 @@ def _parts(shrunk: ShrinkResult) -> list[dict[str, Any]]:
 def _show(shrunk: ShrinkResult, keep: str, written: list[str]) -> None:
     steps, parts = shrunk.before
     left = len({step for step, _ in shrunk.origins})
-    before = f"{_counted(steps, 'step')} and {_counted(parts, 'part')}"
-    after = f"{_counted(left, 'step')} and {_counted(len(shrunk.origins), 'part')}"
-    echo(f"reduced from {before} to {after}, still {style(keep, fg='red')}  ({_counted(shrunk.tries, 'replay')})")
+    before = f"{counted(steps, 'step')} and {counted(parts, 'part')}"
+    after = f"{counted(left, 'step')} and {counted(len(shrunk.origins), 'part')}"
+    echo(f"reduced from {before} to {after}, still {style(keep, fg='red')}  ({counted(shrunk.tries, 'replay')})")
     for part in _parts(shrunk):
         labels = f", labels {', '.join(part['labels'])}" if part["labels"] else ""
         what = " ".join([part["action"], *part["resources"]])
@@ -216,7 +216,3 @@ def _show(shrunk: ShrinkResult, keep: str, written: list[str]) -> None:
         echo(f"wrote {path}")
     if any(path.endswith(".jsonl") for path in written):
         echo(f"replay it with: remit replay {next(path for path in written if path.endswith('.jsonl'))}")
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from remit.cli.output import counted
 from remit.core import UsageError
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def omitted_text(omitted: Omitted) -> str:
         return f"{which}: the same calls with the same outcome, {count} more times"
     calls = [call for turn in omitted.turns for call in turn.calls]
     failed = sum(call.error is not None for call in calls)
-    return f"{which}: {len(calls)} calls, {failed} of them failed or refused; --all shows them"
+    return f"{which}: {counted(len(calls), 'call')}, {failed} of them failed or refused; --all shows them"
 
 
 def _groups(turns: Sequence[TimelineTurn]) -> list[_Group]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
+import remit.runtime  # LangGraph is loaded when a run is driven
 from remit.broker import Broker
 from remit.client import open_bundles
 from remit.core import Message, Model, ModelTurn, Principal, ToolSpec, UsageError
@@ -21,7 +22,7 @@ from remit.evals.counterfactual.versions import RecordedCalls
 from remit.journal import Record
 from remit.policy import Policy
 from remit.replay import RecordEnds, check_replayable, events_before
-from remit.runtime import AgentGraph, ModelWait, drive, sanitizer_of
+from remit.runtime import AgentGraph, ModelWait, sanitizer_of
 from remit.runtime.models import ScriptedApproval
 from remit.tracing import Trace
 from remit.workspace import Agent, Bundle, Workspace, tool_specs
@@ -227,7 +228,7 @@ class _Play:
     async def play(self) -> Counterfactual:
         ends, began = "", time.monotonic()
         try:
-            if not await drive(self._graph, self._wait_for_change):
+            if not await remit.runtime.drive(self._graph, self._wait_for_change):
                 waits = self._graph.record.state.model_wait is not None
                 ends = "the run waits for its model" if waits else WAITS
         except RecordEnds as unknown:

@@ -93,7 +93,8 @@ class Grounding:
             self._add("invalid_claims", f'"claims" is not a list of at most {MOST_CLAIMS} claims')
             return
         if not claims and not self._retrieved.searched:
-            self._add("nothing_searched", '"claims" is empty, and the run has not searched: search first')
+            what = '"claims" is empty, and no search of this run has a result or ended with nothing_found: search again'
+            self._add("nothing_searched", what)
         for number, value in enumerate(cast("Sequence[Json]", claims), start=1):
             if (claim := self._read(number, value)) is None or (passage := self._cited(claim)) is None:
                 continue

@@ -25,7 +25,8 @@ from remit.core import ToolSpec, UsageError, in_own_thread
 from remit.core.events import NANO, RunFinished
 from remit.runtime.custom_graph.parts import GraphModel, GraphParts, GraphTool
 from remit.runtime.custom_graph.turns import Stopped, Turns
-from remit.runtime.graph import AgentGraph, CustomGraph, Paused, WaitForChange, drive_loop
+from remit.runtime.graph import AgentGraph, CustomGraph, Paused, WaitForChange
+from remit.runtime.loop import drive_loop
 
 MAX_STEPS: Final = 1000  # nodes that a graph may run one after the other: LangGraph ends a graph that runs more
 _NUMBERS: Final = itertools.count()

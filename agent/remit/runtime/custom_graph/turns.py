@@ -79,7 +79,7 @@ class Turns:
             step = self._take(identity)
             response = self._record.get(f"model.responded/{step}/-/-")
             if response is None:
-                self._graph.wait_for_hold()
+                self._graph.check_hold()
                 own = [spec.name for spec in offered if spec not in self._graph.tools]
                 number = sum(self._record.get(f"model.requested/{before}/-/-") is not None for before in range(step))
                 given = ModelInput(number=number, messages=read, tools=offered, digest=identity, own=own)

@@ -1,4 +1,5 @@
 from .call_session import CallSession, Permit
+from .certificate_authority import CertificateAuthority
 from .errors import BLOCKED, FINAL
 from .permissions import (
     SHAPE,
@@ -22,6 +23,7 @@ __all__ = [
     "PORT",
     "SHAPE",
     "CallSession",
+    "CertificateAuthority",
     "Credential",
     "Egress",
     "Exposed",

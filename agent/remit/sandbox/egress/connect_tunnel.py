@@ -7,16 +7,18 @@ host of the tunnel.
 from __future__ import annotations
 
 import ssl
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from remit.sandbox.egress.addresses import Resolver, dial, resolve_targets
 from remit.sandbox.egress.call_session import CallSession, SessionEntry
-from remit.sandbox.egress.certificate_authority import CertificateAuthority
 from remit.sandbox.egress.client_hello import ClientHello, ClientHelloReader
 from remit.sandbox.egress.connection import ProxiedConnection, splice
 from remit.sandbox.egress.errors import Blocked
 from remit.sandbox.egress.forwarder import Forwarder
 from remit.sandbox.egress.requests import Head, RequestReader, malformed, parse_authority
+
+if TYPE_CHECKING:
+    from remit.sandbox.egress.certificate_authority import CertificateAuthority
 
 _ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 

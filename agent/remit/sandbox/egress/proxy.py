@@ -11,14 +11,14 @@ import socket
 import ssl
 import threading
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import certifi
 
 from remit.core import Connection
+from remit.sandbox import egress
 from remit.sandbox.egress.addresses import Resolver, SystemResolver
 from remit.sandbox.egress.call_session import IDLE_SECONDS, CallSession, Permit
-from remit.sandbox.egress.certificate_authority import CertificateAuthority
 from remit.sandbox.egress.connect_tunnel import Tunnel
 from remit.sandbox.egress.connection import ProxiedConnection
 from remit.sandbox.egress.errors import Blocked
@@ -26,6 +26,9 @@ from remit.sandbox.egress.forwarder import Forwarder
 from remit.sandbox.egress.permissions import Network
 from remit.sandbox.egress.requests import Head, RequestReader
 from remit.sandbox.egress.responses import refusal_response
+
+if TYPE_CHECKING:  # cryptography is loaded at the first use
+    from remit.sandbox.egress.certificate_authority import CertificateAuthority
 
 PORT: Final = 3128  # of the listener in every sandbox
 IDENTIFY_SECONDS: Final = 10.0  # for a new connection to send the token of its call
@@ -57,7 +60,7 @@ class Egress:
         """Signs the certificates that tools see where the proxy opens TLS; made at first use."""
         with self._lock:
             if self._authority is None:
-                self._authority = CertificateAuthority()
+                self._authority = egress.CertificateAuthority()
             return self._authority
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Hashable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from typing import Final, Literal, TypeAlias
 
@@ -20,7 +20,7 @@ from remit.sandbox.process import DRAIN_SECONDS
 from remit.sandbox.profile import Profile
 from remit.sandbox.protocol import DECODE_SECONDS, Exchange, ToolCall
 from remit.sandbox.warm.pool import Pool
-from remit.sandbox.warm.zygote_handle import Cold, WarmChild
+from remit.sandbox.warm.zygote_handle import Cold, WarmChild, child_folder
 
 _ATTEMPTS: Final = 4  # for a call whose child died before it read the call
 _PER_CALL: Final = ("action", "argv", "reads", "writes", "denied", "env", "wall", "root", "code", "network")
@@ -100,6 +100,12 @@ def _stamp(status: os.stat_result) -> _Stamp:
 def _inode(path: str) -> tuple[int, int]:
     status = os.stat(path)
     return status.st_dev, status.st_ino
+
+
+def expect_call(pool: Pool, profile: Profile) -> None:
+    """Let idle children of the warm tool, if it is one, be made for the working folder of the profile."""
+    with suppress(OSError):  # the call itself finds out what is wrong
+        pool.expect((account_for(profile, pool.runtime), key_of(profile)), child_folder(profile))
 
 
 @asynccontextmanager

@@ -91,6 +91,15 @@ class Pool:
                 self.done(waiter.future.result(), retire=False)
             raise
 
+    def expect(self, key: Hashable, folder: Folder) -> None:
+        """Let idle children of the tool, if it is warm, be made for that working folder, before a call asks for one."""
+        with self.lock:
+            tool = self._tools.get(key)
+            if tool is None or tool.folder == folder:
+                return
+            tool.folder = folder
+        self.schedule(lambda: self._serve(tool))
+
     def done(self, child: WarmChild, *, retire: bool) -> None:
         """Return a child after its call: its descriptors are closed and its process ends.
 
@@ -183,9 +192,10 @@ class Pool:
         return _SOON_SECONDS if watched else _TICK_SECONDS
 
     def _serve(self, tool: WarmTool) -> None:
-        """Fork children for the calls that wait, and idle ones for those to come.
+        """Fork children for the calls that wait; once none waits, idle ones for those to come.
 
-        Start or replace the zygote first, if needed.
+        Start or replace the zygote first, if needed. While a call waits, nothing else is forked or ended: that would delay it, and
+        the end of the call makes up for it.
         """
         zygote = tool.zygote
         if zygote is None:
@@ -204,24 +214,28 @@ class Pool:
                 self._start(tool)
             return
         self._give_children(tool)
-        with self.lock:
-            folders = {tool.folder, *(waiter.folder for waiter in tool.waiting)}
-        zygote.drop_other_folders(folders)
-        bounds = self.bounds
-        # As many idle children as calls ran at once recently, within the bounds; and never fewer than calls that wait.
-        target = max(min(max(bounds.min_ready, tool.peak), bounds.max_ready), len(tool.waiting))
-        while (
-            len(zygote.ready) < target
-            and zygote.children < bounds.max_children
-            and not zygote.used_up
-            and (tool.waiting or self._ready_total() < bounds.max_ready_total)
-        ):
+        waits, bounds = bool(tool.waiting), self.bounds
+        if not waits or zygote.children >= bounds.max_children:
+            with self.lock:
+                folders = {tool.folder, *(waiter.folder for waiter in tool.waiting)}
+            zygote.drop_other_folders(folders)
+        while zygote.children < bounds.max_children and not zygote.used_up and self._lacks_child(tool, zygote, waits):
             before = zygote.children
             if not zygote.fork(self._next_folder(tool, zygote)):
                 self._again.add(tool.key)
             if zygote.children == before:  # the fork failed; do not loop here, the keeper serves other tools, too
                 break
             self._give_children(tool)
+
+    def _lacks_child(self, tool: WarmTool, zygote: Zygote, waits: bool) -> bool:
+        """True if one more child is needed: for a call, if calls wait, or else to stand by.
+
+        As many stand by as calls ran at once recently, within the bounds.
+        """
+        if waits:
+            return bool(tool.waiting)
+        target = min(max(self.bounds.min_ready, tool.peak), self.bounds.max_ready)
+        return len(zygote.ready) < target and self._ready_total() < self.bounds.max_ready_total
 
     def _next_folder(self, tool: WarmTool, zygote: Zygote) -> Folder:
         """The working folder of the next child: one that a call waits for, else that of the last call."""

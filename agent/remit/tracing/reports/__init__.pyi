@@ -7,6 +7,7 @@ from .reconciliation import reconcile
 from .run_diff import BundleFiles, RunCost, RunDiff, RunDifference, diff_runs, last_good_run
 from .statistics import ActionStatistics, percentile, tool_statistics
 from .timeline import (
+    UNRECORDED_EFFECTS,
     CallTimeline,
     FailedRequest,
     Timeline,
@@ -22,6 +23,7 @@ from .verification import verify
 
 __all__ = [
     "SELECTOR_FORMS",
+    "UNRECORDED_EFFECTS",
     "ActionStatistics",
     "BundleFiles",
     "CallTimeline",

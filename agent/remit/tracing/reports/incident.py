@@ -164,8 +164,20 @@ def _commands(report: IncidentReport, trace: Trace) -> Sequence[tuple[str, str]]
         commands.append((f"remit run --resume {run}", _PURPOSES[report.state]))
     if report.good is not None and not report.good.same:
         commands.append((f"remit trace diff {run} --last-good", "show all differences from the last good run"))
+    unknown = [f"{item.step}.{item.index}" for item in timeline.effects if item.landed == "unknown"]
+    if unknown and report.row is not None and not report.driven:
+        commands.append(
+            (
+                f'remit settle {run}/{unknown[0]} --landed --reason "…"',
+                "or --not-landed, once you have looked whether it happened",
+            )
+        )
     started = timeline.started
     whole = started is not None and started.content == "complete" and started.imported is None
+    if started is not None and started.imported is not None:
+        commands.append(
+            (f"remit policy backtest --imported {started.imported.name}", "show what today's rules would decide")
+        )
     failures = find_failures(trace.records) if whole else []
     if failures:
         commands.append((f"remit replay {run} --policy .", "show what today's rules would decide"))
@@ -175,6 +187,11 @@ def _commands(report: IncidentReport, trace: Trace) -> Sequence[tuple[str, str]]
         commands.append((f"remit replay {run}", "replay the run from its record, without effects"))
     else:
         commands.append((f"remit trace verify {run}", "check that the record was not changed"))
-    commands.append((f"remit trace export {run} -o {run}.jsonl", "write one file that replays anywhere"))
+    commands.append(
+        (
+            f"remit trace export {run} -o {run}.jsonl",
+            "write one file that replays anywhere" if whole else "write one file to share",
+        )
+    )
     commands.append((f"remit trace show {run} --html {run}.html", "write a page to attach to the incident"))
     return commands

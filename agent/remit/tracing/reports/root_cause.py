@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -111,7 +111,7 @@ def _targets(call: CallTimeline) -> Iterator[str]:
         if isinstance(value, str):
             yield value
         elif isinstance(value, list):
-            ahead += cast("list[Json]", value)
+            ahead += cast("Sequence[Json]", value)
         elif isinstance(value, dict):
             ahead += cast("dict[str, Json]", value).values()
 

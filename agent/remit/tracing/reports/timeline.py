@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from remit.broker import landed_of
 from remit.core import Decision, Error, Failed, Json, Landed, ProposedCall, Repair, Result, Succeeded, is_refused
@@ -38,6 +38,8 @@ from remit.core.events import (
 from remit.journal import REFUSED
 
 PersonsAct: TypeAlias = ApprovalAnswer | QuestionAsked | QuestionAnswered  # what people were asked and answered
+
+UNRECORDED_EFFECTS: Final = "not recorded: another tool ran the calls"  # the side effects of an imported run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +114,13 @@ class CallTimeline:
     def error(self) -> Error | None:
         """Why the call failed, as the model read it; None if it succeeded or has no result."""
         return self.result.error if isinstance(self.result, Failed) else None
+
+    @property
+    def verdict(self) -> str:
+        """What Remit decided: `allow`, `ask`, `deny`; `refused` before a decision, `imported` if another tool ran it undecided."""
+        if self.decision is None:
+            return "refused"
+        return "imported" if self.decision.reason == "imported" else self.decision.verdict
 
     @property
     def refused(self) -> bool:

@@ -6,7 +6,6 @@ An absent scope is an empty one, and an empty scope allows nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import PurePosixPath
 from typing import Literal
 
 from pydantic import Field
@@ -215,7 +214,7 @@ def code_digest(files: Mapping[str, bytes]) -> str:
 
 def is_code(path: str) -> bool:
     """True if a file in a tool's folder is part of its code."""
-    parts = PurePosixPath(path).parts
+    parts = path.split("/")
     return path not in ("tool.toml", "cases.yaml") and not any(
         part == "__pycache__" or part.startswith(".") for part in parts
     )

@@ -19,6 +19,7 @@ from remit.tracing.reports.approvals import answer_lines, emergency_lines, needs
 from remit.tracing.reports.html.document import escaped, html_document
 from remit.tracing.reports.incident import IncidentReport
 from remit.tracing.reports.timeline import (
+    UNRECORDED_EFFECTS,
     CallTimeline,
     Timeline,
     TimelineTurn,
@@ -159,6 +160,9 @@ def _last_good(report: IncidentReport) -> Iterator[str]:
 
 def _effects(timeline: Timeline) -> Iterator[str]:
     yield "<h2>Side effects</h2>"
+    if timeline.started is not None and timeline.started.imported is not None:
+        yield f"<p>{UNRECORDED_EFFECTS.capitalize()}.</p>"
+        return
     if not timeline.effects:
         yield "<p>No side effect was attempted.</p>"
         return
@@ -204,15 +208,14 @@ def _turn(timeline: Timeline, turn: TimelineTurn) -> Iterator[str]:
 
 
 def _call(timeline: Timeline, call: CallTimeline, *, running: bool | None, is_cause: bool) -> Iterator[str]:
-    verdict = call.decision.verdict if call.decision else "refused"
-    tone = {"allow": "good", "ask": "warn"}.get(verdict, "bad")
+    tone = {"allow": "good", "ask": "warn", "imported": "dim"}.get(call.verdict, "bad")
     first = " first" if is_cause else ""
     place = failure_place(call.error) if call.error else ""
     code = f' <span class="bad">{call.error.code}</span> {escaped(place)}' if call.error else ""
     labels = "".join(f' <span class="label">{escaped(label)}</span>' for label in call.labels)
     ended = call.answered_at or timeline.ended_at
     yield (
-        f'<details class="row{first}"><summary><span class="mono">{call.place}</span><span class="{tone}">{verdict}</span>'
+        f'<details class="row{first}"><summary><span class="mono">{call.place}</span><span class="{tone}">{call.verdict}</span>'
         f'<span><b>{escaped(call.action)}</b> <span class="mono">{escaped(" ".join(call.resources))}</span>{code}{labels}</span>'
         f"{_bar(timeline, call.decided_at, ended, bad=call.error is not None)}"
         f'<span class="num">{_ms(call.took)}</span></summary><div class="inside">'
