@@ -36,7 +36,7 @@ def content_value(content: Json) -> HostValue:
     """The content of a ToolMessage: blocks with digests in place of their bytes; of a text of JSON, the object or the list that it is."""
     if isinstance(content, list):
         found: dict[str, ContentObject] = {}
-        blocks = cast("list[Any]", content)
+        blocks: list[Any] = content
         value = [_taken_out(block, found) if _is_block(block) else block for block in blocks]
         return HostValue(value=value, objects=tuple(found.values()))
     return HostValue(value=_structured(content))
@@ -56,7 +56,7 @@ def _structured(content: Json) -> Json:
 def with_objects(value: Json, objects: Iterable[ContentObject]) -> list[Json]:
     """The blocks of the value that have these objects, as the tool returned them."""
     known = {item.digest: item.data for item in objects if item.data}
-    blocks = cast("list[Any]", value) if known and isinstance(value, list) else []
+    blocks: list[Any] = value if known and isinstance(value, list) else []
     given = [(block, _put_back(block, known)) for block in blocks if _is_block(block)]
     return [made for block, made in given if made != block]
 
