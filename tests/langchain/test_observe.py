@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import random
 import shutil
 import sys
 import time
@@ -17,22 +18,28 @@ import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode
+from langgraph.types import Command
 
 from remit.analysis.diff.manifests import manifest_changes
 from remit.broker import holds
 from remit.core.errors import UsageError
-from remit.core.events import AttemptEnded, CallAnswered, CallDecided, Recorded, RunStarted
+from remit.core.events import AttemptEnded, CallAnswered, CallDecided, QuestionAnswered, Recorded, RunStarted
 from remit.journal import list_runs
 from remit.langchain.middleware import RemitMiddleware
 from remit.workspace.loader import load_workspace
 from remit.workspace.session import open_session
 from remit.workspace.template import starter_folder
+from support.observing import Talk, observe_and_enforce
 from support.principals import OPERATOR, principal
-from support.runs import Command, CommandResult
-from support.workspaces.langchain import AGENT, RULES, SHOP, TOOL, Scripted, langchain_workspace, says
+from support.runs import Command as Cli
+from support.runs import CommandResult
+from support.workspaces.langchain import AGENT, ASKING, RULES, SHOP, TOOL, Scripted, langchain_workspace, says
 from support.workspaces.ledger import environment, pin
 
 ASKED = {"messages": [HumanMessage("Refund order 1")]}
+THREAD: Any = {"configurable": {"thread_id": "t1"}}
 OBSERVING = AGENT + 'mode = "observe"\nobserve_until = "2099-12-31"\n'
 LOOK = ("get_order", {"order": "1"})
 SMALL = ("refund", {"order": "1", "amount": 20})
@@ -58,6 +65,22 @@ def note(text: str, id: Annotated[str, InjectedToolCallId]) -> Command:
 
 OTHERS = [picture, note]  # Remit knows nothing of these
 '''
+BOXES = """
+from langchain_core.tools import StructuredTool, ToolException
+
+KEPT: dict = {}
+
+def _tool(name):
+    def put(item: str) -> str:
+        if item == "?":
+            raise ToolException("which item?")
+        KEPT.setdefault(name, []).append(item)
+        return f"{name} has {len(KEPT[name])}"
+
+    return StructuredTool.from_function(put, name=name, description="Put an item away.", handle_tool_error=True)
+
+TOOLS = [_tool(f"put_{number}") for number in range(40)]
+"""
 
 
 @dataclass
@@ -66,7 +89,7 @@ class Shop:
 
     root: Path
     module: Any
-    command: Command
+    command: Cli
 
     def plain(self, *turns: AIMessage, tools: Any = None, **more: Any) -> Any:
         return create_agent(Scripted(turns=list(turns)), tools or self.module.TOOLS, **more)
@@ -96,7 +119,7 @@ class Shop:
 
 
 @pytest.fixture
-def new_shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command) -> Callable[..., Shop]:
+def new_shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Cli) -> Callable[..., Shop]:
     """Write a workspace whose agent observes, with other texts for some of its files."""
 
     def write(**replaced: str) -> Shop:
@@ -149,6 +172,62 @@ def test_a_conversation_that_is_observed_is_the_one_without_remit(new_shop: Call
             assert result.code == 0, result.out + result.err
 
 
+def answered(agent: Any, ran: list[Any], *answers: str) -> Any:
+    """What a graph that interrupts asks, its last messages, and what the tools did."""
+    ran.clear()
+    states = [agent.invoke(ASKED, THREAD), *(agent.invoke(Command(resume=answer), THREAD) for answer in answers)]
+    asked = [[item.value for item in state.get("__interrupt__", ())] for state in states]
+    return asked, [message.content for message in states[-1]["messages"]], sorted(map(str, ran))
+
+
+def test_a_tool_that_asks_a_person_asks_as_without_remit_and_its_answers_are_recorded(
+    new_shop: Callable[..., Shop],
+) -> None:
+    shop, asks = new_shop(SHOP=ASKING), says(("refund", {"order": "ask", "amount": 500}))
+    plain = answered(shop.plain(asks, checkpointer=InMemorySaver()), shop.module.RAN, "which?", "order 1")
+    assert plain[0] == [[{"sure": 500}], ["which order?"], []]
+    with RemitMiddleware("desk", workspace=shop.root) as remit:
+        agent = shop.plain(asks, middleware=[remit], checkpointer=InMemorySaver())
+        assert answered(agent, shop.module.RAN, "which?", "order 1") == plain
+    assert [event.answer for event in shop.events(QuestionAnswered)] == ["which?", "order 1"]
+    assert [event.value for event in shop.events(AttemptEnded)] == ["refunded"]
+
+
+def test_a_tool_that_asks_beside_another_call_of_its_node_asks_as_without_remit(new_shop: Callable[..., Shop]) -> None:
+    shop = new_shop(SHOP=ASKING)
+
+    def graph(**wrapped: Any) -> Any:
+        model, made = (
+            Scripted(turns=[says(("refund", {"order": "ask", "amount": 20}), LOOK)]),
+            StateGraph(MessagesState),
+        )
+        made.add_node("model", lambda state: {"messages": [model.invoke(state["messages"])]})
+        made.add_node("tools", ToolNode(shop.module.TOOLS, **wrapped))
+        made.add_edge(START, "model")
+        made.add_conditional_edges("model", lambda state: "tools" if state["messages"][-1].tool_calls else END)
+        made.add_edge("tools", "model")
+        return made.compile(checkpointer=InMemorySaver())
+
+    plain = answered(graph(), shop.module.RAN, "which?", "order 1")
+    with RemitMiddleware("desk", workspace=shop.root) as remit:
+        observed = graph(wrap_tool_call=remit.wrap_tool_call, awrap_tool_call=remit.awrap_tool_call)
+        assert answered(observed, shop.module.RAN, "which?", "order 1") == plain
+
+
+def test_a_call_that_a_person_makes_instead_runs_and_not_the_one_of_the_model(
+    new_shop: Callable[..., Shop],
+) -> None:
+    shop = new_shop(AGENT=OBSERVING + 'enforce = ["desk.refund"]\n')
+    mail = {"name": "mail", "args": {"to": "eve@evil.example"}}  # no rule allows it, and it is only observed
+    edit = Command(resume={"decisions": [{"type": "edit", "edited_action": mail}]})
+    with RemitMiddleware("desk", workspace=shop.root, principal=lambda runtime: runtime.context) as remit:
+        agent = shop.plain(says(LARGE), middleware=[remit], checkpointer=InMemorySaver())
+        agent.invoke(ASKED, THREAD, context=OPERATOR)
+        messages = agent.invoke(edit, THREAD, context=principal("lea"))["messages"]
+    assert shop.module.RAN == [("mail", "eve@evil.example"), ("mailed", "eve@evil.example")]
+    assert "made_instead" in messages[2].content
+
+
 def test_what_a_call_that_is_let_through_has_read_puts_its_labels_on_the_run(new_shop: Callable[..., Shop]) -> None:
     rules = RULES.replace("p, agent:desk, desk.get_order, order:*, True, allow\n", "")
     shop = new_shop(RULES=rules)
@@ -178,6 +257,40 @@ def test_an_action_that_is_enforced_already_is_refused_and_the_others_are_not(ne
     assert [kind for kind, *_, status, _ in messages if status] == ["tool", "tool"]
     assert [event.enforced for event in shop.events(CallDecided)] == [False, True]
     assert list_denied(shop) == [1]
+
+
+def test_an_agent_of_40_tools_is_observed_without_a_change_and_then_enforced_action_by_action(
+    new_shop: Callable[..., Shop],
+) -> None:
+    actions = [
+        f'[actions.put_{number}]\nsummary = "Put away"\ntouches = ["use box:{{item}}"]\neffect = "idempotent"\nerrors = ["tool_error"]\n'
+        for number in range(40)
+    ]
+    tool = TOOL[: TOOL.index("[actions.")] + "\n".join(actions)
+    shop = new_shop(TOOL=tool, SHOP=BOXES, RULES="p, agent:desk, desk.put_0, box:none, True, deny\n")
+    talks = [talk(shop, random.Random(number)) for number in range(6)]
+    found = observe_and_enforce(shop.root, "desk", talks, InMemorySaver())
+    assert (found.changed, found.still_refused, found.refused) == ([], 0, 0)
+    assert found.enforced >= found.calls > 20
+
+
+def talk(shop: Shop, random: random.Random) -> Talk:
+    """Four messages with some calls of 6 of the 40 tools; some fail."""
+    messages = [
+        (
+            f"message {number}",
+            [(f"put_{random.randrange(6)}", {"item": random.choice("abc?")}) for _ in range(random.randrange(4))],
+        )
+        for number in range(4)
+    ]
+    kept: dict[str, Any] = shop.module.KEPT
+
+    def begin() -> Callable[[], Any]:
+        kept.clear()
+        return lambda: json.dumps(kept)
+
+    actions = frozenset(f"desk.{name}" for _, calls in messages for name, _ in calls)
+    return Talk(name=str(random.random()), tools=shop.module.TOOLS, messages=messages, actions=actions, begin=begin)
 
 
 def list_denied(shop: Shop) -> list[int]:

@@ -30,7 +30,7 @@ class Talk:
     """One conversation: what the person writes, the calls of the model after each message, and the tools of its agent.
 
     A call is the name of a tool and its arguments. `actions` are the actions of all calls. `begin` makes what the tools act on
-    anew, and returns a function that reads it.
+    again, and returns a function that reads it.
     """
 
     name: str

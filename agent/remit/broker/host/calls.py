@@ -171,15 +171,15 @@ class _Raised:
 
 def _failure_of(action: Action, failure: BaseException | None, root: Path | None) -> _Raised:
     assert failure is not None
-    told = str(failure) if isinstance(failure, Explained) else ""
-    failure = failure.__cause__ or failure if told else failure
+    explained = str(failure) if isinstance(failure, Explained) else ""
+    failure = failure.__cause__ or failure if explained else failure
     name, message, after = type(failure).__name__, message_of(failure), retry_after(failure) or None
     error = next((name for name, kind in action.errors.items() if _is_declared(failure, name, kind)), None)
     if error is not None:
-        return _Raised(code="tool_failed", error=error, message=told or message, after=after)
+        return _Raised(code="tool_failed", error=error, message=explained or message, after=after)
     return _Raised(
         code="tool_crashed",
-        message=told or name,
+        message=explained or name,
         after=after,
         text=f"{name}: {message}" if message else name,
         frames=_frames(failure, root),
