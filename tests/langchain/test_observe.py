@@ -214,7 +214,7 @@ def test_a_tool_that_asks_beside_another_call_of_its_node_asks_as_without_remit(
         assert answered(observed, shop.module.RAN, "which?", "order 1") == plain
 
 
-def test_a_call_that_a_person_makes_instead_is_carried_out_and_not_the_one_of_the_model(
+def test_a_call_that_a_person_makes_instead_runs_and_not_the_one_of_the_model(
     new_shop: Callable[..., Shop],
 ) -> None:
     shop = new_shop(AGENT=OBSERVING + 'enforce = ["desk.refund"]\n')

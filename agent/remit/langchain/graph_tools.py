@@ -102,7 +102,7 @@ class ToolRequest:
     # -- a call that is only observed --
 
     def is_answered(self, done: Performed) -> bool:
-        """True if the graph gets the recorded result: the call is enforced, or Remit itself has carried it out."""
+        """True if the graph gets the recorded result: the call is enforced, or an action of Remit."""
         return done.enforced or isinstance(self._request.tool, RemitAction)
 
     def get(self) -> Any:
