@@ -40,6 +40,7 @@ from .core import (
     WorkspaceError,
 )
 from .core.events import ApprovalRequested, Recorded
+from .evals import RolloutPlan
 from .journal import RolloutState, RunSummary
 from .policy import Policy
 from .replay import Divergence, ReplayResult
@@ -87,6 +88,7 @@ __all__ = [
     "Request",
     "ResourceAccess",
     "Result",
+    "RolloutPlan",
     "RolloutState",
     "Rule",
     "RunEnded",

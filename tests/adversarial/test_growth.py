@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from remit.broker.host.content import structured, without_objects
+from remit.broker.host.content import content_value
 from remit.core import Citation, Listing, Passage, RemitError, ResourceAccess, Retrieved, Source
 from remit.core.parsing import (
     Mismatch,
@@ -355,14 +355,9 @@ ROWS: Mapping[str, Row] = {
         lambda text: canonical_url("https", text), *FEW, "https://a", "%4", "%41", "a/../"
     ),
     "core.parsing.urls:canonical_host": of(lambda text: canonical_host("host", text), *FEW, "a.", "xn--a.", "é.", "0x"),
-    "broker.host.content:structured": of(structured, "[", '{"a":', '["\\', "{"),
-    "broker.host.content:without_objects": of(
-        lambda text: without_objects([{"type": "image", "url": text, "base64": text}]),
-        "QUJD",
-        "=",
-        "data:",
-        ";a;base64,",
-        "é",
+    "broker.host.content:content_value": of(
+        lambda text: [content_value(text), content_value([{"type": "image", "url": text, "base64": text}])],
+        *("[", '{"a":', '["\\\\', "QUJD", "=", "data:", ";a;base64,", "é"),
     ),
     "core.parsing.bounded_readers:load_json": of(broken(load_json), "[", '{"a":', '"\\ud800"', "9", "{", '"'),
     "core.parsing.bounded_readers:text_of": of(bytes_of(lambda data: outside_text(data, file="f")), *FEW),

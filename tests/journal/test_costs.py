@@ -26,7 +26,7 @@ from remit.journal import (
     store,
     used_bundles,
 )
-from remit.journal.storage import database, shared
+from remit.journal.storage import arm_counts, database, shared
 from remit.journal.storage.database import Params, Sql, text_and_params
 from remit.journal.watch import audit_cursor, figures, notes
 from support.events import RUN, a_whole_run, started, turn
@@ -70,7 +70,7 @@ SCANS: Final = {
 def statements(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, str, Params]]:
     """Each statement of the list of runs, the store, leases and limits: its name, its text and parameters."""
     dialect = journal.database.dialect
-    for module in (run_list, store, lease, limits, database, shared, figures, audit_cursor, notes):
+    for module in (run_list, store, lease, limits, database, shared, arm_counts, figures, audit_cursor, notes):
         for name, found in vars(module).items():
             for part in found if isinstance(found, tuple) else (found,):
                 if isinstance(part, Sql) and not part.text(dialect).startswith("INSERT"):
@@ -104,7 +104,21 @@ class Any_(dict[str, Any]):
         return 5 if name in NUMBERS else RUN
 
 
-NUMBERS: Final = {"after", "at", "before", "held", "last", "more", "most", "now", "number", "seq", "since", "to"}
+NUMBERS: Final = {
+    "after",
+    "at",
+    "before",
+    "held",
+    "last",
+    "more",
+    "most",
+    "now",
+    "number",
+    "of_share",
+    "seq",
+    "since",
+    "to",
+}
 
 
 @ON_FILE

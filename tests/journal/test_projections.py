@@ -29,7 +29,9 @@ from remit.core.events import (
     GradeOutcome,
     HoldLifted,
     HoldSet,
+    RunArm,
     RunFinished,
+    RunStarted,
     ScenarioInfo,
     ToolFailed,
     ToolRecovered,
@@ -119,6 +121,12 @@ def fill(journal: Journal) -> None:
     for act in (EVALUATED, EvaluationGraded(grade=GRADE)):
         journal.append_shared(f"{EVALUATION_STREAM}e1", act)
     journal.append_shared(f"{ROLLOUT_STREAM}3f2a91c0", rollout_opened())
+    tried = StoredRecord(journal, "d" * 32)
+    for event in (
+        started(arm=RunArm(rollout="3f2a91c0", arm="candidate", share=0.5)),
+        RunFinished(outcome="failed", message="it failed"),
+    ):
+        tried.append(event)
 
 
 class History:
@@ -140,6 +148,17 @@ class History:
         events: list[AnyEvent] = self._draw(runs())
         run = secrets.token_hex(16)
         self._runs.append(run)
+        rollout = open_of(self._journal, "agent:clerk")
+        if rollout is not None and isinstance(events[0], RunStarted):
+            arm = self._draw(
+                st.sampled_from(
+                    [
+                        RunArm(rollout=rollout.id, arm="live", share=0.1),
+                        RunArm(rollout=rollout.id, arm="candidate", share=0.5),
+                    ]
+                )
+            )
+            events[0] = events[0].model_copy(update={"arm": arm})
         for number, event in enumerate(events):
             if isinstance(event, ApprovalGranted) and self._draw(st.booleans()):
                 events[number] = event.model_copy(update={"role": BREAK_GLASS, "until": 2**62})
@@ -301,6 +320,12 @@ DAMAGE: Final = {
     "a rollout that nobody opened": (
         "INSERT INTO rollout VALUES ('x', 'open', 0, 1, '{}', '')",
         "rollout x: no event explains the row",
+    ),
+    "a changed count": ("UPDATE arm_count SET seen = 9 WHERE bar = 'failed'", "arm_count 3f2a91c0/failed/candidate/0.5: seen differ from the events"),
+    "a missing count": ("DELETE FROM arm_count WHERE bar = 'failed'", "arm_count 3f2a91c0/failed/candidate/0.5: the row is missing"),
+    "a count of no run": (
+        "INSERT INTO arm_count VALUES ('3f2a91c0', 'failed', 'live', 0.5, 1, 1)",
+        "arm_count 3f2a91c0/failed/live/0.5: no event explains the row",
     ),
     "a changed circuit": ("UPDATE circuit SET failures = 0", "circuit mail: failures differ from the events"),
     "a missing circuit": ("DELETE FROM circuit", "circuit mail: the row is missing"),

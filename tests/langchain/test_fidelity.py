@@ -16,7 +16,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Command
 
-from remit.broker.host import with_objects, without_objects
+from remit.broker.host import content_value, with_objects
 from remit.core.errors import UsageError
 from remit.core.events import AttemptEnded, CallAnswered, CallDecided, RunStarted
 from support.langchain_agents import (
@@ -134,9 +134,9 @@ def test_the_bytes_of_a_file_with_a_known_secret_are_neither_recorded_nor_shown(
     ids=["no base64", "a link", "a text", "a block of text", "a digest that the tool made up"],
 )
 def test_a_block_without_bytes_stays_as_it_is(block: dict[str, Any]) -> None:
-    value, objects = without_objects([block, PICTURE])
-    assert value[0] == block
-    assert with_objects(value, objects) == [PICTURE]
+    made = content_value([block, PICTURE])
+    assert made.value[0] == block
+    assert with_objects(made.value, made.objects) == [PICTURE]
 
 
 def test_a_result_that_langchain_writes_as_json_is_json_once(new_workspace: NewWorkspace) -> None:

@@ -5,15 +5,22 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
 
-from remit.core.events import Stage
-from remit.journal import RolloutState
-from remit.rollout import arm_of, place_of
+from remit.core import Subjects
+from remit.core.events import ArmName, Bar, BarName, RunArm, RunFinished, Stage
+from remit.journal import RolloutState, StoredRecord, arm_counts, check_projections, delete_run, open_journal
+from remit.journal.storage.arm_counts import COUNTS
+from remit.journal.storage.database import Row
+from remit.journal.storage.sqlite import SqliteTransaction
+from remit.rollout import arm_of, check_bars, open_rollout, place_of
+from support.events import started
 from support.rollouts import rollout_opened
 
+ARMS: Final[tuple[ArmName, ArmName]] = ("live", "candidate")
 SALT = "0123456789abcdef"
 USERS = [f"user:u{number}" for number in range(2000)]
 
@@ -78,3 +85,53 @@ def test_by_run_the_runs_of_one_user_are_in_both_arms() -> None:
         arm.arm for number in range(50) if (arm := arm_of(state, user="user:ann", run=f"{number:032x}")) is not None
     }
     assert arms == {"live", "candidate"}
+
+
+@pytest.mark.parametrize("unit", ["user", "run"])
+def test_the_counts_of_a_rollout_are_those_of_all_of_its_runs(tmp_path: Path, unit: str) -> None:
+    """A user counts once for each arm and each bar; a run that is deleted counts no more, and the next one of its user does."""
+    with open_journal(tmp_path / "journal.db") as journal:
+        opened = rollout_opened(unit=unit, bars=(Bar(name="failed"), Bar(name="slow", above=0.0)))
+        rollout = open_rollout(journal, opened).id
+        seen: dict[tuple[BarName, ArmName, float], set[str]] = {}
+        for number in range(40):
+            who, arm, fails = number % 7, ARMS[number % 7 % 2], number % 5 == 0
+            record = StoredRecord(journal, f"{number:032x}")
+            subjects = Subjects(agent="agent:clerk", user=f"user:{who}")
+            record.append(started(subjects=subjects, arm=RunArm(rollout=rollout, arm=arm, share=0.5)))
+            record.append(RunFinished(outcome="failed", message="no") if fails else RunFinished(outcome="completed"))
+            for bar, counts in (("failed", True), ("slow", not fails)):
+                if counts:
+                    seen.setdefault((bar, arm, 0.5), set()).add(str(who if unit == "user" else number))
+        found = arm_counts(journal, rollout)
+        assert {place: users for place, (users, _) in found.items()} == {place: len(who) for place, who in seen.items()}
+        users = len(seen["slow", "live", 0.5])
+        assert found["slow", "live", 0.5] == (users, users)
+        assert found["failed", "live", 0.5][1] == (4 if unit == "user" else 5), "5 of the 8 failed runs, of 4 users"
+        delete_run(journal, f"{0:032x}")
+        assert check_projections(journal) == []
+        assert arm_counts(journal, rollout)["failed", "live", 0.5][1] == 4
+
+
+def test_the_end_of_a_run_reads_the_counts_and_not_the_other_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a rollout of many runs costs each of them no more than one of few."""
+    read: list[int] = []
+    execute = SqliteTransaction.execute
+
+    def counted(self: SqliteTransaction, *given: Any) -> list[Row]:
+        read.append(len(rows := execute(self, *given)))
+        return rows
+
+    with open_journal(tmp_path / "journal.db") as journal:
+        rollout = open_rollout(journal, rollout_opened()).id
+        monkeypatch.setattr(SqliteTransaction, "execute", counted)
+        for number in range(60):
+            record = StoredRecord(journal, f"{number:032x}")
+            subjects = Subjects(agent="agent:clerk", user=f"user:{number}")
+            record.append(started(subjects=subjects, arm=RunArm(rollout=rollout, arm="candidate", share=0.5)))
+            record.append(RunFinished(outcome="completed"))
+            check_bars(journal, rollout)
+        assert max(read) == 1
+        assert len(journal.read(COUNTS, of=rollout)) <= len(rollout_opened().bars)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from remit.core.events import Bar, RolloutOpened
-from remit.journal import ArmRun
+from remit.core.events import Bar, BarEvidence, RolloutOpened
+from remit.journal import ArmRun, count_arms
 from remit.rollout import RATIOS, SOFT, EProcess, bet, chance_of_arm, evidence_limit, expected_delay, weigh
 from support.rollouts import rollout_opened
 
@@ -69,6 +69,10 @@ def ended(
         violated=False,
         cost=None,
     )
+
+
+def weighed(opened: RolloutOpened, runs: Sequence[ArmRun]) -> tuple[BarEvidence, ...]:
+    return weigh(opened, count_arms(opened, runs))
 
 
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 0.9])
@@ -145,7 +149,7 @@ def test_ten_failures_of_one_user_are_one_observation() -> None:
     chance = random.Random(19)
     streams = [one_bad_user(chance) for _ in range(STREAMS)]
     broken = {
-        unit: sum(any(item.broken for item in weigh(rollout(unit), runs)) for runs in streams) / STREAMS
+        unit: sum(any(item.broken for item in weighed(rollout(unit), runs)) for runs in streams) / STREAMS
         for unit in ("user", "run")
     }
     assert broken["user"] <= ALPHA < broken["run"]
@@ -155,14 +159,14 @@ def test_the_first_harm_of_a_hard_bar_is_enough_and_counts_only_with_the_candida
     opened = rollout(bars=(Bar(name="failed", hard=True),))
     for candidate in (True, False):
         runs = [ended(number, user="user:a", candidate=candidate, failed=number == 3) for number in range(5)]
-        assert [item.broken for item in weigh(opened, runs)] == [candidate]
+        assert [item.broken for item in weighed(opened, runs)] == [candidate]
 
 
 def test_time_is_compared_among_completed_runs_only() -> None:
     """A candidate that gives up early is not faster: its failures count, and not their time."""
     opened = rollout(bars=(Bar(name="failed"), Bar(name="slow", above=5.0)))
     slow = [ended(number, user=f"user:{number}", candidate=True, failed=number < 3, seconds=9) for number in range(10)]
-    failed, late = weigh(opened, slow)
+    failed, late = weighed(opened, slow)
     assert (failed.candidate, failed.of_candidate) == (3, 10)
     assert (late.candidate, late.of_candidate) == (7, 7)
 

@@ -14,7 +14,7 @@ import pytest
 from remit.client import Remit
 from remit.core.errors import Refusal, UsageError
 from remit.core.events import Bar, CallDecided, Recorded, RolloutCompared, RolloutRolledBack, RunFinished
-from remit.evals import Changes, Plan, backtest, open_for, play_finished_runs, widen
+from remit.evals import Changes, RolloutPlan, backtest, open_for, play_finished_runs, widen
 from remit.journal import Journal, RolloutState, StoredRecord, alerts_in_force, check_projections, used_bundles
 from remit.rollout import arm_of, check_bars, evidence_of, find_rollout, open_of, roll_back
 from remit.runtime import prunable, prune, resume_run
@@ -56,10 +56,10 @@ def compared(opened: WorkspaceSession, state: RolloutState) -> RolloutCompared:
 def test_opening_and_widening_need_a_right_and_going_back_needs_none(folder: Path) -> None:
     candidate = candidate_of(folder, prompt=lambda text: text + "Be brief.\n")
     with pytest.raises(Refusal, match=r"user:operator may not change what agent 'clerk' is: no rule"):
-        open_for(open_session(folder), "clerk", candidate, Plan(), by=OPERATOR)
+        open_for(open_session(folder), "clerk", candidate, RolloutPlan(), by=OPERATOR)
     opened = allowed(folder)
     candidate = candidate_of(folder, prompt=lambda text: text + "Be brief.\n")
-    state = open_for(opened, "clerk", candidate, Plan(bars=["failed"]), by=OPERATOR)
+    state = open_for(opened, "clerk", candidate, RolloutPlan(bars=["failed"]), by=OPERATOR)
     assert state.opened.changes == ("agent/clerk/prompt.md",)
     assert [stage.name for stage in state.opened.stages] == ["counterfactual", "canary", "canary", "full"]
     with pytest.raises(Refusal, match="user:bob may not change"):
@@ -74,10 +74,10 @@ def test_a_candidate_that_is_not_one_is_refused_and_nothing_is_opened(folder: Pa
     opened = allowed(folder)
     same = candidate_of(folder)
     with pytest.raises(UsageError, match="the same files as this workspace"):
-        open_for(opened, "clerk", same, Plan(bars=["failed"]), by=OPERATOR)
+        open_for(opened, "clerk", same, RolloutPlan(bars=["failed"]), by=OPERATOR)
     (same / "remit.toml").write_text((same / "remit.toml").read_text() + '\n[redact]\nenv = ["HOME"]\n')
     with pytest.raises(UsageError, match=r"changes remit\.toml, which is the same for all runs"):
-        open_for(opened, "clerk", same, Plan(bars=["failed"]), by=OPERATOR)
+        open_for(opened, "clerk", same, RolloutPlan(bars=["failed"]), by=OPERATOR)
     case = "- note: the clerk pays small amounts\n  agent: clerk\n  user: operator\n  action: ledger.pay\n"
     (folder / "policies" / "cases.yaml").write_text(
         f"{case}  resources: [account:ann]\n  args: {{name: ann, amount: 50}}\n  effect: once\n  expect: allow\n"
@@ -85,25 +85,25 @@ def test_a_candidate_that_is_not_one_is_refused_and_nothing_is_opened(folder: Pa
     with pytest.raises(
         UsageError, match=r"1 cases that must hold do not hold with the candidate: .*pays small amounts"
     ):
-        open_for(opened, "clerk", candidate_of(folder, rules=stricter), Plan(bars=["failed"]), by=OPERATOR)
+        open_for(opened, "clerk", candidate_of(folder, rules=stricter), RolloutPlan(bars=["failed"]), by=OPERATOR)
     with pytest.raises(
         UsageError,
         match="fewer than 20 recent completed runs of agent 'clerk' with a time, from which 'slow' is computed",
     ):
-        open_for(opened, "clerk", candidate_of(folder, prompt=str.upper), Plan(bars=["slow"]), by=OPERATOR)
+        open_for(opened, "clerk", candidate_of(folder, prompt=str.upper), RolloutPlan(bars=["slow"]), by=OPERATOR)
     with pytest.raises(UsageError, match="the shares of a canary must grow"):
         open_for(
             opened,
             "clerk",
             candidate_of(folder, prompt=str.upper),
-            Plan(bars=["failed"], shares=(0.5, 0.1)),
+            RolloutPlan(bars=["failed"], shares=(0.5, 0.1)),
             by=OPERATOR,
         )
     unpinned = candidate_of(folder)
     tool = unpinned / "tools" / "ledger" / "tool.toml"
     tool.write_text(tool.read_text().replace("Pay once;", "Pay one time;"))
     with pytest.raises(UsageError, match="not those that were reviewed: ledger; review them, and pin them"):
-        open_for(opened, "clerk", unpinned, Plan(bars=["failed"]), by=OPERATOR)
+        open_for(opened, "clerk", unpinned, RolloutPlan(bars=["failed"]), by=OPERATOR)
     assert opened.journal.rollouts() == ()
 
 
@@ -120,7 +120,7 @@ def test_an_agent_has_one_open_rollout(folder: Path) -> None:
 def test_no_data_is_never_a_reason_to_go_on(folder: Path) -> None:
     opened = allowed(folder)
     candidate = candidate_of(folder, rules=stricter)
-    state = open_for(opened, "clerk", candidate, Plan(bars=["failed"], shares=(0.999,)), by=OPERATOR)
+    state = open_for(opened, "clerk", candidate, RolloutPlan(bars=["failed"], shares=(0.999,)), by=OPERATOR)
     assert [stage.name for stage in state.opened.stages] == ["backtest", "shadow", "canary", "full"]
     with pytest.raises(UsageError, match="cannot leave stage 'backtest': nothing is known of any run"):
         widen(opened, state, by=OPERATOR, least=1)
@@ -151,7 +151,7 @@ def test_the_candidate_plays_finished_runs_again_and_nothing_of_it_lands(folder:
     ran(opened)
     for turns, different in (([LOOK, DONE], {"completed → completed": 1}), ([PAY, DONE], {"not known": 1})):
         candidate = candidate_of(folder, turns=turns, prompt=str.upper)
-        state = open_for(opened, "clerk", candidate, Plan(bars=["failed"]), by=OPERATOR)
+        state = open_for(opened, "clerk", candidate, RolloutPlan(bars=["failed"]), by=OPERATOR)
         assert state.stage.name == "counterfactual"
         played = play_finished_runs(opened, state, by=OPERATOR, limit=10, progress=lambda _, __: None)
         event = asyncio.run(played)
@@ -170,7 +170,7 @@ def test_a_change_can_be_named_without_a_folder(folder: Path) -> None:
     (folder / "brief.md").write_text("Be brief.\n")
     changes = Changes(prompt=folder / "brief.md")
     state = open_for(
-        opened, "clerk", changes, Plan(bars=["failed"], skip=["counterfactual"], shares=(0.999,)), by=OPERATOR
+        opened, "clerk", changes, RolloutPlan(bars=["failed"], skip=["counterfactual"], shares=(0.999,)), by=OPERATOR
     )
     assert state.opened.changes == ("agent/clerk/prompt.md",)
     assert started(ran(opened)).prompt == "Be brief.\n"
@@ -352,6 +352,22 @@ def test_a_program_lists_rollouts_and_takes_a_candidate_back_which_raises_no_ale
     with pytest.raises(UsageError, match="is rolled back already"):
         client.roll_back(state.id, reason="again")
     assert alerts_in_force(opened.journal) == []
+
+
+def test_a_program_opens_and_widens_a_rollout_with_the_right_to_do_so(folder: Path) -> None:
+    opened = allowed(folder)
+    candidate = candidate_of(folder, prompt=lambda text: text + "Be brief.\n")
+    plan = RolloutPlan(bars=["failed"], skip=["counterfactual"], shares=(0.999,))
+    client = Remit(opened, principal("bob"))
+    with pytest.raises(Refusal, match="user:bob may not change what agent 'clerk' is"):
+        client.open_rollout("clerk", candidate, plan=plan)
+    client = Remit(opened, OPERATOR)
+    state = client.open_rollout("clerk", str(candidate), plan=plan)
+    assert (state.stage.name, client.rollouts()) == ("canary", (state,))
+    with pytest.raises(UsageError, match="0 runs of the candidate have ended in it, and 1 are needed"):
+        client.widen_rollout("clerk", least=1)
+    ran(opened)
+    assert client.widen_rollout("clerk", least=1).stage.name == "full"
 
 
 def test_a_process_that_dies_before_it_looks_at_the_bars_loses_no_evidence(folder: Path) -> None:

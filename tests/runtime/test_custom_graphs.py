@@ -124,7 +124,7 @@ def test_a_revoked_graph_neither_starts_nor_goes_on_and_makes_no_further_call(
             go_on()
     again = command(folder, "tool", "pin", "agent:clerk")
     assert (again.code, "was revoked" in again.err) == (1, True), again
-    (folder / "shop.py").write_text(SHOP + "\n# mended\n")
+    (folder / "shop.py").write_text(SHOP + "\n# corrected\n")
     assert command(folder, "tool", "pin", "agent:clerk").out == "agent:clerk: changed\n"
     assert ran(open_session(folder)).ended.waiting
     assert played.effects == []

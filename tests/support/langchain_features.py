@@ -203,7 +203,8 @@ def _(kit: Kit) -> Any:
 
 def beside_text(kit: Kit, name: str) -> Any:
     content: Any = kit.agent([says((name, {}))], name).invoke(ASK)["messages"][2].content
-    blocks = json.loads(content)["value"] if isinstance(content, str) else content
+    found = json.loads(content) if isinstance(content, str) else content
+    blocks = found["value"] if isinstance(found, dict) else found
     return [block for block in blocks if block["type"] != "text"]
 
 

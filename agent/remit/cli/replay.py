@@ -62,14 +62,14 @@ def replay_command(
       remit replay 3f2a --tools . --live-reads
       remit replay traces/golden/incident.jsonl --policy . --fixed code=policy_denied:files.read
     """
-    from remit.client import open_bundles
     from remit.replay import WhatIf, check_replayable, find_tampering, replay
+    from remit.workspace import open_bundles
 
     if fixed is not None and policy is None and not live_reads:
         raise click.UsageError("--fixed needs a change to check: add --policy DIR or --live-reads")
     trace = open_run(run)
     check_replayable(trace.records)
-    bundles = open_bundles(trace)
+    bundles = open_bundles(trace.bundles())
     what_if = WhatIf(policy=policy_in(policy) if policy else None, tools=tools_in(tools) if tools else None)
     faults = [fault for fault in trace.faults() if fault.broken]
     tampered = find_tampering(faults, trace.chain, _original(trace) if faults else None)

@@ -1,7 +1,7 @@
 from .async_remit import AsyncRemit
 from .imports import Imported, import_traces
 from .remit import Remit
-from .replays import open_bundles, open_trace_of, replay_trace, reviewed_graphs
+from .replays import open_trace_of, replay_trace, reviewed_graphs
 from .requests import (
     Approved,
     Bound,
@@ -30,7 +30,6 @@ __all__ = [
     "call_result",
     "find_request",
     "import_traces",
-    "open_bundles",
     "open_trace_of",
     "reject",
     "replay_trace",

@@ -7,8 +7,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
+import remit.evals
 from remit.broker import lift_hold, set_hold
 from remit.client.replays import open_trace_of, replay_trace, reviewed_graphs
 from remit.client.requests import (
@@ -28,7 +29,7 @@ from remit.core.events import CallDecided, HoldSet, Recorded
 from remit.journal import RolloutState, RunSummary, list_rollouts, list_runs, resolve_run
 from remit.policy import Policy
 from remit.replay import ReplayResult
-from remit.rollout import named_rollout, roll_back
+from remit.rollout import check_bars, named_rollout, roll_back
 from remit.runtime import (
     Continuation,
     LivePorts,
@@ -46,6 +47,9 @@ from remit.runtime import (
 from remit.runtime.models import ScriptedModel
 from remit.tracing import Trace, is_trace_file
 from remit.workspace import WorkspaceSession, authorize_hold, check_tenant, open_session, principal_of_process, readable
+
+if TYPE_CHECKING:  # evaluations are loaded when a rollout is opened
+    from remit.evals import RolloutPlan
 
 
 class AsyncRemit:
@@ -213,6 +217,16 @@ class AsyncRemit:
     async def rollouts(self, *, limit: int = 10) -> tuple[RolloutState, ...]:
         """See `Remit.rollouts`."""
         return tuple(list_rollouts(self.session.journal, limit=limit))
+
+    async def open_rollout(self, agent: str, candidate: Path | str, *, plan: RolloutPlan | None = None) -> RolloutState:
+        """See `Remit.open_rollout`."""
+        plan = plan or remit.evals.RolloutPlan()
+        return remit.evals.open_for(self.session, agent, Path(candidate), plan, by=self.principal)
+
+    async def widen_rollout(self, rollout: str, *, least: int = 20) -> RolloutState:
+        """See `Remit.widen_rollout`."""
+        found = check_bars(self.session.journal, named_rollout(self.session.journal, rollout).id)
+        return remit.evals.widen(self.session, found, by=self.principal, least=least)
 
     async def roll_back(self, rollout: str, *, reason: str) -> RolloutState:
         """See `Remit.roll_back`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from remit.client.async_remit import AsyncRemit
 from remit.client.requests import Approved, Bound, WaitingApproval
@@ -19,6 +19,9 @@ from remit.replay import ReplayResult
 from remit.runtime import RunResult
 from remit.tracing import Trace
 from remit.workspace import WorkspaceSession, open_session
+
+if TYPE_CHECKING:  # evaluations are loaded when a rollout is opened
+    from remit.evals import RolloutPlan
 
 _Value = TypeVar("_Value")
 
@@ -261,6 +264,29 @@ class Remit:
     def rollouts(self, *, limit: int = 10) -> tuple[RolloutState, ...]:
         """The latest rollouts, open or not, the latest first."""
         return _wait_for(self._client.rollouts(limit=limit))
+
+    def open_rollout(self, agent: str, candidate: Path | str, *, plan: RolloutPlan | None = None) -> RolloutState:
+        """Open a rollout for an agent, of the workspace in the folder `candidate`. No run has it before its stage canary.
+
+        `plan` says how it is tried; None: in every stage that its changes need, with 10 and then 50 % of the users.
+
+        Raises:
+            Refusal: `policy_denied`: the principal may not open rollouts of this agent.
+            UsageError: the candidate changes nothing or too much, breaks a case, lacks the data for a bar; or a rollout is open.
+            WorkspaceError: a file of the candidate is not valid.
+        """
+        return _wait_for(self._client.open_rollout(agent, candidate, plan=plan))
+
+    def widen_rollout(self, rollout: str, *, least: int = 20) -> RolloutState:
+        """Move an open rollout to its next stage; from the last one, finish it. A bar that is broken ends it first.
+
+        `rollout` is its id, or the name of the agent. `least` is how many runs must have ended in this stage.
+
+        Raises:
+            Refusal: `policy_denied`: the principal may not widen rollouts of this agent.
+            UsageError: there is no such rollout, it has ended, or too little is known to go on.
+        """
+        return _wait_for(self._client.widen_rollout(rollout, least=least))
 
     def roll_back(self, rollout: str, *, reason: str) -> RolloutState:
         """Take the candidate of an open rollout back: no new run has it, and its rules decide nothing. No right is needed for it.

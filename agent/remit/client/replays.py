@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from remit.journal import Chain, StoredRecord, resolve_run
 from remit.policy import Policy
 from remit.tracing import Trace, is_trace_file, open_trace, read_trace
 from remit.tracing.reports import reconcile
-from remit.workspace import Bundle, Workspace, WorkspaceSession, authorize_run, open_bundle
+from remit.workspace import Workspace, WorkspaceSession, authorize_run, open_bundles
 
 if TYPE_CHECKING:  # who only reads a trace does not load what plays it again
     from remit.replay import ReplayResult
@@ -38,11 +38,6 @@ def open_trace_of(session: WorkspaceSession, run: str, *, by: Principal, damaged
     return trace
 
 
-def open_bundles(trace: Trace) -> Mapping[str, Bundle]:
-    """The policy bundles that a run used, loaded, by digest. Raises UsageError if an object of the trace is missing."""
-    return {digest: open_bundle(files) for digest, files in trace.bundles().items()}
-
-
 def reviewed_graphs(session: WorkspaceSession, run: str) -> frozenset[str]:
     """The digests of the custom graphs that a replay of that run may execute: those that are pinned here, and the one that it had here."""
     started = StoredRecord(session.journal, run).state.started
@@ -66,7 +61,7 @@ async def replay_trace(
         UsageError: the record does not hold all that a replay needs.
     """
     remit.replay.check_replayable(trace.records)
-    bundles = open_bundles(trace)
+    bundles = open_bundles(trace.bundles())
     faults = [fault for fault in trace.faults() if fault.broken]
     tampering = remit.replay.find_tampering(faults, trace.chain, original if faults else None)
     what_if = remit.replay.WhatIf(policy=policy, tools=tools)

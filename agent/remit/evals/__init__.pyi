@@ -4,7 +4,7 @@ from .definitions import Changes, matrix
 from .judges import Judge, check_scenarios, judging_task, read_judge
 from .player import Selection, play, record_evaluation
 from .results import Check, Evaluation, Grade, GradeOutcome, ScenarioInfo, Variant
-from .rollouts import LEAST, Plan, open_for, widen
+from .rollouts import LEAST, RolloutPlan, open_for, widen
 from .scenarios import Scenario, read_scenarios
 from .stored import read_evaluation
 from .worlds import World
@@ -17,7 +17,7 @@ __all__ = [
     "Grade",
     "GradeOutcome",
     "Judge",
-    "Plan",
+    "RolloutPlan",
     "Scenario",
     "ScenarioInfo",
     "Selection",

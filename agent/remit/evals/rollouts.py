@@ -19,12 +19,11 @@ from remit.core.events import Bar, BarName, RolloutOpened, RunArm, Stage, StageN
 from remit.evals.comparisons import UNKNOWN, comparisons_of
 from remit.evals.definitions import Changes
 from remit.evals.monitoring import seconds
-from remit.journal import ROLLOUT_STREAM, Journal, RolloutState, RunQuery, RunSummary, list_runs
+from remit.journal import OF_COMPLETED, ROLLOUT_STREAM, Journal, RolloutState, RunQuery, RunSummary, list_runs
 from remit.policy import CASES, Policy, check_agreement, read_cases_text
 from remit.rollout import (
     HARD,
     OF_ALL_RUNS,
-    OF_COMPLETED,
     SOFT,
     files_of_definition,
     finish,
@@ -41,7 +40,7 @@ LEAST: Final = 20  # runs without which nothing is known
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class RolloutPlan:
     """How a candidate is tried. `shares` are those of the canary stages; `skip` are stages before them to leave out; `bars` None: every bar for which there is data.
 
     `hard` are further bars that the candidate may never break. `slow` is in seconds, `costly` in the currency of the prices; None:
@@ -59,7 +58,7 @@ class Plan:
 
 
 def open_for(
-    session: WorkspaceSession, agent: str, candidate: Path | Changes, plan: Plan, *, by: Principal
+    session: WorkspaceSession, agent: str, candidate: Path | Changes, plan: RolloutPlan, *, by: Principal
 ) -> RolloutState:
     """Open a rollout for an agent: of the workspace definition in a folder, or of that on disk with changes.
 
@@ -150,7 +149,7 @@ def _check_cases(session: WorkspaceSession, policy: Policy) -> None:
     check_agreement(policy, text)
 
 
-def _stages(plan: Plan, *, rules: bool, other: bool) -> tuple[Stage, ...]:
+def _stages(plan: RolloutPlan, *, rules: bool, other: bool) -> tuple[Stage, ...]:
     shares = [*plan.shares, 1.0]
     if not all(0 < low < high for low, high in pairwise(shares)):
         given = ", ".join(f"{share:.0%}" for share in plan.shares)
@@ -161,7 +160,7 @@ def _stages(plan: Plan, *, rules: bool, other: bool) -> tuple[Stage, ...]:
     return (*(Stage.model_validate({"name": name}) for name in first), *canaries, Stage(name="full", share=1.0))
 
 
-def _bars(journal: Journal, agent: str, plan: Plan) -> tuple[Bar, ...]:
+def _bars(journal: Journal, agent: str, plan: RolloutPlan) -> tuple[Bar, ...]:
     """The bars of the plan. By default a bar for which there is no data is left out; one that is asked for is refused."""
     hard, above = {*HARD, *plan.hard}, _above(journal, agent, plan)
     asked = {*(plan.bars or ()), *plan.hard}
@@ -174,7 +173,7 @@ def _bars(journal: Journal, agent: str, plan: Plan) -> tuple[Bar, ...]:
     return tuple(Bar(name=name, hard=name in hard, above=above.get(name)) for name in named if name not in unknown)
 
 
-def _above(journal: Journal, agent: str, plan: Plan) -> dict[BarName, float | None]:
+def _above(journal: Journal, agent: str, plan: RolloutPlan) -> dict[BarName, float | None]:
     """From where on a run is slow (seconds) or costly (money); None if too few runs say so."""
     done = [run for run in recent_runs(journal, agent) if run.outcome == "completed"]
     times = [seconds(run) for run in done]

@@ -9,13 +9,13 @@ from .reducer import apply_event
 from .run_list import (
     LIVE_RUNS,
     PRUNED,
-    ArmRun,
     EndedRun,
     EvaluationSummary,
     RunInConversation,
     RunQuery,
     alerts_in_force,
     approvals_in_state,
+    arm_counts,
     conversation_of,
     count_alerts,
     count_approvals,
@@ -29,7 +29,6 @@ from .run_list import (
     raise_alert,
     resolve_run,
     runs_of_message,
-    runs_of_rollout,
     used_bundles,
 )
 from .run_log import Log, MemoryLog, Record, StoredRecord, record_run
@@ -47,6 +46,7 @@ from .run_state import (
     effect_digest,
     retry_key,
 )
+from .storage.arm_counts import OF_COMPLETED, ArmCounts, ArmRun, count_arms
 from .store import AlreadyRecorded, Journal
 from .upkeep.check import Difference, check_projections, rebuild_projections
 from .upkeep.deletion import delete_run, release_space
@@ -62,6 +62,7 @@ __all__ = [
     "EVALUATION_STREAM",
     "LIVE_RUNS",
     "MODEL_FAILED",
+    "OF_COMPLETED",
     "OWN_DETAILS",
     "PRUNED",
     "REFUSED",
@@ -70,6 +71,7 @@ __all__ = [
     "SHARED",
     "WORKSPACE_RUN",
     "AlreadyRecorded",
+    "ArmCounts",
     "ArmRun",
     "Chain",
     "ChainFault",
@@ -99,10 +101,12 @@ __all__ = [
     "alerts_in_force",
     "apply_event",
     "approvals_in_state",
+    "arm_counts",
     "check_projections",
     "conversation_of",
     "count_alerts",
     "count_approvals",
+    "count_arms",
     "count_unsent",
     "delete_run",
     "effect_digest",
@@ -128,7 +132,6 @@ __all__ = [
     "resolve_run",
     "retry_key",
     "runs_of_message",
-    "runs_of_rollout",
     "seal_run",
     "unsealed_runs",
     "unsent_chains",

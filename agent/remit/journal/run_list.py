@@ -10,10 +10,11 @@ from typing import Any, Final, Literal
 import sqlalchemy as sa
 
 from remit.core import UsageError
-from remit.core.events import NANO, AlertRaised, ArmName, Outcome, RolloutOpened, RunPruned
+from remit.core.events import AlertRaised, RolloutOpened, RunPruned
 from remit.journal.lease import holder_text, status_now
 from remit.journal.projections import WORKSPACE_RUN, summary
 from remit.journal.run_state import RolloutState, RunStatus, RunSummary
+from remit.journal.storage.arm_counts import COUNTS, ArmCounts, counts_of
 from remit.journal.storage.database import Row, Sql
 from remit.journal.storage.shared import rollout_of
 from remit.journal.storage.tables import (
@@ -76,12 +77,6 @@ _IN_STATE: Final = Sql(
     .select_from(APPROVAL.outerjoin(PAYLOAD, (APPROVAL.c.run == PAYLOAD.c.run) & (APPROVAL.c.seq == PAYLOAD.c.seq)))
     .where(APPROVAL.c.state == sa.bindparam("state"))
     .order_by(APPROVAL.c.requested)
-)
-_OF_ROLLOUT: Final = Sql(
-    sa.select(
-        *(RUN.c[name] for name in ("ended", "run", "user", "arm", "share", "started", "outcome", "denied", "asked")),
-        *(RUN.c[name] for name in ("in_doubt", "violations", "cost")),
-    ).where(HAS_ARM, RUN.c.rollout == _of, HAS_ENDED)
 )
 _OF_CONVERSATION = sa.select(RUN.c.run, RUN.c.number, RUN.c.message, RUN.c.ended).where(
     HAS_CONVERSATION, RUN.c.conversation == _of
@@ -264,42 +259,9 @@ def used_bundles(journal: Journal) -> set[str]:
     return {digest for row in rows for digest in str(row[0]).split()} | {event.candidate for event in opened}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ArmRun:
-    """A run of a rollout that has ended, as its bars need it. `seconds` is from its start to its end; `cost` None: not known."""
-
-    run: str
-    user: str
-    arm: ArmName
-    share: float
-    seconds: float
-    outcome: Outcome
-    refused: bool
-    asked: bool
-    in_doubt: bool
-    violated: bool
-    cost: float | None
-
-
-def runs_of_rollout(journal: Journal, rollout: str) -> list[ArmRun]:
-    """The runs of a rollout that have ended, the first one to end first. Each run asks twice, so it reads these columns only."""
-    rows = sorted(journal.read(_OF_ROLLOUT, of=rollout))  # by end, then by run: the index is by start
-    return [
-        ArmRun(
-            run=run,
-            user=user,
-            arm=arm,
-            share=share,
-            seconds=(ended - started) / NANO,
-            outcome=outcome,
-            refused=denied > 0,
-            asked=asked > 0,
-            in_doubt=in_doubt != "",
-            violated=violations > 0,
-            cost=float(cost) if cost else None,
-        )
-        for ended, run, user, arm, share, started, outcome, denied, asked, in_doubt, violations, cost in rows
-    ]
+def arm_counts(journal: Journal, rollout: str) -> ArmCounts:
+    """What the runs of a rollout that have ended say about each of its bars."""
+    return counts_of(journal.read(COUNTS, of=rollout))
 
 
 @dataclass(frozen=True, kw_only=True)

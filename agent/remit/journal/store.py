@@ -39,12 +39,14 @@ from remit.journal.projections import (
     workspace_changes,
 )
 from remit.journal.run_state import ROLLOUT_STREAM, Circuit, RolloutState
+from remit.journal.storage.arm_counts import counting
 from remit.journal.storage.changes import ChangeWatcher
 from remit.journal.storage.database import (
     Batch,
     Change,
     Database,
     HeadMoved,
+    Put,
     Row,
     Sql,
     Transaction,
@@ -61,6 +63,7 @@ from remit.journal.storage.tables import (
     IS_LOOKED_UP,
     LOOKED_UP,
     ROLLOUT,
+    RUN,
     SEALED,
 )
 
@@ -153,12 +156,14 @@ class Journal:
             Exhausted: a claim would pass its limit. Nothing was recorded.
         """
         with self.failing("written"):
-            if not batch.claims:
+            arm = _ended_arm(batch)
+            if not batch.claims and arm is None:
                 self.database.append(batch)
                 return
             try:
                 with self.database.transaction(durable=batch.durable) as transaction:
-                    append_events(transaction, batch)
+                    with nullcontext() if arm is None else counting(transaction, batch.run, arm):
+                        append_events(transaction, batch)
                     # In one order: runs that take from the same limits must not wait for each other.
                     for claim in sorted(batch.claims, key=lambda claim: claim.scope):
                         limits.grant(transaction, claim, claim.at or batch.links[-1].at)
@@ -418,3 +423,9 @@ class Journal:
                 f"an event cannot be written as JSON: {failure}",
                 fix="report this as a bug: the text must be sanitized before it is recorded",
             ) from failure
+
+
+def _ended_arm(batch: Batch) -> tuple[str, str] | None:
+    """The rollout and the user of the run, if it has an arm and has ended with this batch or before."""
+    rows = (change.row for change in batch.changes if isinstance(change, Put) and change.table is RUN)
+    return next(((row["rollout"], row["user"]) for row in rows if row["rollout"] and row["ended"]), None)

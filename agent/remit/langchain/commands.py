@@ -12,8 +12,8 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.errors import ParentCommand
 from langgraph.types import Command
 
-from remit.broker import content_of
-from remit.core import ContentObject, Json
+from remit.broker import HostValue, content_of
+from remit.core import ContentObject
 from remit.core.parsing import digest_bytes
 
 RETURNED: Final = "application/vnd.langgraph.returned+msgpack"  # what a tool returned for the graph, beside its result
@@ -22,7 +22,7 @@ LARGEST_RETURNED: Final = 256 * 1024  # bytes
 _STRICT: Final = JsonPlusSerializer(pickle_fallback=False, allowed_msgpack_modules=None)
 
 
-def result_of(returned: Any, call_id: str | None) -> Json:
+def result_of(returned: Any, call_id: str | None) -> HostValue:
     """The content of the message that answers the call; "" if a `Command` or a list has none.
 
     Raises:
@@ -31,7 +31,7 @@ def result_of(returned: Any, call_id: str | None) -> Json:
     if not is_for_graph(returned):
         return content_of(returned)
     found = messages_for(returned, call_id)
-    return content_of(found[0]) if found else ""
+    return content_of(found[0]) if found else HostValue(value="")
 
 
 def answered(returned: Any, call_id: str | None, answer: Callable[[ToolMessage], ToolMessage]) -> Any:

@@ -151,7 +151,8 @@ class ExternalRun:
         around = CallAround(place=f"{record.run[:8]}.{place[0]}.{place[1]}", state=record.state)
         returned = function(ToolAttempt(arguments=arguments, wall=wall, answers=answers, via=via, around=around))
         self._returned[place] = returned.returned
-        return HostValue(value=returned.value, objects=kept(returned.returned))
+        made = returned.value
+        return replace(made, objects=(*made.objects, *kept(returned.returned)))
 
     def seen(self, recorded: Recorded) -> None:
         """Write what a tool prints into the custom stream of the graph that has asked for the call."""

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from remit.broker import HostTool
+from remit.broker import HostTool, HostValue
 from remit.core import ContentObject, Json, ModelTurn, Principal, Result
 from remit.core.events import ApprovalRequested, QuestionAsked
 from remit.journal import RunState
@@ -85,7 +85,7 @@ class ToolAttempt:
 class ToolReturned:
     """`value` is the result of the call, `returned` what the tool returned."""
 
-    value: Json
+    value: HostValue
     returned: Any
 
 

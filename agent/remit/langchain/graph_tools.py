@@ -102,7 +102,7 @@ class ToolRequest:
     # -- a call that is only observed --
 
     def is_answered(self, done: Performed) -> bool:
-        """True if the graph gets the recorded result: the call is enforced, or an action of Remit."""
+        """True if the graph gets the recorded result: the call is enforced, or Remit's own executor carries out the call."""
         return done.enforced or isinstance(self._request.tool, RemitAction)
 
     def get(self) -> Any:
@@ -128,7 +128,7 @@ class ToolRequest:
             Question: the tool asks a person.
         """
         if not self._answer.set_running_or_notify_cancel():
-            raise Refusal("cancelled", "the graph carries the call out by itself")
+            raise Refusal("cancelled", "the graph executes the call itself")
         request = self._request
         if attempt.answers:
             request = request.override(tool=cast("BaseTool", _AnsweredTool(request.tool, attempt.answers)))

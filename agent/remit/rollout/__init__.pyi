@@ -1,4 +1,4 @@
-from .bars import HARD, OF_COMPLETED, SOFT, evidence_limit, weigh
+from .bars import HARD, SOFT, evidence_limit, weigh
 from .candidate import (
     OF_ALL_RUNS,
     CandidateDefinition,
@@ -30,7 +30,6 @@ from .rollouts import (
 __all__ = [
     "HARD",
     "OF_ALL_RUNS",
-    "OF_COMPLETED",
     "RATIOS",
     "SOFT",
     "CandidateDefinition",

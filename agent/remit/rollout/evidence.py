@@ -49,12 +49,13 @@ class EProcess:
     )  # natural logarithms, one for each of `ratios`
     ratios: tuple[float, ...] = RATIOS
 
-    def observe(self, candidate: bool, share: float) -> EProcess:
-        """The evidence after one more event. A share of 0 or 1 has nothing to compare with, and changes nothing."""
-        if not 0 < share < 1:
+    def observe(self, candidate: bool, share: float, *, times: int = 1) -> EProcess:
+        """The evidence after so many more events. A share of 0 or 1 has nothing to compare with, and changes nothing."""
+        if not 0 < share < 1 or not times:
             return self
         factors = _factors(candidate, share, self.ratios)
-        return EProcess(tuple(map(sum, zip(self.stakes, factors, strict=True))), self.ratios)
+        stakes = tuple(stake + times * factor for stake, factor in zip(self.stakes, factors, strict=True))
+        return EProcess(stakes, self.ratios)
 
     @property
     def log_value(self) -> float:

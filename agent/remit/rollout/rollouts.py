@@ -1,6 +1,6 @@
 """Opens, moves and ends rollouts. Their state is a fold of the events in the stream `rollout:ID`.
 
-What the runs say is not recorded a second time: `RunStarted` has the arm, and the row of a run is written with its last event.
+What the runs say is not recorded a second time: `RunStarted` has the arm, and the journal counts a run with its last event.
 So a process that is killed at any point loses no observation, and each process that looks finds the same.
 """
 
@@ -23,7 +23,7 @@ from remit.core.events import (
     RolloutStaged,
     RunArm,
 )
-from remit.journal import ROLLOUT_STREAM, AlreadyRecorded, Journal, RolloutState, raise_alert, runs_of_rollout
+from remit.journal import ROLLOUT_STREAM, AlreadyRecorded, Journal, RolloutState, arm_counts, raise_alert
 from remit.rollout.bars import weigh
 
 _WHOLE: Final = 2**64
@@ -88,7 +88,7 @@ def named_rollout(journal: Journal, name: str) -> RolloutState:
 
 def evidence_of(journal: Journal, rollout: RolloutState) -> tuple[BarEvidence, ...]:
     """What the runs of a rollout that have ended say about each of its bars."""
-    return weigh(rollout.opened, runs_of_rollout(journal, rollout.id))
+    return weigh(rollout.opened, arm_counts(journal, rollout.id))
 
 
 def move_to(journal: Journal, rollout: RolloutState, number: int, *, by: Principal) -> RolloutState:

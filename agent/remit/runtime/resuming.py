@@ -15,7 +15,7 @@ from remit.runtime.assembly import agent_of, check_code, install_packages
 from remit.tracing import Objects, ObjectStore
 from remit.workspace import WorkspaceSession
 
-if TYPE_CHECKING:  # whoever only looks whether a run can go on does not load what drives it
+if TYPE_CHECKING:  # a caller that only looks whether a run can go on does not load what drives it
     from remit.runtime.lifecycle import ExternalGraph
 
 

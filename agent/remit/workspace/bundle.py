@@ -56,6 +56,11 @@ def open_bundle(files: Mapping[str, bytes]) -> Bundle:
     return Bundle(workspace=workspace, policy=load_policy(files, words))
 
 
+def open_bundles(bundles: Mapping[str, Mapping[str, bytes]]) -> dict[str, Bundle]:
+    """The bundles of a trace, loaded, by digest. Raises WorkspaceError if a file of one is missing or not valid."""
+    return {digest: open_bundle(files) for digest, files in bundles.items()}
+
+
 def vocabulary(workspace: Workspace) -> Vocabulary:
     """What rules may name: the actions of Remit and of every tool, with the types of their arguments from the pinned schemas."""
     actions: dict[str, dict[str, str] | None] = {name: {} for name in OWN_ACTIONS}

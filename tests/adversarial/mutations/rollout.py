@@ -10,13 +10,12 @@ from remit.core.calls import Call, Request, Verdict
 from remit.core.errors import RemitError
 from remit.core.events import RunArm
 from remit.evals import rollouts as driver
-from remit.rollout import bars, placement, rollouts
+from remit.journal.storage import arm_counts
+from remit.rollout import placement, rollouts
 from remit.rollout.placement import CandidateRules, Placement
 from remit.rollout.rollouts import find_rollout
 from remit.runtime import resuming
 from remit.workspace.session import WorkspaceSession
-
-WEIGH: Final = bars._weigh
 
 
 def passed_on(session: WorkspaceSession, rollout: str, failure: RemitError) -> Placement:
@@ -83,7 +82,7 @@ ROWS: Final = (
     ),
     brokered(
         "a user counts once for each bar",
-        replaced(bars, "_weigh", lambda bar, runs, *, unit, limit: WEIGH(bar, runs, unit="run", limit=limit)),
+        replaced(arm_counts, "_who", lambda _, run: run.run),
         tests=("rollout/test_evidence.py::test_ten_failures_of_one_user_are_one_observation",),
     ),
 )  # fmt: skip

@@ -109,7 +109,7 @@ def fails_once() -> str:
     """Raise at first."""
     RAN.append("tried")
     if len(RAN) == 1:
-        raise ValueError("busy")
+        raise ConnectionError("busy")
     return "done"
 
 @tool
@@ -198,7 +198,7 @@ def hands_over(call: Annotated[str, InjectedToolCallId]) -> Command:
 @tool
 def asks() -> str:
     """Ask a person."""
-    return f"heard {interrupt('which color?')}"
+    return f"read {interrupt('which color?')}"
 
 @tool
 def of_config(text: str, config: RunnableConfig) -> str:

@@ -1,5 +1,5 @@
 from .calls import decode_for_host, run_function
-from .content import HostValue, with_objects, without_objects
+from .content import HostValue, content_value, with_objects
 from .results import ResultReader
 from .tools import (
     Explained,
@@ -23,6 +23,7 @@ __all__ = [
     "ResultReader",
     "action_of",
     "content_of",
+    "content_value",
     "decode_for_host",
     "describe_host",
     "describe_tool",
@@ -32,5 +33,4 @@ __all__ = [
     "run_function",
     "try_host",
     "with_objects",
-    "without_objects",
 ]

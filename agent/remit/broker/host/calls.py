@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
-from remit.broker.host.content import LARGEST_CONTENT, HostValue, without_objects
+from remit.broker.host.content import LARGEST_CONTENT, HostValue
 from remit.broker.host.tools import Explained, Hosted
 from remit.broker.ports import AttemptOutcome, Question, landed, mismatch_of, result_refusal
 from remit.core import (
@@ -171,15 +171,15 @@ class _Raised:
 
 def _failure_of(action: Action, failure: BaseException | None, root: Path | None) -> _Raised:
     assert failure is not None
-    told = str(failure) if isinstance(failure, Explained) else ""
-    failure = failure.__cause__ or failure if told else failure
+    explained = str(failure) if isinstance(failure, Explained) else ""
+    failure = failure.__cause__ or failure if explained else failure
     name, message, after = type(failure).__name__, message_of(failure), retry_after(failure) or None
     error = next((name for name, kind in action.errors.items() if _is_declared(failure, name, kind)), None)
     if error is not None:
-        return _Raised(code="tool_failed", error=error, message=told or message, after=after)
+        return _Raised(code="tool_failed", error=error, message=explained or message, after=after)
     return _Raised(
         code="tool_crashed",
-        message=told or name,
+        message=explained or name,
         after=after,
         text=f"{name}: {message}" if message else name,
         frames=_frames(failure, root),
@@ -232,12 +232,10 @@ def _checked_value(function: Callable[[], Json], schema: ActionSchema) -> _Retur
         raise raised
     if raised is not None:
         raise _RaisedByTool from raised
-    kept = returned.objects if isinstance(returned, HostValue) else ()
-    whole = returned.value if isinstance(returned, HostValue) else returned
-    check_output(schema, whole)
-    value, objects = without_objects(whole)
-    size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
-    return _Returned(value=value, objects=(*objects, *kept), size=size)
+    made = returned if isinstance(returned, HostValue) else HostValue(value=returned)
+    check_output(schema, made.value)
+    size = len(json.dumps(made.value, ensure_ascii=False, separators=(",", ":")).encode())
+    return _Returned(value=made.value, objects=made.objects, size=size)
 
 
 def _call_and_catch(function: Callable[[], Json]) -> tuple[BaseException | None, Json]:

@@ -29,33 +29,34 @@ class HostValue:
     """The value that a host function returns, and what the record keeps beside it."""
 
     value: Json
-    objects: tuple[ContentObject, ...]
+    objects: tuple[ContentObject, ...] = ()
 
 
-def structured(content: Json) -> Json:
-    """The object or the list that a text of JSON stands for: LangChain writes such results as text. Another content as it is."""
+def content_value(content: Json) -> HostValue:
+    """The content of a ToolMessage: blocks with digests in place of their bytes; of a text of JSON, the object or the list that it is."""
+    if isinstance(content, list):
+        found: dict[str, ContentObject] = {}
+        blocks = cast("list[Any]", content)
+        value = [_taken_out(block, found) if _is_block(block) else block for block in blocks]
+        return HostValue(value=value, objects=tuple(found.values()))
+    return HostValue(value=_structured(content))
+
+
+def _structured(content: Json) -> Json:
+    """LangChain writes an object or a list as a text of JSON. Another content as it is."""
     if not isinstance(content, str) or content[:1] not in ("{", "["):
         return content
     try:
         value = load_json(content)
     except ValueError:
         return content
-    return value if isinstance(value, dict | list) else content
-
-
-def without_objects(value: Json) -> tuple[Json, tuple[ContentObject, ...]]:
-    """The value with digests in place of the bytes in its blocks, and these bytes."""
-    if not isinstance(value, list):
-        return value, ()
-    found: dict[str, ContentObject] = {}
-    blocks: list[Any] = value
-    return [_taken_out(block, found) if _is_block(block) else block for block in blocks], tuple(found.values())
+    return content if value is None or isinstance(value, str | int | float) else value
 
 
 def with_objects(value: Json, objects: Iterable[ContentObject]) -> list[Json]:
     """The blocks of the value that have these objects, as the tool returned them."""
     known = {item.digest: item.data for item in objects if item.data}
-    blocks: list[Any] = value if known and isinstance(value, list) else []
+    blocks = cast("list[Any]", value) if known and isinstance(value, list) else []
     given = [(block, _put_back(block, known)) for block in blocks if _is_block(block)]
     return [made for block, made in given if made != block]
 
@@ -69,8 +70,9 @@ def _taken_out(block: Any, found: dict[str, ContentObject], name: str = "", medi
         fields = cast("dict[str, Any]", block)
         own = next((fields[key] for key in _MEDIA_TYPES if isinstance(fields.get(key), str)), media_type)
         return {key: _taken_out(item, found, key, own, deep + 1) for key, item in fields.items()}
-    if not isinstance(block, str) or (made := _object_of(name, block, media_type)) is None:
-        return block
+    made = _object_of(name, block, media_type) if isinstance(block, str) else None
+    if made is None:
+        return cast("Any", block)
     prefix, item = made
     found[item.digest] = item
     return {"object": item.digest, "bytes": item.size, **({"prefix": prefix} if prefix else {})}

@@ -18,7 +18,7 @@ from importlib import import_module, invalidate_caches
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar, cast
 
-from remit.broker.host.content import structured
+from remit.broker.host.content import HostValue, content_value
 from remit.core import Json, UsageError
 from remit.core.parsing import Arguments, CopyOnRead, closed
 from remit.sandbox import Action as TypedFunction
@@ -94,7 +94,7 @@ class Hosted:
     """
 
     tool: HostTool
-    invoke: Callable[..., Json] | None = None
+    invoke: Callable[..., HostValue] | None = None
 
     @property
     def model(self) -> Any:
@@ -105,7 +105,7 @@ class Hosted:
         # The second is made of the first without what the graph injects, and without its validators of whole models.
         return every if set(getattr(every, "model_fields", ())) == set(shown.model_fields) else shown
 
-    def __call__(self, **arguments: Json) -> Json:
+    def __call__(self, **arguments: Json) -> HostValue:
         if self.invoke is not None:
             return self.invoke(**arguments)
         given = CopyOnRead(Arguments.of(arguments))
@@ -136,7 +136,7 @@ def action_of(tool: str) -> str:
     return snake_case(tool).replace("-", "_")
 
 
-def content_of(message: object) -> Json:
+def content_of(message: object) -> HostValue:
     """The content of a ToolMessage, as JSON; another object is returned as it is, and fails the output schema later.
 
     Raises:
@@ -145,7 +145,7 @@ def content_of(message: object) -> Json:
     content = getattr(message, "content", message)
     if getattr(message, "status", "") == "error":
         raise ToolError(content if isinstance(content, str) else "")
-    return structured(content)
+    return content_value(content)
 
 
 @kept_for_tool

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from remit.core import Principal
     from remit.core.events import BarEvidence, RolloutCompared
-    from remit.evals import Changes, Plan
+    from remit.evals import Changes, RolloutPlan
     from remit.journal import RolloutState
     from remit.workspace import WorkspaceSession
 
@@ -101,11 +101,11 @@ def _tried(options: dict[str, Any]) -> Path | Changes:
     return folder or changes
 
 
-def _plan(options: dict[str, Any]) -> Plan:
-    from remit.evals import Plan
+def _plan(options: dict[str, Any]) -> RolloutPlan:
+    from remit.evals import RolloutPlan
 
     named = {name: options[name] for name in ("skip", "hard", "slow", "costly", "by_run", "alpha")}
-    return Plan(shares=[share / 100 for share in options["shares"]], bars=options["bars"] or None, **named)
+    return RolloutPlan(shares=[share / 100 for share in options["shares"]], bars=options["bars"] or None, **named)
 
 
 @rollout_command.command("show")
@@ -200,13 +200,12 @@ def widen_command(rollout: str, least: int, as_json: bool) -> None:
       remit rollout widen triage
       remit rollout widen 3f2a91c0 --least 100
     """
-    from remit.evals import widen
-    from remit.rollout import check_bars, evidence_of, named_rollout
+    from remit.client import Remit
+    from remit.rollout import evidence_of
 
-    opened, by = _opened()
-    state = check_bars(opened.journal, named_rollout(opened.journal, rollout).id)
-    moved = widen(opened, state, by=by, least=least)
-    evidence = evidence_of(opened.journal, moved)
+    client = Remit.open()
+    moved = client.widen_rollout(rollout, least=least)
+    evidence = evidence_of(client.session.journal, moved)
     if as_json:
         echo(json_text({"ok": True, **_as_json(moved, evidence), "delays": _delays(moved)}))
         return

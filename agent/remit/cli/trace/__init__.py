@@ -217,14 +217,14 @@ def export_command(run: str, output: Path | None, whom: str, as_json: bool) -> N
 
 def _for_vendor(trace: Trace) -> Trace:
     """The run with its values replaced, under another id."""
-    from remit.client import open_bundles
     from remit.core import UsageError
     from remit.runtime import new_run_id
     from remit.tracing import Trace
     from remit.tracing.reports import KeptWords, anonymize_run, declared_words
+    from remit.workspace import open_bundles
 
     try:
-        words = declared_words(open_bundles(trace).values())
+        words = declared_words(open_bundles(trace.bundles()).values())
     except UsageError:
         words = KeptWords()  # without the policy bundle no name is known to be declared, so all names are replaced
     chain = anonymize_run(trace.records, words, run=new_run_id())

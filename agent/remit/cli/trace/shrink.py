@@ -73,10 +73,10 @@ def shrink_command(run: str, keep: str | None, output: Path | None, to_test: Pat
       remit trace shrink 3f2a --keep decision=ask -o small.jsonl
       remit trace shrink 3f2a --keep code=budget_exhausted --to-test tests/test_incident.py
     """
-    from remit.client import open_bundles
     from remit.replay import shrink
     from remit.runtime import new_run_id
     from remit.tracing.reports import SELECTOR_FORMS, find_failures, parse_failure_selector
+    from remit.workspace import open_bundles
 
     trace = open_run(run)
     if keep is None:
@@ -93,7 +93,7 @@ def shrink_command(run: str, keep: str | None, output: Path | None, to_test: Pat
             raise click.UsageError(f"{str(path)!r} already exists: remove it, or name another file")
     work = shrink(
         trace.records,
-        open_bundles(trace),
+        open_bundles(trace.bundles()),
         parse_failure_selector(keep),
         run=new_run_id(),
         on_progress=_progress(as_json),

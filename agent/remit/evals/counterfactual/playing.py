@@ -11,7 +11,6 @@ from typing import Final, Self
 
 import remit.runtime  # LangGraph is loaded when a run is driven
 from remit.broker import Broker
-from remit.client import open_bundles
 from remit.core import Message, Model, ModelTurn, Principal, ToolSpec, UsageError
 from remit.core.events import ModelRequested, Recorded, RunFinished, RunStarted, Sources
 from remit.evals.counterfactual.circumstances import Circumstances, PathLog, People
@@ -25,7 +24,7 @@ from remit.replay import RecordEnds, check_replayable, events_before
 from remit.runtime import AgentGraph, ModelWait, sanitizer_of
 from remit.runtime.models import ScriptedApproval
 from remit.tracing import Trace
-from remit.workspace import Agent, Bundle, Workspace, tool_specs
+from remit.workspace import Agent, Bundle, Workspace, open_bundles, tool_specs
 
 WAITS: Final = "the run waits for people, who answered nothing like this in the record"
 
@@ -108,7 +107,7 @@ class RecordedRun:
             raise UsageError("a custom graph drove this run, and only a run of Remit's own loop can go on from a step")
         if broken := [fault for fault in trace.faults() if fault.broken]:
             raise UsageError(f"the trace of run {trace.run[:8]} fails its integrity check: {broken[0]}")
-        return cls(records=trace.records, bundles=open_bundles(trace))
+        return cls(records=trace.records, bundles=open_bundles(trace.bundles()))
 
     @property
     def started(self) -> RunStarted:

@@ -143,6 +143,7 @@ class RunRow(JournalRow, table=True):
         _partial("run_in_doubt", IS_IN_DOUBT, "started", "run"),
         _partial("run_by_rollout", HAS_ARM, "rollout", "started", "run"),
         _partial("run_by_conversation", HAS_CONVERSATION, "conversation", "number"),
+        _partial("run_by_arm", HAS_ARM, "rollout", "user"),
     )
 
     run: str = Field(primary_key=True, sa_type=_BYTES)
@@ -265,6 +266,22 @@ class RolloutRow(JournalRow, table=True):
     ended: str = Field(sa_type=sa.Text)
 
 
+class ArmCountRow(JournalRow, table=True):
+    """What the runs of a rollout say of one bar: how many users of an arm they had at a share, and how many of these broke the bar.
+
+    A user counts at the share of the first run, and as one who broke the bar at that of the first run that broke it.
+    """
+
+    __tablename__ = "arm_count"
+
+    rollout: str = Field(primary_key=True, sa_type=_BYTES)
+    bar: str = Field(primary_key=True)
+    arm: str = Field(primary_key=True)
+    share: float = Field(primary_key=True)
+    seen: int
+    broke: int
+
+
 class LimitBucketRow(JournalRow, table=True):
     """What was taken from one shared limit in one part of its window. `start` is Unix nanoseconds."""
 
@@ -318,5 +335,5 @@ EVENT, PAYLOAD, HEAD, SEALED, RUN = (TABLES[name] for name in ("event", "payload
 APPROVAL, HOLD, ALERT, CIRCUIT, LIMIT_BUCKET = (
     TABLES[name] for name in ("approval", "hold", "alert", "circuit", "limit_bucket")
 )
-EVALUATION, GRADE, ROLLOUT = (TABLES[name] for name in ("evaluation", "grade", "rollout"))
-PROJECTIONS: Final = (RUN, APPROVAL, HOLD, ALERT, CIRCUIT, LIMIT_BUCKET, EVALUATION, GRADE, ROLLOUT)
+EVALUATION, GRADE, ROLLOUT, ARM_COUNT = (TABLES[name] for name in ("evaluation", "grade", "rollout", "arm_count"))
+PROJECTIONS: Final = (RUN, APPROVAL, HOLD, ALERT, CIRCUIT, LIMIT_BUCKET, EVALUATION, GRADE, ROLLOUT, ARM_COUNT)

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 import sqlalchemy as sa
 
-from remit.core.events import BudgetSpent, Recorded
+from remit.core.events import BudgetSpent, Recorded, RolloutOpened
 from remit.journal.limits import bucket_of
 from remit.journal.projections import (
     CIRCUIT_STREAM,
@@ -25,8 +25,9 @@ from remit.journal.projections import (
 )
 from remit.journal.reducer import apply_event
 from remit.journal.run_state import ROLLOUT_STREAM, Circuit, RolloutState, RunState
+from remit.journal.storage.arm_counts import arm_of, arm_runs, count_arms, count_row, recount
 from remit.journal.storage.database import Drop, Put, Sql, drop_statement, put_statement
-from remit.journal.storage.tables import APPROVAL, EVALUATION, HEAD, PROJECTIONS
+from remit.journal.storage.tables import APPROVAL, ARM_COUNT, EVALUATION, HEAD, PROJECTIONS, ROLLOUT
 from remit.journal.store import Journal
 
 PAGE: Final = 500  # streams whose names are read at once
@@ -91,10 +92,13 @@ def rebuild_run(journal: Journal, run: str) -> None:
     with journal.writing() as transaction:
         transaction.execute(_LOCK, {"of": run})
         rows = _run_puts(run, journal.events(run))
+        rollouts = {arm_of(transaction, run)[0]}
         for table in (_TABLES["run"], APPROVAL):
             transaction.execute(table.delete().where(table.c.run == run))
         for put in rows:
             transaction.execute(put_statement(put.table), put.row)
+        for rollout in rollouts | {arm_of(transaction, run)[0]}:
+            recount(transaction, rollout)
 
 
 _OF_RUNS: Final = ("run", "approval")
@@ -123,7 +127,22 @@ def _computed(journal: Journal, progress: Progress) -> dict[Place, Row]:
         for (scope, start), amount in _spent(events).items():
             place = ("limit_bucket", (scope, start))
             rows[place] = {"scope": scope, "start": start, "amount": amount + rows.get(place, {"amount": 0})["amount"]}
-    return rows
+    return rows | _arm_counts(rows)
+
+
+def _arm_counts(rows: Mapping[Place, Row]) -> dict[Place, Row]:
+    """The rows of `arm_count`, which follow from those of rollouts and of runs."""
+    ended: dict[str, list[Row]] = {}
+    for (table, _), row in rows.items():
+        if table == "run" and row["rollout"] and row["ended"]:
+            ended.setdefault(row["rollout"], []).append(row)
+    found: dict[Place, Row] = {}
+    for rollout, runs in ended.items():
+        if (row := rows.get((ROLLOUT.name, (rollout,)))) is not None:
+            counts = count_arms(RolloutOpened.model_validate_json(row["opened"]), arm_runs(runs))
+            counted = (count_row(rollout, place, numbers) for place, numbers in counts.items())
+            found |= {_place(ARM_COUNT, row): row for row in counted}
+    return found
 
 
 def _streams(journal: Journal) -> Iterator[str]:

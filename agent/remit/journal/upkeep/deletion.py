@@ -7,6 +7,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from remit.core import UsageError
+from remit.journal.storage.arm_counts import arm_of, counting
 from remit.journal.storage.database import Sql, Transaction
 from remit.journal.storage.tables import APPROVAL, EVENT, HEAD, PAYLOAD, RUN, SEALED
 from remit.journal.store import Journal
@@ -37,7 +38,7 @@ def delete_run(journal: Journal, run: str) -> None:
             check_ended(transaction, run)
             counts = [transaction.changed(statement, {"of": run, "most": DELETED_AT_ONCE}) for statement in _PART]
         more = max(counts) >= DELETED_AT_ONCE
-    with journal.writing() as transaction:
+    with journal.writing() as transaction, counting(transaction, run, arm_of(transaction, run)):
         for statement in _REST:  # INVARIANT: last. While the list has the run, a later call deletes the rest.
             transaction.execute(statement, {"of": run})
 

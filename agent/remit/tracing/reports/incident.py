@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from remit.broker import hold_reason
 from remit.core import RemitError, UsageError
+from remit.core.events import RunStarted
 from remit.journal import RunSummary, find_run
 from remit.tracing import Trace, open_trace
 from remit.tracing.reports.failures import find_failures
@@ -153,45 +154,52 @@ def _budget(trace: Trace, timeline: Timeline) -> Budget | None:
 
 def _commands(report: IncidentReport, trace: Trace) -> Sequence[tuple[str, str]]:
     """The next commands to run, each with its purpose; the most useful first."""
-    timeline, run = report.timeline, trace.run[:8]
-    commands: list[tuple[str, str]] = []
+    return [*_to_go_on(report, trace.run[:8]), *_to_study(report.timeline.started, trace), *_to_share(report, trace)]
+
+
+def _to_go_on(report: IncidentReport, run: str) -> Iterator[tuple[str, str]]:
+    """The commands for what the run waits for, and for effects of unknown outcome."""
+    timeline = report.timeline
     if report.state == "waiting":
         waiting = [call for call in timeline.waiting if call.approval is not None and call.approval.waits()][:1]
-        commands += [(f"remit approve show {run}/{call.place}", "show what needs approval") for call in waiting]
+        yield from ((f"remit approve show {run}/{call.place}", "show what needs approval") for call in waiting)
     if report.state == "waiting: hold":
-        commands.append(("remit stop --list", "show all holds; `remit start` lifts one"))
+        yield "remit stop --list", "show all holds; `remit start` lifts one"
     if report.state in _PURPOSES and not (report.row and report.row.driver):
-        commands.append((f"remit run --resume {run}", _PURPOSES[report.state]))
+        yield f"remit run --resume {run}", _PURPOSES[report.state]
     if report.good is not None and not report.good.same:
-        commands.append((f"remit trace diff {run} --last-good", "show all differences from the last good run"))
+        yield f"remit trace diff {run} --last-good", "show all differences from the last good run"
     unknown = [f"{item.step}.{item.index}" for item in timeline.effects if item.landed == "unknown"]
     if unknown and report.row is not None and not report.driven:
-        commands.append(
-            (
-                f'remit settle {run}/{unknown[0]} --landed --reason "…"',
-                "or --not-landed, once you have looked whether it happened",
-            )
+        yield (
+            f'remit settle {run}/{unknown[0]} --landed --reason "…"',
+            "or --not-landed, once you have looked whether it happened",
         )
-    started = timeline.started
-    whole = started is not None and started.content == "complete" and started.imported is None
+
+
+def _to_study(started: RunStarted | None, trace: Trace) -> Iterator[tuple[str, str]]:
+    """The commands that play the run again."""
+    run, whole = trace.run[:8], _is_whole(started)
     if started is not None and started.imported is not None:
-        commands.append(
-            (f"remit policy backtest --imported {started.imported.name}", "show what today's rules would decide")
-        )
-    failures = find_failures(trace.records) if whole else []
-    if failures:
-        commands.append((f"remit replay {run} --policy .", "show what today's rules would decide"))
+        yield f"remit policy backtest --imported {started.imported.name}", "show what today's rules would decide"
+    if whole and (failures := find_failures(trace.records)):
+        yield f"remit replay {run} --policy .", "show what today's rules would decide"
         keep = shlex.quote(failures[-1])
-        commands.append((f"remit trace shrink {run} --keep {keep}", "find the fewest calls that still fail like this"))
+        yield f"remit trace shrink {run} --keep {keep}", "find the fewest calls that still fail like this"
     if whole:
-        commands.append((f"remit replay {run}", "replay the run from its record, without effects"))
-    else:
-        commands.append((f"remit trace verify {run}", "check that the record was not changed"))
-    commands.append(
-        (
-            f"remit trace export {run} -o {run}.jsonl",
-            "write one file that replays anywhere" if whole else "write one file to share",
-        )
-    )
-    commands.append((f"remit trace show {run} --html {run}.html", "write a page to attach to the incident"))
-    return commands
+        yield f"remit replay {run}", "replay the run from its record, without effects"
+
+
+def _to_share(report: IncidentReport, trace: Trace) -> Iterator[tuple[str, str]]:
+    """The commands that check the record, and write it for other people."""
+    run, whole = trace.run[:8], _is_whole(report.timeline.started)
+    if not whole:
+        yield f"remit trace verify {run}", "check that the record was not changed"
+    purpose = "write one file that replays anywhere" if whole else "write one file to share"
+    yield f"remit trace export {run} -o {run}.jsonl", purpose
+    yield f"remit trace show {run} --html {run}.html", "write a page to attach to the incident"
+
+
+def _is_whole(started: RunStarted | None) -> bool:
+    """True if the record has all that a replay needs."""
+    return started is not None and started.content == "complete" and started.imported is None

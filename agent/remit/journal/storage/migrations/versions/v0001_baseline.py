@@ -129,6 +129,7 @@ def _runs() -> None:
     op.create_index("run_by_rollout", "run", by_rollout, sqlite_where=_ARMS, postgresql_where=_ARMS)
     by_conversation = ["conversation", "number"]
     op.create_index("run_by_conversation", "run", by_conversation, sqlite_where=_TALKS, postgresql_where=_TALKS)
+    op.create_index("run_by_arm", "run", ["rollout", "user"], sqlite_where=_ARMS, postgresql_where=_ARMS)
     for name, rows in _SOME_RUNS.items():
         condition = sa.text(rows)
         op.create_index(name, "run", ["started", "run"], sqlite_where=condition, postgresql_where=condition)
@@ -184,6 +185,13 @@ def _projections() -> None:
     is_open = sa.text("status = 'open'")
     by_time = ["at", "rollout"]
     op.create_index("rollout_that_is_open", "rollout", by_time, sqlite_where=is_open, postgresql_where=is_open)
+    op.create_table(
+        "arm_count",
+        sa.Column("rollout", _BYTES, primary_key=True),
+        *(sa.Column(name, sa.String(), primary_key=True) for name in ("bar", "arm")),
+        sa.Column("share", sa.Float(), primary_key=True, autoincrement=False),
+        *(sa.Column(name, sa.Integer(), nullable=False) for name in ("seen", "broke")),
+    )
 
 
 def _evaluations() -> None:
