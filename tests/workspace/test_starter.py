@@ -376,7 +376,7 @@ def test_the_report_quotes_lines_that_support_it() -> None:
 
 def rules() -> list[tuple[str, list[str]]]:
     """Every rule with its note, which is the comment line above it."""
-    lines = (ROOT / "policies/rules.csv").read_text().splitlines()
+    lines = [line for file in sorted(ROOT.glob("policies/*.csv")) for line in file.read_text().splitlines()]
     return [
         (lines[number - 1], [field.strip() for field in next(csv.reader([line]))])
         for number, line in enumerate(lines)

@@ -10,7 +10,7 @@ import base64
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, TypeGuard, cast
 
 from remit.core import ContentObject, Json
 from remit.core.parsing import digest_bytes, load_json
@@ -34,10 +34,9 @@ class HostValue:
 
 def content_value(content: Json) -> HostValue:
     """The content of a ToolMessage: blocks with digests in place of their bytes; of a text of JSON, the object or the list that it is."""
-    if isinstance(content, list):
+    if _is_list(content):
         found: dict[str, ContentObject] = {}
-        blocks = cast("list[Any]", content)
-        value = [_taken_out(block, found) if _is_block(block) else block for block in blocks]
+        value = [_taken_out(block, found) if _is_block(block) else block for block in content]
         return HostValue(value=value, objects=tuple(found.values()))
     return HostValue(value=_structured(content))
 
@@ -56,9 +55,13 @@ def _structured(content: Json) -> Json:
 def with_objects(value: Json, objects: Iterable[ContentObject]) -> list[Json]:
     """The blocks of the value that have these objects, as the tool returned them."""
     known = {item.digest: item.data for item in objects if item.data}
-    blocks = cast("list[Any]", value) if known and isinstance(value, list) else []
+    blocks = value if known and _is_list(value) else []
     given = [(block, _put_back(block, known)) for block in blocks if _is_block(block)]
     return [made for block, made in given if made != block]
+
+
+def _is_list(value: object) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
 
 
 def _is_block(block: Any) -> bool:

@@ -118,8 +118,8 @@ def _show(agent: Agent, found: ObservedWork) -> None:
     let_through = sum(item.let_through for item in found.actions)
     echo(f"agent {agent.name}: {found.runs} runs, {found.calls} calls, {let_through} let through")
     echo(agent.observe.text if agent.observe else "all decisions are enforced")
+    width = max((len(item.action) for item in found.actions), default=0)
     if found.actions:
-        width = max(len(item.action) for item in found.actions)
         echo(f"\n{'action':<{width}}  {'calls':>6} {'allowed':>8} {'asked':>6} {'refused':>8}   by the rules of now")
     for item in found.actions:
         numbers = f"{item.calls:>6} {item.allowed:>8} {item.asked:>6} {item.refused:>8}"

@@ -110,7 +110,8 @@ def count_arms(opened: RolloutOpened, runs: Sequence[ArmRun]) -> ArmCounts:
         for run in runs:
             if bar.name in OF_COMPLETED and run.outcome != "completed":
                 continue
-            who, place = _who(opened, run), (bar.name, run.arm, run.share)
+            who = _who(opened, run)
+            place: CountPlace = bar.name, run.arm, run.share
             is_new, has_broken = (who, run.arm) not in seen, who not in broke and breaks(run, bar)
             seen.add((who, run.arm))
             broke.update((who,) if has_broken else ())

@@ -138,8 +138,8 @@ def _arm_counts(rows: Mapping[Place, Row]) -> dict[Place, Row]:
             ended.setdefault(row["rollout"], []).append(row)
     found: dict[Place, Row] = {}
     for rollout, runs in ended.items():
-        if (row := rows.get((ROLLOUT.name, (rollout,)))) is not None:
-            counts = count_arms(RolloutOpened.model_validate_json(row["opened"]), arm_runs(runs))
+        if (opened := rows.get((ROLLOUT.name, (rollout,)))) is not None:
+            counts = count_arms(RolloutOpened.model_validate_json(opened["opened"]), arm_runs(runs))
             counted = (count_row(rollout, place, numbers) for place, numbers in counts.items())
             found |= {_place(ARM_COUNT, row): row for row in counted}
     return found
