@@ -24,16 +24,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run by path, it 
 
 import bfcl
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
+from langgraph.checkpoint.postgres import PostgresSaver
 
 from suites.fetch import BENCH, fetch
 from suites.stage import HostTool, Stage, scratch
 from support.observing import OBSERVING, Talk, observe_and_enforce
 from support.postgres import shared_server
 
-PACKAGES = """
-langgraph-checkpoint-postgres==3.2.0 --hash=sha256:4d89526ab3dff0c71d575233e4132327f95812deb07b6c2e75fc473525b5b8fc
-psycopg-pool==3.3.3 --hash=sha256:9b9cd6a4fcec47a410f7e82d408540e7f77b478509e91b44c1a5457a13e5ff37
-"""
 AGENT = "agent/bfcl/agent.toml"
 RULES = "# Nobody calls this\np, agent:bfcl, math_api.add, service:none, True, deny\n"
 
@@ -95,8 +92,6 @@ def talk_of(task: bfcl.Task, category: str, tools: dict[str, list[BaseTool]]) ->
 
 @contextmanager
 def checkpointer_in_postgresql(folder: Path) -> Iterator[Any]:
-    from langgraph.checkpoint.postgres import PostgresSaver
-
     with (
         shared_server(folder, fsync=False) as server,
         server.database() as url,
@@ -112,8 +107,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--part", default="1/1", help="play only that part of them: 2/5")
     options = parser.parse_args(given)
     most, (part, parts) = options.conversations, map(int, options.part.split("/"))
-    # Last: nothing of them stands before what Remit itself imports.
-    sys.path += [str(fetch("bfcl", bfcl.PACKAGES)), str(fetch("checkpoint-postgres", PACKAGES))]
+    sys.path.append(str(fetch("bfcl", bfcl.PACKAGES)))  # last: nothing of it stands before what Remit itself imports
     tools = {name: tools_of(name) for name in bfcl.CLASSES}
     each = -(-most // len(bfcl.CATEGORIES))
     talks = [talk_of(task, name, tools) for name in bfcl.CATEGORIES for task in bfcl.tasks(name)[:each]][:most]

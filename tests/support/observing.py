@@ -29,8 +29,8 @@ OBSERVING = 'mode = "observe"\nobserve_until = "2099-12-31"\n'
 class Talk:
     """One conversation: what the person writes, the calls of the model after each message, and the tools of its agent.
 
-    A call is the name of a tool and its arguments. `actions` are the actions of all calls. `begin` makes what the tools act on
-    again, and returns a function that reads it.
+    A call is the name of a tool and its arguments. `actions` are the actions of all calls. `begin` resets what the tools act on, and
+    returns a function that reads it.
     """
 
     name: str

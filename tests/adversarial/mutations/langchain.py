@@ -16,10 +16,11 @@ from remit.broker.decisions import Decider
 from remit.broker.host import calls
 from remit.core.principals import Principal
 from remit.journal import questions, reducer
-from remit.langchain import answers, external_run, registry, reviewed_tool, state, turns
+from remit.langchain import answers, external_run, graph_tools, registry, reviewed_tool, state, turns
 from remit.runtime import conversations, live
 
 _RECORD: Final = attempts.Progress._record
+_TOOL_OF: Final = graph_tools.ToolRequest._tool_of
 
 
 def passed_on(reviewed: reviewed_tool.ReviewedTool, given: dict[str, Any]) -> dict[str, Any]:
@@ -84,6 +85,13 @@ ROWS: Final = (
             "langchain/test_observe.py::test_a_thread_that_is_observed_is_enforced_once_the_day_has_passed",
             "langchain/test_observe.py::test_a_sandboxed_tool_of_an_agent_that_observes_is_enforced",
             "langchain/test_observe.py::test_an_action_that_is_enforced_already_is_refused_and_the_others_are_not",
+        ),
+    ),
+    brokered(
+        "a call that a person makes instead is not the one of the model",
+        replaced(graph_tools.ToolRequest, "_tool_of", lambda asked, made, _: _TOOL_OF(asked, made, asked._unchanged)),
+        tests=(
+            "langchain/test_observe.py::test_a_call_that_a_person_makes_instead_runs_and_not_the_one_of_the_model",
         ),
     ),
     brokered(
