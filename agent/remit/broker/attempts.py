@@ -219,7 +219,7 @@ class LiveExecutor:
     def expect(self, name: str) -> None:
         """Let the sandbox prepare for a call of that action in this working folder, if its tool is warm. Nothing runs."""
         tool, action = self._workspace.action(name)
-        if tool.manifest.source == "python":
+        if tool.manifest.source == "python" and tool.pinned:
             self._sandbox.expect(self._profile(tool, action, None))
 
     async def read_digest(self, call: Call, number: int) -> str:

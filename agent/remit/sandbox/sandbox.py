@@ -278,7 +278,8 @@ class Sandbox:
         Nothing happens if the tool is not warm, or if its processes are for somebody else.
         """
         if profile.stays_warm and self._observed is None and (pool := self._pool) is not None:
-            expect_call(pool, self._fitted(profile))
+            with suppress(RunEnded):  # the call itself finds out what is wrong
+                expect_call(pool, self._fitted(profile))
 
     async def describe(self, profile: Profile) -> Json:
         """The functions of main.py by name: `description`, `input` and `output` (JSON Schemas), `hidden` parameters.
