@@ -73,7 +73,8 @@ WORSE: Final[dict[str, tuple[str, list[Any]]]] = {
     ),
     "for-a-manager": (ANSWERED, [turn(search__find={"query": "how much goodwill may a manager grant"}), UNANSWERED]),
     "identity-check": (ANSWERED, [turn(search__find={"query": "wrong answers on the phone"}), UNANSWERED]),
-    "changed-file": (REFUSED, [SEARCHED, *[states("Within 14 days.", PAID, "Refunds > Payment")] * 3]),
+    # Nobody can answer there, so an agent that searches again and again is the worse one.
+    "changed-file": ("calls", [*[SEARCHED] * 5, *[UNANSWERED] * 3]),
 }
 
 

@@ -201,7 +201,6 @@ ALLOWED = {
     "remit/tracing/reports/reconciliation.py": "looks only whether a damaged file has a whole line",
     "remit/journal/lease.py": "files of the kernel",
     "remit/journal/storage/sealed.py": "a part of bounded length that the journal wrote; ValueError becomes RunEnded",
-    "remit/workspace/files.py": "a tool's own code, which is hashed and not parsed",
     "remit/guardrails/redaction.py": "a text that was read before; ValueError and RecursionError make it plain text",
     "remit/runtime/models/langchain.py": "arguments of a call, which sent_messages has read a moment before",
     "remit/runtime/models/wire/event_stream.py": "an answer of bounded size, whose repeated members must be kept; ValueError ends the turn",
