@@ -6,6 +6,7 @@ import asyncio
 import operator
 import time
 from collections.abc import Callable
+from inspect import signature
 from typing import Annotated, Any
 
 import pytest
@@ -384,7 +385,17 @@ def test_a_handoff_to_the_graph_around_is_no_error(new_workspace: NewWorkspace, 
     assert ended.code is None
 
 
-@pytest.mark.parametrize("mode", ["batched", "per_call"])
+# The oldest LangChain asks for all calls of a turn at once, and knows no other way.
+MODES = ("batched", "per_call") if "interrupt_mode" in signature(HumanInTheLoopMiddleware).parameters else ("batched",)
+
+
+def gate_of(mode: str, **decisions: Any) -> HumanInTheLoopMiddleware[Any]:
+    """LangChain's own middleware for people, which asks in that way."""
+    more: dict[str, Any] = {"interrupt_mode": mode} if len(MODES) > 1 else {}
+    return HumanInTheLoopMiddleware(interrupt_on=decisions, **more)
+
+
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
     ("decision", "ran"),
     [
@@ -403,7 +414,7 @@ def test_langchains_own_human_in_the_loop_works_beside_remit(
 ) -> None:
     workspace = new_workspace()
     every: Any = {"allowed_decisions": ["approve", "edit", "reject", "respond"]}
-    gate = HumanInTheLoopMiddleware(interrupt_on={"refund": every}, interrupt_mode=mode)
+    gate = gate_of(mode, refund=every)
     agent = workspace.agent(says(SMALL), before=[gate], checkpointer=InMemorySaver())
     (asked,) = interrupts(agent.invoke(ASKED, THREAD))
     assert workspace.shop.RAN == []
@@ -415,10 +426,11 @@ def test_langchains_own_human_in_the_loop_works_beside_remit(
         remit.close()
 
 
+@pytest.mark.skipif(len(MODES) == 1, reason="this LangChain asks before the task of the call")
 def test_remit_asks_after_langchains_own_gate_and_each_answer_reaches_its_own(new_workspace: NewWorkspace) -> None:
     """In one task: the answer to LangChain's question is none to Remit's."""
     workspace = new_workspace()
-    gate = HumanInTheLoopMiddleware(interrupt_on={"refund": True}, interrupt_mode="per_call")
+    gate = gate_of("per_call", refund=True)
     agent = workspace.agent(says(LARGE), before=[gate], checkpointer=InMemorySaver())
     agent.invoke(ASKED, THREAD)
     (asked,) = interrupts(agent.invoke(Command(resume={"type": "approve"}), THREAD))
