@@ -183,7 +183,7 @@ SPANS: Final[Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]]] = {
         {
             **_PLACE,
             "remit.round": ("int", "which decision of the call it is, from 0"),
-            "remit.enforced": ("bool", "false: the call of an observed agent is carried out whatever is decided"),
+            "remit.enforced": ("boolean", "false: the call of an observed agent is carried out whatever is decided"),
             "remit.repairs": ("string[]", "how the call differs from the one that the model wrote"),
             "remit.verdict": ("string", "`allow`, `ask` or `deny`"),
             "remit.reason": ("string", "why, as one word"),

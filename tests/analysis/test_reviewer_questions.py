@@ -456,7 +456,7 @@ def test_a_backtest_counts_an_effect_that_a_later_attempt_left_in_doubt() -> Non
         decided(1, 0),
     ]
     found, _ = recorded_decisions(linked(events), invented("p, role:a, *, **, True, allow"))
-    assert found[-1].request.context.calls == {"files.read": 1}
+    assert found[-1].request.context.calls == {"files.read": 1, "files.read in conversation": 1}
 
 
 def test_the_suggested_rules_keep_every_recorded_call_and_allow_nothing_more(play: Play) -> None:

@@ -157,7 +157,7 @@ def test_a_repeated_keyed_call_with_the_same_arguments_keeps_its_key(
     played = play([book, other, book, DONE])
     assert len({row["key"] for row in played.effects}) == 1
     assert played.error(1)["details"] == {"effect": "unknown", "call": "0.0"}
-    assert played.error(1)["next_step"] == "repeat it with exactly the arguments of step 0"
+    assert played.error(1)["next_step"] == "repeat it with exactly the arguments of the call at step 0"
 
 
 def test_the_same_irreversible_call_twice_in_one_turn_runs_once(play: Play) -> None:

@@ -13,6 +13,7 @@ import pytest
 from remit.core.events import AttemptEnded, CallAnswered
 from remit.core.messages import Message, Model, ModelTurn, ToolSpec
 from remit.runtime import runner as run_module
+from remit.runtime.models import ScriptedModel
 from remit.workspace import session as session_module
 from support.canaries import CANARY, ENCODINGS, everything, leaks
 from support.http_servers import ReceivedRequest, Response, Server
@@ -177,9 +178,9 @@ def test_a_secret_of_a_sandboxed_tool_appears_in_no_output(
             {"say": "paths", "calls": [{"leaky__get": {"url": f"{base}/{name}"}} for name in (CANARY, ENCODINGS["hex"])]},
         ]  # fmt: skip
         files = {"tool.toml": MANIFEST.replace("PORT", port), "main.py": CODE}
-        add(session, "leaky", files, RULES.replace("PORT", port), turns)
+        add(session, "leaky", files, RULES.replace("PORT", port), [{"say": "done"}])
         opened = session_module.open_session(session)
-        model = RecordingModel(run_module.open_model_of(opened, "web"))
+        model = RecordingModel(ScriptedModel(turns))  # not a script of the workspace, which the trace would name
         start = run_module.RunRequest(
             agent="web", task=f"use {CANARY}", subject="user:operator", by=OPERATOR, model=model
         )

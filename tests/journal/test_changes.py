@@ -15,8 +15,8 @@ import pytest
 
 from remit.core import RunEnded
 from remit.core.events import HoldSet
-from remit.journal import SHARED, WORKSPACE_RUN, Journal, StoredRecord, changes, list_runs
-from remit.journal.storage import postgres
+from remit.journal import SHARED, WORKSPACE_RUN, Journal, StoredRecord, list_runs
+from remit.journal.storage import changes, postgres
 from support.events import RUN, append, granted, started
 from support.journals import ON_POSTGRES, query, script, soon
 from support.principals import principal

@@ -72,8 +72,8 @@ KEPT: dict = {}
 
 def _tool(name):
     def put(item: str) -> str:
-        if item == "gone":
-            raise ToolException("there is no such item")
+        if item == "x":
+            raise ToolException("which item?")
         KEPT.setdefault(name, []).append(item)
         return f"{name} has {len(KEPT[name])}"
 
@@ -199,7 +199,8 @@ def test_a_tool_that_asks_beside_another_call_of_its_node_asks_as_without_remit(
 
     def graph(**wrapped: Any) -> Any:
         model, made = (
-            Scripted(turns=[says(("refund", {"order": "ask", "amount": 20}), LOOK)]),
+            # The look comes first: a ToolNode may drop calls after one that asks.
+            Scripted(turns=[says(LOOK, ("refund", {"order": "ask", "amount": 20}))]),
             StateGraph(MessagesState),
         )
         made.add_node("model", lambda state: {"messages": [model.invoke(state["messages"])]})
@@ -280,10 +281,7 @@ def talk(shop: Shop, random: random.Random) -> Talk:
     messages = [
         (
             f"message {number}",
-            [
-                (f"put_{random.randrange(6)}", {"item": random.choice(["a", "b", "c", "gone"])})
-                for _ in range(random.randrange(4))
-            ],
+            [(f"put_{random.randrange(6)}", {"item": random.choice("abcx")}) for _ in range(random.randrange(4))],
         )
         for number in range(4)
     ]

@@ -12,8 +12,7 @@ import pytest
 from remit.broker import set_hold
 from remit.client import replay_trace, reviewed_graphs
 from remit.core import Refusal, UsageError
-from remit.core.events import CODE, CallAnswered, CallDecided, ModelRequested, ModelResponded
-from remit.runtime import runner
+from remit.core.events import CODE, CallAnswered, CallDecided, ModelRequested, ModelResponded, Recorded, RunStarted
 from remit.tracing import read_trace
 from remit.workspace.session import open_session
 from support.lifecycle import grant, killed, resumed, resumed_after_kill
@@ -130,22 +129,21 @@ def test_a_revoked_graph_neither_starts_nor_goes_on_and_makes_no_further_call(
     assert played.effects == []
 
 
-def test_a_graph_that_is_revoked_while_it_runs_makes_no_further_call(
-    shop: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_graph_that_is_revoked_while_it_runs_makes_no_further_call(shop: Callable[..., Path]) -> None:
     folder = shop()
     opened = open_session(folder)
     graph = opened.workspace.agents["clerk"].graph
     assert graph is not None
 
-    def meanwhile(*_: object) -> None:
-        set_hold(open_session(folder).journal, f"{CODE}{graph.code}", why="it pays twice", by=OPERATOR)
+    def meanwhile(recorded: Recorded) -> None:
+        if isinstance(recorded.event, RunStarted):
+            set_hold(open_session(folder).journal, f"{CODE}{graph.code}", why="it pays twice", by=OPERATOR)
 
-    monkeypatch.setattr(runner, "_check_rules", meanwhile)  # after the start has looked for revocations
-    played = ran(opened)
+    played = ran(opened, on_event=meanwhile)
     refused = [event.result.error.details for event in events(played, CallAnswered)]
     assert [details["reason"] for details in refused] == ["revoked", "revoked"]
     assert played.effects == []
+    assert replayed(played).reproduced
 
 
 def test_one_call_and_its_decision_need_no_graph_but_the_rules_of_the_agent(

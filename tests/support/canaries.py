@@ -36,6 +36,7 @@ def leaks(text: str) -> list[str]:
 
 
 def everything(folder: Path) -> str:
-    """The contents of all files that a run writes, with the journal."""
-    kept = [*(folder / "traces").rglob("*")]
-    return "\n".join(path.read_bytes().decode("utf-8", "replace") for path in kept if path.is_file())
+    """The contents of all files that a run writes, with the journal, and without the scripts of models, which tests write."""
+    scripts = {path.read_bytes() for path in folder.glob("agent/*/*.yaml")}
+    written = [path.read_bytes() for path in (folder / "traces").rglob("*") if path.is_file()]
+    return "\n".join(data.decode("utf-8", "replace") for data in written if data not in scripts)

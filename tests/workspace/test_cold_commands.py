@@ -15,11 +15,12 @@ COMMAND: Final = """
 import json, runpy, sys
 there = set(sys.modules)  # what a distribution loads into every interpreter
 sys.argv = ["remit", *sys.argv[1:]]
+code = 0
 try:
     runpy.run_module("remit", run_name="__main__")
 except SystemExit as ended:
-    loaded = sorted(set(sys.modules) - there)
-    print(json.dumps([ended.code, loaded]), file=sys.stderr)
+    code = ended.code
+print(json.dumps([code, sorted(set(sys.modules) - there)]), file=sys.stderr)
 """
 GRAPH: Final = {"langgraph", "langchain_core", "langsmith"}
 REST: Final = {"cryptography", "opentelemetry", "rich"}

@@ -201,7 +201,7 @@ def test_who_may_not_hold_settle_approve_or_erase_does_none_of_it(clerk: Callabl
         "lift the hold on all": ("start", "--all"),
         "settle an effect": ("settle", RUN, "--landed", "--reason", "x"),
         "close the alert": ("alert", "close", "drift:clerk:cost"),
-        "pin the tool": ("tool", "pin", "ledger"),
+        "pin 'ledger'": ("tool", "pin", "ledger"),
     }
     for what, arguments in refused.items():
         result = command(folder, *arguments)

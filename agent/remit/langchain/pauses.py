@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final, cast
 
@@ -15,7 +16,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphInterrupt
 
 from remit.core import Json, Refusal
-from remit.core.parsing import canonical_json
+from remit.core.parsing import canonical_json, load_json
 
 _SCRATCHPAD: Final = "__pregel_scratchpad"
 _SEND: Final = "__pregel_send"
@@ -58,7 +59,9 @@ def question_of(raised: GraphInterrupt) -> Json:
 
 def as_json(value: Any) -> Any:
     """The value as JSON; what JSON cannot say becomes text."""
+    with suppress(Refusal, TypeError, ValueError):
+        return load_json(canonical_json(value))
     try:
-        return json.loads(canonical_json(value))
-    except (Refusal, TypeError, ValueError):
-        return json.loads(json.dumps(value, default=str))
+        return load_json(json.dumps(value, default=str))
+    except (TypeError, ValueError, RecursionError):  # a key that is no text, NaN, or a value that contains itself
+        return f"a value of type {type(value).__name__} that JSON cannot say"

@@ -210,10 +210,11 @@ class _TraceReader:
         elif "remit.event.seq" in event.attributes:
             self._runs.add(event.trace_id)
             link = _link(event)
+            recorded = link.recorded()  # refused before anything of it is kept
             # An unfinished span is written again once it has ended, with the same events. Nothing else may repeat.
             if self._links.setdefault(link.seq, link) != link:
                 raise ValueError(f"event {link.seq} occurs twice, with different content")
-            self._records[link.seq] = link.recorded()
+            self._records[link.seq] = recorded
 
     def _problem(self, number: int, what: str) -> None:
         if len(self._problems) < MOST_PROBLEMS:

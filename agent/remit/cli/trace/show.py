@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from remit.cli.live_output import explain, reduction_text, short
-from remit.cli.output import counted, echo, style
+from remit.cli.output import counted, echo, json_text, style
 from remit.cli.trace.steps import Omitted, StepChoice, choose_steps, omitted_text
 from remit.core import Landed, Succeeded
 from remit.guardrails import with_visible_characters
@@ -120,11 +119,11 @@ def _show_turn(timeline: Timeline, turn: TimelineTurn, *, running: bool | None, 
 
 def content_lines(call: CallTimeline) -> list[str]:
     """The arguments, the printed texts and the result of a call, whole."""
-    arguments = json.dumps(call.arguments, ensure_ascii=False) if call.arguments else call.proposed.arguments
+    arguments = json_text(call.arguments) if call.arguments else call.proposed.arguments
     lines = [f"arguments: {arguments}"]
     lines += [f"printed: {attempt.ended.stderr}" for attempt in call.attempts if attempt.ended and attempt.ended.stderr]
     if isinstance(call.result, Succeeded):
-        lines.append(f"result: {json.dumps(call.result.value, ensure_ascii=False)}")
+        lines.append(f"result: {json_text(call.result.value)}")
     return lines
 
 

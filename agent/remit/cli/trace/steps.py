@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from remit.cli.output import counted
+from remit.cli.output import counted, json_text
 from remit.core import UsageError
 
 if TYPE_CHECKING:
@@ -121,7 +120,7 @@ def _signature(turn: TimelineTurn) -> Hashable:
 
 def _call_signature(call: CallTimeline) -> Hashable:
     attempts = tuple((attempt.cached != "", attempt.ended and attempt.ended.code) for attempt in call.attempts)
-    arguments = json.dumps(call.arguments, sort_keys=True) if call.arguments else call.proposed.arguments
+    arguments = json_text(call.arguments) if call.arguments else call.proposed.arguments
     verdict = call.decision.verdict if call.decision else ""
     error = (call.error.code, call.error.message) if call.error else None
     return (

@@ -15,7 +15,7 @@ from packaging.tags import Tag, sys_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from remit.core import Json, UsageError
-from remit.core.parsing import digest_bytes, load_toml
+from remit.core.parsing import digest_bytes, load_toml, read_file
 from remit.sandbox.packages.requirements import LOCK
 
 _LARGEST: Final = 1 << 30  # bytes of one wheel
@@ -105,7 +105,7 @@ def _installed(code: Path, site: str) -> Iterator[Wheel]:
     versions = {canonicalize_name(item.name): item.version for item in distributions(path=[site])}
     ranks: dict[Tag, int] = {tag: rank for rank, tag in enumerate(sys_tags())}
     best: dict[str, tuple[int, Wheel]] = {}
-    for wheel in locked_wheels((code / LOCK).read_bytes()):
+    for wheel in locked_wheels(read_file(code / LOCK, file=LOCK)):
         try:
             name, version, _, tags = parse_wheel_filename(wheel.name)
         except InvalidWheelFilename:

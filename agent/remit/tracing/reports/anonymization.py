@@ -191,13 +191,14 @@ class _Anonymizer:
         if isinstance(value, dict):
             members = cast("dict[str, Json]", value)
             return {key if key in self._members else self._text(key): self._data(item) for key, item in members.items()}
-        if isinstance(value, list):
-            return [self._data(item) for item in cast("Sequence[Json]", value)]
+        if isinstance(value, list | tuple):  # a member of a dict of tuples, too
+            items = [self._data(item) for item in cast("Sequence[Json]", value)]
+            return cast("Json", tuple(items)) if isinstance(value, tuple) else items
         if isinstance(value, bool):
             return False
         if isinstance(value, int | float):
             return type(value)(0)
-        return self._text(value) if isinstance(value, str) else value
+        return None if value is None else self._text(str(value))
 
     def _text(self, text: str) -> str:
         """The placeholder of a text: `file:docs/a.md` keeps its kind and depth, any other text its length."""
