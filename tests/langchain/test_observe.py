@@ -177,7 +177,8 @@ def answered(agent: Any, ran: list[Any], *answers: str) -> Any:
     ran.clear()
     states = [agent.invoke(ASKED, THREAD), *(agent.invoke(Command(resume=answer), THREAD) for answer in answers)]
     asked = [[item.value for item in state.get("__interrupt__", ())] for state in states]
-    return asked, [message.content for message in states[-1]["messages"]], sorted(map(str, ran))
+    # Which calls beside one that asks LangGraph begins before it stops their node is a matter of time.
+    return asked, [message.content for message in states[-1]["messages"]], [one for one in ran if one[0] != "get_order"]
 
 
 def test_a_tool_that_asks_a_person_asks_as_without_remit_and_its_answers_are_recorded(
