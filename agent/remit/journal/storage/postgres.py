@@ -35,7 +35,7 @@ from remit.journal.storage.database import (
     payload_of,
     text_and_params,
 )
-from remit.journal.storage.tables import EVENT, HEAD, PAYLOAD, RUN, SEALED
+from remit.journal.storage.tables import EVENT, HEAD, PAYLOAD, RUN, SEALED, VERSIONS
 
 CONNECT_TIMEOUT_S: Final = 10
 POOL: Final = 8  # connections of one process; a thread that finds none free waits for one
@@ -196,8 +196,11 @@ class PostgresDatabase:
     def create(self) -> None:
         """Create the tables that are missing."""
         with self.transaction(durable=True) as transaction:
-            # Two processes that create one schema at once: the second one waits, and finds the tables.
+            # Two processes that create one schema at once: the second one waits, and finds the tables. It leaves them alone, because
+            # to look for an index locks its table, which the first process may be writing to.
             transaction.lock("create")
+            if transaction.has_table(self.schema, VERSIONS.name):
+                return
             create_tables(transaction, "postgresql")
             for name, columns in _WITHOUT_STATISTICS.items():
                 for column in columns:
@@ -206,10 +209,7 @@ class PostgresDatabase:
     def has_table(self, name: str) -> bool:
         """True if the schema of the tenant has a table of that name."""
         with self._connection() as connection:
-            found = connection.execute(
-                "SELECT 1 FROM pg_tables WHERE schemaname = %s AND tablename = %s", (self.schema, name)
-            )
-            return found.fetchone() is not None
+            return PostgresTransaction(connection, self.schema).has_table(self.schema, name)
 
     def forget_deleted(self) -> None:
         """Does nothing: old rows and the write-ahead log are the server's; see the how-to about erasing."""
@@ -249,6 +249,12 @@ class PostgresTransaction:
     def many(self, statement: Sql, params: Sequence[Params]) -> None:
         with self._connection.cursor() as cursor:
             cursor.executemany(_query(statement.text("postgresql")), params)
+
+    def has_table(self, schema: str, name: str) -> bool:
+        found = self._connection.execute(
+            "SELECT 1 FROM pg_tables WHERE schemaname = %s AND tablename = %s", (schema, name)
+        )
+        return found.fetchone() is not None
 
     def lock(self, name: str) -> None:
         self._connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (f"{self._channel}/{name}",))
