@@ -210,7 +210,7 @@ def test_an_evaluation_that_is_killed_goes_on_with_what_has_no_grade(
     kills = int(os.environ.get("REMIT_EVAL_KILLS", "1"))
     folder = clerk([PAY, DONE])
     write_scenarios(folder, PAYS, {**ANSWERS})
-    repeats = 4 * kills + 6  # each process makes one or a few grades before it is killed
+    repeats = 8 * kills + 2  # each process makes a few grades before it is killed
     arguments = ["clerk", "--repeats", str(repeats), "--parallel", "2"]
     journal = open_session(folder).journal
     before: tuple[Grade, ...] = ()
