@@ -189,7 +189,7 @@ class ExternalRun:
 
     async def _perform(self, call: GraphCall, tool_of: ToolOf, place: InterruptPlace) -> Performed | Paused:
         done = await self._perform_one(call, tool_of(""), place)
-        while isinstance(done, Performed) and (made := self._made_instead(call)) is not None:
+        while isinstance(done, Performed) and (made := self._made_instead(call, done.result)) is not None:
             if others := await self._others_waiting(call):
                 return Paused(value={"remit": {"waits_for": others}})
             assert made.edited is not None
@@ -202,9 +202,12 @@ class ExternalRun:
                 done = replace(done, made=_shown(made, made.edited), enforced=True)
         return done
 
-    def _made_instead(self, call: GraphCall) -> ApprovalRejected | None:
+    def _made_instead(self, call: GraphCall, result: Result) -> ApprovalRejected | None:
+        """The rejection with which a person made another call. Only for a rejected call: it reads all events of the run."""
         step = self._steps.get(self._key_of(call.turn))
-        return None if step is None else made_instead(self.agent_graph.record, step, call.index)
+        if step is None or not isinstance(result, Failed) or result.error.code != "approval_rejected":
+            return None
+        return made_instead(self.agent_graph.record, step, call.index)
 
     async def _others_waiting(self, call: GraphCall) -> list[Json]:
         """The other calls of the turn that wait for people, once the others have results: a turn of a person comes after all of them."""
