@@ -29,7 +29,8 @@ def without_gaps(played: Mapping[tuple[str, int], str], scenario: ScenarioInfo) 
 def played(name: str, *remove: Remove, tests: tuple[str, ...]) -> Mutation:
     """A mutation of how the runs of an evaluation are played; its grades are still right."""
     still = (f"{PLAYER}test_every_run_of_an_evaluation_can_be_replayed_and_none_can_be_resumed",)
-    return Mutation(name=name, remove=remove, tests=tuple(f"{PLAYER}{test}" for test in tests), still=still)
+    named = tuple(f"{PLAYER}{test}" for test in tests)
+    return Mutation(name=name, remove=remove, tests=named, still=still, fixtures=True)
 
 
 def evaluated(name: str, *remove: Remove, tests: tuple[str, ...]) -> Mutation:
@@ -41,6 +42,7 @@ ROWS: Final = (
     Mutation(
         name="a call that leaves the world of a scenario never happens",
         remove=(replaced(WorldExecutor, "_is_inside", lambda self, call: True),),
+        fixtures=True,
         tests=(
             f"{PLAYER}test_a_call_that_leaves_the_world_gets_the_answer_of_the_scenario_or_an_error_and_never_happens",
         ),
