@@ -93,8 +93,8 @@ class ExecutionPorts(Protocol):
         """
         ...
 
-    def is_withdrawn(self, call: Call, bounded: BoundedApproval) -> bool:
-        """True if somebody has withdrawn this approval of further calls, which an earlier run of the conversation gave."""
+    def is_revoked(self, call: Call, bounded: BoundedApproval) -> bool:
+        """True if a person has revoked this approval of further calls, which an earlier run of the conversation gave."""
         ...
 
     def lost_secret_result(self, step: int, index: int) -> Failed | None:

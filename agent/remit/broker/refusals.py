@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Final
 
-from remit.core import Call, Decision, Refusal
+from remit.core import Call, Decision, Refusal, tool_name
 from remit.core.events import ApprovalRejected
 
 LONGEST_NAME: Final = 64  # characters of a tool's name that the model wrote
@@ -35,9 +35,9 @@ def blocked_arguments(action: str, note: str) -> Refusal:
 
 def unknown_action(name: str, agent: str, actions: Sequence[str]) -> Refusal:
     """The agent has no action of this name; the model reads which it has, at most `MOST_NAMES` of them."""
-    tools = [action.replace(".", "__", 1) for action in actions]
+    tools = [tool_name(action) for action in actions]
     name = name[:LONGEST_NAME]
-    near = get_close_matches(name.replace(".", "__", 1), tools[:MOST_COMPARED], n=3)
+    near = get_close_matches(tool_name(name), tools[:MOST_COMPARED], n=3)
     details = {"near": near, "tools": tools[:MOST_NAMES]}
     more = len(tools) - MOST_NAMES
     listed = ", ".join(tools[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

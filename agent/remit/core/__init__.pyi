@@ -50,7 +50,9 @@ from .calls import (
     Verdict,
     action_matches,
     call_id,
+    called_action,
     is_refused,
+    tool_name,
 )
 from .claims import Claim, Exhausted
 from .digests import decision_digest, request_digest
@@ -174,6 +176,7 @@ __all__ = [
     "WorkspaceError",
     "action_matches",
     "call_id",
+    "called_action",
     "decision_digest",
     "excerpt_message",
     "failure_place",
@@ -187,4 +190,5 @@ __all__ = [
     "result_text",
     "same_person",
     "settings_of",
+    "tool_name",
 ]

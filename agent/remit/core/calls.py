@@ -60,6 +60,16 @@ def action_matches(action: str, pattern: str) -> bool:
     return pattern in ("*", action) or (pattern.endswith(".*") and action.startswith(pattern[:-1]))
 
 
+def tool_name(action: str) -> str:
+    """The name by which a model calls an action, `files__read` for `files.read`: providers allow no dot in a name."""
+    return action.replace(".", "__", 1)
+
+
+def called_action(name: str) -> str:
+    """The action that a model calls by that name: `files.read` for `files__read`."""
+    return name.replace("__", ".", 1)
+
+
 class FrozenModel(BaseModel):
     """A model whose instances are immutable, reject unknown fields and are compared by value."""
 
@@ -92,7 +102,7 @@ class ProposedCall(FrozenModel):
     @property
     def action(self) -> str:
         """The action that the name stands for: `files.read` for `files__read`."""
-        return self.name.replace("__", ".", 1)
+        return called_action(self.name)
 
 
 class Repair(FrozenModel):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from remit.core.calls import Json, Result
+from remit.core.calls import Json, Result, tool_name
 from remit.core.parsing import canonical_json, load_json
 
 READ_RESULT: Final = "remit.read_result"  # the action that reads a part of an earlier result of the same run
@@ -42,7 +42,7 @@ def excerpt_message(message: str, most: int, *, readable: bool) -> str:
     tail = _fitting(reversed(rest), space - space * 2 // 3)[::-1]
     begin, end = len(head), len(text) - len(tail)
     excerpt: dict[str, Json] = {"head": head, "tail": tail, "characters": len(text), "left_out": [begin, end]}
-    step = f'call {READ_RESULT.replace(".", "__", 1)} with "call": "{shown["call"]}" and "offset": {begin} to read on'
+    step = f'call {tool_name(READ_RESULT)} with "call": "{shown["call"]}" and "offset": {begin} to read on'
     if not readable:
         step = "ask for less, if you need what is left out"
     return canonical_json({**shown, "excerpt": excerpt, "next_step": step}).decode()

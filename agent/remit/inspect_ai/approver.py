@@ -12,7 +12,7 @@ from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageTool
 from inspect_ai.tool import ToolCall, ToolCallView
 
 from remit.client import AsyncRemit
-from remit.core import Json, ProposedCall, Refusal, Verdict
+from remit.core import Json, ProposedCall, Refusal, Verdict, tool_name
 from remit.core.events import CallDecided
 from remit.core.parsing import canonical_json, load_json
 from remit.runtime import OutsideCall, acting_subject, advise, agent_of
@@ -94,7 +94,7 @@ def _turns(history: Sequence[ChatMessage], call: ToolCall, names: Mapping[str, s
 
 def _proposed(call: ToolCall, names: Mapping[str, str]) -> ProposedCall:
     name = names.get(call.function, call.function)
-    return ProposedCall(name=name.replace(".", "__", 1), arguments=json.dumps(call.arguments), id=call.id)
+    return ProposedCall(name=tool_name(name), arguments=json.dumps(call.arguments), id=call.id)
 
 
 def _value(text: str) -> Json:

@@ -23,6 +23,7 @@ from remit.core import (
     call_id,
     excerpt_message,
     result_message,
+    tool_name,
 )
 from remit.core.events import (
     AcceptedChanges,
@@ -206,7 +207,7 @@ class Conversation:
         while kept > LISTED_FIRST and (space := space - len(lines[kept - 1].encode()) - 3) > 0:
             kept -= 1
         between = [f"({kept - LISTED_FIRST} more calls)"] if kept > LISTED_FIRST else []
-        read = f'You can still read each result: call {READ_RESULT.replace(".", "__", 1)}, with its "call".'
+        read = f'You can still read each result: call {tool_name(READ_RESULT)}, with its "call".'
         text = [
             f"Remit left out the conversation before step {before}, because it became too long. Its calls were:",
             *(f"- {line}" for line in (*lines[:LISTED_FIRST], *between, *lines[max(kept, LISTED_FIRST) :])),

@@ -1,4 +1,4 @@
-"""The tools of a graph: the actions of a Remit agent as tools of LangChain, and how the graph's own tools run."""
+"""How the graph's own tools run."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from langgraph.errors import GraphInterrupt, ParentCommand
 from langgraph.types import interrupt
-from pydantic import Field
 
 from remit.broker import Question, action_of
 from remit.core import Json, Refusal
@@ -22,33 +20,10 @@ from remit.langchain.graph_call import AROUND, Function, GraphTool, Performed, T
 from remit.langchain.pauses import question_of, with_answers
 from remit.langchain.reviewed_tool import AsyncHandler, Handler, run_here, run_in_loop
 from remit.langchain.turns import schema_of
+from remit.runtime import OfferedAction
 
 if TYPE_CHECKING:
     from langgraph.prebuilt.tool_node import ToolCallRequest
-
-
-class RemitAction(BaseTool):
-    """One action of a Remit agent, as a LangChain tool."""
-
-    remit: Any = Field(exclude=True, repr=False)  # excluded, so that a tracer does not serialize it
-
-    @property
-    def action(self) -> str:
-        return self.name.replace("__", ".", 1)
-
-    def _to_args_and_kwargs(
-        self, tool_input: str | dict[str, Any], tool_call_id: str | None
-    ) -> tuple[tuple[str, ...], dict[str, Any]]:
-        """Pass the input on unchanged: LangChain would parse, coerce or drop arguments before the decision."""
-        return (), {"arguments": tool_input, "call_id": tool_call_id}
-
-    def _run(self, arguments: Any, call_id: str | None, config: RunnableConfig) -> Any:
-        message = self.remit.call(self.name, arguments, call_id, config)
-        return message if call_id else message.content
-
-    async def _arun(self, arguments: Any, call_id: str | None, config: RunnableConfig) -> Any:
-        message = await self.remit.acall(self.name, arguments, call_id, config)
-        return message if call_id else message.content
 
 
 class ToolRequest:
@@ -90,7 +65,7 @@ class ToolRequest:
         function, tool = self._function(request), request.tool
         if tool is None:
             return GraphTool(schema="", function=function, unchanged=unchanged)
-        if isinstance(tool, RemitAction):
+        if isinstance(tool, OfferedAction):
             return None
         return GraphTool(schema=schema_of(tool), function=function, unchanged=unchanged, tool=tool)
 
@@ -103,7 +78,7 @@ class ToolRequest:
 
     def is_answered(self, done: Performed) -> bool:
         """True if the graph gets the recorded result: the call is enforced, or Remit's own executor carries out the call."""
-        return done.enforced or isinstance(self._request.tool, RemitAction)
+        return done.enforced or isinstance(self._request.tool, OfferedAction)
 
     def get(self) -> Any:
         """The answer for the graph: that of the attempt or, if there is none, of the handler now."""

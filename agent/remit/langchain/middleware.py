@@ -23,7 +23,7 @@ import secrets
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NotRequired, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired, Self
 
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
@@ -32,12 +32,12 @@ from langgraph.config import get_config
 from langgraph.types import interrupt
 
 from remit.broker import action_of
-from remit.core import Failed, Json, ModelTurn, ProposedCall, ReceiptItem
+from remit.core import Failed, Json, ModelTurn, ProposedCall, ReceiptItem, called_action, tool_name
 from remit.core.events import ApprovalRequested
 from remit.langchain.background_loop import BackgroundLoop
 from remit.langchain.external_run import ToolOf
 from remit.langchain.graph_call import GraphCall, Invocation, Paused, Performed
-from remit.langchain.graph_tools import RemitAction, ToolRequest
+from remit.langchain.graph_tools import ToolRequest
 from remit.langchain.registry import RunRegistry
 from remit.langchain.reviewed_tool import AsyncHandler, Handler
 from remit.langchain.state import (
@@ -61,7 +61,7 @@ from remit.langchain.state import (
     unreadable_call_of,
     writer_of,
 )
-from remit.runtime import RunResult
+from remit.runtime import OfferedAction, RunResult
 from remit.workspace import Mode
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class RemitMiddleware(AgentMiddleware):
         self._key = secrets.token_hex(8)  # of the run, if the graph has neither thread nor invocation
         self._end = weakref.finalize(self, _close, self._loop, self._runs)
         hosted = set(self._runs.hosted.values())
-        self.tools = [tool for tool in self.actions if cast("RemitAction", tool).action not in hosted]
+        self.tools = [tool for tool in self.actions if called_action(tool.name) not in hosted]
 
     def for_tools(self, tools: Sequence[Any]) -> Self:
         """This middleware, for a graph with these tools. Raises UsageError with all problems of the tools, if no call of one would run."""
@@ -144,10 +144,7 @@ class RemitMiddleware(AgentMiddleware):
 
         Each call of such a tool is a turn of its own. The calls run one after the other.
         """
-        return [
-            RemitAction(name=spec.name, description=spec.description, args_schema=spec.input, remit=self)
-            for spec in self._runs.specs
-        ]
+        return [OfferedAction.of(spec, self) for spec in self._runs.specs]
 
     # ── called by the graph ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -346,7 +343,7 @@ class RemitMiddleware(AgentMiddleware):
     def _name(self, call: Mapping[str, Any]) -> str:
         """The name of the action as the broker reads it, also of a call to a tool of the graph."""
         name = call["name"] or ""
-        return self._runs.hosted.get(action_of(name), name).replace(".", "__", 1)
+        return tool_name(self._runs.hosted.get(action_of(name), name))
 
     # ── called by the program ────────────────────────────────────────────────────────────────────────────────────────────
 

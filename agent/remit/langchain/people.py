@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from remit.broker import action_of
-from remit.core import Json, ProposedCall, Refusal
+from remit.core import Json, ProposedCall, Refusal, tool_name
 from remit.core.events import (
     AnyEvent,
     ApprovalRejected,
@@ -96,7 +96,7 @@ class People:
         if decision is None or decision.type != "edit":
             return None
         action = self.hosted.get(action_of(decision.name))
-        name = decision.name if action is None else action.replace(".", "__", 1)
+        name = decision.name if action is None else tool_name(action)
         id_ = f"{call.turn.proposed_calls[call.index].id}/edited/{requested.step}.{requested.index}"
         return self.agent_graph.broker.sanitizer.proposed_call(proposed_call_of(name, decision.arguments or {}, id_))
 

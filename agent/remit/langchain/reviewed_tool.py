@@ -12,7 +12,7 @@ from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool
 from langgraph.errors import GraphInterrupt, ParentCommand
 
-from remit.broker import Explained, Question, is_asynchronous
+from remit.broker import Explained, Question, invoke_tool
 from remit.core import Refusal
 from remit.core.parsing import Arguments, CopyOnRead
 from remit.langchain.commands import result_of
@@ -53,15 +53,7 @@ class ReviewedTool:
 
     def invoke(self, call: Any, config: Any = None, **options: Any) -> Any:
         with self._attempt(call) as decided:
-            own = with_answers(config, self._made.answers)
-            try:
-                self._returned = self._tool.invoke(decided, own, **options)
-            except NotImplementedError as failure:
-                if not is_asynchronous(self._tool, failure):
-                    raise
-                self._returned = asyncio.run(
-                    self._tool.ainvoke(decided, own, **options)
-                )  # this thread has no event loop
+            self._returned = invoke_tool(self._tool, decided, with_answers(config, self._made.answers), **options)
         return self._returned
 
     async def ainvoke(self, call: Any, config: Any = None, **options: Any) -> Any:

@@ -19,6 +19,7 @@ from remit.core import (
     ToolSpec,
     UsageError,
     is_refused,
+    tool_name,
 )
 from remit.core.events import AttemptEnded, CallDecided
 from remit.core.parsing import canonical_json, digest
@@ -47,7 +48,7 @@ def hosted_actions(session: WorkspaceSession, agent: str) -> dict[str, str]:
 
 def check_given(session: WorkspaceSession, agent: str, hosted: Mapping[str, str], tools: Sequence[Any]) -> None:
     """Raise UsageError with all problems of the tools that a graph gives to its model, each with what to do."""
-    named = {name.replace(".", "__", 1) for name in session.workspace.agents[agent].actions}
+    named = {tool_name(name) for name in session.workspace.agents[agent].actions}
     given = [tool for tool in tools if getattr(tool, "name", None) not in named]
     problems = [f"{line}" for tool in given if (line := _problem_of(session, hosted, tool))]
     if problems:

@@ -266,7 +266,7 @@ class RecordedPorts:
             following.event, ApprovalGranted | ApprovalRejected | ApprovalRevoked
         )
 
-    def is_withdrawn(self, call: Call, bounded: BoundedApproval) -> bool:
+    def is_revoked(self, call: Call, bounded: BoundedApproval) -> bool:
         following = self._log.next_of(call.step, call.index)
         event = None if following is None else following.event
         return not isinstance(event, ApprovalGranted) or event.under != bounded.granted.key

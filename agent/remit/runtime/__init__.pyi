@@ -2,7 +2,7 @@ from .approvals_wait import ApprovalWaiter
 from .assembly import agent_of, new_run_id, open_fallbacks_of, open_model_of, sanitizer_of, secrets_of
 from .conversations import inside_of, next_run
 from .custom_graph.driver import drive
-from .custom_graph.parts import GraphParts
+from .custom_graph.parts import GraphParts, OfferedAction
 from .graph import AgentGraph, CustomGraph
 from .lifecycle import RunResult
 from .live import LivePorts
@@ -27,6 +27,7 @@ __all__ = [
     "MemoryRun",
     "ModelList",
     "ModelWait",
+    "OfferedAction",
     "OneCall",
     "OutsideCall",
     "RunRequest",

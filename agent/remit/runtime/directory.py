@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from remit.core import ProposedCall
+from remit.core import ProposedCall, tool_name
 from remit.core.parsing import canonical_json
 from remit.guardrails import kind_of
 from remit.journal import RunState
@@ -36,4 +36,4 @@ def _proposed(look_up: LookUp, name: str) -> ProposedCall:
     arguments = {
         key: name if look_up.of and value == placeholder else value for key, value in look_up.arguments.items()
     }
-    return ProposedCall(name=look_up.action.replace(".", "__", 1), arguments=canonical_json(arguments).decode())
+    return ProposedCall(name=tool_name(look_up.action), arguments=canonical_json(arguments).decode())

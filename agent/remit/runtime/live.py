@@ -176,7 +176,7 @@ class LivePorts:
     def awaits_answers(self, call: Call) -> bool:
         return False
 
-    def is_withdrawn(self, call: Call, bounded: BoundedApproval) -> bool:
+    def is_revoked(self, call: Call, bounded: BoundedApproval) -> bool:
         given = StoredRecord(self._journal, bounded.run).state.bounded
         return all(item.granted != bounded.granted for item in given)
 

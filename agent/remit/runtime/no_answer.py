@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Final
 
-from remit.core import ENDED, ToolSpec
+from remit.core import ENDED, ToolSpec, tool_name
 from remit.core.events import ModelResponded
 from remit.core.parsing import hidden_character, load_json
 from remit.runtime.models.wire.event_stream import is_array, is_object
@@ -87,5 +87,5 @@ def _bare_call(text: str, names: set[str]) -> str | None:
 
 
 def _offered(word: str, names: set[str]) -> str | None:
-    plain = word.removeprefix("functions.").strip(".:-").replace(".", "__", 1)
+    plain = tool_name(word.removeprefix("functions.").strip(".:-"))
     return plain if plain in names else None

@@ -18,6 +18,7 @@ from remit.core import (
     Succeeded,
     ToolSpec,
     UsageError,
+    tool_name,
 )
 from remit.core.events import CallAnswered, CallDecided, RunStarted
 from remit.guardrails import UNTRUSTED, Secrets
@@ -136,7 +137,7 @@ def _started(session: WorkspaceSession, broker: Broker, task: str, by: Principal
 
 
 def _proposed(action: str, arguments: str) -> ProposedCall:
-    return ProposedCall(name=action.replace(".", "__", 1), arguments=arguments)
+    return ProposedCall(name=tool_name(action), arguments=arguments)
 
 
 def _unrecorded(session: WorkspaceSession, name: str, subject: str) -> Broker:

@@ -8,7 +8,7 @@ from typing import Final, cast
 
 from pydantic import TypeAdapter
 
-from remit.core import Effect, Json, Problem, ToolSpec, WorkspaceError
+from remit.core import Effect, Json, Problem, ToolSpec, WorkspaceError, tool_name
 from remit.core.parsing import canonical_json, load_json
 from remit.policy import Policy, load_policy
 from remit.policy.language import DeclaredNames, Vocabulary
@@ -118,5 +118,5 @@ def tool_specs(workspace: Workspace, agent: Agent) -> tuple[ToolSpec, ...]:
         schema = tool.pin.schemas.get(action.name) if tool.pin else None
         if schema is not None:
             text = f"{action.summary}. {schema.description}" if schema.description else action.summary
-            specs.append(ToolSpec(name=name.replace(".", "__", 1), description=text, input=schema.input))
+            specs.append(ToolSpec(name=tool_name(name), description=text, input=schema.input))
     return tuple(specs)

@@ -13,7 +13,7 @@ from adversarial.mutations.row import brokered, never, replaced
 from remit.broker import attempts, execution
 from remit.broker.approvals import requests
 from remit.broker.decisions import Decider
-from remit.broker.host import calls
+from remit.broker.host import calls, tools
 from remit.core.principals import Principal
 from remit.journal import questions, reducer
 from remit.langchain import answers, external_run, graph_tools, registry, reviewed_tool, state, turns
@@ -55,7 +55,7 @@ FIDELITY: Final = "langchain/test_fidelity.py"
 ROWS: Final = (
     brokered(
         "a tool that has begun does not run again because of what it raises",
-        replaced(reviewed_tool, "is_asynchronous", lambda *_: True),
+        replaced(tools, "_is_asynchronous", lambda *_: True),
         tests=(f"{FIDELITY}::test_a_tool_that_raises_not_implemented_error_itself_runs_only_once",),
     ),
     brokered(
@@ -176,8 +176,8 @@ ROWS: Final = (
         tests=("langchain/test_conversations.py::test_a_hold_on_one_run_of_a_conversation_stops_the_next_one_too",),
     ),
     brokered(
-        "a withdrawn approval of further calls covers no call of a later run",
-        replaced(live.LivePorts, "is_withdrawn", lambda *_: False),
+        "a revoked approval of further calls covers no call of a later run",
+        replaced(live.LivePorts, "is_revoked", lambda *_: False),
         tests=("langchain/test_conversations.py::test_an_approval_of_further_calls_covers_the_conversation_until_it_is_revoked",),
     ),
     brokered(

@@ -68,7 +68,7 @@ def approve_in_scope(record: Record, call: Call, requested: ApprovalRequested, p
             or all(missing.role != granted.role for missing in requested.missing)
             or (bound.action, dict(bound.facts)) != (call.action, dict(requested.facts))
             or not is_in_scope(scope, call)
-            or (bound.run and ports.is_withdrawn(call, bound))
+            or (bound.run and ports.is_revoked(call, bound))
         ):
             continue
         prefix = f"approval.granted/{call.step}/{call.index}/{requested.decision_digest}/{granted.approver}"

@@ -42,8 +42,8 @@ class HostTool(Protocol):
         """The arguments of the model, without arguments that the graph injects: a pydantic model or a JSON Schema."""
         ...
 
-    def invoke(self, input: Any) -> Any: ...
-    async def ainvoke(self, input: Any) -> Any: ...
+    def invoke(self, input: Any, *settings: Any, **options: Any) -> Any: ...
+    async def ainvoke(self, input: Any, *settings: Any, **options: Any) -> Any: ...
 
 
 _PARTS: Final = (
@@ -110,16 +110,20 @@ class Hosted:
             return self.invoke(**arguments)
         given = CopyOnRead(Arguments.of(arguments))
         call = {"type": "tool_call", "name": self.tool.name, "args": given, "id": "remit"}
-        try:
-            message = self.tool.invoke(call)
-        except NotImplementedError as failure:
-            if not is_asynchronous(self.tool, failure):
-                raise
-            message = asyncio.run(self.tool.ainvoke(call))  # this thread has no event loop
-        return content_of(message)
+        return content_of(invoke_tool(self.tool, call))
 
 
-def is_asynchronous(tool: HostTool, failure: NotImplementedError) -> bool:
+def invoke_tool(tool: HostTool, call: Any, *settings: Any, **options: Any) -> Any:
+    """What a LangChain tool returns for a call, also if it has a coroutine only. For a thread without an event loop."""
+    try:
+        return tool.invoke(call, *settings, **options)
+    except NotImplementedError as failure:
+        if not _is_asynchronous(tool, failure):
+            raise
+        return asyncio.run(tool.ainvoke(call, *settings, **options))
+
+
+def _is_asynchronous(tool: HostTool, failure: NotImplementedError) -> bool:
     """True if `invoke` of the tool has raised this before it did anything, because the tool has a coroutine only.
 
     What the function of a tool raises is an error of the tool: then the tool has begun, and must not run again.

@@ -1,4 +1,4 @@
 from .driver import drive
-from .parts import GraphParts
+from .parts import GraphParts, OfferedAction
 
-__all__ = ["GraphParts", "drive"]
+__all__ = ["GraphParts", "OfferedAction", "drive"]

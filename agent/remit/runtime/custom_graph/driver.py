@@ -17,13 +17,14 @@ from types import ModuleType
 from typing import Any, Final, TypeVar, cast
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import interrupt
 
 from remit.broker import wall_end
 from remit.core import ToolSpec, UsageError, in_own_thread
 from remit.core.events import NANO, RunFinished
-from remit.runtime.custom_graph.parts import GraphModel, GraphParts, GraphTool
+from remit.runtime.custom_graph.parts import GraphModel, GraphParts, OfferedAction
 from remit.runtime.custom_graph.turns import Stopped, Turns
 from remit.runtime.graph import AgentGraph, CustomGraph, Paused, WaitForChange
 from remit.runtime.loop import drive_loop
@@ -93,11 +94,11 @@ class _Execution:
     async def aask(self, messages: Sequence[BaseMessage], offered: Sequence[ToolSpec]) -> AIMessage:
         return await self._async(self._turns.ask(messages, offered))
 
-    def call(self, name: str, arguments: Any, identifier: str | None) -> ToolMessage:
-        return self._sync(self._turns.call(name, arguments, identifier))
+    def call(self, name: str, arguments: Any, call_id: str | None, config: RunnableConfig) -> ToolMessage:
+        return self._sync(self._turns.call(name, arguments, call_id))
 
-    async def acall(self, name: str, arguments: Any, identifier: str | None) -> ToolMessage:
-        return await self._async(self._turns.call(name, arguments, identifier))
+    async def acall(self, name: str, arguments: Any, call_id: str | None, config: RunnableConfig) -> ToolMessage:
+        return await self._async(self._turns.call(name, arguments, call_id))
 
     def _sync(self, work: Coroutine[Any, Any, _T]) -> _T:
         with self._interrupting(work):
@@ -155,10 +156,7 @@ class _Execution:
         specs = tuple(self._graph.tools)
         return GraphParts(
             model=GraphModel(side=self, specs=specs, own=self._custom.factory.calls),
-            tools=[
-                GraphTool(name=spec.name, description=spec.description, args_schema=spec.input, side=self)
-                for spec in specs
-            ],
+            tools=[OfferedAction.of(spec, self) for spec in specs],
             checkpointer=InMemorySaver(),
             prompt=self._graph.broker.agent.prompt,
         )

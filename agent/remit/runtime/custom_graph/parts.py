@@ -4,27 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from pydantic import Field
 
-from remit.core import ToolSpec, UsageError
+from remit.core import ToolSpec, UsageError, called_action
 from remit.runtime.custom_graph.messages import spec_of
 
 
-class GraphSide(Protocol):
+class ActionSide(Protocol):
+    """Carries out the calls of a graph's `OfferedAction`, in its threads and in its event loop."""
+
+    def call(self, name: str, arguments: Any, call_id: str | None, config: RunnableConfig) -> ToolMessage: ...
+    async def acall(self, name: str, arguments: Any, call_id: str | None, config: RunnableConfig) -> ToolMessage: ...
+
+
+class GraphSide(ActionSide, Protocol):
     """The side of an execution that the graph's threads and event loop call."""
 
     def ask(self, messages: Sequence[BaseMessage], offered: Sequence[ToolSpec]) -> AIMessage: ...
     async def aask(self, messages: Sequence[BaseMessage], offered: Sequence[ToolSpec]) -> AIMessage: ...
-    def call(self, name: str, arguments: Any, identifier: str | None) -> ToolMessage: ...
-    async def acall(self, name: str, arguments: Any, identifier: str | None) -> ToolMessage: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,16 +51,14 @@ class GraphParts:
         """The tools of these actions, `sql.query`, or of all actions of a tool, `sql`. Raises UsageError for another name."""
         chosen: list[BaseTool] = []
         for name in actions:
-            found = [tool for tool in self.tools if name in (action := _action(tool), action.partition(".")[0])]
+            found = [
+                tool for tool in self.tools if name in (action := called_action(tool.name), action.partition(".")[0])
+            ]
             if not found:
-                known = ", ".join(map(_action, self.tools)) or "none"
+                known = ", ".join(called_action(tool.name) for tool in self.tools) or "none"
                 raise UsageError(f"the agent has no action {name!r}: add it to `tools` in agent.toml; it has {known}")
             chosen.extend(found)
         return chosen
-
-
-def _action(tool: BaseTool) -> str:
-    return tool.name.replace("__", ".", 1)
 
 
 class GraphModel(BaseChatModel):
@@ -75,7 +79,9 @@ class GraphModel(BaseChatModel):
         Raises UsageError for a function of the graph that agent.toml does not name, or that has the name of an action.
         """
         known = {spec.name: spec for spec in self.specs}
-        offered = [known[tool.name] if isinstance(tool, GraphTool) else self._own_spec(tool, known) for tool in tools]
+        offered = [
+            known[tool.name] if isinstance(tool, OfferedAction) else self._own_spec(tool, known) for tool in tools
+        ]
         return self.model_copy(update={"offered": tuple(offered)})
 
     def _own_spec(self, tool: Any, known: Mapping[str, ToolSpec]) -> ToolSpec:
@@ -111,21 +117,25 @@ def _result(message: AIMessage) -> ChatResult:
     return ChatResult(generations=[ChatGeneration(message=message)])
 
 
-class GraphTool(BaseTool):
-    """One action of the agent, as a tool of LangChain."""
+class OfferedAction(BaseTool):
+    """One action of an agent, as a tool of LangChain. `side` carries out its calls."""
 
-    side: Any = Field(exclude=True, repr=False)
+    side: Any = Field(exclude=True, repr=False)  # excluded, so that a tracer does not serialize it
+
+    @classmethod
+    def of(cls, spec: ToolSpec, side: ActionSide) -> Self:
+        return cls(name=spec.name, description=spec.description, args_schema=spec.input, side=side)
 
     def _to_args_and_kwargs(
         self, tool_input: str | dict[str, Any], tool_call_id: str | None
     ) -> tuple[tuple[str, ...], dict[str, Any]]:
         """Pass the input on unchanged: LangChain would parse, coerce or drop arguments before the decision."""
-        return (), {"arguments": tool_input, "identifier": tool_call_id}
+        return (), {"arguments": tool_input, "call_id": tool_call_id}
 
-    def _run(self, arguments: Any, identifier: str | None) -> Any:
-        message = self.side.call(self.name, arguments, identifier)
-        return message if identifier else message.content
+    def _run(self, arguments: Any, call_id: str | None, config: RunnableConfig) -> Any:
+        message = self.side.call(self.name, arguments, call_id, config)
+        return message if call_id else message.content
 
-    async def _arun(self, arguments: Any, identifier: str | None) -> Any:
-        message = await self.side.acall(self.name, arguments, identifier)
-        return message if identifier else message.content
+    async def _arun(self, arguments: Any, call_id: str | None, config: RunnableConfig) -> Any:
+        message = await self.side.acall(self.name, arguments, call_id, config)
+        return message if call_id else message.content

@@ -30,6 +30,7 @@ from remit.core import (
     Succeeded,
     decision_digest,
     request_digest,
+    tool_name,
 )
 from remit.core.events import (
     AnyEvent,
@@ -259,7 +260,7 @@ class _Conversion:
     def _proposed(self, asked: Asked, ran: ToolRun | None) -> ProposedCall:
         """The call as it was asked for; with the arguments that the tool really got, if they are recorded."""
         arguments = ran.arguments if ran is not None and ran.arguments is not None else asked.arguments
-        name = self._how.what.actions.get(asked.name, asked.name).replace(".", "__", 1)
+        name = tool_name(self._how.what.actions.get(asked.name, asked.name))
         return self._sanitizer.proposed_call(ProposedCall(name=name, arguments=arguments, id=asked.id))
 
     def _decided(self, step: int, index: int, proposed: ProposedCall) -> CallDecided:

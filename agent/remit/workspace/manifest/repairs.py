@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal, cast
 
-from remit.core import Json, Refusal, Repair
+from remit.core import Json, Refusal, Repair, called_action
 from remit.core.parsing import (
     COMBINING,
     Mismatch,
@@ -43,13 +43,13 @@ def repaired_name(name: str, actions: Sequence[str], *, repair: bool) -> tuple[s
     A name of no action is returned as an action without a repair, unless it has a known prefix, suffix or space around the name
     of exactly one of `actions`, and `repair` is True.
     """
-    action = name.replace("__", ".", 1)
+    action = called_action(name)
     if action in actions or not repair:
         return action, ()
     bare = name.strip()
     bare = bare[: match.start()] if (match := _AFTER.search(bare)) else bare
     readings = {bare.strip(), bare[match.end() :].strip() if (match := _BEFORE.match(bare)) else bare.strip()}
-    found = {reading.replace("__", ".", 1) for reading in readings} & set(actions)
+    found = {called_action(reading) for reading in readings} & set(actions)
     return (found.pop(), (Repair(kind="name"),)) if len(found) == 1 else (action, ())
 
 
