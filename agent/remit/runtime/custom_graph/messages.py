@@ -48,7 +48,7 @@ def ai_message(response: ModelResponded) -> AIMessage:
     read, written = usage.input_tokens or 0, usage.output_tokens or 0
     return AIMessage(
         content=response.text,
-        id=_message_id(response.step),
+        id=message_id(response.step),
         tool_calls=calls,
         response_metadata={"finish_reason": response.finish, "model_name": response.response_model},
         usage_metadata={"input_tokens": read, "output_tokens": written, "total_tokens": read + written},
@@ -75,12 +75,8 @@ def messages_of(given: Sequence[BaseMessage], responses: Mapping[str, ModelRespo
     return [_message(message, responses) for message in given]
 
 
-def response_ids(responses: Sequence[ModelResponded]) -> dict[str, ModelResponded]:
-    """The turns of the run by the id of the message that the graph got."""
-    return {_message_id(response.step): response for response in responses}
-
-
-def _message_id(step: int) -> str:
+def message_id(step: int) -> str:
+    """The id of the message by which the graph gets the turn of that step."""
     return f"remit-{step}"
 
 

@@ -14,15 +14,15 @@ from typing import Final
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
 from remit.broker import ApprovalPending
-from remit.core import Json, Refusal, Result, ToolSpec, in_thread
+from remit.core import Json, ProposedCall, Refusal, Result, ToolSpec, call_id, in_thread
 from remit.core.events import AnyEvent, ModelRequested, ModelResponded, RunFinished
 from remit.core.parsing import digest
 from remit.runtime.custom_graph.messages import (
     ai_message,
     arguments_of,
+    message_id,
     messages_of,
     proposed_call,
-    response_ids,
     tool_message,
 )
 from remit.runtime.graph import AgentGraph, CustomGraph, ModelInput, Paused
@@ -45,7 +45,14 @@ class Turns:
         self._taken: set[int] = set()
         self._decided: set[int] = set()
         self._running: dict[tuple[int, int], asyncio.Task[Result]] = {}
-        self._expected = _requests(custom.recorded if custom.recorded is not None else self._record.every())
+        events = self._record.every()
+        self._expected = _requests(custom.recorded if custom.recorded is not None else events)
+        self._requested = {event.step for event in events if isinstance(event, ModelRequested)}
+        self._responses: dict[str, ModelResponded] = {}  # by the id of the graph's message
+        self._proposed: dict[str, tuple[tuple[int, int], ProposedCall]] = {}  # with its place, by its id there
+        for event in events:
+            if isinstance(event, ModelResponded):
+                self._keep(event)
 
     async def look_up(self) -> None:
         """Fill the directory of the agent, in internal turns before those of the graph."""
@@ -55,6 +62,7 @@ class Turns:
             if not isinstance(response, ModelResponded) or not response.internal:
                 return
             self._taken.add(step)
+            self._keep(response)
             for index in range(len(response.proposed_calls)):
                 with suppress(Paused):  # a look-up that needs an approval adds nothing to the directory
                     await self._perform((step, index))
@@ -68,7 +76,7 @@ class Turns:
             Stopped: the run has ended.
             UsageError: the model cannot read the messages.
         """
-        read = messages_of(messages, response_ids(self._responses()))
+        read = messages_of(messages, self._responses)
         asked: Json = {
             "messages": [message.model_dump(mode="json") for message in read],
             "tools": [spec.model_dump(mode="json") for spec in offered],
@@ -77,17 +85,26 @@ class Turns:
         async with self._asking:
             self._check_open()
             step = self._take(identity)
-            response = self._record.get(f"model.responded/{step}/-/-")
+            response = self._responses.get(message_id(step))
             if response is None:
                 self._graph.check_hold()
                 own = [spec.name for spec in offered if spec not in self._graph.tools]
-                number = sum(self._record.get(f"model.requested/{before}/-/-") is not None for before in range(step))
+                number = sum(before < step for before in self._requested)
                 given = ModelInput(number=number, messages=read, tools=offered, digest=identity, own=own)
-                response = await self._graph.next_turn(step, given)
+                response = await self._next_turn(step, given)
         await self._record.commit()
-        if not isinstance(response, ModelResponded):
+        if response is None:
             raise Stopped
         return ai_message(response)
+
+    async def _next_turn(self, step: int, given: ModelInput) -> ModelResponded | None:
+        """The turn that a model gives now; None if that ended the run."""
+        try:
+            response = await self._graph.next_turn(step, given)
+        finally:
+            if self._record.get(f"model.requested/{step}/-/-") is not None:
+                self._requested.add(step)
+        return None if response is None else self._keep(response)
 
     async def call(self, name: str, arguments: Json, identifier: str | None) -> ToolMessage:
         """The result of a call: of the turn that has this id and these arguments, or else one that the graph makes itself.
@@ -105,7 +122,7 @@ class Turns:
 
     async def end(self, answer: str) -> None:
         """End the run with the answer of the graph. Calls that the graph left out are cancelled, so each has one result."""
-        for response in self._responses():
+        for response in list(self._responses.values()):
             for index in range(len(response.proposed_calls)):
                 if self._record.get(f"call.answered/{response.step}/{index}/-") is None:
                     await self._decide(response.step)
@@ -139,8 +156,11 @@ class Turns:
         if self._record.state.finished:
             raise Stopped
 
-    def _responses(self) -> list[ModelResponded]:
-        return [event for event in self._record.every() if isinstance(event, ModelResponded)]
+    def _keep(self, response: ModelResponded) -> ModelResponded:
+        self._responses[message_id(response.step)] = response
+        for index, proposed in enumerate(response.proposed_calls):
+            self._proposed[call_id(response.step, index)] = (response.step, index), proposed
+        return response
 
     def _take(self, identity: str) -> int:
         """The step of the request: the first one of the record that asks for the same, or a new one."""
@@ -156,21 +176,20 @@ class Turns:
 
     def _place(self, name: str, arguments: Json, identifier: str) -> tuple[int, int] | None:
         """The place of the call in a turn of the model; None for a call that the graph made or changed."""
-        for response in self._responses():
-            message = ai_message(response)
-            for index, proposed in enumerate(response.proposed_calls):
-                if message.tool_calls[index]["id"] == identifier:
-                    same = proposed.name == name and arguments_of(proposed) == arguments
-                    return (response.step, index) if same else None
-        return None
+        if identifier not in self._proposed:
+            return None
+        place, proposed = self._proposed[identifier]
+        return place if proposed.name == name and arguments_of(proposed) == arguments else None
 
     def _own_turn(self, name: str, arguments: Json) -> int:
         """The step of a call that the graph makes itself: a turn that no model wrote."""
         proposed = proposed_call(name, arguments, "")
         step = self._take(_identity(proposed.name, arguments_of(proposed)))
-        if self._record.get(f"model.responded/{step}/-/-") is None:
+        if message_id(step) not in self._responses:
             received = self._graph.broker.receive(step, (proposed,))
-            self._record.append(ModelResponded(step=step, text="", proposed_calls=received, finish="tool_calls"))
+            response = ModelResponded(step=step, text="", proposed_calls=received, finish="tool_calls")
+            self._record.append(response)
+            self._keep(response)
         return step
 
     async def _decide(self, step: int) -> None:
