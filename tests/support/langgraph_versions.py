@@ -31,12 +31,19 @@ def named() -> list[Requirement]:
 
 
 def requirements(which: str) -> str:
-    """A file of requirements: the locked packages, without those of the family that pyproject.toml does not name."""
+    """A file of requirements: the locked packages, and of the family those that Remit and its tests name."""
     export = ["export", "--frozen", "--no-hashes", "--no-header", "--no-annotate", "--no-emit-project"]
     locked = [line for line in uv(*export).splitlines() if not line.startswith(FAMILY)]
     lowest = {found.name: next(one.version for one in found.specifier if one.operator == ">=") for found in named()}
     chosen = [f"{found.name}=={lowest[found.name]}" if which == "oldest" else str(found) for found in named()]
-    return "\n".join([*locked, *chosen, "langchain-tests", ""])
+    return "\n".join([*locked, *chosen, *needed_by_tests(), ""])
+
+
+def needed_by_tests() -> list[str]:
+    """The packages of the family that only tests need: each in the newest version that works with the others."""
+    group = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]["dev"]
+    names = {found.name for found in named()}
+    return [line for line in group if line.startswith(FAMILY) and Requirement(line).name not in names]
 
 
 def uv(*arguments: str) -> str:
