@@ -28,6 +28,7 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
         "action", "actions", "RunStarted.observe.enforce", "model", "RunStarted.fallbacks", "response_model", "version", "env", "folder", "shrunk_from", "proposed.name",
         "proposed.id", "proposed_calls.name", "proposed_calls.id", "own_calls.name", "own_calls.id", "edited.name", "edited.id", "ModelResponded.finish", "cached",
         "rollout", "RolloutOpened.changes", "RunResumed.accepted.changed", "ShadowDecided.error", "alert", "AlertRaised.changes", "AlertRaised.before", "AlertRaised.after", "SecretSet.name",
+        "channel", "NotificationBegun.subject", "NotificationSent.subject", "NotificationFailed.subject",
     ),
     "an evaluation or an import, which is refused with content off": (
         "imported.name", "imported.tool", "imported.trace", "RunStarted.evaluation", "scenarios.digest", "scenarios.judges", "scenarios.name", "variants.agent_digest",
@@ -60,8 +61,8 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
         "HoldSet.reason", "RolloutRolledBack.reason",
         "ActRequested.what",
     ),
-    "why the provider of the model or the run failed, without which nobody could repair it": (
-        "ModelFailed.message", "RunFinished.message", "ContextReduced.message",
+    "why the provider of the model, the run or a notification failed, without which nobody could repair it": (
+        "ModelFailed.message", "RunFinished.message", "ContextReduced.message", "NotificationFailed.reason",
     ),
 }  # fmt: skip
 CONTENT: Final = ("ModelResponded.text", "RunFinished.answer", "AttemptEnded.stderr", "RunStarted.task")

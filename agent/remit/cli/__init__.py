@@ -41,6 +41,7 @@ COMMANDS: Final = {
     "alert": ("monitoring.alert", "list and close alerts of drift and of targets"),
     "report": ("monitoring.report", "what an observed agent did, and which rules it lacks"),
     "metrics": ("monitoring.metrics", "the state of the workspace as metrics, for alerts"),
+    "notify": ("monitoring.notify", "notify people of what waits for them: chat, mail, webhook"),
     "audit": ("monitoring.audit", "send decisions, approvals and acts of operators as audit records"),
     "replay": ("replay", "replay a recorded run without effects"),
     "eval": ("eval", "evaluate an agent on its scenarios"),

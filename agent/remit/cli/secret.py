@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.group("secret", short_help="set and list the secrets that tools use")
 def secret_command() -> None:
-    """Set and list the secrets that tools name in their manifests. No command prints a value.
+    """Set and list the secrets that tools name in their manifests, and channels in [notify.NAME] of remit.toml. No command prints a value.
 
     The value of secret NAME comes from the variable REMIT_SECRET_NAME, else from the file that REMIT_SECRET_NAME_FILE names,
     else from the secret store of this account.
@@ -52,7 +52,9 @@ def set_command(name: str, keyring: bool, as_json: bool) -> None:
     workspace = load_workspace(root)
     used = _used(workspace)
     if name not in used:
-        raise UsageError(f"no tool here uses a secret {name!r}; secrets in use: {', '.join(sorted(used)) or 'none'}")
+        raise UsageError(
+            f"no tool and no channel here uses a secret {name!r}; secrets in use: {', '.join(sorted(used)) or 'none'}"
+        )
     if sys.stdin.isatty():
         value = click.prompt(f"value of {name}", hide_input=True, err=True)
     else:
@@ -70,7 +72,7 @@ def set_command(name: str, keyring: bool, as_json: bool) -> None:
 @secret_command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def secret_list_command(as_json: bool) -> None:
-    """List the secrets that tools use.
+    """List the secrets that tools and channels of notifications use.
 
     Shows where the value of each comes from and where it may be sent. Exit code 1 if one is missing.
 
@@ -92,7 +94,7 @@ def secret_list_command(as_json: bool) -> None:
             state = style(f"{source:<12}", fg="red" if source == "missing" else "green")
             echo(f"{name:<16} {state} {', '.join(used[name])}")
         if not sources:
-            echo("no tool here uses a secret")
+            echo("no tool and no channel here uses a secret")
         for name, source in sources.items():
             if source == "missing":
                 echo(f"    fix: remit secret set {name}", err=True)
@@ -100,11 +102,13 @@ def secret_list_command(as_json: bool) -> None:
 
 
 def _used(workspace: Workspace) -> Mapping[str, list[str]]:
-    """Every secret that a tool uses, with its recipients, such as `jira, to acme.atlassian.net:443`."""
+    """Every secret that a tool or a channel uses, with its recipients, such as `jira, to acme.atlassian.net:443`."""
     used: dict[str, list[str]] = {}
     for name, tool in workspace.tools.items():
         for credential in tool.manifest.credentials:
             used.setdefault(credential.secret, []).append(f"{name}, to {credential.name}:{credential.port}")
         for exposed in tool.manifest.exposed:
             used.setdefault(exposed.secret, []).append(f"{name}, exposed in {exposed.env}")
+    for channel in workspace.settings.notify:
+        used.setdefault(channel.needs, []).append(f"notifications of {channel.name}")
     return used

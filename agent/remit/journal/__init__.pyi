@@ -55,6 +55,7 @@ from .upkeep.sealing import seal_run, unsealed_runs
 from .watch.audit_cursor import UnsentChain, count_unsent, mark_sent, unsent_chains
 from .watch.figures import AGES, WorkspaceFigures, workspace_figures
 from .watch.notes import note_act, note_adoption
+from .watch.waiting import WaitingRequest, request_of, waiting_requests
 
 __all__ = [
     "AGES",
@@ -97,6 +98,7 @@ __all__ = [
     "StoredRecord",
     "Tries",
     "UnsentChain",
+    "WaitingRequest",
     "WorkspaceFigures",
     "alerts_in_force",
     "apply_event",
@@ -129,6 +131,7 @@ __all__ = [
     "rebuild_projections",
     "record_run",
     "release_space",
+    "request_of",
     "resolve_run",
     "retry_key",
     "runs_of_message",
@@ -137,5 +140,6 @@ __all__ = [
     "unsent_chains",
     "used_bundles",
     "verify_chain",
+    "waiting_requests",
     "workspace_figures",
 ]

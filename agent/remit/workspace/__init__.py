@@ -8,6 +8,7 @@ identity         the principal of this process, and the user of an account
 labels, limits   `policies/labels.toml`, `policies/limits.toml`
 prices           `policies/prices.toml`; price_sync writes it from genai-prices
 answer_contract  what the answer of an agent must be
+settings/        the settings of `remit.toml`
 manifest/        `tool.toml`, resources of calls, pins
 """
 

@@ -46,6 +46,7 @@ from .own_actions import (
 from .price_sync import SyncedPrices, sync_prices
 from .prices import PRICES, ModelPrice, Prices, millionths
 from .session import WorkspaceSession, load_workspace_and_policy, open_journal_of, open_session, policy_files
+from .settings.notify import Channel
 from .template import write_starter
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "Budget",
     "Bundle",
     "Casbin",
+    "Channel",
     "GraphFactory",
     "KeepRule",
     "LookUp",

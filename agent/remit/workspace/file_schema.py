@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 from remit.core import DEFAULT_TENANT, NAME_OF_SUBJECT, Json, Refusal
 from remit.core.parsing import Duration, Matching, Size, Summary, TomlTable, canonical, invalid, size
 from remit.workspace.manifest.targets import TargetTable
+from remit.workspace.settings.notify import NotifyTable
 
 MARKER: Final = "remit.toml"
 PROTECTED: Final = ("policies", "tools", "agent", "traces", ".git", MARKER)  # no working folder is in one of these
@@ -77,6 +78,9 @@ AgentName = Annotated[
     str, Matching(_NAME, "a name", "write at most 31 lower-case letters, digits, _ and -, a letter first")
 ]
 Address = Annotated[str, Matching(r"https?://\S+", "an address", 'write "http://127.0.0.1:8000/v1"')]
+ChannelName = Annotated[
+    str, Matching(_NAME, "a name", "write at most 31 lower-case letters, digits, _ and -, a letter first")
+]
 Day = Annotated[str, Matching(r"20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])", "a day", 'write "2026-12-31"')]
 Age = Annotated[str, Matching(r"[1-9][0-9]{0,4}[hdw]", "an age", 'write a number and h, d or w: "90d"')]
 Tenant = Annotated[
@@ -355,3 +359,6 @@ class SettingsTable(TomlTable):
     redact: RedactTable = RedactTable()
     traces: TracesTable = TracesTable()
     policy: PolicyTable = PolicyTable()
+    notify: dict[ChannelName, NotifyTable] = Field(
+        default={}, description="The channels to which notifications go, by name"
+    )

@@ -32,7 +32,6 @@ from remit.workspace.definitions import (
     Agent,
     Budget,
     GraphFactory,
-    KeepRule,
     LookUp,
     Settings,
     Tool,
@@ -48,6 +47,8 @@ from remit.workspace.manifest.observation import read_observation
 from remit.workspace.manifest.pins import LOCK, check_schemas, read_graph_pins, read_lock
 from remit.workspace.manifest.targets import target_of
 from remit.workspace.prices import PRICES, Prices, read_prices
+from remit.workspace.settings.notify import channel_problems
+from remit.workspace.settings.reading import settings_of
 
 _T = TypeVar("_T", bound=TomlTable)
 
@@ -100,6 +101,8 @@ class _Loading:
         tools = self._tools()
         agents = self._agents(tools)
         self._check_host_tools(settings, tools)
+        named = channel_problems(settings.notify, agents, MARKER, self._texts.get(MARKER, ""))
+        self._problems.extend(named)
         limits = self._limits(tools, agents)
         content = self._content()
         labels = self._labels()
@@ -129,28 +132,7 @@ class _Loading:
         if MARKER not in self._files:
             self._problem(MARKER, None, "the workspace has no remit.toml", "create it; it may be empty")
         table = self._table(SettingsTable, MARKER)
-        if table is None:
-            return Settings()
-        return Settings(
-            tenant=table.tenant,
-            env=table.env,
-            envs=tuple(table.envs),
-            users=None if table.users is None else tuple(table.users),
-            identity=table.identity,
-            accept=tuple(table.sandbox.accept),
-            host_tools=tuple(table.host_tools),
-            redact_env=tuple(table.redact.env),
-            content=table.traces.content,
-            keep=table.traces.keep,
-            keep_rules=tuple(
-                KeepRule(keep=rule.keep, agent=rule.agent or "", outcome=rule.outcome or "", label=rule.label or "")
-                for rule in table.traces.keep_rules
-            ),
-            seal=table.traces.seal,
-            casbin=table.policy.casbin,
-            journal=table.journal or "",
-            journal_group=table.journal_group or "",
-        )
+        return Settings() if table is None else settings_of(table)
 
     def _tools(self) -> dict[str, Tool]:
         pins: dict[str, Pin] = {}

@@ -19,6 +19,7 @@ from adversarial.mutations import (
     inspect_ai,
     journal,
     langchain,
+    notifications,
     policy,
     rollout,
     runtime,
@@ -47,4 +48,5 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     *search.ROWS,
     *counterfactual.ROWS,
     *inspect_ai.ROWS,
+    *notifications.ROWS,
 )

@@ -22,6 +22,7 @@ from remit.workspace import (
     AnswerContract,
     Budget,
     Casbin,
+    Channel,
     GraphFactory,
     LookUp,
     Prices,
@@ -301,6 +302,13 @@ def _casbin_mode(_: str, before: Casbin, after: Casbin) -> Iterator[str]:
         yield f"stock Casbin now checks decisions {when[after]} (was {when[before]})"
 
 
+def _channels(_: str, before: Iterable[Channel], after: Iterable[Channel]) -> Iterator[str]:
+    known = {channel.webhook or channel.apprise for channel in before}
+    for channel in [channel for channel in after if (channel.webhook or channel.apprise) not in known]:
+        where = channel.webhook or f"the service of the secret {channel.apprise!r}"
+        yield f"notifications now name agents, actions and roles to {where}"
+
+
 def _accepted_arguments(owner: str, _: bool, after: bool) -> Iterator[str]:
     if after:
         yield f"{owner} may now pass arguments whose raw text was not checked"
@@ -334,6 +342,7 @@ SETTINGS: Final[FieldTable] = {
     **dict.fromkeys(("keep", "keep_rules", "seal"), "neutral"),
     **dict.fromkeys(("envs", "users"), "neutral"),  # names that rules may use; what rules allow is compared as requests
     "casbin": _casbin_mode,
+    "notify": _channels,
 }
 MANIFEST: Final[FieldTable] = {
     **dict.fromkeys(("name", "version", "owner", "summary", "digest"), "neutral"),

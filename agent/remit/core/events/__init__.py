@@ -9,6 +9,7 @@ calls       a call: decided, attempted, answered
 approvals   approvals of calls; approval_state is the state of one request after some of its events
 acts        acts of people with Remit itself, for which the rules ask a second person
 operations  holds, alerts and circuit breakers
+notifications  messages to people, and whether they arrived
 rollouts    rollouts, and what their candidates would have decided
 evaluations evaluations of agents, and the grades of their runs
 recorded    the union of all events, and an event in the hash chain

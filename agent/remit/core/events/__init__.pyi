@@ -33,6 +33,7 @@ from .evaluations import (
     Variant,
 )
 from .event import NANO
+from .notifications import NotificationBegun, NotificationFailed, NotificationKind, NotificationSent
 from .operations import (
     CODE,
     AlertClosed,
@@ -147,6 +148,10 @@ __all__ = [
     "ModelResponded",
     "ModelSettings",
     "Money",
+    "NotificationBegun",
+    "NotificationFailed",
+    "NotificationKind",
+    "NotificationSent",
     "Observation",
     "Outcome",
     "PolicyAdopted",

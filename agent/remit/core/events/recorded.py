@@ -28,6 +28,7 @@ from remit.core.events.calls import (
     QuestionAsked,
 )
 from remit.core.events.evaluations import EvaluationFinished, EvaluationGraded, EvaluationStarted
+from remit.core.events.notifications import NotificationBegun, NotificationFailed, NotificationSent
 from remit.core.events.operations import (
     AlertClosed,
     AlertRaised,
@@ -98,6 +99,9 @@ AnyEvent: TypeAlias = Annotated[
     | AlertClosed
     | PolicyAdopted
     | SecretSet
+    | NotificationBegun
+    | NotificationSent
+    | NotificationFailed
     | ContentRead
     | RunErased
     | RunPruned

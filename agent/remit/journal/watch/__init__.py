@@ -3,4 +3,5 @@
 figures       the state of the workspace as numbers, for gauges
 audit_cursor  how far the audit stream has come
 notes         acts that belong to no run
+waiting       the requests for approval that wait
 """

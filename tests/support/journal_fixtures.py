@@ -1,4 +1,4 @@
-"""The journal of a test: most tests of this folder run once with a SQLite file and once with PostgreSQL."""
+"""The journal of a test, once as a SQLite file and once in PostgreSQL, and the same journal as another process has it."""
 
 from __future__ import annotations
 

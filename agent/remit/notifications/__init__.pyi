@@ -1,0 +1,5 @@
+from .deliveries import Delivery
+from .notifier import Notifier
+from .webhook import signature
+
+__all__ = ["Delivery", "Notifier", "signature"]

@@ -1,0 +1,5 @@
+"""The settings of the workspace, as `remit.toml` has them.
+
+reading   the settings of a table
+notify    the channels to which notifications go
+"""
