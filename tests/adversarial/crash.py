@@ -39,7 +39,6 @@ from remit.tracing.reports import reconcile
 from remit.workspace import loader as workspace
 from remit.workspace.bundle import open_bundle
 from remit.workspace.session import WorkspaceSession, open_session
-from remit.workspace.template import starter_folder
 from support.postgres import journal_setting, journals_in, shared_server
 from support.principals import OPERATOR
 
@@ -98,6 +97,7 @@ effect = "read"
 MAIN = """
 import json, os, time
 from pathlib import Path
+from support.workspaces.files import write_workspace
 
 STORE = Path("stores/ledger/rows.jsonl")
 
@@ -180,10 +180,7 @@ def write_workspace(folder: Path) -> None:
         "agent/teller/script.yaml": json.dumps({"turns": turns()}),
         "agent/teller/seed/stores/ledger/.keep": "",
     }
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    shutil.copyfile(starter_folder() / "policies" / "model.conf", folder / "policies" / "model.conf")
+    write_workspace(folder, files)
     found = workspace.load_workspace(folder)
     asyncio.run(tool.pin_tools(found, tuple(found.tools), Sandbox(accept=("full",))))
 

@@ -20,11 +20,11 @@ from remit.runtime.models import ScriptedModel
 from remit.tracing.reports import build_timeline
 from remit.workspace import load_workspace
 from remit.workspace.session import open_session
-from remit.workspace.template import starter_folder
 from support.lifecycle import killed, replayed, resumed_after_kill
 from support.postgres import journal_setting
 from support.principals import OPERATOR
 from support.runs import DONE, Played, turn
+from support.workspaces.files import write_workspace
 from support.workspaces.ledger import pin
 
 TOOL: Final = """
@@ -150,10 +150,7 @@ def pinned(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "work/clerk/notes/a.txt": "one",
         "work/clerk/notes/deep/b.txt": "two",
     }
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
-    shutil.copyfile(starter_folder() / "policies" / "model.conf", folder / "policies" / "model.conf")
+    write_workspace(folder, files)
     pin(folder)
     return folder
 

@@ -13,6 +13,7 @@ from remit.core.errors import WorkspaceError
 from remit.tools.workbench import derive_pin, run_tool_cases, try_action
 from remit.workspace.loader import load_workspace
 from support.sandbox import sandbox
+from support.workspaces.files import write_files
 
 GREP_TOML = """\
 name = "lines"
@@ -103,9 +104,7 @@ socket.on("error", () => {
 
 def write(session: Path, toml: str, **files: str) -> Path:
     name = toml.partition('"')[2].partition('"')[0]
-    for path, text in {"tool.toml": toml, **files}.items():
-        (session / "tools" / name / path).parent.mkdir(parents=True, exist_ok=True)
-        (session / "tools" / name / path).write_text(text)
+    write_files(session / "tools" / name, {"tool.toml": toml, **files})
     return session / "tools" / name
 
 

@@ -136,7 +136,7 @@ def test_an_edited_call_is_decided_again_and_recorded_as_the_persons(new_workspa
     workspace.reproduced()
 
 
-def test_an_edited_call_needs_the_approval_of_somebody_else_than_who_made_it(new_workspace: NewWorkspace) -> None:
+def test_an_edited_call_needs_the_approval_of_another_person_than_who_made_it(new_workspace: NewWorkspace) -> None:
     workspace = new_workspace()
     agent = workspace.agent(says(LARGE), checkpointer=InMemorySaver())
     agent.invoke(ASKED, THREAD)

@@ -17,9 +17,9 @@ from remit.core.events import CallDecided, Recorded
 from remit.core.messages import Message, ModelTurn, ToolSpec
 from remit.runtime import runner as run
 from remit.workspace.session import WorkspaceSession, open_session
-from remit.workspace.template import starter_folder
 from support import TESTS
 from support.principals import OPERATOR
+from support.workspaces.files import write_workspace
 from support.workspaces.ledger import pin
 
 SERVICE = TESTS / "benchmarks" / "suites" / "tau2" / "service.csv"
@@ -86,10 +86,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WorkspaceSession:
         "agent/desk/prompt.md": "Serve the customer.\n",
         "agent/desk/none.yaml": "turns: []\n",
     }
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text, encoding="utf-8")
-    shutil.copyfile(starter_folder() / "policies" / "model.conf", tmp_path / "policies" / "model.conf")
+    write_workspace(tmp_path, files)
     shutil.copyfile(SERVICE, tmp_path / "policies" / "service.csv")
     pin(tmp_path)
     return open_session(tmp_path)

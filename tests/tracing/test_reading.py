@@ -16,7 +16,6 @@ from remit.core.calls import Error, Failed
 from remit.core.errors import UsageError
 from remit.core.events import AnyEvent, CallAnswered, RunFinished
 from remit.journal import Chain, link_of, open_journal
-from remit.sandbox import find_bwrap
 from remit.tracing import open_trace
 from remit.tracing.reports import build_timeline, incident_report
 from support.events import (
@@ -33,9 +32,9 @@ from support.events import (
     written,
 )
 from support.events import turn as asked
+from support.mounts import run_mounted
 from support.principals import principal
 from support.runs import DONE, Command, CommandResult, Play, turn
-from support.workspaces.ledger import environment
 
 FINISHED = RunFinished(outcome="completed", answer="done")
 REMIT = f"{sys.executable} -m remit"
@@ -43,8 +42,7 @@ REMIT = f"{sys.executable} -m remit"
 
 def in_place(folder: Path, place: str, *commands: str) -> CommandResult:
     """Runs commands of a shell with traces/ on a read-only mount, or on a full one."""
-    bwrap, traces = find_bwrap(), folder / "traces"
-    assert bwrap is not None
+    traces = folder / "traces"
     saved = traces.rename(folder.parent / "saved")
     traces.mkdir(mode=0o700)
     mounts = {
@@ -53,17 +51,7 @@ def in_place(folder: Path, place: str, *commands: str) -> CommandResult:
     }
     fill = (f"cp -a {saved}/. {traces}", f"dd if=/dev/zero of={traces}/fill bs=4096 2>/dev/null")
     script = "; ".join([*(fill if place == "full" else ()), *commands])
-    done = subprocess.run(
-        [str(bwrap), "--dev-bind", "/", "/", *mounts[place], "--", "sh", "-c", script],
-        cwd=folder,
-        env={**os.environ, **environment(folder)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    return CommandResult(code=done.returncode, out=done.stdout, err=done.stderr)
+    return run_mounted(folder, mounts[place], ["sh", "-c", script])
 
 
 def test_a_run_is_shown_although_the_disk_is_full(play: Play) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from remit.core.events import AttemptBegun
-from remit.sandbox import find_bwrap
 from remit.tracing import open_trace
 from remit.tracing.reports.reconciliation import reconcile
 from remit.tracing.reports.verification import verify
 from remit.workspace.session import open_session
 from support import cli_server as warm
+from support.mounts import run_mounted
 from support.runs import DONE, CommandResult, turn
 from support.workspaces.ledger import effects, environment
 
@@ -34,21 +32,8 @@ def remit(folder: Path, *args: str, largest_file: int | None = None, **env: str)
 
 def read_only(folder: Path, *args: str) -> CommandResult:
     """Runs a command with traces/ mounted read-only."""
-    bwrap = find_bwrap()
-    assert bwrap is not None
     traces = str(folder / "traces")
-    mounted = [str(bwrap), "--dev-bind", "/", "/", "--ro-bind", traces, traces, "--", sys.executable, "-m", "remit"]
-    done = subprocess.run(
-        [*mounted, *args],
-        cwd=folder,
-        env={**os.environ, **environment(folder)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    return CommandResult(code=done.returncode, out=done.stdout, err=done.stderr)
+    return run_mounted(folder, ["--ro-bind", traces, traces], [sys.executable, "-m", "remit", *args])
 
 
 def intended(folder: Path) -> int:

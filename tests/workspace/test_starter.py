@@ -24,6 +24,7 @@ from remit.core.parsing.names import tables_of
 from remit.guardrails.secret_formats import formats
 from remit.runtime.models.scripted import read_script
 from support import ROOT
+from support.workspaces.files import write_files
 
 AGENT = ROOT / "agent/triage"
 INCIDENT = AGENT / "incident"
@@ -92,9 +93,7 @@ def test_a_tool_does_what_its_case_expects(name: str, case: dict[str, Any], fold
     assert len(expect) == 1
     if expect.get("error") in CODES:
         return  # refused before the tool starts: not the tool's to show
-    for path, text in case.get("setup", {}).get("files", {}).items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(text)
+    write_files(folder, case.get("setup", {}).get("files", {}))
     functions = tool(name)
     error, value = perform(functions, case["action"].split(".")[1], case["arguments"])
     assert error == expect.get("error")

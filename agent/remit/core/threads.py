@@ -58,7 +58,7 @@ async def in_thread_uninterrupted(size: int, function: Callable[_P, _T], *given:
 
 
 async def in_own_thread(function: Callable[_P, _T], *given: _P.args, **named: _P.kwargs) -> _T:
-    """Call a function of somebody else, which may never return: it then holds no thread of a pool, and the process ends without it.
+    """Call a function of other code, which may never return: it then holds no thread of a pool, and the process ends without it.
 
     A task that is cancelled does not wait for its end.
     """

@@ -125,7 +125,7 @@ def names_person(words: str, kind: str, parts: Sequence[str]) -> bool:
 
 
 def refers_by_alias(words: str, kind: str, alias: str, directory: Collection[str] = (), *, capital: bool) -> bool:
-    """True if the words mention a thing by its alias of one word, which somebody else may have chosen.
+    """True if the words mention a thing by its alias of one word, which another person may have chosen.
 
     A name of anything in the directory is accepted; with `capital`, so is a word with a capital inside of a sentence.
     """

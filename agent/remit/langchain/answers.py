@@ -1,7 +1,7 @@
 """Answers of people to requests for approval that come as the value of LangGraph's `Command(resume=…)`.
 
 Two forms are read: `{"decisions": […]}` of LangChain's human-in-the-loop middleware, and `[{"type": …, "args": …}]` of the Agent Inbox.
-Any other value says nothing, so that the run only looks again whether somebody has approved the call elsewhere.
+Any other value says nothing, so that the run only looks again whether a person has approved the call elsewhere.
 """
 
 from __future__ import annotations

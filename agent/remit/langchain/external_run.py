@@ -171,7 +171,7 @@ class ExternalRun:
     def continues(self, call: GraphCall) -> bool:
         """True if the call is of a turn of this run, or follows one without words of another person between them.
 
-        Then somebody else may have resumed the run, for instance with an approval: that makes it no run of theirs.
+        Then another person may have resumed the run, for instance with an approval: that makes it no run of theirs.
         """
         turns = (call.turn, *(() if call.follows is None else (call.follows,)))
         return any(self._key_of(turn) in self._steps for turn in turns)

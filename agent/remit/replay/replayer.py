@@ -87,7 +87,7 @@ async def replay(
     """Replay the recorded run and compare it with its record.
 
     `bundles` are the policy bundles that the run names, by digest; `tampering` are divergences that are already known, and
-    come first in the result. `graphs` are the digests of the custom graphs that may be executed, because somebody has reviewed
+    come first in the result. `graphs` are the digests of the custom graphs that may be executed, because a person has reviewed
     them. A run that goes on with an accepted change of its definition is compared up to there. Raises UsageError if the record
     does not hold all that a replay needs.
     """

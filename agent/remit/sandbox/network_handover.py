@@ -91,7 +91,7 @@ class Handover:
 
 
 def _listener(descriptors: list[int]) -> socket.socket:
-    """The listener, checked: the proxy must not serve any other socket that somebody put in its place."""
+    """The listener, checked: the proxy must not serve any other socket that was put in its place."""
     if len(descriptors) != 1 or not stat.S_ISSOCK(os.fstat(descriptors[0]).st_mode):
         raise OSError("the sandbox did not send its listener")
     listener = socket.socket(fileno=descriptors[0])

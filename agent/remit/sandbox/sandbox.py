@@ -275,7 +275,7 @@ class Sandbox:
     def expect(self, profile: Profile) -> None:
         """Let processes of a warm tool stand by in the working folder of the profile, so that its first call need not wait for one.
 
-        Nothing happens if the tool is not warm, or if its processes are for somebody else.
+        Nothing happens if the tool is not warm, or if its processes are for another person.
         """
         if profile.stays_warm and self._observed is None and (pool := self._pool) is not None:
             with suppress(RunEnded):  # the call itself finds out what is wrong

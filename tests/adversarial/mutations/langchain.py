@@ -102,7 +102,7 @@ ROWS: Final = (
     brokered(
         "an operators hold stops calls that are only observed",
         lambda patch: patch.setattr(turns, "is_refused", lambda *_, **__: False),
-        tests=("langchain/test_observe.py::test_an_operators_stop_ends_an_observed_call_too",),
+        tests=("langchain/test_observe.py::test_an_operators_stop_ends_an_observed_call_too[tool:desk]",),
     ),
     brokered(
         "only reviewed tools of a graph run",
@@ -213,7 +213,7 @@ ROWS: Final = (
         "who made a call in place of the model does not approve it",
         replaced(requests, "_author", lambda *_: None),
         tests=(
-            "langchain/test_people.py::test_an_edited_call_needs_the_approval_of_somebody_else_than_who_made_it",
+            "langchain/test_people.py::test_an_edited_call_needs_the_approval_of_another_person_than_who_made_it",
         ),
     ),
     brokered(

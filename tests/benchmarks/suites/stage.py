@@ -28,6 +28,7 @@ from remit.sandbox import Sandbox
 from remit.tools import workbench as tool
 from remit.workspace import loader as workspace
 from remit.workspace.session import WorkspaceSession, open_session
+from support.workspaces.files import write_files
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
@@ -60,9 +61,7 @@ class Stage:
 
     def build(self, folder: Path) -> WorkspaceSession:
         """Write it to the folder, put the functions of its tools into this process, pin them and open it."""
-        for file, text in self._files().items():
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            (folder / file).write_text(text, encoding="utf-8")
+        write_files(folder, self._files())
         for path in (ROOT / "policies" / "model.conf", *self.policies):
             shutil.copy(path, folder / "policies")
         for one in self.tools.values():

@@ -30,6 +30,7 @@ from support import ROOT
 from support.injections.hijacked import HijackedAgent
 from support.injections.texts import HANDBOOK, HERE, OWN, TASKS, Handbook, wants_calls
 from support.principals import principal
+from support.workspaces.files import write_files
 
 OPEN: Final = "g, agent:support, role:open\ng, user:owner, role:owner\n"
 NOT_OPEN: Final = """
@@ -196,9 +197,7 @@ def _write(folder: Path, without: str) -> None:
         **{f"agent/{name}/prompt.md": "Answer from the handbook.\n" for name in ("support", "librarian")},
         **{f"agent/{name}/none.yaml": "turns: []\n" for name in ("support", "librarian")},
     }
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
+    write_files(folder, files)
     shutil.copy(ROOT / "policies/model.conf", folder / "policies")
     if without != "rules":
         shutil.copy(ROOT / "policies/open/open.csv", folder / "policies")

@@ -14,8 +14,8 @@ from typing import Any, Final
 from remit.sandbox import Sandbox
 from remit.tools import workbench
 from remit.workspace.loader import load_workspace
-from remit.workspace.template import starter_folder
 from support import ROOT
+from support.workspaces.files import write_workspace
 
 TOOL: Final = ROOT / "tools" / "search"
 EVERYTHING: Final = {"document": {"allow": [["document:**"]], "deny": []}}
@@ -68,10 +68,7 @@ def collections_workspace(folder: Path, *, tool: Mapping[str, str] | None = None
         **{f"agent/{name}/prompt.md": "Read.\n" for name in ("reader", "librarian")},
         **{f"agent/{name}/script.yaml": '{"turns": [{"say": "done"}]}' for name in ("reader", "librarian")},
     }
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
-    shutil.copyfile(starter_folder() / "policies" / "model.conf", folder / "policies" / "model.conf")
+    write_workspace(folder, files)
     shutil.copytree(TOOL, folder / "tools" / "search", ignore=shutil.ignore_patterns("__pycache__"))
     for name, text in (tool or {}).items():
         (folder / "tools" / "search" / name).write_text(text, encoding="utf-8")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-from remit.workspace.template import starter_folder
+from support.workspaces.files import write_workspace
 from support.workspaces.ledger import pin
 
 SHOP = '''
@@ -398,9 +397,6 @@ def features_workspace(folder: Path) -> Path:
         "agent/desk/prompt.md": "Use the tools.\n",
         "features_shop.py": SHOP,
     }
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
-    shutil.copyfile(starter_folder() / "policies" / "model.conf", folder / "policies" / "model.conf")
+    write_workspace(folder, files)
     pin(folder)
     return folder

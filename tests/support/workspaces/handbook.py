@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import json
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +16,9 @@ from remit.sandbox import Sandbox
 from remit.tools import workbench as tool
 from remit.workspace import loader as workspace
 from remit.workspace.session import open_session
-from remit.workspace.template import starter_folder
 from support.principals import OPERATOR
 from support.runs import Played
+from support.workspaces.files import write_workspace
 
 TOOL: Final = """
 name = "search"
@@ -127,10 +126,7 @@ def handbook_workspace(
         "hosted/search_host.py": HOST,
         "found.json": json.dumps(found),
     }
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
-    shutil.copyfile(starter_folder() / "policies" / "model.conf", folder / "policies" / "model.conf")
+    write_workspace(folder, files)
     use(folder)
     lock = folder / "policies" / "tools.lock"
     if not _locks:

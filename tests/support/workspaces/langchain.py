@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
-from remit.workspace.template import starter_folder
+from support.workspaces.files import write_workspace
 from support.workspaces.ledger import pin
 
 TOOL = """
@@ -136,10 +135,7 @@ def langchain_workspace(folder: Path, **replaced: str) -> Path:
         "agent/desk/prompt.md": "Answer customers.\n",
         "hosted/shop.py": replaced.get("SHOP", SHOP),
     }
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
-    shutil.copyfile(starter_folder() / "policies" / "model.conf", folder / "policies" / "model.conf")
+    write_workspace(folder, files)
     pin(folder)
     return folder
 

@@ -6,7 +6,6 @@ import asyncio
 import importlib
 import json
 import os
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ from typing import Any
 from remit.sandbox import Sandbox
 from remit.tools import workbench as tool
 from remit.workspace import loader as workspace
-from remit.workspace.template import starter_folder
 from support.postgres import journal_setting
+from support.workspaces.files import write_workspace
 
 TOOL = """
 name = "ledger"
@@ -196,10 +195,7 @@ def ledger_workspace(
         files["policies/prices.toml"] = prices
     if content:
         files["policies/content.toml"] = content
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
-    shutil.copyfile(starter_folder() / "policies" / "model.conf", folder / "policies" / "model.conf")
+    write_workspace(folder, files)
     lock = folder / "policies" / "tools.lock"
     if not _locks:
         pin(folder)

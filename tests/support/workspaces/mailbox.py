@@ -19,6 +19,7 @@ from remit.runtime import runner as run
 from remit.workspace.session import WorkspaceSession, open_session
 from remit.workspace.template import starter_folder
 from support.principals import OPERATOR, principal
+from support.workspaces.files import write_files
 from support.workspaces.ledger import pin
 
 TOOL = """
@@ -220,9 +221,7 @@ def mailbox_workspace(
         "agent/helper/script.yaml": json.dumps({"turns": list(turns)}),
         **(files or {}),
     }
-    for name, text in texts.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
+    write_files(folder, texts)
     for name in ("model.conf", "open/open.csv"):
         shutil.copy(starter_folder() / "policies" / name, folder / "policies")
     lock = folder / "policies" / "tools.lock"

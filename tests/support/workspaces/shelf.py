@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +11,7 @@ from typing import Any, Final
 from remit.sandbox import Sandbox
 from remit.tools import workbench as tool
 from remit.workspace import loader as workspace
-from remit.workspace.template import starter_folder
+from support.workspaces.files import write_workspace
 
 TOOL: Final = """
 name = "shelf"
@@ -97,10 +96,7 @@ def shelf_workspace(folder: Path) -> Path:
         "agent/porter/script.yaml": json.dumps({"turns": [{"say": "done"}]}),
         "hosted/shelf_host.py": HOST,
     }
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
-    shutil.copyfile(starter_folder() / "policies" / "model.conf", folder / "policies" / "model.conf")
+    write_workspace(folder, files)
     loaded = workspace.load_workspace(folder)
     asyncio.run(tool.pin_tools(loaded, tuple(loaded.tools), Sandbox(accept=("full",))))
     sys.modules.pop("shelf_host", None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing import Any, Final
 
 from remit.runtime import runner as run
 from remit.workspace.session import open_session
-from remit.workspace.template import starter_folder
 from support.postgres import journal_setting
 from support.principals import OPERATOR
 from support.runs import DONE, Played, turn
+from support.workspaces.files import write_workspace
 from support.workspaces.ledger import pin
 
 HEAD: Final = """
@@ -131,9 +130,6 @@ def bank(
         files["hosted/bank_host.py"] = code + f"\nACTIONS = {{{', '.join(f'{name!r}: {name}' for name in names)}}}\n"
     else:
         files["tools/bank/main.py"] = code
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
-    shutil.copyfile(starter_folder() / "policies" / "model.conf", folder / "policies" / "model.conf")
+    write_workspace(folder, files)
     pin(folder)
     return Bank(folder=folder)

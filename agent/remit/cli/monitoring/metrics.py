@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def metrics_command(once: bool, listen: str | None, as_json: bool) -> None:
     """Report the state of the workspace as metrics: lost runs, effects in doubt, approvals that wait, denials by rule, errors by source.
 
-    Run it beside the agents: a process that was killed sends no metric, so somebody else must. It reads the lists of the journal and
+    Run it beside the agents: a process that was killed sends no metric, so another process must. It reads the lists of the journal and
     no history. Without --once, --listen and --json it sends by OTLP, as the `OTEL_*` variables say, until it is interrupted. The alerts
     of traces/alerts.yaml read these metrics.
 

@@ -5,7 +5,7 @@ measures    what each run says of each measure
 causes      which change of the workspace fits a drift best
 drift       the drifts of an agent
 targets     times and costs, compared with what they should be
-alerts      what was seen, kept until somebody closes it
+alerts      what was seen, kept until a person closes it
 """
 
 from remit._face import face

@@ -1,7 +1,7 @@
 """Compares a run's trace file with its journal, event by event, and rebuilds an incomplete file.
 
 The journal is the source of truth. A file that lacks events is `behind`, as a killed process leaves it: it is rebuilt. A
-file with other content was `changed` by somebody: it is evidence, so nothing writes over it.
+file with other content was `changed` by a person: it is evidence, so nothing writes over it.
 """
 
 from __future__ import annotations
