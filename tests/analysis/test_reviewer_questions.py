@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,13 +20,14 @@ from remit.analysis.diff.manifests import TABLES, FieldTable
 from remit.analysis.diff.permissions import permission_diff
 from remit.analysis.diff.policy import compare_policies
 from remit.analysis.diff.revisions import working_tree
+from remit.analysis.drafting import draft_for_tool
 from remit.analysis.formatting import format_rules
 from remit.analysis.lint import lint_rules
 from remit.analysis.mutation import score_mutants
 from remit.analysis.solver.ruleset import RuleSet, read_rule_set
-from remit.analysis.suggestion import draft_policy, suggest_rules
+from remit.analysis.suggestion import suggest_rules
 from remit.core.calls import FrozenModel, Request
-from remit.core.errors import WorkspaceError
+from remit.core.errors import UsageError, WorkspaceError
 from remit.core.events import EffectSettled
 from remit.policy.cases import read_cases
 from remit.policy.engine import load_policy
@@ -508,17 +510,31 @@ def test_no_suggested_rule_can_be_removed_without_losing_a_recorded_call() -> No
 
 
 def test_the_drafted_rules_of_a_tool_load_and_ask_before_what_cannot_be_undone() -> None:
-    """A reviewer starts from what the manifest reaches, and narrows it."""
+    """A reviewer starts from what the manifest reaches, for the agent and for its user; a role asks that another user has."""
     whole = working_tree(ROOT)
-    text = draft_policy(whole.workspace, "tickets", "triage")
-    assert "g, user:<name>, role:reviewer" in text
-    text += "g, user:dana, role:reviewer\n"
+    text = draft_for_tool(whole.workspace, whole.rule_set(), "tickets", agent="agent:triage", user="user:operator")
     rules = load_policy(
-        {"policies/model.conf": MODEL, "policies/rules.csv": text.encode()}, whole.rule_set().vocabulary
+        {"policies/model.conf": MODEL, "policies/rules.csv": f"{text}g, user:dana, role:oncall-lead\n".encode()},
+        whole.rule_set().vocabulary,
     )
     assert [rule.text for rule in rules.rules if "approved" in rule.text] == [
-        "p, agent:triage, tickets.close, ticket:*, approved('role:reviewer'), allow"
+        f"p, {subject}, tickets.close, ticket:*, approved('role:oncall-lead'), allow"
+        for subject in ("agent:triage", "user:operator")
     ]
+    assert "none:" not in text
+    assert {row.split(", ")[1] for row in text.splitlines() if row.startswith("p,")} == {
+        "agent:triage",
+        "user:operator",
+    }
+
+
+def test_a_draft_asks_nobody_who_does_not_exist() -> None:
+    whole = working_tree(ROOT)
+    alone = replace(whole.rule_set(), links=())
+    for role, why in (("", "no user but user:operator has a role"), ("lead", "is not a role")):
+        with pytest.raises(UsageError, match=why):
+            draft_for_tool(whole.workspace, alone, "tickets", agent="agent:triage", user="user:operator", approver=role)
+    assert "approved" not in draft_for_tool(whole.workspace, alone, "sql", agent="agent:triage", user="user:operator")
 
 
 # -- format ------------------------------------------------------------------------------------------------------------

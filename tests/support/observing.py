@@ -12,13 +12,12 @@ from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import BaseTool
 
-from remit.analysis import added, edit_workspace, observed_work
+from remit.analysis import added, edit_workspace, observed_work, with_enforced
 from remit.analysis.diff import working_tree
 from remit.core.events import CallDecided
 from remit.journal import list_runs
 from remit.langchain import RemitMiddleware
 from remit.workspace import policy_files
-from remit.workspace.manifest import with_enforced
 from remit.workspace.session import open_session
 from support.workspaces.langchain import Scripted, says
 

@@ -172,14 +172,20 @@ def test_every_undeclared_use_is_reported_with_the_line_that_allows_it(remit: Re
     assert (result.code, result.json["ok"], result.json["failed"]) == (1, False, []), result.out + result.err
     undeclared = {(item["use"], item["what"]): item["allow"] for item in result.json["undeclared"]}
     assert undeclared == {
-        ("read", "docs/b.md"): 'read = ["docs/b.md"]',
-        ("read", "docs/c.md"): 'read = ["docs/c.md"], and an entry of touches that names it',
-        ("start", "id"): 'programs = ["id"]',
-        ("connect", "api.example.com:443"): 'hosts = ["api.example.com:443"]',
-        ("write", "cache.bin"): 'write = ["cache.bin"], and an entry of touches that names it',
-        ("write", "docs/a.md"): 'write = ["docs/a.md"], and an entry of touches that names it',
+        ("read", "docs/b.md"): 'add "read file:docs/b.md" to touches in [actions.act]',
+        ("read", "docs/c.md"): 'add "read file:docs/c.md" to touches in [actions.act]',
+        ("start", "id"): 'add "id" to programs in [always]',
+        ("connect", "api.example.com:443"): 'add "api.example.com:443" to hosts in [always]',
+        (
+            "write",
+            "cache.bin",
+        ): 'add "write file:cache.bin" to touches in [actions.act]; add "cache.bin" to write in [at_most]',
+        (
+            "write",
+            "docs/a.md",
+        ): 'add "write file:docs/a.md" to touches in [actions.act]; add "docs/a.md" to write in [at_most]',
         ("read", "/etc/hosts"): "nothing: a tool reaches only its working folder",
-        ("variable", "API_TOKEN"): 'env = ["API_TOKEN"]',
+        ("variable", "API_TOKEN"): 'add "API_TOKEN" to env in [always]',
     }
     assert {(item["file"], item["line"], item["action"]) for item in result.json["undeclared"]} == {
         ("tools/reporter/cases.yaml", 1, "reporter.act")
@@ -264,7 +270,7 @@ def test_hosts_are_compared_with_the_record_of_the_proxy(session: Path) -> None:
         report = observed(session, "web")
     assert (report.failed, report.used) == ((), (Used(use="connect", what=f"localhost:{server.port}"),))
     assert [(item.use, item.what, item.allow) for item in report.undeclared] == [
-        ("connect", "other.example.com:80", 'hosts = ["other.example.com:80"]')
+        ("connect", "other.example.com:80", 'add "GET other.example.com:80/" to hosts in [always]')
     ]
     assert [(item.key, item.grant) for item in report.unused] == [("always.hosts", "unused.example.com:443")]
     assert report.smaller == f'[always]\nhosts = ["GET localhost:{server.port}"]'

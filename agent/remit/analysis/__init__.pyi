@@ -1,19 +1,39 @@
-from .approved_rule import ApprovedRule, rule_from_approval
 from .backtest import RecordedDecision, backtest_rules, recorded_decisions
 from .cases import Coverage, PolicyCaseResult, find_uncovered, run_cases
-from .drafting import Draft, DraftCoverage, draft_rules
+from .drafting import (
+    CASES,
+    RULES,
+    ActionWork,
+    ApprovedRule,
+    CallToAllow,
+    Draft,
+    DraftCoverage,
+    ObservedWork,
+    Patch,
+    SuggestedRules,
+    added,
+    draft_for_call,
+    draft_for_tool,
+    draft_rules,
+    observed_work,
+    recorded_call,
+    rule_from_approval,
+    with_enforced,
+)
 from .formatting import format_rules
 from .lint import LintFinding, lint_rules
 from .mutation import OPERATORS, MutationScore, score_mutants
-from .observed import ActionWork, ObservedWork, SuggestedRules, added, observed_work
 from .queries import Holder, Permission, RequiredApprovers, find_holders, list_permissions
-from .suggestion import draft_policy, suggest_rules
+from .suggestion import suggest_rules
 from .workspace_check import check_workspace, edit_workspace
 
 __all__ = [
+    "CASES",
     "OPERATORS",
+    "RULES",
     "ActionWork",
     "ApprovedRule",
+    "CallToAllow",
     "Coverage",
     "Draft",
     "DraftCoverage",
@@ -21,6 +41,7 @@ __all__ = [
     "LintFinding",
     "MutationScore",
     "ObservedWork",
+    "Patch",
     "Permission",
     "PolicyCaseResult",
     "RecordedDecision",
@@ -29,7 +50,8 @@ __all__ = [
     "added",
     "backtest_rules",
     "check_workspace",
-    "draft_policy",
+    "draft_for_call",
+    "draft_for_tool",
     "draft_rules",
     "edit_workspace",
     "find_holders",
@@ -38,9 +60,11 @@ __all__ = [
     "lint_rules",
     "list_permissions",
     "observed_work",
+    "recorded_call",
     "recorded_decisions",
     "rule_from_approval",
     "run_cases",
     "score_mutants",
     "suggest_rules",
+    "with_enforced",
 ]

@@ -7,7 +7,7 @@ and the mutant does not count. For each other mutant, this writes a case that wo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice, product
 from typing import Final, Literal, TypeAlias
@@ -382,8 +382,8 @@ def _search_request(old: RuleSet, new: RuleSet, subject: str, action: str) -> Re
     return None
 
 
-def case_yaml(rule_set: RuleSet, request: Request) -> str:
-    """Write a case for the table that pins the verdict of the rules as they are."""
+def case_yaml(rule_set: RuleSet, request: Request, *, rows: Collection[str] = ()) -> str:
+    """Write a case for the table that pins the verdict of the rules as they are, and one deciding rule: of `rows`, if one is."""
     decision = rule_set.policy.decide(request)
     agent, user = request.subjects
     facts = facts_text(request.context)
@@ -399,7 +399,7 @@ def case_yaml(rule_set: RuleSet, request: Request) -> str:
     lines += [f"  {name}: {_yaml(value)}" for name, value in facts_of(request.context).items()]
     lines.append(f"  expect: {decision.verdict}")
     if decision.rules:
-        first = decision.rules[0]
+        first = next((rule for rule in decision.rules if rule.text in rows), decision.rules[0])
         lines.append(f"  rule: {_quoted(first.note or first.text)}")
     if decision.missing:
         lines.append(f"  missing: {_yaml({one.role: one.count for one in decision.missing})}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
+from remit.core import Json
 from remit.core.parsing import DEFAULT_PORT, SCHEMES, SLASHED, URL_KINDS
 from remit.sandbox.egress import Host, parse_host
-from remit.workspace import Workspace
+from remit.workspace import Tool, Workspace
 from remit.workspace.manifest import Action, Manifest, Template
 
 NO_RESOURCE: Final = "none:"  # the resource of a call that touches none
@@ -25,19 +26,30 @@ class Reach:
 def reach_of(workspace: Workspace, *, pinned: bool = False) -> Mapping[str, Reach]:
     """Compute the reach of every action; with `pinned`, only of tools whose files match their pin."""
     return {
-        f"{tool.manifest.name}.{action.name}": _reach(tool.manifest, action)
+        f"{tool.manifest.name}.{action.name}": _reach(tool.manifest, action, _required(tool, action))
         for tool in workspace.every_tool.values()
         if tool.pinned or not pinned
         for action in tool.manifest.actions.values()
     }
 
 
-def _reach(manifest: Manifest, action: Action) -> Reach:
+def _required(tool: Tool, action: Action) -> frozenset[str]:
+    """The arguments that every call has, and that are one text or number: each names a resource where `touches` has it."""
+    if not tool.pinned or tool.pin is None or (schema := tool.pin.schemas.get(action.name)) is None:
+        return frozenset()
+    properties: Mapping[str, Json] = schema.input.get("properties", {})
+    required: Sequence[str] = schema.input.get("required", ())
+    kinds = {name: cast("Mapping[str, Json]", properties.get(name, {})).get("type") for name in required}
+    return frozenset(name for name, kind in kinds.items() if kind in ("string", "integer"))
+
+
+def _reach(manifest: Manifest, action: Action, required: frozenset[str]) -> Reach:
     touched: dict[str, None] = {}
     written: dict[str, None] = {}
     optional = True
     for template in action.templates:
-        optional = optional and template.form != "constant"
+        named = template.form in ("one", "name", "set") and not template.path and template.argument in required
+        optional = optional and not named and template.form != "constant"
         for pattern in _patterns(manifest, template):
             touched[pattern] = None
             if template.access == "write":

@@ -1,22 +1,17 @@
-"""Suggest rules: a minimal subset of the current rules that keeps every recorded call, proved to allow nothing more.
-
-And a first draft of rules for a tool without rules, from its manifest.
-"""
+"""Suggest rules: a minimal subset of the current rules that keeps every recorded call, proved to allow nothing more."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from remit.analysis.backtest import RecordedDecision, allowed_pairs
 from remit.analysis.diff.policy import compare_policies
-from remit.analysis.reach import reach_of
+from remit.analysis.drafting.rows import narrow_pattern
 from remit.analysis.solver.ruleset import RuleSet, read_rule_set
-from remit.core import Request, UsageError, action_matches
-from remit.policy.language import ROLE, Pattern, RuleRow, parse_pattern, parse_resource
-from remit.workspace import Workspace
+from remit.core import Request, action_matches
+from remit.policy.language import RuleRow, parse_resource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,26 +126,6 @@ def _narrow_row(row: RuleRow, used: Sequence[tuple[str, str]]) -> str | None:
     return f"p, {row.subject}, {action}, {pattern}, {row.condition.text}, allow"
 
 
-def narrow_pattern(pattern: Pattern, resources: Sequence[str]) -> str:
-    """Narrow `file:…/**` to the deepest folder that contains all resources; other patterns stay unchanged."""
-    if pattern.kind != "file" or not pattern.segments or pattern.segments[-1] != "**":
-        return pattern.text
-    folders: list[list[str]] = []
-    for resource in resources:
-        parts = resource.removeprefix("file:").removesuffix("/**").split("/")
-        folders.append(parts if resource.endswith("**") else parts[:-1])
-    shared: list[str] = []
-    for names in zip(*folders, strict=False):
-        if len(set(names)) > 1:
-            break
-        shared.append(names[0])
-    if not shared or "**" in shared:
-        return pattern.text
-    narrower = f"file:{'/'.join(shared)}/**"
-    parse_pattern(narrower)
-    return narrower if pattern.covers(parse_resource(narrower)) else pattern.text
-
-
 def _edit_file(file: str, text: str, edits: Mapping[tuple[str, int], str | None]) -> str:
     """Replace rows of the file, or remove them together with the comment that is their note."""
     kept: list[str] = []
@@ -165,33 +140,3 @@ def _edit_file(file: str, text: str, edits: Mapping[tuple[str, int], str | None]
     while "\n\n\n" in shown:
         shown = shown.replace("\n\n\n", "\n\n")
     return shown
-
-
-REVIEWER: Final = "role:reviewer"
-
-
-def draft_policy(workspace: Workspace, tool: str, agent: str, role: str = REVIEWER) -> str:
-    """Draft rules for a reviewer to edit: what the manifest reaches, with approval for actions that cannot be undone.
-
-    Raises:
-        UsageError: the tool or the agent does not exist, or the role is not valid.
-    """
-    if tool not in workspace.tools:
-        raise UsageError(f"there is no tool {tool!r}: use one of {', '.join(sorted(workspace.tools)) or 'none yet'}")
-    if agent.removeprefix("agent:") not in workspace.agents:
-        raise UsageError(f"there is no agent {agent!r}: use one of {', '.join(sorted(workspace.agents)) or 'none yet'}")
-    if not ROLE.fullmatch(role):
-        raise UsageError(f"{role!r} is not a role: write role:<name>")
-    manifest, reach = workspace.tools[tool].manifest, reach_of(workspace)
-    lines: list[str] = [f"# --- {tool}: {manifest.summary} ---", ""]
-    for action in manifest.actions.values():
-        name = f"{tool}.{action.name}"
-        fixed = {f"{one.kind}:{one.constant}" for one in action.templates if one.form == "constant"}
-        for pattern in reach[name].patterns:
-            asks = action.effect == "once" and (pattern not in fixed or len(fixed) == len(reach[name].patterns))
-            lines.append(f"# {action.summary}{'; it cannot be undone, so it needs approval' if asks else ''}")
-            condition = f"approved('{role}')" if asks else "True"
-            lines.append(f"p, agent:{agent.removeprefix('agent:')}, {name}, {pattern}, {condition}, allow")
-    if any("approved(" in line for line in lines):
-        lines[1:1] = [f"# Give the role to each approver: g, user:<name>, {role}"]
-    return "\n".join(lines) + "\n"

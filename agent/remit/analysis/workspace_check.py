@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from remit.policy import Policy
 from remit.runtime.models import ScriptedModel, open_model
 from remit.tools import read_tool_cases
 from remit.workspace import Workspace, load_workspace_and_policy
+from remit.workspace.manifest import LOCK
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +54,10 @@ def check_workspace(root: Path) -> CheckReport:
     return CheckReport(problems=tuple(problems), counts=counts)
 
 
-def edit_workspace(root: Path, files: Mapping[str, bytes]) -> None:
+def edit_workspace(root: Path, files: Mapping[str, bytes], *, repin: Collection[str] = ()) -> None:
     """Write these files of the workspace. If it then has a problem that it did not have before, nothing is changed.
+
+    The tools in `repin` may be other than the reviewed ones afterwards.
 
     Raises:
         WorkspaceError: with the new problems.
@@ -62,7 +65,9 @@ def edit_workspace(root: Path, files: Mapping[str, bytes]) -> None:
     before = check_workspace(root).problems
     kept = {file: read_file(root / file, file=file) if (root / file).exists() else None for file in files}
     _write(root, files)
-    problems = [problem for problem in check_workspace(root).problems if problem not in before]
+    expected = {(LOCK, _review(tool)) for tool in repin}
+    after = (problem for problem in check_workspace(root).problems if problem not in before)
+    problems = [problem for problem in after if (problem.file, problem.fix) not in expected]
     if problems:
         _write(root, kept)
         raise WorkspaceError(problems)
@@ -100,12 +105,12 @@ def _pins(workspace: Workspace) -> list[Problem]:
             what = (
                 f"tool {name!r} is not pinned" if tool.pin is None else f"tool {name!r} has changed since it was pinned"
             )
-            problems.append(
-                Problem(
-                    file="policies/tools.lock", what=what, fix=f"review tools/{name}, then run `remit tool pin {name}`"
-                )
-            )
+            problems.append(Problem(file=LOCK, what=what, fix=_review(name)))
     return problems
+
+
+def _review(tool: str) -> str:
+    return f"review tools/{tool}, then run `remit tool pin {tool}`"
 
 
 def _content_cases(root: Path, workspace: Workspace) -> tuple[int, list[Problem]]:

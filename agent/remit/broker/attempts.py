@@ -43,6 +43,7 @@ from remit.workspace.manifest import (
     fill_argv,
     named_arguments,
     resolve,
+    with_grant_text,
 )
 
 PROGRESS_LINES: Final = 100  # of one attempt that are recorded while it runs; the end of the attempt has everything
@@ -329,7 +330,7 @@ class LiveExecutor:
             retry_after_s=output.retry_after_s,
             landed=landed(call, code, entered=output.entered),
             changes=changes,
-            refused=output.refused,
+            refused=tuple(with_grant_text(tool.manifest, action, item) for item in output.refused),
             connections=output.connections,
             stderr=output.stderr,
             spent=output.spent,

@@ -31,6 +31,7 @@ from remit.core import (
     ProposedCall,
     Refusal,
     Repair,
+    Request,
     Result,
     Subjects,
     Succeeded,
@@ -198,10 +199,13 @@ class Broker:
         if decision.verdict == "allow":
             await self._reserve(call)
 
+    def request(self, call: Call) -> Request:
+        """The request of a decided call to the policy, as if there were no approvals."""
+        return self._decider.request_of(call, self._decider.policy(call), "", ignore_grants=True)
+
     def evaluate(self, call: Call) -> tuple[Evaluated, ...]:
         """What each rule that matches a decided call contributed, as if there were no approvals."""
-        policy = self._decider.policy(call)
-        return policy.evaluate(self._decider.request_of(call, policy, "", ignore_grants=True))
+        return self._decider.policy(call).evaluate(self.request(call))
 
     def _quoted_by_user(self, call: Call) -> bool:
         """The fact of that name. It is recorded for redacted arguments, from which a replay cannot compute it."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Final
 
-from remit.core import Call, Decision, Refusal, tool_name
+from remit.core import Call, Decision, Refusal, near_names, tool_name
 from remit.core.events import ApprovalRejected
 
 LONGEST_NAME: Final = 64  # characters of a tool's name that the model wrote
@@ -37,7 +36,7 @@ def unknown_action(name: str, agent: str, actions: Sequence[str]) -> Refusal:
     """The agent has no action of this name; the model reads which it has, at most `MOST_NAMES` of them."""
     tools = [tool_name(action) for action in actions]
     name = name[:LONGEST_NAME]
-    near = get_close_matches(tool_name(name), tools[:MOST_COMPARED], n=3)
+    near = near_names(tool_name(name), tools[:MOST_COMPARED], most=3)
     details = {"near": near, "tools": tools[:MOST_NAMES]}
     more = len(tools) - MOST_NAMES
     listed = ", ".join(tools[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

@@ -319,7 +319,7 @@ def rule_command(place: str, write: bool, as_json: bool) -> None:
       remit approve rule 3f2a/4.0
       remit approve rule 3f2a/4.0 --write
     """
-    from remit.analysis import rule_from_approval
+    from remit.analysis import CASES, RULES, added, edit_workspace, rule_from_approval
     from remit.analysis.diff import working_tree
     from remit.core import UsageError
     from remit.journal import list_runs, resolve_run
@@ -335,8 +335,10 @@ def rule_command(place: str, write: bool, as_json: bool) -> None:
     runs = (journal.events(row.run) for row in list_runs(journal))
     found = rule_from_approval(source.rule_set(), source.files, records, (int(step), int(index)), runs)
     if write:
-        _add(opened.policies / "rules.csv", found.rules)
-        _add(opened.policies / "cases.yaml", found.case)
+        texts = {RULES: found.rules, CASES: found.case}
+        edit_workspace(
+            opened.root, {file: added(_text(opened.root / file), text).encode() for file, text in texts.items()}
+        )
     flips = [f"{flip.run[:8]}/{flip.step}.{flip.index}: {flip.before} -> {flip.after}" for flip in found.backtest.flips]
     if as_json:
         echo(json_text({"ok": True, "rules": found.rules, "case": found.case, "changes": flips, "written": write}))
@@ -349,12 +351,10 @@ def rule_command(place: str, write: bool, as_json: bool) -> None:
     echo("added to policies/rules.csv and policies/cases.yaml" if write else offer)
 
 
-def _add(path: Path, text: str) -> None:
-    """Add lines at the end of a file."""
+def _text(path: Path) -> str:
     from remit.core.parsing import read_text
 
-    before = read_text(path, file=f"policies/{path.name}").rstrip("\n") if path.exists() else ""
-    path.write_text(f"{before}\n\n{text}".lstrip("\n"), encoding="utf-8")
+    return read_text(path, file=f"policies/{path.name}") if path.exists() else ""
 
 
 def _confirm_bound(lines: list[str], yes: bool) -> None:

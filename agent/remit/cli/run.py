@@ -189,7 +189,7 @@ def call_command(
         model=OneCall(action, arguments),
     )
     ran = asyncio.run(start_run(opened, request, wait=wait, progress=print_progress))
-    _show_result(call_result(ran), as_json)
+    _show_result(opened, call_result(ran), as_json)
 
 
 def print_progress(line: str) -> None:
@@ -197,10 +197,17 @@ def print_progress(line: str) -> None:
     echo(style(line, dim=True), err=True)
 
 
-def _show_result(called: CallResult, as_json: bool) -> None:
+def _show_result(opened: WorkspaceSession, called: CallResult, as_json: bool) -> None:
+    from remit.cli.policy.allow import allowing, show_allowing
+
     body = called.result.model_dump(mode="json")
+    allow = None if body["ok"] else allowing(opened, called.run, 0, 0, body["error"]["code"])
     if as_json:
-        echo(json_text({**body, "run": called.run, "trace": str(called.trace)}))
+        echo(
+            json_text(
+                {**body, "run": called.run, "trace": str(called.trace), **({} if allow is None else {"allow": allow})}
+            )
+        )
     elif body["ok"]:
         value = body["value"]
         line = value if isinstance(value, str) else json_text(value)
@@ -211,6 +218,8 @@ def _show_result(called: CallResult, as_json: bool) -> None:
         if error.get("next_step"):
             echo(f"  {error['next_step']}")
         echo(f"  trace: remit trace show {called.run[:8]}")
+        if allow is not None:
+            show_allowing(allow)
     sys.exit(0 if body["ok"] else 1)
 
 

@@ -18,7 +18,7 @@ from remit.cli.text_argument import TEXT
 
 if TYPE_CHECKING:
     from remit.broker import AttemptOutcome
-    from remit.core import Call
+    from remit.core import Call, Refusal
     from remit.sandbox import Sandbox
     from remit.tools import ToolCaseResult, UsageReport
     from remit.workspace import Workspace
@@ -137,6 +137,7 @@ def try_command(action: str, pairs: tuple[str, ...], folder: Path | None, yes: b
       remit tool try files.read path=runbooks/payments-pool.md
       remit tool try tickets.close key=INC-2041 reason=fixed --yes
     """
+    from remit.core import Refusal
     from remit.tools import derive_pin, parse_pairs, scratch_folder, try_action
 
     workspace = _workspace()
@@ -151,12 +152,30 @@ def try_command(action: str, pairs: tuple[str, ...], folder: Path | None, yes: b
         with where as working:
             return await try_action(workspace, action, parse_pairs(pairs, schema), working, sandbox, yes=yes)
 
-    call, done = asyncio.run(run())
+    try:
+        call, done = asyncio.run(run())
+    except Refusal as refusal:
+        raise _with_lines(workspace, action, pairs, refusal) from None
     if as_json:
         _show_attempt_as_json(call, done)
     else:
         _show_attempt(call, done, stderr_shown=live)
     sys.exit(0 if done.code is None else 1)
+
+
+def _with_lines(workspace: Workspace, name: str, pairs: tuple[str, ...], refusal: Refusal) -> Refusal:
+    """The refusal with the lines of tool.toml that would allow the call, if the ceiling of its manifest refused it."""
+    from remit.core import Refusal
+    from remit.workspace.manifest import ceiling_lines
+
+    if refusal.details.get("reason") != "outside_manifest":
+        return refusal
+    tool, action = workspace.action(name)
+    argument = str(refusal.details.get("argument"))
+    value = dict(pair.partition("=")[::2] for pair in pairs).get(argument)
+    lines = ceiling_lines(tool.manifest, action, str(refusal.details.get("access")), argument, value)
+    step = "; ".join([str(refusal.next_step), *(f"to allow it, in tool.toml: {line}" for line in lines)])
+    return Refusal(refusal.code, refusal.message, details=refusal.details, next_step=step)
 
 
 def _show_attempt_as_json(call: Call, done: AttemptOutcome) -> None:
@@ -187,10 +206,11 @@ def _show_accesses(done: AttemptOutcome) -> None:
         allowed = connection.verdict == "allowed"
         echo(style(str(connection), dim=allowed, fg=None if allowed else "red"), err=True)
     for item in done.refused:
-        echo(
-            f"{style('refused', fg='red')} {item.access} {item.what}; the line that would allow it: {item.allow}",
-            err=True,
-        )
+        if item.allow.startswith("nothing"):  # libraries look for many files outside, and go on without them
+            echo(style(f"refused {item.access} {item.what}: no line can allow it", dim=True), err=True)
+        else:
+            where = f"to allow it, in tool.toml: {item.allow}"
+            echo(f"{style('refused', fg='red')} {item.access} {item.what}; {where}", err=True)
     for change in done.changes:
         echo(f"wrote {change.resource} ({change.size} bytes)", err=True)
 

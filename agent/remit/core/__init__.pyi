@@ -82,6 +82,7 @@ from .messages import (
     ToolSpec,
     settings_of,
 )
+from .near_names import listed, near_names, one_of, spelled
 from .principals import DEFAULT_TENANT, NAME_OF_SUBJECT, NOBODY, Authentication, Principal, Subject, same_person
 from .receipts import Approver, CallOutcome, ReceiptItem
 from .renamed import RENAMED
@@ -184,11 +185,15 @@ __all__ = [
     "in_thread",
     "in_thread_uninterrupted",
     "is_refused",
+    "listed",
+    "near_names",
+    "one_of",
     "page_of",
     "request_digest",
     "result_message",
     "result_text",
     "same_person",
     "settings_of",
+    "spelled",
     "tool_name",
 ]

@@ -119,9 +119,7 @@ def record_evaluation(session: WorkspaceSession, selection: Selection, *, by: Pr
     """
     if not session.workspace.settings.content:
         raise UsageError("an evaluation grades what was recorded: set `content = true` below [traces] in remit.toml")
-    if selection.agent not in session.workspace.agents:
-        known = ", ".join(sorted(session.workspace.agents)) or "none"
-        raise UsageError(f"there is no agent {selection.agent!r} here; agents: {known}")
+    session.workspace.agent(selection.agent)
     scenarios = _chosen(read_scenarios(session.workspace, selection.agent), selection.scenarios)
     repeats = {} if selection.repeats is None else {"repeats": selection.repeats}
     judges = judges_of(session.workspace, scenarios)

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from remit.core import FrozenModel, Json, Problem, Refusal, Subject, UsageError, WorkspaceError
+from remit.core import FrozenModel, Json, Problem, Refusal, Subject, UsageError, WorkspaceError, near_names
 from remit.core.events import ScenarioInfo
 from remit.core.parsing import (
     Duration,
@@ -290,7 +289,7 @@ class _Reader:
         except Refusal as refusal:
             line = next((at for key, at in row.lines.items() if f"{name!r}" in repr(row.value[key])), row.line)
             known = [f"{tool}.{its}" for tool, one in self._workspace.tools.items() for its in one.manifest.actions]
-            near = get_close_matches(name, known, n=1) or sorted(known)
+            near = near_names(name, known) or sorted(known)
             fix = f"write one of: {', '.join(near)}"
             self.problems.append(Problem(file=file, line=line, what=refusal.message, fix=fix))
 
@@ -365,7 +364,7 @@ def _problems(error: ValidationError, row: YamlRow, file: str) -> Iterator[Probl
         if item["type"] == "wrong":
             what, fix = f"{'.'.join(path)} {context['what']}", str(context["fix"])
         elif item["type"] == "extra_forbidden":
-            near = get_close_matches(path[-1], known, n=1) or known
+            near = near_names(path[-1], known) or known
             what, fix = f"unknown key {'.'.join(path)!r}", f"write one of: {', '.join(near)}"
         else:
             what = f"{'.'.join(path) or 'the row'}: {item['msg'].lower()}"

@@ -82,10 +82,7 @@ class RunRegistry:
     @staticmethod
     async def open(agent: str, user: str | None, workspace: Path | None, wait: float, mode: Mode | None) -> RunRegistry:
         session = open_session(workspace)
-        if agent not in session.workspace.agents:
-            known = ", ".join(sorted(session.workspace.agents)) or "none"
-            raise UsageError(f"there is no agent {agent!r} here; agents: {known}")
-        if session.workspace.agents[agent].answer is not None:
+        if session.workspace.agent(agent).answer is not None:
             raise UsageError(f"agent {agent!r} has an [answer], which only Remit's own graph can check: remove it")
         check_mode(session.workspace.agents[agent], mode)
         runs = RunRegistry(session, agent, user, wait)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from difflib import get_close_matches
 
 from pydantic import ConfigDict, Field, ValidationError
 
@@ -20,6 +19,9 @@ from remit.core import (
     Request,
     Verdict,
     WorkspaceError,
+    near_names,
+    one_of,
+    spelled,
 )
 from remit.core.parsing import YamlRow, read_rows
 from remit.guardrails import kind_of
@@ -142,7 +144,7 @@ def _schema_problems(error: ValidationError, row: YamlRow, file: str) -> Iterato
         what = f"{'.'.join(path)}: {item['msg'].lower()}" if path else "a row is not a mapping of keys to values"
         fix = f"use {', '.join(Case.model_fields)}"
         if item["type"] == "extra_forbidden":
-            what, near = f"unknown key {path[0]!r}", get_close_matches(path[0], Case.model_fields, n=1)
+            what, near = f"unknown key {path[0]!r}", near_names(path[0], Case.model_fields)
             if (renamed := RENAMED["case"].get(path[0])) or near:
                 fix = f"write {renamed or near[0]}"
         yield Problem(file=file, line=row.lines.get(path[0], row.line) if path else row.line, what=what, fix=fix)
@@ -152,7 +154,7 @@ def _sense_problems(policy: Policy, case: Case) -> Iterator[tuple[str, str]]:
     """Mistakes with which a row would pass for the wrong reason: a misspelled action or resource is denied too."""
     known = policy.vocabulary
     if known is not None and case.action not in known.actions:
-        yield f"no tool has the action {case.action!r}", f"use one of: {', '.join(sorted(known.actions))}"
+        yield f"no tool has the action {spelled(case.action)}", one_of(case.action, known.actions)
     if known is not None and known.names is not None:
         yield from _undeclared_names(case, known.names)
     own = case.action.startswith("remit.") and case.action != READ_RESULT
@@ -170,9 +172,9 @@ def _sense_problems(policy: Policy, case: Case) -> Iterator[tuple[str, str]]:
 
 def _undeclared_names(case: Case, names: DeclaredNames) -> Iterator[tuple[str, str]]:
     if "env" in case.model_fields_set and case.env not in names.envs:
-        yield f"no file declares the environment {case.env!r}", f"use one of: {', '.join(sorted(names.envs))}"
+        yield f"no file declares the environment {spelled(case.env)}", one_of(case.env, names.envs)
     for label in sorted(case.labels - names.labels - LABELS):
-        yield f"no file declares the label {label!r}", f"use one of: {', '.join(sorted(names.labels | LABELS))}"
+        yield f"no file declares the label {spelled(label)}", one_of(label, names.labels | LABELS)
 
 
 def request_of(policy: Policy, case: Case) -> Request:

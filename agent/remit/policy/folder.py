@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
-from remit.core import Problem, WorkspaceError
+from remit.core import Problem, WorkspaceError, near_names
 from remit.core.parsing import read_file, table_text
 from remit.policy.language.loader import FOLDER
 
@@ -92,8 +91,8 @@ def _fix_for_name(name: str) -> str:
     if any(known in name for known in (*READ, ".csv")):
         return "remove the copy"
     stem, dot, suffix = name.rpartition(".")
-    if near := get_close_matches(name, READ, n=1, cutoff=0.8):
+    if near := near_names(name, READ, cutoff=0.8):
         return f"name it {near[0]}, or remove it"
-    if dot and get_close_matches(suffix.lower(), ("csv",), n=1):
+    if dot and near_names(suffix.lower(), ("csv",)):
         return f"name it {stem}.csv, or remove it"
     return f"remove it; {FOLDER} may contain {', '.join(sorted(READ))}, rules in .csv and documents in .md"

@@ -9,7 +9,7 @@ from .live import LivePorts
 from .memory_run import MemoryRun, run_in_memory
 from .models.model_list import ModelList
 from .models.model_wait import ModelWait
-from .one_call import OneCall, OutsideCall, advise, decide_call, explain_call
+from .one_call import OneCall, OutsideCall, advise, decide_call, explain_call, request_of_call
 from .resuming import Continuation, resume_obstacle
 from .runner import EvaluatedRun, RunRequest, acting_subject, resume_run, start_run
 from .upkeep.erasure import Erasable, erasable, erase_runs
@@ -47,6 +47,7 @@ __all__ = [
     "open_model_of",
     "prunable",
     "prune",
+    "request_of_call",
     "resume_obstacle",
     "resume_run",
     "retention_seconds",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from remit.broker import check_revoked
-from remit.core import Confinement, Model, RunEnded, UsageError
+from remit.core import Confinement, Model, RunEnded
 from remit.core.events import Recorded
 from remit.guardrails import Redactor, Sanitizer, Secrets, is_secret_name
 from remit.journal import Lease, LiveRecord
@@ -66,10 +66,7 @@ def secrets_of(session: WorkspaceSession, agent: Agent) -> dict[str, str]:
 
 def agent_of(session: WorkspaceSession, name: str) -> Agent:
     """The agent with this name. Raises UsageError if there is none."""
-    if name not in session.workspace.agents:
-        known = ", ".join(sorted(session.workspace.agents)) or "none"
-        raise UsageError(f"there is no agent {name!r} here; agents: {known}")
-    return session.workspace.agents[name]
+    return session.workspace.agent(name)
 
 
 def check_code(session: WorkspaceSession, agent: str) -> None:

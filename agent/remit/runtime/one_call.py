@@ -14,6 +14,7 @@ from remit.core import (
     ModelTurn,
     Principal,
     ProposedCall,
+    Request,
     Subjects,
     Succeeded,
     ToolSpec,
@@ -60,6 +61,16 @@ async def explain_call(
     broker = _unrecorded(session, name, subject)
     (decided,) = await broker.decide(0, [_proposed(action, arguments)])
     return decided, () if decided.call is None else broker.evaluate(decided.call)
+
+
+async def request_of_call(
+    session: WorkspaceSession, name: str, action: str, arguments: str, *, subject: str
+) -> tuple[CallDecided, Request | None]:
+    """Decide one call like `decide_call`, and its request to the policy; None if it was refused before the rules decided."""
+    broker = _unrecorded(session, name, subject)
+    (decided,) = await broker.decide(0, [_proposed(action, arguments)])
+    refused = decided.call is None or decided.refusal is not None
+    return decided, None if refused or decided.call is None else broker.request(decided.call)
 
 
 @dataclass(frozen=True, kw_only=True)

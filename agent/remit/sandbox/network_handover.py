@@ -146,7 +146,7 @@ def with_network_result(output: Output, network_access: NetworkAccess) -> Output
     blocked = [item for item in network_access.connections if item.verdict in FINAL]
     refused = tuple(
         dict.fromkeys(
-            DeniedAccess(access="use", what=f"{item.host}:{item.port}", allow=f'hosts = ["{item.host}:{item.port}"]')
+            DeniedAccess(access="use", what=f"{item.host}:{item.port}", allow=f'hosts = ["{_line(item)}"]')
             for item in blocked
             if item.verdict == "not_decided"
         )
@@ -161,3 +161,9 @@ def with_network_result(output: Output, network_access: NetworkAccess) -> Output
         message = exhausted(network_access.limit)
         return replace(output, code="resource_exhausted", message=message, limit=network_access.limit)
     return replace(output, code="sandbox_violation", message=f"{BLOCKED}: {blocked[-1].why}")
+
+
+def _line(connection: Connection) -> str:
+    """The narrowest line of `hosts` that would allow the connection."""
+    host = f"{connection.host}:{connection.port}"
+    return f"{connection.method} {host}{connection.path}" if connection.method else host

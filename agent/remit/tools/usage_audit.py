@@ -10,7 +10,7 @@ import copy
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, cast
+from typing import Final, cast
 
 from remit.core import Json, UsageError
 from remit.core.parsing import covered, load_toml, read_table, toml_line
@@ -18,11 +18,8 @@ from remit.sandbox import Observed, ObservedAccess, Sandbox
 from remit.sandbox.egress import FINAL, parse_host
 from remit.tools.workbench import Played, ToolCaseResult, known_tool, play
 from remit.workspace import Workspace
-from remit.workspace.manifest import Action, Manifest, ManifestTable, Template, rules
+from remit.workspace.manifest import NOTHING, Action, Manifest, ManifestTable, Template, Use, grant_text, rules
 
-Use: TypeAlias = Literal["read", "write", "start", "connect", "variable"]
-
-_NOTHING: Final = "nothing: a tool reaches only its working folder"
 _REFUSED: Final = "sandbox_violation"  # a case that expects it shows what is refused, so it counts as no use
 
 
@@ -170,16 +167,27 @@ class _Report:
         # interpreter has reported is left out of the kernel's list.
         reported: set[tuple[Use, str]] = set()
         for refused in row.played.done.refused:
-            use: Use = refused.access if refused.access != "use" else "connect" if "hosts" in refused.allow else "start"
+            use: Use = (
+                refused.access if refused.access != "use" else "start" if "programs" in refused.allow else "connect"
+            )
             reported.add((use, refused.what if use in ("read", "write") else ""))
             yield self._undeclared_use(row, use, refused.what, refused.allow)
         for seen in row.observed.seen:
             key = (seen.doing, seen.what if seen.doing in ("read", "write") else "")
             if not seen.decided and not _only_looked_for(seen) and key not in reported:
-                yield self._undeclared_use(row, seen.doing, seen.what, _allow(seen))
+                yield self._undeclared_use(row, seen.doing, seen.what, self._allow(row, seen))
         for name in row.observed.lacking:
             if name not in self._manifest.env:
-                yield self._undeclared_use(row, "variable", name, f'env = ["{name}"]')
+                yield self._undeclared_use(row, "variable", name, self._grant(row, "variable", name))
+
+    def _allow(self, row: _Row, seen: ObservedAccess) -> str:
+        return (
+            self._grant(row, seen.doing, seen.what) if seen.inside or seen.doing not in ("read", "write") else NOTHING
+        )
+
+    def _grant(self, row: _Row, use: Use, what: str) -> str:
+        action = self._manifest.actions[row.played.case.action.partition(".")[2]]
+        return grant_text(self._manifest, action, use, what)
 
     def _undeclared_use(self, row: _Row, use: Use, what: str, allow: str) -> Undeclared:
         result = row.played.result
@@ -276,16 +284,6 @@ class _Report:
 def _only_looked_for(seen: ObservedAccess) -> bool:
     """True for a file outside the workspace. Libraries look for such files and continue without; no grant can add them."""
     return seen.doing == "read" and not seen.decided and not seen.inside
-
-
-def _allow(seen: ObservedAccess) -> str:
-    match seen.doing:
-        case "start":
-            return "programs = […], with its name" if seen.what == "a process" else f'programs = ["{seen.what}"]'
-        case "connect":
-            return 'hosts = ["name:443"]'
-        case doing:
-            return f'{doing} = ["{seen.what}"], and an entry of touches that names it' if seen.inside else _NOTHING
 
 
 def _touched(template: Template, row: _Row) -> bool:

@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias
 
 from pydantic import Field
 
-from remit.core import DEFAULT_TENANT, Confinement, FrozenModel, Json, Refusal, UsageError
+from remit.core import DEFAULT_TENANT, Confinement, FrozenModel, Json, Refusal, UsageError, one_of, spelled
 from remit.core.events import ContextLimits, ModelSettings, Observation
 from remit.guardrails import Content
 from remit.workspace.answer_contract import AnswerContract
@@ -217,6 +217,12 @@ class Workspace:
     def every_tool(self) -> dict[str, Tool]:
         """The tools of the workspace and Remit's own, by name."""
         return {**self.tools, BUILT_IN.manifest.name: BUILT_IN}
+
+    def agent(self, name: str) -> Agent:
+        """The agent with that name. Raises UsageError if there is none."""
+        if name not in self.agents:
+            raise UsageError(f"there is no agent {spelled(name)} here: {one_of(name, self.agents)}")
+        return self.agents[name]
 
     def action(self, name: str) -> tuple[Tool, Action]:
         """The tool and the action with the name `files.read`. Raises Refusal `unknown_action` without one."""

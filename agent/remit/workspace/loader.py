@@ -7,11 +7,10 @@ run, so that a replay has the same rules as the run.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from remit.core import READ_RESULT, Json, Problem, Refusal, WorkspaceError
+from remit.core import READ_RESULT, Json, Problem, Refusal, WorkspaceError, near_names
 from remit.core.events import ContextLimits, ModelSettings
 from remit.core.parsing import (
     TomlTable,
@@ -356,7 +355,7 @@ class _Loading:
                 yield name
             elif tool not in self._broken:  # the problems of its manifest are reported already
                 line = toml_line(self._texts[file], "tools", str(number))
-                near = get_close_matches(name, known if dot else tools, n=1)
+                near = near_names(name, known if dot else tools)
                 fix = (
                     f"write {near[0]!r}"
                     if near

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from itertools import count
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from remit.analysis import ObservedWork
     from remit.core.events import Recorded
     from remit.workspace import Agent, WorkspaceSession
-
-
-RULES: Final = "policies/rules.csv"
-CASES: Final = "policies/cases.yaml"
 
 
 @click.command("report", short_help="what an observed agent did, and which rules it lacks")
@@ -67,7 +63,7 @@ def report_command(agent: str, since: str, write: bool, actions: tuple[str, ...]
 
 
 def _work(opened: WorkspaceSession, agent: str, since: int | None) -> ObservedWork:
-    from remit.analysis import observed_work
+    from remit.analysis import CASES, observed_work
     from remit.analysis.diff import working_tree
     from remit.core.parsing import table_text
     from remit.workspace import policy_files
@@ -89,7 +85,7 @@ def _runs(opened: WorkspaceSession, agent: str, since: int | None) -> Iterator[S
 
 
 def _write_rules(opened: WorkspaceSession, found: ObservedWork) -> None:
-    from remit.analysis import added, edit_workspace
+    from remit.analysis import CASES, RULES, added, edit_workspace
     from remit.core.parsing import table_text
 
     texts = {RULES: found.suggested.rules, CASES: found.suggested.cases}
@@ -99,10 +95,9 @@ def _write_rules(opened: WorkspaceSession, found: ObservedWork) -> None:
 
 def _enforce(opened: WorkspaceSession, agent: str, action: str, found: ObservedWork) -> None:
     """Add the action to `enforce` of the agent. Raises UsageError if a recorded call of it lacks a rule."""
-    from remit.analysis import edit_workspace
+    from remit.analysis import edit_workspace, with_enforced
     from remit.core import UsageError
     from remit.core.parsing import table_text
-    from remit.workspace.manifest import with_enforced
 
     if opened.workspace.agents[agent].observe is None:
         raise UsageError(f"agent {agent!r} does not observe: all of its actions are enforced")

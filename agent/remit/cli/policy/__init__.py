@@ -238,12 +238,12 @@ def policy_can_command(subject: str, as_json: bool) -> None:
       remit policy can user:dana
     """
     from remit.analysis import list_permissions
-    from remit.core import UsageError
+    from remit.core import UsageError, one_of, spelled
     from remit.workspace import find_workspace, load_workspace_and_policy
 
     _, rules = load_workspace_and_policy(find_workspace(Path.cwd()))
     if subject not in rules.subjects:
-        raise UsageError(f"no rule names {subject!r}; use one of {', '.join(sorted(rules.subjects))}")
+        raise UsageError(f"no rule names {spelled(subject)}: {one_of(subject, rules.subjects)}")
     found = list_permissions(rules, subject)
     able = any(one.standing != "never" and one.rule.effect == "allow" for one in found)
     if as_json:
@@ -271,10 +271,10 @@ _COLOURS: Final = {"allow": "green", "ask": "yellow", "deny": "red"}
 
 def _check_action(rules: Policy, action: str) -> None:
     """Refuse a misspelled action: it would be denied to everybody, and that would look like an answer."""
-    from remit.core import UsageError
+    from remit.core import UsageError, one_of, spelled
 
     if rules.vocabulary is not None and action not in rules.vocabulary.actions:
-        raise UsageError(f"no tool has the action {action!r}: use one of {', '.join(sorted(rules.vocabulary.actions))}")
+        raise UsageError(f"no tool has the action {spelled(action)}: {one_of(action, rules.vocabulary.actions)}")
 
 
 def _arguments(text: str) -> dict[str, Any]:

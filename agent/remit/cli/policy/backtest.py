@@ -121,11 +121,11 @@ def _runs(root: Path, traces: tuple[Path, ...], imported: str) -> Iterator[Seque
 )
 @click.option("--tool", help="Draft rules for this tool instead, from its manifest.")
 @click.option("--agent", default="triage", show_default=True, help="With --tool: the agent that the rules are for.")
+@click.option("--user", help="With --tool: the user that the agent acts for. Default: the user of this account.")
 @click.option(
     "--approver",
-    default="role:reviewer",
-    show_default=True,
-    help="With --tool or --imported: the role that approves actions that cannot be undone.",
+    default="",
+    help="With --tool or --imported: the role that approves actions that cannot be undone. Default: one that another user has.",
 )
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Write the rules into this folder."
@@ -136,6 +136,7 @@ def policy_suggest_command(
     imported: str,
     tool: str | None,
     agent: str,
+    user: str | None,
     approver: str,
     output: Path | None,
     as_json: bool,
@@ -148,7 +149,7 @@ def policy_suggest_command(
       remit policy suggest --tool files --agent triage
       remit policy suggest --imported july -o /tmp/suggested
     """
-    from remit.analysis import draft_policy, recorded_decisions, suggest_rules
+    from remit.analysis import recorded_decisions, suggest_rules
     from remit.analysis.diff import working_tree
     from remit.core import UsageError
     from remit.workspace import find_workspace, policy_files
@@ -156,8 +157,7 @@ def policy_suggest_command(
     root = find_workspace(Path.cwd())
     here = working_tree(root)
     if tool is not None:
-        text = draft_policy(here.workspace, tool, agent, approver)
-        echo(json_text({"ok": True, "rules": text}) if as_json else text, nl=as_json)
+        _draft_tool(here, tool, agent, user, approver, output, as_json)
         return
     rule_set, files = here.rule_set(), policy_files(root)
     if imported:
@@ -191,6 +191,25 @@ def policy_suggest_command(
     )
     echo(f"{found.kept} allow rules keep {found.calls} recorded decisions, {len(found.lost)} are lost; {proof}")
     sys.exit(0 if ok else 1)
+
+
+def _draft_tool(
+    here: PolicySource, tool: str, agent: str, user: str | None, approver: str, output: Path | None, as_json: bool
+) -> None:
+    """Print, or write, rules for a tool: for the agent and for a user."""
+    from remit.analysis import draft_for_tool
+    from remit.workspace import principal_of_process
+
+    who = (
+        principal_of_process(here.workspace.settings).subject if user is None else f"user:{user.removeprefix('user:')}"
+    )
+    subject = f"agent:{agent.removeprefix('agent:')}"
+    text = draft_for_tool(here.workspace, here.rule_set(), tool, agent=subject, user=who, approver=approver)
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / f"{tool}.csv").write_text(text, encoding="utf-8")
+    shown = text if output is None else f"wrote {output}/{tool}.csv\n"
+    echo(json_text({"ok": True, "rules": text}) if as_json else shown, nl=as_json)
 
 
 def _draft(

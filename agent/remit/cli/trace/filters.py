@@ -160,12 +160,10 @@ def parse_time(text: str | None) -> int | None:
 
 def _code(text: str) -> str:
     """The text, if it is a known code or `ok`. Otherwise raises BadParameter with the nearest code."""
-    from difflib import get_close_matches
-
-    from remit.core import CODES
+    from remit.core import CODES, near_names
 
     if text in ("", "ok", *CODES):
         return text
-    near = get_close_matches(text, CODES, n=1)
+    near = near_names(text, CODES)
     hint = f"did you mean {near[0]!r}?" if near else f"write one of {', '.join(CODES)}"
     raise click.BadParameter(f"{text!r} is not a code: {hint}", param_hint="--code")

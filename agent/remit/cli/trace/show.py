@@ -246,6 +246,22 @@ def _show_call(timeline: Timeline, call: CallTimeline, *, running: bool | None) 
         echo(f"{INDENT}{style(line, dim=True)}")
     if call.error is not None:
         echo(f"{INDENT}{style(explain(call.error), fg='red')}")
+        if _is_allowable(call):
+            echo(
+                f"{INDENT}{style(f'the change that would allow it: remit allow {timeline.run[:8]}/{call.place}', dim=True)}"
+            )
+
+
+def _is_allowable(call: CallTimeline) -> bool:
+    """True for a call that other files of the workspace could allow: no rule denies it."""
+    if call.error is None or call.proposed.redacted:
+        return False
+    if call.decision is not None and call.decision.verdict == "deny":
+        return call.decision.reason == "no_rule_allows"
+    return (
+        call.error.code in ("unknown_action", "sandbox_violation")
+        or call.error.details.get("reason") == "outside_manifest"
+    )
 
 
 def detail_lines(call: CallTimeline, *, running: bool | None) -> list[str]:
@@ -273,7 +289,7 @@ def detail_lines(call: CallTimeline, *, running: bool | None) -> list[str]:
         lines.append(f"attempt {attempt.number}: {end}, {took}{retry}")
         lines += [f"  wrote {change.resource} ({change.size} bytes)" for change in ended.changes]
         lines += [
-            f"  refused {item.access} {with_visible_characters(item.what)}; to allow it, add to tool.toml: {item.allow}"
+            f"  refused {item.access} {with_visible_characters(item.what)}; to allow it, in tool.toml: {item.allow}"
             for item in ended.denied_accesses
         ]
     return lines

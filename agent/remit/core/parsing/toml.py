@@ -10,7 +10,6 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import Final, TypeVar, get_args
 
@@ -20,6 +19,7 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_sc
 
 from remit.core.calls import Json
 from remit.core.errors import Problem, WorkspaceError
+from remit.core.near_names import near_names
 from remit.core.parsing.bounded_readers import load_toml
 from remit.core.renamed import RENAMED
 
@@ -226,7 +226,7 @@ def _problem(error: ErrorDetails, table: type[BaseModel], *, file: str, text: st
         case "extra_forbidden":
             known = _keys_of(table, path[len(at) : -1])
             renamed = RENAMED["manifest"].get(path[-1], "")
-            near = [renamed] if renamed in known else get_close_matches(path[-1], known, n=1)
+            near = [renamed] if renamed in known else near_names(path[-1], known)
             what = f"unknown key {name!r}"
             fix = f"write {near[0]!r}" if near else f"remove it; possible keys are {', '.join(known) or 'none'}"
         case "wrong":

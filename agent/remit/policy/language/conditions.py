@@ -16,11 +16,10 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from functools import cached_property, lru_cache
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
-from remit.core import IN_CONVERSATION, RENAMED, Confinement, Context, Json
+from remit.core import IN_CONVERSATION, RENAMED, Confinement, Context, Json, near_names
 from remit.core import Effect as ActionEffect
 from remit.policy.language.evaluation import (
     TIME,
@@ -205,7 +204,7 @@ def holds(text: str, effect: str) -> Callable[[Context], bool]:
 
 def _fact_fix(shown: str) -> str:
     """What to write instead of something that is not a fact."""
-    near = get_close_matches(shown, FACTS, n=1)
+    near = near_names(shown, FACTS)
     if (renamed := RENAMED["fact"].get(shown)) or near:
         return f"write {renamed or near[0]}"
     return f"use one of args.<name>, calls('tool.action'), {', '.join(FACTS)}"

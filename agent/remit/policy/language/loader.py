@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from sys import intern
 from typing import Final, Literal, NamedTuple, get_args
 
-from remit.core import Effect, Problem, Refusal, Rule, WorkspaceError, action_matches
+from remit.core import Effect, Problem, Refusal, Rule, WorkspaceError, action_matches, one_of, spelled
 from remit.core.parsing import canonical, hidden_character
 from remit.policy.language.asking import GRAMMAR, Asking, is_asking, parse_asking
 from remit.policy.language.casbin_model import MODEL_FILE, check_model
@@ -249,7 +249,7 @@ class _RulesReader:
         if self._subject(line, member) and ROLE.fullmatch(role):
             self.links.append(RoleLink(file=line.file, line=line.number, member=intern(member), role=intern(role)))
         elif not ROLE.fullmatch(role):
-            line.report(f"{role!r} is not a role", "write role:<name>, of letters, digits and . _ @ + -")
+            line.report(f"{spelled(role)} is not a role", "write role:<name>, of letters, digits and . _ @ + -")
 
     def _subject(self, line: _Line, subject: str) -> bool:
         if self.only:
@@ -260,7 +260,8 @@ class _RulesReader:
             self._subjects.add(subject)
             return True
         return line.report(
-            f"{subject!r} is not a valid subject", "write agent:<name>, user:<name> or role:<name>, without wildcards"
+            f"{spelled(subject)} is not a valid subject",
+            "write agent:<name>, user:<name> or role:<name>, without wildcards",
         )
 
     def _rule(
@@ -312,12 +313,12 @@ class _RulesReader:
         if action in self._actions:
             return True
         if not _ACTION.fullmatch(action):
-            return line.report(f"{action!r} is not an action", "write tool.action, tool.* or *")
+            return line.report(f"{spelled(action)} is not an action", "write tool.action, tool.* or *")
         vocabulary = self.vocabulary
         if action == "*" or vocabulary is None or vocabulary.recorded or vocabulary.matching(action):
             self._actions.add(action)
             return True
-        return line.report(f"no tool has the action {action!r}", f"use one of: {', '.join(sorted(vocabulary.actions))}")
+        return line.report(f"no tool has the action {spelled(action)}", one_of(action, vocabulary.actions))
 
     def _pattern(self, line: _Line, text: str) -> Pattern | None:
         if text in self._patterns:

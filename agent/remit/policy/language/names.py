@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Final, NamedTuple, Protocol
 
-from remit.core import BREAK_GLASS, Problem, Rule
+from remit.core import BREAK_GLASS, Problem, Rule, near_names, spelled
 from remit.policy.language.conditions import Condition
 from remit.policy.language.roles import RoleLink
 
@@ -67,9 +66,11 @@ def check_names(rows: Iterable[RowNames], links: Iterable[RoleLink], declared: D
 def _undeclared(uses: Iterable[_NameUse]) -> Iterator[Problem]:
     for use in dict.fromkeys(uses):
         if use.name not in use.declared:
-            near = get_close_matches(use.name, use.declared, n=1)
+            near = near_names(use.name, use.declared)
             fix = f"write {near[0]}, or {use.declare}" if near else use.declare
-            yield Problem(file=use.file, line=use.line, what=f"no file declares the {use.kind} {use.name!r}", fix=fix)
+            yield Problem(
+                file=use.file, line=use.line, what=f"no file declares the {use.kind} {spelled(use.name)}", fix=fix
+            )
 
 
 def _subject_use(file: str, line: int, name: str, declared: DeclaredNames, roles: frozenset[str]) -> _NameUse:

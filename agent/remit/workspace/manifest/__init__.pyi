@@ -1,4 +1,5 @@
 from .decoded import check_decoded, named_arguments, values_at
+from .grants import NOTHING, GrantLine, Use, ceiling_lines, grant_text, lines_for, with_grant_text
 from .manifest import (
     Action,
     ActionSchema,
@@ -12,7 +13,6 @@ from .manifest import (
     is_code,
     pin,
 )
-from .observation import with_enforced
 from .pins import LOCK, check_schemas, write_lock
 from .repairs import read_arguments, repaired_name
 from .resolution import check_output, command_schema, fill_argv, resolve
@@ -22,9 +22,11 @@ from .touches import Template
 
 __all__ = [
     "LOCK",
+    "NOTHING",
     "Action",
     "ActionSchema",
     "Breaker",
+    "GrantLine",
     "Limits",
     "Manifest",
     "ManifestTable",
@@ -32,14 +34,18 @@ __all__ = [
     "Retry",
     "Target",
     "Template",
+    "Use",
     "action_name",
+    "ceiling_lines",
     "check_decoded",
     "check_output",
     "check_schemas",
     "code_digest",
     "command_schema",
     "fill_argv",
+    "grant_text",
     "is_code",
+    "lines_for",
     "named_arguments",
     "pin",
     "read_arguments",
@@ -47,6 +53,6 @@ __all__ = [
     "resolve",
     "rules",
     "values_at",
-    "with_enforced",
+    "with_grant_text",
     "write_lock",
 ]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from remit.core import Problem, UsageError
+from remit.core import Problem
 from remit.core.events import NANO, Observation
-from remit.core.parsing import load_toml, toml_line
+from remit.core.parsing import toml_line
 
 if TYPE_CHECKING:
     from remit.workspace.definitions import Tool
@@ -69,21 +67,3 @@ def _end_of(day: str) -> int:
     """The end of that day in UTC, in Unix nanoseconds."""
     after = date.fromisoformat(day) + timedelta(days=1)
     return int(datetime(after.year, after.month, after.day, tzinfo=UTC).timestamp()) * NANO
-
-
-def with_enforced(text: str, action: str, *, file: str) -> str:
-    """The text of agent.toml with one more action in `enforce`.
-
-    Raises:
-        UsageError: the line cannot be found, or is written in another way.
-    """
-    before = list(map(str, load_toml(text, file=file).get("enforce", [])))
-    if action in before:
-        return text
-    line = f"enforce = {json.dumps([*before, action])}"
-    changed, count = re.subn(r"(?m)^enforce[ \t]*=[ \t]*\[[^\]]*\]", lambda _: line, text, count=1)
-    if count == 0:
-        changed = re.sub(r"(?m)^observe_until[ \t]*=[^\n]*", lambda found: f"{found.group()}\n{line}", text, count=1)
-    if load_toml(changed, file=file).get("enforce") != [*before, action]:
-        raise UsageError(f"{file} cannot be edited safely: write {line} below observe_until")
-    return changed

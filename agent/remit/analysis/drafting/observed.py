@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from remit.analysis.backtest import recorded_decisions
 from remit.analysis.cases import run_cases
-from remit.analysis.mutation import case_yaml
-from remit.analysis.reach import NO_RESOURCE, reach_of
-from remit.analysis.solver.ruleset import RuleSet, read_rule_set
-from remit.core import Decision, Failed, Request, Rule, action_matches
+from remit.analysis.drafting.rows import CASES, cases_text, missing_rows, rows_text, rules_that_fail, with_rows
+from remit.analysis.reach import reach_of
+from remit.analysis.solver.ruleset import RuleSet
+from remit.core import Decision, Failed, Request, Rule
 from remit.core.events import CallDecided, Recorded
-from remit.policy.language import parse_pattern, parse_resource
 from remit.workspace import Workspace
-
-RULES: Final = "policies/rules.csv"
-CASES: Final = "policies/cases.yaml"
-_PLAIN: Final = re.compile(
-    r"[A-Za-z0-9._:/@+-]+", re.ASCII
-)  # a resource that is a pattern of itself, also in a CSV file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +87,9 @@ def observed_work(
         refused_by=_by_count(counted.refused_by),
         refused_before=_by_count(counted.refused_before),
         skipped=_by_count(counted.skipped),
-        suggested=_suggest(rule_set, files, cases, _needed_rows(rule_set, workspace, counted.lacking), counted.lacking),
+        suggested=_suggest(
+            rule_set, files, cases, missing_rows(rule_set, reach_of(workspace), counted.lacking), counted.lacking
+        ),
     )
 
 
@@ -137,11 +130,11 @@ class _Counted:
         if decision.verdict == "ask":
             self.asked_by[_rules(decision)] += 1
         elif decision.verdict == "deny":
-            near = _rules_that_fail(rule_set, request) if decision.reason == "no_rule_allows" else ()
+            near = rules_that_fail(rule_set, request) if decision.reason == "no_rule_allows" else ()
             if decision.reason == "no_rule_allows" and not near:
                 self.lacking.append(request)
             else:
-                self.refused_by["; ".join(near) or _rules(decision)] += 1
+                self.refused_by["; ".join(map(_rule, near)) or _rules(decision)] += 1
 
     def actions(self) -> Iterator[ActionWork]:
         for action, calls in sorted(self.calls.items()):
@@ -160,27 +153,12 @@ def _rules(decision: Decision) -> str:
     return "; ".join(map(_rule, decision.rules)) or decision.message
 
 
-def _rules_that_fail(rule_set: RuleSet, request: Request) -> tuple[str, ...]:
-    """The rules whose conditions refuse the request: a new rule beside them would undo what they limit."""
-    found: dict[str, None] = {}
-    for subject, resource in _pairs_without_rule(rule_set, request):
-        names, named = {subject, *rule_set.roles.get(subject, ())}, parse_resource(resource)
-        for row in rule_set.rows:
-            applies = row.rule.effect == "allow" and row.subject in names and action_matches(request.action, row.action)
-            if applies and row.pattern.covers(named):
-                found[_rule(row.rule)] = None
-    return tuple(found)
-
-
 def _rule(rule: Rule) -> str:
     return f"{rule.file}:{rule.line} {rule.note or rule.text}"
 
 
 def _by_count(counter: Counter[str]) -> dict[str, int]:
     return dict(sorted(counter.items(), key=lambda item: (-item[1], item[0])))
-
-
-# -- the rules that are missing ----------------------------------------------------------------------------------------
 
 
 def _suggest(
@@ -192,89 +170,14 @@ def _suggest(
 ) -> SuggestedRules:
     if not needed:
         return SuggestedRules(rules="", cases="", missing={}, still_refused=len(lacking), broken=())
-    rules = "\n".join(_lines(needed))
-    changed = {**files, RULES: added(files.get(RULES, b"").decode(), rules).encode()}
-    after = read_rule_set("suggested", changed, rule_set.vocabulary)
+    rules = rows_text(needed)
+    after = with_rows(rule_set, files, rules)
     still = [request for request in lacking if after.policy.decide(request).verdict == "deny"]
-    first = {found[0].action: found[0] for found in needed.values() if found}
-    witnesses = [request.model_copy(update={"subjects": request.subjects[:2]}) for request in first.values()]
     results = run_cases(after.policy, cases, CASES) if cases.strip() else ()
     return SuggestedRules(
         rules=rules,
-        cases="\n".join(case_yaml(after, request) for request in witnesses),
+        cases=cases_text(after, (request for found in needed.values() for request in found[:1]), needed),
         missing={row: len(found) for row, found in needed.items() if row.startswith("p,")},
         still_refused=len(still),
         broken=tuple(f"{result.note}: {result.message}" for result in results if not result.passed),
     )
-
-
-def added(before: str, lines: str) -> str:
-    """The text of a file with further lines at its end, after an empty one."""
-    return (before.rstrip("\n") + "\n\n" if before.strip() else "") + lines
-
-
-def _lines(needed: Mapping[str, Sequence[Request]]) -> Iterator[str]:
-    """The rows, each with the note that decisions quote."""
-    for row, found in needed.items():
-        if row.startswith("p,"):
-            _, subject, action, *_ = row.split(", ")
-            yield f"# {subject.partition(':')[2]} may call {action}, as in {len(found)} recorded calls"
-        yield row
-    yield ""
-
-
-def _needed_rows(rule_set: RuleSet, workspace: Workspace, lacking: Sequence[Request]) -> dict[str, list[Request]]:
-    """The rows that are missing, each with the requests that need it: one for an action, an agent and all of its users."""
-    reach = reach_of(workspace)
-    needs: defaultdict[tuple[str, str], dict[str, list[Request]]] = defaultdict(dict)
-    for request in lacking:
-        for subject, resource in _pairs_without_rule(rule_set, request):
-            needs[request.action, subject].setdefault(resource, []).append(request)
-    patterns: dict[str, Mapping[str, str]] = {}
-    for action in dict.fromkeys(action for action, _ in needs):
-        resources = {resource for (other, _), found in needs.items() if other == action for resource in found}
-        patterns[action] = _patterns(resources, reach[action].patterns if action in reach else ())
-    role_of = _roles(needs, lacking)
-    rows: defaultdict[str, list[Request]] = defaultdict(list)
-    members: dict[str, None] = {}
-    for (action, subject), found in needs.items():
-        holder = role_of.get(subject, subject)
-        if holder != subject:
-            members[f"g, {subject}, {holder}"] = None
-        for resource, requests in found.items():
-            if resource in patterns[action]:
-                rows[f"p, {holder}, {action}, {patterns[action][resource]}, True, allow"].extend(requests)
-    return {
-        **{row: list({id(one): one for one in found}.values()) for row, found in rows.items()},
-        **{row: [] for row in members},
-    }
-
-
-def _pairs_without_rule(rule_set: RuleSet, request: Request) -> Iterator[tuple[str, str]]:
-    """The subjects and resources of the request that no rule allows."""
-    for subject in request.subjects[:2]:  # the third is the scope of the run
-        for resource in request.resources or (NO_RESOURCE,):
-            alone = request.model_copy(update={"subjects": (subject,), "resources": (resource,)})
-            if rule_set.policy.decide(alone).reason == "no_rule_allows":
-                yield subject, resource
-
-
-def _patterns(resources: set[str], reach: Sequence[str]) -> dict[str, str]:
-    """A pattern for each resource: itself if it is the only one, else the part of the manifest's reach that has it."""
-    if len(resources) == 1 and all(map(_PLAIN.fullmatch, resources)):
-        return {resource: resource for resource in resources}
-    parsed = [parse_pattern(text) for text in reach]
-    found = {
-        resource: next((one.text for one in parsed if one.covers(parse_resource(resource))), None)
-        for resource in sorted(resources)
-    }
-    return {resource: text for resource, text in found.items() if text is not None}
-
-
-def _roles(needs: Iterable[tuple[str, str]], lacking: Sequence[Request]) -> dict[str, str]:
-    """The role that several users of an agent get together, by user; a single user gets rows of its own."""
-    users = dict.fromkeys(subject for _, subject in needs if subject.startswith("user:"))
-    if len(users) < 2:
-        return {}
-    agent = lacking[0].subjects[0].partition(":")[2]
-    return dict.fromkeys(users, f"role:{agent}-users")

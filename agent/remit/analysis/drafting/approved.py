@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from remit.analysis.backtest import Backtest, backtest_rules, recorded_decisions
+from remit.analysis.drafting.rows import row_text, with_rows
 from remit.analysis.mutation import case_yaml
-from remit.analysis.solver.ruleset import RuleSet, read_rule_set
+from remit.analysis.solver.ruleset import RuleSet
 from remit.broker.approvals import narrowest_condition
 from remit.core import Call, Json, Request, UsageError
 from remit.core.events import ApprovalGranted, CallDecided, Recorded
 from remit.policy.language import RuleRow
 
-RULES: Final = "policies/rules.csv"
 _PLAIN: Final = re.compile(
     r"[A-Za-z0-9 ._:/@+-]*", re.ASCII
 )  # a text that every CSV reader reads alike inside of quotes
@@ -53,8 +53,7 @@ def rule_from_approval(
     note = f"# {decided.call.action} without asking: approved by {', '.join(approvers)} in run {records[0].run[:8]}"
     rows = dict.fromkeys(line for row in asking for line in _rows(row, decided.call, decided.facts))
     text = "\n".join([note, *rows, ""])
-    after = {**files, RULES: files.get(RULES, b"").rstrip(b"\n") + b"\n" + text.encode()}
-    changed = read_rule_set("with the new rule", after, rule_set.vocabulary)
+    changed = with_rows(rule_set, files, text)
     if not rows or changed.policy.decide(request).verdict != "allow":
         raise UsageError(
             "no single rule replaces this approval, because another rule denies the call: write it by hand"
@@ -95,7 +94,7 @@ def _rows(row: RuleRow, call: Call, facts: Mapping[str, Json]) -> Iterator[str]:
     subject = row.subject if row.subject.startswith("agent:") else call.subjects.user
     condition = " and ".join(part for part in [narrowest_condition(call.arguments), *_facts(row, facts)] if part)
     for resource in dict.fromkeys(touch.resource for touch in call.touches):
-        yield f"p, {subject}, {call.action}, {resource}, {condition or 'True'}, allow"
+        yield row_text(subject, call.action, resource, condition or "True")
 
 
 def _facts(row: RuleRow, facts: Mapping[str, Json]) -> Iterator[str]:
