@@ -439,8 +439,8 @@ def test_the_report_names_what_would_be_refused_and_the_smallest_rules_that_are_
     with RemitMiddleware("desk", workspace=shop.root) as remit:
         shop.played(*work, says(("fly", {})), remit=remit)
     found = json.loads(shop.cli("report", "desk", "--json").out)
-    row = "p, agent:desk, desk.mail, mail:*, True, allow"
-    assert found["suggested"]["missing"] == {row: 2}
+    rows = [f"p, agent:desk, desk.mail, mail:{to}, True, allow" for to in ("bo@other.example", "eve@evil.example")]
+    assert found["suggested"]["missing"] == dict.fromkeys(rows, 1)
     assert list(found["asked_by"].values()) == [1]
     assert ["Nothing is refunded for the staff" in rule for rule in found["refused_by"]] == [True]
     assert found["refused_before"] == {"fly: unknown_action": 1}
@@ -448,7 +448,7 @@ def test_the_report_names_what_would_be_refused_and_the_smallest_rules_that_are_
     assert (refused.code, "2 recorded calls of desk.mail lack a rule" in refused.err) == (2, True)
     written = shop.cli("report", "desk", "--write")
     assert written.code == 0, written.out + written.err
-    assert row in (shop.root / "policies/rules.csv").read_text()
+    assert all(row in (shop.root / "policies/rules.csv").read_text() for row in rows)
     assert shop.cli("policy", "test").code == 0
     for action in ("desk.mail", "desk.refund", "desk.get_order"):
         assert shop.cli("report", "desk", "--enforce", action).code == 0

@@ -27,34 +27,34 @@ def added(session: Path, rows: str, settings: str = "", file: str = "rules.csv")
     [
         pytest.param(
             DENY.format("env == 'locl'"), "no file declares the environment 'locl'",
-            "write local, or add \"locl\" to envs in remit.toml", id="an environment",
+            "did you mean local? Or add \"locl\" to envs in remit.toml", id="an environment",
         ),
         pytest.param(
             DENY.format("'untrsted' in labels"), "no file declares the label 'untrsted'",
-            "write untrusted, or declare it in adds_labels of a tool.toml or in policies/labels.toml", id="a label",
+            "did you mean untrusted? Or declare it in adds_labels of a tool.toml or in policies/labels.toml", id="a label",
         ),
         pytest.param(
-            DENY.format("'untrsted' not in labels"), "no file declares the label 'untrsted'", "write untrusted", id="an absent label",
+            DENY.format("'untrsted' not in labels"), "no file declares the label 'untrsted'", "did you mean untrusted?", id="an absent label",
         ),
-        pytest.param(DENY.format("'lnk' in contains"), "no file declares the label 'lnk'", "write link", id="what a text contains"),
+        pytest.param(DENY.format("'lnk' in contains"), "no file declares the label 'lnk'", "did you mean link?", id="what a text contains"),
         pytest.param(
             "p, agent:trige, files.read, file:logs/**, True, deny", "no file declares the agent 'agent:trige'",
-            "write agent:triage, or write agent/trige/agent.toml", id="an agent",
+            "did you mean agent:triage? Or write agent/trige/agent.toml", id="an agent",
         ),
         pytest.param(
             "p, user:dna, files.read, file:logs/**, True, deny", "no file declares the user 'user:dna'",
-            "write user:dana, or add \"user:dna\" to users in remit.toml", id="a user",
+            "did you mean user:dana? Or add \"user:dna\" to users in remit.toml", id="a user",
         ),
-        pytest.param("g, user:dna, role:oncall-lead", "no file declares the user 'user:dna'", "write user:dana", id="a user of a role"),
+        pytest.param("g, user:dna, role:oncall-lead", "no file declares the user 'user:dna'", "did you mean user:dana?", id="a user of a role"),
         pytest.param(
             "p, role:operatr, files.read, file:logs/**, True, deny", "no file declares the role 'role:operatr'",
-            "write role:operator, or write g, user:<name>, role:operatr", id="a role",
+            "did you mean role:operator? Or write g, user:<name>, role:operatr", id="a role",
         ),
         pytest.param(
             "p, agent:triage, http.get, https://a.example/**, approved('role:oncal-lead'), allow",
-            "no file declares the role 'role:oncal-lead'", "write role:oncall-lead", id="a role that approves",
+            "no file declares the role 'role:oncal-lead'", "did you mean role:oncall-lead?", id="a role that approves",
         ),
-        pytest.param("g, role:operatr, role:oncall-lead", "no file declares the role 'role:operatr'", "write role:operator", id="a role of a role"),
+        pytest.param("g, role:operatr, role:oncall-lead", "no file declares the role 'role:operatr'", "did you mean role:operator?", id="a role of a role"),
     ],
 )  # fmt: skip
 def test_an_undeclared_name_is_a_problem_with_its_line_and_fix(session: Path, row: str, what: str, fix: str) -> None:

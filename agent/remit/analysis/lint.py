@@ -58,7 +58,11 @@ class LintFinding:
 def lint_rules(rule_set: RuleSet, workspace: Workspace | None = None) -> tuple[LintFinding, ...]:
     """List all findings, in the order of the lines. Findings about manifests need a workspace."""
     with without_garbage_collection():
-        findings = [*_lint_approvers(rule_set), *_lint_conditions(rule_set), *_lint_ineffective(rule_set)]
+        conditions = [*_lint_conditions(rule_set)]
+        # A row that never applies has no effect either: one finding is enough, the one that says why.
+        never = frozenset((item.file, item.line) for item in conditions if item.code == "never")
+        ineffective = (item for item in _lint_ineffective(rule_set) if (item.file, item.line) not in never)
+        findings = [*_lint_approvers(rule_set), *conditions, *ineffective]
         if workspace is not None:
             findings += _lint_reach(rule_set, workspace)
     findings += _lint_unmentioned(rule_set)
@@ -75,9 +79,13 @@ def _finding(row: RuleRow, code: Code, what: str, fix: str) -> LintFinding:
 def _lint_approvers(rule_set: RuleSet) -> Iterator[LintFinding]:
     for row in rule_set.rows:
         for role in dict.fromkeys(atom.role for atom in atoms_of(row.condition.text) if atom.role):
-            if not rule_set.approvers(role):
+            people, least = len(rule_set.approvers(role)), min(row.condition.thresholds.get(role, (1,)))
+            if not people:
                 what = f"it asks for the approval of {role}, which no user has"
                 yield _finding(row, "nobody_to_ask", what, f"add the row g, user:<name>, {role}, or ask another role")
+            elif people < least:
+                what = f"it asks for {least} approvals of {role}, which {people} {'user has' if people == 1 else 'users have'}"
+                yield _finding(row, "nobody_to_ask", what, f"add the row g, user:<name>, {role}, or ask for fewer")
 
 
 def _why_nobody(rule_set: RuleSet, row: RuleRow) -> str:
@@ -219,7 +227,8 @@ def _why_ineffective(
         return _finding(row, "redundant", what, "keep one of them")
     if _matters_alone(comparison, row, occurrences):
         if row.rule.effect == "allow":
-            what, fix = "deny rules override it wherever it applies", "remove it, or narrow the deny rules"
+            by = _denied_by(comparison, rule_set, occurrences)
+            what, fix = f"{by} it wherever it applies", "remove it, or narrow the deny rule"
             return _finding(row, "shadowed", what, fix)
         return _finding(
             row, "dead", "it has no effect: no rule allows what it denies", "keep it as a reminder, or remove it"
@@ -243,6 +252,19 @@ def _matters_alone(comparison: Comparison, row: RuleRow, occurrences: _Occurrenc
         if comparison.row_matters(alike, key, subject, action) is not False:
             return True
     return False
+
+
+def _denied_by(comparison: Comparison, rule_set: RuleSet, occurrences: _Occurrences) -> str:
+    """Name the first deny rule that alone overrides the row where it applies, or say that several do."""
+    (keys, key), (subject, action) = next(iter(occurrences.items()))
+    denying = [
+        rule
+        for other in keys
+        if other.effect == "deny" and comparison.row_matters(frozenset({other, key}), key, subject, action) is False
+        for rule in rule_set.rules_of(subject, action, (other,))
+    ]
+    first = min(denying, key=lambda rule: (rule.file, rule.line), default=None)
+    return f"line {first.line} of {first.file} denies" if first is not None else "deny rules together override"
 
 
 def _covered_by(comparison: Comparison, rule_set: RuleSet, row: RuleRow, occurrences: _Occurrences) -> str:

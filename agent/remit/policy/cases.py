@@ -26,7 +26,7 @@ from remit.core import (
 from remit.core.parsing import YamlRow, read_rows
 from remit.guardrails import kind_of
 from remit.policy.engine import NOBODY, Policy
-from remit.policy.language.names import LABELS, DeclaredNames
+from remit.policy.language.names import DeclaredNames, undeclared_names
 from remit.policy.language.patterns import GlobError, parse_resource
 
 
@@ -156,25 +156,34 @@ def _sense_problems(policy: Policy, case: Case) -> Iterator[tuple[str, str]]:
     if known is not None and case.action not in known.actions:
         yield f"no tool has the action {spelled(case.action)}", one_of(case.action, known.actions)
     if known is not None and known.names is not None:
-        yield from _undeclared_names(case, known.names)
+        yield from _undeclared(case, policy, known.names)
     own = case.action.startswith("remit.") and case.action != READ_RESULT
     if own == bool(case.agent):
         what = f"{case.action} is done by a person, and the row names an agent" if own else "the row names no agent"
         yield what, "remove agent" if own else "write agent: agent:NAME"
     for resource in case.resources:
         try:
-            parse_resource(resource)
+            kind = parse_resource(resource).kind
         except GlobError as error:
             yield error.what, error.fix
+            continue
+        if known is not None and known.names is not None and kind not in known.names.kinds:
+            yield f"no file declares the kind of resource {spelled(kind)}", one_of(kind, known.names.kinds)
     if case.missing is not None and case.expect != "ask":
         yield "missing is set in a row that does not expect ask", "remove missing, or expect ask"
 
 
-def _undeclared_names(case: Case, names: DeclaredNames) -> Iterator[tuple[str, str]]:
-    if "env" in case.model_fields_set and case.env not in names.envs:
-        yield f"no file declares the environment {spelled(case.env)}", one_of(case.env, names.envs)
-    for label in sorted(case.labels - names.labels - LABELS):
-        yield f"no file declares the label {spelled(label)}", one_of(label, names.labels | LABELS)
+def _undeclared(case: Case, policy: Policy, names: DeclaredNames) -> Iterator[tuple[str, str]]:
+    asked = {_prefixed("role", role) for role in (*case.approvals, *(case.missing or ()))}
+    return undeclared_names(
+        names,
+        policy.roles,
+        subjects=case.request().subjects,
+        env=case.env if "env" in case.model_fields_set else None,
+        labels=case.labels,
+        approvers=asked,
+        strict=False,
+    )
 
 
 def request_of(policy: Policy, case: Case) -> Request:

@@ -105,6 +105,11 @@ class Policy:
         """Every role of `subject`, direct or inherited; empty for an unknown subject."""
         return self._roles.get(subject, frozenset())
 
+    @property
+    def roles(self) -> frozenset[str]:
+        """Every role that somebody has."""
+        return frozenset(self._members)
+
     def members_of(self, role: str) -> frozenset[str]:
         """Every subject that has `role`, directly or through other roles."""
         return self._members.get(role, frozenset())

@@ -259,4 +259,4 @@ def _missing_approvers(approvals: PossibleApprovals) -> str:
     """Why a denial that approvals would change is not a question to anyone."""
     if not approvals.unavailable:
         return ""
-    return f"; approval by {' or '.join(approvals.unavailable)} would allow it, but too few other people can approve"
+    return f"; people could approve it, but too few other people can approve as {', '.join(approvals.unavailable)}"

@@ -9,13 +9,14 @@ from typing import Final, cast
 from pydantic import TypeAdapter
 
 from remit.core import Effect, Json, Problem, ToolSpec, WorkspaceError, tool_name
-from remit.core.parsing import canonical_json, load_json
+from remit.core.parsing import SCHEMES, canonical_json, load_json
 from remit.policy import Policy, load_policy
 from remit.policy.language import DeclaredNames, Vocabulary
 from remit.workspace.definitions import Agent, Workspace
 from remit.workspace.loader import load_files
 from remit.workspace.manifest.manifest import ActionSchema, action_name
-from remit.workspace.own_actions import OWN_ACTIONS, own_effects
+from remit.workspace.manifest.touches import SPELLED as SPELLED_KINDS
+from remit.workspace.own_actions import OWN_ACTIONS, OWN_KINDS, own_effects
 
 _DIGESTS: Final = TypeAdapter(dict[str, str])
 CODE_DIGESTS: Final = "tools/digests.json"  # only in a bundle: the digest of each tool's code when the run began
@@ -98,7 +99,18 @@ def _declared(workspace: Workspace) -> DeclaredNames:
         labels=frozenset(labels),
         agents=frozenset(f"agent:{name}" for name in workspace.agents),
         users=None if open_to_all else frozenset({*(settings.identity or {}).values(), *(settings.users or ())}),
+        kinds=resource_kinds(workspace),
     )
+
+
+def resource_kinds(workspace: Workspace) -> frozenset[str]:
+    """The kinds of resources that calls of this workspace, and what people do with Remit itself, can have."""
+    kinds = {*SPELLED_KINDS, *SCHEMES, *OWN_KINDS, "none"}
+    for tool in workspace.every_tool.values():
+        for action in tool.manifest.actions.values():
+            kinds.update(template.kind for template in action.templates)
+            kinds.update(listing.kind for listing in action.listings)
+    return frozenset(kinds - {"url"})
 
 
 def _types(schema: ActionSchema) -> dict[str, str]:

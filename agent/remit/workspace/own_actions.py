@@ -60,6 +60,7 @@ OWN_ACTIONS: Final[Mapping[OwnAction, bool]] = {
     "remit.rollout": False,
     "remit.impersonate": False,
 }
+OWN_KINDS: Final = ("run", "agent", "tool", "user", "hold")  # of the resources of these actions
 _OPEN: Final = frozenset(name for name, is_open in OWN_ACTIONS.items() if is_open)
 EVERY_HOLD: Final = "hold:all"
 NAMED: Final = 20  # runs that a request for a second person names

@@ -92,7 +92,7 @@ def missing_rows(
     role_of = _shared_role((subject for _, subject, _ in needs), requests)
     rows: defaultdict[str, dict[int, Request]] = defaultdict(dict)
     for (action, subject, condition), found in needs.items():
-        for resource, asked in found.items():
+        for resource, asked in sorted(found.items()):
             if (pattern := patterns[action].get(resource)) is not None:
                 row = row_text(role_of.get(subject, subject), action, pattern, condition)
                 rows[row].update((id(one), one) for one in asked)

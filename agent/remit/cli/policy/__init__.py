@@ -71,7 +71,7 @@ def _clock(_: click.Context, __: click.Parameter, value: str) -> str:
     show_default=True,
     help="The confinement that the sandbox gives.",
 )
-@click.option("--env", default="local", show_default=True, help="The environment of the run.")
+@click.option("--env", help="The environment of the run. Default: that of remit.toml.")
 @click.option("--time", "at", default="12:00", show_default=True, callback=_clock, help="The time of day in UTC.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def policy_explain_command(**options: Any) -> None:
@@ -84,9 +84,10 @@ def policy_explain_command(**options: Any) -> None:
     """
     from remit.workspace import find_workspace, load_workspace_and_policy
 
-    query = PolicyQuery(**options)
-    _, rules = load_workspace_and_policy(find_workspace(Path.cwd()))
+    workspace, rules = load_workspace_and_policy(find_workspace(Path.cwd()))
+    query = PolicyQuery(**{**options, "env": options["env"] or workspace.settings.env})
     _check_action(rules, query.action)
+    query.check_names(rules)
     request = query.request(rules)
     decision = rules.advise(request, rules.decide(request))
     weighed = rules.evaluate(request)
@@ -122,13 +123,39 @@ class PolicyQuery:
     at: str
     as_json: bool
 
+    def check_names(self, rules: Policy) -> None:
+        """Raise UsageError for a name that no file declares: the answer would be that of nobody, or of nothing."""
+        from remit.core import UsageError
+        from remit.policy.language import undeclared_names
+
+        if rules.vocabulary is None or rules.vocabulary.names is None:
+            return
+        roles = [f"role:{name.partition('=')[0].removeprefix('role:')}" for name in self.approvals]
+        wrong = undeclared_names(
+            rules.vocabulary.names,
+            rules.roles,
+            subjects=self.subjects,
+            env=self.env,
+            labels=self.labels,
+            approvers=roles,
+        )
+        for what, fix in wrong:
+            raise UsageError(f"{what}: {fix}")
+
+    @property
+    def subjects(self) -> tuple[str, str]:
+        """The agent and the user."""
+        return f"agent:{self.agent.removeprefix('agent:')}", f"user:{self.user.removeprefix('user:')}"
+
     def request(self, rules: Policy) -> Request:
         """Build the request. Raises UsageError if `--args` is not a JSON object."""
         from remit.core import Request
 
-        subjects = (f"agent:{self.agent.removeprefix('agent:')}", f"user:{self.user.removeprefix('user:')}")
         return Request(
-            subjects=subjects, action=self.action, resources=self.resources, context=self._context(rules.vocabulary)
+            subjects=self.subjects,
+            action=self.action,
+            resources=self.resources,
+            context=self._context(rules.vocabulary),
         )
 
     def _context(self, vocabulary: Vocabulary | None) -> Context:

@@ -132,14 +132,7 @@ def _runs(root: Path, traces: tuple[Path, ...], imported: str) -> Iterator[Seque
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def policy_suggest_command(
-    traces: tuple[Path, ...],
-    imported: str,
-    tool: str | None,
-    agent: str,
-    user: str | None,
-    approver: str,
-    output: Path | None,
-    as_json: bool,
+    traces: tuple[Path, ...], imported: str, tool: str | None, output: Path | None, as_json: bool, **who: str | None
 ) -> None:
     """Suggest a minimal subset of the rules that keeps every recorded call, proved to allow nothing more.
 
@@ -157,11 +150,11 @@ def policy_suggest_command(
     root = find_workspace(Path.cwd())
     here = working_tree(root)
     if tool is not None:
-        _draft_tool(here, tool, agent, user, approver, output, as_json)
+        _draft_tool(here, tool, who, output, as_json)
         return
     rule_set, files = here.rule_set(), policy_files(root)
     if imported:
-        _draft(here, files, _runs(root, traces, imported), approver, output, as_json)
+        _draft(here, files, _runs(root, traces, imported), who["approver"] or "", output, as_json)
         return
     recorded = [one for records in _runs(root, traces, "") for one in recorded_decisions(records, rule_set)[0]]
     if not recorded:
@@ -194,17 +187,20 @@ def policy_suggest_command(
 
 
 def _draft_tool(
-    here: PolicySource, tool: str, agent: str, user: str | None, approver: str, output: Path | None, as_json: bool
+    here: PolicySource, tool: str, who: Mapping[str, str | None], output: Path | None, as_json: bool
 ) -> None:
     """Print, or write, rules for a tool: for the agent and for a user."""
     from remit.analysis import draft_for_tool
     from remit.workspace import principal_of_process
 
-    who = (
-        principal_of_process(here.workspace.settings).subject if user is None else f"user:{user.removeprefix('user:')}"
+    agent, approver = (who["agent"] or "").removeprefix("agent:"), who["approver"] or ""
+    named = who["user"]
+    user = (
+        principal_of_process(here.workspace.settings).subject
+        if named is None
+        else f"user:{named.removeprefix('user:')}"
     )
-    subject = f"agent:{agent.removeprefix('agent:')}"
-    text = draft_for_tool(here.workspace, here.rule_set(), tool, agent=subject, user=who, approver=approver)
+    text = draft_for_tool(here.workspace, here.rule_set(), tool, agent=f"agent:{agent}", user=user, approver=approver)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         (output / f"{tool}.csv").write_text(text, encoding="utf-8")

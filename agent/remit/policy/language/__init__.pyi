@@ -1,7 +1,7 @@
 from .conditions import ROLE, Condition, ConditionError, parse_condition, read_condition
 from .evaluation import TIME, same
 from .loader import RuleRow, Rules, Vocabulary, read_rules
-from .names import DeclaredNames
+from .names import DeclaredNames, undeclared_names
 from .patterns import EVERYTHING, GlobError, Pattern, parse_pattern, parse_resource, segment_matches
 from .roles import RoleLink, check_links, closures
 
@@ -27,4 +27,5 @@ __all__ = [
     "read_rules",
     "same",
     "segment_matches",
+    "undeclared_names",
 ]

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
-from remit.core import IN_CONVERSATION, RENAMED, Confinement, Context, Json, near_names
+from remit.core import IN_CONVERSATION, RENAMED, Confinement, Context, Json, one_of, spelled
 from remit.core import Effect as ActionEffect
 from remit.policy.language.evaluation import (
     TIME,
@@ -37,6 +37,7 @@ from remit.policy.language.evaluation import (
     is_true,
     kind_of_value,
 )
+from remit.policy.language.hints import action_fix, approver_fix, fact_fix, syntax_fix, word_fix
 
 LARGEST_NUMBER: Final = 2**53 - 1  # JSON keeps integers exactly up to here, so no argument is larger
 LONGEST: Final = 1000  # characters
@@ -88,7 +89,6 @@ _ORDERS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     ">=": operator.ge,
 }
 _MIRRORED: Final[Mapping[str, str]] = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
-_GRAMMAR: Final = "write facts, 'text', numbers, and, or, not, comparisons and in"
 
 
 class ConditionError(ValueError):
@@ -168,7 +168,7 @@ def parse_condition(
     try:
         tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise ConditionError([(f"condition {text!r} is not one complete expression", _GRAMMAR)]) from None
+        raise ConditionError([(f"condition {text!r} is not one complete expression", word_fix(text))]) from None
     reader = _ConditionReader(effect, arguments, None if actions is None else frozenset(actions))
     evaluate = reader.evaluator(tree.body, positive=True, depth=0)
     if reader.problems:
@@ -202,14 +202,6 @@ def holds(text: str, effect: str) -> Callable[[Context], bool]:
         return lambda _: effect == "deny"
 
 
-def _fact_fix(shown: str) -> str:
-    """What to write instead of something that is not a fact."""
-    near = near_names(shown, FACTS)
-    if (renamed := RENAMED["fact"].get(shown)) or near:
-        return f"write {renamed or near[0]}"
-    return f"use one of args.<name>, calls('tool.action'), {', '.join(FACTS)}"
-
-
 def _check_text(text: str) -> None:
     """Refuse characters outside the grammar before Python's parser reads the text."""
     if len(text) > LONGEST:
@@ -218,7 +210,9 @@ def _check_text(text: str) -> None:
     while at < len(text):
         token = _TOKENS.match(text, at)
         if token is None:
-            raise ConditionError([(f"condition {text!r} has a syntax error at {text[at : at + 20]!r}", _GRAMMAR)])
+            raise ConditionError(
+                [(f"condition {text!r} has a syntax error at {text[at : at + 20]!r}", syntax_fix(text, at))]
+            )
         at = token.end()
 
 
@@ -307,7 +301,7 @@ class _ConditionReader:
                 self._report(f"time is never {literal!r}", "write hours and minutes in UTC, as '09:30'")
             for name, values in _CLOSED.items():
                 if fact == name and literal not in values:
-                    self._report(f"{name} is never {literal!r}", f"write one of {', '.join(values)}")
+                    self._report(f"{name} is never {spelled(literal)}", one_of(literal, values))
 
     # ── approvals: allowed only where a further one cannot take an allow away ──────────────────────────────────────────
 
@@ -340,7 +334,7 @@ class _ConditionReader:
     def _role(self, node: ast.Call) -> str:
         role = self._text_argument(node)
         if not ROLE.fullmatch(role):
-            self._report(f"{role!r} is not a role", "write role:<name> in single quotes")
+            self._report(f"{spelled(role)} is not a role", approver_fix(role))
         return role
 
     # ── what is compared ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -372,7 +366,8 @@ class _ConditionReader:
             case ast.Call(func=ast.Name(id="len"), args=[argument], keywords=[]):
                 return self._length(argument, shown)
             case _:
-                self._report(f"{shown!r} is not a fact", _fact_fix(shown))
+                fix = fact_fix(shown, FACTS, self.arguments or (), RENAMED["fact"].get(shown, ""))
+                self._report(f"{spelled(shown)} is not a fact", fix)
                 return Term("any", lambda _: None, shown)
 
     def _fact(self, name: str) -> Term:
@@ -383,8 +378,8 @@ class _ConditionReader:
     def _argument(self, name: str) -> Term:
         shown = f"args.{name}"
         if self.arguments is not None and name not in self.arguments:
-            known = ", ".join(sorted(self.arguments)) or "none, because no argument is common to all of them"
-            self._report(f"{shown} is not an argument of the row's actions", f"use one of: {known}")
+            fix = one_of(name, self.arguments, none="none, because no argument is common to all of them")
+            self._report(f"{shown} is not an argument of the row's actions", fix)
         kind: Kind = _KINDS.get((self.arguments or {}).get(name, "any"), "any")
 
         def read(context: Context) -> Json:
@@ -399,10 +394,8 @@ class _ConditionReader:
         counted = self._text_argument(node)
         action = counted.removesuffix(IN_CONVERSATION)
         if self.actions is not None and action not in self.actions:
-            self._report(
-                f"calls({counted!r}) does not name an action of this workspace",
-                f"write tool.action, as defined in tools/, or 'tool.action{IN_CONVERSATION}'",
-            )
+            fix = f"{action_fix(action, self.actions)} Or 'tool.action{IN_CONVERSATION}'"
+            self._report(f"calls({spelled(counted)}) does not name an action of this workspace", fix)
         shown = f"calls({counted!r})"
         self.reads[shown] = lambda context: context.calls.get(counted, 0)
         return Term("number", self.reads[shown], shown)

@@ -12,12 +12,23 @@ from dataclasses import dataclass, field
 from sys import intern
 from typing import Final, Literal, NamedTuple, get_args
 
-from remit.core import Effect, Problem, Refusal, Rule, WorkspaceError, action_matches, one_of, spelled
+from remit.core import Effect, Problem, Refusal, Rule, WorkspaceError, action_matches, spelled
 from remit.core.parsing import canonical, hidden_character
 from remit.policy.language.asking import GRAMMAR, Asking, is_asking, parse_asking
 from remit.policy.language.casbin_model import MODEL_FILE, check_model
 from remit.policy.language.conditions import ROLE, Condition, ConditionError, parse_condition, read_condition
 from remit.policy.language.disclosure import DEFAULT, Disclosure, is_directive, parse_disclosure
+from remit.policy.language.hints import (
+    G_ROW,
+    P_ROW,
+    action_fix,
+    begin_fix,
+    effect_fix,
+    fields_fix,
+    kind_fix,
+    link_fix,
+    subject_fix,
+)
 from remit.policy.language.names import DeclaredNames, check_names
 from remit.policy.language.patterns import GlobError, Pattern, parse_pattern
 from remit.policy.language.roles import RoleLink, check_links
@@ -28,8 +39,6 @@ LONGEST_LINE: Final = 16_384  # characters
 _SUBJECT: Final = re.compile(r"(?:agent|user|role):[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}", re.ASCII)
 _NAME: Final = r"[a-z][a-z0-9_]{0,30}"
 _ACTION: Final = re.compile(rf"\*|{_NAME}\.(?:\*|{_NAME})", re.ASCII)
-_P_ROW: Final = "write p, subject, action, resource, condition, allow or deny"
-_G_ROW: Final = "write g, member, role:<name>"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,15 +232,11 @@ class _RulesReader:
                 case ("g", member, role):
                     self._link(line, member, role)
                 case ("p", *_):
-                    line.report(
-                        f"a p row has 6 fields, this one has {len(fields)}", f"{_P_ROW}, with no comma inside a field"
-                    )
+                    line.report(f"a p row has 6 fields, this one has {len(fields)}", fields_fix(fields, P_ROW))
                 case ("g", *_):
-                    line.report(f"a g row has 3 fields, this one has {len(fields)}", _G_ROW)
+                    line.report(f"a g row has 3 fields, this one has {len(fields)}", fields_fix(fields, G_ROW))
                 case _:
-                    line.report(
-                        f"a row begins with p or g, not with {fields[0]!r}", f"{_P_ROW}; or {_G_ROW}; or # a comment"
-                    )
+                    line.report(f"a row begins with p or g, not with {spelled(fields[0])}", begin_fix(fields[0]))
 
     def _fields(self, line: _Line) -> tuple[str, ...] | None:
         """The fields without leading spaces; None, with a problem, if CSV readers would disagree about them."""
@@ -239,6 +244,8 @@ class _RulesReader:
         spaced = " ," in line.text or line.text.endswith(" ")
         if spaced and (trailing := next((field for field in fields if field.endswith(" ")), None)):
             line.report(f"spaces follow {trailing.strip()!r}, and some CSV readers keep them", "remove these spaces")
+        elif fields[-1] == "" and "" not in fields[:-1]:
+            line.report("the row ends with a comma", "remove it")
         elif "" in fields:
             line.report("a field is empty", "fill it: write True for no condition, ** for every resource")
         else:
@@ -249,7 +256,7 @@ class _RulesReader:
         if self._subject(line, member) and ROLE.fullmatch(role):
             self.links.append(RoleLink(file=line.file, line=line.number, member=intern(member), role=intern(role)))
         elif not ROLE.fullmatch(role):
-            line.report(f"{spelled(role)} is not a role", "write role:<name>, of letters, digits and . _ @ + -")
+            line.report(f"{spelled(role)} is not a role", link_fix(member, role))
 
     def _subject(self, line: _Line, subject: str) -> bool:
         if self.only:
@@ -259,10 +266,10 @@ class _RulesReader:
         if _SUBJECT.fullmatch(subject):
             self._subjects.add(subject)
             return True
-        return line.report(
-            f"{spelled(subject)} is not a valid subject",
-            "write agent:<name>, user:<name> or role:<name>, without wildcards",
+        known = (
+            set[str]() if self.vocabulary is None or self.vocabulary.names is None else self.vocabulary.names.subjects
         )
+        return line.report(f"{spelled(subject)} is not a valid subject", subject_fix(subject, known))
 
     def _rule(
         self, line: _Line, comments: list[str], subject: str, action: str, resource: str, condition: str, effect: str
@@ -273,7 +280,7 @@ class _RulesReader:
             case "allow" | "deny":
                 parsed = self._condition(line, condition, action, effect)
             case _:
-                line.report(f"{effect!r} is not an effect", "write allow or deny, in lower case")
+                line.report(f"{spelled(effect)} is not an effect", effect_fix(effect))
                 return
         directives = self._directives(line, comments, frozenset() if parsed is None else frozenset(parsed.thresholds))
         if directives is None:
@@ -313,12 +320,17 @@ class _RulesReader:
         if action in self._actions:
             return True
         if not _ACTION.fullmatch(action):
-            return line.report(f"{spelled(action)} is not an action", "write tool.action, tool.* or *")
+            fix = (
+                "write tool.action, tool.* or *"
+                if self.vocabulary is None
+                else action_fix(action, self.vocabulary.actions)
+            )
+            return line.report(f"{spelled(action)} is not an action", fix)
         vocabulary = self.vocabulary
         if action == "*" or vocabulary is None or vocabulary.recorded or vocabulary.matching(action):
             self._actions.add(action)
             return True
-        return line.report(f"no tool has the action {spelled(action)}", one_of(action, vocabulary.actions))
+        return line.report(f"no tool has the action {spelled(action)}", action_fix(action, vocabulary.actions))
 
     def _pattern(self, line: _Line, text: str) -> Pattern | None:
         if text in self._patterns:
@@ -326,17 +338,22 @@ class _RulesReader:
         try:
             pattern = parse_pattern(text)
         except GlobError as error:
-            line.report(error.what, error.fix)
+            line.report(*self._pattern_problem(text, error))
             return None
         # A resource of a call is always canonical, so a rule with another spelling would never match.
-        if "*" not in text and (name := _canonical(text)) != text:
-            line.report(
-                f"{text!r} is not the canonical name of a resource",
-                f"write {name}" if name else "write its canonical name",
-            )
+        part, rest = _plain_part(text)
+        if part and (name := _canonical(part)) != part:
+            fix = f"write {name.removesuffix('/') if rest else name}{rest}" if name else _uncanonical_fix(text)
+            line.report(f"{spelled(text)} is not the canonical name of a resource", fix)
             return None
         self._patterns[text] = pattern
         return pattern
+
+    def _pattern_problem(self, text: str, error: GlobError) -> tuple[str, str]:
+        if "has no kind" not in error.what:
+            return error.what, error.fix
+        names = None if self.vocabulary is None else self.vocabulary.names
+        return f"pattern {spelled(text)} has no kind", kind_fix(text, None if names is None else names.kinds)
 
     def _condition(self, line: _Line, text: str, action: str, effect: Literal["allow", "deny"]) -> Condition | None:
         vocabulary = self.vocabulary
@@ -395,6 +412,23 @@ def _unsafe_in_csv(condition: str) -> Iterator[str]:
             break
     if depth:
         yield "has unbalanced parentheses, counting those in texts"
+
+
+def _uncanonical_fix(text: str) -> str:
+    return (
+        "write its canonical name" if text.isascii() else "replace the characters that only look like those of its name"
+    )
+
+
+def _plain_part(text: str) -> tuple[str, str]:
+    """The part of a pattern whose spelling can be checked, and the rest: all of it without wildcards, else scheme and host of a URL."""
+    if "*" not in text:
+        return text, ""
+    scheme, _, rest = text.partition("://")
+    host, slash, path = rest.partition("/")
+    if scheme not in ("http", "https") or not slash or "*" in host:
+        return "", ""
+    return f"{scheme}://{host}/", f"/{path}"
 
 
 def _canonical(resource: str) -> str | None:

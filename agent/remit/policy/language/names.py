@@ -9,8 +9,9 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-from remit.core import BREAK_GLASS, Problem, Rule, near_names, spelled
+from remit.core import BREAK_GLASS, Problem, Rule, near_names, one_of, spelled
 from remit.policy.language.conditions import Condition
+from remit.policy.language.patterns import Pattern
 from remit.policy.language.roles import RoleLink
 
 LABELS: Final = frozenset({"untrusted", "private"})  # declared in every workspace
@@ -20,12 +21,21 @@ NOBODY: Final = "user:none"
 
 @dataclass(frozen=True, kw_only=True)
 class DeclaredNames:
-    """What the files of a workspace declare; agents and users as subjects. `users` None: any user name is valid."""
+    """What the files of a workspace declare; agents and users as subjects. `users` None: any user name is valid.
+
+    `kinds` are the kinds of resources that some call can have.
+    """
 
     envs: frozenset[str]
     labels: frozenset[str]
     agents: frozenset[str]
     users: frozenset[str] | None
+    kinds: frozenset[str]
+
+    @property
+    def subjects(self) -> frozenset[str]:
+        """Every agent and user that is known by name."""
+        return self.agents | (self.users or frozenset())
 
 
 class RowNames(Protocol):
@@ -35,6 +45,8 @@ class RowNames(Protocol):
     def rule(self) -> Rule: ...
     @property
     def subject(self) -> str: ...
+    @property
+    def pattern(self) -> Pattern: ...
     @property
     def condition(self) -> Condition: ...
 
@@ -52,22 +64,48 @@ class _NameUse(NamedTuple):
 
 def check_names(rows: Iterable[RowNames], links: Iterable[RoleLink], declared: DeclaredNames) -> Iterator[Problem]:
     """A problem for every name that no file declares, once for each row."""
-    links = tuple(links)
+    rows, links = tuple(rows), tuple(links)
     roles = frozenset({BREAK_GLASS, *(link.role for link in links)})
+    misspelled = dict(_misspelled_links(rows, links, roles))
+    roles |= frozenset(misspelled.values())  # one problem is enough: that of the row which misspells the role
     for link in links:
+        if link.role in misspelled:
+            fix = f"did you mean {misspelled[link.role]}? Rules name it, and nobody has it"
+            what = f"no rule names the role {spelled(link.role)}"
+            yield Problem(file=link.file, line=link.line, what=what, fix=fix)
         yield from _undeclared((_subject_use(link.file, link.line, link.member, declared, roles),))
     for row in rows:
         file, line = row.rule.file, row.rule.line
         approvers = (_subject_use(file, line, role, declared, roles) for role in row.condition.thresholds)
         subject = _subject_use(file, line, row.subject, declared, roles)
-        yield from _undeclared((subject, *approvers, *_names_in_facts(row, declared)))
+        yield from _undeclared((subject, *approvers, *_kind_use(row, declared), *_names_in_facts(row, declared)))
+
+
+def _misspelled_links(
+    rows: Iterable[RowNames], links: Iterable[RoleLink], declared: Collection[str]
+) -> Iterator[tuple[str, str]]:
+    """The roles that only g rows name and that are near a role which rules name and nobody has; each with that role."""
+    links = tuple(links)
+    used = {name for row in rows for name in (row.subject, *row.condition.thresholds) if name.startswith("role:")}
+    used |= {link.member for link in links if link.member.startswith("role:")}
+    lacking = sorted(used - {*declared})
+    for role in sorted({link.role for link in links} - used):
+        if lacking and (near := near_names(role, lacking, cutoff=0.8)):
+            yield role, near[0]
+
+
+def _kind_use(row: RowNames, declared: DeclaredNames) -> Iterator[_NameUse]:
+    kind = row.pattern.kind
+    if kind:
+        declare = "name it in touches of a tool.toml"
+        yield _NameUse(row.rule.file, row.rule.line, "kind of resource", kind, declared.kinds, declare)
 
 
 def _undeclared(uses: Iterable[_NameUse]) -> Iterator[Problem]:
     for use in dict.fromkeys(uses):
         if use.name not in use.declared:
             near = near_names(use.name, use.declared)
-            fix = f"write {near[0]}, or {use.declare}" if near else use.declare
+            fix = f"did you mean {near[0]}? Or {use.declare}" if near else use.declare
             yield Problem(
                 file=use.file, line=use.line, what=f"no file declares the {use.kind} {spelled(use.name)}", fix=fix
             )
@@ -97,3 +135,36 @@ def _names_in_facts(row: RowNames, declared: DeclaredNames) -> Iterator[_NameUse
             known = known | CONTENT_KINDS if point.fact == "contains" else known
             declare = "declare it in adds_labels of a tool.toml or in policies/labels.toml"
             yield _NameUse(file, line, "label", point.value, known, declare)
+        elif point.fact == "unidentified":
+            declare = "name it in touches of a tool.toml"
+            yield _NameUse(file, line, "kind of resource", point.value, declared.kinds, declare)
+
+
+def undeclared_names(
+    declared: DeclaredNames,
+    roles: Collection[str],
+    *,
+    subjects: Iterable[str] = (),
+    env: str | None = None,
+    labels: Iterable[str] = (),
+    approvers: Iterable[str] = (),
+    strict: bool = True,
+) -> Iterator[tuple[str, str]]:
+    """What is wrong with the names in a question to the rules, each with its fix: a misspelled name is denied too.
+
+    `roles` are those that somebody has. If not `strict`, an unknown agent or user is wrong only if it is near a known one: a case may
+    show that others are denied.
+    """
+    known: dict[str, Collection[str]] = {"agent": declared.agents, "user": (declared.users or frozenset()) | {NOBODY}}
+    for subject in subjects:
+        kind = subject.partition(":")[0]
+        if subject in known[kind] or (kind == "user" and declared.users is None):
+            continue
+        if strict or near_names(subject, known[kind], cutoff=0.8):
+            yield f"no file declares the {kind} {spelled(subject)}", one_of(subject, known[kind])
+    if env is not None and env not in declared.envs:
+        yield f"no file declares the environment {spelled(env)}", one_of(env, declared.envs)
+    for label in sorted({*labels} - declared.labels - LABELS):
+        yield f"no file declares the label {spelled(label)}", one_of(label, declared.labels | LABELS)
+    for role in sorted({*approvers} - {BREAK_GLASS, *roles}):
+        yield f"nobody has the role {spelled(role)}", one_of(role, roles)
