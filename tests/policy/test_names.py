@@ -108,7 +108,7 @@ def test_an_undeclared_name_in_a_case_is_a_problem(session: Path) -> None:
     )
     good = table.read_text()
     table.write_text(good + row % "labels: [untrusted], env: local" + "\n")
-    assert check_workspace(session).problems == ()
+    assert check_workspace(session).errors == ()
     table.write_text(good + row % "labels: [untrsted], env: prdo" + "\n")
-    found = [problem.what for problem in check_workspace(session).problems]
+    found = [item.what for item in check_workspace(session).errors]
     assert found == ["no file declares the environment 'prdo'", "no file declares the label 'untrsted'"]

@@ -23,6 +23,8 @@ from support.workspaces.files import write_workspace
 from support.workspaces.ledger import pin
 
 SERVICE = TESTS / "benchmarks" / "suites" / "tau2" / "service.csv"
+# What else the rules of the benchmark name: its other shops have it.
+KINDS = ["birth", "item", "person", "phone", "record", "reservation", "zip"]
 TOOL = """
 name = "shop"
 version = "1.0.0"
@@ -79,7 +81,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WorkspaceSession:
     module.ACTIONS = {"customer": customer, "read_message": read_message, "pay": pay}  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "shop_host", module)
     files = {
-        "remit.toml": 'host_tools = ["shop"]\n\n[identity]\n"*" = "user:operator"\n',
+        "remit.toml": f'host_tools = ["shop"]\nkinds = {json.dumps(KINDS)}\n\n[identity]\n"*" = "user:operator"\n',
         "tools/shop/tool.toml": TOOL,
         "policies/rules.csv": "# As the agent\np, user:operator, *, **, True, allow\ng, agent:desk, role:service\n",
         "agent/desk/agent.toml": AGENT,

@@ -1,5 +1,6 @@
 from .backtest import RecordedDecision, backtest_rules, recorded_decisions
 from .cases import Coverage, PolicyCaseResult, find_uncovered, run_cases
+from .check import CheckReport, check_workspace, edit_workspace
 from .drafting import (
     CASES,
     RULES,
@@ -21,11 +22,10 @@ from .drafting import (
     with_enforced,
 )
 from .formatting import format_rules
-from .lint import LintFinding, lint_rules
+from .lint import lint_rules
 from .mutation import OPERATORS, MutationScore, score_mutants
 from .queries import Holder, Permission, RequiredApprovers, find_holders, list_permissions
 from .suggestion import suggest_rules
-from .workspace_check import check_workspace, edit_workspace
 
 __all__ = [
     "CASES",
@@ -34,11 +34,11 @@ __all__ = [
     "ActionWork",
     "ApprovedRule",
     "CallToAllow",
+    "CheckReport",
     "Coverage",
     "Draft",
     "DraftCoverage",
     "Holder",
-    "LintFinding",
     "MutationScore",
     "ObservedWork",
     "Patch",

@@ -19,7 +19,7 @@ from remit.analysis.solver.paths import ResourceSpace
 from remit.analysis.solver.ruleset import RuleKey, RuleSet, without_garbage_collection
 from remit.analysis.solver.search import FactValues, Question, Solution, solve
 from remit.analysis.solver.segments import AnalysisLimitReached
-from remit.core import Verdict, action_matches
+from remit.core import Finding, Verdict, action_matches
 from remit.policy.language import RuleRow, parse_pattern
 from remit.workspace import Workspace
 
@@ -36,26 +36,10 @@ Code: TypeAlias = Literal[
     "unmentioned",  # an action that no rule names
     "unsettled",  # the analysis cannot decide whether it has an effect, or how far it reaches
 ]
-Weight: TypeAlias = Literal["warning", "note"]
 _NOTES: Final[frozenset[Code]] = frozenset({"wider", "dead", "unmentioned", "unsettled"})
 
 
-@dataclass(frozen=True, kw_only=True)
-class LintFinding:
-    """One finding about one rule. A warning is a rule without effect, or with another one than it seems. A note may be intended."""
-
-    file: str
-    line: int | None
-    code: Code
-    what: str
-    fix: str
-
-    @property
-    def weight(self) -> Weight:
-        return "note" if self.code in _NOTES else "warning"
-
-
-def lint_rules(rule_set: RuleSet, workspace: Workspace | None = None) -> tuple[LintFinding, ...]:
+def lint_rules(rule_set: RuleSet, workspace: Workspace | None = None) -> tuple[Finding, ...]:
     """List all findings, in the order of the lines. Findings about manifests need a workspace."""
     with without_garbage_collection():
         conditions = [*_lint_conditions(rule_set)]
@@ -69,14 +53,19 @@ def lint_rules(rule_set: RuleSet, workspace: Workspace | None = None) -> tuple[L
     return tuple(sorted(set(findings), key=lambda item: (item.file, item.line or 0, item.code, item.what)))
 
 
-def _finding(row: RuleRow, code: Code, what: str, fix: str) -> LintFinding:
-    return LintFinding(file=row.rule.file, line=row.rule.line, code=code, what=what, fix=fix)
+def _finding(row: RuleRow, code: Code, what: str, fix: str) -> Finding:
+    return _leveled(code, row.rule.file, row.rule.line, what, fix)
+
+
+def _leveled(code: Code, file: str, line: int | None, what: str, fix: str) -> Finding:
+    """A warning is a rule without effect, or with another one than it seems. A note may be intended."""
+    return Finding(level="note" if code in _NOTES else "warning", code=code, file=file, line=line, what=what, fix=fix)
 
 
 # -- subjects and approvers --------------------------------------------------------------------------------------------
 
 
-def _lint_approvers(rule_set: RuleSet) -> Iterator[LintFinding]:
+def _lint_approvers(rule_set: RuleSet) -> Iterator[Finding]:
     for row in rule_set.rows:
         for role in dict.fromkeys(atom.role for atom in atoms_of(row.condition.text) if atom.role):
             people, least = len(rule_set.approvers(role)), min(row.condition.thresholds.get(role, (1,)))
@@ -99,7 +88,7 @@ def _why_nobody(rule_set: RuleSet, row: RuleRow) -> str:
 # -- conditions --------------------------------------------------------------------------------------------------------
 
 
-def _lint_conditions(rule_set: RuleSet) -> Iterator[LintFinding]:
+def _lint_conditions(rule_set: RuleSet) -> Iterator[Finding]:
     """A condition never holds if the row equals no row at all, and always if it equals the row with `True`."""
     comparison = Comparison(rule_set, rule_set)
     for row in rule_set.rows:
@@ -161,7 +150,7 @@ class _RowEffects:
     occurrences: defaultdict[int, _Occurrences] = field(default_factory=lambda: defaultdict[int, _Occurrences](dict))
 
 
-def _lint_ineffective(rule_set: RuleSet) -> Iterator[LintFinding]:
+def _lint_ineffective(rule_set: RuleSet) -> Iterator[Finding]:
     """Find rows without which every request gets the same verdict. Of equal rows only the last gets a finding."""
     comparison = Comparison(rule_set, rule_set)
     effects = _row_effects(comparison, rule_set)
@@ -220,7 +209,7 @@ def _subject_actions(comparison: Comparison, rule_set: RuleSet) -> Iterator[_Sub
 
 def _why_ineffective(
     comparison: Comparison, rule_set: RuleSet, row: RuleRow, occurrences: _Occurrences, same: RuleRow
-) -> LintFinding:
+) -> Finding:
     """Say why a row has no effect. `same` is the first row that is equal to it."""
     if same is not row:
         what = f"it is a duplicate of line {same.rule.line} of {same.rule.file}"
@@ -296,7 +285,7 @@ def _meaning(row: RuleRow) -> tuple[str, ...]:
 # -- manifests ---------------------------------------------------------------------------------------------------------
 
 
-def _lint_reach(rule_set: RuleSet, workspace: Workspace) -> Iterator[LintFinding]:
+def _lint_reach(rule_set: RuleSet, workspace: Workspace) -> Iterator[Finding]:
     reach = reach_of(workspace)
     for row in rule_set.rows:
         actions = [action for action in reach if action_matches(action, row.action)]
@@ -332,7 +321,7 @@ def _compare_reach(row: RuleRow, reaches: list[Reach]) -> tuple[bool, str]:
     return is_reached, beyond
 
 
-def _lint_unmentioned(rule_set: RuleSet) -> Iterator[LintFinding]:
+def _lint_unmentioned(rule_set: RuleSet) -> Iterator[Finding]:
     if rule_set.vocabulary is None:
         return
     for action in sorted(rule_set.vocabulary.actions):
@@ -340,10 +329,6 @@ def _lint_unmentioned(rule_set: RuleSet) -> Iterator[LintFinding]:
             continue  # who may do such things, rows say together: see `authorize`
         if not any(action_matches(action, row.action) and row.action != "*" for row in rule_set.rows):
             what = f"no rule names {action}; it is denied unless a rule for * allows it"
-            yield LintFinding(
-                file="policies/",
-                line=None,
-                code="unmentioned",
-                what=what,
-                fix=f"write a rule for {action} if an agent needs it",
+            yield _leveled(
+                "unmentioned", "policies/rules.csv", None, what, f"write a rule for {action} if an agent needs it"
             )

@@ -24,7 +24,7 @@ USAGE: Final = 2
 COMMANDS: Final = {
     "init": ("workspace", "write a starter workspace: tools, policies, an example agent"),
     "doctor": ("workspace", "test the sandbox on this machine with real escape attempts, or a model"),
-    "check": ("workspace", "check the whole workspace: manifests, agents, policies, pins, cases"),
+    "check": ("check", "check the whole workspace: manifests, code, agents, policies, pins, cases"),
     "run": ("run", "run an agent on a task"),
     "call": ("run", "make one tool call as an agent, with policy and sandbox"),
     "stop": ("hold", "hold a run, an agent, a tool, or everything"),

@@ -1,4 +1,4 @@
-"""`remit init`, `remit check` and `remit doctor`: write a workspace, check it, and test this machine or a model."""
+"""`remit init` and `remit doctor`: write a workspace, and test this machine or a model."""
 
 from __future__ import annotations
 
@@ -36,47 +36,6 @@ def init_command(folder: Path, as_json: bool) -> None:
     echo(f"wrote {len(written)} files into {folder}/")
     enter = "" if folder == Path() else f"cd {folder} && "
     echo(f'next:  {enter}remit run triage "Checkout is failing: find out why and write the report"')
-
-
-@click.command("check", short_help="check the whole workspace")
-@click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
-def check_command(as_json: bool) -> None:
-    """Check the whole workspace: manifests, agents, rules, pins, the tables of test cases, and scenarios.
-
-    Exit code 0 without problems, else 2. Every problem is printed with its file, line and fix.
-
-    \b
-    Examples:
-      remit check
-      remit check --json
-    """
-    from remit.analysis import check_workspace
-    from remit.evals import check_scenarios
-    from remit.workspace import find_workspace
-
-    root = find_workspace(Path.cwd())
-    report = check_workspace(root)
-    scenarios, wrong = check_scenarios(root) if report.counts else (0, [])
-    problems = (*report.problems, *wrong)
-    counts = {**report.counts, **({"scenarios": scenarios} if scenarios else {})}
-    if as_json:
-        echo(
-            json_text(
-                {
-                    "ok": not problems,
-                    "problems": [asdict(item) for item in problems],
-                    "counts": counts,
-                }
-            )
-        )
-    else:
-        for problem in problems:
-            echo(f"{style('error', fg='red')}: {problem}", err=True)
-        counts["problems"] = len(problems)
-        echo(
-            ", ".join(f"{number} {what.removesuffix('s') if number == 1 else what}" for what, number in counts.items())
-        )
-    sys.exit(2 if problems else 0)
 
 
 @click.command("doctor", short_help="test the sandbox on this machine, or a model")

@@ -71,6 +71,7 @@ from .errors import (
     WorkspaceError,
 )
 from .excerpts import READ_RESULT, SMALLEST_EXCERPT, excerpt_message, page_of, result_message, result_text
+from .findings import FINDINGS, LEVELS, Finding, Level, finding_of
 from .messages import (
     COMPLETE_FINISHES,
     ENDED,
@@ -94,7 +95,9 @@ __all__ = [
     "COMPLETE_FINISHES",
     "DEFAULT_TENANT",
     "ENDED",
+    "FINDINGS",
     "IN_CONVERSATION",
+    "LEVELS",
     "NAME_OF_SUBJECT",
     "NEXT_STEPS",
     "NOBODY",
@@ -131,9 +134,11 @@ __all__ = [
     "Escalation",
     "Exhausted",
     "Failed",
+    "Finding",
     "FrozenModel",
     "Json",
     "Landed",
+    "Level",
     "LimitName",
     "Listing",
     "Message",
@@ -181,6 +186,7 @@ __all__ = [
     "decision_digest",
     "excerpt_message",
     "failure_place",
+    "finding_of",
     "in_own_thread",
     "in_thread",
     "in_thread_uninterrupted",

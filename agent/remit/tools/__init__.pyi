@@ -1,5 +1,6 @@
-from .cases import read_tool_cases
+from .cases import check_tool_cases, read_tool_cases
 from .graph_pins import pinnable
+from .source_check import check_source
 from .template import new_tool
 from .usage_audit import UsageReport, observe_tool
 from .workbench import (
@@ -19,6 +20,8 @@ from .workbench import (
 __all__ = [
     "ToolCaseResult",
     "UsageReport",
+    "check_source",
+    "check_tool_cases",
     "code_of",
     "derive_pin",
     "interpreter",

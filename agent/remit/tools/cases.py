@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, cast
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from remit.core import Code, FrozenModel, Json, Problem, WorkspaceError
-from remit.core.parsing import YamlRow, read_rows
+from remit.core import Code, Finding, FrozenModel, Json, Problem, WorkspaceError, finding_of, one_of, spelled
+from remit.core.parsing import YamlRow, read_rows, table_text
+from remit.workspace import Tool, Workspace
 
 EXPECTATIONS: Final = "value, value_contains, error, files"
 
@@ -102,6 +103,43 @@ def read_tool_cases(text: str, file: str, tool: str) -> tuple[ToolCase, ...]:
     if problems:
         raise WorkspaceError(problems)
     return tuple(cases)
+
+
+def check_tool_cases(workspace: Workspace, name: str) -> tuple[int, list[Finding]]:
+    """How many cases a tool has, and what is wrong with them: also names of actions and arguments that it does not have."""
+    file = f"tools/{name}/cases.yaml"
+    assert workspace.root is not None
+    path = workspace.root / file
+    if not path.exists():
+        problem = Problem(file=file, what=f"tool {name!r} has no cases", fix="write one case for each action")
+        return 0, [finding_of(problem, "tool_case")]
+    try:
+        cases = read_tool_cases(table_text(path, file=file), file, name)
+    except WorkspaceError as error:
+        return 0, [finding_of(problem, "tool_case") for problem in error.problems]
+    tool = workspace.tools[name]
+    known = [f"{name}.{action}" for action in tool.manifest.actions]
+    findings: list[Finding] = []
+    for case in cases:
+        if (unknown := _unknown_in(case, tool, known)) is not None:
+            what, fix = unknown
+            findings.append(Finding(level="error", code="tool_case", file=file, line=case.line, what=what, fix=fix))
+    for action in sorted({*known} - {case.action for case in cases}):
+        what = f"no case calls {action}"
+        findings.append(Finding(level="note", code="tool_case", file=file, what=what, fix="write one"))
+    return len(cases), findings
+
+
+def _unknown_in(case: ToolCase, tool: Tool, known: Sequence[str]) -> tuple[str, str] | None:
+    """What the case names that the tool does not have. A case that expects an error may give an unknown argument on purpose."""
+    if case.action not in known:
+        return f"{case.note}: no action has the name {spelled(case.action)}", one_of(case.action, known)
+    schema = tool.pin.schemas.get(case.action.partition(".")[2]) if tool.pinned and tool.pin else None
+    properties = {} if schema is None else schema.input.get("properties", {})
+    unknown = next((name for name in case.arguments if name not in properties), None)
+    if schema is None or unknown is None or case.expect.error is not None:
+        return None
+    return f"{case.note}: {case.action} has no argument {spelled(unknown)}", one_of(unknown, properties)
 
 
 def _invalid(error: ValidationError, row: YamlRow, file: str) -> Iterator[Problem]:

@@ -2,6 +2,7 @@ from .answer_contract import AnswerContract
 from .bundle import (
     CODE_DIGESTS,
     Bundle,
+    declared_names,
     files_of,
     open_bundle,
     open_bundles,
@@ -25,7 +26,7 @@ from .definitions import (
 from .file_schema import MARKER
 from .files import find_workspace, read_code
 from .identity import check_tenant, principal_of_process
-from .labels import labels_in, labels_of
+from .labels import LABELS, labels_in, labels_of
 from .limits import LIMITS, Measure, SharedLimit, limit_claims, limit_refusal
 from .loader import load_files, load_workspace
 from .manifest.pins import LOCK
@@ -51,6 +52,7 @@ from .template import write_starter
 
 __all__ = [
     "CODE_DIGESTS",
+    "LABELS",
     "LIMITS",
     "LOCK",
     "MARKER",
@@ -83,6 +85,7 @@ __all__ = [
     "authorize_run",
     "authorize_runs",
     "check_tenant",
+    "declared_names",
     "files_of",
     "find_workspace",
     "labels_in",

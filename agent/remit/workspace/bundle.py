@@ -19,6 +19,7 @@ from remit.workspace.manifest.touches import SPELLED as SPELLED_KINDS
 from remit.workspace.own_actions import OWN_ACTIONS, OWN_KINDS, own_effects
 
 _DIGESTS: Final = TypeAdapter(dict[str, str])
+_OPEN_KINDS: Final = ("account", "channel", "person", "settings")  # those that the rules in policies/open name
 CODE_DIGESTS: Final = "tools/digests.json"  # only in a bundle: the digest of each tool's code when the run began
 
 
@@ -82,11 +83,11 @@ def vocabulary(workspace: Workspace) -> Vocabulary:
         means=means,
         unconfined=frozenset(unconfined),
         # A recorded bundle was in force, so it is loaded even if it names what this version would refuse.
-        names=None if workspace.root is None else _declared(workspace),
+        names=None if workspace.root is None else declared_names(workspace),
     )
 
 
-def _declared(workspace: Workspace) -> DeclaredNames:
+def declared_names(workspace: Workspace) -> DeclaredNames:
     """The names of environments, labels, agents and users that rules may use."""
     settings = workspace.settings
     labels = {label for rule in workspace.labels for label in rule.labels}
@@ -105,7 +106,7 @@ def _declared(workspace: Workspace) -> DeclaredNames:
 
 def resource_kinds(workspace: Workspace) -> frozenset[str]:
     """The kinds of resources that calls of this workspace, and what people do with Remit itself, can have."""
-    kinds = {*SPELLED_KINDS, *SCHEMES, *OWN_KINDS, "none"}
+    kinds = {*SPELLED_KINDS, *SCHEMES, *OWN_KINDS, *_OPEN_KINDS, "none", *workspace.settings.kinds}
     for tool in workspace.every_tool.values():
         for action in tool.manifest.actions.values():
             kinds.update(template.kind for template in action.templates)

@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias
 
 from pydantic import Field
 
-from remit.core import DEFAULT_TENANT, Confinement, FrozenModel, Json, Refusal, UsageError, one_of, spelled
+from remit.core import DEFAULT_TENANT, Confinement, FrozenModel, Json, Level, Refusal, UsageError, one_of, spelled
 from remit.core.events import ContextLimits, ModelSettings, Observation
 from remit.guardrails import Content
 from remit.workspace.answer_contract import AnswerContract
@@ -153,15 +153,17 @@ class Settings(FrozenModel):
     """The settings in `remit.toml`.
 
     `tenant` is the one tenant of the workspace. `identity` maps accounts to users; None: every account is the user of the same name; empty: no account has a user. `envs`
-    are environments that rules may name beside `env`; `users` are users that rules may name beside those of `identity`.
+    are environments that rules may name beside `env`; `kinds` are kinds of resources that rules may name beside those of the tools; `users` are users that rules may name beside those of `identity`.
     `journal` is the URL of the journal in PostgreSQL, "" for the file in `traces/`, which the accounts of the operating-system
     group `journal_group` share. With `content` False, what people, models and tools wrote is not recorded. `keep` is how long runs are kept, "90d"; None: without end; the first of `keep_rules` that
-    matches a run comes before it. `seal` is how long after its end a run is sealed. `notify` are the channels to which notifications go.
+    matches a run comes before it. `seal` is how long after its end a run is sealed. `fail_on` is the level at
+    which a check fails. `notify` are the channels to which notifications go.
     """
 
     tenant: str = DEFAULT_TENANT
     env: str = "local"
     envs: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
     users: tuple[str, ...] | None = None
     identity: Mapping[str, str] | None = None
     accept: tuple[Confinement, ...] = ("full",)
@@ -172,6 +174,7 @@ class Settings(FrozenModel):
     keep_rules: tuple[KeepRule, ...] = ()
     seal: str = "1d"
     casbin: Casbin = "effects"
+    fail_on: Level = "error"
     journal: str = ""
     journal_group: str = ""
     notify: tuple[Channel, ...] = ()

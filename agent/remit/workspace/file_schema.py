@@ -87,6 +87,7 @@ Tenant = Annotated[
     str, Matching(_NAME, "a name", "write at most 31 lower-case letters, digits, _ and -, a letter first")
 ]
 Environment = Annotated[str, Matching(_NAME, "a name", 'write "local" or "production"')]
+Kind = Annotated[str, Matching(r"[a-z][a-z0-9_]{0,30}", "a kind of resource", 'write its name: "person"')]
 User = Annotated[str, Matching(SUBJECT, "a user", 'write "user:NAME"')]
 Variable = Annotated[str, Matching(r"[A-Za-z_][A-Za-z0-9_]*", "a variable", 'write its name: "API_TOKEN"')]
 
@@ -309,6 +310,14 @@ class PolicyTable(TomlTable):
     )
 
 
+class CheckTable(TomlTable):
+    """What makes `remit check` fail."""
+
+    fail_on: Literal["error", "warning", "note"] = Field(
+        default="error", description="The least grave level that fails, with exit code 1; errors always fail, with 2"
+    )
+
+
 class KeepTable(TomlTable):
     """How long the runs that match are kept. Without `agent`, `outcome` or `label` it matches all of them."""
 
@@ -349,6 +358,9 @@ class SettingsTable(TomlTable):
     )
     env: Environment = Field(default="local", description="The environment, which conditions read as `env`")
     envs: list[Environment] = Field(default=[], description="Other environments that rules may name")
+    kinds: list[Kind] = Field(
+        default=[], description='Kinds of resources that rules may name beside those of the tools: ["person"]'
+    )
     users: list[User] | None = Field(default=None, description="Users that rules may name, beside those in [identity]")
     identity: dict[str, User] | None = Field(
         default=None,
@@ -359,6 +371,7 @@ class SettingsTable(TomlTable):
     redact: RedactTable = RedactTable()
     traces: TracesTable = TracesTable()
     policy: PolicyTable = PolicyTable()
+    check: CheckTable = CheckTable()
     notify: dict[ChannelName, NotifyTable] = Field(
         default={}, description="The channels to which notifications go, by name"
     )

@@ -47,7 +47,8 @@ class HostTool:
 class Stage:
     """A workspace with one agent, the tools by name that it may call, the rules for it, and nothing else.
 
-    `policies` are further files of that folder. `settings` are further tables of the agent, `identity` one of the workspace.
+    `policies` are further files of that folder. `kinds` are those of their resources that
+    no tool has. `settings` are further tables of the agent, `identity` one of the workspace.
     """
 
     agent: str
@@ -57,6 +58,7 @@ class Stage:
     budget: Mapping[str, int]
     policies: Sequence[Path] = ()
     settings: str = ""
+    kinds: Sequence[str] = ()
     identity: str = ""
 
     def build(self, folder: Path) -> WorkspaceSession:
@@ -77,7 +79,7 @@ class Stage:
             f'tools = {tools}\nfolder = "work/{name}"\n\n[budget]\n{budget}\n{self.settings}'
         )
         return {
-            "remit.toml": f"host_tools = {tools}\n\n{self.identity}",
+            "remit.toml": f"host_tools = {tools}\nkinds = {json.dumps(list(self.kinds))}\n\n{self.identity}",
             "policies/rules.csv": self.rules,
             f"agent/{name}/agent.toml": agent,
             f"agent/{name}/prompt.md": self.prompt,

@@ -14,13 +14,14 @@ from remit.cli.output import echo, json_text, style
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from remit.analysis import Coverage, LintFinding, MutationScore, PolicyCaseResult
+    from remit.analysis import Coverage, MutationScore, PolicyCaseResult
 
 
 @click.command("check")
 @click.option("--strict", is_flag=True, help="Exit with 1 for notes as well.")
+@click.option("--all", "show_all", is_flag=True, help="Print every finding of a kind.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def policy_check_command(strict: bool, as_json: bool) -> None:
+def policy_check_command(strict: bool, show_all: bool, as_json: bool) -> None:
     """Load the rules as strictly as a run does, and report rules without effect or wider than any tool.
 
     A row that stock Casbin would ignore or misread is an error. A warning is a rule without effect, or with another one
@@ -33,30 +34,29 @@ def policy_check_command(strict: bool, as_json: bool) -> None:
     """
     from remit.analysis import lint_rules
     from remit.analysis.diff import working_tree
+    from remit.cli.check import finding_lines
     from remit.workspace import find_workspace, load_workspace_and_policy
 
     root = find_workspace(Path.cwd())
     workspace, rules = load_workspace_and_policy(root)
     findings = lint_rules(working_tree(root).rule_set(), workspace)
-    failed = any(strict or item.weight == "warning" for item in findings)
+    failed = any(strict or item.level == "warning" for item in findings)
     if as_json:
-        listed = [{**vars(item), "weight": item.weight} for item in findings]
-        body = {"ok": not failed, "rules": len(rules.rules), "digest": rules.digest, "remarks": listed}
+        body = {
+            "ok": not failed,
+            "rules": len(rules.rules),
+            "digest": rules.digest,
+            "findings": list(map(vars, findings)),
+        }
         echo(json_text(body))
         sys.exit(1 if failed else 0)
-    _show_findings(findings)
-    warnings = sum(item.weight == "warning" for item in findings)
+    for line in finding_lines(findings, show_all=show_all):
+        echo(line)
+    warnings = sum(item.level == "warning" for item in findings)
     echo(
         f"{len(rules.rules)} rules loaded; {warnings} warnings, {len(findings) - warnings} notes; {rules.digest[:19]}…"
     )
     sys.exit(1 if failed else 0)
-
-
-def _show_findings(findings: Iterable[LintFinding]) -> None:
-    for item in findings:
-        colour = "yellow" if item.weight == "warning" else "cyan"
-        where = item.file if item.line is None else f"{item.file}:{item.line}"
-        echo(f"{style(item.weight, fg=colour)} {where} {item.code}: {item.what}\n    fix: {item.fix}")
 
 
 @click.command("test")

@@ -114,7 +114,7 @@ def fact_fix(shown: str, facts: Iterable[str], arguments: Collection[str], renam
     if shown in arguments:
         return f"write args.{shown}"
     if renamed or (near := near_names(shown, names)):
-        return f"did you mean {renamed or near[0]}?"
+        return f"write {renamed or near[0]}"
     quoted = f"; a text stands in single quotes: '{shown}'" if shown.isidentifier() else ""
     return f"use one of args.<name>, calls('tool.action'), {', '.join(names)}{quoted}"
 

@@ -97,8 +97,7 @@ def _misspelled_links(
 def _kind_use(row: RowNames, declared: DeclaredNames) -> Iterator[_NameUse]:
     kind = row.pattern.kind
     if kind:
-        declare = "name it in touches of a tool.toml"
-        yield _NameUse(row.rule.file, row.rule.line, "kind of resource", kind, declared.kinds, declare)
+        yield _NameUse(row.rule.file, row.rule.line, "kind of resource", kind, declared.kinds, _declare_kind(kind))
 
 
 def _undeclared(uses: Iterable[_NameUse]) -> Iterator[Problem]:
@@ -136,8 +135,11 @@ def _names_in_facts(row: RowNames, declared: DeclaredNames) -> Iterator[_NameUse
             declare = "declare it in adds_labels of a tool.toml or in policies/labels.toml"
             yield _NameUse(file, line, "label", point.value, known, declare)
         elif point.fact == "unidentified":
-            declare = "name it in touches of a tool.toml"
-            yield _NameUse(file, line, "kind of resource", point.value, declared.kinds, declare)
+            yield _NameUse(file, line, "kind of resource", point.value, declared.kinds, _declare_kind(point.value))
+
+
+def _declare_kind(kind: str) -> str:
+    return f'name it in touches of a tool.toml, or add "{kind}" to kinds in remit.toml'
 
 
 def undeclared_names(

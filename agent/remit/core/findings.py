@@ -1,0 +1,60 @@
+"""What a check finds in the files of a workspace: each finding has a level, a code, a place and a fix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from remit.core.errors import Problem
+
+# error: nothing starts, or a case does not hold. warning: it does other than its author means. note: it may be intended.
+Level: TypeAlias = Literal["error", "warning", "note"]
+LEVELS: Final[tuple[Level, ...]] = ("error", "warning", "note")
+
+# One sentence for each code; reports for other programs list them.
+FINDINGS: Final[Mapping[str, str]] = {
+    "invalid": "a file of the workspace is not valid",
+    "case": "the rules do not decide a policy case as the case expects",
+    "pin": "a tool is not the reviewed one",
+    "tool_case": "the cases of a tool are not valid, or name what the tool does not have",
+    "content_case": "the content rules do not decide a case as the case expects",
+    "script": "the script of an agent names what the agent does not have",
+    "scenario": "a scenario of an evaluation is not valid",
+    "source": "the code of a tool does other than its manifest says",
+    "reference": "a file names something that no file declares",
+    "uncovered": "no policy case covers a rule or an action",
+    "unreachable": "a rule is for a role that no agent and no user has",
+    "shadowed": "deny rules always override an allow rule",
+    "redundant": "other rules already have the same effect",
+    "dead": "a deny rule denies what no rule allows",
+    "never": "the condition of a rule can never hold",
+    "always": "the condition of a rule always holds",
+    "nobody_to_ask": "too few users have a role that a rule asks for approval",
+    "wider": "a rule allows more than any manifest reaches",
+    "beyond": "a rule names resources that no manifest reaches",
+    "unmentioned": "no rule names an action",
+    "unsettled": "the analysis cannot decide whether a rule has an effect",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One finding. `file` is relative to the workspace; `line` None: it is about the whole file."""
+
+    level: Level
+    code: str
+    file: str
+    line: int | None = None
+    what: str
+    fix: str
+
+    @property
+    def place(self) -> str:
+        """`policies/rules.csv:12`."""
+        return self.file if self.line is None else f"{self.file}:{self.line}"
+
+
+def finding_of(problem: Problem, code: str, level: Level = "error") -> Finding:
+    """The finding for a problem of a file."""
+    return Finding(level=level, code=code, file=problem.file, line=problem.line, what=problem.what, fix=problem.fix)
