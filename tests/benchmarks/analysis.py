@@ -10,7 +10,10 @@ from __future__ import annotations
 import gc
 import json
 import random
+import resource
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +35,7 @@ from remit.policy.language.conditions import read_condition
 from remit.policy.language.loader import Vocabulary
 from remit.policy.language.patterns import parse_pattern
 from support.principals import principal
+from support.workspaces.large import large_workspace
 
 ROOT = Path(__file__).parents[2]
 MODEL = (ROOT / "policies" / "model.conf").read_bytes()
@@ -123,6 +127,27 @@ def recorded() -> list[list[Recorded]]:
     return runs
 
 
+# Commands over a whole workspace: each in a process of its own, as people start them.
+COMMANDS = {
+    "check": ("check",),
+    "policy check": ("policy", "check"),
+    "policy explain": ("policy", "explain", "t0.read", "file:p0/x", "--agent", "a0", "--user", "operator"),
+    "policy who": ("policy", "who", "t0.read", "file:p0/x"),
+    "policy can": ("policy", "can", "agent:a0"),
+}
+
+
+def command(folder: Path, *words: str) -> tuple[float, int]:
+    """Processor seconds of the command and of its children, and the lines that it prints."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [sys.executable, "-m", "remit", *words], cwd=folder, capture_output=True, text=True, check=False
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return seconds, (done.stdout + done.stderr).count("\n")
+
+
 def main() -> int:
     report: list[dict[str, Any]] = []
     missed = False
@@ -165,6 +190,11 @@ def main() -> int:
     seconds, found = min((taken(lambda: backtest_rules(runs, starter)) for _ in range(3)), key=lambda one: one[0])
     assert (found.decided, found.flips) == (DECISIONS, ())
     tell(f"backtest {DECISIONS} decisions", seconds, DECISIONS / RATE, f"{DECISIONS / seconds:,.0f} decisions a second")
+    with tempfile.TemporaryDirectory() as made:
+        folder = large_workspace(Path(made), rules=5_000, tools=300, agents=50)
+        for name, words in COMMANDS.items():
+            seconds, lines = command(folder, *words)
+            tell(f"{name}, 5,000 rules, 300 tools, 50 agents", seconds, 5.0, f"{lines} lines", wrong=lines > 200)
     folder = ROOT / ".bench"
     folder.mkdir(exist_ok=True)
     (folder / "analysis.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

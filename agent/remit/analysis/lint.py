@@ -19,7 +19,7 @@ from remit.analysis.solver.paths import ResourceSpace
 from remit.analysis.solver.ruleset import RuleKey, RuleSet, without_garbage_collection
 from remit.analysis.solver.search import FactValues, Question, Solution, solve
 from remit.analysis.solver.segments import AnalysisLimitReached
-from remit.core import Finding, Verdict, action_matches
+from remit.core import Finding, Verdict, matching_actions
 from remit.policy.language import RuleRow, parse_pattern
 from remit.workspace import Workspace
 
@@ -91,13 +91,17 @@ def _why_nobody(rule_set: RuleSet, row: RuleRow) -> str:
 def _lint_conditions(rule_set: RuleSet) -> Iterator[Finding]:
     """A condition never holds if the row equals no row at all, and always if it equals the row with `True`."""
     comparison = Comparison(rule_set, rule_set)
+    known: dict[tuple[str, str, tuple[tuple[str, str], ...]], tuple[Solution, Solution]] = {}
     for row in rule_set.rows:
         text = row.condition.text
         if text == "True":
             continue
-        actions = [action for action in comparison.actions if action_matches(action, row.action)]
+        actions = matching_actions(comparison.actions, row.action)
         types = dict(comparison.argument_types(actions[0])) if len(actions) == 1 else {}
-        vs_nothing, vs_true = _compare_conditions(row, None, types), _compare_conditions(row, "True", types)
+        key = (row.rule.effect, text, tuple(types.items()))  # many rows of a large policy have the same condition
+        if key not in known:
+            known[key] = _compare_conditions(row, None, types), _compare_conditions(row, "True", types)
+        vs_nothing, vs_true = known[key]
         if not vs_nothing.changes and not vs_nothing.unsettled:
             yield _finding(
                 row, "never", f"its condition {text!r} can never hold", "fix the condition, or remove the rule"
@@ -190,13 +194,19 @@ def _row_effects(comparison: Comparison, rule_set: RuleSet) -> _RowEffects:
 def _subject_actions(comparison: Comparison, rule_set: RuleSet) -> Iterator[_SubjectAction]:
     """Yield every subject and action to which rows apply; of subjects with the same names (itself and roles) only one."""
     by_place: defaultdict[tuple[str, str], list[RuleRow]] = defaultdict(list)
+    covered: defaultdict[str, set[str]] = defaultdict(
+        set
+    )  # by name in a subject column, the actions that its rows cover
     for row in rule_set.rows:
+        if not by_place[row.subject, row.action]:
+            covered[row.subject].update(matching_actions(comparison.actions, row.action))
         by_place[row.subject, row.action].append(row)
     seen: set[tuple[frozenset[str], str]] = set()
     for subject in sorted(rule_set.subjects):
         names = rule_set.names_of(subject)
-        for action in comparison.actions if names else ():
-            if (names, action) in seen:
+        some = {action for name in names for action in covered[name]}
+        for action in comparison.actions:
+            if action not in some or (names, action) in seen:
                 continue
             seen.add((names, action))
             rows_of: defaultdict[RuleKey, list[RuleRow]] = defaultdict(list)
@@ -288,7 +298,7 @@ def _meaning(row: RuleRow) -> tuple[str, ...]:
 def _lint_reach(rule_set: RuleSet, workspace: Workspace) -> Iterator[Finding]:
     reach = reach_of(workspace)
     for row in rule_set.rows:
-        actions = [action for action in reach if action_matches(action, row.action)]
+        actions = matching_actions(reach, row.action)
         if not actions or row.pattern.kind == "":
             continue
         try:
@@ -324,10 +334,11 @@ def _compare_reach(row: RuleRow, reaches: list[Reach]) -> tuple[bool, str]:
 def _lint_unmentioned(rule_set: RuleSet) -> Iterator[Finding]:
     if rule_set.vocabulary is None:
         return
+    named = {row.action for row in rule_set.rows} - {"*"}
     for action in sorted(rule_set.vocabulary.actions):
         if action.startswith("remit."):
             continue  # who may do such things, rows say together: see `authorize`
-        if not any(action_matches(action, row.action) and row.action != "*" for row in rule_set.rows):
+        if action not in named and f"{action.partition('.')[0]}.*" not in named:
             what = f"no rule names {action}; it is denied unless a rule for * allows it"
             yield _leveled(
                 "unmentioned", "policies/rules.csv", None, what, f"write a rule for {action} if an agent needs it"

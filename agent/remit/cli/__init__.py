@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from io import TextIOWrapper
 from typing import Any, Final
@@ -14,7 +15,7 @@ from typing import Any, Final
 import click
 
 from remit.cli.output import colour, echo, echo_usage, json_text, style
-from remit.core import Refusal, RemitError, RunEnded, UsageError, WorkspaceError
+from remit.core import Refusal, RemitError, RunEnded, UsageError, WorkspaceError, near_names
 
 NO: Final = 1
 USAGE: Final = 2
@@ -65,7 +66,19 @@ class Commands(click.Group):
         module, _ = COMMANDS[cmd_name]
         name = module.rpartition(".")[2] if "." in module else cmd_name
         command: click.Command = getattr(import_module(f"remit.cli.{module}"), f"{name}_command")
+        if "_REMIT_COMPLETE" in os.environ:
+            with_completion: Callable[[click.Command], click.Command] = import_module(
+                "remit.cli.completion"
+            ).with_completion
+            return with_completion(command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS and (near := near_names(args[0], COMMANDS)):
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]}?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -52,6 +52,7 @@ from .calls import (
     call_id,
     called_action,
     is_refused,
+    matching_actions,
     tool_name,
 )
 from .claims import Claim, Exhausted
@@ -192,6 +193,7 @@ __all__ = [
     "in_thread_uninterrupted",
     "is_refused",
     "listed",
+    "matching_actions",
     "near_names",
     "one_of",
     "page_of",

@@ -9,7 +9,7 @@ so their fields are part of the trace format.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
@@ -58,6 +58,13 @@ JSON_SAFE_INTEGER = 2**53 - 1  # RFC 8785 section 3.2.2.3: larger integers are n
 def action_matches(action: str, pattern: str) -> bool:
     """True if a pattern of actions, as rules and limits have them, covers the action: its name, `tool.*`, or `*`."""
     return pattern in ("*", action) or (pattern.endswith(".*") and action.startswith(pattern[:-1]))
+
+
+def matching_actions(actions: Collection[str], pattern: str) -> tuple[str, ...]:
+    """Those of the actions that the pattern covers. Most patterns are a name, and cost no comparison with the others."""
+    if not pattern.endswith("*"):
+        return (pattern,) if pattern in actions else ()
+    return tuple(action for action in actions if action_matches(action, pattern))
 
 
 def tool_name(action: str) -> str:

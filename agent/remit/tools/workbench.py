@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from remit.broker import AttemptOutcome, Everything, LiveExecutor, describe_host, narrow, try_host
-from remit.core import Call, Json, Problem, Refusal, Subjects, UsageError, WorkspaceError
+from remit.core import Call, Json, Problem, Refusal, Subjects, UsageError, WorkspaceError, one_of, spelled
 from remit.core.parsing import URL_KINDS, closed, digest, parse_json, table_text, toml_line
 from remit.guardrails import Redactor, Sanitizer, Secrets
 from remit.sandbox import Profile, Sandbox
@@ -420,9 +420,7 @@ def code_of(workspace: Workspace, name: str) -> str:
 def known_tool(workspace: Workspace, name: str) -> Tool:
     """The tool of that name. Raises UsageError if there is none."""
     if name not in workspace.tools:
-        raise UsageError(
-            f"there is no tool {name!r}; this workspace has: {', '.join(sorted(workspace.tools)) or 'none'}"
-        )
+        raise UsageError(f"there is no tool {spelled(name)}: {one_of(name, workspace.tools)}")
     return workspace.tools[name]
 
 

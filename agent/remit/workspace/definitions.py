@@ -233,7 +233,9 @@ class Workspace:
         tool = BUILT_IN if tool_name == BUILT_IN.manifest.name else self.tools.get(tool_name)
         action = tool.manifest.actions.get(action_name) if tool else None
         if tool is None or action is None:
-            raise Refusal("unknown_action", f"no tool of this workspace has the action {name[:64]!r}")
+            known = (f"{one}.{its}" for one, has in self.tools.items() for its in has.manifest.actions)
+            what = f"no tool of this workspace has the action {spelled(name[:64])}"
+            raise Refusal("unknown_action", what, next_step=one_of(name, known))
         return tool, action
 
     def tools_of(self, agent: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from remit.analysis.cases import find_uncovered, run_cases
 from remit.analysis.check.references import check_references
 from remit.analysis.lint import lint_rules
-from remit.analysis.solver.ruleset import RuleSet
+from remit.analysis.solver.ruleset import RuleSet, without_garbage_collection
 from remit.core import LEVELS, Finding, Level, Problem, WorkspaceError, finding_of
 from remit.core.parsing import read_file, table_text
 from remit.guardrails import CASES as CONTENT_CASES
@@ -52,6 +52,11 @@ class CheckReport:
 
 def check_workspace(root: Path, *, rules: bool = True) -> CheckReport:
     """Load the whole workspace, and check everything in it. `rules` False: rules are only loaded and tried on the cases."""
+    with without_garbage_collection():
+        return _check(root, rules=rules)
+
+
+def _check(root: Path, *, rules: bool) -> CheckReport:
     try:
         workspace, policy = load_workspace_and_policy(root)
     except WorkspaceError as error:

@@ -75,11 +75,15 @@ def _show(report: CheckReport, show_all: bool) -> None:
     for line in finding_lines(shown, show_all=show_all):
         echo(line, err=True)
     counts = {**report.counts, "errors": report.count("error"), "warnings": report.count("warning")}
+    if not counts["errors"] and not counts["warnings"]:
+        counts = {**report.counts, "problems": 0}
     if notes := report.count("note"):
         counts["notes"] = notes
-    shown_by = "" if show_all or not notes else " (--all)"
-    listed = (f"{number} {what.removesuffix('s') if number == 1 else what}" for what, number in counts.items())
-    echo(", ".join(listed) + shown_by)
+    more = " (--all)" if notes and not show_all else ""
+    echo(
+        ", ".join(f"{number} {what.removesuffix('s') if number == 1 else what}" for what, number in counts.items())
+        + more
+    )
 
 
 def finding_lines(findings: Iterable[Finding], *, show_all: bool) -> Iterator[str]:
@@ -92,7 +96,8 @@ def finding_lines(findings: Iterable[Finding], *, show_all: bool) -> Iterator[st
         if not show_all and (seen[item.code] > MOST_OF_ONE or shown >= MOST_SHOWN):
             continue
         shown += 1
-        yield f"{style(item.level, fg=COLOURS[item.level])}: {item.place}: {item.what} [{item.code}]\n    fix: {item.fix}"
+        code = "" if item.level == "error" else f" [{item.code}]"
+        yield f"{style(item.level, fg=COLOURS[item.level])}: {item.place}: {item.what}{code}\n    fix: {item.fix}"
     if shown < len(every):
         left = ", ".join(f"{count} {code}" for code, count in seen.most_common(MOST_OF_ONE))
         yield f"… {len(every) - shown} more; in all: {left}. --all shows every one"

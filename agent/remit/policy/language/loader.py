@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from sys import intern
 from typing import Final, Literal, NamedTuple, get_args
 
-from remit.core import Effect, Problem, Refusal, Rule, WorkspaceError, action_matches, spelled
+from remit.core import Effect, Problem, Refusal, Rule, WorkspaceError, matching_actions, spelled
 from remit.core.parsing import canonical, hidden_character
 from remit.policy.language.asking import GRAMMAR, Asking, is_asking, parse_asking
 from remit.policy.language.casbin_model import MODEL_FILE, check_model
@@ -64,7 +64,7 @@ class Vocabulary:
 
     def matching(self, pattern: str) -> tuple[str, ...]:
         """The actions that an action column matches."""
-        return tuple(action for action in self.actions if action_matches(action, pattern))
+        return matching_actions(self.actions, pattern)
 
     def arguments(self, pattern: str) -> dict[str, str] | None:
         """The arguments that all actions of an action column have, each "any" if its types differ; None if not known."""
