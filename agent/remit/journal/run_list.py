@@ -192,7 +192,7 @@ def last_completed(journal: Journal, run: RunSummary) -> RunSummary | None:
 def resolve_run(journal: Journal, prefix: str) -> str:
     """The id of the one run that begins with `prefix`. Raises UsageError if there is none, more than one, or it was pruned."""
     named = prefix if prefix.isascii() and prefix.isprintable() else ""
-    found = [str(row[0]) for row in journal.read(_NAMED, prefix=named, end=_after(named))] if named else []
+    found = runs_named(journal, named)
     if prefix in found:
         return prefix
     if not found:
@@ -204,6 +204,11 @@ def resolve_run(journal: Journal, prefix: str) -> str:
         shown = ", ".join(run[: len(prefix) + 8] for run in found[:5])
         raise UsageError(f"more than one run begins with {prefix!r} ({shown}): write more of its id")
     return found[0]
+
+
+def runs_named(journal: Journal, prefix: str) -> list[str]:
+    """The ids of the first runs that begin with `prefix`, at most 6; none for "". The prefix is printable ASCII."""
+    return [str(row[0]) for row in journal.read(_NAMED, prefix=prefix, end=_after(prefix))] if prefix else []
 
 
 def approvals_in_state(journal: Journal, state: str, *, ended: int | None = None) -> list[tuple[str, int, str]]:

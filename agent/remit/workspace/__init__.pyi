@@ -47,6 +47,7 @@ from .price_sync import SyncedPrices, sync_prices
 from .prices import PRICES, ModelPrice, Prices, millionths
 from .session import WorkspaceSession, load_workspace_and_policy, open_journal_of, open_session, policy_files
 from .settings.notify import Channel
+from .settings.serve import ServeSettings
 from .template import write_starter
 
 __all__ = [
@@ -71,6 +72,7 @@ __all__ = [
     "ModelPrice",
     "OwnAction",
     "Prices",
+    "ServeSettings",
     "Settings",
     "SharedLimit",
     "SyncedPrices",

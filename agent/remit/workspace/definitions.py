@@ -21,6 +21,7 @@ from remit.workspace.manifest.manifest import Action, Manifest, Pin
 from remit.workspace.manifest.targets import Target
 from remit.workspace.prices import Prices
 from remit.workspace.settings.notify import Channel
+from remit.workspace.settings.serve import ServeSettings
 
 
 class Budget(FrozenModel):
@@ -156,7 +157,8 @@ class Settings(FrozenModel):
     are environments that rules may name beside `env`; `users` are users that rules may name beside those of `identity`.
     `journal` is the URL of the journal in PostgreSQL, "" for the file in `traces/`, which the accounts of the operating-system
     group `journal_group` share. With `content` False, what people, models and tools wrote is not recorded. `keep` is how long runs are kept, "90d"; None: without end; the first of `keep_rules` that
-    matches a run comes before it. `seal` is how long after its end a run is sealed. `notify` are the channels to which notifications go.
+    matches a run comes before it. `seal` is how long after its end a run is sealed. `notify` are the channels to which notifications go,
+    and `serve` is how `remit serve` listens, and its limits.
     """
 
     tenant: str = DEFAULT_TENANT
@@ -175,6 +177,7 @@ class Settings(FrozenModel):
     journal: str = ""
     journal_group: str = ""
     notify: tuple[Channel, ...] = ()
+    serve: ServeSettings = ServeSettings()
 
 
 class Tool(FrozenModel):

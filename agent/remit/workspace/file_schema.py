@@ -12,6 +12,7 @@ from remit.core import DEFAULT_TENANT, NAME_OF_SUBJECT, Json, Refusal
 from remit.core.parsing import Duration, Matching, Size, Summary, TomlTable, canonical, invalid, size
 from remit.workspace.manifest.targets import TargetTable
 from remit.workspace.settings.notify import NotifyTable
+from remit.workspace.settings.serve import ServeTable
 
 MARKER: Final = "remit.toml"
 PROTECTED: Final = ("policies", "tools", "agent", "traces", ".git", MARKER)  # no working folder is in one of these
@@ -362,3 +363,4 @@ class SettingsTable(TomlTable):
     notify: dict[ChannelName, NotifyTable] = Field(
         default={}, description="The channels to which notifications go, by name"
     )
+    serve: ServeTable = ServeTable()

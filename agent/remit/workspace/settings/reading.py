@@ -29,4 +29,5 @@ def settings_of(table: SettingsTable) -> Settings:
         journal=table.journal or "",
         journal_group=table.journal_group or "",
         notify=channels_of(table.notify),
+        serve=table.serve.settings(),
     )
