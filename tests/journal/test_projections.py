@@ -55,7 +55,7 @@ from remit.journal import (
     list_runs,
     rebuild_projections,
 )
-from remit.journal.storage.tables import PROJECTIONS, TABLES
+from remit.journal.storage.core_tables import PROJECTIONS, TABLES
 from remit.rollout import finish, move_to, open_of, open_rollout, roll_back
 from support.events import RUN, a_whole_run, append, ask, claim, decided, granted, requested, runs, started, turn
 from support.journals import empty, is_whole, query

@@ -43,8 +43,8 @@ from remit.journal.run_state import (
     RunStatus,
     RunSummary,
 )
+from remit.journal.storage.core_tables import ALERT, APPROVAL, CIRCUIT, EVALUATION, GRADE, HOLD, ROLLOUT, RUN
 from remit.journal.storage.database import Change, Drop, Put
-from remit.journal.storage.tables import ALERT, APPROVAL, CIRCUIT, EVALUATION, GRADE, HOLD, ROLLOUT, RUN
 
 WORKSPACE_RUN: Final = "workspace"  # the stream of holds, alerts and pruned runs
 CIRCUIT_STREAM: Final = "circuit:"  # the beginning of the name of the stream of one tool's circuit breaker

@@ -15,9 +15,7 @@ from remit.journal.lease import holder_text, status_now
 from remit.journal.projections import WORKSPACE_RUN, summary
 from remit.journal.run_state import RolloutState, RunStatus, RunSummary
 from remit.journal.storage.arm_counts import COUNTS, ArmCounts, counts_of
-from remit.journal.storage.database import Row, Sql
-from remit.journal.storage.shared import rollout_of
-from remit.journal.storage.tables import (
+from remit.journal.storage.core_tables import (
     ALERT,
     APPROVAL,
     EVALUATION,
@@ -34,6 +32,8 @@ from remit.journal.storage.tables import (
     RUN,
     WAS_REFUSED,
 )
+from remit.journal.storage.database import Row, Sql
+from remit.journal.storage.shared import rollout_of
 from remit.journal.store import AlreadyRecorded, Journal
 
 PAGE: Final = 200  # rows that are read at once

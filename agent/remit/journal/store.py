@@ -41,6 +41,17 @@ from remit.journal.projections import (
 from remit.journal.run_state import ROLLOUT_STREAM, Circuit, RolloutState
 from remit.journal.storage.arm_counts import counting
 from remit.journal.storage.changes import ChangeWatcher
+from remit.journal.storage.core_tables import (
+    CIRCUIT,
+    EVALUATION,
+    EVENT,
+    HEAD,
+    IS_LOOKED_UP,
+    LOOKED_UP,
+    ROLLOUT,
+    RUN,
+    SEALED,
+)
 from remit.journal.storage.database import (
     Batch,
     Change,
@@ -55,17 +66,6 @@ from remit.journal.storage.database import (
 from remit.journal.storage.rows import COLUMNS, STORED, as_link
 from remit.journal.storage.sealed import unpack
 from remit.journal.storage.shared import Shared, circuit_of, read_shared, rollout_of
-from remit.journal.storage.tables import (
-    CIRCUIT,
-    EVALUATION,
-    EVENT,
-    HEAD,
-    IS_LOOKED_UP,
-    LOOKED_UP,
-    ROLLOUT,
-    RUN,
-    SEALED,
-)
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

@@ -43,14 +43,13 @@ from remit.runtime.assembly import (
     confinement_of,
     install_packages,
     new_run_id,
-    open_fallbacks_of,
-    open_model_of,
     open_recording,
     sanitizer_of,
     secrets_of,
     working_folder,
 )
 from remit.runtime.lifecycle import Driven, ExternalGraph, RunContext, RunResult, drive_run
+from remit.runtime.models.agents import open_fallbacks_of, open_model_of
 from remit.runtime.models.scripted import ScriptedApproval
 from remit.runtime.one_call import OneCall
 from remit.runtime.resuming import RECORDED, Continuation, placed_again, resumable

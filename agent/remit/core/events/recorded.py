@@ -120,7 +120,7 @@ AnyEvent: TypeAlias = Annotated[
     Field(discriminator="type"),
 ]
 
-EVENT: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
+EVENT: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent, config=ConfigDict(defer_build=True))
 
 
 class Recorded(BaseModel):
@@ -130,7 +130,7 @@ class Recorded(BaseModel):
     body, so that a body can be erased without breaking the chain: then `event` and `salt` are None.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     run: str
     seq: int

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from remit.core.events import EVENT, HoldSet, RolloutFinished, RolloutOpened, RolloutRolledBack
 from remit.journal.projections import CIRCUIT_COLUMNS
 from remit.journal.run_state import Circuit, RolloutState
+from remit.journal.storage.core_tables import CIRCUIT, HOLD, IS_OPEN, ROLLOUT
 from remit.journal.storage.database import Database, Row, Sql
-from remit.journal.storage.tables import CIRCUIT, HOLD, IS_OPEN, ROLLOUT
 
 _HOLDS: Final = Sql(sa.select(HOLD.c.scope, HOLD.c.body))
 _CIRCUITS: Final = Sql(sa.select(CIRCUIT.c.tool, *(CIRCUIT.c[name] for name in CIRCUIT_COLUMNS)))

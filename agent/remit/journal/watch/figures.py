@@ -13,8 +13,8 @@ from remit.core.events import CODE, NANO
 from remit.journal.projections import recent_of
 from remit.journal.run_list import RunQuery, count_alerts, count_approvals, list_runs
 from remit.journal.run_state import PART_NS, Outcomes, RunStatus
+from remit.journal.storage.core_tables import APPROVAL, HAS_ENDED, IS_UNFINISHED, RUN
 from remit.journal.storage.database import Sql
-from remit.journal.storage.tables import APPROVAL, HAS_ENDED, IS_UNFINISHED, RUN
 from remit.journal.store import Journal
 
 Age: TypeAlias = Literal["under_5m", "under_30m", "under_4h", "older"]
