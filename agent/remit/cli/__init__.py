@@ -32,6 +32,8 @@ COMMANDS: Final = {
     "call": ("run", "make one tool call as an agent, with policy and sandbox"),
     "stop": ("hold", "hold a run, an agent, a tool, or everything"),
     "start": ("hold", "lift a hold"),
+    "principal": ("access.principal", "disable people and services, and enable them again"),
+    "key": ("access.key", "create, list and revoke API keys of services"),
     "settle": ("settle", "record the outcome of a call whose outcome is unknown"),
     "tool": ("tool", "write, try, test and pin tools"),
     "secret": ("secret", "set and list the secrets that tools use"),

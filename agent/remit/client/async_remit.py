@@ -51,6 +51,7 @@ from remit.workspace import (
     WorkspaceSession,
     authorize_hold,
     authorize_run,
+    check_enabled,
     check_tenant,
     may,
     open_session,
@@ -79,6 +80,7 @@ class AsyncRemit:
         principal = principal_of_process(settings) if principal is None else principal
         self.principal: Final = principal
         check_tenant(settings, principal)
+        check_enabled(session.journal, principal)
         self._ports: Final = LivePorts(session) if ports is None else ports
 
     @classmethod

@@ -82,7 +82,18 @@ from .messages import (
     ToolSpec,
     settings_of,
 )
-from .principals import DEFAULT_TENANT, NAME_OF_SUBJECT, NOBODY, Authentication, Principal, Subject, same_person
+from .principals import (
+    DEFAULT_TENANT,
+    NAME_OF_SUBJECT,
+    NOBODY,
+    Authentication,
+    KeyScope,
+    Principal,
+    Subject,
+    is_principal,
+    roles_held,
+    same_person,
+)
 from .receipts import Approver, CallOutcome, ReceiptItem
 from .renamed import RENAMED
 from .threads import in_own_thread, in_thread, in_thread_uninterrupted
@@ -132,6 +143,7 @@ __all__ = [
     "Failed",
     "FrozenModel",
     "Json",
+    "KeyScope",
     "Landed",
     "LimitName",
     "Listing",
@@ -183,11 +195,13 @@ __all__ = [
     "in_own_thread",
     "in_thread",
     "in_thread_uninterrupted",
+    "is_principal",
     "is_refused",
     "page_of",
     "request_digest",
     "result_message",
     "result_text",
+    "roles_held",
     "same_person",
     "settings_of",
     "tool_name",

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from pydantic import ValidationError
 
 from remit.core import RemitError, RunEnded, UsageError
-from remit.core.events import AnyEvent, HoldSet, Recorded
+from remit.core.events import AnyEvent, HoldSet, KeyCreated, Recorded
 from remit.journal import limits
 from remit.journal.hash_chain import Chain, ChainFault, ChainLink, link
 from remit.journal.lease import BEAT_S, LOST, Lease, is_leased, keep_leases, release_lease, take_lease
@@ -298,6 +298,10 @@ class Journal:
     def holds(self) -> Mapping[str, HoldSet]:
         """The holds in force, by scope."""
         return self._shared_state().holds
+
+    def keys(self) -> Mapping[str, KeyCreated]:
+        """The API keys that are not revoked, by id; some of them may have expired."""
+        return self._shared_state().keys
 
     def circuits(self) -> Mapping[str, Circuit]:
         """The circuit breakers of the tools that failed, by tool."""

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 
 from remit.core import DEFAULT_TENANT, NAME_OF_SUBJECT, Json, Refusal
 from remit.core.parsing import Duration, Matching, Size, Summary, TomlTable, canonical, invalid, size
+from remit.workspace.access.issuers import IssuerTables
 from remit.workspace.manifest.targets import TargetTable
 from remit.workspace.settings.notify import NotifyTable
 from remit.workspace.settings.serve import ServeTable
@@ -89,6 +90,9 @@ Tenant = Annotated[
 ]
 Environment = Annotated[str, Matching(_NAME, "a name", 'write "local" or "production"')]
 User = Annotated[str, Matching(SUBJECT, "a user", 'write "user:NAME"')]
+UserOrService = Annotated[
+    str, Matching(f"(?:user|service):{NAME_OF_SUBJECT}", "a user or a service", 'write "user:NAME" or "service:NAME"')
+]
 Variable = Annotated[str, Matching(r"[A-Za-z_][A-Za-z0-9_]*", "a variable", 'write its name: "API_TOKEN"')]
 
 
@@ -350,7 +354,9 @@ class SettingsTable(TomlTable):
     )
     env: Environment = Field(default="local", description="The environment, which conditions read as `env`")
     envs: list[Environment] = Field(default=[], description="Other environments that rules may name")
-    users: list[User] | None = Field(default=None, description="Users that rules may name, beside those in [identity]")
+    users: list[UserOrService] | None = Field(
+        default=None, description="Users and services that rules may name, beside the users in [identity]"
+    )
     identity: dict[str, User] | None = Field(
         default=None,
         description='The user of each operating-system account; "*" is every other account. Absent: the user of the same name',
@@ -364,3 +370,6 @@ class SettingsTable(TomlTable):
         default={}, description="The channels to which notifications go, by name"
     )
     serve: ServeTable = ServeTable()
+    issuers: IssuerTables = Field(
+        default={}, description="Who may say who asks the service: identity providers and applications, by name"
+    )

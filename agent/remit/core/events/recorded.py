@@ -7,6 +7,7 @@ from typing import Annotated, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from remit.core.calls import Json
+from remit.core.events.access import AccessRefused, KeyCreated, KeyRevoked
 from remit.core.events.acts import ActApproved, ActRequested, ActUsed
 from remit.core.events.approvals import (
     ApprovalGranted,
@@ -93,6 +94,9 @@ AnyEvent: TypeAlias = Annotated[
     | ActRequested
     | ActApproved
     | ActUsed
+    | KeyCreated
+    | KeyRevoked
+    | AccessRefused
     | HoldSet
     | HoldLifted
     | AlertRaised

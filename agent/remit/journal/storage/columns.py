@@ -96,6 +96,11 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "event": "big number",
         "body": "text",
     },
+    "api_key": {
+        "id": "word",
+        "event": "big number",
+        "body": "text",
+    },
     "alert": {
         "alert": "word",
         "event": "big number",
@@ -163,6 +168,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "approval": ("run", "seq"),
     "sealed": ("run",),
     "hold": ("scope",),
+    "api_key": ("id",),
     "alert": ("alert",),
     "circuit": ("tool",),
     "rollout": ("rollout",),

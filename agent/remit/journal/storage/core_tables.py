@@ -62,8 +62,8 @@ TABLES: Final = {
 }
 VERSIONS: Final = TABLES["remit_schema"]
 EVENT, PAYLOAD, HEAD, SEALED, RUN = (TABLES[name] for name in ("event", "payload", "head", "sealed", "run"))
-APPROVAL, HOLD, ALERT, CIRCUIT, LIMIT_BUCKET = (
-    TABLES[name] for name in ("approval", "hold", "alert", "circuit", "limit_bucket")
+APPROVAL, HOLD, API_KEY, ALERT, CIRCUIT, LIMIT_BUCKET = (
+    TABLES[name] for name in ("approval", "hold", "api_key", "alert", "circuit", "limit_bucket")
 )
 EVALUATION, GRADE, ROLLOUT, ARM_COUNT = (TABLES[name] for name in ("evaluation", "grade", "rollout", "arm_count"))
-PROJECTIONS: Final = (RUN, APPROVAL, HOLD, ALERT, CIRCUIT, LIMIT_BUCKET, EVALUATION, GRADE, ROLLOUT, ARM_COUNT)
+PROJECTIONS: Final = (RUN, APPROVAL, HOLD, API_KEY, ALERT, CIRCUIT, LIMIT_BUCKET, EVALUATION, GRADE, ROLLOUT, ARM_COUNT)

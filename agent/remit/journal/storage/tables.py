@@ -211,6 +211,16 @@ class HoldRow(JournalRow, table=True):
     body: str = Field(sa_type=sa.Text)
 
 
+class KeyRow(JournalRow, table=True):
+    """An API key that is not revoked. `event` is the number of its event in the stream of the workspace."""
+
+    __tablename__ = "api_key"
+
+    id: str = Field(primary_key=True)
+    event: int = Field(sa_type=sa.BigInteger)
+    body: str = Field(sa_type=sa.Text)
+
+
 class AlertRow(JournalRow, table=True):
     """An alert in force. `event` is the number of its event in the stream of the workspace."""
 

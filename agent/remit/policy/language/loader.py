@@ -25,7 +25,7 @@ from remit.policy.language.roles import RoleLink, check_links
 FOLDER: Final = "policies/"
 LONGEST_LINE: Final = 16_384  # characters
 
-_SUBJECT: Final = re.compile(r"(?:agent|user|role):[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}", re.ASCII)
+_SUBJECT: Final = re.compile(r"(?:agent|user|service|role):[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}", re.ASCII)
 _NAME: Final = r"[a-z][a-z0-9_]{0,30}"
 _ACTION: Final = re.compile(rf"\*|{_NAME}\.(?:\*|{_NAME})", re.ASCII)
 _P_ROW: Final = "write p, subject, action, resource, condition, allow or deny"
@@ -260,7 +260,8 @@ class _RulesReader:
             self._subjects.add(subject)
             return True
         return line.report(
-            f"{subject!r} is not a valid subject", "write agent:<name>, user:<name> or role:<name>, without wildcards"
+            f"{subject!r} is not a valid subject",
+            "write agent:<name>, user:<name>, service:<name> or role:<name>, without wildcards",
         )
 
     def _rule(

@@ -26,6 +26,7 @@ def settings_of(table: SettingsTable) -> Settings:
         ),
         seal=table.traces.seal,
         casbin=table.policy.casbin,
+        issuers=table.issuers,
         journal=table.journal or "",
         journal_group=table.journal_group or "",
         notify=channels_of(table.notify),
