@@ -49,6 +49,7 @@ WHEELS = {
     ("aarch64", "glibc"): _BOTH,
     ("aarch64", "musl"): _BOTH,
 }
+BYTECODE = "--compile-bytecode"  # no wheel has any; without it, each start of a command compiles what it imports
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 SILENCE_S = 60  # seconds without a byte from the index
 
@@ -101,7 +102,7 @@ def prepare(groups: set[str]) -> None:
 
 def inputs() -> str:
     """A digest of everything that determines `.venv`."""
-    digest = hashlib.sha256(repr((UV, os.path.realpath(sys.executable), sys.version, str(ROOT))).encode())
+    digest = hashlib.sha256(repr((UV, BYTECODE, os.path.realpath(sys.executable), sys.version, str(ROOT))).encode())
     for name in ("pyproject.toml", "uv.lock"):
         digest.update((ROOT / name).read_bytes() + b"\0")
     return digest.hexdigest()
@@ -310,7 +311,7 @@ def sync(uv: Path, pip: PipSettings, groups: list[str]) -> None:
     python = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
     chosen = ["--group=" + group for group in groups]
     if pip.index is None:
-        commands = [[str(uv), "sync", "--locked", "--python=" + python, *chosen]]
+        commands = [[str(uv), "sync", "--locked", BYTECODE, "--python=" + python, *chosen]]
     else:
         # uv.lock names PyPI, and uv rejects the lock with another index: pass the same hashes as requirements.
         env["UV_DEFAULT_INDEX"] = pip.index
@@ -320,7 +321,7 @@ def sync(uv: Path, pip: PipSettings, groups: list[str]) -> None:
         commands = [
             [str(uv), "export", "--frozen", "--quiet", "--no-emit-project", "--output-file=" + requirements, *chosen],
             [str(uv), "venv", "--allow-existing", "--quiet", "--python=" + python, ".venv"],
-            [str(uv), "pip", "sync", "--require-hashes", "--python=.venv", requirements],
+            [str(uv), "pip", "sync", "--require-hashes", BYTECODE, "--python=.venv", requirements],
             [str(uv), "pip", "install", "--no-deps", "--python=.venv", "--editable=."],
         ]
     if not all(run([*command, "--offline"], env)[0] for command in commands):

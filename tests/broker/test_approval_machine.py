@@ -30,7 +30,7 @@ from remit.core.events import (
 )
 from remit.journal import Journal, StoredRecord, approvals_in_state, check_projections
 from remit.journal.projections import approval_rows
-from remit.journal.storage.tables import APPROVAL
+from remit.journal.storage.core_tables import APPROVAL
 from remit.runtime import runner as run
 from remit.tracing.reports.timeline import build_timeline
 from remit.tracing.spans import Spans

@@ -171,7 +171,7 @@ def test_the_pinned_wheel_is_fetched_and_installs_what_the_lock_says(
     assert run(setup, monkeypatch) == 0
 
     python = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
-    sync = ["sync", "--locked", f"--python={python}"]
+    sync = ["sync", "--locked", "--compile-bytecode", f"--python={python}"]
     assert setup.calls() == [[*sync, "--offline"], sync]
     env = setup.log()[-1][1]
     assert env["UV_PYTHON_DOWNLOADS"] == "never"
@@ -305,7 +305,7 @@ def test_with_another_index_the_hashes_of_the_lock_are_passed_as_requirements(
         ["pip", "install"],
     ]
     assert "--group=lint" in online[0]
-    assert "--require-hashes" in online[2]
+    assert {"--require-hashes", "--compile-bytecode"} <= set(online[2])
     env = setup.log()[-1][1]
     assert (env["UV_DEFAULT_INDEX"], env["SSL_CERT_FILE"]) == (index.url + "/simple", str(bundle))
 

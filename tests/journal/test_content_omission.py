@@ -19,7 +19,7 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
         "decision_digest", "effect_digest", "RunStarted.graph", "idempotency_key", "profile_digest", "request_digest", "input_digest",
         "output_digest", "read_digest", "policy_digest", "changes.digest", "manifest", "bundle", "head",
         "conversation.id", "conversation.message", "conversation.after", "RolloutOpened.candidate", "RolloutOpened.live_policy", "RolloutOpened.salt",
-        "via", "act", "ApprovalGranted.under",
+        "via", "act", "ApprovalGranted.under", "KeyCreated.digest",
         "PolicyAdopted.pins_digest", "PolicyAdopted.earlier_policy", "PolicyAdopted.earlier_pins",
     ),
     "the name of a person, an account, a role, a run, an agent, a tool, an action or a model": (
@@ -27,7 +27,7 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
         "widen", "run", "tool", "scope", "agent", "user", "probe",
         "action", "actions", "RunStarted.observe.enforce", "model", "RunStarted.fallbacks", "response_model", "version", "env", "folder", "shrunk_from", "proposed.name",
         "proposed.id", "proposed_calls.name", "proposed_calls.id", "own_calls.name", "own_calls.id", "edited.name", "edited.id", "ModelResponded.finish", "cached",
-        "rollout", "RolloutOpened.changes", "RunResumed.accepted.changed", "ShadowDecided.error", "alert", "AlertRaised.changes", "AlertRaised.before", "AlertRaised.after", "SecretSet.name",
+        "rollout", "RolloutOpened.changes", "RunResumed.accepted.changed", "ShadowDecided.error", "scope.actions", "scope.agents", "KeyCreated.id", "KeyRevoked.id", "AccessRefused.why", "AccessRefused.claimed", "AccessRefused.address", "alert", "AlertRaised.changes", "AlertRaised.before", "AlertRaised.after", "SecretSet.name",
         "channel", "NotificationBegun.subject", "NotificationSent.subject", "NotificationFailed.subject",
     ),
     "an evaluation or an import, which is refused with content off": (

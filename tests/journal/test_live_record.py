@@ -19,7 +19,7 @@ from remit.core import Claim, Exhausted, RunEnded
 from remit.core.events import NANO, AnyEvent, ApprovalGranted, ApprovalRejected, BudgetSpent, Recorded, RunFinished
 from remit.journal import AlreadyRecorded, Journal, Lease, LiveRecord, RunState, StoredRecord, open_journal
 from remit.journal.lease import EXPIRES_S, take_lease
-from remit.journal.storage.tables import TABLES
+from remit.journal.storage.core_tables import TABLES
 from support.events import (
     RUN,
     a_whole_run,

@@ -18,7 +18,8 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from remit.journal import open_journal
-from remit.journal.storage.tables import METADATA, SCHEMA, VERSIONS
+from remit.journal.storage.core_tables import SCHEMA, VERSIONS
+from remit.journal.storage.tables import METADATA
 from support.journals import query
 
 TENANT: Final = "remit_default"

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from remit.core import RunEnded, UsageError
 from remit.journal import Journal, list_runs, open_journal, opening
 from remit.journal.opening import _check_schema
-from remit.journal.storage.tables import SCHEMA
+from remit.journal.storage.core_tables import SCHEMA
 from support.events import RUN, append, started
 from support.journals import WAITING_FOR_LOCK, Script, query, script, until
 from support.postgres import Server

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from remit.core import BREAK_GLASS, Claim, Exhausted
+from remit.core import BREAK_GLASS, Claim, Exhausted, KeyScope
 from remit.core.events import (
     AlertClosed,
     AlertRaised,
@@ -29,6 +29,7 @@ from remit.core.events import (
     GradeOutcome,
     HoldLifted,
     HoldSet,
+    KeyCreated,
     RunArm,
     RunFinished,
     RunStarted,
@@ -55,7 +56,7 @@ from remit.journal import (
     list_runs,
     rebuild_projections,
 )
-from remit.journal.storage.tables import PROJECTIONS, TABLES
+from remit.journal.storage.core_tables import PROJECTIONS, TABLES
 from remit.rollout import finish, move_to, open_of, open_rollout, roll_back
 from support.events import RUN, a_whole_run, append, ask, claim, decided, granted, requested, runs, started, turn
 from support.journals import empty, is_whole, query
@@ -103,8 +104,12 @@ def of_limit(amount: int, at: int, scope: str = "calls", most: int | None = None
     return Claim(scope=scope, amount=amount, most=most, window_ns=WINDOW, at=at)
 
 
+def key_created(id: str) -> KeyCreated:
+    return KeyCreated(id=id, digest="d", subject="service:ci", scope=KeyScope(), by=principal("ann"))
+
+
 def fill(journal: Journal) -> None:
-    """A row in each projection: a finished run, one that waits, an emergency, a hold, an alert, a circuit, a limit, an evaluation."""
+    """A row in each projection: a finished run, one that waits, an emergency, a hold, a key, an alert, a circuit, a limit, an evaluation."""
     record = StoredRecord(journal, RUN)
     for event in a_whole_run():
         record.append(event)
@@ -115,6 +120,7 @@ def fill(journal: Journal) -> None:
         waiting.append(event)
     claim(journal, "b" * 32, spent("reserved", 3, 7 * WINDOW), of_limit(3, 7 * WINDOW, most=9))
     journal.append_shared(WORKSPACE_RUN, hold_set(0))
+    journal.append_shared(WORKSPACE_RUN, key_created("1f"))
     journal.append_shared(WORKSPACE_RUN, alert_raised("cost"))
     failed = ToolFailed(step=0, index=0, attempt=1, tool="mail", run=RUN, code="tool_failed", limit=1, rest_s=5)
     journal.append_shared(f"{CIRCUIT_STREAM}mail", failed)
@@ -309,6 +315,8 @@ DAMAGE: Final = {
         f"INSERT INTO approval VALUES ('{RUN}', 3, 'waiting', 1, 2)",
         f"approval {RUN}/3: no event explains the row",
     ),
+    "a changed key": ("UPDATE api_key SET body = '{}'", "api_key 1f: body differ from the events"),
+    "a missing key": ("DELETE FROM api_key", "api_key 1f: the row is missing"),
     "a changed hold": ("UPDATE hold SET body = '{}'", "hold all: body differ from the events"),
     "a missing hold": ("DELETE FROM hold", "hold all: the row is missing"),
     "a hold that nobody set": ("INSERT INTO hold VALUES ('tool:x', 0, '{}')", "hold tool:x: no event explains the row"),

@@ -30,7 +30,7 @@ from remit.journal.hash_chain import ChainFault
 from remit.journal.projections import run_row, summary
 from remit.journal.reducer import apply_event
 from remit.journal.run_state import RunState
-from remit.journal.storage.tables import TABLES
+from remit.journal.storage.core_tables import TABLES
 from support import CORPORA
 from support.events import RUN, a_whole_run, append, started, succeeded
 from support.journals import ON_FILE, query, script

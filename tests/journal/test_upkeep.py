@@ -22,7 +22,7 @@ from remit.journal import (
     seal_run,
     unsealed_runs,
 )
-from remit.journal.storage.tables import TABLES
+from remit.journal.storage.core_tables import TABLES
 from remit.journal.upkeep import sealing
 from support.events import RUN, a_whole_run, append, ask, decided, granted, requested, started, turn
 from support.journals import folded, is_whole, query

@@ -79,7 +79,7 @@ MISTAKES: Final[dict[str, tuple[Edit, str, str, str]]] = {
     "a role that approves": (put("approved('role:oncall-lead')", "approved('role:oncal-lead')"), "error", "no file declares the role 'role:oncal-lead'", "did you mean role:oncall-lead?"),
     "a role as subject": (row("p, role:operater, files.read, file:logs/**, True, allow"), "error", "no file declares the role 'role:operater'", "did you mean role:operator?"),
     "an approver without its kind": (row(CLOSE.format("approved('oncall-lead')")), "error", "'oncall-lead' is not a role", "write 'role:oncall-lead'"),
-    "a subject without its kind": (row("p, billing, files.read, file:logs/**, True, allow"), "error", "'billing' is not a valid subject", "write agent:<name>, user:<name> or role:<name>"),
+    "a subject without its kind": (row("p, billing, files.read, file:logs/**, True, allow"), "error", "'billing' is not a valid subject", "write agent:<name>, user:<name>, service:<name> or role:<name>"),
     "an agent without its kind": (row("p, triage, files.read, file:logs/**, True, allow"), "error", "'triage' is not a valid subject", "did you mean agent:triage?"),
     "a subject in capitals": (row("p, Agent:triage, files.read, file:logs/**, True, allow"), "error", "'Agent:triage' is not a valid subject", "did you mean agent:triage?"),
     "every agent": (row("p, agent:*, files.read, file:logs/x, True, allow"), "error", "'agent:*' is not a valid subject", "without wildcards"),

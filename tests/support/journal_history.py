@@ -25,8 +25,8 @@ from remit.journal.hash_chain import payload_digest
 from remit.journal.limits import bucket_of
 from remit.journal.projections import run_rows
 from remit.journal.run_state import PART_NS
+from remit.journal.storage.core_tables import APPROVAL, TABLES
 from remit.journal.storage.database import Put, payload_of
-from remit.journal.storage.tables import APPROVAL, TABLES
 from remit.runtime import runner
 from remit.workspace.session import WorkspaceSession, open_session
 from support.principals import OPERATOR, principal

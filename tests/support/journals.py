@@ -19,8 +19,8 @@ import pytest
 
 from remit.journal import Journal, apply_event, check_projections
 from remit.journal.run_state import RunState
+from remit.journal.storage.core_tables import TABLES
 from remit.journal.storage.database import Batch
-from remit.journal.storage.tables import TABLES
 from support.cli_server import server
 
 SCHEMA: Final = "remit_default"

@@ -11,6 +11,10 @@ from typing import Final
 
 import pytest
 
+from remit.runtime import open_model_of
+from remit.workspace import open_session
+from support.journal_history import history_workspace, play
+
 COMMAND: Final = """
 import json, runpy, sys
 there = set(sys.modules)  # what a distribution loads into every interpreter
@@ -23,7 +27,7 @@ except SystemExit as ended:
 print(json.dumps([code, sorted(set(sys.modules) - there)]), file=sys.stderr)
 """
 GRAPH: Final = {"langgraph", "langchain_core", "langsmith"}
-REST: Final = {"cryptography", "opentelemetry", "rich"}
+REST: Final = {"cryptography", "opentelemetry", "rich", "sqlmodel"}
 CALL: Final = ("call", "files.read", '{"path": "runbooks/payments-pool.md"}', "--agent", "triage")
 EXPLAIN: Final = (
     "policy",
@@ -51,10 +55,10 @@ def loaded_by(folder: Path, *words: str) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "without", "most"),
     [
-        (EXPLAIN, GRAPH | REST | {"casbin", "sqlalchemy"}, 450),
-        (("approve", "list"), GRAPH | REST | {"casbin"}, 800),
-        (("trace", "list"), GRAPH | REST | {"casbin"}, 700),
-        (CALL, GRAPH | REST, 1000),
+        (EXPLAIN, GRAPH | REST | {"casbin", "sqlalchemy"}, 320),
+        (("approve", "list"), GRAPH | REST | {"casbin", "ruamel"}, 560),
+        (("trace", "list"), GRAPH | REST | {"casbin", "ruamel"}, 520),
+        (CALL, GRAPH | REST, 950),
     ],
     ids=["policy explain", "approve list", "trace list", "call"],
 )
@@ -62,9 +66,41 @@ def test_a_command_imports_only_what_it_needs(
     session: Path, words: tuple[str, ...], without: set[str], most: int
 ) -> None:
     """A single call needs no graph, a list no rules of stock Casbin, and the explanation of a rule no database."""
+    open_session(session).journal.close()  # to create one takes SQLModel
     modules = loaded_by(session, *words)
     assert without & {name.partition(".")[0] for name in modules} == set()
+    assert {"sqlalchemy.orm", "sqlalchemy.dialects.postgresql"} & set(modules) == set()
     assert len(modules) <= most
+
+
+def test_a_list_of_waiting_requests_loads_neither_sandbox_nor_models(tmp_path: Path) -> None:
+    """Whether a waiting run can go on is looked up without what would drive it."""
+    folder = history_workspace(tmp_path / "ledger")
+    opened = open_session(folder)
+    assert play(opened, open_model_of(opened, "clerk")).waiting
+    modules = loaded_by(folder, "approve", "list")
+    assert (GRAPH | REST | {"casbin", "ruamel"}) & {name.partition(".")[0] for name in modules} == set()
+    assert {"remit.sandbox.sandbox", "remit.runtime.models.selection", "sqlalchemy.orm"} & set(modules) == set()
+    assert len(modules) <= 640
+
+
+def test_a_plugin_of_pydantic_is_not_part_of_a_command(session: Path, tmp_path: Path) -> None:
+    """It could change what a model accepts, and to look for one takes as long as reading the rules."""
+    (tmp_path / "seen.py").write_text("import sys\nprint('a plugin was loaded', file=sys.stderr)\nplugin = object()\n")
+    about = tmp_path / "seen-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: seen\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[pydantic]\nseen = seen:plugin\n")
+    path = os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))
+    own = [sys.executable, "-m", "remit", *EXPLAIN]
+    other = [sys.executable, "-c", "import pydantic; type('M', (pydantic.BaseModel,), {'__module__': 'm'})"]
+    said = [
+        subprocess.run(
+            command, cwd=session, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+        ).stderr
+        for command in (own, other)
+    ]
+    assert ["a plugin was loaded" in text for text in said] == [False, True]
 
 
 def test_a_person_who_reads_a_trace_does_not_load_what_plays_it_again(session: Path) -> None:
@@ -73,4 +109,5 @@ def test_a_person_who_reads_a_trace_does_not_load_what_plays_it_again(session: P
     modules = loaded_by(session, "trace", "show", trace.stem)
     assert (GRAPH | REST | {"casbin"}) & {name.partition(".")[0] for name in modules} == set()
     assert "remit.replay.replayer" not in modules
-    assert len(modules) <= 700
+    assert "sqlalchemy.orm" not in modules
+    assert len(modules) <= 550

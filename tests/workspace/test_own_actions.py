@@ -49,6 +49,8 @@ MAY: Final[dict[OwnAction, tuple[str, str]]] = {
     "remit.alert": ("op lead", "op lead"),
     "remit.rollout": ("reviewer", "reviewer"),
     "remit.impersonate": ("", ""),
+    "remit.disable": ("op lead", "op lead"),
+    "remit.keys": ("reviewer", "reviewer"),
 }
 OTHERWISE: Final = {
     "remit.run": "agent:triage",
@@ -57,6 +59,8 @@ OTHERWISE: Final = {
     "remit.alert": "agent:triage",
     "remit.rollout": "agent:triage",
     "remit.impersonate": "user:somebody",
+    "remit.disable": "user:somebody",
+    "remit.keys": "service:ci",
 }
 
 
@@ -104,7 +108,8 @@ def test_an_account_of_a_new_workspace_does_everything_but_act_for_others() -> N
 def test_an_action_that_no_row_names_is_open_unless_it_gives_more_than_one_has() -> None:
     nothing = policy_of("")
     opened = {action for action in OWN_ACTIONS if may(nothing, principal("ann"), action, "run:own/a")}
-    assert opened == set(OWN_ACTIONS) - {"remit.rollout", "remit.impersonate"}
+    assert opened == {name for name, is_open in OWN_ACTIONS.items() if is_open}
+    assert set(OWN_ACTIONS) - opened == {"remit.rollout", "remit.impersonate", "remit.disable", "remit.keys"}
     one_row = policy_of("p, user:kim, remit.hold, **, True, allow\n")
     assert not may(one_row, principal("ann"), "remit.hold", "hold:all")
     denied = policy_of("p, user:ann, *, run:*/*, True, deny\n")

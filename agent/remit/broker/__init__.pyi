@@ -6,7 +6,7 @@ from .context import Moment, policy_context
 from .decisions import Everything, narrow
 from .effects import settle_effect
 from .execution import QuestionPending
-from .holds import check_revoked, hold_reason, lift_hold, set_hold
+from .holds import check_revoked, hold_reason, lift_hold, requesters, set_hold
 from .host import (
     Explained,
     Hosted,
@@ -64,6 +64,7 @@ __all__ = [
     "policy_context",
     "receipt_of",
     "receives_key",
+    "requesters",
     "retrieved_by",
     "run_function",
     "run_probe",

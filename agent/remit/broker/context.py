@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from remit.core import IN_CONVERSATION, Call, Confinement, Context, Json, Principal
+from remit.core import IN_CONVERSATION, Call, Confinement, Context, Json, Principal, roles_held
 from remit.core.events import NANO, ApprovalGranted, RunStarted
 from remit.core.parsing import URL_KINDS
 from remit.guardrails import argument_texts, contained_kinds, kind_of, quotes_all, requests_action, unnamed_resources
@@ -102,7 +102,7 @@ def counted_grants(state: RunState, call: Call, moment: Moment) -> tuple[Approva
     return tuple(
         grant
         for grant in approval.counted(moment.at)
-        if _is_another_person(grant.by, call, state.started) and grant.role in moment.roles_of(grant.by.subject)
+        if _is_another_person(grant.by, call, state.started) and grant.role in roles_held(grant.by, moment.roles_of)
     )
 
 

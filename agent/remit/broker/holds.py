@@ -1,22 +1,30 @@
 """Holds: an operator stops a run, an agent, a tool or everything. They are checked before every effect.
 
 A hold is an event in the stream named `workspace`, so every process sees it, and lifting it leaves a record. A revocation is a hold
-on one version of a tool's code, by its digest: nobody lifts it.
+on one version of a tool's code, by its digest: nobody lifts it. A hold on `user:NAME` or `service:NAME` disables that principal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from remit.core import Principal, Refusal, UsageError
-from remit.core.events import CODE, HoldLifted, HoldSet
+from remit.core import Principal, Refusal, UsageError, is_principal
+from remit.core.events import CODE, HoldLifted, HoldSet, RunStarted
 from remit.journal import WORKSPACE_RUN, AlreadyRecorded, Journal
 
 
 def hold_reason(holds: Mapping[str, HoldSet], *scopes: str) -> str | None:
     """Why one of `scopes`, or everything, is on hold; None if nothing is."""
     hold = next((holds[scope] for scope in ("all", *scopes) if scope in holds), None)
-    return None if hold is None else f"{hold.by.account} put {hold.scope} on hold: {hold.reason}"
+    if hold is None:
+        return None
+    did = f"disabled {hold.scope}" if is_principal(hold.scope) else f"put {hold.scope} on hold"
+    return f"{hold.by.account} {did}: {hold.reason}"
+
+
+def requesters(started: RunStarted) -> tuple[str, str]:
+    """Who asks for what a run does: the person for whom it acts, and who started it."""
+    return (started.subjects.user, started.by.subject)
 
 
 def check_revoked(holds: Mapping[str, HoldSet], tool: str, code: str) -> None:
@@ -32,7 +40,7 @@ def check_revoked(holds: Mapping[str, HoldSet], tool: str, code: str) -> None:
 
 
 def set_hold(journal: Journal, scope: str, *, why: str, by: Principal) -> HoldSet:
-    """Put `scope` (`run:…`, `agent:…`, `tool:…`, `all`) on hold until the hold is lifted; `code:…` for ever."""
+    """Put `scope` (`run:…`, `agent:…`, `tool:…`, `user:…`, `service:…`, `all`) on hold until it is lifted; `code:…` for ever."""
     while True:
         hold = HoldSet(number=_number(journal), scope=scope, reason=why, by=by)
         try:

@@ -5,6 +5,7 @@ Exit codes: 0 success; 1 a refusal, a failed run or a failed check; 2 a usage or
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from remit.core import Refusal, RemitError, RunEnded, UsageError, WorkspaceError
 
 NO: Final = 1
 USAGE: Final = 2
+# New objects between two collections of garbage. With Python's 700, a tenth of a short command is spent on looking through what it imports.
+OBJECTS: Final = 50_000
 
 # command → its module and its line in the help. The function is `<command>_command`; in a sub-package it is named after
 # its module, because other sub-packages have a command of the same name.
@@ -30,6 +33,8 @@ COMMANDS: Final = {
     "call": ("run", "make one tool call as an agent, with policy and sandbox"),
     "stop": ("hold", "hold a run, an agent, a tool, or everything"),
     "start": ("hold", "lift a hold"),
+    "principal": ("access.principal", "disable people and services, and enable them again"),
+    "key": ("access.key", "create, list and revoke API keys of services"),
     "settle": ("settle", "record the outcome of a call whose outcome is unknown"),
     "tool": ("tool", "write, try, test and pin tools"),
     "secret": ("secret", "set and list the secrets that tools use"),
@@ -42,6 +47,7 @@ COMMANDS: Final = {
     "targets": ("monitoring.targets", "compare times and costs of runs with their targets"),
     "alert": ("monitoring.alert", "list and close alerts of drift and of targets"),
     "report": ("monitoring.report", "what an observed agent did, and which rules it lacks"),
+    "serve": ("service.serve", "answer requests of programs and people over HTTP"),
     "metrics": ("monitoring.metrics", "the state of the workspace as metrics, for alerts"),
     "notify": ("monitoring.notify", "notify people of what waits for them: chat, mail, webhook"),
     "audit": ("monitoring.audit", "send decisions, approvals and acts of operators as audit records"),
@@ -105,6 +111,9 @@ def main(args: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # show the number of a character that the terminal cannot print
             stream.reconfigure(errors="backslashreplace")
+    gc.set_threshold(OBJECTS, 20, 20)
+    # Pydantic would read the metadata of every installed package for plugins, and one could change what a model accepts.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         remit.main(args=args, prog_name="remit", standalone_mode=False, color=colour())
     except click.exceptions.Exit as done:

@@ -46,7 +46,7 @@ def set_command(name: str, keyring: bool, as_json: bool) -> None:
     from remit.core.events import SecretSet
     from remit.guardrails import Secrets
     from remit.journal import note_act
-    from remit.workspace import find_workspace, load_workspace, open_journal_of, principal_of_process
+    from remit.workspace import check_enabled, find_workspace, load_workspace, open_journal_of, principal_of_process
 
     root = find_workspace(Path.cwd())
     workspace = load_workspace(root)
@@ -61,6 +61,7 @@ def set_command(name: str, keyring: bool, as_json: bool) -> None:
         value = sys.stdin.read().rstrip("\r\n")
     by = principal_of_process(workspace.settings)
     with open_journal_of(root, workspace.settings) as journal:  # recorded first: no secret changes without a record
+        check_enabled(journal, by)
         note_act(journal, lambda number: SecretSet(number=number, name=name, by=by), durable=True)
     source = Secrets(root).set(name, value, keyring=keyring)
     if as_json:

@@ -348,11 +348,12 @@ def pin_command(names: tuple[str, ...], as_json: bool) -> None:
     """
     from remit.broker import check_revoked
     from remit.tools import code_of, pin_tools, pinnable
-    from remit.workspace import authorize, open_session, principal_of_process
+    from remit.workspace import authorize, check_enabled, open_session, principal_of_process
 
     opened = open_session()
     workspace, policy = opened.workspace, opened.policy
     by, holds = principal_of_process(workspace.settings), opened.journal.holds()
+    check_enabled(opened.journal, by)
     every = names or pinnable(workspace)
     for name in every:
         authorize(policy, by, "remit.publish", name if ":" in name else f"tool:{name}", f"pin {name!r}")

@@ -1,3 +1,16 @@
+from .access import (
+    KEY_ACTIONS,
+    KEY_PREFIX,
+    Disabled,
+    NewKey,
+    create_key,
+    digest_of,
+    disable_principal,
+    disabled_principals,
+    enable_principal,
+    list_keys,
+    revoke_key,
+)
 from .async_remit import AsyncRemit
 from .imports import Imported, import_traces
 from .remit import Remit
@@ -16,24 +29,35 @@ from .results import CallResult, Explanation, call_result
 from .streams import AsyncRunStream, RunStream
 
 __all__ = [
+    "KEY_ACTIONS",
+    "KEY_PREFIX",
     "Approved",
     "AsyncRemit",
     "AsyncRunStream",
     "Bound",
     "CallResult",
+    "Disabled",
     "Explanation",
     "Imported",
+    "NewKey",
     "Remit",
     "RunStream",
     "WaitingApproval",
     "bound_lines",
     "call_result",
+    "create_key",
+    "digest_of",
+    "disable_principal",
+    "disabled_principals",
+    "enable_principal",
     "find_request",
     "import_traces",
+    "list_keys",
     "open_trace_of",
     "reject",
     "replay_trace",
     "reviewed_graphs",
+    "revoke_key",
     "waiting_approvals_of",
     "who_continues",
 ]

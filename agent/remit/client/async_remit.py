@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 import remit.evals
 from remit.broker import lift_hold, set_hold
@@ -26,7 +26,7 @@ from remit.client.results import CallResult, Explanation, call_result
 from remit.client.streams import AsyncRunStream
 from remit.core import Call, Decision, Failed, Json, Model, Principal, Refusal, Scope, UsageError
 from remit.core.events import CallDecided, HoldSet, Recorded
-from remit.journal import RolloutState, RunSummary, list_rollouts, list_runs, resolve_run
+from remit.journal import RolloutState, RunSummary, find_run, list_rollouts, list_runs, resolve_run
 from remit.policy import Policy
 from remit.replay import ReplayResult
 from remit.rollout import check_bars, named_rollout, roll_back
@@ -46,10 +46,23 @@ from remit.runtime import (
 )
 from remit.runtime.models import ScriptedModel
 from remit.tracing import Trace, is_trace_file
-from remit.workspace import WorkspaceSession, authorize_hold, check_tenant, open_session, principal_of_process, readable
+from remit.workspace import (
+    OwnAction,
+    WorkspaceSession,
+    authorize_hold,
+    authorize_run,
+    check_enabled,
+    check_tenant,
+    may,
+    open_session,
+    principal_of_process,
+    readable,
+)
 
 if TYPE_CHECKING:  # evaluations are loaded when a rollout is opened
     from remit.evals import RolloutPlan
+
+OnEvent: TypeAlias = Callable[[Recorded], None] | None
 
 
 class AsyncRemit:
@@ -59,13 +72,16 @@ class AsyncRemit:
         result = await client.run("triage", "Checkout is failing: find out why")
     """
 
-    def __init__(self, session: WorkspaceSession, principal: Principal | None = None) -> None:
+    def __init__(
+        self, session: WorkspaceSession, principal: Principal | None = None, *, ports: LivePorts | None = None
+    ) -> None:
         settings = session.workspace.settings
         self.session: Final = session
         principal = principal_of_process(settings) if principal is None else principal
         self.principal: Final = principal
         check_tenant(settings, principal)
-        self._ports: Final = LivePorts(session)
+        check_enabled(session.journal, principal)
+        self._ports: Final = LivePorts(session) if ports is None else ports
 
     @classmethod
     def open(cls, path: Path | str | None = None, *, principal: Principal | None = None) -> Self:
@@ -74,7 +90,7 @@ class AsyncRemit:
 
     def acting_as(self, principal: Principal) -> Self:
         """See `Remit.acting_as`."""
-        return type(self)(self.session, principal)
+        return type(self)(self.session, principal, ports=self._ports)
 
     @property
     def root(self) -> Path:
@@ -86,6 +102,10 @@ class AsyncRemit:
         """The policy in force now."""
         return self._ports.policy(0, 0)
 
+    def may(self, action: OwnAction, resource: str) -> bool:
+        """See `Remit.may`."""
+        return may(self.policy, self.principal, action, resource)
+
     async def run(
         self,
         agent: str,
@@ -96,10 +116,11 @@ class AsyncRemit:
         scope: Scope | None = None,
         run_id: str | None = None,
         wait: float = 0.0,
+        on_event: OnEvent = None,
     ) -> RunResult:
         """See `Remit.run`."""
         request = self._request(agent, task, model=model, user=user, scope=scope, run_id=run_id)
-        return await start_run(self.session, request, wait=wait)
+        return await start_run(self.session, request, wait=wait, on_event=on_event)
 
     def stream(
         self,
@@ -120,10 +141,12 @@ class AsyncRemit:
 
         return AsyncRunStream(drive)
 
-    async def resume(self, run: str, *, wait: float = 0.0, accept_changes: bool = False) -> RunResult:
+    async def resume(
+        self, run: str, *, wait: float = 0.0, accept_changes: bool = False, on_event: OnEvent = None
+    ) -> RunResult:
         """See `Remit.resume`."""
-        goes_on = Continuation(accept_changes=accept_changes)
-        return await resume_run(self.session, self._run(run), by=self.principal, wait=wait, goes_on=goes_on)
+        goes_on, name = Continuation(accept_changes=accept_changes), self._run(run)
+        return await resume_run(self.session, name, by=self.principal, wait=wait, on_event=on_event, goes_on=goes_on)
 
     async def call(
         self,
@@ -132,12 +155,14 @@ class AsyncRemit:
         *,
         agent: str,
         user: str | None = None,
+        run_id: str | None = None,
         wait: float = 0.0,
+        on_event: OnEvent = None,
     ) -> CallResult:
         """See `Remit.call`."""
         model = OneCall(action, _arguments(arguments))
-        request = self._request(agent, f"remit call {action}", model=model, user=user)
-        return call_result(await start_run(self.session, request, wait=wait))
+        request = self._request(agent, f"remit call {action}", model=model, user=user, run_id=run_id)
+        return call_result(await start_run(self.session, request, wait=wait, on_event=on_event))
 
     async def decide(
         self, action: str, arguments: Mapping[str, Json] | str, *, agent: str, user: str | None = None
@@ -155,6 +180,15 @@ class AsyncRemit:
         decided, rules = await explain_call(self.session, agent, action, _arguments(arguments), subject=subject)
         call, decision = _decided(decided)
         return Explanation(call=call, decision=decision, rules=rules)
+
+    async def find_run(self, run: str) -> RunSummary:
+        """See `Remit.find_run`."""
+        found = find_run(self.session.journal, self._run(run))
+        assert found is not None  # its id was found in the same list
+        authorize_run(
+            self.policy, self.session.journal, found.run, self.principal, "remit.read", f"read run {found.run[:8]}"
+        )
+        return found
 
     async def runs(self, *, limit: int = 50) -> tuple[RunSummary, ...]:
         """See `Remit.runs`."""

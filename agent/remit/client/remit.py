@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
@@ -12,13 +12,13 @@ from remit.client.requests import Approved, Bound, WaitingApproval
 from remit.client.results import CallResult, Explanation
 from remit.client.streams import RunStream
 from remit.core import Decision, Json, Model, Principal, Scope, UsageError
-from remit.core.events import HoldSet
+from remit.core.events import HoldSet, Recorded
 from remit.journal import RolloutState, RunSummary
 from remit.policy import Policy
 from remit.replay import ReplayResult
 from remit.runtime import RunResult
 from remit.tracing import Trace
-from remit.workspace import WorkspaceSession, open_session
+from remit.workspace import OwnAction, WorkspaceSession, open_session
 
 if TYPE_CHECKING:  # evaluations are loaded when a rollout is opened
     from remit.evals import RolloutPlan
@@ -85,6 +85,10 @@ class Remit:
         """The policy in force now."""
         return self._client.policy
 
+    def may(self, action: OwnAction, resource: str) -> bool:
+        """True if the rules let the principal do that with Remit itself: `client.may("remit.run", "agent:triage")`."""
+        return self._client.may(action, resource)
+
     def run(
         self,
         agent: str,
@@ -95,6 +99,7 @@ class Remit:
         scope: Scope | None = None,
         run_id: str | None = None,
         wait: float = 0.0,
+        on_event: Callable[[Recorded], None] | None = None,
     ) -> RunResult:
         """Run an agent on a task, to its end or to where it waits for approval.
 
@@ -107,6 +112,7 @@ class Remit:
             scope: the most that this run may do, beside what the rules allow.
             run_id: the id of the run, 32 hex digits; None: a random one.
             wait: seconds to wait for approvals.
+            on_event: gets every event of the run after it is recorded.
 
         Raises:
             UsageError: an agent, a secret or a working folder is missing, or the run id is in use. Nothing is recorded.
@@ -114,7 +120,10 @@ class Remit:
             Refusal: `policy_denied`: the principal may not act for `user`. Nothing is recorded.
             RunEnded: the run cannot continue, for instance because there is no sandbox. The record says why.
         """
-        return _wait_for(self._client.run(agent, task, model=model, user=user, scope=scope, run_id=run_id, wait=wait))
+        ran = self._client.run(
+            agent, task, model=model, user=user, scope=scope, run_id=run_id, wait=wait, on_event=on_event
+        )
+        return _wait_for(ran)
 
     def stream(
         self,
@@ -135,18 +144,25 @@ class Remit:
             self._client.stream(agent, task, model=model, user=user, scope=scope, run_id=run_id, wait=wait)
         )
 
-    def resume(self, run: str, *, wait: float = 0.0, accept_changes: bool = False) -> RunResult:
+    def resume(
+        self,
+        run: str,
+        *,
+        wait: float = 0.0,
+        accept_changes: bool = False,
+        on_event: Callable[[Recorded], None] | None = None,
+    ) -> RunResult:
         """Resume a run where its last process stopped, with the agent and the tools that it had. Calls that have a result are not repeated.
 
         `run` is a run id, or a unique prefix of one. `wait` is how many seconds it waits for approvals. With `accept_changes` the
-        run goes on with the agent and the tools on disk, and records what has changed.
+        run goes on with the agent and the tools on disk, and records what has changed. `on_event` is that of `run`.
 
         Raises:
             Refusal: `policy_denied`: code of its tools was revoked.
             UsageError: the run has finished, another process or an external graph drives it, or a part of its definition is missing.
             RunEnded: the run cannot continue, for instance because there is no sandbox.
         """
-        return _wait_for(self._client.resume(run, wait=wait, accept_changes=accept_changes))
+        return _wait_for(self._client.resume(run, wait=wait, accept_changes=accept_changes, on_event=on_event))
 
     def call(
         self,
@@ -155,14 +171,17 @@ class Remit:
         *,
         agent: str,
         user: str | None = None,
+        run_id: str | None = None,
         wait: float = 0.0,
+        on_event: Callable[[Recorded], None] | None = None,
     ) -> CallResult:
         """Make one call as an agent. It is decided, confined and recorded like a call of the agent's model.
 
-        `arguments` is JSON data, or JSON text as a model writes it. A refused call is a result, not an exception. `user` and
-        `wait`, and the errors, are those of `run`.
+        `arguments` is JSON data, or JSON text as a model writes it. A refused call is a result, not an exception. `user`,
+        `run_id`, `wait` and `on_event`, and the errors, are those of `run`.
         """
-        return _wait_for(self._client.call(action, arguments, agent=agent, user=user, wait=wait))
+        made = self._client.call(action, arguments, agent=agent, user=user, run_id=run_id, wait=wait, on_event=on_event)
+        return _wait_for(made)
 
     def decide(
         self, action: str, arguments: Mapping[str, Json] | str, *, agent: str, user: str | None = None
@@ -180,6 +199,15 @@ class Remit:
     ) -> Explanation:
         """Decide one call like `decide`, and say what each matching rule contributed. The errors are those of `decide`."""
         return _wait_for(self._client.explain(action, arguments, agent=agent, user=user))
+
+    def find_run(self, run: str) -> RunSummary:
+        """The state of one run: a run id, or a unique prefix of one.
+
+        Raises:
+            UsageError: there is no such run, or several runs match.
+            Refusal: `policy_denied`: the rules do not let the principal read it.
+        """
+        return _wait_for(self._client.find_run(run))
 
     def runs(self, *, limit: int = 50) -> tuple[RunSummary, ...]:
         """The latest `limit` runs of the workspace, the latest first."""

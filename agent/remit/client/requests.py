@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from remit.broker import hold_reason
+from remit.broker import hold_reason, requesters
 from remit.broker.approvals import (
     Approval,
     approved_within_a_minute,
@@ -13,12 +13,13 @@ from remit.broker.approvals import (
     like_approvals,
     only_role,
     open_approval,
+    refusal_recorded,
     reject_approval,
     scope_lines,
     scope_of,
     waiting_approvals,
 )
-from remit.core import BREAK_GLASS, Call, Principal, UsageError
+from remit.core import BREAK_GLASS, Call, Principal, Refusal, UsageError, roles_held
 from remit.core.events import NANO, ApprovalRequested, CallDecided, GrantScope
 from remit.journal import Record, StoredRecord, approvals_in_state, find_run, resolve_run
 from remit.policy import Policy
@@ -131,7 +132,11 @@ def approve(session: WorkspaceSession, policy: Policy, waiting: WaitingApproval,
     by = consent.by
     authorize_run(policy, session.journal, waiting.run, by, "remit.approve", f"approve calls of run {waiting.run[:8]}")
     request, record, now = waiting.request, StoredRecord(session.journal, waiting.run), time.time_ns()
-    role = consent.role or only_role(open_approval(record, request), waiting.roles, policy.roles_of(by.subject), now)
+    with refusal_recorded(record, request, by):
+        _check_requesters(session, record)
+    role = consent.role or only_role(
+        open_approval(record, request), waiting.roles, roles_held(by, policy.roles_of), now
+    )
     rapid = tuple(approved_within_a_minute(session.journal, record, request, by=by, now=now))
     bound, until = consent.bound, now + consent.minutes * 60 * NANO
     if role == BREAK_GLASS:
@@ -154,6 +159,13 @@ def approve(session: WorkspaceSession, policy: Policy, waiting: WaitingApproval,
         like=like_approvals(session.journal, record, request, now),
         next=who_continues(session, waiting.run),
     )
+
+
+def _check_requesters(session: WorkspaceSession, record: Record) -> None:
+    """Raise Refusal `approval_invalid` if a person who asks for this call is disabled."""
+    asking = () if record.state.started is None else requesters(record.state.started)
+    if (hold := next((hold for name in asking if (hold := session.journal.holds().get(name))), None)) is not None:
+        raise Refusal("approval_invalid", f"{hold.scope}, who asks for this call, is disabled: {hold.reason}")
 
 
 def who_continues(session: WorkspaceSession, run: str) -> str:

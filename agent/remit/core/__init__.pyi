@@ -85,7 +85,18 @@ from .messages import (
     settings_of,
 )
 from .near_names import listed, near_names, one_of, spelled
-from .principals import DEFAULT_TENANT, NAME_OF_SUBJECT, NOBODY, Authentication, Principal, Subject, same_person
+from .principals import (
+    DEFAULT_TENANT,
+    NAME_OF_SUBJECT,
+    NOBODY,
+    Authentication,
+    KeyScope,
+    Principal,
+    Subject,
+    is_principal,
+    roles_held,
+    same_person,
+)
 from .receipts import Approver, CallOutcome, ReceiptItem
 from .renamed import RENAMED
 from .threads import in_own_thread, in_thread, in_thread_uninterrupted
@@ -138,6 +149,7 @@ __all__ = [
     "Finding",
     "FrozenModel",
     "Json",
+    "KeyScope",
     "Landed",
     "Level",
     "LimitName",
@@ -191,6 +203,7 @@ __all__ = [
     "in_own_thread",
     "in_thread",
     "in_thread_uninterrupted",
+    "is_principal",
     "is_refused",
     "listed",
     "matching_actions",
@@ -200,6 +213,7 @@ __all__ = [
     "request_digest",
     "result_message",
     "result_text",
+    "roles_held",
     "same_person",
     "settings_of",
     "spelled",

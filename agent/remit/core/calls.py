@@ -80,7 +80,7 @@ def called_action(name: str) -> str:
 class FrozenModel(BaseModel):
     """A model whose instances are immutable, reject unknown fields and are compared by value."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with other values. Raises TypeError for a key that is not a field: pydantic would ignore it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field
@@ -25,12 +26,26 @@ Authentication: TypeAlias = Literal[
 ]
 
 
+class KeyScope(FrozenModel):
+    """Records the most that an API key can do: these actions `remit.*`, with runs of these agents. Empty: nothing."""
+
+    actions: tuple[str, ...] = ()
+    agents: tuple[str, ...] = ()
+
+    def covers(self, action: str, resource: str) -> bool:
+        """True for one of the actions on `agent:NAME`, `run:own/NAME` or `run:other/NAME` of one of the agents."""
+        kind, _, name = resource.partition(":")
+        agent = {"agent": name, "run": name.partition("/")[2]}.get(kind, "")
+        return action in self.actions and agent in self.agents
+
+
 class Principal(FrozenModel):
     """Records who asks for something, and how that is known.
 
     `subject` is the name that rules use. `account` is the name at the authority that authenticated it: of an account of the
     operating system, or the `sub` of a token. `issuer` names that authority; "" is the operating system of this machine.
     `roles` are the roles from the claims of a token that `remit.toml` maps; empty: none. `session` is that of a login; "": none.
+    `scope` bounds what the rules allow to an API key; None: it is bounded by the rules only.
     """
 
     subject: Subject
@@ -40,11 +55,25 @@ class Principal(FrozenModel):
     roles: tuple[str, ...] = ()
     tenant: str = DEFAULT_TENANT
     session: str = ""
+    scope: KeyScope | None = None
 
     @property
     def is_person(self) -> bool:
         """True for a user; False for a service, an agent, and an account that is mapped to no user."""
         return self.subject.startswith("user:") and self.subject != NOBODY
+
+
+def roles_held(by: Principal, roles_of: Callable[[str], frozenset[str]]) -> frozenset[str]:
+    """Every role of the principal: those that the rules give to its subject, and those of its token with what they inherit.
+
+    `roles_of` returns the roles that the rules give to a subject or a role.
+    """
+    return roles_of(by.subject).union(by.roles, *(roles_of(role) for role in by.roles))
+
+
+def is_principal(scope: str) -> bool:
+    """True for the scope of a hold that disables a user or a service; an agent is held as all of its runs are."""
+    return scope.startswith(("user:", "service:"))
 
 
 def same_person(one: Principal, other: Principal) -> bool:

@@ -28,6 +28,7 @@ from .run_list import (
     list_runs,
     raise_alert,
     resolve_run,
+    runs_named,
     runs_of_message,
     used_bundles,
 )
@@ -134,6 +135,7 @@ __all__ = [
     "request_of",
     "resolve_run",
     "retry_key",
+    "runs_named",
     "runs_of_message",
     "seal_run",
     "unsealed_runs",

@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 from remit.core import UsageError
 from remit.core.events import NANO
 from remit.journal.run_state import RecordedStatus, RunStatus
-from remit.journal.storage.database import Database, Sql
-from remit.journal.storage.tables import HEAD
+from remit.journal.storage.core_tables import HEAD
+from remit.journal.storage.database import Database, Sql, insert_or
 
 RUN_LOCKED: Final = "another process executes run {}; that process applies approvals and rejections itself"
 BEAT_S: Final = 2.0  # how often a holder says that it lives
@@ -40,8 +39,7 @@ _TAKE: Final = Sql(
     .where(HEAD.c.run == _of, HEAD.c.fence == _held)
     .values(holder=sa.bindparam("new_holder"), beat=_now, fence=HEAD.c.fence + 1)
 )
-# The two dialects have the same construct; the generated text is the same, too.
-_BEGIN: Final = Sql(postgresql.insert(HEAD).on_conflict_do_nothing())
+_BEGIN: Final = Sql(lambda dialect: insert_or(HEAD, dialect).on_conflict_do_nothing())
 _BEAT: Final = Sql(HEAD.update().where(HEAD.c.run == _of, HEAD.c.fence == _held).values(beat=_now))
 _RELEASE: Final = Sql(
     HEAD.update().where(HEAD.c.run == _of, HEAD.c.fence == _held).values(holder=sa.bindparam("left"), beat=0)

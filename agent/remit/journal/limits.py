@@ -11,8 +11,8 @@ from typing import Final
 import sqlalchemy as sa
 
 from remit.core import Claim, Exhausted
+from remit.journal.storage.core_tables import LIMIT_BUCKET
 from remit.journal.storage.database import Sql, Transaction
-from remit.journal.storage.tables import LIMIT_BUCKET
 
 BUCKETS: Final = 60
 

@@ -11,9 +11,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from remit.core import RunEnded, UsageError
+from remit.journal.storage.core_tables import SCHEMA, VERSIONS
 from remit.journal.storage.database import Database, Sql
 from remit.journal.storage.sqlite import SqliteDatabase
-from remit.journal.storage.tables import SCHEMA, VERSIONS
 from remit.journal.store import FIX, Journal
 
 POSTGRES: Final = ("postgresql://", "postgres://")

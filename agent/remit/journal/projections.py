@@ -20,6 +20,8 @@ from remit.core.events import (
     EvaluationStarted,
     HoldLifted,
     HoldSet,
+    KeyCreated,
+    KeyRevoked,
     Recorded,
     RolloutFinished,
     RolloutOpened,
@@ -43,13 +45,13 @@ from remit.journal.run_state import (
     RunStatus,
     RunSummary,
 )
+from remit.journal.storage.core_tables import ALERT, API_KEY, APPROVAL, CIRCUIT, EVALUATION, GRADE, HOLD, ROLLOUT, RUN
 from remit.journal.storage.database import Change, Drop, Put
-from remit.journal.storage.tables import ALERT, APPROVAL, CIRCUIT, EVALUATION, GRADE, HOLD, ROLLOUT, RUN
 
 WORKSPACE_RUN: Final = "workspace"  # the stream of holds, alerts and pruned runs
 CIRCUIT_STREAM: Final = "circuit:"  # the beginning of the name of the stream of one tool's circuit breaker
 EVALUATION_STREAM: Final = "evaluation:"  # the beginning of the name of the stream of one evaluation
-SHARED: Final = "shared"  # the topic of holds, circuits and rollouts: every run reads them
+SHARED: Final = "shared"  # the topic of holds, API keys, circuits and rollouts: every run reads them
 
 LONGEST_TASK: Final = 500  # characters of a task in the list of runs
 
@@ -226,6 +228,10 @@ def workspace_changes(recorded: Recorded) -> list[Change]:
             return [Put(table=HOLD, row={"scope": event.scope, "event": recorded.seq, "body": encode(event)})]
         case HoldLifted() as event:
             return [Drop(table=HOLD, key={"scope": event.scope})]
+        case KeyCreated() as event:
+            return [Put(table=API_KEY, row={"id": event.id, "event": recorded.seq, "body": encode(event)})]
+        case KeyRevoked() as event:
+            return [Drop(table=API_KEY, key={"id": event.id})]
         case AlertRaised() as event:
             return [Put(table=ALERT, row={"alert": event.alert, "event": recorded.seq, "body": encode(event)})]
         case AlertClosed() as event:

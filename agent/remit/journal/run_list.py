@@ -15,9 +15,7 @@ from remit.journal.lease import holder_text, status_now
 from remit.journal.projections import WORKSPACE_RUN, summary
 from remit.journal.run_state import RolloutState, RunStatus, RunSummary
 from remit.journal.storage.arm_counts import COUNTS, ArmCounts, counts_of
-from remit.journal.storage.database import Row, Sql
-from remit.journal.storage.shared import rollout_of
-from remit.journal.storage.tables import (
+from remit.journal.storage.core_tables import (
     ALERT,
     APPROVAL,
     EVALUATION,
@@ -34,6 +32,8 @@ from remit.journal.storage.tables import (
     RUN,
     WAS_REFUSED,
 )
+from remit.journal.storage.database import Row, Sql
+from remit.journal.storage.shared import rollout_of
 from remit.journal.store import AlreadyRecorded, Journal
 
 PAGE: Final = 200  # rows that are read at once
@@ -192,7 +192,7 @@ def last_completed(journal: Journal, run: RunSummary) -> RunSummary | None:
 def resolve_run(journal: Journal, prefix: str) -> str:
     """The id of the one run that begins with `prefix`. Raises UsageError if there is none, more than one, or it was pruned."""
     named = prefix if prefix.isascii() and prefix.isprintable() else ""
-    found = [str(row[0]) for row in journal.read(_NAMED, prefix=named, end=_after(named))] if named else []
+    found = runs_named(journal, named)
     if prefix in found:
         return prefix
     if not found:
@@ -204,6 +204,11 @@ def resolve_run(journal: Journal, prefix: str) -> str:
         shown = ", ".join(run[: len(prefix) + 8] for run in found[:5])
         raise UsageError(f"more than one run begins with {prefix!r} ({shown}): write more of its id")
     return found[0]
+
+
+def runs_named(journal: Journal, prefix: str) -> list[str]:
+    """The ids of the first runs that begin with `prefix`, at most 6; none for "". The prefix is printable ASCII."""
+    return [str(row[0]) for row in journal.read(_NAMED, prefix=prefix, end=_after(prefix))] if prefix else []
 
 
 def approvals_in_state(journal: Journal, state: str, *, ended: int | None = None) -> list[tuple[str, int, str]]:

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from pydantic import ValidationError
 
 from remit.core import RemitError, RunEnded, UsageError
-from remit.core.events import AnyEvent, HoldSet, Recorded
+from remit.core.events import AnyEvent, HoldSet, KeyCreated, Recorded
 from remit.journal import limits
 from remit.journal.hash_chain import Chain, ChainFault, ChainLink, link
 from remit.journal.lease import BEAT_S, LOST, Lease, is_leased, keep_leases, release_lease, take_lease
@@ -41,6 +41,17 @@ from remit.journal.projections import (
 from remit.journal.run_state import ROLLOUT_STREAM, Circuit, RolloutState
 from remit.journal.storage.arm_counts import counting
 from remit.journal.storage.changes import ChangeWatcher
+from remit.journal.storage.core_tables import (
+    CIRCUIT,
+    EVALUATION,
+    EVENT,
+    HEAD,
+    IS_LOOKED_UP,
+    LOOKED_UP,
+    ROLLOUT,
+    RUN,
+    SEALED,
+)
 from remit.journal.storage.database import (
     Batch,
     Change,
@@ -55,17 +66,6 @@ from remit.journal.storage.database import (
 from remit.journal.storage.rows import COLUMNS, STORED, as_link
 from remit.journal.storage.sealed import unpack
 from remit.journal.storage.shared import Shared, circuit_of, read_shared, rollout_of
-from remit.journal.storage.tables import (
-    CIRCUIT,
-    EVALUATION,
-    EVENT,
-    HEAD,
-    IS_LOOKED_UP,
-    LOOKED_UP,
-    ROLLOUT,
-    RUN,
-    SEALED,
-)
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -298,6 +298,10 @@ class Journal:
     def holds(self) -> Mapping[str, HoldSet]:
         """The holds in force, by scope."""
         return self._shared_state().holds
+
+    def keys(self) -> Mapping[str, KeyCreated]:
+        """The API keys that are not revoked, by id; some of them may have expired."""
+        return self._shared_state().keys
 
     def circuits(self) -> Mapping[str, Circuit]:
         """The circuit breakers of the tools that failed, by tool."""

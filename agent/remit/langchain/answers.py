@@ -21,7 +21,7 @@ from remit.broker.approvals import (
     refusal_recorded,
     reject_approval,
 )
-from remit.core import Json, Principal, ProposedCall, Refusal, UsageError
+from remit.core import Json, Principal, ProposedCall, Refusal, UsageError, roles_held
 from remit.core.events import ApprovalRequested
 from remit.core.parsing import Arguments, canonical_json
 from remit.journal import Journal, Record
@@ -204,7 +204,7 @@ class Answering:
         reject_approval(self.record, requested, by=by, roles_of=roles_of, now=now, reason=reason, instead=instead)
 
     def _role(self, requested: ApprovalRequested, resumed: Resumed, now: int) -> str:
-        needed, own = tuple(missing.role for missing in requested.missing), self.policy.roles_of(resumed.by.subject)
+        needed, own = tuple(missing.role for missing in requested.missing), roles_held(resumed.by, self.policy.roles_of)
         with refusal_recorded(self.record, requested, resumed.by, resumed.via):
             try:
                 return only_role(open_approval(self.record, requested), needed, own, now)

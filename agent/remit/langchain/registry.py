@@ -48,7 +48,15 @@ from remit.runtime import (
     secrets_of,
     start_run,
 )
-from remit.workspace import Mode, WorkspaceSession, check_tenant, open_session, principal_of_process, tool_specs
+from remit.workspace import (
+    Mode,
+    WorkspaceSession,
+    check_enabled,
+    check_tenant,
+    open_session,
+    principal_of_process,
+    tool_specs,
+)
 
 KEPT: Final = 1000  # ended runs whose results the program may still ask for
 
@@ -186,6 +194,7 @@ class RunRegistry:
         """Who asks, and the user that the agent acts for."""
         by = asked.principal or self._principal
         check_tenant(self._session.workspace.settings, by)
+        check_enabled(self._session.journal, by)
         return by, acting_subject(self._session, by, self._user)
 
     async def _run(self, call: GraphCall) -> ExternalRun | Performed:

@@ -1,5 +1,5 @@
 from .approvals_wait import ApprovalWaiter
-from .assembly import agent_of, new_run_id, open_fallbacks_of, open_model_of, sanitizer_of, secrets_of
+from .assembly import agent_of, new_run_id, sanitizer_of, secrets_of
 from .conversations import inside_of, next_run
 from .custom_graph.driver import drive
 from .custom_graph.parts import GraphParts, OfferedAction
@@ -7,6 +7,7 @@ from .graph import AgentGraph, CustomGraph
 from .lifecycle import RunResult
 from .live import LivePorts
 from .memory_run import MemoryRun, run_in_memory
+from .models.agents import open_fallbacks_of, open_model_of
 from .models.model_list import ModelList
 from .models.model_wait import ModelWait
 from .one_call import OneCall, OutsideCall, advise, decide_call, explain_call, request_of_call

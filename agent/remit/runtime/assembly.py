@@ -9,38 +9,24 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from remit.broker import check_revoked
-from remit.core import Confinement, Model, RunEnded
+from remit.core import Confinement, RunEnded
 from remit.core.events import Recorded
 from remit.guardrails import Redactor, Sanitizer, Secrets, is_secret_name
 from remit.journal import Lease, LiveRecord
-from remit.runtime.models.selection import open_model
-from remit.sandbox import Sandbox
 from remit.sandbox.packages import make_environment
 from remit.tracing import Export, GaugeReader, Objects, ObjectStore, TraceFile
 from remit.workspace import Agent, Workspace, WorkspaceSession
+
+if TYPE_CHECKING:  # a caller that only looks whether a run can go on does not load the sandbox
+    from remit.sandbox import Sandbox
 
 
 def new_run_id() -> str:
     """A new run id, which is a W3C trace id: 16 random bytes, as 32 hex digits."""
     return secrets.token_hex(16)
-
-
-def open_model_of(session: WorkspaceSession, name: str, spec: str | None = None) -> Model:
-    """The model that `spec` names; without `spec`, the first model of the agent."""
-    agent = agent_of(session, name)
-    spec = spec or agent.model
-    # The scripts of agent.toml are files of the definition; a script that only `--model` names is on disk.
-    own = (session.workspace.root or session.root) / "agent" / agent.name
-    in_definition = (own / spec.removeprefix("script:")).is_file()
-    folder = own if in_definition else session.root / "agent" / agent.name
-    return open_model(spec, folder=folder, base_url=agent.address_of(spec), settings=agent.model_settings)
-
-
-def open_fallbacks_of(session: WorkspaceSession, name: str) -> list[Model]:
-    """The models that the agent names after the first one."""
-    return [open_model_of(session, name, spec) for spec in agent_of(session, name).models[1:]]
 
 
 def sanitizer_of(workspace: Workspace, run: str, values: Iterable[str]) -> Sanitizer:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Final, Literal
 
-from remit.broker import ShadowRules, check_circuit, check_counted, check_revoked, count_attempt, hold_reason
+from remit.broker import (
+    ShadowRules,
+    check_circuit,
+    check_counted,
+    check_revoked,
+    count_attempt,
+    hold_reason,
+    requesters,
+)
 from remit.core import Call, Claim, Code, Exhausted, Failed, Refusal, Request, WorkspaceError
 from remit.core.events import CODE, NANO, BoundedApproval, BudgetSpent, PolicyChanged, QuestionAnswered, Usage
 from remit.journal import SHARED, Record, RunState, StoredRecord, conversation_of
@@ -85,11 +93,17 @@ class LivePorts:
         return record.state
 
     def held(self, *scopes: str) -> str | None:
-        """Why one of these scopes is held now, or None. A hold on one run of a conversation holds all of it."""
+        """Why one of these scopes is held now, or None. A hold on one run of a conversation holds all of it.
+
+        A run is held, too, while the person who started it or for whom it acts is disabled.
+        """
         holds = self._journal.holds()
-        place = self._recording and self._recording.record.state.conversation
+        state = None if self._recording is None else self._recording.record.state
+        place = None if state is None else state.conversation
+        people = () if state is None or state.started is None else requesters(state.started)
         runs = (scope for scope in holds if place and scope.startswith(OF_RUN))
-        return hold_reason(holds, *scopes, *(scope for scope in runs if place and self._is_in(scope, place.id)))
+        of_place = (scope for scope in runs if place and self._is_in(scope, place.id))
+        return hold_reason(holds, *scopes, *people, *of_place)
 
     def _is_in(self, scope: str, conversation: str) -> bool:
         """True if that hold is on a run of the conversation."""
@@ -106,8 +120,14 @@ class LivePorts:
         check_revoked(self._journal.holds(), tool.manifest.name, tool.code)
         if (graph := self._session.workspace.agents[call.subjects.agent.removeprefix("agent:")].graph) is not None:
             check_revoked(self._journal.holds(), call.subjects.agent, graph.code)
-        if (reason := self.held(*_scopes(call))) is not None:
+        if (reason := self.held(*_scopes(call), *self._approvers(call))) is not None:
             raise Refusal("held", reason, retryable=True)
+
+    def _approvers(self, call: Call) -> Sequence[str]:
+        """Who has approved the call: what a person approved who is disabled now, does not begin."""
+        opened = None if self._recording is None else self._recording.record.state.open.get((call.step, call.index))
+        approval = None if opened is None else opened.approval
+        return () if approval is None else [grant.approver for grant in approval.grants]
 
     async def attempt_ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
         await count_attempt(self._journal, call, attempt, code, breaker)
@@ -178,6 +198,8 @@ class LivePorts:
 
     def is_revoked(self, call: Call, bounded: BoundedApproval) -> bool:
         given = StoredRecord(self._journal, bounded.run).state.bounded
+        if bounded.granted.approver in self._journal.holds():
+            return True
         return all(item.granted != bounded.granted for item in given)
 
     def lost_secret_result(self, step: int, index: int) -> Failed | None:

@@ -43,19 +43,28 @@ from remit.runtime.assembly import (
     confinement_of,
     install_packages,
     new_run_id,
-    open_fallbacks_of,
-    open_model_of,
     open_recording,
     sanitizer_of,
     secrets_of,
     working_folder,
 )
 from remit.runtime.lifecycle import Driven, ExternalGraph, RunContext, RunResult, drive_run
+from remit.runtime.models.agents import open_fallbacks_of, open_model_of
 from remit.runtime.models.scripted import ScriptedApproval
 from remit.runtime.one_call import OneCall
 from remit.runtime.resuming import RECORDED, Continuation, placed_again, resumable
 from remit.sandbox import Sandbox
-from remit.workspace import LOCK, PRICES, Agent, WorkspaceSession, authorize, authorize_run, check_tenant, files_of
+from remit.workspace import (
+    LOCK,
+    PRICES,
+    Agent,
+    WorkspaceSession,
+    authorize,
+    authorize_run,
+    check_enabled,
+    check_tenant,
+    files_of,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +191,7 @@ def checked_agent(session: WorkspaceSession, request: RunRequest) -> Agent:
         WorkspaceError: the rules are not valid.
     """
     check_tenant(session.workspace.settings, request.by)
+    check_enabled(session.journal, request.by)
     agent = agent_of(session, request.agent)
     if request.evaluation is None:
         authorize(
@@ -340,6 +350,7 @@ async def resume_run(
         RunEnded: the run cannot continue, for instance because there is no sandbox.
     """
     check_tenant(session.workspace.settings, by)
+    check_enabled(session.journal, by)
     async with session.journal.lease(run) as lease:
         recording = await open_recording(session, lease, on_event)
         started = resumable(recording.record, run, graph=goes_on.external_graph is not None)

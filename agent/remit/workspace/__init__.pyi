@@ -1,3 +1,4 @@
+from .access.issuers import Algorithm, ApplicationIssuer, OidcIssuer, audiences, repeated_pairs
 from .answer_contract import AnswerContract
 from .bundle import (
     CODE_DIGESTS,
@@ -38,6 +39,7 @@ from .own_actions import (
     authorize_hold,
     authorize_run,
     authorize_runs,
+    check_enabled,
     may,
     open_acts,
     readable,
@@ -48,6 +50,7 @@ from .price_sync import SyncedPrices, sync_prices
 from .prices import PRICES, ModelPrice, Prices, millionths
 from .session import WorkspaceSession, load_workspace_and_policy, open_journal_of, open_session, policy_files
 from .settings.notify import Channel
+from .settings.serve import ServeSettings
 from .template import write_starter
 
 __all__ = [
@@ -60,7 +63,9 @@ __all__ = [
     "PRICES",
     "RESERVED",
     "Agent",
+    "Algorithm",
     "AnswerContract",
+    "ApplicationIssuer",
     "Budget",
     "Bundle",
     "Casbin",
@@ -71,8 +76,10 @@ __all__ = [
     "Measure",
     "Mode",
     "ModelPrice",
+    "OidcIssuer",
     "OwnAction",
     "Prices",
+    "ServeSettings",
     "Settings",
     "SharedLimit",
     "SyncedPrices",
@@ -80,10 +87,12 @@ __all__ = [
     "Workspace",
     "WorkspaceSession",
     "approve_act",
+    "audiences",
     "authorize",
     "authorize_hold",
     "authorize_run",
     "authorize_runs",
+    "check_enabled",
     "check_tenant",
     "declared_names",
     "files_of",
@@ -107,6 +116,7 @@ __all__ = [
     "read_code",
     "read_digests",
     "readable",
+    "repeated_pairs",
     "resource_of",
     "run_resource",
     "sync_prices",

@@ -13,6 +13,7 @@ from pydantic import Field
 from remit.core import DEFAULT_TENANT, Confinement, FrozenModel, Json, Level, Refusal, UsageError, one_of, spelled
 from remit.core.events import ContextLimits, ModelSettings, Observation
 from remit.guardrails import Content
+from remit.workspace.access.issuers import ApplicationIssuer, OidcIssuer
 from remit.workspace.answer_contract import AnswerContract
 from remit.workspace.labels import LabelRule
 from remit.workspace.limits import SharedLimit
@@ -21,6 +22,7 @@ from remit.workspace.manifest.manifest import Action, Manifest, Pin
 from remit.workspace.manifest.targets import Target
 from remit.workspace.prices import Prices
 from remit.workspace.settings.notify import Channel
+from remit.workspace.settings.serve import ServeSettings
 
 
 class Budget(FrozenModel):
@@ -156,8 +158,9 @@ class Settings(FrozenModel):
     are environments that rules may name beside `env`; `kinds` are kinds of resources that rules may name beside those of the tools; `users` are users that rules may name beside those of `identity`.
     `journal` is the URL of the journal in PostgreSQL, "" for the file in `traces/`, which the accounts of the operating-system
     group `journal_group` share. With `content` False, what people, models and tools wrote is not recorded. `keep` is how long runs are kept, "90d"; None: without end; the first of `keep_rules` that
-    matches a run comes before it. `seal` is how long after its end a run is sealed. `fail_on` is the level at
-    which a check fails. `notify` are the channels to which notifications go.
+    matches a run comes before it. `issuers` say who asks the service, by name. `seal` is
+    how long after its end a run is sealed. `fail_on` is the level at which a check fails. `notify` are the channels to which notifications go,
+    and `serve` is how `remit serve` listens, and its limits.
     """
 
     tenant: str = DEFAULT_TENANT
@@ -175,9 +178,13 @@ class Settings(FrozenModel):
     seal: str = "1d"
     casbin: Casbin = "effects"
     fail_on: Level = "error"
+    issuers: Mapping[str, OidcIssuer | ApplicationIssuer] = Field(
+        default_factory=dict[str, OidcIssuer | ApplicationIssuer]
+    )
     journal: str = ""
     journal_group: str = ""
     notify: tuple[Channel, ...] = ()
+    serve: ServeSettings = ServeSettings()
 
 
 class Tool(FrozenModel):

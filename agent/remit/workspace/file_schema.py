@@ -10,8 +10,10 @@ from pydantic import AfterValidator, Field
 
 from remit.core import DEFAULT_TENANT, NAME_OF_SUBJECT, Json, Refusal
 from remit.core.parsing import Duration, Matching, Size, Summary, TomlTable, canonical, invalid, size
+from remit.workspace.access.issuers import IssuerTables
 from remit.workspace.manifest.targets import TargetTable
 from remit.workspace.settings.notify import NotifyTable
+from remit.workspace.settings.serve import ServeTable
 
 MARKER: Final = "remit.toml"
 PROTECTED: Final = ("policies", "tools", "agent", "traces", ".git", MARKER)  # no working folder is in one of these
@@ -89,6 +91,9 @@ Tenant = Annotated[
 Environment = Annotated[str, Matching(_NAME, "a name", 'write "local" or "production"')]
 Kind = Annotated[str, Matching(r"[a-z][a-z0-9_]{0,30}", "a kind of resource", 'write its name: "person"')]
 User = Annotated[str, Matching(SUBJECT, "a user", 'write "user:NAME"')]
+UserOrService = Annotated[
+    str, Matching(f"(?:user|service):{NAME_OF_SUBJECT}", "a user or a service", 'write "user:NAME" or "service:NAME"')
+]
 Variable = Annotated[str, Matching(r"[A-Za-z_][A-Za-z0-9_]*", "a variable", 'write its name: "API_TOKEN"')]
 
 
@@ -361,7 +366,9 @@ class SettingsTable(TomlTable):
     kinds: list[Kind] = Field(
         default=[], description='Kinds of resources that rules may name beside those of the tools: ["person"]'
     )
-    users: list[User] | None = Field(default=None, description="Users that rules may name, beside those in [identity]")
+    users: list[UserOrService] | None = Field(
+        default=None, description="Users and services that rules may name, beside the users in [identity]"
+    )
     identity: dict[str, User] | None = Field(
         default=None,
         description='The user of each operating-system account; "*" is every other account. Absent: the user of the same name',
@@ -374,4 +381,8 @@ class SettingsTable(TomlTable):
     check: CheckTable = CheckTable()
     notify: dict[ChannelName, NotifyTable] = Field(
         default={}, description="The channels to which notifications go, by name"
+    )
+    serve: ServeTable = ServeTable()
+    issuers: IssuerTables = Field(
+        default={}, description="Who may say who asks the service: identity providers and applications, by name"
     )

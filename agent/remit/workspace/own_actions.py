@@ -20,6 +20,8 @@ from remit.core import (
     Refusal,
     Request,
     UsageError,
+    is_principal,
+    roles_held,
     same_person,
 )
 from remit.core.events import NANO, ActApproved, ActRequested, ActUsed, AnyEvent, RunStarted
@@ -42,6 +44,8 @@ OwnAction: TypeAlias = Literal[
     "remit.alert",  # close an alert; on agent:NAME
     "remit.rollout",  # open and widen a rollout; on agent:NAME
     "remit.impersonate",  # act for another user; on user:NAME
+    "remit.disable",  # disable a person or a service, and enable them; on user:NAME and service:NAME
+    "remit.keys",  # create and revoke API keys of a service; on service:NAME
 ]
 
 # Whether everybody may do it while no row says who may do such things.
@@ -59,8 +63,10 @@ OWN_ACTIONS: Final[Mapping[OwnAction, bool]] = {
     "remit.alert": True,
     "remit.rollout": False,
     "remit.impersonate": False,
+    "remit.disable": False,
+    "remit.keys": False,
 }
-OWN_KINDS: Final = ("run", "agent", "tool", "user", "hold")  # of the resources of these actions
+OWN_KINDS: Final = ("run", "agent", "tool", "user", "service", "hold")  # of the resources of these actions
 _OPEN: Final = frozenset(name for name, is_open in OWN_ACTIONS.items() if is_open)
 EVERY_HOLD: Final = "hold:all"
 NAMED: Final = 20  # runs that a request for a second person names
@@ -113,7 +119,7 @@ def authorize_runs(
 
 
 def authorize_hold(policy: Policy, journal: Journal, scope: str, by: Principal, what: str) -> None:
-    """`authorize` for setting or lifting a hold of that scope: `run:ID`, `agent:NAME`, `tool:NAME` or `all`.
+    """`authorize` for setting or lifting a hold of that scope: `run:ID`, `agent:NAME`, `tool:NAME`, `user:NAME`, `service:NAME` or `all`.
 
     Raises:
         Refusal: `policy_denied` if the rules do not let the person do it.
@@ -121,6 +127,8 @@ def authorize_hold(policy: Policy, journal: Journal, scope: str, by: Principal, 
     kind, _, name = scope.partition(":")
     if kind == "run":
         authorize_run(policy, journal, name, by, "remit.hold", what)
+    elif is_principal(scope):
+        authorize(policy, by, "remit.disable", scope, what, journal=journal)
     else:
         authorize(policy, by, "remit.hold", scope if name else EVERY_HOLD, what, journal=journal)
 
@@ -146,17 +154,31 @@ def authorize(
     Raises:
         Refusal: `policy_denied` if the rules do not allow it, `approval_required` while a second person has to approve it.
     """
+    if journal is not None:
+        check_enabled(journal, by)
     if (refusal := _refusal(policy, by, action, resource)) is None:
         return
-    decision = policy.decide(_request(by, action, resource))
-    if decision.verdict == "ask" and journal is not None:
-        _use_approval(policy, journal, by, _request(by, action, resource), what, decision.missing)
+    decided = ((request, policy.decide(request)) for request in _requests(by, action, resource))
+    asked = next(((request, decision) for request, decision in decided if decision.verdict == "ask"), None)
+    if by.scope is None and asked is not None and journal is not None and not _is_denied(policy, by, action, resource):
+        _use_approval(policy, journal, by, asked[0], what, asked[1].missing)
         return
     raise Refusal(
         "policy_denied",
         f"{by.subject} may not {what}: {refusal}",
         next_step=f"ask a person whom the rules allow {action} on {resource}, or to change the rules",
     )
+
+
+def check_enabled(journal: Journal, by: Principal) -> None:
+    """Raise Refusal `policy_denied` if that principal is disabled."""
+    if (hold := journal.holds().get(by.subject)) is not None:
+        raise Refusal(
+            "policy_denied",
+            f"{by.subject} is disabled: {hold.reason}",
+            details={"reason": "disabled"},
+            next_step=f"ask a person whom the rules allow remit.disable on {by.subject} to enable it",
+        )
 
 
 def may(policy: Policy, by: Principal, action: OwnAction, resource: str) -> bool:
@@ -166,14 +188,18 @@ def may(policy: Policy, by: Principal, action: OwnAction, resource: str) -> bool
 
 def _refusal(policy: Policy, by: Principal, action: OwnAction, resource: str) -> str | None:
     """Why the person may not do it; None if they may. INVARIANT: rules that cannot be evaluated allow nothing."""
-    request = _request(by, action, resource)
+    if by.scope is not None and not by.scope.covers(action, resource):
+        return f"its API key is not for {action} on {resource}"
+    requests = _requests(by, action, resource)
     try:
-        judgement = policy.judge(request)
-        if judgement.allowed:
-            agrees = action in _WITHOUT_CASBIN or remit.policy.SecondOpinion(policy).allows(request)
+        judged = [(request, policy.judge(request)) for request in requests]
+        denied = next((request for request, judgement in judged if judgement.rows and not judgement.allowed), None)
+        allowed = next((request for request, judgement in judged if judgement.allowed), None)
+        if denied is None and allowed is not None:
+            agrees = action in _WITHOUT_CASBIN or remit.policy.SecondOpinion(policy).allows(allowed)
             return None if agrees else "stock Casbin denies it under the same rules"
-        closed = judgement.rows or not OWN_ACTIONS[action] or _is_closed(policy, action)
-        return policy.decide(request).message if closed else None
+        closed = denied or not OWN_ACTIONS[action] or _is_closed(policy, action)
+        return policy.decide(denied or requests[0]).message if closed else None
     except Exception as failure:  # noqa: BLE001 - whatever fails is a defect of the engine
         return f"the rules could not be evaluated ({type(failure).__name__})"
 
@@ -191,8 +217,18 @@ def _resource(journal: Journal, run: str, by: Principal) -> str:
     return resource_of(started if isinstance(started, RunStarted) else None, by)
 
 
-def _request(by: Principal, action: OwnAction, resource: str) -> Request:
-    return Request(subjects=(by.subject,), action=action, resources=(resource,), context=Context())
+def _requests(by: Principal, action: OwnAction, resource: str) -> tuple[Request, ...]:
+    """The question to the rules, for the subject and for each role of its token: one allows, and a deny for any of them denies."""
+    return tuple(
+        Request(subjects=(name,), action=action, resources=(resource,), context=Context())
+        for name in (by.subject, *by.roles)
+    )
+
+
+def _is_denied(policy: Policy, by: Principal, action: OwnAction, resource: str) -> bool:
+    """True if a row denies it, to the subject or to a role of its token."""
+    judged = (policy.judge(request) for request in _requests(by, action, resource))
+    return any(judgement.rows and not judgement.allowed for judgement in judged)
 
 
 # ── a second person ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -217,7 +253,9 @@ def _use_approval(
     counts = Counter(
         given.role
         for given in _given(journal, asked)
-        if not same_person(given.by, by) and given.role in policy.roles_of(given.by.subject)
+        if not same_person(given.by, by)
+        and given.by.subject not in journal.holds()
+        and given.role in roles_held(given.by, policy.roles_of)
     )
     approved = request.context.model_copy(update={"approvals": counts})
     if policy.judge(request.model_copy(update={"context": approved})).allowed:
@@ -238,7 +276,8 @@ def _use_approval(
 def open_acts(journal: Journal) -> list[ActRequested]:
     """The acts that wait for a second person, the oldest first."""
     recorded = (item.event for item in journal.every("act.requested", since=time.time_ns() - LASTS_NS))
-    return [event for event in recorded if isinstance(event, ActRequested) and _is_open(journal, event)]
+    asked = (event for event in recorded if isinstance(event, ActRequested) and _is_open(journal, event))
+    return [event for event in asked if event.by.subject not in journal.holds()]
 
 
 def approve_act(policy: Policy, journal: Journal, name: str, by: Principal, role: str | None = None) -> ActApproved:
@@ -248,12 +287,13 @@ def approve_act(policy: Policy, journal: Journal, name: str, by: Principal, role
         UsageError: no open act has that name, or several have.
         Refusal: `approval_invalid` for the person who wants to do it, for an agent, or without one of the roles that are asked.
     """
+    check_enabled(journal, by)
     found = [act for act in open_acts(journal) if act.act.startswith(name)] if name else []
     if len(found) != 1:
         names = ", ".join(act.act[:8] for act in open_acts(journal)) or "none"
         raise UsageError(f"{name!r} matches {len(found)} acts that wait for approval, not one: {names}")
     (asked,) = found
-    roles = {item.role for item in asked.missing} & policy.roles_of(by.subject)
+    roles = {item.role for item in asked.missing} & roles_held(by, policy.roles_of)
     mine = sorted(roles if role is None else roles & {role})
     if same_person(by, asked.by) or not by.is_person or by.tenant != asked.by.tenant:
         raise Refusal(

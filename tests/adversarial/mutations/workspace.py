@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Final
 
 from adversarial.mutations.row import brokered, never, replaced
-from remit.broker import receipt
+from remit.broker import holds, receipt
 from remit.broker.attempts import LiveExecutor
+from remit.client import access
+from remit.core import KeyScope
 from remit.guardrails.grounding import numbers
 from remit.guardrails.grounding.claims import Grounding
 from remit.policy import engine
 from remit.policy.engine import Policy
-from remit.workspace import identity, limits, loader, session
+from remit.runtime import live
+from remit.workspace import identity, limits, loader, own_actions, session
 from remit.workspace.answer_contract import AnswerContract
 from remit.workspace.bundle import vocabulary
 from remit.workspace.definitions import Tool, Workspace
@@ -49,6 +52,35 @@ ROWS: Final = (
         "a workspace has one tenant",
         never(identity, "check_tenant"),
         tests=("client/test_principals.py::test_a_principal_of_another_tenant_may_do_nothing_here",),
+    ),
+    brokered(
+        "a disabled principal asks for nothing",
+        never(own_actions, "check_enabled"),
+        tests=(
+            "client/test_access.py::test_what_a_disabled_person_asked_for_is_void_and_they_can_ask_for_nothing_more",
+            "client/test_access.py::test_what_a_disabled_person_approved_does_not_begin",
+        ),
+    ),
+    brokered(
+        "runs of a disabled person are held",
+        replaced(holds, "requesters", lambda _: ()),
+        tests=("client/test_access.py::test_a_run_of_a_disabled_person_does_not_go_on_by_the_hand_of_another",),
+    ),
+    brokered(
+        "what a disabled person asked for is rejected",
+        replaced(access, "_concerns", lambda *_: False),
+        tests=("client/test_access.py::test_what_a_disabled_person_asked_for_is_void_and_they_can_ask_for_nothing_more",),
+    ),
+    brokered(
+        "what a disabled person approved does not begin",
+        replaced(access, "_concerns", lambda *_: False),
+        replaced(live.LivePorts, "_approvers", lambda *_: ()),
+        tests=("client/test_access.py::test_what_a_disabled_person_approved_does_not_begin",),
+    ),
+    brokered(
+        "an API key is bounded by its scope",
+        replaced(KeyScope, "covers", lambda *_: True),
+        tests=("client/test_access.py::test_a_key_does_only_what_it_names_and_only_what_the_rules_allow",),
     ),
     brokered(
         "only reviewed versions of tools run",

@@ -343,6 +343,7 @@ SETTINGS: Final[FieldTable] = {
     **dict.fromkeys(("envs", "users"), "neutral"),  # names that rules may use; what rules allow is compared as requests
     "casbin": _casbin_mode,
     "notify": _channels,
+    "serve": _any_change("the service now listens, and is limited, by"),
 }
 MANIFEST: Final[FieldTable] = {
     **dict.fromkeys(("name", "version", "owner", "summary", "digest"), "neutral"),

@@ -49,7 +49,7 @@ def _candidates(finding: Finding) -> Iterator[DeniedCounterpart]:
         for resource in _neighbours(finding.resource)
     )
     yield from chain(facts, neighbours) if conditional else neighbours
-    kind = "user" if finding.subject.startswith("user:") else "agent"
+    kind = "agent" if finding.subject.startswith("agent:") else "user"
     for name in ("other", "another", "nobody-else"):
         yield DeniedCounterpart(
             subject=f"{kind}:{name}", action=finding.action, resource=finding.resource, context=finding.context

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from remit.core import BREAK_GLASS, Principal, Refusal, UsageError, same_person
+from remit.core import BREAK_GLASS, Principal, Refusal, UsageError, roles_held, same_person
 from remit.core.events import AnyEvent, ApprovalGranted, ApprovalRequested, BreakGlassReviewed, RunStarted
 from remit.journal import AlreadyRecorded, Journal, StoredRecord, approvals_in_state
 
@@ -101,7 +101,7 @@ def _check_reviewer(found: Emergency, by: Principal, roles_of: Callable[[str], f
             next_step="ask a second person to review it",
         )
     asked = {missing.role for missing in found.requested.missing} if found.requested else set[str]()
-    if not (asked | {BREAK_GLASS}) & roles_of(reviewer):
+    if not (asked | {BREAK_GLASS}) & roles_held(by, roles_of):
         roles = " or ".join(sorted(asked | {BREAK_GLASS}))
         raise Refusal(
             "approval_invalid",

@@ -12,7 +12,17 @@ from typing import Final
 
 from remit.broker.approvals.summary import LONGEST, approval_summary, shown_facts
 from remit.broker.context import Moment, counted_grants
-from remit.core import BREAK_GLASS, Call, Decision, Principal, ProposedCall, Refusal, UsageError, same_person
+from remit.core import (
+    BREAK_GLASS,
+    Call,
+    Decision,
+    Principal,
+    ProposedCall,
+    Refusal,
+    UsageError,
+    roles_held,
+    same_person,
+)
 from remit.core.events import (
     NANO,
     AnyEvent,
@@ -405,7 +415,7 @@ def _check_approver(
             + ("make the call" if made else "start the run"),
             next_step="ask another person with the role to answer",
         )
-    if not roles & roles_of(approver):
+    if not roles & roles_held(by, roles_of):
         raise Refusal(
             "approval_invalid",
             f"{approver} may not answer this request: the answer needs {' or '.join(sorted(roles))}",

@@ -38,10 +38,11 @@ def audit_command(to: str, follow: bool, arguments: bool, as_json: bool) -> None
       OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 remit audit --to otlp --follow
     """
     from remit.tracing import AuditStream, NotArrived
-    from remit.workspace import authorize, open_session, principal_of_process, run_resource
+    from remit.workspace import authorize, check_enabled, open_session, principal_of_process, run_resource
 
     opened = open_session()
     by = principal_of_process(opened.workspace.settings)
+    check_enabled(opened.journal, by)
     for agent in sorted(opened.workspace.agents):  # a record says what an agent did, also for other people
         authorize(opened.policy, by, "remit.read", run_resource(agent, own=False), f"read audit records of {agent}")
     sink = _sink(to)

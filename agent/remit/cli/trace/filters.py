@@ -60,7 +60,7 @@ class RunFilter:
     def choose(self, session: WorkspaceSession, limit: int | None) -> list[RunSummary]:
         """The newest `limit` runs that match and that this account may read, or all. The events of a run are read only if its row in the list matches."""
         from remit.journal import RunQuery, conversation_of, list_runs, resolve_run
-        from remit.workspace import principal_of_process, readable
+        from remit.workspace import check_enabled, principal_of_process, readable
 
         of = resolve_run(session.journal, self.conversation) if self.conversation else ""
         conversation = conversation_of(session.journal, of) if of else ""
@@ -77,6 +77,7 @@ class RunFilter:
         )
         chosen: list[RunSummary] = []
         by = principal_of_process(session.workspace.settings)
+        check_enabled(session.journal, by)
         for row in readable(session.policy, list_runs(session.journal, query, page=limit or PAGE), by):
             if self._has_call(session, row.run):
                 chosen.append(row)

@@ -20,11 +20,13 @@ def show_stats(since: int | None, evaluation: str, as_json: bool) -> None:
     """
     from remit.journal import RunQuery, list_runs
     from remit.tracing.reports import tool_statistics
-    from remit.workspace import open_session, principal_of_process, readable
+    from remit.workspace import check_enabled, open_session, principal_of_process, readable
 
     opened = open_session()
     found = list_runs(opened.journal, RunQuery(since=since, evaluation=evaluation))
-    runs = readable(opened.policy, found, principal_of_process(opened.workspace.settings))
+    by = principal_of_process(opened.workspace.settings)
+    check_enabled(opened.journal, by)
+    runs = readable(opened.policy, found, by)
     rows = tool_statistics(item for row in runs for item in opened.journal.events(row.run))
     if as_json:
         echo(json_text([asdict(row) for row in rows]))

@@ -1,3 +1,4 @@
+from .access import AccessRefused, KeyCreated, KeyRevoked
 from .acts import ActApproved, ActRequested, ActUsed
 from .approval_state import ApprovalAnswer, ApprovalState, ApprovalStatus, next_approval
 from .approvals import (
@@ -96,6 +97,7 @@ __all__ = [
     "IMPORTS",
     "NANO",
     "AcceptedChanges",
+    "AccessRefused",
     "ActApproved",
     "ActRequested",
     "ActUsed",
@@ -143,6 +145,8 @@ __all__ = [
     "HoldSet",
     "ImportedFrom",
     "InDoubtEffect",
+    "KeyCreated",
+    "KeyRevoked",
     "ModelFailed",
     "ModelRequested",
     "ModelResponded",

@@ -7,6 +7,7 @@ from typing import Annotated, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from remit.core.calls import Json
+from remit.core.events.access import AccessRefused, KeyCreated, KeyRevoked
 from remit.core.events.acts import ActApproved, ActRequested, ActUsed
 from remit.core.events.approvals import (
     ApprovalGranted,
@@ -93,6 +94,9 @@ AnyEvent: TypeAlias = Annotated[
     | ActRequested
     | ActApproved
     | ActUsed
+    | KeyCreated
+    | KeyRevoked
+    | AccessRefused
     | HoldSet
     | HoldLifted
     | AlertRaised
@@ -120,7 +124,7 @@ AnyEvent: TypeAlias = Annotated[
     Field(discriminator="type"),
 ]
 
-EVENT: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
+EVENT: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent, config=ConfigDict(defer_build=True))
 
 
 class Recorded(BaseModel):
@@ -130,7 +134,7 @@ class Recorded(BaseModel):
     body, so that a body can be erased without breaking the chain: then `event` and `salt` are None.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     run: str
     seq: int

@@ -36,7 +36,7 @@ File = TypeVar("File", bound=BaseModel)
 class TomlTable(BaseModel):
     """A table of a TOML file that people write: unknown keys and wrong types are problems, nothing is coerced."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
 
 def invalid(what: str, fix: str) -> PydanticCustomError:

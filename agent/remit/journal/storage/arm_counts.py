@@ -14,8 +14,8 @@ from typing import Any, Final, TypeAlias
 import sqlalchemy as sa
 
 from remit.core.events import NANO, ArmName, Bar, BarName, Outcome, RolloutOpened
+from remit.journal.storage.core_tables import ARM_COUNT, HAS_ARM, HAS_ENDED, ROLLOUT, RUN
 from remit.journal.storage.database import Row, Sql, Transaction
-from remit.journal.storage.tables import ARM_COUNT, HAS_ARM, HAS_ENDED, ROLLOUT, RUN
 
 # A candidate that refuses more makes its runs shorter and cheaper, so time and money of completed runs only are compared.
 OF_COMPLETED: Final[Mapping[BarName, str]] = {"slow": "time", "costly": "cost"}

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from remit.core import Claim, RemitError
 from remit.journal.hash_chain import ChainLink
-from remit.journal.storage.tables import EVENT, HEAD, PAYLOAD, TABLES
+from remit.journal.storage.core_tables import EVENT, HEAD, PAYLOAD
 
 Dialect: TypeAlias = Literal["sqlite", "postgresql"]
 Row: TypeAlias = tuple[Any, ...]
 Params: TypeAlias = Mapping[str, Any]
 
-_DIALECTS: Final[Mapping[str, sa.Dialect]] = {
-    "sqlite": sqlite.dialect(paramstyle="named"),
-    "postgresql": postgresql.dialect(paramstyle="pyformat"),  # type: ignore[no-untyped-call]
-}
+_PARAMETERS: Final[Mapping[Dialect, str]] = {"sqlite": "named", "postgresql": "pyformat"}
 
 
+@cache
 def dialect_of(name: Dialect) -> sa.Dialect:
-    """How SQLAlchemy writes statements for that database."""
-    return _DIALECTS[name]
+    """How SQLAlchemy writes statements for that database. A process loads only the dialect of its journal."""
+    dialect: sa.Dialect = import_module(f"sqlalchemy.dialects.{name}").dialect(paramstyle=_PARAMETERS[name])
+    return dialect
+
+
+def insert_or(table: sa.Table, dialect: Dialect) -> Any:
+    """An insert that says what happens if the row exists. Both dialects have the construct, and each reads only its own."""
+    return import_module(f"sqlalchemy.dialects.{dialect}").insert(table)
 
 
 class HeadMoved(RemitError):
@@ -38,10 +42,11 @@ class HeadMoved(RemitError):
 class Sql:
     """One statement, compiled once for each database.
 
-    A call runs some of these a dozen times, and SQLAlchemy takes longer to compile one than SQLite to run it.
+    A call runs some of these a dozen times, and SQLAlchemy takes longer to compile one than SQLite to run it. A function makes
+    a statement that differs between the databases.
     """
 
-    def __init__(self, statement: sa.ClauseElement) -> None:
+    def __init__(self, statement: sa.ClauseElement | Callable[[Dialect], sa.ClauseElement]) -> None:
         self._statement = statement
         self._compiled: dict[Dialect, tuple[str, Params]] = {}
 
@@ -56,7 +61,8 @@ class Sql:
 
     def _for(self, dialect: Dialect) -> tuple[str, Params]:
         if dialect not in self._compiled:
-            compiled = self._statement.compile(dialect=_DIALECTS[dialect])
+            statement = self._statement(dialect) if callable(self._statement) else self._statement
+            compiled = statement.compile(dialect=dialect_of(dialect))
             fixed = {name: value for name, value in (compiled.params or {}).items() if value is not None}
             self._compiled[dialect] = str(compiled), fixed
         return self._compiled[dialect]
@@ -188,7 +194,7 @@ def text_and_params(statement: Sql | sa.ClauseElement, params: Params | None, di
     """The statement as the driver reads it, and its parameters."""
     if isinstance(statement, Sql):
         return statement.text(dialect), statement.values(params, dialect)
-    compiled = statement.compile(dialect=_DIALECTS[dialect], compile_kwargs={"render_postcompile": True})
+    compiled = statement.compile(dialect=dialect_of(dialect), compile_kwargs={"render_postcompile": True})
     return str(compiled), {**(compiled.params or {}), **(params or {})}
 
 
@@ -196,10 +202,16 @@ def text_and_params(statement: Sql | sa.ClauseElement, params: Params | None, di
 def put_statement(table: sa.Table) -> Sql:
     """Insert a row, or replace the row of its primary key."""
     key = [column.name for column in table.primary_key]
-    # The two dialects have the same construct; the generated text is the same, too.
-    insert = postgresql.insert(table)
-    rest = {column.name: insert.excluded[column.name] for column in table.columns if column.name not in key}
-    return Sql(insert.on_conflict_do_update(index_elements=key, set_=rest))
+    rest = [column.name for column in table.columns if column.name not in key]
+
+    def put(dialect: Dialect) -> sa.ClauseElement:
+        insert = insert_or(table, dialect)
+        done: sa.ClauseElement = insert.on_conflict_do_update(
+            index_elements=key, set_={name: insert.excluded[name] for name in rest}
+        )
+        return done
+
+    return Sql(put)
 
 
 @cache
@@ -210,12 +222,15 @@ def drop_statement(table: sa.Table) -> Sql:
 
 def create_tables(transaction: Transaction, dialect: Dialect) -> None:
     """Create the tables and indexes that are missing."""
-    for table in TABLES.values():
+    # Imported here: it takes 0.2 s, and only a new journal needs it.
+    from remit.journal.storage.tables import METADATA  # noqa: PLC0415
+
+    for table in METADATA.tables.values():
         missing: list[sa.ClauseElement] = [CreateTable(table, if_not_exists=True)]
         for index in sorted(table.indexes, key=lambda index: str(index.name)):
             missing.append(CreateIndex(index, if_not_exists=True))
         for statement in missing:
-            transaction.run(str(statement.compile(dialect=_DIALECTS[dialect])))
+            transaction.run(str(statement.compile(dialect=dialect_of(dialect))))
 
 
 NEW_EVENT: Final = Sql(EVENT.insert())

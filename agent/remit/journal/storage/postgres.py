@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from psycopg import errors, sql
 
 from remit.core import UsageError
+from remit.journal.storage.core_tables import EVENT, HEAD, PAYLOAD, RUN, SEALED, VERSIONS
 from remit.journal.storage.database import (
     Batch,
     Dialect,
@@ -35,7 +36,6 @@ from remit.journal.storage.database import (
     payload_of,
     text_and_params,
 )
-from remit.journal.storage.tables import EVENT, HEAD, PAYLOAD, RUN, SEALED, VERSIONS
 
 CONNECT_TIMEOUT_S: Final = 10
 POOL: Final = 8  # connections of one process; a thread that finds none free waits for one

@@ -8,8 +8,8 @@ import sqlalchemy as sa
 
 from remit.core import RunEnded
 from remit.journal.hash_chain import ChainLink
+from remit.journal.storage.core_tables import EVENT, PAYLOAD
 from remit.journal.storage.database import Row
-from remit.journal.storage.tables import EVENT, PAYLOAD
 
 STORED: Final = sa.select(EVENT, PAYLOAD.c.salt, PAYLOAD.c.body).select_from(
     EVENT.outerjoin(PAYLOAD, (EVENT.c.run == PAYLOAD.c.run) & (EVENT.c.seq == PAYLOAD.c.seq))

@@ -1,4 +1,4 @@
-"""What all runs share, read from its projections: holds, circuit breakers and open rollouts."""
+"""What all runs share, read from its projections: holds, API keys, circuit breakers and open rollouts."""
 
 from __future__ import annotations
 
@@ -8,22 +8,26 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from remit.core.events import EVENT, HoldSet, RolloutFinished, RolloutOpened, RolloutRolledBack
+from remit.core.events import EVENT, HoldSet, KeyCreated, RolloutFinished, RolloutOpened, RolloutRolledBack
 from remit.journal.projections import CIRCUIT_COLUMNS
 from remit.journal.run_state import Circuit, RolloutState
+from remit.journal.storage.core_tables import API_KEY, CIRCUIT, HOLD, IS_OPEN, ROLLOUT
 from remit.journal.storage.database import Database, Row, Sql
-from remit.journal.storage.tables import CIRCUIT, HOLD, IS_OPEN, ROLLOUT
 
 _HOLDS: Final = Sql(sa.select(HOLD.c.scope, HOLD.c.body))
+_KEYS: Final = Sql(sa.select(API_KEY.c.id, API_KEY.c.body))
 _CIRCUITS: Final = Sql(sa.select(CIRCUIT.c.tool, *(CIRCUIT.c[name] for name in CIRCUIT_COLUMNS)))
 _OPEN: Final = Sql(sa.select(ROLLOUT).where(IS_OPEN).order_by(ROLLOUT.c.at, ROLLOUT.c.rollout))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shared:
-    """The holds in force by scope, the circuit breakers of tools that failed by tool, and the open rollouts, the oldest first."""
+    """The holds in force by scope, the API keys that are not revoked by id, the circuit breakers of tools that failed by tool, and
+    the open rollouts, the oldest first.
+    """
 
     holds: Mapping[str, HoldSet]
+    keys: Mapping[str, KeyCreated]
     circuits: Mapping[str, Circuit]
     rollouts: Sequence[RolloutState]
 
@@ -36,7 +40,8 @@ def read_shared(database: Database) -> Shared:
         assert isinstance(event, HoldSet)
         holds[scope] = event
     circuits = {row[0]: circuit_of(row[1:]) for row in database.read(_CIRCUITS)}
-    return Shared(holds=holds, circuits=circuits, rollouts=tuple(map(rollout_of, database.read(_OPEN))))
+    keys = {id: KeyCreated.model_validate_json(body) for id, body in database.read(_KEYS)}
+    return Shared(holds=holds, keys=keys, circuits=circuits, rollouts=tuple(map(rollout_of, database.read(_OPEN))))
 
 
 def circuit_of(row: Row) -> Circuit:

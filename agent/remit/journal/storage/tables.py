@@ -3,6 +3,9 @@
 `event` and `payload` are the truth: headers and bodies are apart, so that a body can be erased while the chain of headers can
 still be verified. `head` says where each chain ends and which process may extend it. The other tables are projections: they
 are written in the transaction of the event that changes them, and `remit journal rebuild` computes them again from the events.
+
+Statements use `core_tables`, which has the same tables without SQLModel and the ORM: loading these takes 0.2 s, and each command would pay it.
+After a change, write its columns again: python tests/support/journal_columns.py --write
 """
 
 # pyright: reportAssignmentType=false
@@ -15,40 +18,23 @@ import sqlalchemy as sa
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
-SCHEMA: Final = "0001"  # the version of these tables: the last revision in `migrations/versions`
-
-# Events of these types are rare and are looked up by their type over all runs. A query must contain the same text to use the index.
-LOOKED_UP: Final = (
-    "act.requested",
-    "alert.raised",
-    "approval.granted",
-    "break_glass.reviewed",
-    "hold.set",
-    "hold.lifted",
-    "policy.adopted",
-    "run.pruned",
-    "shadow.decided",
+from remit.journal.storage.core_tables import (
+    BYTES,
+    HAS_ARM,
+    HAS_CONVERSATION,
+    HAS_ENDED,
+    HAS_FAILED,
+    IS_IN_DOUBT,
+    IS_LOOKED_UP,
+    IS_OPEN,
+    IS_TO_AUDIT,
+    IS_UNFINISHED,
+    WAS_REFUSED,
 )
-IS_LOOKED_UP = sa.text("type IN ({})".format(", ".join(f"'{name}'" for name in LOOKED_UP)))
-
-# Conditions of partial indexes. A query must contain the same text, too.
-HAS_ENDED = sa.text("ended > 0")
-IS_UNFINISHED = sa.text("ended = 0")
-HAS_FAILED = sa.text("outcome <> 'completed'")  # also runs that have not ended: some of them are lost
-WAS_REFUSED = sa.text("denied > 0")
-IS_IN_DOUBT = sa.text("in_doubt <> ''")
-HAS_ARM = sa.text("rollout <> ''")
-HAS_CONVERSATION = sa.text("conversation <> ''")
-IS_OPEN = sa.text("status = 'open'")
-IS_TO_AUDIT = sa.text("audited < seq")
 
 
 def _partial(name: str, condition: sa.TextClause, *columns: str) -> sa.Index:
     return sa.Index(name, *columns, sqlite_where=condition, postgresql_where=condition)
-
-
-# Ids and keys are compared byte by byte in both databases, so that the ids with one beginning are a range of the index.
-_BYTES: Final = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
 class JournalRow(SQLModel, registry=registry()):
@@ -74,11 +60,11 @@ class EventRow(JournalRow, table=True):
         {"sqlite_with_rowid": False},
     )
 
-    run: str = Field(primary_key=True, sa_type=_BYTES)
+    run: str = Field(primary_key=True, sa_type=BYTES)
     seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
     at: int = Field(sa_type=sa.BigInteger)  # Unix nanoseconds
     type: str
-    key: str = Field(sa_type=_BYTES)
+    key: str = Field(sa_type=BYTES)
     prev: str
     hash: str
     payload_digest: str
@@ -89,7 +75,7 @@ class PayloadRow(JournalRow, table=True):
 
     __tablename__ = "payload"
 
-    run: str = Field(primary_key=True, sa_type=_BYTES)
+    run: str = Field(primary_key=True, sa_type=BYTES)
     seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
     salt: str
     body: str = Field(sa_type=sa.Text)
@@ -106,7 +92,7 @@ class HeadRow(JournalRow, table=True):
     __tablename__ = "head"
     __table_args__ = (_partial("head_to_audit", IS_TO_AUDIT, "run"),)
 
-    run: str = Field(primary_key=True, sa_type=_BYTES)
+    run: str = Field(primary_key=True, sa_type=BYTES)
     seq: int = Field(sa_type=sa.BigInteger)
     hash: str
     holder: str = ""
@@ -146,7 +132,7 @@ class RunRow(JournalRow, table=True):
         _partial("run_by_arm", HAS_ARM, "rollout", "user"),
     )
 
-    run: str = Field(primary_key=True, sa_type=_BYTES)
+    run: str = Field(primary_key=True, sa_type=BYTES)
     tenant: str
     user: str
     agent: str
@@ -197,7 +183,7 @@ class ApprovalRow(JournalRow, table=True):
     __tablename__ = "approval"
     __table_args__ = (sa.Index("approval_by_state", "state", "requested"),)
 
-    run: str = Field(primary_key=True, sa_type=_BYTES)
+    run: str = Field(primary_key=True, sa_type=BYTES)
     seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
     state: str
     requested: int = Field(sa_type=sa.BigInteger)
@@ -209,7 +195,7 @@ class SealedRow(JournalRow, table=True):
 
     __tablename__ = "sealed"
 
-    run: str = Field(primary_key=True, sa_type=_BYTES)
+    run: str = Field(primary_key=True, sa_type=BYTES)
     last: int = Field(sa_type=sa.BigInteger)
     chain: bytes = Field(sa_type=sa.LargeBinary)
     bodies: bytes = Field(sa_type=sa.LargeBinary)
@@ -221,6 +207,16 @@ class HoldRow(JournalRow, table=True):
     __tablename__ = "hold"
 
     scope: str = Field(primary_key=True)
+    event: int = Field(sa_type=sa.BigInteger)
+    body: str = Field(sa_type=sa.Text)
+
+
+class KeyRow(JournalRow, table=True):
+    """An API key that is not revoked. `event` is the number of its event in the stream of the workspace."""
+
+    __tablename__ = "api_key"
+
+    id: str = Field(primary_key=True)
     event: int = Field(sa_type=sa.BigInteger)
     body: str = Field(sa_type=sa.Text)
 
@@ -258,7 +254,7 @@ class RolloutRow(JournalRow, table=True):
         _partial("rollout_that_is_open", IS_OPEN, "at", "rollout"),
     )
 
-    rollout: str = Field(primary_key=True, sa_type=_BYTES)
+    rollout: str = Field(primary_key=True, sa_type=BYTES)
     status: str
     stage: int
     at: int = Field(sa_type=sa.BigInteger)  # when it was opened, in Unix nanoseconds
@@ -274,7 +270,7 @@ class ArmCountRow(JournalRow, table=True):
 
     __tablename__ = "arm_count"
 
-    rollout: str = Field(primary_key=True, sa_type=_BYTES)
+    rollout: str = Field(primary_key=True, sa_type=BYTES)
     bar: str = Field(primary_key=True)
     arm: str = Field(primary_key=True)
     share: float = Field(primary_key=True)
@@ -329,11 +325,3 @@ class GradeRow(JournalRow, table=True):
 
 
 METADATA: Final = JournalRow.metadata
-TABLES: Final = METADATA.tables
-VERSIONS: Final = TABLES["remit_schema"]
-EVENT, PAYLOAD, HEAD, SEALED, RUN = (TABLES[name] for name in ("event", "payload", "head", "sealed", "run"))
-APPROVAL, HOLD, ALERT, CIRCUIT, LIMIT_BUCKET = (
-    TABLES[name] for name in ("approval", "hold", "alert", "circuit", "limit_bucket")
-)
-EVALUATION, GRADE, ROLLOUT, ARM_COUNT = (TABLES[name] for name in ("evaluation", "grade", "rollout", "arm_count"))
-PROJECTIONS: Final = (RUN, APPROVAL, HOLD, ALERT, CIRCUIT, LIMIT_BUCKET, EVALUATION, GRADE, ROLLOUT, ARM_COUNT)

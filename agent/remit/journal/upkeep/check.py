@@ -26,8 +26,8 @@ from remit.journal.projections import (
 from remit.journal.reducer import apply_event
 from remit.journal.run_state import ROLLOUT_STREAM, Circuit, RolloutState, RunState
 from remit.journal.storage.arm_counts import arm_of, arm_runs, count_arms, count_row, recount
+from remit.journal.storage.core_tables import APPROVAL, ARM_COUNT, EVALUATION, HEAD, PROJECTIONS, ROLLOUT
 from remit.journal.storage.database import Drop, Put, Sql, drop_statement, put_statement
-from remit.journal.storage.tables import APPROVAL, ARM_COUNT, EVALUATION, HEAD, PROJECTIONS, ROLLOUT
 from remit.journal.store import Journal
 
 PAGE: Final = 500  # streams whose names are read at once

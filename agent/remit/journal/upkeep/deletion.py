@@ -8,8 +8,8 @@ import sqlalchemy as sa
 
 from remit.core import UsageError
 from remit.journal.storage.arm_counts import arm_of, counting
+from remit.journal.storage.core_tables import APPROVAL, EVENT, HEAD, PAYLOAD, RUN, SEALED
 from remit.journal.storage.database import Sql, Transaction
-from remit.journal.storage.tables import APPROVAL, EVENT, HEAD, PAYLOAD, RUN, SEALED
 from remit.journal.store import Journal
 
 DELETED_AT_ONCE: Final = 500  # events in one transaction

@@ -7,9 +7,9 @@ from typing import Final
 import sqlalchemy as sa
 
 from remit.core import UsageError
+from remit.journal.storage.core_tables import PAYLOAD, SEALED
 from remit.journal.storage.database import Sql
 from remit.journal.storage.sealed import without_bodies
-from remit.journal.storage.tables import PAYLOAD, SEALED
 from remit.journal.store import SEALED_OBJECT, Journal
 from remit.journal.upkeep.check import rebuild_run
 from remit.journal.upkeep.deletion import bodies_of, check_ended

@@ -9,10 +9,10 @@ import sqlalchemy as sa
 
 from remit.core import UsageError
 from remit.journal.hash_chain import ChainLink, verify_chain
+from remit.journal.storage.core_tables import EVENT, PAYLOAD, RUN, SEALED
 from remit.journal.storage.database import Sql
 from remit.journal.storage.rows import as_link
 from remit.journal.storage.sealed import pack
-from remit.journal.storage.tables import EVENT, PAYLOAD, RUN, SEALED
 from remit.journal.store import IN_ORDER, Journal
 from remit.journal.upkeep.deletion import bodies_of, check_ended
 

@@ -12,8 +12,8 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from remit.journal.storage.core_tables import HEAD, IS_TO_AUDIT
 from remit.journal.storage.database import Sql
-from remit.journal.storage.tables import HEAD, IS_TO_AUDIT
 from remit.journal.store import Journal
 
 PAGE: Final = 200  # chains that are read at once

@@ -9,12 +9,13 @@ from typing import Final, Literal, TypeAlias
 
 import sqlalchemy as sa
 
+from remit.core import is_principal
 from remit.core.events import CODE, NANO
 from remit.journal.projections import recent_of
 from remit.journal.run_list import RunQuery, count_alerts, count_approvals, list_runs
 from remit.journal.run_state import PART_NS, Outcomes, RunStatus
+from remit.journal.storage.core_tables import APPROVAL, HAS_ENDED, IS_UNFINISHED, RUN
 from remit.journal.storage.database import Sql
-from remit.journal.storage.tables import APPROVAL, HAS_ENDED, IS_UNFINISHED, RUN
 from remit.journal.store import Journal
 
 Age: TypeAlias = Literal["under_5m", "under_30m", "under_4h", "older"]
@@ -33,7 +34,7 @@ class WorkspaceFigures:
 
     `unfinished` counts the runs that have not ended by agent and state, `in_doubt` the effects of unknown outcome by agent.
     `approvals` counts the calls that wait for people by how long they have waited. `emergencies` are those that nobody has reviewed,
-    `holds` those in force that can be lifted: no revocation of code. `outcomes` counts the answers of the last 15 minutes by agent,
+    `holds` those in force on runs, agents, tools or everything: no revocation of code, and no principal that is disabled. `outcomes` counts the answers of the last 15 minutes by agent,
     code ("ok", or `MODEL_FAILED` for the model), rule that denied, and action; `ended` the runs that ended in that time by agent,
     outcome and code ("" without one).
     """
@@ -57,7 +58,7 @@ def workspace_figures(journal: Journal) -> WorkspaceFigures:
         in_doubt=_in_doubt(journal),
         approvals=Counter(_age((now - int(row[0])) / NANO) for row in journal.read(_APPROVALS)),
         emergencies=count_approvals(journal, "emergency"),
-        holds=sum(not scope.startswith(CODE) for scope in journal.holds()),
+        holds=sum(not scope.startswith(CODE) and not is_principal(scope) for scope in journal.holds()),
         alerts=count_alerts(journal),
         outcomes=outcomes,
         ended=ended,

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from remit.core import Principal
 from remit.core.events import AnyEvent, PolicyAdopted
 from remit.journal.projections import WORKSPACE_RUN
+from remit.journal.storage.core_tables import EVENT, IS_LOOKED_UP
 from remit.journal.storage.database import Sql
-from remit.journal.storage.tables import EVENT, IS_LOOKED_UP
 from remit.journal.store import AlreadyRecorded, Journal
 
 _LATEST: Final = Sql(

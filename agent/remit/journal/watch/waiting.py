@@ -8,9 +8,9 @@ from typing import Final
 import sqlalchemy as sa
 
 from remit.core.events import ApprovalRequested
+from remit.journal.storage.core_tables import APPROVAL, EVENT, RUN
 from remit.journal.storage.database import Sql
 from remit.journal.storage.rows import STORED, as_link
-from remit.journal.storage.tables import APPROVAL, EVENT, RUN
 from remit.journal.store import Journal
 
 _WAITING: Final = Sql(

@@ -11,9 +11,8 @@ from remit.core import called_action, near_names, one_of
 P_ROW: Final = "write p, subject, action, resource, condition, allow or deny"
 G_ROW: Final = "write g, member, role:<name>"
 GRAMMAR: Final = "write facts, 'text', numbers, and, or, not, comparisons and in"
-SUBJECT: Final = "write agent:<name>, user:<name> or role:<name>, without wildcards"
+SUBJECT: Final = "write agent:<name>, user:<name>, service:<name> or role:<name>, without wildcards"
 _EFFECTS: Final = ("allow", "deny")
-_SUBJECT_KINDS: Final = ("agent:", "user:", "role:")
 # What other languages write in a condition, and what to write here.
 _SIGNS: Final = {
     "=": "write == for a comparison",
@@ -31,7 +30,7 @@ _WORDS: Final = re.compile(r"'[^']*'|\b(AND|OR|NOT|IN)\b")
 def subject_fix(subject: str, known: Collection[str]) -> str:
     """What to write in place of a text that is no subject."""
     if (near := near_names(subject, known) or near_names(subject.lower(), known)) and not subject.endswith("*"):
-        return f"did you mean {near[0]}? Every subject has a kind: agent:<name>, user:<name> or role:<name>"
+        return f"did you mean {near[0]}? Every subject has a kind: agent:, user:, service: or role:"
     return SUBJECT
 
 
@@ -79,7 +78,7 @@ def begin_fix(first: str) -> str:
 
 def link_fix(member: str, role: str) -> str:
     """What to write in place of a g row whose last field is no role."""
-    if member.startswith("role:") and role.startswith(("user:", "agent:")):
+    if member.startswith("role:") and role.startswith(("user:", "agent:", "service:")):
         return f"the member comes first: write g, {role}, {member}"
     if ":" not in role:
         return f"did you mean role:{role}? Write role:<name>, of letters, digits and . _ @ + -"

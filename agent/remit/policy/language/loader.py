@@ -36,7 +36,7 @@ from remit.policy.language.roles import RoleLink, check_links
 FOLDER: Final = "policies/"
 LONGEST_LINE: Final = 16_384  # characters
 
-_SUBJECT: Final = re.compile(r"(?:agent|user|role):[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}", re.ASCII)
+_SUBJECT: Final = re.compile(r"(?:agent|user|service|role):[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}", re.ASCII)
 _NAME: Final = r"[a-z][a-z0-9_]{0,30}"
 _ACTION: Final = re.compile(rf"\*|{_NAME}\.(?:\*|{_NAME})", re.ASCII)
 

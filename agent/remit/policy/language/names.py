@@ -157,13 +157,14 @@ def undeclared_names(
     `roles` are those that somebody has. If not `strict`, an unknown agent or user is wrong only if it is near a known one: a case may
     show that others are denied.
     """
-    known: dict[str, Collection[str]] = {"agent": declared.agents, "user": (declared.users or frozenset()) | {NOBODY}}
+    people = (declared.users or frozenset()) | {NOBODY}
     for subject in subjects:
         kind = subject.partition(":")[0]
-        if subject in known[kind] or (kind == "user" and declared.users is None):
+        known = declared.agents if kind == "agent" else people
+        if subject in known or (kind != "agent" and declared.users is None):
             continue
-        if strict or near_names(subject, known[kind], cutoff=0.8):
-            yield f"no file declares the {kind} {spelled(subject)}", one_of(subject, known[kind])
+        if strict or near_names(subject, known, cutoff=0.8):
+            yield f"no file declares the {kind} {spelled(subject)}", one_of(subject, known)
     if env is not None and env not in declared.envs:
         yield f"no file declares the environment {spelled(env)}", one_of(env, declared.envs)
     for label in sorted({*labels} - declared.labels - LABELS):

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any, Final, TypeAlias
 
-from remit.core import BREAK_GLASS, NOBODY, Failed, Principal
+from remit.core import BREAK_GLASS, NOBODY, Failed, Principal, is_principal
 from remit.core.events import (
     CODE,
+    AccessRefused,
     ActApproved,
     ActRequested,
     ActUsed,
@@ -29,6 +30,8 @@ from remit.core.events import (
     EffectSettled,
     HoldLifted,
     HoldSet,
+    KeyCreated,
+    KeyRevoked,
     PolicyAdopted,
     PolicyChanged,
     QuestionAnswered,
@@ -325,15 +328,30 @@ _RESUME: Final = (13, "Resume")
 
 
 def _hold(event: HoldSet | HoldLifted, _: Chain) -> _Act:
-    if isinstance(event, HoldLifted):
-        return _entity(_RESUME, "hold", event.scope, f"{event.by.subject} lifts the hold of {event.scope}", event.by)
-    if event.scope.startswith(CODE):
-        message = f"{event.by.subject} revokes the code {event.scope.removeprefix(CODE)}"
-        return _entity(
-            _DISABLE, "code", event.scope.removeprefix(CODE), message, event.by, detail=event.reason, severity=3
-        )
-    message = f"{event.by.subject} holds {event.scope}"
-    return _entity(_SUSPEND, "hold", event.scope, message, event.by, detail=event.reason, severity=3)
+    who, scope, is_set = event.by.subject, event.scope, isinstance(event, HoldSet)
+    detail = event.reason if isinstance(event, HoldSet) else ""
+    if is_principal(scope):
+        activity, kind, words = (_DISABLE, "user", "disables") if is_set else (_ACTIVATE, "user", "enables")
+    elif scope.startswith(CODE):
+        activity, kind, words, scope = _DISABLE, "code", "revokes the code", scope.removeprefix(CODE)
+    else:
+        activity, kind, words = (_SUSPEND, "hold", "holds") if is_set else (_RESUME, "hold", "lifts the hold of")
+    return _entity(
+        activity, kind, scope, f"{who} {words} {scope}", event.by, detail=detail, severity=3 if is_set else 1
+    )
+
+
+def _key(event: KeyCreated | KeyRevoked, _: Chain) -> _Act:
+    activity, verb = (_CREATE, "creates") if isinstance(event, KeyCreated) else (_DISABLE, "revokes")
+    message = f"{event.by.subject} {verb} the API key {event.id} of {event.subject}"
+    return _entity(activity, "api key", event.id, message, event.by, severity=2)
+
+
+def _access(event: AccessRefused, _: Chain) -> _Act:
+    """Authentication that was refused; the record says whom it was for only as far as the token or key claims it."""
+    message = f"the service refuses a request without valid authentication: {event.why}"
+    act = _entity((99, "Other"), "access", event.claimed or "unknown", message, None, detail=event.why, severity=2)
+    return replace(act, status=2, unmapped={"remit.address": event.address, "remit.more": event.more})
 
 
 def _settled(event: EffectSettled, chain: Chain) -> _Act:
@@ -406,6 +424,8 @@ _ACTS: Final[Mapping[str, Callable[[Any, Chain], _Act | None]]] = {
     ),
     "break_glass.reviewed": _reviewed,
     **dict.fromkeys((f"act.{what}" for what in ("requested", "approved", "used")), _act),
+    **dict.fromkeys(("key.created", "key.revoked"), _key),
+    "access.refused": _access,
     "hold.set": _hold,
     "hold.lifted": _hold,
     "effect.settled": _settled,

@@ -2,4 +2,5 @@
 
 reading   the settings of a table
 notify    the channels to which notifications go
+serve     where `remit serve` listens, and its limits
 """

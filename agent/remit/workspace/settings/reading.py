@@ -28,7 +28,9 @@ def settings_of(table: SettingsTable) -> Settings:
         seal=table.traces.seal,
         casbin=table.policy.casbin,
         fail_on=table.check.fail_on,
+        issuers=table.issuers,
         journal=table.journal or "",
         journal_group=table.journal_group or "",
         notify=channels_of(table.notify),
+        serve=table.serve.settings(),
     )

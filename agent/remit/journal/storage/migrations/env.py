@@ -10,7 +10,8 @@ from typing import Any
 from alembic import context
 from sqlalchemy import Connection
 
-from remit.journal.storage.tables import METADATA, VERSIONS
+from remit.journal.storage.core_tables import VERSIONS
+from remit.journal.storage.tables import METADATA
 
 _connection: Any = context.config.attributes.get("connection")
 if not isinstance(_connection, Connection):

@@ -152,6 +152,12 @@ def _projections() -> None:
         sa.Column("body", sa.Text(), nullable=False),
     )
     op.create_table(
+        "api_key",
+        sa.Column("id", sa.String(), primary_key=True),
+        sa.Column("event", sa.BigInteger(), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+    )
+    op.create_table(
         "alert",
         sa.Column("alert", sa.String(), primary_key=True),
         sa.Column("event", sa.BigInteger(), nullable=False),

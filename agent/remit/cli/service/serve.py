@@ -1,0 +1,43 @@
+"""`remit serve`: the HTTP service."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import logging
+from pathlib import Path
+
+import click
+
+from remit.cli.output import echo, json_text
+
+
+@click.command("serve", short_help="answer requests of programs and people over HTTP")
+@click.argument("workspaces", nargs=-1, metavar="[WORKSPACE]...", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print where it listens as JSON.")
+def serve_command(workspaces: tuple[Path, ...], as_json: bool) -> None:
+    """Answer requests over HTTP until it is told to end (Ctrl-C, SIGTERM). Without WORKSPACE, that of the current folder.
+
+    Each WORKSPACE is of another tenant; who asks is of one tenant, and sees that workspace only. [serve] in the remit.toml of the first one
+    says where it listens, and its limits. GET /openapi.json describes the routes. Runs that still go on at the end pause, and can be
+    resumed.
+
+    \b
+    Examples:
+      remit serve
+      remit serve /srv/agents/shop /srv/agents/support
+    """
+    from remit.core import UsageError
+    from remit.workspace import open_session
+
+    if missing := [name for name in ("starlette", "uvicorn", "httptools") if importlib.util.find_spec(name) is None]:
+        raise UsageError(f"`remit serve` needs {', '.join(missing)}: pip install 'remit[serve]'")
+    from remit.server import NobodyAuthenticated, Service, serve
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    service = Service([open_session(path) for path in workspaces or (None,)], NobodyAuthenticated())
+
+    def listening(url: str) -> None:
+        echo(json_text({"listening": url}) if as_json else f"listening: {url}")
+
+    asyncio.run(serve(service, listening=listening))

@@ -1,0 +1,22 @@
+from .authentication import Authenticator, NobodyAuthenticated, NotAuthenticated
+from .http.application import build_app
+from .http.openapi import openapi
+from .http.route import Asked, Route
+from .routes import ROUTES
+from .service import Service
+from .serving import serve
+from .workspaces import ServedWorkspace
+
+__all__ = [
+    "ROUTES",
+    "Asked",
+    "Authenticator",
+    "NobodyAuthenticated",
+    "NotAuthenticated",
+    "Route",
+    "ServedWorkspace",
+    "Service",
+    "build_app",
+    "openapi",
+    "serve",
+]

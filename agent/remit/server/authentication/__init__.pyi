@@ -1,0 +1,3 @@
+from .authenticator import Authenticator, NobodyAuthenticated, NotAuthenticated
+
+__all__ = ["Authenticator", "NobodyAuthenticated", "NotAuthenticated"]

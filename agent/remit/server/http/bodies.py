@@ -1,0 +1,102 @@
+"""Bodies and queries, parsed strictly before anything reads them.
+
+A text that two readers could read differently is refused: duplicate keys, NaN, numbers beyond 2^53, lone surrogates, deep nesting.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+
+from remit.core import Refusal
+from remit.core.parsing import parse_arguments
+from remit.server.http.answers import HttpRefusal
+
+MOST_PROBLEMS: Final = 5  # named in one answer
+_JSON: Final = ("application/json", "application/json; charset=utf-8", "application/json;charset=utf-8")
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+async def read_body(request: Request, most: int) -> bytes:
+    """The body. Raises HttpRefusal `too_large` once it has more than `most` bytes, without reading the rest."""
+    declared = request.headers.get("content-length", "0")
+    if not declared.isdecimal() or len(declared) > 12 or int(declared) > most:
+        raise _too_large(most)
+    parts: list[bytes] = []
+    read = 0
+    async for part in request.stream():
+        read += len(part)
+        if read > most:
+            raise _too_large(most)
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def parsed_body(request: Request, model: type[Model], most: int) -> Model:
+    """The body as an object of the model. Raises HttpRefusal."""
+    if request.headers.get("content-type", "").lower() not in _JSON:
+        raise HttpRefusal(
+            "unsupported_media_type",
+            "the body is not declared as JSON",
+            next_step="send the header Content-Type: application/json",
+        )
+    return parsed(await read_body(request, most), model)
+
+
+def parsed(body: bytes, model: type[Model]) -> Model:
+    """The text of a body as an object of the model. Raises HttpRefusal `invalid_request`."""
+    try:
+        text = body.decode()
+        parse_arguments(text)  # refuses what two readers could read differently
+    except UnicodeDecodeError as failure:
+        raise HttpRefusal("invalid_request", "the body is not UTF-8", details={"at": failure.start}) from None
+    except Refusal as refusal:
+        message = f"the body is refused: {refusal.message}"
+        raise HttpRefusal("invalid_request", message, details=refusal.details) from None
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as failure:
+        raise _invalid(failure, "body") from None
+
+
+def parsed_query(request: Request, model: type[Model]) -> Model:
+    """The query as an object of the model. Raises HttpRefusal for a name that the route does not know, and for one that is given twice."""
+    given: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        if name in given:
+            raise HttpRefusal(
+                "invalid_request", "the query has the same name twice", details={"problem": "duplicate_key"}
+            )
+        given[name] = value
+    try:
+        return model.model_validate_strings(given)
+    except ValidationError as failure:
+        raise _invalid(failure, "query") from None
+
+
+def _invalid(failure: ValidationError, what: str) -> HttpRefusal:
+    """The first problems, each with its place. Values are not repeated: they can be long, or secret."""
+    problems = [
+        {"at": ".".join(map(str, problem["loc"]))[:200], "problem": problem["msg"][:200]}
+        for problem in failure.errors(include_input=False, include_url=False, include_context=False)[:MOST_PROBLEMS]
+    ]
+    first = problems[0]
+    message = f"the {what} is not what the route accepts: {first['at'] or what}: {first['problem']}"
+    return HttpRefusal(
+        "invalid_request",
+        message,
+        details={"problems": problems},
+        next_step="correct the request as /openapi.json describes it",
+    )
+
+
+def _too_large(most: int) -> HttpRefusal:
+    return HttpRefusal(
+        "too_large",
+        f"the body has more than {most} bytes",
+        next_step="send less in one request",
+        headers={"connection": "close"},
+    )

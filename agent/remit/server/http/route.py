@@ -1,0 +1,90 @@
+"""A row of the table of routes, and the request that its handler gets."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from remit.core import Code, Principal
+from remit.server.http.answers import HttpCode, HttpRefusal, not_found
+from remit.workspace import OwnAction
+
+if TYPE_CHECKING:  # the table is read without a service, for the documents
+    from remit.client import AsyncRemit
+    from remit.server.service import Service
+    from remit.server.workspaces import ServedWorkspace
+
+Method: TypeAlias = Literal["GET", "POST", "DELETE"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One request to a route.
+
+    `client` acts as `principal`, on the `workspace` of their tenant; none of the three exists for a public route. `body` and `query`
+    are objects of the route's models, None without one.
+    """
+
+    request: Request
+    service: Service
+    principal: Principal
+    workspace: ServedWorkspace
+    client: AsyncRemit
+    body: Any = None
+    query: Any = None
+
+    @property
+    def path(self) -> dict[str, str]:
+        """The parameters in the path, by name."""
+        found: dict[str, str] = self.request.path_params
+        return found
+
+    def authorize(self, action: OwnAction, resource: str) -> None:
+        """Raise HttpRefusal `forbidden` if the rules do not let the principal do it."""
+        if not self.client.may(action, resource):
+            raise HttpRefusal("forbidden", "the rules do not allow it")
+
+    def authorize_agent(self, agent: str) -> None:
+        """Raise HttpRefusal if the principal may not start runs of that agent, or if there is no such agent."""
+        self.authorize("remit.run", f"agent:{agent}")
+        if agent not in self.workspace.session.workspace.agents:
+            raise not_found("agent")
+
+
+Handler: TypeAlias = Callable[[Asked], Awaitable[Response]]
+# A route that needs no principal.
+PublicHandler: TypeAlias = Callable[["Service", Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """One route: what it accepts, what it answers, and who may use it.
+
+    `path` has parameters in braces. `answer` is the type of the value of a result that succeeded, with `status`; `raw` says that the
+    answer is no result: it is of the media type `media`. `statuses` are further statuses with the same answer. `act` names the action of Remit's own that the rules must allow, on
+    `resource`, None for a route that shows each principal their own view. `codes` are the codes that it answers beside those of
+    every route. `idempotent` routes accept the header Idempotency-Key; one that `streams` has no longest time. A `public` route needs no principal.
+    """
+
+    method: Method
+    path: str
+    summary: str
+    handler: Handler | None = None
+    public: PublicHandler | None = None
+    body: type[BaseModel] | None = None
+    query: type[BaseModel] | None = None
+    answer: Any = None
+    status: int = 200
+    statuses: tuple[int, ...] = ()
+    media: str = "application/json"
+    raw: bool = False
+    act: OwnAction | None = None
+    resource: str = ""
+    codes: tuple[Code | HttpCode, ...] = ()
+    idempotent: bool = False
+    streams: bool = False

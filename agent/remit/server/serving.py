@@ -1,0 +1,117 @@
+"""Listens until the process is told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Final
+
+import uvicorn
+
+from remit.core import UsageError
+from remit.server.http.application import build_app
+from remit.server.routes import ROUTES
+from remit.server.service import Service
+
+_ENDS: Final = (signal.SIGTERM, signal.SIGINT)
+KEEP_ALIVE_S: Final = 30  # how long a connection may be idle
+_LONGEST_HEADERS: Final = 64 * 1024  # bytes
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, whose signals are handled by `serve`: uvicorn would raise them again, and the exit code would not be 0."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._started = started
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._started()
+
+
+async def serve(
+    service: Service, *, sockets: list[socket.socket] | None = None, listening: Callable[[str], None] = lambda _: None
+) -> None:
+    """Answer requests until SIGTERM or SIGINT, or until `service.ending` is set; then let runs pause, and close the journals.
+
+    `sockets` are bound already, for programs that choose them; None: the address of the settings. `listening` gets the URL of each
+    socket once requests are answered.
+
+    Raises:
+        UsageError: the address is in use, or the TLS files cannot be read.
+    """
+    config = _config(service)
+    bound = [_bound(service)] if sockets is None else sockets
+
+    def started() -> None:
+        for item in bound:
+            listening(_url(item, service))
+
+    server = _Server(config, started)
+    loop = asyncio.get_running_loop()
+    for number in _ENDS:
+        loop.add_signal_handler(number, service.ending.set)
+    serving = asyncio.create_task(server.serve(bound))
+    ending = asyncio.create_task(service.ending.wait())
+    try:
+        await asyncio.wait({serving, ending}, return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+        await serving
+    finally:
+        ending.cancel()
+        for number in _ENDS:
+            loop.remove_signal_handler(number)
+        for item in bound:
+            item.close()
+
+
+def _url(item: socket.socket, service: Service) -> str:
+    name = item.getsockname()
+    if not isinstance(name, tuple):
+        return f"unix:{name}"
+    host = f"[{name[0]}]" if item.family == socket.AF_INET6 else name[0]
+    return f"{'https' if service.settings.certificate else 'http'}://{host}:{name[1]}"
+
+
+def _bound(service: Service) -> socket.socket:
+    settings = service.settings
+    try:
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        return socket.create_server(found[0][4][:2], family=found[0][0], backlog=1024)
+    except OSError as failure:
+        raise UsageError(
+            f"cannot listen on {settings.host}:{settings.port}: {failure.strerror or failure}; name another address in [serve]"
+        ) from None
+
+
+def _config(service: Service) -> uvicorn.Config:
+    settings = service.settings
+    config = uvicorn.Config(
+        build_app(service, ROUTES),
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=settings.connections,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=max(1, round(settings.shutdown)),
+        ssl_certfile=settings.certificate or None,
+        ssl_keyfile=settings.key or None,
+        h11_max_incomplete_event_size=_LONGEST_HEADERS,
+    )
+    try:
+        config.load()
+    except OSError as failure:  # also an error of ssl
+        raise UsageError(f"the TLS files of [serve] cannot be read: {failure.strerror or failure}") from None
+    return config

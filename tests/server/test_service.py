@@ -1,0 +1,156 @@
+"""The service over HTTP: decisions, calls and runs, and who may see them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from remit.core.events import RunStarted
+from remit.journal import list_runs
+from support.served import ISSUER, Caller, serving
+
+READ: Any = {"agent": "triage", "action": "files.read", "arguments": {"path": "runbooks/payments-pool.md", "lines": 1}}
+SECRET: Any = {"agent": "triage", "action": "files.read", "arguments": {"path": "secrets/payments.env"}}
+CLOSE: Any = {"agent": "triage", "action": "tickets.close", "arguments": {"key": "INC-2041", "reason": "fixed"}}
+
+
+@pytest_asyncio.fixture
+async def caller(session: Path) -> AsyncIterator[Caller]:
+    async with serving(session) as opened:
+        yield opened
+
+
+async def test_a_decision_is_that_of_the_client_and_nothing_is_recorded(caller: Caller) -> None:
+    allowed, denied = await caller.post("/v1/decisions", READ), await caller.post("/v1/decisions", SECRET)
+    assert (allowed.status, allowed.value["verdict"]) == (200, "allow")
+    assert (denied.status, denied.value["verdict"], denied.value["reason"]) == (200, "deny", "denied_by_rule")
+    unknown = await caller.post("/v1/decisions", {**READ, "action": "files.readd"})
+    assert (unknown.status, unknown.code) == (400, "unknown_action")
+    assert not list(list_runs(caller.service.workspaces["default"].journal))
+
+
+async def test_a_call_runs_and_names_the_principal_that_asked(caller: Caller) -> None:
+    made = await caller.post("/v1/calls", READ)
+    assert (made.status, made.body["ok"]) == (200, True)
+    journal = caller.service.workspaces["default"].journal
+    recorded = journal.get(made.body["run"], "run.started/-/-/-")
+    assert recorded is not None
+    assert isinstance(recorded.event, RunStarted)
+    by = recorded.event.by
+    assert (by.subject, by.issuer, by.authenticated) == ("user:operator", ISSUER, "oidc")
+
+
+async def test_a_refused_call_has_the_error_that_a_model_reads_and_the_status_of_its_code(caller: Caller) -> None:
+    refused = await caller.post("/v1/calls", SECRET)
+    assert (refused.status, refused.code) == (403, "policy_denied")
+    assert refused.body["error"]["attempts"] == 0
+    assert refused.body["run"]
+
+
+async def test_a_call_that_needs_approval_is_accepted_with_its_request(caller: Caller) -> None:
+    asked = await caller.post("/v1/calls", CLOSE)
+    assert (asked.status, asked.code) == (202, "approval_required")
+    approval = asked.body["approval"]
+    assert approval["missing"] == [{"role": "role:oncall-lead", "count": 1}]
+    assert approval["id"] == f"{asked.body['run']}/0.0"
+
+
+async def test_a_repeated_call_with_one_key_happens_once(caller: Caller) -> None:
+    first = await caller.post("/v1/calls", READ, key="order-7")
+    again = await caller.post("/v1/calls", READ, key="order-7")
+    assert first.body["run"] == again.body["run"]
+    assert (again.status, again.body["value"]) == (200, first.body["value"])
+    other = await caller.post("/v1/calls", {**READ, "arguments": {"path": "runbooks/payments-pool.md"}}, key="order-7")
+    assert (other.status, other.code) == (409, "conflict")
+    somebody = await caller.as_("dana").post("/v1/calls", READ, key="order-7")
+    assert somebody.body["run"] != first.body["run"], "a key belongs to its principal"
+
+
+async def test_two_requests_with_one_key_at_the_same_time_start_one_run(caller: Caller) -> None:
+    answers = await asyncio.gather(*(caller.post("/v1/calls", CLOSE, key="k") for _ in range(5)))
+    assert {answer.status for answer in answers} == {202}
+    other = await asyncio.gather(*(caller.post("/v1/calls", call, key="k2") for call in (CLOSE, READ, CLOSE)))
+    assert [answer.status for answer in other] == [202, 409, 202], "another body at the same time is refused"
+    assert len({answer.body["run"] for answer in answers}) == 1
+
+
+async def test_a_run_starts_in_the_background_and_its_state_is_read_by_its_id(caller: Caller) -> None:
+    started = await caller.post("/v1/runs", {"agent": "triage", "task": "Checkout is failing: find out why"})
+    assert (started.status, started.value["agent"], started.value["user"]) == (202, "triage", "user:operator")
+    run = started.value["run"]
+    shown = await caller.get(f"/v1/runs/{run}")
+    assert (shown.status, shown.value["run"]) == (200, run)
+    waited = await caller.get(f"/v1/runs/{run[:9]}")
+    assert waited.value["run"] == run
+
+
+@pytest.mark.parametrize("path", ["/v1/runs/" + "0" * 32, "/v1/runs/..", "/v1/nothing", "/"])
+async def test_what_does_not_exist_is_not_found(caller: Caller, path: str) -> None:
+    assert (await caller.get(path)).status == 404
+
+
+async def test_who_is_not_authenticated_or_of_another_tenant_gets_nothing(caller: Caller) -> None:
+    unknown = await caller.as_("nobody").post("/v1/decisions", READ)
+    assert (unknown.status, unknown.code) == (401, "unauthenticated")
+    foreign = await caller.as_("eve").post("/v1/decisions", READ)
+    assert (foreign.status, foreign.code) == (403, "forbidden")
+
+
+async def test_a_principal_whom_the_rules_do_not_let_start_runs_learns_nothing_of_the_rules(caller: Caller) -> None:
+    zoe, dana = caller.as_("zoe"), caller.as_("dana")
+    for path, body in (("/v1/decisions", READ), ("/v1/calls", READ), ("/v1/runs", {"agent": "triage", "task": "x"})):
+        refused = await zoe.post(path, body)
+        assert refused.status == 403
+        assert refused.body["error"]["message"] == "the rules do not allow it"
+    assert (await dana.post("/v1/decisions", READ)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "code"),
+    [
+        pytest.param(b'{"agent": "triage", "agent": "support"}', {}, "invalid_request", id="a key twice"),
+        pytest.param(b'{"agent": NaN}', {}, "invalid_request", id="NaN"),
+        pytest.param(b'{"a":' * 40 + b"1" + b"}" * 40, {}, "invalid_request", id="deep"),
+        pytest.param(b"\xff\xfe", {}, "invalid_request", id="not UTF-8"),
+        pytest.param(b'"\\ud800"', {}, "invalid_request", id="half a character"),
+        pytest.param(b"[]", {}, "invalid_request", id="no object"),
+        pytest.param(b"", {}, "invalid_request", id="nothing"),
+        pytest.param(b"{}", {}, "invalid_request", id="keys missing"),
+        pytest.param(b'{"x":"' + b"a" * 300_000 + b'"}', {}, "too_large", id="too long"),
+        pytest.param(json.dumps(READ).encode(), {"content-type": "text/plain"}, "unsupported_media_type", id="a form"),
+        pytest.param(json.dumps({**READ, "extra": 1}).encode(), {}, "invalid_request", id="an unknown key"),
+        pytest.param(json.dumps(READ).encode(), {"host": "evil.example"}, "misdirected", id="another host"),
+    ],
+)
+async def test_a_body_that_two_readers_could_read_differently_is_refused(
+    caller: Caller, content: bytes, headers: dict[str, str], code: str
+) -> None:
+    refused = await caller.send("POST", "/v1/decisions", content=content, headers=headers)
+    assert refused.code == code
+    assert (await caller.send("POST", "/v1/decisions", content=json.dumps(READ).encode())).status == 200
+
+
+def test_the_command_listens_on_loopback_and_ends_without_an_error(session: Path) -> None:
+    marker = session / "remit.toml"
+    marker.write_text(marker.read_text() + '\n[serve]\naddress = "127.0.0.1:0"\n')
+    command = [sys.executable, "-m", "remit", "serve", "--json"]
+    with subprocess.Popen(command, cwd=session, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = json.loads(process.stdout.readline())["listening"]
+        import httpx
+
+        assert httpx.get(f"{url}/healthz").json() == {"ok": True, "value": {"status": "ready"}}
+        assert httpx.post(f"{url}/v1/decisions", json=READ).status_code == 401
+        os.kill(process.pid, signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (0, "")

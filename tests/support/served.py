@@ -1,0 +1,112 @@
+"""A service of tests: its requests name their principal in the header Authorization."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+from starlette.requests import Request
+
+from remit.core import Principal
+from remit.server import ROUTES, NotAuthenticated, Service, build_app
+from remit.workspace import open_session
+from support.principals import principal
+
+ISSUER: Final = "https://login.example.com"
+
+
+def person(name: str, **changes: Any) -> Principal:
+    return principal(name, account=f"sub-{name}", issuer=ISSUER, authenticated="oidc", **changes)
+
+
+class NamedPrincipals:
+    """Authenticates by a name in place of a token."""
+
+    def __init__(self, *known: Principal) -> None:
+        self._known = {item.subject.partition(":")[2]: item for item in known}
+
+    async def principal(self, request: Request) -> Principal:
+        _, _, name = request.headers.get("authorization", "").partition(" ")
+        if name not in self._known:
+            raise NotAuthenticated("no such name")
+        return self._known[name]
+
+
+PEOPLE: Final = NamedPrincipals(
+    person("operator"),
+    person("dana"),
+    person("mara"),
+    person("zoe"),
+    person("eve", tenant="elsewhere"),
+    person("service:bot"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """An answer, with its body as data."""
+
+    status: int
+    body: Any
+    headers: Mapping[str, str]
+
+    @property
+    def value(self) -> Any:
+        assert self.body["ok"], self.body
+        return self.body["value"]
+
+    @property
+    def code(self) -> str:
+        assert not self.body["ok"], self.body
+        return str(self.body["error"]["code"])
+
+
+class Caller:
+    """Sends requests as one principal."""
+
+    def __init__(self, client: httpx.AsyncClient, service: Service, name: str) -> None:
+        self._client = client
+        self.service = service
+        self.name = name
+
+    def as_(self, name: str) -> Caller:
+        return Caller(self._client, self.service, name)
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+    ) -> Answer:
+        sent = {"authorization": f"Bearer {self.name}", **(headers or {})}
+        if body is not None or content is not None:
+            sent.setdefault("content-type", "application/json")
+            content = json.dumps(body).encode() if content is None else content
+        answer = await self._client.request(method, path, headers=sent, content=content)
+        return Answer(status=answer.status_code, body=answer.json(), headers=answer.headers)
+
+    async def post(self, path: str, body: object, *, key: str | None = None) -> Answer:
+        return await self.send("POST", path, body, headers=None if key is None else {"idempotency-key": key})
+
+    async def get(self, path: str) -> Answer:
+        return await self.send("GET", path)
+
+
+@asynccontextmanager
+async def serving(*folders: Path, authenticator: Any = PEOPLE) -> AsyncIterator[Caller]:
+    """A service of these workspaces, without a socket; requests are those of user:operator."""
+    service = Service([open_session(folder) for folder in folders], authenticator)
+    transport = httpx.ASGITransport(build_app(service, ROUTES), raise_app_exceptions=False)
+    try:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8340", timeout=60) as client:
+            yield Caller(client, service, "operator")
+    finally:
+        await service.end()
