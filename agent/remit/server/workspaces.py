@@ -10,6 +10,7 @@ from remit.client import AsyncRemit
 from remit.core import Principal
 from remit.journal import Journal
 from remit.server.driven import DrivenRuns
+from remit.server.feed import Feed
 from remit.workspace import WorkspaceSession
 
 _P = ParamSpec("_P")
@@ -23,6 +24,7 @@ class ServedWorkspace:
         self.settings: Final = session.workspace.settings
         self.driven: Final = DrivenRuns(self.settings.serve.runs)
         self._root = AsyncRemit(session)
+        self.feed: Final = Feed(session.journal)
 
     @property
     def session(self) -> WorkspaceSession:
@@ -42,5 +44,6 @@ class ServedWorkspace:
 
     async def end(self) -> None:
         """Let runs pause, and close the journal."""
+        self.feed.end()
         await self.driven.end(self.settings.serve.shutdown)
         await self._root.close()
