@@ -51,7 +51,7 @@ def test_a_call_that_waits_is_one_signed_sentence_with_a_link_and_without_its_ar
     assert is_signed(request)
     assert not is_signed(request, OTHER_KEY)
     assert body["type"] == "approval.waiting"
-    link = f"https://remit.example.com/approvals/{RUN}.0.0"
+    link = f"https://remit.example.com/approvals/{RUN}/0.0"
     assert body["data"]["link"] == link
     assert body["data"]["text"].startswith(
         "A call of service.restart by agent triage waits for 1 × role:lead, until 20"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,10 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+import jsonschema_rs
 from starlette.requests import Request
 
 from remit.core import Principal
-from remit.server import ROUTES, NotAuthenticated, Service, build_app
+from remit.server import ROUTES, NotAuthenticated, Service, build_app, serve
 from remit.workspace import open_session
 from support.principals import principal
 
@@ -66,6 +70,37 @@ class Answer:
         return str(self.body["error"]["code"])
 
 
+class Documented:
+    """Checks that answers are as the OpenAPI document says."""
+
+    def __init__(self, document: Any) -> None:
+        self._document = document
+        self._paths = [(_pattern(path), item) for path, item in document["paths"].items()]
+
+    def check(self, method: str, path: str, answer: httpx.Response) -> None:
+        operation = next(
+            (
+                item[method.lower()]
+                for pattern, item in self._paths
+                if pattern.fullmatch(path) and method.lower() in item
+            ),
+            None,
+        )
+        if operation is None:
+            assert answer.status_code in (404, 405, 421), (method, path, answer.text)
+            return
+        assert str(answer.status_code) in operation["responses"], (method, path, answer.status_code, answer.text)
+        content = operation["responses"][str(answer.status_code)]["content"]
+        media = next(kind for kind in content if answer.headers["content-type"].startswith(kind))
+        if media == "application/json":
+            schema = {**content[media]["schema"], "components": self._document["components"]}
+            jsonschema_rs.Draft202012Validator(schema).validate(answer.json())
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\{[a-z]+\\}", "[^/]+", re.escape(path)))
+
+
 class Caller:
     """Sends requests as one principal."""
 
@@ -73,6 +108,7 @@ class Caller:
         self._client = client
         self.service = service
         self.name = name
+        self.documented = Documented(service.document)
 
     def as_(self, name: str) -> Caller:
         return Caller(self._client, self.service, name)
@@ -91,13 +127,36 @@ class Caller:
             sent.setdefault("content-type", "application/json")
             content = json.dumps(body).encode() if content is None else content
         answer = await self._client.request(method, path, headers=sent, content=content)
-        return Answer(status=answer.status_code, body=answer.json(), headers=answer.headers)
+        self.documented.check(method, answer.url.path, answer)
+        is_json = answer.headers["content-type"] == "application/json"
+        return Answer(status=answer.status_code, body=answer.json() if is_json else answer.text, headers=answer.headers)
 
     async def post(self, path: str, body: object, *, key: str | None = None) -> Answer:
         return await self.send("POST", path, body, headers=None if key is None else {"idempotency-key": key})
 
+    def stream(self, path: str, **headers: str) -> Any:
+        sent = {"authorization": f"Bearer {self.name}", "accept": "text/event-stream", **headers}
+        return self._client.stream("GET", path, headers=sent)
+
     async def get(self, path: str) -> Answer:
         return await self.send("GET", path)
+
+
+@asynccontextmanager
+async def listening(*folders: Path, authenticator: Any = PEOPLE) -> AsyncIterator[Caller]:
+    """A service of these workspaces on a socket of this machine, which ends as by a signal."""
+    service = Service([open_session(folder) for folder in folders], authenticator)
+    url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    bound = socket.create_server(("127.0.0.1", 0))
+    task = asyncio.create_task(serve(service, sockets=[bound], listening=url.set_result))
+    task.add_done_callback(lambda _: url.done() or url.cancel())
+    address = await url
+    try:
+        async with httpx.AsyncClient(base_url=address, timeout=60) as client:
+            yield Caller(client, service, "operator")
+    finally:
+        service.ending.set()
+        await asyncio.wait_for(task, 30)
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ remit        `Remit`: runs, calls, decisions, approvals, holds and replays of on
 async_remit  `AsyncRemit`: the same for asynchronous code
 results      what its methods return
 streams      the events of a run while it happens
+run_pages    pages of the list of runs that one principal may read
 requests     find, approve and reject requests for approval
 replays      open the trace of a run, and replay it
 """

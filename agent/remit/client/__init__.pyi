@@ -26,6 +26,7 @@ from .requests import (
     who_continues,
 )
 from .results import CallResult, Explanation, call_result
+from .run_pages import RunPage, page_of_runs
 from .streams import AsyncRunStream, RunStream
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Imported",
     "NewKey",
     "Remit",
+    "RunPage",
     "RunStream",
     "WaitingApproval",
     "bound_lines",
@@ -54,6 +56,7 @@ __all__ = [
     "import_traces",
     "list_keys",
     "open_trace_of",
+    "page_of_runs",
     "reject",
     "replay_trace",
     "reviewed_graphs",

@@ -25,7 +25,7 @@ from remit.client.requests import (
 from remit.client.results import CallResult, Explanation, call_result
 from remit.client.streams import AsyncRunStream
 from remit.core import Call, Decision, Failed, Json, Model, Principal, Refusal, Scope, UsageError
-from remit.core.events import CallDecided, HoldSet, Recorded
+from remit.core.events import CallDecided, HoldSet, Recorded, RunStarted
 from remit.journal import RolloutState, RunSummary, find_run, list_rollouts, list_runs, resolve_run
 from remit.policy import Policy
 from remit.replay import ReplayResult
@@ -57,6 +57,7 @@ from remit.workspace import (
     open_session,
     principal_of_process,
     readable,
+    resource_of,
 )
 
 if TYPE_CHECKING:  # evaluations are loaded when a rollout is opened
@@ -116,11 +117,10 @@ class AsyncRemit:
         scope: Scope | None = None,
         run_id: str | None = None,
         wait: float = 0.0,
-        on_event: OnEvent = None,
     ) -> RunResult:
         """See `Remit.run`."""
         request = self._request(agent, task, model=model, user=user, scope=scope, run_id=run_id)
-        return await start_run(self.session, request, wait=wait, on_event=on_event)
+        return await start_run(self.session, request, wait=wait)
 
     def stream(
         self,
@@ -181,6 +181,12 @@ class AsyncRemit:
         call, decision = _decided(decided)
         return Explanation(call=call, decision=decision, rules=rules)
 
+    def run_resource(self, run: str) -> str:
+        """See `Remit.run_resource`."""
+        first = self.session.journal.get(self._run(run), "run.started/-/-/-")
+        started = None if first is None else first.event
+        return resource_of(started if isinstance(started, RunStarted) else None, self.principal)
+
     async def find_run(self, run: str) -> RunSummary:
         """See `Remit.find_run`."""
         found = find_run(self.session.journal, self._run(run))
@@ -209,6 +215,10 @@ class AsyncRemit:
     async def approvals(self) -> tuple[WaitingApproval, ...]:
         """See `Remit.approvals`."""
         return waiting_approvals_of(self.session)
+
+    async def find_approval(self, name: str) -> WaitingApproval:
+        """See `Remit.find_approval`."""
+        return find_request(self.session, name)
 
     async def approve(
         self,

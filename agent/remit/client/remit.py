@@ -99,7 +99,6 @@ class Remit:
         scope: Scope | None = None,
         run_id: str | None = None,
         wait: float = 0.0,
-        on_event: Callable[[Recorded], None] | None = None,
     ) -> RunResult:
         """Run an agent on a task, to its end or to where it waits for approval.
 
@@ -112,7 +111,6 @@ class Remit:
             scope: the most that this run may do, beside what the rules allow.
             run_id: the id of the run, 32 hex digits; None: a random one.
             wait: seconds to wait for approvals.
-            on_event: gets every event of the run after it is recorded.
 
         Raises:
             UsageError: an agent, a secret or a working folder is missing, or the run id is in use. Nothing is recorded.
@@ -120,10 +118,7 @@ class Remit:
             Refusal: `policy_denied`: the principal may not act for `user`. Nothing is recorded.
             RunEnded: the run cannot continue, for instance because there is no sandbox. The record says why.
         """
-        ran = self._client.run(
-            agent, task, model=model, user=user, scope=scope, run_id=run_id, wait=wait, on_event=on_event
-        )
-        return _wait_for(ran)
+        return _wait_for(self._client.run(agent, task, model=model, user=user, scope=scope, run_id=run_id, wait=wait))
 
     def stream(
         self,
@@ -155,7 +150,7 @@ class Remit:
         """Resume a run where its last process stopped, with the agent and the tools that it had. Calls that have a result are not repeated.
 
         `run` is a run id, or a unique prefix of one. `wait` is how many seconds it waits for approvals. With `accept_changes` the
-        run goes on with the agent and the tools on disk, and records what has changed. `on_event` is that of `run`.
+        run goes on with the agent and the tools on disk, and records what has changed. `on_event` gets every event after it is recorded.
 
         Raises:
             Refusal: `policy_denied`: code of its tools was revoked.
@@ -177,8 +172,8 @@ class Remit:
     ) -> CallResult:
         """Make one call as an agent. It is decided, confined and recorded like a call of the agent's model.
 
-        `arguments` is JSON data, or JSON text as a model writes it. A refused call is a result, not an exception. `user`,
-        `run_id`, `wait` and `on_event`, and the errors, are those of `run`.
+        `arguments` is JSON data, or JSON text as a model writes it. A refused call is a result, not an exception. `on_event` gets every event
+        after it is recorded. `user`, `run_id` and `wait`, and the errors, are those of `run`.
         """
         made = self._client.call(action, arguments, agent=agent, user=user, run_id=run_id, wait=wait, on_event=on_event)
         return _wait_for(made)
@@ -199,6 +194,10 @@ class Remit:
     ) -> Explanation:
         """Decide one call like `decide`, and say what each matching rule contributed. The errors are those of `decide`."""
         return _wait_for(self._client.explain(action, arguments, agent=agent, user=user))
+
+    def run_resource(self, run: str) -> str:
+        """The name of a run in the rules, for `may`: `run:own/AGENT` or `run:other/AGENT`. Raises UsageError if there is none."""
+        return self._client.run_resource(run)
 
     def find_run(self, run: str) -> RunSummary:
         """The state of one run: a run id, or a unique prefix of one.
@@ -236,6 +235,10 @@ class Remit:
     def approvals(self) -> tuple[WaitingApproval, ...]:
         """Every open request for approval."""
         return _wait_for(self._client.approvals())
+
+    def find_approval(self, name: str) -> WaitingApproval:
+        """The request of that name, also one that is closed: RUN, or RUN/STEP.INDEX. Raises UsageError if not exactly one matches."""
+        return _wait_for(self._client.find_approval(name))
 
     def approve(
         self,

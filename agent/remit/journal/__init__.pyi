@@ -56,12 +56,14 @@ from .upkeep.sealing import seal_run, unsealed_runs
 from .watch.audit_cursor import UnsentChain, count_unsent, mark_sent, unsent_chains
 from .watch.figures import AGES, WorkspaceFigures, workspace_figures
 from .watch.notes import note_act, note_adoption
+from .watch.pages import EVENTS, page_of_events
 from .watch.waiting import WaitingRequest, request_of, waiting_requests
 
 __all__ = [
     "AGES",
     "CIRCUIT_STREAM",
     "EVALUATION_STREAM",
+    "EVENTS",
     "LIVE_RUNS",
     "MODEL_FAILED",
     "OF_COMPLETED",
@@ -128,6 +130,7 @@ __all__ = [
     "note_act",
     "note_adoption",
     "open_journal",
+    "page_of_events",
     "raise_alert",
     "rebuild_projections",
     "record_run",

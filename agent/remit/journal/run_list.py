@@ -140,9 +140,14 @@ class RunQuery:
 LIVE_RUNS: Final = RunQuery()
 
 
-def list_runs(journal: Journal, query: RunQuery = LIVE_RUNS, *, page: int = PAGE) -> Iterator[RunSummary]:
-    """The runs that match, the latest first. Pages are read while the iterator goes on."""
-    last: tuple[int, str] | None = None
+def list_runs(
+    journal: Journal, query: RunQuery = LIVE_RUNS, *, page: int = PAGE, before: tuple[int, str] | None = None
+) -> Iterator[RunSummary]:
+    """The runs that match, the latest first. Pages are read while the iterator goes on.
+
+    `before` is a place in the list, the start in Unix nanoseconds and the id of a run: only runs after it are listed.
+    """
+    last = before
     while True:
         statement = _WITH_LEASE.where(*query.conditions)
         if last is not None:

@@ -63,7 +63,7 @@ def described(journal: Journal, subject: Subject) -> Subject | None:
         subject,
         roles=tuple(item.role for item in request.missing),
         text=f"A call of {action} by agent {subject.agent} waits for {needs}, until {until}.",
-        path=f"approvals/{subject.run}.{request.step}.{request.index}",
+        path=f"approvals/{subject.run}/{request.step}.{request.index}",
         command=f"remit approve show {subject.run}/{request.step}.{request.index}",
     )
 

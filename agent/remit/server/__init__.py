@@ -5,7 +5,7 @@ routes          the one table of routes; the application and OpenAPI are made fr
 http            requests, strict bodies, answers, pages and streams of events
 handlers        what each route does, by `AsyncRemit`
 authentication  who sends a request
-serving         listens until the process is told to end
+serving         listens until SIGTERM or SIGINT
 """
 
 from remit._face import face

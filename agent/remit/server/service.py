@@ -40,6 +40,11 @@ class Service:
             raise HttpRefusal("forbidden", "the rules do not allow it")
         return workspace, workspace.client(by)
 
+    def begin(self) -> None:
+        """Begin what the service does beside requests."""
+        for workspace in self.workspaces.values():
+            workspace.begin()
+
     async def end(self) -> None:
         """Answer no new request, end the streams of events, let runs pause, and close the journals."""
         self.ending.set()

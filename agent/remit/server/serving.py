@@ -1,4 +1,4 @@
-"""Listens until the process is told to end."""
+"""Listens until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 
+import remit.notifications
 from remit.client import AsyncRemit
-from remit.core import Principal
+from remit.core import Principal, RemitError
+from remit.guardrails import Secrets
 from remit.journal import Journal
 from remit.server.driven import DrivenRuns
+from remit.server.feed import Feed
 from remit.workspace import WorkspaceSession
 
+if TYPE_CHECKING:  # a service without channels loads no client for HTTP
+    from remit.notifications import Delivery
+
+_log: Final = logging.getLogger("remit.server")
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -23,6 +31,8 @@ class ServedWorkspace:
         self.settings: Final = session.workspace.settings
         self.driven: Final = DrivenRuns(self.settings.serve.runs)
         self._root = AsyncRemit(session)
+        self.feed: Final = Feed(session.journal)
+        self._notifying: asyncio.Task[None] | None = None
 
     @property
     def session(self) -> WorkspaceSession:
@@ -40,7 +50,30 @@ class ServedWorkspace:
         """Read the journal in another thread: a long list must not stop the other requests."""
         return await asyncio.to_thread(function, self.journal, *given, **named)
 
+    def begin(self) -> None:
+        """Notify people of what waits for them, from now on; without a channel, nothing begins."""
+        if self.settings.notify:
+            notifier = remit.notifications.Notifier(self.journal, self.settings.notify, Secrets(self.session.root))
+            self._notifying = asyncio.create_task(notifier.watch(_report))
+            self._notifying.add_done_callback(_report_defect)
+
     async def end(self) -> None:
         """Let runs pause, and close the journal."""
+        self.feed.end()
+        if self._notifying is not None:
+            self._notifying.cancel()
+            await asyncio.wait({self._notifying})
         await self.driven.end(self.settings.serve.shutdown)
         await self._root.close()
+
+
+def _report(item: Delivery | RemitError) -> None:
+    if isinstance(item, RemitError):
+        _log.error("no notification is sent: %s", item)
+    elif item.reason:
+        _log.warning("the notification of %s to %s has not arrived: %s", item.subject, item.channel, item.reason)
+
+
+def _report_defect(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (failure := task.exception()) is not None:
+        _log.error("notifications ended by a defect of Remit", exc_info=failure)

@@ -61,12 +61,12 @@ ROWS: Final = (
     _row(
         "a webhook follows no redirect",
         replaced(webhook.WebhookSender, "_client", lambda _: httpx.AsyncClient(follow_redirects=True)),
-        f"{_CHANNELS}test_a_redirect_is_not_followed[sqlite-307]",
+        f"{_CHANNELS}test_a_redirect_is_not_followed[307-sqlite]",
     ),
     _row(
         "the wish of a receiver to wait is bounded",
         replaced(webhook, "LONGEST_WISH_S", 1e9),
-        f"{_CHANNELS}test_a_receiver_that_speaks_nonsense_is_a_failed_attempt[sqlite-a year]",
+        f"{_CHANNELS}test_a_receiver_that_speaks_nonsense_is_a_failed_attempt[a year-sqlite]",
     ),
     _row(
         "what apprise logs is written nowhere",

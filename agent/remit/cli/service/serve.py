@@ -16,7 +16,7 @@ from remit.cli.output import echo, json_text
 @click.argument("workspaces", nargs=-1, metavar="[WORKSPACE]...", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print where it listens as JSON.")
 def serve_command(workspaces: tuple[Path, ...], as_json: bool) -> None:
-    """Answer requests over HTTP until it is told to end (Ctrl-C, SIGTERM). Without WORKSPACE, that of the current folder.
+    """Answer requests over HTTP until Ctrl-C or SIGTERM. Without WORKSPACE, that of the current folder.
 
     Each WORKSPACE is of another tenant; who asks is of one tenant, and sees that workspace only. [serve] in the remit.toml of the first one
     says where it listens, and its limits. GET /openapi.json describes the routes. Runs that still go on at the end pause, and can be

@@ -3,5 +3,6 @@
 figures       the state of the workspace as numbers, for gauges
 audit_cursor  how far the audit stream has come
 notes         acts that belong to no run
+pages         pages of the events of one run
 waiting       the requests for approval that wait
 """

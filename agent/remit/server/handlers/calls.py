@@ -11,10 +11,11 @@ from remit.client import CallResult
 from remit.core import Error, Failed, FrozenModel, Json, MissingApproval, Result
 from remit.core.events import ApprovalRequested, CallAnswered, RunFinished
 from remit.server.handlers.decisions import AskedCall
-from remit.server.handlers.runs import ENDED, Seconds, rfc3339
+from remit.server.handlers.runs import ENDED, Seconds
 from remit.server.http.answers import ServiceError, failed, json_response
 from remit.server.http.idempotency import new_run
 from remit.server.http.route import Asked
+from remit.server.http.times import rfc3339
 
 _RESULT = "call.answered/0/0/-"
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Final
 
 from pydantic import Field
 from starlette.responses import Response
 
+from remit.client import AsyncRunStream, page_of_runs
 from remit.core import Code, FrozenModel, Refusal, Scope, UsageError
-from remit.core.events import Outcome, RunFinished
-from remit.journal import RunSummary, find_run
+from remit.core.events import Outcome, Recorded, RunFinished
+from remit.journal import RunQuery, RunStatus, RunSummary, find_run
+from remit.runtime import RunResult
 from remit.server.handlers.decisions import AgentName, UserName
-from remit.server.http.answers import answered, not_found
+from remit.server.http.answers import answered, conflict, not_found
 from remit.server.http.idempotency import new_run
 from remit.server.http.route import Asked
+from remit.server.http.times import rfc3339
 from remit.workspace import run_resource
 
 Seconds = Annotated[
@@ -37,14 +40,14 @@ class NewRun(FrozenModel):
 class RunView(FrozenModel):
     """One run. Times are RFC 3339 in UTC; `ended` is None if it goes on or waits. `answer` is the model's, None without one.
 
-    `state` is running, lost, ready, finished, or what it waits for: "waiting: approval". `message` says why it ended.
+    `state` "waiting" is for people, and "ready" can go on while no process drives it. `message` says why it ended.
     """
 
     run: str
     agent: str
     user: str
     task: str
-    state: str
+    state: RunStatus
     outcome: Outcome | None
     code: Code | None
     started: str
@@ -57,10 +60,29 @@ class RunView(FrozenModel):
     message: str | None = None
 
 
-def rfc3339(nanoseconds: int) -> str:
-    """The time in UTC, in microseconds: numbers of nanoseconds are not exact in every JSON reader."""
-    at = datetime.fromtimestamp(nanoseconds // 10**9, UTC).replace(microsecond=nanoseconds % 10**9 // 1000)
-    return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+class RunsQuery(FrozenModel):
+    """Which runs, the latest first. `cursor` is the `next` of the page before."""
+
+    agent: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,30}$")] | None = None
+    user: Annotated[str, Field(pattern=r"^(user:)?[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$")] | None = None
+    state: RunStatus | None = None
+    failed: bool = False
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    cursor: Annotated[str, Field(pattern=r"^[0-9]{1,20}\.[0-9a-f]{0,32}$")] | None = None
+
+
+class RunList(FrozenModel):
+    """Some of the runs that the principal may read. A page can have fewer runs than `limit`, and a `next` page."""
+
+    runs: tuple[RunView, ...]
+    next: str | None
+
+
+class Resumed(FrozenModel):
+    """How a run goes on: with `accept_changes`, with the agent and the tools on disk."""
+
+    accept_changes: bool = False
+    wait: Seconds = 0.0
 
 
 def view_of(row: RunSummary, finished: RunFinished | None = None) -> RunView:
@@ -88,8 +110,7 @@ async def start(asked: Asked) -> Response:
     asked.authorize_agent(body.agent)
     new = await new_run(asked)
     if not new.repeats:
-        drive = partial(
-            asked.client.run,
+        stream = asked.client.stream(
             body.agent,
             body.task,
             user=body.user,
@@ -97,21 +118,72 @@ async def start(asked: Asked) -> Response:
             run_id=new.run,
             wait=asked.workspace.settings.serve.waiting,
         )
-        asked.workspace.driven.start(new.run, lambda on_event: drive(on_event=on_event))
+        asked.workspace.driven.start(new.run, partial(_driven, stream))
     return await _after(asked, new.run, body.wait)
 
 
+async def _driven(stream: AsyncRunStream, on_event: Callable[[Recorded], None]) -> RunResult:
+    async with stream:
+        async for recorded in stream:
+            on_event(recorded)
+    return stream.result
+
+
 async def show(asked: Asked) -> Response:
-    return answered(await found(asked, asked.path["run"]))
+    row = await readable_run(asked, asked.path["run"])
+    return answered(view_of(row, _end_of(asked, row)))
 
 
-async def found(asked: Asked, name: str) -> RunView:
+async def listed(asked: Asked) -> Response:
+    query: RunsQuery = asked.query
+    before = None
+    if query.cursor is not None:
+        started, _, run = query.cursor.partition(".")
+        before = int(started), run
+    matching = RunQuery(
+        agent="" if query.agent is None else f"agent:{query.agent}",
+        user="" if query.user is None else f"user:{query.user.removeprefix('user:')}",
+        state=query.state or "",
+        failed=query.failed,
+    )
+    client = asked.client
+    page = await asked.workspace.read(
+        lambda _: page_of_runs(
+            client.session, client.policy, client.principal, matching, limit=query.limit, before=before
+        )
+    )
+    place = None if page.next is None else f"{page.next[0]}.{page.next[1]}"
+    return answered(RunList(runs=tuple(map(view_of, page.runs)), next=place))
+
+
+async def resume(asked: Asked) -> Response:
+    body: Resumed = asked.body
+    row = await readable_run(asked, asked.path["run"])
+    asked.authorize("remit.resume", asked.client.run_resource(row.run))
+    if row.state == "finished":
+        raise conflict("the run has ended", f"read it: GET /v1/runs/{row.run}")
+    if asked.workspace.driven.get(row.run) is not None:
+        raise conflict("the service drives the run already")
+    drive = partial(
+        asked.client.resume,
+        row.run,
+        accept_changes=body.accept_changes,
+        wait=asked.workspace.settings.serve.waiting,
+    )
+    driven = asked.workspace.driven.start(row.run, lambda on_event: drive(on_event=on_event))
+    try:
+        await driven.until_begun()
+    except UsageError as error:  # another process drives it, or a part of its definition is missing
+        raise conflict(str(error)) from None
+    return await _after(asked, row.run, body.wait)
+
+
+async def readable_run(asked: Asked, name: str) -> RunSummary:
     """The run. INVARIANT: one that the principal may not read looks like one that does not exist."""
     try:
-        row = await asked.client.find_run(name)
+        return await asked.apart(asked.client.find_run(name))
     except (UsageError, Refusal):
         raise not_found("run") from None
-    return view_of(row, _end_of(asked, row))
 
 
 def _end_of(asked: Asked, row: RunSummary) -> RunFinished | None:

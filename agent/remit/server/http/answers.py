@@ -142,7 +142,7 @@ def failed(
 
 
 def error_of(refusal: Refusal) -> ServiceError:
-    """The error of a refusal that was raised. INVARIANT: what the rules deny is told without the rule."""
+    """The error of a refusal that was raised. INVARIANT: the answer to what the rules deny does not show the rule."""
     if refusal.code == "policy_denied":
         return ServiceError(code="forbidden", message="the rules do not allow it")
     return ServiceError(

@@ -35,6 +35,7 @@ def build_app(service: Service, routes: Sequence[Route]) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
+        service.begin()
         yield
         await service.end()
 

@@ -61,13 +61,13 @@ def codes_of(route: Route) -> tuple[str, ...]:
 
 def _schemas(routes: Iterable[Route]) -> tuple[_Schema, dict[tuple[Any, JsonSchemaMode], _Schema]]:
     """The schemas of all types, and where each type is among them."""
-    wanted: dict[tuple[Any, JsonSchemaMode], TypeAdapter[Any]] = {}
+    expected: dict[tuple[Any, JsonSchemaMode], TypeAdapter[Any]] = {}
     for route in routes:
         for kind, mode in ((route.body, "validation"), (route.answer, "serialization")):
             if kind is not None:
-                wanted[kind, mode] = TypeAdapter(kind)  # type: ignore[index]  # the mode is one of the two
-    wanted[ServiceError, "serialization"] = TypeAdapter(ServiceError)
-    keys = [(key, key[1], adapter) for key, adapter in wanted.items()]
+                expected[kind, mode] = TypeAdapter(kind)  # type: ignore[index]  # the mode is one of the two
+    expected[ServiceError, "serialization"] = TypeAdapter(ServiceError)
+    keys = [(key, key[1], adapter) for key, adapter in expected.items()]
     found, definitions = TypeAdapter.json_schemas(keys, ref_template=_REFS, schema_generator=GenerateJsonSchema)
     return definitions["$defs"], {key: schema for (key, _), schema in found.items()}
 
@@ -126,6 +126,14 @@ def _responses(route: Route, named: dict[tuple[Any, JsonSchemaMode], _Schema]) -
         str(status): {"description": route.summary, "content": {route.media: {"schema": whole}}}
         for status in dict.fromkeys((route.status, *route.statuses))
     }
+    if route.streams:
+        stream = {
+            "schema": {
+                "type": "string",
+                "description": "Server-sent events: id is the number of the event, data an event",
+            }
+        }
+        responses["200"]["content"]["text/event-stream"] = stream
     by_status: dict[int, list[str]] = {}
     for code in codes_of(route):
         by_status.setdefault(STATUS[code], []).append(code)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel
 from starlette.requests import Request
@@ -19,6 +20,9 @@ if TYPE_CHECKING:  # the table is read without a service, for the documents
     from remit.server.service import Service
     from remit.server.workspaces import ServedWorkspace
 
+# Who may read every run may also read the numbers of all runs, and the rules about them.
+EVERY_RUN: Final = "run:other/**"
+_T = TypeVar("_T")
 Method: TypeAlias = Literal["GET", "POST", "DELETE"]
 
 
@@ -43,6 +47,10 @@ class Asked:
         """The parameters in the path, by name."""
         found: dict[str, str] = self.request.path_params
         return found
+
+    async def apart(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Carry out what waits for the journal only in another thread: no commit stops the other requests."""
+        return await asyncio.to_thread(asyncio.run, work)
 
     def authorize(self, action: OwnAction, resource: str) -> None:
         """Raise HttpRefusal `forbidden` if the rules do not let the principal do it."""

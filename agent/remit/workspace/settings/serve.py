@@ -92,7 +92,7 @@ class ServeTable(TomlTable):
         default="1h", description="How long a run stays open for approvals and goes on by itself; then it pauses"
     )
     shutdown: Duration = Field(
-        default="10s", description="How long runs may go on after the service is told to end; then they pause"
+        default="10s", description="How long runs may go on once the service ends; then they pause"
     )
 
     @model_validator(mode="before")

@@ -1,0 +1,122 @@
+"""The ways into Remit, each behind the same two methods: a further one adds a class and its line in `ENTRY_POINTS`."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from langchain.agents import create_agent
+from langchain_core.messages import HumanMessage, ToolMessage
+from langgraph.checkpoint.memory import InMemorySaver
+
+from remit import Remit
+from remit.langchain import RemitMiddleware
+from support import cli_server
+from support.principals import principal
+from support.served import serving
+from support.workspaces.langchain import Scripted, says
+from support.workspaces.ledger import environment
+
+Arguments = Mapping[str, Any]
+TASK: Final = "keep the ledger"
+BY: Final = principal("operator", account="tester")
+
+
+class EntryPoint(Protocol):
+    """Drives the agent `clerk` of a ledger workspace."""
+
+    def run(self, folder: Path, calls: Sequence[tuple[str, Arguments]]) -> None:
+        """Let the agent make these calls in one run, one in a turn. Its script in the workspace says the same."""
+        ...
+
+    def call(self, folder: Path, action: str, arguments: Arguments) -> dict[str, Any] | None:
+        """Make one call as the agent; returns its result as the entry point gives it, without the id of the run.
+
+        None: the program that made the call is paused until people have answered.
+        """
+        ...
+
+
+class CommandLine:
+    """`remit run` and `remit call`, in processes of their own."""
+
+    def run(self, folder: Path, calls: Sequence[tuple[str, Arguments]]) -> None:
+        cli_server.command(folder, "run", "clerk", TASK, "--json", env=environment(folder))
+
+    def call(self, folder: Path, action: str, arguments: Arguments) -> dict[str, Any]:
+        given = (action, json.dumps(arguments), "--agent", "clerk", "--json")
+        return _without_run(cli_server.command(folder, "call", *given, env=environment(folder)).json)
+
+
+class Python:
+    """`from remit import Remit`."""
+
+    def run(self, folder: Path, calls: Sequence[tuple[str, Arguments]]) -> None:
+        with Remit.open(folder, principal=BY) as client:
+            client.run("clerk", TASK)
+
+    def call(self, folder: Path, action: str, arguments: Arguments) -> dict[str, Any]:
+        with Remit.open(folder, principal=BY) as client:
+            made = client.call(action, arguments, agent="clerk").result.model_dump(mode="json")
+            return _without_run(made)
+
+
+class LangChain:
+    """An agent of LangChain under `RemitMiddleware`, whose model makes the calls."""
+
+    def run(self, folder: Path, calls: Sequence[tuple[str, Arguments]]) -> None:
+        self._results(folder, calls)
+
+    def call(self, folder: Path, action: str, arguments: Arguments) -> dict[str, Any] | None:
+        return next(iter(self._results(folder, [(action, arguments)])), None)
+
+    def _results(self, folder: Path, calls: Sequence[tuple[str, Arguments]]) -> list[dict[str, Any]]:
+        remit = RemitMiddleware("clerk", workspace=folder, principal=lambda _: BY)
+        try:
+            turns = [says((_name_in_graph(action), dict(arguments))) for action, arguments in calls]
+            tools = importlib.import_module("ledger_host").ACTIONS
+            agent = create_agent(Scripted(turns=turns), tools, middleware=[remit], checkpointer=InMemorySaver())
+            thread: Any = {"configurable": {"thread_id": secrets.token_hex(8)}}
+            state = agent.invoke({"messages": [HumanMessage(TASK)]}, thread)
+            return [json.loads(str(item.content)) for item in state["messages"] if isinstance(item, ToolMessage)]
+        finally:
+            remit.close()
+
+
+class Http:
+    """`remit serve`: `/v1/runs` and `/v1/calls`."""
+
+    def run(self, folder: Path, calls: Sequence[tuple[str, Arguments]]) -> None:
+        asyncio.run(self._post(folder, "/v1/runs", {"agent": "clerk", "task": TASK, "wait": 60}))
+
+    def call(self, folder: Path, action: str, arguments: Arguments) -> dict[str, Any]:
+        asked = {"agent": "clerk", "action": action, "arguments": dict(arguments)}
+        return _without_run(asyncio.run(self._post(folder, "/v1/calls", asked)))
+
+    async def _post(self, folder: Path, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        async with serving(folder) as caller:
+            made: dict[str, Any] = (await caller.post(path, body)).body
+            return made
+
+
+def _name_in_graph(action: str) -> str:
+    """The graph's own tools have their own names, and those that Remit adds the names of their actions."""
+    return action.removeprefix("ledger.").replace(".", "__")
+
+
+ENTRY_POINTS: Final[Mapping[str, EntryPoint]] = {
+    "command line": CommandLine(),
+    "Python": Python(),
+    "LangChain": LangChain(),
+    "HTTP": Http(),
+}
+
+
+def _without_run(result: dict[str, Any]) -> dict[str, Any]:
+    """The result alone: some entry points say beside it which run recorded it."""
+    return {name: value for name, value in result.items() if name not in ("run", "trace", "approval")}
