@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
 from remit.analysis.reach import Reach, reach_of
@@ -310,7 +310,9 @@ def _lint_reach(rule_set: RuleSet, workspace: Workspace) -> Iterator[Finding]:
             continue
         if not is_reached:
             what = f"no tool manifest lets {row.action} reach {row.pattern.text}"
-            yield _finding(row, "beyond", what, "remove it, or fix the pattern")
+            found = _finding(row, "beyond", what, "remove it, or fix the pattern")
+            # A row for every action is for tools to come, too.
+            yield replace(found, level="note") if row.action == "*" else found
         elif beyond and row.rule.effect == "allow":
             what = f"it allows {row.action} on {beyond}, which no tool manifest reaches"
             yield _finding(row, "wider", what, "narrow it to what the tools reach, or keep it for future tools")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Lines of text output without --all: a large workspace must not hide its errors behind notes.
 MOST_SHOWN: Final = 80
-MOST_OF_ONE: Final = 10  # findings of one code
+MOST_OF_ONE: Final = 10  # warnings, or notes, of one code
 COLOURS: Final = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 
@@ -87,13 +87,14 @@ def _show(report: CheckReport, show_all: bool) -> None:
 
 
 def finding_lines(findings: Iterable[Finding], *, show_all: bool) -> Iterator[str]:
-    """Two lines for each finding; without `show_all`, at most `MOST_OF_ONE` of a code and `MOST_SHOWN` in all."""
+    """Two lines for each finding; without `show_all`, at most `MOST_OF_ONE` of a code that is no error, and `MOST_SHOWN` in all."""
     every = list(findings)
     seen: Counter[str] = Counter()
     shown = 0
     for item in every:
         seen[item.code] += 1
-        if not show_all and (seen[item.code] > MOST_OF_ONE or shown >= MOST_SHOWN):
+        many = item.level != "error" and seen[item.code] > MOST_OF_ONE
+        if not show_all and (many or shown >= MOST_SHOWN):
             continue
         shown += 1
         code = "" if item.level == "error" else f" [{item.code}]"

@@ -48,7 +48,7 @@ def _kind(parameter: click.Parameter, group: str) -> Callable[[Path, str], Itera
             return None
 
 
-class _Names(click.ParamType):
+class _Names(click.ParamType[str]):
     """A text for which a shell is offered names of the workspace around it."""
 
     name = "text"
