@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from remit.analysis.drafting.call import CallToAllow, Patch, draft_for_call
 from remit.analysis.drafting.toml_edit import with_item
 from remit.core import UsageError
+from remit.workspace.session import open_session
 from support.runs import CommandResult, Remit
 
 READ = ("files.read", '{"path": "%s"}', "--agent", "triage")
@@ -184,6 +188,25 @@ def test_a_change_that_breaks_a_case_is_shown_and_not_written(remit: Remit, sess
     assert (shown.code, "contradicts a case: triage lists no reports" in shown.out) == (1, True)
     assert remit("allow", *call, "--write").code == 2
     assert files_of(session) == before
+
+
+def drafted(root: Path, action: str, arguments: dict[str, Any]) -> Patch:
+    """The change for a call of the agent triage, in this process."""
+    call = CallToAllow(agent="triage", user="user:operator", action=action, arguments=json.dumps(arguments))
+    return asyncio.run(draft_for_call(open_session(root), call))
+
+
+def test_a_condition_that_limits_a_call_gets_no_row_beside_it(session: Path) -> None:
+    with pytest.raises(UsageError, match="a row beside it would undo the condition"):
+        drafted(session, "files.write", {"path": "reports/a.md", "text": "x" * 20_001})
+    assert drafted(session, "files.write", {"path": "reports/a.md", "text": "x"}).changes == ()
+
+
+def test_a_drafted_rule_for_what_cannot_be_undone_asks(session: Path) -> None:
+    asking = drafted(session, "tickets.close", {"key": "ABC-1", "reason": "x"})
+    assert (asking.verdict, asking.asks) == ("ask", (("role:oncall-lead", ("user:dana",)),))
+    reading = drafted(session, "tickets.get", {"key": "ABC-1"})
+    assert (reading.verdict, reading.asks) == ("allow", ())
 
 
 # -- edits of TOML texts -----------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ def completed(remit: Remit, *words: str, cwd: Path | None = None) -> list[str]:
     }
     done = remit(env=line, cwd=cwd)
     assert done.err == ""
-    return [offer.partition(",")[2] for offer in done.out.splitlines()]
+    return [offer.partition(",")[2] for offer in done.out.split()]
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from adversarial.mutations.row import DECIDES, Mutation, brokered, replaced
+from remit.analysis.drafting import call as drafting
 from remit.analysis.solver import paths
 from remit.broker.decisions import Decider
 from remit.core.calls import Request
+from remit.policy import cases
 from remit.policy.engine import Judgement, Policy
 from remit.policy.index import Index, RuleTable
-from remit.policy.language import conditions, loader
+from remit.policy.language import conditions, loader, names
 from remit.policy.language.conditions import Condition
 from remit.policy.reload import PolicyWatcher
 from remit.runtime import runner
@@ -41,6 +43,30 @@ ROWS: Final = (
         name="the Casbin model is checked when it is loaded",
         remove=(lambda patch: patch.setattr(loader, "check_model", lambda _: ()),),
         tests=("policy/test_load.py::test_a_model_that_differs_from_the_required_one_is_refused",),
+        still=DECIDES,
+    ),
+    Mutation(
+        name="a kind of resource that no file declares is an error",
+        remove=(lambda patch: patch.setattr(names, "_kind_use", lambda *_: ()),),
+        tests=("policy/test_mistakes.py::test_a_mistake_has_one_message_which_says_what_was_meant",),
+        still=DECIDES,
+    ),
+    Mutation(
+        name="a misspelled agent or user in a policy case is an error",
+        remove=(lambda patch: patch.setattr(cases, "undeclared_names", lambda *_, **__: ()),),
+        tests=("policy/test_mistakes.py::test_a_misspelled_name_in_a_case_is_a_problem_of_the_case",),
+        still=DECIDES,
+    ),
+    Mutation(
+        name="a draft writes no row beside a condition that limits the call",
+        remove=(lambda patch: patch.setattr(drafting, "rules_that_fail", lambda *_: ()),),
+        tests=("analysis/test_allow.py::test_a_condition_that_limits_a_call_gets_no_row_beside_it",),
+        still=DECIDES,
+    ),
+    Mutation(
+        name="a drafted rule for what cannot be undone asks a person who exists",
+        remove=(lambda patch: patch.setattr(drafting, "chosen_approver", lambda *_: ""),),
+        tests=("analysis/test_allow.py::test_a_drafted_rule_for_what_cannot_be_undone_asks",),
         still=DECIDES,
     ),
     Mutation(

@@ -340,7 +340,9 @@ SETTINGS: Final[FieldTable] = {
     "journal": _any_change("holds, approvals and shared limits are now those of the journal"),
     "journal_group": _any_change("the journal is now shared with the accounts of the group"),
     **dict.fromkeys(("keep", "keep_rules", "seal"), "neutral"),
-    **dict.fromkeys(("envs", "users"), "neutral"),  # names that rules may use; what rules allow is compared as requests
+    **dict.fromkeys(
+        ("envs", "kinds", "users", "fail_on"), "neutral"
+    ),  # names that rules may use; what rules allow is compared as requests
     "casbin": _casbin_mode,
     "notify": _channels,
     "serve": _any_change("the service now listens, and is limited, by"),

@@ -42,7 +42,7 @@ def _kind(parameter: click.Parameter, group: str) -> Callable[[Path, str], Itera
             return _tools
         case "name" | "names" if group == "tool":
             return _tools
-        case "run" | "place" | "effect":
+        case "run" | "other" | "place" | "effect" | "request":
             return _runs
         case _:
             return None
@@ -101,7 +101,7 @@ def _actions(root: Path, incomplete: str) -> Iterator[str]:
     if "/" in tool or not path.is_file() or path.stat().st_size > LARGEST:
         return
     actions = tomllib.loads(path.read_text(encoding="utf-8")).get("actions", {})
-    yield from (f"{tool}.{name}" for name in actions)
+    yield from (f"{tool}.{name}" for name in sorted(actions))
 
 
 def _runs(root: Path, _: str) -> Iterator[str]:
