@@ -73,6 +73,7 @@ from .errors import (
 )
 from .excerpts import READ_RESULT, SMALLEST_EXCERPT, excerpt_message, page_of, result_message, result_text
 from .findings import FINDINGS, LEVELS, Finding, Level, finding_of
+from .meant import listed, near_names, one_of, spelled
 from .messages import (
     COMPLETE_FINISHES,
     ENDED,
@@ -84,7 +85,6 @@ from .messages import (
     ToolSpec,
     settings_of,
 )
-from .near_names import listed, near_names, one_of, spelled
 from .principals import (
     DEFAULT_TENANT,
     NAME_OF_SUBJECT,

@@ -227,3 +227,22 @@ def test_no_other_code_reads_a_text_from_outside() -> None:
     assert {name: found for name, found in reading.items() if not name.startswith(tuple(ALLOWED))} == {}
     unused = [allowed for allowed in ALLOWED if not any(name.startswith(allowed) for name in reading)]
     assert [one for one in unused if not one.endswith("/")] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "fix"),
+    [
+        ("name = words", 'texts stand in quotes: write name = "words"'),
+        ("name: words", 'write name = "words": a key and its value are separated by ='),
+        ("a = True", "write a = true"),
+        ("a = “x”", 'write a = "…", with straight quotes'),
+        ("b = 1\nb = 2", "write each key once, and each table once"),
+        ("a = [1, 2", "correct this line; see toml.io"),
+        ("a = " + "x" * 100_000, "correct this line; see toml.io"),
+    ],
+)
+def test_a_line_that_is_no_toml_gets_the_line_that_was_meant(line: str, fix: str) -> None:
+    with pytest.raises(WorkspaceError) as refused:
+        load_toml(f"x = 1\n{line}\n", file="remit.toml")
+    (problem,) = refused.value.problems
+    assert problem.fix == fix

@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn, TypeGuard
 
 from remit.core.calls import Json
 from remit.core.errors import Problem, WorkspaceError
+from remit.core.meant import toml_fix
 
 LARGEST_FILE: Final = 4 << 20  # bytes of one file that people write
 LARGEST_LINE: Final = 64 << 20  # bytes of one line of a trace: the largest file of a policy bundle, in base64
@@ -95,9 +96,8 @@ def load_toml(text: str, *, file: str) -> dict[str, Json]:
         at = _AT.search(message)
         line = int(at[1]) if at and at[1] else text.count("\n") + 1
         what = _AT.sub("", message)
-        _raise_problem(
-            file, line, f"not valid TOML: {what[:1].lower()}{what[1:]}", "correct this line; see toml.io", failure
-        )
+        fix = toml_fix(text.split("\n")[line - 1], message)
+        _raise_problem(file, line, f"not valid TOML: {what[:1].lower()}{what[1:]}", fix, failure)
     except BROKEN as failure:
         _raise_problem(
             file, None, f"TOML that cannot be read: {_reason(failure)}", "write plain tables and values", failure

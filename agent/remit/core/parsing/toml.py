@@ -19,7 +19,7 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_sc
 
 from remit.core.calls import Json
 from remit.core.errors import Problem, WorkspaceError
-from remit.core.near_names import near_names
+from remit.core.meant import near_names
 from remit.core.parsing.bounded_readers import load_toml
 from remit.core.renamed import RENAMED
 

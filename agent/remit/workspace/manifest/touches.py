@@ -153,6 +153,14 @@ def _fits(kind: str, suffix: str | None, many: bool) -> bool:
 
 def _constant(text: str, access: Access, kind: str, name: str) -> Template:
     if "{" in name or "}" in name:
+        if inside := re.fullmatch(r"\{([A-Za-z_][A-Za-z0-9_]*)\.([A-Za-z0-9_.]+)\}", name):
+            path = f"{inside[1]}/{inside[2].replace('.', '/')}"
+            fix = (
+                f"write {access} {kind}:{{{path}}}"
+                if access == "use"
+                else f"give the action an argument of its own for {inside[2]!r}"
+            )
+            raise TouchError(f"{text!r} names a member of an argument by a dot", fix)
         raise TouchError(f"{text!r} has an unknown placeholder", f"write the placeholder alone: {SHAPE}")
     many = kind == "file" and access == "read" and name.endswith("/**")
     try:
