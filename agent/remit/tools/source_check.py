@@ -216,15 +216,15 @@ class _Source:
     def _error_classes(self, action: Action) -> Iterator[Finding]:
         """Declared errors whose exception class the code does not have."""
         for error, named in action.errors.items():
-            wanted = named or _class_name(error)
+            expected = named or _class_name(error)
             if not any(
                 one == named or (not named and _snake_case(one) == error) for one in (*self._bound, *dir(builtins))
             ):
-                near = near_names(wanted, self.classes)
+                near = near_names(expected, self.classes)
                 fix = f"did you mean {near[0]}? " if near else ""
-                what = f"error {error!r} of {action.name} has no exception class {wanted}"
+                what = f"error {error!r} of {action.name} has no exception class {expected}"
                 yield self._finding(
-                    "error", None, what, f"{fix}Write class {wanted}(Exception), or remove {error!r} from errors"
+                    "error", None, what, f"{fix}Write class {expected}(Exception), or remove {error!r} from errors"
                 )
 
     def _raised(self) -> Iterator[Finding]:

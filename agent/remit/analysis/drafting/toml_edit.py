@@ -27,11 +27,11 @@ def with_item(text: str, path: Sequence[str], item: str, *, file: str, below: st
         UsageError: the text cannot be edited so.
     """
     document = load_toml(text, file=file)
-    wanted = _with_item(document, path, item)
-    if wanted == document:
+    expected = _with_item(document, path, item)
+    if expected == document:
         return text
     edited = _edited(text, path, item, below)
-    if load_toml(edited, file=file) != wanted:
+    if load_toml(edited, file=file) != expected:
         where = f" in [{'.'.join(path[:-1])}]" if path[:-1] else ""
         raise UsageError(f"{file} cannot be edited safely: add {json.dumps(item)} to {path[-1]}{where} by hand")
     return edited
@@ -43,14 +43,14 @@ def with_enforced(text: str, action: str, *, file: str) -> str:
 
 
 def _with_item(document: dict[str, Any], path: Sequence[str], item: str) -> dict[str, Any]:
-    wanted = copy.deepcopy(document)
-    table = wanted
+    expected = copy.deepcopy(document)
+    table = expected
     for key in path[:-1]:
         table = cast("dict[str, Any]", table.setdefault(key, {}))
     items: list[Any] = table.setdefault(path[-1], [])
     if item not in items:
         items.append(item)
-    return wanted
+    return expected
 
 
 def _edited(text: str, path: Sequence[str], item: str, below: str) -> str:
