@@ -9,6 +9,7 @@ import pytest
 from remit.tools.source_check import check_source
 from remit.workspace.loader import load_workspace
 from support import ROOT
+from support.runs import Remit
 
 MANIFEST = """
 name = "words"
@@ -134,3 +135,22 @@ def test_the_tools_of_the_starter_do_what_their_manifests_say() -> None:
     workspace = load_workspace(ROOT)
     levels = {item.level for name in workspace.tools for item in check_source(workspace, name)}
     assert levels <= {"note"}
+
+
+def test_a_tool_that_cannot_be_loaded_or_crashes_says_what_its_author_has_to_write(remit: Remit, session: Path) -> None:
+    folder = session / "tools/words"
+    folder.mkdir()
+    (folder / "tool.toml").write_text(MANIFEST)
+    (folder / "main.py").write_text(GOOD.replace("import os\n", "import os, pandas_not_here\n"))
+    tried = remit("tool", "try", "words.count", "path=notes/a.txt")
+    assert (
+        tried.code,
+        "add it to dependencies in main.py (PEP 723), then run `remit tool env words`" in tried.err,
+    ) == (2, True)
+    (folder / "main.py").write_text(
+        GOOD.replace('os.environ["TZ"]', 'os.environ["API_KEY"]').replace('subprocess.run(["git", "status"])', "pass")
+    )
+    (session / "notes").mkdir()
+    (session / "notes/a.txt").write_text("a b c")
+    crashed = remit("tool", "try", "words.count", "path=notes/a.txt", "--folder", str(session))
+    assert (crashed.code, 'add "API_KEY" to env in [always]' in crashed.err) == (1, True), crashed.err

@@ -137,8 +137,9 @@ def try_command(action: str, pairs: tuple[str, ...], folder: Path | None, yes: b
       remit tool try files.read path=runbooks/payments-pool.md
       remit tool try tickets.close key=INC-2041 reason=fixed --yes
     """
+    from remit.cli.check import finding_lines
     from remit.core import Refusal
-    from remit.tools import derive_pin, parse_pairs, scratch_folder, try_action
+    from remit.tools import check_source, derive_pin, parse_pairs, scratch_folder, try_action
 
     workspace = _workspace()
     found, _ = workspace.action(action)
@@ -160,6 +161,10 @@ def try_command(action: str, pairs: tuple[str, ...], folder: Path | None, yes: b
         _show_attempt_as_json(call, done)
     else:
         _show_attempt(call, done, stderr_shown=live)
+        for line in finding_lines(
+            check_source(workspace, action.partition(".")[0]) if done.code == "tool_crashed" else (), show_all=True
+        ):
+            echo(line, err=True)
     sys.exit(0 if done.code is None else 1)
 
 

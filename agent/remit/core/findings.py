@@ -54,6 +54,11 @@ class Finding:
         """`policies/rules.csv:12`."""
         return self.file if self.line is None else f"{self.file}:{self.line}"
 
+    @property
+    def problem(self) -> Problem:
+        """The finding as a problem of a file."""
+        return Problem(file=self.file, line=self.line, what=self.what, fix=self.fix)
+
 
 def finding_of(problem: Problem, code: str, level: Level = "error") -> Finding:
     """The finding for a problem of a file."""

@@ -24,6 +24,7 @@ from remit.sandbox.packages import Environment, check_environment, lock_environm
 from remit.tools.cases import ToolCase, read_tool_cases
 from remit.tools.conformance import disagreements, made_examples
 from remit.tools.graph_pins import graph_code, is_graph, pin_graph
+from remit.tools.source_check import check_source
 from remit.workspace import Tool, Workspace
 from remit.workspace.manifest import (
     LOCK,
@@ -148,9 +149,9 @@ async def _described(workspace: Workspace, manifest: Manifest, sandbox: Sandbox)
         return await sandbox.describe(_importing(workspace, manifest, sandbox))
     except Refusal as refusal:
         what = f"{refusal.message}\n{refusal.details.get('stderr', '')}".rstrip()
-        raise WorkspaceError(
-            [Problem(file=f"tools/{manifest.name}/main.py", what=what, fix="fix the code")]
-        ) from refusal
+        problem = Problem(file=f"tools/{manifest.name}/main.py", what=what, fix="fix the code")
+        found = [item.problem for item in check_source(workspace, manifest.name) if item.level == "error"]
+        raise WorkspaceError([problem, *found]) from refusal
 
 
 def _importing(workspace: Workspace, manifest: Manifest, sandbox: Sandbox) -> Profile:

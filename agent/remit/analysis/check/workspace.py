@@ -109,7 +109,7 @@ def edit_workspace(root: Path, files: Mapping[str, bytes], *, repin: Collection[
     new = [item for item in after if (item.file, item.fix) not in expected]
     if new:
         _write(root, kept)
-        raise WorkspaceError([Problem(file=item.file, line=item.line, what=item.what, fix=item.fix) for item in new])
+        raise WorkspaceError([item.problem for item in new])
 
 
 def _write(root: Path, files: Mapping[str, bytes | None]) -> None:
