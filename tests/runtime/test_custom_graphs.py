@@ -153,8 +153,8 @@ def test_a_graph_that_is_revoked_while_it_runs_makes_no_further_call(shop: Calla
             set_hold(open_session(folder).journal, f"{CODE}{graph.code}", why="it pays twice", by=OPERATOR)
 
     played = ran(opened, on_event=meanwhile)
-    refused = [event.result.error.details for event in events(played, CallAnswered)]
-    assert [details["reason"] for details in refused] == ["revoked", "revoked"]
+    results = [event.result for event in events(played, CallAnswered)]
+    assert [not result.ok and result.error.details["reason"] for result in results] == ["revoked", "revoked"]
     assert played.effects == []
     assert replayed(played).reproduced
 
