@@ -25,6 +25,7 @@ from adversarial.mutations import (
     runtime,
     sandbox,
     search,
+    server,
     tracing,
     workspace,
 )
@@ -49,4 +50,5 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     *counterfactual.ROWS,
     *inspect_ai.ROWS,
     *notifications.ROWS,
+    *server.ROWS,
 )

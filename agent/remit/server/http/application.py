@@ -21,6 +21,7 @@ from remit.server.http.answers import HttpCode, HttpRefusal, ServiceError, error
 from remit.server.http.bodies import parsed_body, parsed_query
 from remit.server.http.openapi import openapi
 from remit.server.http.route import Asked, Route
+from remit.server.pages import page_routes
 from remit.server.service import Service
 
 _log: Final = logging.getLogger("remit.server")
@@ -39,8 +40,9 @@ def build_app(service: Service, routes: Sequence[Route]) -> ASGIApp:
         yield
         await service.end()
 
+    answered = [StarletteRoute(row.path, Endpoint(service, row), methods=[row.method]) for row in routes]
     app = Starlette(
-        routes=[StarletteRoute(row.path, Endpoint(service, row), methods=[row.method]) for row in routes],
+        routes=answered if service.access is None else [*answered, *page_routes(service, service.access)],
         exception_handlers={HTTPException: _unrouted, Exception: _defect},
         lifespan=lifespan,
     )
