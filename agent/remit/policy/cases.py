@@ -24,6 +24,7 @@ from remit.core import (
 from remit.core.parsing import YamlRow, read_rows
 from remit.guardrails import kind_of
 from remit.policy.engine import NOBODY, Policy
+from remit.policy.language.entities import Stated
 from remit.policy.language.names import LABELS, DeclaredNames
 from remit.policy.language.patterns import GlobError, parse_resource
 
@@ -55,6 +56,12 @@ class Case(FrozenModel):
     approvals: dict[str, int] = Field(default_factory=dict, description="How many people approved the call, by role")
     env: str = "local"
     confinement: Confinement = "full"
+    subject: dict[str, Json] = Field(
+        default_factory=dict, description="Properties that the enforcement point states of the user"
+    )
+    resource: dict[str, Json] = Field(
+        default_factory=dict, description="Properties that the enforcement point states of the resource"
+    )
     time: str = Field(default="12:00", pattern=r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]$")
     expect: Verdict = Field(description="The decision that the rules must give")
     rule: str = Field(default="", description="A part of the note of a deciding rule; without note, of its text")
@@ -156,9 +163,20 @@ def _sense_problems(policy: Policy, case: Case) -> Iterator[tuple[str, str]]:
     if known is not None and known.names is not None:
         yield from _undeclared_names(case, known.names)
     own = case.action.startswith("remit.") and case.action != READ_RESULT
-    if own == bool(case.agent):
-        what = f"{case.action} is done by a person, and the row names an agent" if own else "the row names no agent"
-        yield what, "remove agent" if own else "write agent: agent:NAME"
+    point = None if known is None else known.points.get(case.action.partition(".")[0])
+    if (own or point is not None) == bool(case.agent):
+        what = (
+            f"{case.action} is done by a person, and the row names an agent" if case.agent else "the row names no agent"
+        )
+        yield what, "remove agent" if case.agent else "write agent: agent:NAME"
+    for name in _stated(case) if known is not None else ():
+        if point is None:
+            yield (
+                f"{name} is stated, and {case.action} is no action of an enforcement point",
+                "write the property in policies/entities.jsonl",
+            )
+        elif name not in point:
+            yield f"the enforcement point may not state {name}", "list it for the enforcement point in remit.toml"
     for resource in case.resources:
         try:
             parse_resource(resource)
@@ -176,8 +194,14 @@ def _undeclared_names(case: Case, names: DeclaredNames) -> Iterator[tuple[str, s
 
 
 def request_of(policy: Policy, case: Case) -> Request:
-    """The request of a row, with the effect that its action has in this workspace."""
-    return case.request("once" if policy.vocabulary is None else policy.vocabulary.effect(case.action))
+    """The request of a row, with the effect of its action and the properties of its entities in this workspace."""
+    request = case.request("once" if policy.vocabulary is None else policy.vocabulary.effect(case.action))
+    return policy.entities.of(request, Stated.of(list(_stated(case)), case.subject, case.resource))
+
+
+def _stated(case: Case) -> Iterator[str]:
+    yield from (f"subject.{name}" for name in case.subject)
+    yield from (f"resource.{name}" for name in case.resource)
 
 
 def _prefixed(kind: str, name: str) -> str:

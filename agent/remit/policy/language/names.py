@@ -5,8 +5,9 @@ A misspelled name would make a deny rule useless, or a condition such as `'untrs
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Final, NamedTuple, Protocol
 
@@ -17,16 +18,26 @@ from remit.policy.language.roles import RoleLink
 LABELS: Final = frozenset({"untrusted", "private"})  # declared in every workspace
 CONTENT_KINDS: Final = frozenset({"link", "address", "account"})  # what `contains` may hold besides labels
 NOBODY: Final = "user:none"
+_PROPERTY: Final = re.compile(r"\b(?:subject|resource)\.([A-Za-z_][A-Za-z0-9_]*)")  # in `has(resource.status)`
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeclaredNames:
-    """What the files of a workspace declare; agents and users as subjects. `users` None: any user name is valid."""
+    """What the files of a workspace declare; agents and users as subjects. `users` None: any user name is valid.
+
+    `properties` are those of subjects and resources that enforcement points may state.
+    """
 
     envs: frozenset[str]
     labels: frozenset[str]
     agents: frozenset[str]
     users: frozenset[str] | None
+    properties: frozenset[str] = frozenset()
+
+    def with_entities(self, names: Iterable[str], properties: Iterable[str]) -> DeclaredNames:
+        """These names, and those that `policies/entities.jsonl` declares."""
+        users = None if self.users is None else self.users.union(name for name in names if name.startswith("user:"))
+        return replace(self, users=users, properties=self.properties.union(properties, ("id",)))
 
 
 class RowNames(Protocol):
@@ -83,8 +94,12 @@ def _subject_use(file: str, line: int, name: str, declared: DeclaredNames, roles
 
 
 def _names_in_facts(row: RowNames, declared: DeclaredNames) -> Iterator[_NameUse]:
-    """The environments and labels that the row's condition compares facts with."""
+    """The environments and labels that the row's condition compares facts with, and the properties that it reads."""
     file, line = row.rule.file, row.rule.line
+    for read in row.condition.reads:
+        if match := _PROPERTY.search(read):
+            declare = "list it for an enforcement point in remit.toml, or write it in policies/entities.jsonl"
+            yield _NameUse(file, line, "property", match[1], declared.properties, declare)
     for point in row.condition.change_points:
         if not isinstance(point.value, str):
             continue
