@@ -129,15 +129,15 @@ def test_a_change_of_an_entity_is_another_policy() -> None:
     st.sets(st.sampled_from(["resource.owner", "resource.level", "resource.tags"])),
 )
 def test_what_a_point_states_never_hides_or_replaces_what_the_workspace_knows(
-    known: dict[str, Any], said: dict[str, Any], listed: set[str]
+    known: dict[str, Any], stated: dict[str, Any], listed: set[str]
 ) -> None:
     facts = Entities((Entity(type="record", id="r", properties=known),)).facts(
-        ("user:ann",), ("record:r",), Stated.of(listed, {}, said)
+        ("user:ann",), ("record:r",), Stated.of(listed, {}, stated)
     )
     for name, value in known.items():
         kept = facts["resource"].get(name, ...)
         assert (kept == value and type(kept) is type(value)) or f"resource.{name}" in facts["unclear"]
-    for name in said:
+    for name in stated:
         assert f"resource.{name}" in listed or f"resource.{name}" in facts["unclear"]
 
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from adversarial.mutations import (
     approvals,
+    authzen,
     broker,
     core,
     counterfactual,
@@ -35,6 +36,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     *sandbox.ROWS,
     *egress.ROWS,
     *policy.ROWS,
+    *authzen.ROWS,
     *approvals.ROWS,
     *core.ROWS,
     *tracing.ROWS,

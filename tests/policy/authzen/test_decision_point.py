@@ -53,8 +53,8 @@ def asked(
 
 
 def test_a_listed_property_decides_and_an_unlisted_one_is_in_doubt() -> None:
-    assert point().evaluate(asked("read", status="open")).answer.allowed
-    assert not point().evaluate(asked("read", status="closed")).answer.allowed
+    assert point().evaluate(asked("read", status="open")).record.allowed
+    assert not point().evaluate(asked("read", status="closed")).record.allowed
     unlisted = DecisionPoint(
         point=points_of({"records": table(resource_properties=[])})["records"],
         policy=point().policy,
@@ -62,10 +62,10 @@ def test_a_listed_property_decides_and_an_unlisted_one_is_in_doubt() -> None:
         time="12:00",
         is_disabled=lambda _: False,
     )
-    assert not unlisted.evaluate(asked("read", status="open")).answer.allowed
-    assert not unlisted.evaluate(asked("write", status="open")).answer.allowed  # a deny asks for it
-    assert unlisted.evaluate(asked("write")).answer.allowed
-    assert unlisted.evaluate(asked("write", colour="red")).answer.allowed  # no rule asks for that one
+    assert not unlisted.evaluate(asked("read", status="open")).record.allowed
+    assert not unlisted.evaluate(asked("write", status="open")).record.allowed  # a deny asks for it
+    assert unlisted.evaluate(asked("write")).record.allowed
+    assert unlisted.evaluate(asked("write", colour="red")).record.allowed  # no rule asks for that one
 
 
 @pytest.mark.parametrize(
@@ -87,13 +87,13 @@ def test_what_is_not_listed_or_has_no_canonical_name_is_denied_without_asking_th
 ) -> None:
     everything = "p, user:ann, *, **, True, allow\np, user:none, *, **, True, allow\np, role:lead, *, **, True, allow\ng, user:lea, role:lead\n"
     answered = point(everything).evaluate(question)
-    assert (answered.body["decision"], answered.answer.code) == (False, code)
-    assert point(everything).evaluate(asked()).answer.allowed
+    assert (answered.body["decision"], answered.record.code) == (False, code)
+    assert point(everything).evaluate(asked()).record.allowed
 
 
 def test_a_disabled_subject_may_do_nothing_and_no_search_finds_it() -> None:
     disabled = point(is_disabled=lambda name: name == "user:ann")
-    assert disabled.evaluate(asked("write")).answer.code == "disabled"
+    assert disabled.evaluate(asked("write")).record.code == "disabled"
     question = SubjectSearch.model_validate(
         {"subject": {"type": "user"}, "action": {"name": "write"}, "resource": {"type": "record", "id": "r1"}}
     )
@@ -118,8 +118,8 @@ def test_a_call_that_needs_an_approval_is_denied_and_says_whose() -> None:
 
 
 def test_the_record_of_an_answer_has_its_rules_and_not_what_was_stated() -> None:
-    answer = point().evaluate(asked("read", status="open")).answer
-    assert answer.model_dump() == {
+    answer = point().evaluate(asked("read", status="open")).record
+    assert answer.model_dump(exclude={"at", "request", "found"}) == {
         "subject": "user:ann",
         "action": "records.read",
         "resource": "record:r1",
@@ -136,10 +136,10 @@ def test_an_answer_that_stock_casbin_does_not_confirm_is_no() -> None:
         env="local",
         time="12:00",
         is_disabled=lambda _: False,
-        confirmed=lambda _: False,
+        confirmed=lambda *_: False,
     )
     answered = doubted.evaluate(asked("write"))
-    assert (answered.body["decision"], answered.answer.code) == (False, "engines_disagree")
+    assert (answered.body["decision"], answered.record.code) == (False, "engines_disagree")
 
 
 # ── searches ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

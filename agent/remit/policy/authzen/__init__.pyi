@@ -1,13 +1,12 @@
-from .decision_point import Answer, Answered, DecisionPoint
+from .decision_point import Answered, DecisionPoint
 from .discovery import ENDPOINTS, configuration
 from .points import EnforcementPoint, EnforcementPointTable, PointName, check_points, points_of
 from .questions import ActionSearch, Evaluation, Evaluations, ResourceSearch, Search, SubjectSearch
-from .search import Found, PageError, search
+from .searches import Found, PageError, search
 
 __all__ = [
     "ENDPOINTS",
     "ActionSearch",
-    "Answer",
     "Answered",
     "DecisionPoint",
     "EnforcementPoint",

@@ -9,7 +9,8 @@ from typing import Final, Literal, TypeAlias
 
 from pydantic import ValidationError
 
-from remit.core import NAME_OF_SUBJECT, Context, Decision, FrozenModel, Json, Refusal, Request
+from remit.core import NAME_OF_SUBJECT, Context, Decision, Json, Refusal, Request
+from remit.core.events import GivenDecision
 from remit.core.parsing import canonical
 from remit.policy.authzen.points import EnforcementPoint
 from remit.policy.authzen.questions import Action, Entity, Evaluation, Evaluations
@@ -27,26 +28,11 @@ _MEMBERS: Final = ("subject", "action", "resource", "context")
 _NAME: Final = re.compile(NAME_OF_SUBJECT, re.ASCII)
 
 
-class Answer(FrozenModel):
-    """Records the answer to one question: who would do what on which resource, and what was decided by which rules.
-
-    `code` is the reason of the decision, or why the rules were not asked. `rules` are the places of the rules that decided, as
-    `policies/rules.csv:12`.
-    """
-
-    subject: str
-    action: str
-    resource: str
-    allowed: bool
-    code: str
-    rules: tuple[str, ...] = ()
-
-
 @dataclass(frozen=True, kw_only=True)
 class Answered:
-    """An answer, and what the enforcement point reads of it: `decision`, and a `context` if it was denied."""
+    """What is recorded of an answer, and what the enforcement point reads of it: `decision`, and a `context` if it was denied."""
 
-    answer: Answer
+    record: GivenDecision
     body: dict[str, Json]
 
 
@@ -54,7 +40,7 @@ class Answered:
 class DecisionPoint:
     """The rules in force for one enforcement point at one moment.
 
-    `time` is the time of day in UTC, as rules read it. `confirmed` asks stock Casbin too; `is_disabled` is True for a subject that
+    `time` is the time of day in UTC, as rules read it. `confirmed` asks stock Casbin, None: it is not asked; `is_disabled` is True for a subject that
     may do nothing any more.
     """
 
@@ -63,7 +49,7 @@ class DecisionPoint:
     env: str
     time: str
     is_disabled: Callable[[str], bool]
-    confirmed: Callable[[Request], bool] = lambda _: True
+    confirmed: Callable[[Policy, Request], bool] | None = None
 
     def evaluate(self, asked: Evaluation) -> Answered:
         """Answer one question. INVARIANT: whatever is not listed, not canonical or not decided is answered with no."""
@@ -72,11 +58,11 @@ class DecisionPoint:
             return _refused(asked, *problem)
         request = self.request(asked.subject, asked.action, asked.resource)
         decision = self.policy.decide(request)
-        if decision.verdict == "allow" and not self.confirmed(request):
+        if decision.verdict == "allow" and not self._is_confirmed(request):
             return _refused(asked, "engines_disagree", "the two engines that check the rules disagree")
         if decision.verdict != "allow":
             decision = self.policy.advise(request, decision)
-        return Answered(answer=_answer(request, decision), body=_body(decision))
+        return Answered(record=_answer(request, decision), body=_body(decision))
 
     def evaluate_each(self, asked: Evaluations) -> Iterator[Answered]:
         """Answer several questions in their order, up to the one with which their semantic ends."""
@@ -84,7 +70,7 @@ class DecisionPoint:
         for item in asked.evaluations:
             answered = self._evaluate_item(asked, item)
             yield answered
-            if answered.answer.allowed is last[asked.options.evaluations_semantic]:
+            if answered.record.allowed is last[asked.options.evaluations_semantic]:
                 return
 
     def _evaluate_item(self, asked: Evaluations, item: dict[str, Json]) -> Answered:
@@ -95,8 +81,8 @@ class DecisionPoint:
         except ValidationError as failure:
             first = failure.errors(include_input=False, include_url=False, include_context=False)[0]
             message = f"{'.'.join(map(str, first['loc']))[:200]}: {first['msg'][:200]}"
-            answer = Answer(subject="", action="", resource="", allowed=False, code="invalid_evaluation")
-            return Answered(answer=answer, body=_denied("invalid_evaluation", message))
+            answer = GivenDecision(subject="", action="", resource="", allowed=False, code="invalid_evaluation")
+            return Answered(record=answer, body=_denied("invalid_evaluation", message))
 
     def allows(self, subject: Entity, action: Action, resource: Entity) -> bool:
         """True if the answer to this question would be yes: what a search returns."""
@@ -104,9 +90,12 @@ class DecisionPoint:
             return False
         request = self.request(subject, action, resource)
         try:
-            return self.policy.judge(request).allowed and self.confirmed(request)
+            return self.policy.judge(request).allowed and self._is_confirmed(request)
         except GlobError:
             return False
+
+    def _is_confirmed(self, request: Request) -> bool:
+        return self.confirmed is None or self.confirmed(self.policy, request) is True
 
     def request(self, subject: Entity, action: Action, resource: Entity) -> Request:
         """The question as a request to the policy. The subject acts by itself, and nothing confines what it does."""
@@ -155,8 +144,8 @@ def _unlisted(point: EnforcementPoint, key: str, name: str) -> str:
     return f"{name[:64]!r} is not listed in {key} of [enforcement_points.{point.name}] in remit.toml"
 
 
-def _answer(request: Request, decision: Decision) -> Answer:
-    return Answer(
+def _answer(request: Request, decision: Decision) -> GivenDecision:
+    return GivenDecision(
         subject=request.subjects[0],
         action=request.action,
         resource=request.resources[0],
@@ -167,14 +156,14 @@ def _answer(request: Request, decision: Decision) -> Answer:
 
 
 def _refused(asked: Evaluation, code: str, message: str) -> Answered:
-    answer = Answer(
+    answer = GivenDecision(
         subject=_name_of(asked.subject),
         action=asked.action.name,
         resource=_name_of(asked.resource),
         allowed=False,
         code=code,
     )
-    return Answered(answer=answer, body=_denied(code, message))
+    return Answered(record=answer, body=_denied(code, message))
 
 
 def _body(decision: Decision) -> dict[str, Json]:

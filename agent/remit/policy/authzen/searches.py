@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from remit.core import Json, Refusal, action_matches
+from remit.core.events import GivenDecision
 from remit.core.parsing import canonical_json, digest, parse_arguments
 from remit.policy.authzen.decision_point import DecisionPoint
 from remit.policy.authzen.questions import (
@@ -40,6 +41,7 @@ class Found:
 
     results: tuple[dict[str, Json], ...]
     next_token: str
+    record: GivenDecision
 
     @property
     def body(self) -> dict[str, Json]:
@@ -63,11 +65,27 @@ def search(point: DecisionPoint, asked: Search) -> Found:
         if name <= place.after:
             continue
         if len(found) >= place.limit or decided >= MOST_DECIDED:
-            return Found(results=tuple(found), next_token=place.token(last))
+            return _page(point, asked, found, place.token(last))
         last, decided = name, decided + 1
         if _allows(point, asked, name):
             found.append(_result(asked, name))
-    return Found(results=tuple(found), next_token="")
+    return _page(point, asked, found, "")
+
+
+def _page(point: DecisionPoint, asked: Search, results: list[dict[str, Json]], next_token: str) -> Found:
+    """The page, and its record. What a search looks for has no name in it."""
+    subject = "" if isinstance(asked, SubjectSearch) else asked.subject.id
+    resource = "" if isinstance(asked, ResourceSearch) else asked.resource.id
+    name = "" if isinstance(asked, ActionSearch) else asked.action.name
+    record = GivenDecision(
+        subject=f"{asked.subject.type}:{subject}",
+        action=point.point.actions.get(name, name),
+        resource=f"{asked.resource.type}:{resource}",
+        allowed=bool(results),
+        code="search",
+        found=len(results),
+    )
+    return Found(results=tuple(results), next_token=next_token, record=record)
 
 
 def _candidates(point: DecisionPoint, asked: Search) -> list[str]:
@@ -141,7 +159,7 @@ class _Place:
         return place
 
     def token(self, after: str) -> str:
-        """The place after that name. It holds nothing secret: whoever changes it reads another page of their own search."""
+        """The place after that name. It holds nothing secret: a client that changes it reads another page of its own search."""
         text = canonical_json({"of": self.of_search, "after": after, "limit": self.limit})
         return base64.urlsafe_b64encode(text).decode()
 
