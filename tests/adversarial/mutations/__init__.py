@@ -27,6 +27,7 @@ from adversarial.mutations import (
     sandbox,
     search,
     server,
+    service,
     tracing,
     workspace,
 )
@@ -49,6 +50,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     *guardrails.ROWS,
     *evals.ROWS,
     *search.ROWS,
+    *service.ROWS,
     *counterfactual.ROWS,
     *inspect_ai.ROWS,
     *notifications.ROWS,
