@@ -1,4 +1,4 @@
-"""Pages of error codes, of the facts of conditions, and of the keywords of schemas."""
+"""Pages of error codes, of the routes of the service, of the facts of conditions, and of the keywords of schemas."""
 
 from __future__ import annotations
 
@@ -10,11 +10,18 @@ from remit.core import Confinement, Effect
 from remit.core.errors import CODES, NEXT_STEPS, SOURCES, OperatorCode
 from remit.core.parsing import ANNOTATIONS, KEYWORDS
 from remit.policy.language import conditions
+from remit.server import ROUTES, Route
+from remit.server.http.answers import STATUS
 
 
 def pages() -> dict[str, str]:
-    """The three pages."""
-    return {"reference/codes.md": _codes(), "reference/facts.md": _facts(), "reference/json-schema.md": _keywords()}
+    """The four pages."""
+    return {
+        "reference/codes.md": _codes(),
+        "reference/http.md": _routes(),
+        "reference/facts.md": _facts(),
+        "reference/json-schema.md": _keywords(),
+    }
 
 
 def _codes() -> str:
@@ -28,6 +35,24 @@ def _codes() -> str:
         + "## Codes that end a run\n\nThe operator reads these; the model does not.\n\n"
         + table(("code", "meaning", "whose error"), operator)
     )
+
+
+def _routes() -> str:
+    rows = ((code(f"{route.method} {route.path}"), route.summary, _right(route)) for route in ROUTES)
+    statuses = ((code(name), str(status)) for name, status in sorted(STATUS.items()))
+    return (
+        "# Routes of the service\n\n`GET /openapi.json` describes the routes of [remit serve](commands.md) with their bodies and "
+        'answers. Every answer is a result: `{"ok": true, "value": …}` or `{"ok": false, "error": {"code": …, "message": …}}`.\n\n'
+        + table(("route", "what it does", "the rules must allow"), rows)
+        + "## HTTP status of each code\n\n"
+        + table(("code", "status"), statuses)
+    )
+
+
+def _right(route: Route) -> str:
+    if route.act is not None:
+        return f"{code(route.act)} on {route.resource}"
+    return "" if route.public is not None else "each principal sees what they may read"
 
 
 _CALLS: Final = {

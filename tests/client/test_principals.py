@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from remit import AsyncRemit, Principal, Refusal, Remit
 from remit.broker.effects import settle_effect
 from remit.core import UsageError
-from remit.core.events import ApprovalGranted, ApprovalRefused, HoldSet, RunResumed, RunStarted
+from remit.core.events import ApprovalGranted, ApprovalRefused, HoldSet, PolicyChanged, RunResumed, RunStarted
 from remit.journal import WORKSPACE_RUN, StoredRecord
 from support.principals import principal
 
@@ -138,3 +139,19 @@ def test_who_is_mapped_to_no_user_may_do_nothing(session: Path, ruled: bool) -> 
                 by=nobody.principal,
                 reason="I looked",
             )
+
+
+def test_a_run_starts_with_the_rules_in_force_and_records_them(session: Path, client: Remit) -> None:
+    rules = session / "policies" / "rules.csv"
+    rules.write_text(f"{rules.read_text()}\n# Nobody reads now\np, agent:triage, files.read, file:**, True, deny\n")
+    deadline = time.monotonic() + 10
+    while client.policy is client.session.policy:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    refused = client.call("files.read", READ, agent="triage")
+    assert refused.error is not None
+    assert refused.error.code == "policy_denied"
+    (started,) = recorded(client, refused.run, RunStarted)
+    assert started.policy_digest == client.policy.digest != client.session.policy.digest
+    assert not recorded(client, refused.run, PolicyChanged), "it did not change while the run went on"
+    assert client.replay(refused.run).reproduced

@@ -30,6 +30,7 @@ OPTIONAL: Final = (
     "traces/objects/",
     "traces/checkpoints.db",
     "policies/content.toml",
+    "policies/entities.jsonl",
     "policies/limits.toml",
     "policies/prices.toml",
 )

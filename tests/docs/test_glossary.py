@@ -8,7 +8,7 @@ from typing import Final, get_args
 from remit.core.attempts import Landed
 from remit.core.calls import Effect, Verdict
 from remit.core.renamed import RENAMED
-from remit.policy.language.conditions import FACTS
+from remit.policy.language.facts import FACTS, SIDES
 from support import ROOT
 
 PAGE: Final = (ROOT / "docs" / "glossary.md").read_text("utf-8")
@@ -33,7 +33,7 @@ def test_a_term_stands_in_one_row() -> None:
 
 def test_every_fact_of_a_condition_is_in_the_glossary_and_no_other() -> None:
     listed = {cells[0].strip("`") for cells in rows() if len(cells) == 3}
-    assert listed == {*FACTS, "args", "calls", "approved"}
+    assert listed == {*FACTS, *SIDES, "has", "calls", "approved"}
 
 
 def test_closed_sets_are_listed_whole() -> None:

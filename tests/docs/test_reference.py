@@ -21,7 +21,7 @@ from generator import python, reference, schemas, telemetry
 from remit.core.errors import ModelCode, OperatorCode
 from remit.core.events.event import Event
 from remit.core.parsing import TomlTable
-from remit.policy.language.conditions import FACTS
+from remit.policy.language.facts import FACTS, SIDES
 from remit.tracing import read_trace
 from remit.tracing.metrics import Metrics
 from remit.tracing.spans import Spans
@@ -196,7 +196,7 @@ def test_every_fact_of_a_condition_is_in_the_reference_and_no_other() -> None:
     rows = re.findall(r"^\| `(.+?)` \|", page("facts").partition("## Closed")[0], re.MULTILINE)
     calls = set(re.findall(r'func=ast\.Name\(id="(\w+)"', source()["policy/language/conditions.py"]))
     assert {"approved", "approvals", "calls", "len"} <= calls
-    assert {name for row in rows for name in re.findall(r"(?<!')\b\w+(?=[.(])|^\w+$", row)} == {*FACTS, "args"} | calls
+    assert {name for row in rows for name in re.findall(r"(?<!')\b\w+(?=[.(])|^\w+$", row)} == {*FACTS, *SIDES} | calls
 
 
 def test_every_error_code_is_in_the_reference_where_its_reader_looks() -> None:

@@ -172,7 +172,11 @@ def check_junit(element: ElementTree.Element) -> None:
 
 @pytest.mark.parametrize("make", [several, hostile], ids=["ordinary", "hostile"])
 def test_junit_xml_is_valid_and_its_counts_are_right(make: Callable[[], EvaluationReport]) -> None:
-    root = ElementTree.fromstring(render_junit(make()))
+    text = render_junit(make())
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError as failure:
+        pytest.fail(f"this is no XML: {failure}")
     check_junit(root)
     for suite in [root, *root.findall("testsuite")]:
         cases = list(suite.iter("testcase"))

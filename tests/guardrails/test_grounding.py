@@ -247,7 +247,7 @@ def test_a_claim_adds_no_unit_that_its_quote_does_not_name() -> None:
 
 @pytest.mark.parametrize("name", ["https://help.example/a", "help.example", "a@help.example", "GB33BUKB20201555555555"])
 def test_a_claim_names_nothing_outside_that_its_quote_does_not_name(name: str) -> None:
-    assert codes_of(f"Turn to {name} for help.", "Complaints are answered by the shop.")[-1] == "name_not_in_quote"
+    assert codes_of(f"Turn to {name} for help.", "Complaints are answered by the shop.")[-1:] == ["name_not_in_quote"]
     assert codes_of(f"Turn to {name} for help.", f"Complaints go to {name} by mail.") == []
 
 

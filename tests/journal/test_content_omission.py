@@ -29,6 +29,7 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
         "proposed.id", "proposed_calls.name", "proposed_calls.id", "own_calls.name", "own_calls.id", "edited.name", "edited.id", "ModelResponded.finish", "cached",
         "rollout", "RolloutOpened.changes", "RunResumed.accepted.changed", "ShadowDecided.error", "scope.actions", "scope.agents", "KeyCreated.id", "KeyRevoked.id", "AccessRefused.why", "AccessRefused.claimed", "AccessRefused.address", "alert", "AlertRaised.changes", "AlertRaised.before", "AlertRaised.after", "SecretSet.name",
         "channel", "NotificationBegun.subject", "NotificationSent.subject", "NotificationFailed.subject",
+        "point", "decisions.code", "decisions.request", "decisions.rules",
     ),
     "an evaluation or an import, which is refused with content off": (
         "imported.name", "imported.tool", "imported.trace", "RunStarted.evaluation", "scenarios.digest", "scenarios.judges", "scenarios.name", "variants.agent_digest",

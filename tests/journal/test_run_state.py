@@ -15,6 +15,7 @@ from remit.core.events import AnyEvent, CallAnswered, CallDecided, Recorded, Run
 from remit.journal.projections import run_row, summary
 from remit.journal.reducer import apply_event
 from remit.journal.run_state import RunState
+from remit.policy.language import NO_ENTITIES
 from support.events import (
     EPOCH,
     RUN,
@@ -55,7 +56,9 @@ def context(state: RunState, *, step: int = 1, index: int = 0, digest: str | Non
 
 
 def moment(roles_of: Callable[[str], frozenset[str]], digest: str | None = None) -> Moment:
-    return Moment(env="local", confinement="full", at=EPOCH, roles_of=roles_of, decision_digest=digest)
+    return Moment(
+        env="local", confinement="full", at=EPOCH, roles_of=roles_of, entities=NO_ENTITIES, decision_digest=digest
+    )
 
 
 @settings(max_examples=60, deadline=None)

@@ -331,9 +331,11 @@ def test_a_thread_that_is_observed_is_enforced_once_the_day_has_passed(
     assert len(shop.module.RAN) == 2  # of the first mail only
 
 
-def test_an_operators_stop_ends_an_observed_call_too(new_shop: Callable[..., Shop]) -> None:
+@pytest.mark.parametrize("scope", ["agent:desk", "tool:desk"])
+def test_an_operators_stop_ends_an_observed_call_too(new_shop: Callable[..., Shop], scope: str) -> None:
+    """The stop of an agent refuses the turn of the model, the stop of a tool each call."""
     shop = new_shop()
-    holds.set_hold(open_session(shop.root).journal, "agent:desk", why="an incident", by=OPERATOR)
+    holds.set_hold(open_session(shop.root).journal, scope, why="an incident", by=OPERATOR)
     with RemitMiddleware("desk", workspace=shop.root) as remit:
         _, ran = shop.played(says(SMALL), remit=remit)
     assert ran == []
@@ -442,6 +444,8 @@ def test_the_report_names_what_would_be_refused_and_the_smallest_rules_that_are_
     rows = [f"p, agent:desk, desk.mail, mail:{to}, True, allow" for to in ("bo@other.example", "eve@evil.example")]
     assert found["suggested"]["missing"] == dict.fromkeys(rows, 1)
     assert list(found["asked_by"].values()) == [1]
+    lacks = "agent/desk/agent.toml: `tools` does not name 'fly': no tool of the workspace has it"
+    assert found["outside_rules"] == {lacks: 1}
     assert ["Nothing is refunded for the staff" in rule for rule in found["refused_by"]] == [True]
     assert found["refused_before"] == {"fly: unknown_action": 1}
     refused = shop.cli("report", "desk", "--enforce", "desk.mail")
@@ -464,6 +468,28 @@ def test_the_report_names_what_would_be_refused_and_the_smallest_rules_that_are_
         ("desk.refund", "ask"),
         ("desk.refund", "deny"),
     ]
+
+
+def test_the_report_names_what_a_manifest_agent_toml_and_a_missing_review_refused(
+    new_shop: Callable[..., Shop],
+) -> None:
+    shop = new_shop()
+    shutil.copytree(starter_folder() / "tools" / "files", shop.root / "tools" / "files")
+    pin(shop.root)
+    text = OBSERVING.replace('tools = ["desk"]', 'tools = ["desk", "files.read"]')
+    (shop.root / "agent/desk/agent.toml").write_text(text)
+    read, write = ("files__read", {"path": "a.md"}), ("files__write", {"path": "reports/a.md", "text": "x"})
+    with RemitMiddleware("desk", workspace=shop.root) as remit:
+        shop.played(says(read, write), remit=remit)
+    changed = shop.root / "tools/desk/tool.toml"
+    changed.write_text(changed.read_text().replace('version = "1.', 'version = "2.'))
+    with RemitMiddleware("desk", workspace=shop.root) as remit:
+        shop.played(says(LOOK), remit=remit)
+    shown = shop.cli("report", "desk").out
+    assert "tools/files/tool.toml: argument 'path' names a file that tool 'files' may not read" in shown
+    assert "agent/desk/agent.toml: `tools` does not name 'files.write': add it" in shown
+    review = "the files of tool 'desk' are not the reviewed ones: review it, then run `remit tool pin desk`"
+    assert f"policies/tools.lock: {review}" in shown
 
 
 def test_the_report_never_suggests_a_rule_beside_one_whose_condition_refuses(new_shop: Callable[..., Shop]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from remit.client import Remit
-from remit.core.errors import Refusal, UsageError
+from remit.core.errors import Refusal, RemitError, UsageError
 from remit.core.events import Bar, CallDecided, Recorded, RolloutCompared, RolloutRolledBack, RunFinished
 from remit.evals import Changes, RolloutPlan, backtest, open_for, play_finished_runs, widen
 from remit.journal import Journal, RolloutState, StoredRecord, alerts_in_force, check_projections, used_bundles
@@ -244,6 +244,25 @@ def resumed(opened: WorkspaceSession, run: str) -> RunFinished:
     return finished
 
 
+@pytest.mark.parametrize("taken_back", [False, True])
+def test_a_run_that_another_process_resumes_is_decided_by_the_rules_of_its_candidate_while_they_count(
+    folder: Path, taken_back: bool
+) -> None:
+    opened = open_session(folder)
+    state = opened_at(opened, candidate_of(folder, turns=TWO, rules=stricter), *CANARY)
+    run = f"{1:032x}"
+    assert killed_at(folder, "call.answered/0/0/-", run) == -signal.SIGKILL
+    if taken_back:
+        roll_back(opened.journal, state.id, reason="meanwhile")
+    assert resumed(open_session(folder), run).outcome == "completed"
+    digests = [
+        item.event.decision.policy_digest
+        for item in opened.journal.events(run)
+        if isinstance(item.event, CallDecided) and item.event.decision is not None
+    ]
+    assert digests == [state.opened.policy_digest, (opened.policy.digest if taken_back else state.opened.policy_digest)]
+
+
 # -- taken back --
 
 
@@ -305,7 +324,10 @@ def test_a_candidate_that_cannot_be_used_is_taken_back_and_the_run_goes_on_witho
         roll_back(opened.journal, state.id, reason="again")
         copy = candidate_of(folder, agent=lambda text: text.replace("script:script.yaml", "openai:none"))
         state = opened_at(opened, copy, *CANARY)
-    played = ran(opened)
+    try:
+        played = ran(opened)
+    except RemitError as failure:
+        pytest.fail(f"the candidate stopped the run: {failure}")
     assert played.ended.outcome == "completed"
     assert started(played).arm is None
     assert started(played).prompt == "Keep the ledger.\n"

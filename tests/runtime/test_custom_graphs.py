@@ -13,6 +13,7 @@ from remit.broker import set_hold
 from remit.client import replay_trace, reviewed_graphs
 from remit.core import Refusal, UsageError
 from remit.core.events import CODE, CallAnswered, CallDecided, ModelRequested, ModelResponded, Recorded, RunStarted
+from remit.journal import list_runs
 from remit.tracing import read_trace
 from remit.workspace.session import open_session
 from support.lifecycle import grant, killed, resumed, resumed_after_kill
@@ -59,6 +60,18 @@ def test_a_supervisor_with_two_sub_agents_is_decided_recorded_and_reproduced_lik
     assert found.reproduced, found.divergences
     assert (found.decisions, found.turns, found.results) == (2, 7, 2)
     assert played.effects == [PAID]
+
+
+def test_a_run_shows_which_functions_of_the_graph_its_model_called(
+    shop: Callable[..., Path], command: Command, tmp_path: Path
+) -> None:
+    folder = shop()
+    shown = 'own       ask_accounts  {"question":"is ann a customer?"}'
+    assert shown in command(folder, "run", "clerk", "pay ann").out.replace('": "', '":"')
+    (row,) = list_runs(open_session(folder).journal)
+    assert shown in command(folder, "trace", "show", row.run, "--all").out.replace('": "', '":"')
+    assert command(folder, "trace", "show", row.run, "--html", str(tmp_path / "page.html")).code == 0
+    assert "own ask_accounts" in (tmp_path / "page.html").read_text()
 
 
 def test_a_call_that_needs_an_approval_pauses_the_graph_and_goes_on_after_it(shop: Callable[..., Path]) -> None:
@@ -140,8 +153,8 @@ def test_a_graph_that_is_revoked_while_it_runs_makes_no_further_call(shop: Calla
             set_hold(open_session(folder).journal, f"{CODE}{graph.code}", why="it pays twice", by=OPERATOR)
 
     played = ran(opened, on_event=meanwhile)
-    refused = [event.result.error.details for event in events(played, CallAnswered)]
-    assert [details["reason"] for details in refused] == ["revoked", "revoked"]
+    results = [event.result for event in events(played, CallAnswered)]
+    assert [not result.ok and result.error.details["reason"] for result in results] == ["revoked", "revoked"]
     assert played.effects == []
     assert replayed(played).reproduced
 

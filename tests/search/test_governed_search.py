@@ -122,6 +122,7 @@ def without(work: Path, name: str) -> Iterator[None]:
 
 def test_a_search_gets_the_permitted_collections_only_and_the_operator_sees_what_was_left_out(work: Path) -> None:
     result = call(work, "search.find", {"query": "when are late returns refunded"})
+    assert result.error is None
     assert found(result.value) == ["handbook/refunds@1"]
     event = decided(work, result.run)
     assert event.call is not None

@@ -96,7 +96,11 @@ def test_a_person_replaces_a_document_by_another_one(tool: ModuleType) -> None:
     other = "# Returns\n\nReturns that come late are refunded within 60 days.\n"
     ingest(tool, new=NEW, returns=other)
     tool.supersede("handbook", "handbook/refunds", "2", "handbook/returns", "1")
-    assert found(find(tool)) == ["handbook/returns@1"]
+    try:
+        documents = found(find(tool))
+    except tool.NothingFound:
+        documents = []
+    assert documents == ["handbook/returns@1"]
     with pytest.raises(tool.StaleDocument, match="open 'handbook/returns', version 1"):
         tool.open("handbook/refunds", HANDBOOK, EVERYTHING)
     with pytest.raises(tool.NotFound, match="no document 'handbook/none'"):
@@ -214,7 +218,10 @@ def test_a_file_that_ends_the_process_twice_is_skipped_and_the_others_are_read(
     for _ in range(2):
         with pytest.raises(SystemExit):
             tool.ingest("handbook")
-    done = tool.ingest("handbook")
+    try:
+        done = tool.ingest("handbook")
+    except SystemExit:
+        pytest.fail("the file has ended the process three times")
     assert [each["file"] for each in done["skipped"]] == ["hostile.md"]
     assert "within the limits of a call" in done["skipped"][0]["why"]
     assert found(find(tool)) == ["handbook/refunds@2"]

@@ -192,13 +192,13 @@ async def test_a_stream_has_every_event_once_in_order_and_ends_with_the_run(sess
                 assert answer.headers["content-type"].startswith("text/event-stream")
                 return messages((await answer.aread()).decode())
 
-        heard, again = await asyncio.wait_for(asyncio.gather(listen(), listen()), 60)
-        assert heard == again
-        assert [seq for seq, _, _ in heard] == list(range(len(heard)))
-        assert heard[-1][1] == "run.finished"
-        assert len(heard) == len(caller.service.workspaces["default"].journal.events(run))
+        received, again = await asyncio.wait_for(asyncio.gather(listen(), listen()), 60)
+        assert received == again
+        assert [seq for seq, _, _ in received] == list(range(len(received)))
+        assert received[-1][1] == "run.finished"
+        assert len(received) == len(caller.service.workspaces["default"].journal.events(run))
         rest = await listen(**{"last-event-id": "4"})
-        assert rest == heard[5:]
+        assert rest == received[5:]
 
 
 async def test_a_service_that_ends_ends_its_streams_and_leaves_the_run_to_be_resumed(session: Path) -> None:
@@ -231,7 +231,7 @@ async def test_a_service_that_ends_ends_its_streams_and_leaves_the_run_to_be_res
         assert (await caller.post(f"/v1/runs/{run}/resume", {})).code == "conflict"
 
 
-async def test_who_loses_the_right_to_read_hears_nothing_more(session: Path) -> None:
+async def test_who_loses_the_right_to_read_receives_nothing_more(session: Path) -> None:
     async with listening(session) as caller:
         run = (await caller.post("/v1/calls", CLOSE)).body["run"]
         async with caller.as_("dana").stream(f"/v1/runs/{run}/events") as answer:

@@ -40,8 +40,8 @@ class Browser:
         self._target = ""
         self.events: list[dict[str, Any]] = []
 
-    def open(self, path: Path) -> None:
-        """Load a file in a new page, in place of the one before, and wait until it has been loaded."""
+    def open(self, path: Path | str) -> None:
+        """Load a file, or what is at a URL, in a new page, in place of the one before, and wait until it has been loaded."""
         self._session, earlier = None, self._target
         self._target = self.ask("Target.createTarget", url="about:blank")["targetId"]
         if earlier:
@@ -51,10 +51,17 @@ class Browser:
             self.ask(f"{domain}.enable")
         self.go(path)
 
-    def go(self, path: Path) -> None:
-        """Load a file in the page that is open, whose process has compiled the scripts that both use. Wait until it has been loaded."""
+    def go(self, path: Path | str) -> None:
+        """Load a file, or what is at a URL, in the page that is open, and wait until it has been loaded.
+
+        Its process has compiled the scripts that both use.
+        """
         self.events.clear()
-        self.ask("Page.navigate", url=path.as_uri())
+        self.ask("Page.navigate", url=path if isinstance(path, str) else path.as_uri())
+        self.loaded()
+
+    def loaded(self) -> None:
+        """Wait until a page has been loaded since `events` was cleared."""
         self._until(lambda: any(event["method"] == "Page.loadEventFired" for event in self.events))
 
     def value(self, expression: str) -> Any:

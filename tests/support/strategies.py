@@ -29,10 +29,13 @@ ATOMS = (
     "args.n < 'x'", "args.flag", "'x' in args.list", "args.null == 'a'", "args.text < args.other", "args.n < args.m", "named_by_user",
     "'l' in labels", "'l' not in labels", "args.text in contains", "calls('mail.send') < 2", "env == 'prod'", "confinement != 'none'",
     "'09:00' <= time < '17:00'", "True", "False", "args.text == 'a'", "len(args.text) > 2", "1 <= args.n <= 2", "args.text != args.other",
-    "'bc' in args.text", "args.text in 'abc'", "time in labels",
+    "'bc' in args.text", "args.text in 'abc'", "time in labels", "has(args.gone)", "has(args.n)", "has(args.n) and args.n == 2",
+    "subject.id == args.text", "resource.owner == subject.id", "has(resource.owner)", "resource.owner == 'a'", "subject.level >= 2",
+    "subject.level < args.n", "has(resource.owner) and resource.owner != subject.id", "'a' in resource.tags", "len(resource.owner) > 1",
 )  # fmt: skip
 
 
+UNCLEAR = ("subject.id", "subject.level", "resource.owner", "resource.*")
 VOCABULARY = Vocabulary(actions=dict.fromkeys(ACTIONS))
 
 
@@ -105,6 +108,10 @@ def edited(dice: random.Random, before: list[str]) -> list[str]:
     return after
 
 
+def kept(dice: random.Random, values: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in values.items() if dice.random() < 0.9}
+
+
 def context(dice: random.Random) -> Context:
     args = {
         "n": dice.choice((0, 1, 2, 2.5, 3, 4, "w", "y", None)),
@@ -116,7 +123,7 @@ def context(dice: random.Random) -> Context:
         "null": dice.choice((None, "a")),
     }
     return Context(
-        args={name: value for name, value in args.items() if dice.random() < 0.9},
+        args=kept(dice, args),
         labels=frozenset(dice.sample(("l", "a", "09:00"), dice.randint(0, 3))),
         named_by_user=dice.random() < 0.5,
         contains=frozenset(dice.sample(("l", "a"), dice.randint(0, 2))),
@@ -125,4 +132,7 @@ def context(dice: random.Random) -> Context:
         env=dice.choice(("local", "prod")),
         confinement=dice.choice(("full", "none")),
         time=dice.choice(("08:59", "09:00", "16:59", "17:00")),
+        subject=kept(dice, {"id": dice.choice(("a", "u", "v")), "level": dice.choice((1, 2, 3, "2"))}),
+        resource=kept(dice, {"owner": dice.choice(("a", "u", "", 3, None)), "tags": dice.choice((["a"], [], "a", [["a"]]))}),
+        unclear=frozenset(name for name in UNCLEAR if dice.random() < 0.1),
     )  # fmt: skip

@@ -15,7 +15,9 @@ from remit.core.events import (
     AnyEvent,
     BreakGlassReviewed,
     ContentRead,
+    DecisionsGiven,
     EffectSettled,
+    GivenDecision,
     HoldLifted,
     HoldSet,
     PolicyAdopted,
@@ -39,7 +41,8 @@ from remit.journal import (
     seal_run,
 )
 from remit.tracing import AuditFile, AuditStream, LineSink, NotArrived
-from remit.tracing.audit.records import AUDITED, Record
+from remit.tracing.audit.ocsf import Record
+from remit.tracing.audit.records import AUDITED
 from support import ocsf
 from support.events import RUN, a_whole_run, decided, granted, requested, started
 from support.journals import script
@@ -55,6 +58,15 @@ OF_WORKSPACE: tuple[AnyEvent, ...] = (
     PolicyAdopted(number=0, run=RUN, policy_digest=D, pins_digest=D, by=ANN),
     SecretSet(number=5, name="jira", by=ANN),
     ContentRead(number=6, run=RUN, how="show", by=ANN),
+    DecisionsGiven(
+        number=8,
+        point="todo",
+        policy_digest=D,
+        by=ANN,
+        decisions=(
+            GivenDecision(subject="user:ann", action="todo.read", resource="todo:1", allowed=True, code="allowed"),
+        ),
+    ),
     RunErased(number=7, run=RUN, by=ANN),
     RunPruned(run="e" * 32, head="3:sha256:0", by=ANN),
 )

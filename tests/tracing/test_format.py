@@ -33,6 +33,7 @@ OF_WORKSPACE = {  # no run holds these
     "policy.adopted",
     "secret.set",
     "content.read",
+    "decisions.given",
     "notification.begun",
     "notification.sent",
     "notification.failed",

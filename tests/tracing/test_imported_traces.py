@@ -17,7 +17,7 @@ from remit.core import UsageError, WorkspaceError
 from remit.core.events import CallAnswered, CallDecided, ModelResponded
 from remit.journal import Journal, RunQuery, list_runs, workspace_figures
 from remit.tracing import AuditStream, Coverage, ImportedAs, read_spans
-from remit.tracing.audit.records import Record
+from remit.tracing.audit.ocsf import Record
 from remit.workspace import open_session
 from support.foreign_traces import FILES, SECOND, ToolCall, document, span, trace_of, write_lines
 from support.principals import OPERATOR

@@ -136,6 +136,7 @@ def recorded_decisions(records: Sequence[Recorded], rule_set: RuleSet) -> tuple[
                         confinement="none" if hosted else started.confinement,
                         at=recorded.at,
                         roles_of=rule_set.policy.roles_of,
+                        entities=rule_set.entities,
                     ),
                     means=() if rule_set.vocabulary is None else rule_set.vocabulary.means.get(event.call.action, ()),
                     quoted=event.quoted_by_user,
@@ -253,7 +254,7 @@ def _lost_sources(ended: RunFinished, found: Sequence[RecordedDecision], policy:
             collection = document.partition("/")[0]
             own = [name for name in resources if not name.startswith("store:") or name.endswith(f"/{collection}")]
             resources = (*own, f"document:{document}")
-        now = policy.decide(one.request.model_copy(update={"resources": resources}))
+        now = policy.decide(policy.entities.of(one.request.model_copy(update={"resources": resources})))
         if now.verdict != "allow":
             yield LostSource(
                 run=one.run,

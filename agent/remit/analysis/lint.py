@@ -78,7 +78,7 @@ def _lint_approvers(rule_set: RuleSet) -> Iterator[Finding]:
 
 
 def _why_nobody(rule_set: RuleSet, row: RuleRow) -> str:
-    """Say why the row applies to nobody; "" if it applies to somebody."""
+    """Say why the row applies to nobody; "" if it applies to an agent or a user."""
     if row.subject.startswith("role:"):
         members = [who for who, roles in rule_set.roles.items() if row.subject in roles and not who.startswith("role:")]
         return "" if members else f"no agent or user has {row.subject}"
@@ -167,7 +167,7 @@ def _lint_ineffective(rule_set: RuleSet) -> Iterator[Finding]:
                 row, "unsettled", "the analysis cannot decide whether it has an effect", "simplify its condition"
             )
         elif why := _why_nobody(rule_set, row):
-            yield _finding(row, "unreachable", why, "give the role to somebody, or remove the rule")
+            yield _finding(row, "unreachable", why, "give the role to an agent or a user, or remove the rule")
         elif row.number in effects.occurrences and row is (same := alike[_meaning(row)])[-1]:
             yield _why_ineffective(comparison, rule_set, row, effects.occurrences[row.number], same[0])
 

@@ -21,7 +21,7 @@ from remit.analysis.solver.paths import ResourceClass, ResourceSpace
 from remit.analysis.solver.ruleset import RuleKey, RuleSet
 from remit.analysis.solver.segments import AnalysisLimitReached
 from remit.core import Context, Decision, Json, Request, action_matches
-from remit.policy import Case
+from remit.policy import Case, request_of
 from remit.policy.language import (
     ConditionError,
     GlobError,
@@ -101,11 +101,12 @@ def score_mutants(rule_set: RuleSet, cases: Sequence[Case]) -> MutationScore:
 
     A case that fails on the rules as they are catches nothing: it would fail on every mutant.
     """
-    decided = [(case, rule_set.policy.decide(case.request())) for case in cases]
+    requests = [request_of(rule_set.policy, case) for case in cases]
+    decided = [(case, one, rule_set.policy.decide(one)) for case, one in zip(cases, requests, strict=True)]
     return MutationScore(mutants=tuple(_run_mutant(rule_set, mutation, decided) for mutation in _mutations(rule_set)))
 
 
-def _run_mutant(rule_set: RuleSet, mutation: _Mutation, decided: Sequence[tuple[Case, Decision]]) -> Mutant:
+def _run_mutant(rule_set: RuleSet, mutation: _Mutation, decided: Sequence[tuple[Case, Request, Decision]]) -> Mutant:
     """Decide what became of one mutant: caught by a case, equivalent, or not caught.
 
     The cheap steps come first: the cases, the proof that nothing differs, the witnesses of the difference, and last the
@@ -114,8 +115,8 @@ def _run_mutant(rule_set: RuleSet, mutation: _Mutation, decided: Sequence[tuple[
     mutant = Mutant(
         operator=mutation.operator, file=mutation.file, line=mutation.line, text=mutation.text, fate="killed"
     )
-    for case, before in decided:
-        if not case.mismatch(before) and case.mismatch(mutation.rule_set.policy.decide(case.request())):
+    for case, asked, before in decided:
+        if not case.mismatch(before) and case.mismatch(mutation.rule_set.policy.decide(asked)):
             return replace(mutant, by=case.note)
     found = compare_policies(rule_set, mutation.rule_set)
     if found.equal:
@@ -178,7 +179,13 @@ def _mutations(rule_set: RuleSet) -> Iterator[_Mutation]:
                 file=row.rule.file,
                 line=row.rule.line,
                 text=text,
-                rule_set=RuleSet(label="mutant", rows=kept, links=rule_set.links, vocabulary=rule_set.vocabulary),
+                rule_set=RuleSet(
+                    label="mutant",
+                    rows=kept,
+                    links=rule_set.links,
+                    vocabulary=rule_set.vocabulary,
+                    entities=rule_set.entities,
+                ),
             )
     for at, link in enumerate(rule_set.links):
         for operator, other_link in _mutate_link(link, roles):
@@ -191,7 +198,13 @@ def _mutations(rule_set: RuleSet) -> Iterator[_Mutation]:
                 file=link.file,
                 line=link.line,
                 text=f"g, {shown.member}, {shown.role}",
-                rule_set=RuleSet(label="mutant", rows=rule_set.rows, links=links, vocabulary=rule_set.vocabulary),
+                rule_set=RuleSet(
+                    label="mutant",
+                    rows=rule_set.rows,
+                    links=links,
+                    vocabulary=rule_set.vocabulary,
+                    entities=rule_set.entities,
+                ),
             )
 
 
@@ -279,6 +292,7 @@ def _request_of_both(
     for partner in [*partners, f"{other}none"]:
         pair = (subject, partner) if mine == "agent:" else (partner, subject)
         request = Request(subjects=pair, action=action, resources=(resource,), context=context)
+        request = new.entities.of(request)  # a call has no other properties than these
         before, after = old.policy.decide(request), new.policy.decide(request)
         if before.verdict != after.verdict and "error" not in (before.reason, after.reason):
             return request
@@ -382,6 +396,9 @@ def _search_request(old: RuleSet, new: RuleSet, subject: str, action: str) -> Re
     return None
 
 
+_OF_ENTITIES: Final = ("subject", "resource", "unclear")  # a case has them from policies/entities.jsonl
+
+
 def case_yaml(rule_set: RuleSet, request: Request, *, rows: Collection[str] = ()) -> str:
     """Write a case for the table that pins the verdict of the rules as they are, and one deciding rule: of `rows`, if one is."""
     decision = rule_set.policy.decide(request)
@@ -396,7 +413,9 @@ def case_yaml(rule_set: RuleSet, request: Request, *, rows: Collection[str] = ()
         f"  action: {request.action}",
         f"  resources: [{', '.join(_quoted(one) for one in request.resources)}]",
     ]
-    lines += [f"  {name}: {_yaml(value)}" for name, value in facts_of(request.context).items()]
+    lines += [
+        f"  {name}: {_yaml(value)}" for name, value in facts_of(request.context).items() if name not in _OF_ENTITIES
+    ]
     lines.append(f"  expect: {decision.verdict}")
     if decision.rules:
         first = next((rule for rule in decision.rules if rule.text in rows), decision.rules[0])

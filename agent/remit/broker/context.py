@@ -11,6 +11,7 @@ from remit.core.events import NANO, ApprovalGranted, RunStarted
 from remit.core.parsing import URL_KINDS
 from remit.guardrails import argument_texts, contained_kinds, kind_of, quotes_all, requests_action, unnamed_resources
 from remit.journal import RunState
+from remit.policy.language import Entities
 
 
 def leaves_system(call: Call) -> bool:
@@ -20,7 +21,8 @@ def leaves_system(call: Call) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """When and where a call is decided. `at` is in Unix nanoseconds; `roles_of` returns the current roles of a person.
+    """When and where a call is decided. `at` is in Unix nanoseconds; `roles_of` returns the current roles of a person; `entities`
+    are the properties that the workspace vouches for.
 
     With `decision_digest`, only approvals of that decision count; None counts the approvals of any decision.
     """
@@ -29,6 +31,7 @@ class Moment:
     confinement: Confinement
     at: int
     roles_of: Callable[[str], frozenset[str]]
+    entities: Entities
     decision_digest: str | None = None
 
 
@@ -73,6 +76,7 @@ def policy_context(
         env=moment.env,
         confinement=moment.confinement,
         time=_time_of_day(moment.at),
+        **moment.entities.facts(call.subjects.all, [touch.resource for touch in call.touches]),
     )
 
 

@@ -104,7 +104,8 @@ class Decider:
         candidate, error = None, ""
         try:
             policy = self._narrowed_by_scope(tried.policy)
-            candidate = "allow" if policy.judge(request).allowed else policy.decide(request).verdict
+            known = policy.entities.of(request)
+            candidate = "allow" if policy.judge(known).allowed else policy.decide(known).verdict
         except Exception as failure:  # noqa: BLE001 - whatever fails is the candidate's, and the run goes on
             error = type(failure).__name__
         event = ShadowDecided(
@@ -137,7 +138,7 @@ class Decider:
         policy, request = self._unapproved(call)
 
         def permits(resource: str) -> bool:
-            return policy.judge(request.model_copy(update={"resources": (resource,)})).allowed
+            return policy.judge(policy.entities.of(request.model_copy(update={"resources": (resource,)}))).allowed
 
         return permits
 
@@ -191,6 +192,7 @@ class Decider:
             confinement="none" if tool.manifest.source == "host" else self.confinement,
             at=self.ports.clock(call.step, call.index),
             roles_of=policy.roles_of,
+            entities=policy.entities,
             decision_digest=bound,
         )
 

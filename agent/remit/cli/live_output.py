@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from remit.cli.output import counted, echo, json_text, style
-from remit.core import CallOutcome, Error, ReceiptItem, Result, Succeeded, failure_place
+from remit.core import CallOutcome, Error, ProposedCall, ReceiptItem, Result, Succeeded, failure_place
 from remit.core.events import (
     NANO,
     AnswerRejected,
@@ -56,6 +56,12 @@ def short(text: str, width: int = WIDTH) -> str:
     """The text on one line, with hidden characters written out; says how many characters were cut off."""
     line = with_visible_characters(" ".join(text.split()))
     return line if len(line) <= width else f"{line[:width]}… (+{len(line) - width})"
+
+
+def own_call_text(call: ProposedCall) -> str:
+    """A call of a function of a custom graph, which no rule decides."""
+    arguments = json_text(call.parsed) if call.arguments is None else call.arguments
+    return f"own       {call.name}  {short(arguments)}"
 
 
 class LiveOutput:
@@ -197,6 +203,8 @@ def _print_turn(event: ModelResponded | AnswerRejected | ModelFailed | ContextRe
     match event:
         case ModelResponded():
             echo(f"\n{style(f'{event.step:>3}', bold=True)}  {short(event.text)}".rstrip())
+            for own in event.own_calls:
+                echo(f"     {style(own_call_text(own), dim=True)}")
         case AnswerRejected():
             _print_note(f"the answer was rejected: {short('; '.join(map(str, event.problems)))}", "yellow")
         case ModelFailed():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, TypeAlias
@@ -32,13 +33,12 @@ from remit.replay import ReplayResult
 from remit.rollout import check_bars, named_rollout, roll_back
 from remit.runtime import (
     Continuation,
+    DryRuns,
     LivePorts,
     OneCall,
     RunRequest,
     RunResult,
     acting_subject,
-    decide_call,
-    explain_call,
     open_fallbacks_of,
     open_model_of,
     resume_run,
@@ -63,6 +63,15 @@ from remit.workspace import (
 if TYPE_CHECKING:  # evaluations are loaded when a rollout is opened
     from remit.evals import RolloutPlan
 
+
+@dataclass(frozen=True, kw_only=True)
+class _Shared:
+    """What the clients of one open workspace share: the rules in force are looked for once for all of them."""
+
+    ports: LivePorts
+    dry_runs: DryRuns
+
+
 OnEvent: TypeAlias = Callable[[Recorded], None] | None
 
 
@@ -74,7 +83,7 @@ class AsyncRemit:
     """
 
     def __init__(
-        self, session: WorkspaceSession, principal: Principal | None = None, *, ports: LivePorts | None = None
+        self, session: WorkspaceSession, principal: Principal | None = None, *, shared: _Shared | None = None
     ) -> None:
         settings = session.workspace.settings
         self.session: Final = session
@@ -82,7 +91,7 @@ class AsyncRemit:
         self.principal: Final = principal
         check_tenant(settings, principal)
         check_enabled(session.journal, principal)
-        self._ports: Final = LivePorts(session) if ports is None else ports
+        self._shared: Final = shared or _Shared(ports=LivePorts(session), dry_runs=DryRuns(session))
 
     @classmethod
     def open(cls, path: Path | str | None = None, *, principal: Principal | None = None) -> Self:
@@ -91,7 +100,7 @@ class AsyncRemit:
 
     def acting_as(self, principal: Principal) -> Self:
         """See `Remit.acting_as`."""
-        return type(self)(self.session, principal, ports=self._ports)
+        return type(self)(self.session, principal, shared=self._shared)
 
     @property
     def root(self) -> Path:
@@ -101,7 +110,12 @@ class AsyncRemit:
     @property
     def policy(self) -> Policy:
         """The policy in force now."""
-        return self._ports.policy(0, 0)
+        return self._shared.ports.policy(0, 0)
+
+    @property
+    def _session_now(self) -> WorkspaceSession:
+        """The workspace as it was opened, with the rules in force now."""
+        return self._shared.ports.session
 
     def may(self, action: OwnAction, resource: str) -> bool:
         """See `Remit.may`."""
@@ -120,7 +134,7 @@ class AsyncRemit:
     ) -> RunResult:
         """See `Remit.run`."""
         request = self._request(agent, task, model=model, user=user, scope=scope, run_id=run_id)
-        return await start_run(self.session, request, wait=wait)
+        return await start_run(self._session_now, request, wait=wait)
 
     def stream(
         self,
@@ -137,7 +151,7 @@ class AsyncRemit:
         request = self._request(agent, task, model=model, user=user, scope=scope, run_id=run_id)
 
         async def drive(on_event: Callable[[Recorded], None]) -> RunResult:
-            return await start_run(self.session, request, wait=wait, on_event=on_event)
+            return await start_run(self._session_now, request, wait=wait, on_event=on_event)
 
         return AsyncRunStream(drive)
 
@@ -146,7 +160,9 @@ class AsyncRemit:
     ) -> RunResult:
         """See `Remit.resume`."""
         goes_on, name = Continuation(accept_changes=accept_changes), self._run(run)
-        return await resume_run(self.session, name, by=self.principal, wait=wait, on_event=on_event, goes_on=goes_on)
+        return await resume_run(
+            self._session_now, name, by=self.principal, wait=wait, on_event=on_event, goes_on=goes_on
+        )
 
     async def call(
         self,
@@ -162,22 +178,24 @@ class AsyncRemit:
         """See `Remit.call`."""
         model = OneCall(action, _arguments(arguments))
         request = self._request(agent, f"remit call {action}", model=model, user=user, run_id=run_id)
-        return call_result(await start_run(self.session, request, wait=wait, on_event=on_event))
+        return call_result(await start_run(self._session_now, request, wait=wait, on_event=on_event))
 
     async def decide(
         self, action: str, arguments: Mapping[str, Json] | str, *, agent: str, user: str | None = None
     ) -> Decision:
         """See `Remit.decide`."""
-        subject = acting_subject(self.session, self.principal, user)
-        _, decision = _decided(await decide_call(self.session, agent, action, _arguments(arguments), subject=subject))
+        subject = acting_subject(self._session_now, self.principal, user)
+        _, decision = _decided(
+            await self._shared.dry_runs.decide(agent, action, _arguments(arguments), subject=subject)
+        )
         return decision
 
     async def explain(
         self, action: str, arguments: Mapping[str, Json] | str, *, agent: str, user: str | None = None
     ) -> Explanation:
         """See `Remit.explain`."""
-        subject = acting_subject(self.session, self.principal, user)
-        decided, rules = await explain_call(self.session, agent, action, _arguments(arguments), subject=subject)
+        subject = acting_subject(self._session_now, self.principal, user)
+        decided, rules = await self._shared.dry_runs.explain(agent, action, _arguments(arguments), subject=subject)
         call, decision = _decided(decided)
         return Explanation(call=call, decision=decision, rules=rules)
 
@@ -307,7 +325,7 @@ class AsyncRemit:
         return RunRequest(
             agent=agent,
             task=task,
-            subject=acting_subject(self.session, self.principal, user),
+            subject=acting_subject(self._session_now, self.principal, user),
             by=self.principal,
             model=opened,
             fallbacks=open_fallbacks_of(self.session, agent) if model is None else (),

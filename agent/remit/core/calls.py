@@ -335,7 +335,9 @@ class Context(FrozenModel):
     repeat. `quoted_by_user` is True if the user's task contains each of these texts, `requested_by_user` if it asks for such an
     action. `calls` counts earlier calls of the run by action, and those of
     its conversation by "ACTION in conversation"; `approvals` counts grants by role, one for each person. `env` is
-    the environment, `time` is the time of day in UTC, `HH:MM`.
+    the environment, `time` is the time of day in UTC, `HH:MM`. `subject` and `resource` are properties of the one for whom the
+    call is made and of its resources, from `policies/entities.jsonl` or from an enforcement point that `remit.toml` lists;
+    `unclear` names those without one certain value, as "resource.status", and "resource.*" if that holds for all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
@@ -354,6 +356,9 @@ class Context(FrozenModel):
     env: str = "local"
     confinement: Confinement = "full"
     time: str = "00:00"
+    subject: Mapping[str, Json] = Field(default_factory=dict)
+    resource: Mapping[str, Json] = Field(default_factory=dict)
+    unclear: frozenset[str] = frozenset()
 
 
 class ScopeEntry(FrozenModel):

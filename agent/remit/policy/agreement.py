@@ -14,6 +14,7 @@ from remit.core import Context, Decision, Json, Problem, Request, WorkspaceError
 from remit.policy.cases import read_cases, request_of
 from remit.policy.engine import Policy
 from remit.policy.folder import CASES
+from remit.policy.language.facts import SIDES, is_named
 from remit.policy.language.loader import RuleRow
 from remit.policy.language.patterns import EVERYTHING
 from remit.policy.second_opinion import SecondOpinion
@@ -21,6 +22,7 @@ from remit.policy.second_opinion import SecondOpinion
 MOST_WITNESSES: Final = 200  # rows with witnesses, evenly spread, so that a large policy loads in time
 _FIX: Final = "do not use these rules: run `remit policy test`, and report this row as a defect of Remit"
 _SETS: Final = ("labels", "unidentified", "contains")
+_LIKE: Final = "x"
 _MOST_ACTIONS: Final = 4
 _LONGEST: Final = 100_000  # characters of a text that is made to have a certain length
 
@@ -111,22 +113,31 @@ def _contexts(row: RuleRow) -> Iterator[Context]:
 
 
 def _context(row: RuleRow, which: int) -> Context:
-    """Each fact at its change point number `which`, or its last; and every approval that the condition requires."""
+    """Each fact at its change point number `which`, or its last; and every approval that the condition requires.
+
+    What is only compared with another fact is first the same text everywhere.
+    """
     points: dict[str, list[Json]] = {}
     for point in row.condition.change_points:
         points.setdefault(point.fact, []).append(point.value)
     facts = {fact: values[min(which, len(values) - 1)] for fact, values in points.items()}
-    args: dict[str, Json] = {}
+    if which == 0:
+        facts = {name: _LIKE for name in row.condition.reads if is_named(name)} | facts
+    sides: dict[str, dict[str, Json]] = {side: {} for side in SIDES}
     calls: dict[str, Json] = {}
     plain: dict[str, Json] = {}
     for fact, value in facts.items():
-        if fact.startswith("args."):
-            args[fact.removeprefix("args.")] = value
-        elif fact.startswith("len(args."):
-            args[fact[len("len(args.") : -1]] = "x" * min(max(int(value), 0), _LONGEST)
+        side, _, name = fact.removeprefix("len(").removeprefix("has(").rstrip(")").partition(".")
+        if is_named(fact):
+            sides[side][name] = value
+        elif fact.startswith("len("):
+            sides[side][name] = "x" * min(max(int(value), 0), _LONGEST)
+        elif fact.startswith("has("):
+            if value is True:
+                sides[side].setdefault(name, _LIKE)
         elif fact.startswith("calls("):
             calls[fact[len("calls('") : -len("')")]] = value
         else:
             plain[fact] = frozenset({value}) if fact in _SETS else value
     approvals = {role: max(counts) for role, counts in row.condition.thresholds.items()}
-    return Context().model_copy(update={**plain, "args": args, "calls": calls, "approvals": approvals})
+    return Context().model_copy(update={**plain, **sides, "calls": calls, "approvals": approvals})

@@ -26,6 +26,7 @@ from remit.core import (
 from remit.core.parsing import YamlRow, read_rows
 from remit.guardrails import kind_of
 from remit.policy.engine import NOBODY, Policy
+from remit.policy.language.entities import Stated
 from remit.policy.language.names import DeclaredNames, undeclared_names
 from remit.policy.language.patterns import GlobError, parse_resource
 
@@ -57,6 +58,12 @@ class Case(FrozenModel):
     approvals: dict[str, int] = Field(default_factory=dict, description="How many people approved the call, by role")
     env: str = "local"
     confinement: Confinement = "full"
+    subject: dict[str, Json] = Field(
+        default_factory=dict, description="Properties that the enforcement point states of the user"
+    )
+    resource: dict[str, Json] = Field(
+        default_factory=dict, description="Properties that the enforcement point states of the resource"
+    )
     time: str = Field(default="12:00", pattern=r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]$")
     expect: Verdict = Field(description="The decision that the rules must give")
     rule: str = Field(default="", description="A part of the note of a deciding rule; without note, of its text")
@@ -158,16 +165,27 @@ def _sense_problems(policy: Policy, case: Case) -> Iterator[tuple[str, str]]:
     if known is not None and known.names is not None:
         yield from _undeclared(case, policy, known.names)
     own = case.action.startswith("remit.") and case.action != READ_RESULT
-    if own == bool(case.agent):
-        what = f"{case.action} is done by a person, and the row names an agent" if own else "the row names no agent"
-        yield what, "remove agent" if own else "write agent: agent:NAME"
+    point = None if known is None else known.points.get(case.action.partition(".")[0])
+    if (own or point is not None) == bool(case.agent):
+        what = (
+            f"{case.action} is done by a person, and the row names an agent" if case.agent else "the row names no agent"
+        )
+        yield what, "remove agent" if case.agent else "write agent: agent:NAME"
+    for name in _stated(case) if known is not None else ():
+        if point is None:
+            yield (
+                f"{name} is stated, and {case.action} is no action of an enforcement point",
+                "write the property in policies/entities.jsonl",
+            )
+        elif name not in point:
+            yield f"the enforcement point may not state {name}", "list it for the enforcement point in remit.toml"
     for resource in case.resources:
         try:
             kind = parse_resource(resource).kind
         except GlobError as error:
             yield error.what, error.fix
             continue
-        if known is not None and known.names is not None and kind not in known.names.kinds:
+        if known is not None and known.names is not None and point is None and kind not in known.names.kinds:
             yield f"no file declares the kind of resource {spelled(kind)}", one_of(kind, known.names.kinds)
     if case.missing is not None and case.expect != "ask":
         yield "missing is set in a row that does not expect ask", "remove missing, or expect ask"
@@ -187,8 +205,14 @@ def _undeclared(case: Case, policy: Policy, names: DeclaredNames) -> Iterator[tu
 
 
 def request_of(policy: Policy, case: Case) -> Request:
-    """The request of a row, with the effect that its action has in this workspace."""
-    return case.request("once" if policy.vocabulary is None else policy.vocabulary.effect(case.action))
+    """The request of a row, with the effect of its action and the properties of its entities in this workspace."""
+    request = case.request("once" if policy.vocabulary is None else policy.vocabulary.effect(case.action))
+    return policy.entities.of(request, Stated.of(list(_stated(case)), case.subject, case.resource))
+
+
+def _stated(case: Case) -> Iterator[str]:
+    yield from (f"subject.{name}" for name in case.subject)
+    yield from (f"resource.{name}" for name in case.resource)
 
 
 def _prefixed(kind: str, name: str) -> str:

@@ -18,6 +18,7 @@ from remit.core.parsing import digest
 from remit.policy import explanation as explain
 from remit.policy.folder import read_folder
 from remit.policy.index import Index, ResourceKeys, RuleTable, entries_for
+from remit.policy.language.entities import EVERY
 from remit.policy.language.loader import RuleRow, Rules, Vocabulary, read_more, read_rules
 from remit.policy.language.patterns import NOTHING_TOUCHED, GlobError, parse_resource
 from remit.policy.language.roles import closures
@@ -31,7 +32,7 @@ _NEAR: Final = 4  # rules considered as near misses, on each side and for each n
 
 
 def load_policy(files: Mapping[str, bytes], vocabulary: Vocabulary | None = None) -> Policy:
-    """Read `policies/model.conf` and `policies/*.csv` from `files`, keyed by path; other files are ignored.
+    """Read the model, the rules and the entities of `policies/` from `files`, keyed by path; other files are ignored.
 
     Raises:
         WorkspaceError: every problem of every file.
@@ -53,12 +54,8 @@ class Policy:
         self.vocabulary: Final = vocabulary
         self.rules: Final[tuple[Rule, ...]] = tuple(row.rule for row in rules.rows)
         self.rows: Final = rules.rows
-        self.digest: Final = digest(
-            {
-                "semantics": _SEMANTICS,
-                "rules": sorted({row.fields for row in rules.rows} | {link.fields for link in rules.links}),
-            }
-        )
+        self.entities: Final = rules.entities
+        self.digest: Final = digest(_digested(rules))
         self.links: Final = rules.links
         self._arguments_read: dict[str, frozenset[str]] = {}  # by action, as they are asked for
         self._index: Final = Index(rules.rows)
@@ -99,7 +96,7 @@ class Policy:
             WorkspaceError: every problem of the text.
         """
         rows = read_more(self.rows, text, self.vocabulary, file=file, subject=subject)
-        return Policy(Rules(rows=rows, links=self.links), self.vocabulary)
+        return Policy(Rules(rows=rows, links=self.links, entities=self.entities), self.vocabulary)
 
     def roles_of(self, subject: str) -> frozenset[str]:
         """Every role of `subject`, direct or inherited; empty for an unknown subject."""
@@ -122,12 +119,15 @@ class Policy:
     def permitted(self, request: Request, kind: str) -> Permitted:
         """The patterns of the rules that allow or deny resources of that kind to the request; its own resources do not count."""
         tables = self._index.tables(request.action)
+        # INVARIANT: a pattern stands for many resources, so no property of one is certain.
+        unclear = {"resource": {}, "unclear": request.context.unclear | {f"resource.{EVERY}"}}
+        context = request.context.model_copy(update=unclear)
         allow: list[tuple[str, ...]] = []
         deny: dict[str, None] = {}
         for subject in request.subjects:
             names = self._names.get(subject, ())
             rows = [row for table in tables for name in names for row in table.by_subject.get(name, ())]
-            rows = [row for row in rows if row.pattern.kind in ("", kind) and row.condition.holds(request.context)]
+            rows = [row for row in rows if row.pattern.kind in ("", kind) and row.condition.holds(context)]
             allow.append(tuple(dict.fromkeys(row.pattern.text for row in rows if row.rule.effect == "allow")))
             deny |= dict.fromkeys(row.pattern.text for row in rows if row.rule.effect == "deny")
         return Permitted(allow=tuple(allow), deny=tuple(deny))
@@ -315,6 +315,13 @@ class Policy:
             if row.rule.effect == "allow" and row.pattern.kind == kind and row not in pair.allows
         }
         return sorted(near, key=lambda row: (-near[row], row.number))
+
+
+def _digested(rules: Rules) -> dict[str, object]:
+    """What the digest of a policy covers."""
+    fields = sorted({row.fields for row in rules.rows} | {link.fields for link in rules.links})
+    known = {"entities": rules.entities.fields} if len(rules.entities) else {}
+    return {"semantics": _SEMANTICS, "rules": fields, **known}
 
 
 def _common_segments(left: str, right: str) -> int:

@@ -8,6 +8,7 @@ from typing import Final
 
 from remit.core import Problem, WorkspaceError, near_names
 from remit.core.parsing import read_file, table_text
+from remit.policy.language.entities import ENTITIES
 from remit.policy.language.loader import FOLDER
 
 CASES: Final = f"{FOLDER}cases.yaml"
@@ -17,6 +18,7 @@ READ: Final = frozenset(
         "model.conf",
         "cases.yaml",
         "tools.lock",
+        ENTITIES,
         "labels.toml",
         "limits.toml",
         "prices.toml",
@@ -24,16 +26,17 @@ READ: Final = frozenset(
         "content_cases.yaml",
     }
 )
+IN_FORCE: Final = (".conf", ".csv", ENTITIES)  # how the names of the files end that decide calls
 _SUFFIXES: Final = (".csv", ".md")  # rules, and documents for people
-_LIKE_RULES: Final = (".csv", ".conf", ".yaml", ".toml", ".lock")
+_LIKE_RULES: Final = (".csv", ".conf", ".yaml", ".toml", ".lock", ".jsonl")
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
-    """The model and the rules of a policy folder, by their path in a workspace, wherever the folder is."""
+    """The model, the rules and the entities of a policy folder, by their path in a workspace, wherever the folder is."""
     return {
         f"{FOLDER}{path.name}": read_file(path, file=f"{FOLDER}{path.name}")
         for path in sorted(folder.iterdir())
-        if path.suffix in (".conf", ".csv") and path.is_file()
+        if path.name.endswith(IN_FORCE) and path.is_file()
     }
 
 

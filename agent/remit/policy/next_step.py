@@ -90,6 +90,8 @@ def _change(context: Context, point: ChangePoint) -> _Change | None:
             return _argument(context, point)
         case "len":
             return _shorter(context, point)
+        case "has":
+            return _left_out(context, point)
         case "labels" | "unidentified" | "contains":
             return _without(context, point, name)
         case "calls":
@@ -167,6 +169,15 @@ def _argument(context: Context, point: ChangePoint) -> _Change | None:
     if name in context.args and value == now and type(value) is type(now):
         return None
     return _made(context, point, {"args": {**context.args, name: value}}, f"call it {change}", (0, distance))
+
+
+def _left_out(context: Context, point: ChangePoint) -> _Change | None:
+    """The call without an argument that a rule asks for."""
+    name = point.fact.removeprefix("has(args.").removesuffix(")")
+    if point.value is not False or name not in context.args:
+        return None
+    kept = {other: value for other, value in context.args.items() if other != name}
+    return _made(context, point, {"args": kept}, f"call it without {name}", (1, 0.0))
 
 
 def _shorter(context: Context, point: ChangePoint) -> _Change | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from remit.core import UsageError
-from remit.policy import Policy, load_policy
+from remit.policy import IN_FORCE, Policy, load_policy
 from remit.tracing import ObjectStore
 from remit.workspace import (
     LIMITS,
@@ -100,7 +100,7 @@ def _tools_of(files: Iterable[str]) -> list[str]:
 
 def is_rules(path: str) -> bool:
     """True for the Casbin model and the files of rules."""
-    return path.startswith("policies/") and path.endswith((".conf", ".csv"))
+    return path.startswith("policies/") and path.endswith(IN_FORCE)
 
 
 def _is_code(path: str) -> bool:

@@ -66,7 +66,10 @@ def place(session: WorkspaceSession, agent: str, *, user: str, run: str) -> Plac
 
 
 def place_again(session: WorkspaceSession, arm: RunArm | None) -> Placement:
-    """The place of a run that is resumed: it keeps the definition that it started with, whatever became of the rollout.
+    """The place of a run that is resumed: the rules of its candidate decide while they count.
+
+    The definition is that of the candidate, whatever became of the rollout. That counts for a run which goes on with the one of now
+    (`accept_changes`, an external graph); any other has the one of its record.
 
     Raises:
         UsageError: an object of its definition is missing or was changed.

@@ -10,7 +10,7 @@ from .memory_run import MemoryRun, run_in_memory
 from .models.agents import open_fallbacks_of, open_model_of
 from .models.model_list import ModelList
 from .models.model_wait import ModelWait
-from .one_call import OneCall, OutsideCall, advise, decide_call, explain_call, request_of_call
+from .one_call import DryRuns, OneCall, OutsideCall, advise, decide_call, request_of_call
 from .resuming import Continuation, resume_obstacle
 from .runner import EvaluatedRun, RunRequest, acting_subject, resume_run, start_run
 from .upkeep.erasure import Erasable, erasable, erase_runs
@@ -21,6 +21,7 @@ __all__ = [
     "ApprovalWaiter",
     "Continuation",
     "CustomGraph",
+    "DryRuns",
     "Erasable",
     "EvaluatedRun",
     "GraphParts",
@@ -40,7 +41,6 @@ __all__ = [
     "drive",
     "erasable",
     "erase_runs",
-    "explain_call",
     "inside_of",
     "new_run_id",
     "next_run",

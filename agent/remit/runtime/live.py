@@ -40,6 +40,7 @@ class LivePorts:
     ) -> None:
         self._session = session
         self._candidate = candidate
+        self._session_now: WorkspaceSession | None = None
         self._held_in: dict[str, str] = {}  # the conversation of a held run, by the scope of the hold
         self._journal = session.journal
         self._recording = recording  # a change of the rules is recorded before the first decision under the new rules
@@ -65,6 +66,18 @@ class LivePorts:
                     self._recording.record, bundle=self._recording.objects.put_bundle({**kept, **rules})
                 )
         return now
+
+    @property
+    def session(self) -> WorkspaceSession:
+        """The open workspace with the rules in force now, with which a new run starts."""
+        now, rules, opened = self._watched.current(), self._watched.files, self._session
+        if now is opened.policy:
+            return opened
+        if self._session_now is None or self._session_now.policy is not now:
+            kept = {path: data for path, data in opened.workspace.files.items() if not is_rules(path)}
+            workspace = replace(opened.workspace, files={**kept, **rules})
+            self._session_now = replace(opened, workspace=workspace, policy=now)
+        return self._session_now
 
     def shadow_rules(self, step: int, index: int) -> ShadowRules | None:
         candidate = self._candidate

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from remit import __version__
 from remit.broker import Broker, LiveExecutor
@@ -21,7 +23,7 @@ from remit.core import (
     UsageError,
     tool_name,
 )
-from remit.core.events import CallAnswered, CallDecided, RunStarted
+from remit.core.events import AnyEvent, CallAnswered, CallDecided, Recorded, RunStarted
 from remit.guardrails import UNTRUSTED, Secrets
 from remit.journal import MemoryLog, Record
 from remit.policy import Evaluated
@@ -29,6 +31,8 @@ from remit.runtime.assembly import agent_of, confinement_of, new_run_id, sanitiz
 from remit.runtime.live import EvaluationPorts
 from remit.sandbox import Sandbox
 from remit.workspace import WorkspaceSession, labels_in, labels_of
+
+KEPT_S: Final = 1.0
 
 
 class OneCall:
@@ -46,21 +50,62 @@ class OneCall:
         )
 
 
+class DryRuns:
+    """Decides calls of one workspace that nobody makes: nothing runs and nothing is recorded.
+
+    What is the same for all calls of an agent is read again after `KEPT_S`: secrets, which are redacted, and the confinement. The rules
+    are those in force.
+    """
+
+    def __init__(self, session: WorkspaceSession) -> None:
+        self._session = session
+        self._ports = EvaluationPorts(session)
+        self._kept: dict[str, tuple[float, Broker]] = {}
+
+    async def decide(self, name: str, action: str, arguments: str, *, subject: str) -> CallDecided:
+        """Decide one call. Raises UsageError if there is no such agent."""
+        (decided,) = await self._broker(name, subject).decide(0, [_proposed(action, arguments)])
+        return decided
+
+    async def explain(
+        self, name: str, action: str, arguments: str, *, subject: str
+    ) -> tuple[CallDecided, tuple[Evaluated, ...]]:
+        """Decide one call, and evaluate every rule that matches it."""
+        broker = self._broker(name, subject)
+        (decided,) = await broker.decide(0, [_proposed(action, arguments)])
+        return decided, () if decided.call is None else broker.evaluate(decided.call)
+
+    def _broker(self, name: str, subject: str) -> Broker:
+        """The broker of a new run of the agent. INVARIANT: two decisions share nothing that a call changes."""
+        now = time.monotonic()
+        at, kept = self._kept.get(name, (0.0, None))
+        if kept is None or now - at >= KEPT_S:
+            kept = _unrecorded(self._session, name, subject)
+            self._kept[name] = now, kept
+        return replace(
+            kept,
+            subjects=Subjects(agent=kept.subjects.agent, user=subject),
+            record=Record(_UnsealedLog(), kept.record.run),
+            ports=self._ports,
+            _unredacted={},
+            _calls={},
+        )
+
+
+class _UnsealedLog(MemoryLog):
+    """A log that nobody reads later: its events have no hashes."""
+
+    def append(self, run: str, event: AnyEvent) -> Recorded:
+        fields: dict[str, Any] = {"run": run, "seq": len(self.events(run)), "at": time.time_ns(), "salt": None}
+        fields |= {"type": event.type, "key": event.key, "event": event, "prev": "", "hash": "", "payload_digest": ""}
+        return self.keep(Recorded.model_construct(**fields))
+
+
 async def decide_call(
     session: WorkspaceSession, name: str, action: str, arguments: str, *, subject: str
 ) -> CallDecided:
     """Decide one call, for a dry run: nothing runs and nothing is recorded."""
-    (decided,) = await _unrecorded(session, name, subject).decide(0, [_proposed(action, arguments)])
-    return decided
-
-
-async def explain_call(
-    session: WorkspaceSession, name: str, action: str, arguments: str, *, subject: str
-) -> tuple[CallDecided, tuple[Evaluated, ...]]:
-    """Decide one call like `decide_call`, and evaluate every rule that matches it."""
-    broker = _unrecorded(session, name, subject)
-    (decided,) = await broker.decide(0, [_proposed(action, arguments)])
-    return decided, () if decided.call is None else broker.evaluate(decided.call)
+    return await DryRuns(session).decide(name, action, arguments, subject=subject)
 
 
 async def request_of_call(

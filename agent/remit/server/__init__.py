@@ -5,6 +5,7 @@ routes          the one table of routes; the application and OpenAPI are made fr
 http            requests, strict bodies, answers, pages and streams of events
 handlers        what each route does, by `AsyncRemit`
 authentication  who sends a request
+pages           logging in, and answering requests for approval, with a browser
 serving         listens until SIGTERM or SIGINT
 """
 

@@ -1,4 +1,4 @@
-from .authentication import Authenticator, NobodyAuthenticated, NotAuthenticated
+from .authentication import Access, Authenticator, NobodyAuthenticated, NotAuthenticated
 from .http.application import build_app
 from .http.openapi import openapi
 from .http.route import Asked, Route
@@ -9,6 +9,7 @@ from .workspaces import ServedWorkspace
 
 __all__ = [
     "ROUTES",
+    "Access",
     "Asked",
     "Authenticator",
     "NobodyAuthenticated",

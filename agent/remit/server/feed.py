@@ -89,7 +89,7 @@ class Feed:
             while (last := self._last.get(run)) is not None:
                 try:
                     links = await asyncio.to_thread(page_of_events, self._journal, run, last)
-                except RunEnded:  # whoever reads the run next gets the error
+                except RunEnded:  # the next reader of the run gets the error
                     for listener in self._listeners.get(run, ()):
                         listener.end()
                     break

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Final, get_args
 
+from pydantic import BaseModel
+
 from remit.core import Code, Decision, ModelCode
-from remit.server.handlers import approvals, calls, decisions, events, holds, operation, policy, runs
+from remit.policy.authzen import ActionSearch, Evaluation, Evaluations, ResourceSearch, SubjectSearch
+from remit.server.handlers import approvals, authzen, calls, decisions, events, holds, operation, policy, runs
 from remit.server.http.answers import HttpCode
-from remit.server.http.route import EVERY_RUN, Route
+from remit.server.http.route import EVERY_RUN, Handler, Route
 
 _RUN: Final = "run:own/AGENT or run:other/AGENT"
 _DECIDED: Final[tuple[Code | HttpCode, ...]] = (
@@ -20,6 +23,22 @@ _DECIDED: Final[tuple[Code | HttpCode, ...]] = (
     "not_found",
 )
 _ANSWERED: Final[tuple[Code | HttpCode, ...]] = ("approval_invalid", "approval_expired", "approval_rejected")
+
+
+def _authzen(name: str, summary: str, handler: Handler, body: type[BaseModel], answer: object) -> Route:
+    """A route of AuthZEN 1.0: the account must be an enforcement point, and answers have the form of the specification."""
+    return Route(
+        method="POST",
+        path=f"/access/v1/{name}",
+        summary=f"AuthZEN: {summary}. Only enforcement points of remit.toml may ask.",
+        handler=handler,
+        body=body,
+        wrong_type="invalid_request",
+        answer=answer,
+        raw=True,
+        codes=("unrecorded",),
+    )
+
 
 # The routes that are asked most often come first: Starlette tries them in order.
 ROUTES: Final[tuple[Route, ...]] = (
@@ -41,6 +60,27 @@ ROUTES: Final[tuple[Route, ...]] = (
             "held",
             "not_found",
         ),
+    ),
+    _authzen("evaluation", "decide one question", authzen.evaluate, Evaluation, authzen.Decided),
+    _authzen(
+        "evaluations",
+        "decide several questions",
+        authzen.evaluate_each,
+        Evaluations,
+        authzen.DecidedEach | authzen.Decided,
+    ),
+    _authzen("search/subject", "which subjects may do this", authzen.find, SubjectSearch, authzen.FoundPage),
+    _authzen(
+        "search/resource", "on which resources the subject may do this", authzen.find, ResourceSearch, authzen.FoundPage
+    ),
+    _authzen("search/action", "what the subject may do on the resource", authzen.find, ActionSearch, authzen.FoundPage),
+    Route(
+        method="GET",
+        path="/.well-known/authzen-configuration",
+        summary="AuthZEN: the addresses of the decision point.",
+        public=authzen.describe,
+        answer=dict[str, str],
+        raw=True,
     ),
     Route(
         method="POST",

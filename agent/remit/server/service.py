@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from remit.client import AsyncRemit
 from remit.core import Json, Principal, UsageError
-from remit.server.authentication import Authenticator
+from remit.server.authentication import Access, Authenticator
 from remit.server.http.answers import HttpRefusal
 from remit.server.workspaces import ServedWorkspace
 from remit.workspace import ServeSettings, WorkspaceSession
@@ -28,6 +28,8 @@ class Service:
         self.ending: Final = asyncio.Event()
         self.document: Json = {}  # OpenAPI, of the routes of the application
         self._authenticator = authenticator
+        # Who logs in with a browser; None: the service has no pages.
+        self.access: Final = authenticator if isinstance(authenticator, Access) else None
 
     async def principal(self, request: Request) -> Principal:
         """Who sends the request. Raises NotAuthenticated."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 from collections.abc import Callable, Generator
@@ -56,6 +57,9 @@ async def serve(
             listening(_url(item, service))
 
     server = _Server(config, started)
+    # What is loaded now stays: the collector must not look at it again during requests.
+    gc.collect()
+    gc.freeze()
     loop = asyncio.get_running_loop()
     for number in _ENDS:
         loop.add_signal_handler(number, service.ending.set)

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 
 import remit.notifications
 from remit.client import AsyncRemit
-from remit.core import Principal, RemitError
+from remit.core import Principal, RemitError, Request
 from remit.guardrails import Secrets
 from remit.journal import Journal
+from remit.policy import Policy, SecondOpinion
 from remit.server.driven import DrivenRuns
 from remit.server.feed import Feed
+from remit.server.given import GivenDecisions
 from remit.workspace import WorkspaceSession
 
 if TYPE_CHECKING:  # a service without channels loads no client for HTTP
@@ -30,9 +32,11 @@ class ServedWorkspace:
     def __init__(self, session: WorkspaceSession) -> None:
         self.settings: Final = session.workspace.settings
         self.driven: Final = DrivenRuns(self.settings.serve.runs)
+        self.given: Final = GivenDecisions(session.journal)
         self._root = AsyncRemit(session)
         self.feed: Final = Feed(session.journal)
         self._notifying: asyncio.Task[None] | None = None
+        self._second: tuple[Policy, SecondOpinion] | None = None
 
     @property
     def session(self) -> WorkspaceSession:
@@ -45,6 +49,12 @@ class ServedWorkspace:
     def client(self, by: Principal) -> AsyncRemit:
         """A client that acts as the principal. Raises Refusal if they are of another tenant."""
         return self._root.acting_as(by)
+
+    def casbin_allows(self, policy: Policy, request: Request) -> bool:
+        """True if stock Casbin allows the request under the same rules."""
+        if self._second is None or self._second[0] is not policy:
+            self._second = policy, SecondOpinion(policy)
+        return self._second[1].allows(request)
 
     async def read(self, function: Callable[Concatenate[Journal, _P], _T], *given: _P.args, **named: _P.kwargs) -> _T:
         """Read the journal in another thread: a long list must not stop the other requests."""
@@ -64,6 +74,7 @@ class ServedWorkspace:
             self._notifying.cancel()
             await asyncio.wait({self._notifying})
         await self.driven.end(self.settings.serve.shutdown)
+        await self.given.end()
         await self._root.close()
 
 

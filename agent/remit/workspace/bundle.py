@@ -77,6 +77,8 @@ def vocabulary(workspace: Workspace) -> Vocabulary:
             effects[name], means[name] = action.effect, action.means
             if tool.manifest.source == "host":
                 unconfined.add(name)
+    points = workspace.settings.enforcement_points
+    actions |= {action: None for point in points.values() for action in point.actions.values()}
     return Vocabulary(
         actions=actions,
         effects=effects,
@@ -84,6 +86,7 @@ def vocabulary(workspace: Workspace) -> Vocabulary:
         unconfined=frozenset(unconfined),
         # A recorded bundle was in force, so it is loaded even if it names what this version would refuse.
         names=None if workspace.root is None else declared_names(workspace),
+        points={name: point.properties for name, point in points.items()},
     )
 
 
@@ -99,8 +102,12 @@ def declared_names(workspace: Workspace) -> DeclaredNames:
         envs=frozenset({settings.env, *settings.envs}),
         labels=frozenset(labels),
         agents=frozenset(f"agent:{name}" for name in workspace.agents),
+        properties=frozenset(
+            name.partition(".")[2] for point in settings.enforcement_points.values() for name in point.properties
+        ),
         users=None if open_to_all else frozenset({*(settings.identity or {}).values(), *(settings.users or ())}),
         kinds=resource_kinds(workspace),
+        points=frozenset(settings.enforcement_points),
     )
 
 

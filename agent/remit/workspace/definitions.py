@@ -13,6 +13,7 @@ from pydantic import Field
 from remit.core import DEFAULT_TENANT, Confinement, FrozenModel, Json, Level, Refusal, UsageError, one_of, spelled
 from remit.core.events import ContextLimits, ModelSettings, Observation
 from remit.guardrails import Content
+from remit.policy.authzen import EnforcementPoint
 from remit.workspace.access.issuers import ApplicationIssuer, OidcIssuer
 from remit.workspace.answer_contract import AnswerContract
 from remit.workspace.labels import LabelRule
@@ -161,6 +162,7 @@ class Settings(FrozenModel):
     matches a run comes before it. `issuers` say who asks the service, by name. `seal` is
     how long after its end a run is sealed. `fail_on` is the level at which a check fails. `notify` are the channels to which notifications go,
     and `serve` is how `remit serve` listens, and its limits.
+    `enforcement_points` are the applications that may ask for decisions, by name.
     """
 
     tenant: str = DEFAULT_TENANT
@@ -185,6 +187,7 @@ class Settings(FrozenModel):
     journal_group: str = ""
     notify: tuple[Channel, ...] = ()
     serve: ServeSettings = ServeSettings()
+    enforcement_points: Mapping[str, EnforcementPoint] = Field(default_factory=dict)
 
 
 class Tool(FrozenModel):

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 
 from remit.core import DEFAULT_TENANT, NAME_OF_SUBJECT, Json, Refusal
 from remit.core.parsing import Duration, Matching, Size, Summary, TomlTable, canonical, invalid, size
+from remit.policy.authzen import EnforcementPointTable, PointName
 from remit.workspace.access.issuers import IssuerTables
 from remit.workspace.manifest.targets import TargetTable
 from remit.workspace.settings.notify import NotifyTable
@@ -385,4 +386,7 @@ class SettingsTable(TomlTable):
     serve: ServeTable = ServeTable()
     issuers: IssuerTables = Field(
         default={}, description="Who may say who asks the service: identity providers and applications, by name"
+    )
+    enforcement_points: dict[PointName, EnforcementPointTable] = Field(
+        default={}, description="Applications that ask for decisions (AuthZEN), by the name of their actions in rules"
     )

@@ -17,7 +17,7 @@ from remit.workspace.file_schema import MARKER, plain_path
 from remit.workspace.manifest.manifest import code_digest, is_code
 
 _RULES = re.compile(
-    r"policies/[^/]+\.(?:conf|csv)|policies/tools\.lock|policies/(?:limits|prices|content|labels)\.toml"
+    r"policies/[^/]+\.(?:conf|csv)|policies/entities\.jsonl|policies/tools\.lock|policies/(?:limits|prices|content|labels)\.toml"
 )
 
 

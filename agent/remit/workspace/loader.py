@@ -25,6 +25,7 @@ from remit.core.parsing import (
     toml_line,
 )
 from remit.guardrails import CONTENT, Content, read_content
+from remit.policy.authzen import check_points
 from remit.workspace.access.issuers import issuer_problems
 from remit.workspace.answer_contract import AnswerContract
 from remit.workspace.definitions import (
@@ -104,6 +105,7 @@ class _Loading:
         named = channel_problems(settings.notify, agents, MARKER, self._texts.get(MARKER, ""))
         self._problems.extend(named)
         self._problems.extend(issuer_problems(settings.issuers.values(), file=MARKER, text=self._texts.get(MARKER, "")))
+        self._problems.extend(check_points(settings.enforcement_points, tools, file=MARKER))
         limits = self._limits(tools, agents)
         content = self._content()
         labels = self._labels()

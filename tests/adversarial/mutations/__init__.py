@@ -10,6 +10,7 @@ from typing import Final
 
 from adversarial.mutations import (
     approvals,
+    authzen,
     broker,
     core,
     counterfactual,
@@ -25,6 +26,8 @@ from adversarial.mutations import (
     runtime,
     sandbox,
     search,
+    server,
+    service,
     tracing,
     workspace,
 )
@@ -34,6 +37,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     *sandbox.ROWS,
     *egress.ROWS,
     *policy.ROWS,
+    *authzen.ROWS,
     *approvals.ROWS,
     *core.ROWS,
     *tracing.ROWS,
@@ -46,7 +50,9 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     *guardrails.ROWS,
     *evals.ROWS,
     *search.ROWS,
+    *service.ROWS,
     *counterfactual.ROWS,
     *inspect_ai.ROWS,
     *notifications.ROWS,
+    *server.ROWS,
 )

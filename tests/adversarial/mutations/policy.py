@@ -8,11 +8,11 @@ from adversarial.mutations.row import DECIDES, Mutation, brokered, replaced
 from remit.analysis.drafting import call as drafting
 from remit.analysis.solver import paths
 from remit.broker.decisions import Decider
-from remit.core.calls import Request
+from remit.core.calls import Permitted, Request
 from remit.policy import cases
 from remit.policy.engine import Judgement, Policy
 from remit.policy.index import Index, RuleTable
-from remit.policy.language import conditions, loader, names
+from remit.policy.language import conditions, entities, facts, loader, names
 from remit.policy.language.conditions import Condition
 from remit.policy.reload import PolicyWatcher
 from remit.runtime import runner
@@ -32,6 +32,12 @@ WITHOUT_CASBIN: Final = (
 )
 
 
+def permitted_by_own_resources(self: Policy, asked: Request, kind: str) -> Permitted:
+    """The patterns of rows whose conditions hold for the resource of the request itself."""
+    rows = [row for row in self.rows if row.pattern.kind == kind and row.condition.holds(asked.context)]
+    return Permitted(allow=(tuple(row.pattern.text for row in rows),))
+
+
 def unless_denied(self: Policy, asked: Request) -> Judgement:
     """A call that no rule matches is allowed."""
     judged = JUDGE(self, asked)
@@ -39,6 +45,37 @@ def unless_denied(self: Policy, asked: Request) -> Judgement:
 
 
 ROWS: Final = (
+    Mutation(
+        name="a property in doubt cannot be read, and neither can its presence",
+        remove=(lambda patch: patch.setattr(facts, "_check_clear", lambda *_: None),),
+        tests=(
+            "policy/test_properties.py::test_a_property_in_doubt_is_denied_by_a_rule_that_asks_for_it",
+            "policy/test_properties.py::test_neither_presence_nor_absence_of_a_property_in_doubt_allows",
+        ),
+        still=DECIDES,
+    ),
+    Mutation(
+        name="only listed properties can be stated",
+        remove=(
+            lambda patch: patch.setattr(
+                entities.Stated, "of", classmethod(lambda cls, _, subject, resource: cls(subject=subject, resource=resource))
+            ),
+        ),
+        tests=("policy/test_properties.py::test_an_enforcement_point_states_what_it_may_and_nothing_else",),
+        still=DECIDES,
+    ),
+    Mutation(
+        name="what is stated differently from the workspace does not count",
+        remove=(lambda patch: patch.setattr(entities, "_merged", lambda _, known, stated, __: {**known, **stated}),),
+        tests=("policy/test_properties.py::test_a_property_in_doubt_is_denied_by_a_rule_that_asks_for_it",),
+        still=DECIDES,
+    ),
+    Mutation(
+        name="no pattern is permitted to a tool because of a property of one resource",
+        remove=(lambda patch: patch.setattr(Policy, "permitted", permitted_by_own_resources),),
+        tests=("policy/test_properties.py::test_a_pattern_that_is_permitted_to_a_tool_depends_on_no_property",),
+        still=DECIDES,
+    ),
     Mutation(
         name="the Casbin model is checked when it is loaded",
         remove=(lambda patch: patch.setattr(loader, "check_model", lambda _: ()),),

@@ -66,9 +66,11 @@ ROWS: Final = (
         tests=("rollout/test_shadow.py::test_a_candidate_that_fails_is_noted_and_never_touches_the_run",),
     ),
     brokered(
-        "a resumed run keeps the definition of its arm",
+        "a resumed run is decided by the rules of its candidate",
         replaced(resuming, "place_again", as_on_disk),
-        tests=("rollout/test_rollouts.py::test_a_run_keeps_its_definition_when_the_rollout_ends_and_another_process_resumes_it",),
+        tests=(
+            "rollout/test_rollouts.py::test_a_run_that_another_process_resumes_is_decided_by_the_rules_of_its_candidate_while_they_count[False]",
+        ),
     ),
     brokered(
         "the bars are looked at before a run begins, too",

@@ -32,6 +32,7 @@ from remit.workspace.session import WorkspaceSession
 
 GRAPHS: Final = "runtime/test_custom_graphs.py"
 HOSTILE: Final = "runtime/test_hostile_providers.py"
+_CHECK_REVOKED: Final = holds.check_revoked
 
 
 async def slept(self: LivePorts, call: Call, seconds: float) -> None:
@@ -48,8 +49,8 @@ def unreviewed(self: Workspace, agent: str) -> GraphFactory | None:
 
 def as_written(self: Turns, name: str, arguments: object, identifier: str) -> tuple[int, int] | None:
     """The place of the call that has this id, whatever the graph made of its arguments."""
-    step, _, index = identifier.partition(".")
-    return (int(step), int(index)) if index else None
+    found = self._proposed.get(identifier)
+    return None if found is None else found[0]
 
 
 def offered(self: GraphModel, tool: Any, known: Mapping[str, ToolSpec]) -> ToolSpec:
@@ -59,7 +60,7 @@ def offered(self: GraphModel, tool: Any, known: Mapping[str, ToolSpec]) -> ToolS
 def of_tools(known: Any, tool: str, code: str) -> None:
     """The revocations of tools count, those of graphs do not."""
     if not tool.startswith("agent:"):
-        holds.check_revoked(known, tool, code)
+        _CHECK_REVOKED(known, tool, code)
 
 
 ROWS: Final = (

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TypeAlias
 from remit.core import Effect, FrozenModel, Json
 from remit.core.events import Observation
 from remit.guardrails import CONTENT, Content
+from remit.policy.authzen import EnforcementPoint
 from remit.sandbox.egress import Credential, Exposed, Host, parse_host
 from remit.workspace import LIMITS as SHARED
 from remit.workspace import (
@@ -309,6 +310,17 @@ def _channels(_: str, before: Iterable[Channel], after: Iterable[Channel]) -> It
         yield f"notifications now name agents, actions and roles to {where}"
 
 
+def _enforcement_points(
+    _: str, before: Mapping[str, EnforcementPoint], after: Mapping[str, EnforcementPoint]
+) -> Iterator[str]:
+    for name, point in after.items():
+        was = before.get(name)
+        if was is None or was.account != point.account:
+            yield f"{point.account} may now ask for decisions as the enforcement point {name}"
+        for stated in sorted(point.properties - (was.properties if was is not None else frozenset())):
+            yield f"the enforcement point {name} may now state {stated}"
+
+
 def _accepted_arguments(owner: str, _: bool, after: bool) -> Iterator[str]:
     if after:
         yield f"{owner} may now pass arguments whose raw text was not checked"
@@ -345,6 +357,7 @@ SETTINGS: Final[FieldTable] = {
     ),  # names that rules may use; what rules allow is compared as requests
     "casbin": _casbin_mode,
     "notify": _channels,
+    "enforcement_points": _enforcement_points,
     "serve": _any_change("the service now listens, and is limited, by"),
 }
 MANIFEST: Final[FieldTable] = {

@@ -124,7 +124,14 @@ def _rule_set_of(label: str, workspace: Workspace, *, pinned: bool) -> RuleSet:
 def with_ceiling(rules: RuleSet, workspace: Workspace, *, pinned: bool, written: bool) -> RuleSet:
     """The rules within the ceiling of what the workspace's tools reach, or of what they may write."""
     ceiling = _ToolCeiling(workspace, reach_of(workspace, pinned=pinned), written)
-    return RuleSet(label=rules.label, rows=rules.rows, links=rules.links, vocabulary=rules.vocabulary, ceiling=ceiling)
+    return RuleSet(
+        label=rules.label,
+        rows=rules.rows,
+        links=rules.links,
+        vocabulary=rules.vocabulary,
+        ceiling=ceiling,
+        entities=rules.entities,
+    )
 
 
 def _describe(found: PolicyDifference, finding: Finding, *, writing: bool = False) -> ManifestChange:

@@ -14,6 +14,7 @@ from typing import Final
 from remit.analysis.solver.ruleset import RuleSet, read_rule_set
 from remit.core import UsageError
 from remit.core.parsing import read_file
+from remit.policy import IN_FORCE
 from remit.policy.language import Vocabulary
 from remit.workspace import MARKER, RESERVED, Workspace, load_files, load_workspace, policy_files, vocabulary
 from remit.workspace.manifest import code_digest, is_code
@@ -125,7 +126,7 @@ def _is_workspace_file(path: str) -> bool:
     if parts[0] == "agent":
         return len(parts) > 2 and parts[1] != RESERVED
     if parts[0] == "policies":
-        return len(parts) == 2 and (path.endswith((".conf", ".csv")) or path == "policies/tools.lock")
+        return len(parts) == 2 and (path.endswith(IN_FORCE) or path == "policies/tools.lock")
     return path == MARKER or (parts[0] == "tools" and len(parts) > 2)
 
 

@@ -11,6 +11,7 @@ from typing import Final
 from remit.analysis.solver.conditions import SETS
 from remit.analysis.solver.findings import Finding, PolicyDifference
 from remit.core import Context, Json, Rule
+from remit.policy.language import SIDES
 
 MAX_TEXT_SHOWN: Final = 60  # characters of one text; a witness may need thousands
 _PLAIN: Final = Context(time="12:00")
@@ -58,17 +59,12 @@ def _candidates(finding: Finding) -> Iterator[DeniedCounterpart]:
 
 def _other_facts(context: Context) -> Iterator[Context]:
     """The same facts with one of them changed."""
-    for name, value in context.args.items():
-        others: tuple[Json, ...] = ()
-        if isinstance(value, bool):
-            others = (not value,)
-        elif isinstance(value, int | float):
-            others = (value + 1, value - 1, value + 1000, -value)
-        elif isinstance(value, str):
-            others = (value + "x", value[:-1], "", "other")
-        for other in others:
-            yield context.model_copy(update={"args": {**context.args, name: other}})
-        yield context.model_copy(update={"args": {key: kept for key, kept in context.args.items() if key != name}})
+    for side in SIDES:
+        known: dict[str, Json] = dict(getattr(context, side))
+        for name, value in known.items():
+            for other in _other_values(value):
+                yield context.model_copy(update={side: {**known, name: other}})
+            yield context.model_copy(update={side: {key: kept for key, kept in known.items() if key != name}})
     yield context.model_copy(update={"named_by_user": not context.named_by_user})
     yield context.model_copy(update={"calls": {name: count + 1 for name, count in context.calls.items()}})
     yield context.model_copy(update={"calls": dict.fromkeys(context.calls, 1_000_000)})
@@ -78,6 +74,18 @@ def _other_facts(context: Context) -> Iterator[Context]:
     yield context.model_copy(update={"env": "other"})
     yield context.model_copy(update={"confinement": "none"})
     yield context.model_copy(update={"time": "23:59" if context.time != "23:59" else "00:00"})
+
+
+def _other_values(value: Json) -> tuple[Json, ...]:
+    match value:
+        case bool():
+            return (not value,)
+        case int() | float():
+            return (value + 1, value - 1, value + 1000, -value)
+        case str():
+            return (value + "x", value[:-1], "", "other")
+        case _:
+            return ()
 
 
 def _neighbours(resource: str) -> Iterator[str]:
@@ -129,18 +137,21 @@ def facts_of(context: Context) -> dict[str, Json]:
     shown = context.model_dump(mode="json", exclude_defaults=True)
     if context.time == _PLAIN.time:
         shown.pop("time", None)
-    for name in SETS:
+    for name in (*SETS, "unclear"):
         if name in shown:
             shown[name] = sorted(shown[name])
+    for side in ("subject", "resource"):  # their ids are those of the request itself
+        if properties := {name: value for name, value in shown.pop(side, {}).items() if name != "id"}:
+            shown[side] = properties
     return shown
 
 
 def facts_text(context: Context) -> str:
     """The facts of `facts_of` in one line; long texts are cut, with their length."""
     return ", ".join(
-        f"args.{argument} = {_short(value)}" if name == "args" else f"{name} = {_short(value)}"
+        f"{name}.{of_side} = {_short(value)}" if of_side else f"{name} = {_short(value)}"
         for name, whole in facts_of(context).items()
-        for argument, value in (whole.items() if name == "args" else [("", whole)])
+        for of_side, value in (whole.items() if name in SIDES else [("", whole)])
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from remit.analysis.backtest import recorded_decisions
 from remit.analysis.cases import run_cases
 from remit.analysis.drafting.rows import CASES, cases_text, missing_rows, rows_text, rules_that_fail, with_rows
+from remit.analysis.outside_rules import refused_outside_rules
 from remit.analysis.reach import reach_of
 from remit.analysis.solver.ruleset import RuleSet
 from remit.core import Decision, Failed, Request, Rule
@@ -50,7 +51,7 @@ class SuggestedRules:
 class ObservedWork:
     """The recorded work of an agent. The maps count calls: by deciding rule, or by action and code before a decision.
 
-    `skipped` counts decisions that cannot be made again, by reason.
+    `outside_rules` says what else refused calls, as recorded. `skipped` counts decisions that cannot be made again, by reason.
     """
 
     runs: int
@@ -59,6 +60,7 @@ class ObservedWork:
     asked_by: Mapping[str, int]
     refused_by: Mapping[str, int]
     refused_before: Mapping[str, int]
+    outside_rules: Mapping[str, int]
     skipped: Mapping[str, int]
     suggested: SuggestedRules
 
@@ -79,6 +81,7 @@ def observed_work(
     counted = _Counted()
     for records in runs:
         counted.add(records, rule_set)
+        counted.outside_rules.update(refused_outside_rules(records, workspace))
     return ObservedWork(
         runs=counted.runs,
         calls=sum(counted.calls.values()),
@@ -86,6 +89,7 @@ def observed_work(
         asked_by=_by_count(counted.asked_by),
         refused_by=_by_count(counted.refused_by),
         refused_before=_by_count(counted.refused_before),
+        outside_rules=_by_count(counted.outside_rules),
         skipped=_by_count(counted.skipped),
         suggested=_suggest(
             rule_set, files, cases, missing_rows(rule_set, reach_of(workspace), counted.lacking), counted.lacking
@@ -101,7 +105,7 @@ class _Counted:
         self.calls, self.let_through = Counter[str](), Counter[str]()
         self.verdicts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.asked_by, self.refused_by = Counter[str](), Counter[str]()
-        self.refused_before, self.skipped = Counter[str](), Counter[str]()
+        self.refused_before, self.outside_rules, self.skipped = Counter[str](), Counter[str](), Counter[str]()
         self.lacking: list[Request] = []
 
     def add(self, records: Sequence[Recorded], rule_set: RuleSet) -> None:

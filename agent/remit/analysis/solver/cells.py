@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from itertools import chain, combinations, pairwise
 from typing import Final, get_args
 
-from remit.analysis.solver.conditions import ABSENT, Atom, Fact, Truth, Value, evaluate_atom
+from remit.analysis.solver.conditions import ABSENT, UNCLEAR, Atom, Fact, Truth, Value, evaluate_atom
 from remit.analysis.solver.segments import AnalysisLimitReached, enumerate_match_classes
 from remit.core import Confinement, Effect, Json
-from remit.policy.language import same
+from remit.policy.language import SIDES, same
 
 MAX_LIST_CONSTANTS: Final = 8  # looked for in one list: every subset of them is an example, so at most 256 subsets
 MAX_EXAMPLES: Final = 2000  # of one fact
@@ -86,7 +86,7 @@ def cells_of(atoms: Sequence[Atom], types: Mapping[str, str]) -> Cells:
             examples[fact] = (
                 tuple(values) if constants.linked or constants.in_set else _without_equivalent(fact, values, related)
             )
-            if fact[0] in ("args", "env") and kind in ("string", "any") and not _text_examples_are_complete(constants):
+            if fact[0] in (*SIDES, "env") and kind in ("string", "any") and not _text_examples_are_complete(constants):
                 unsettled.update(related)
     return Cells(examples=examples, unsettled=frozenset(unsettled))
 
@@ -96,6 +96,8 @@ def _json_type(fact: Fact, types: Mapping[str, str]) -> str:
     match fact[0]:
         case "args":
             return types.get(fact[1], "any")
+        case "subject" | "resource":
+            return "string" if fact[1] == "id" else "any"
         case "effect":
             return types.get(EFFECT, "any")
         case _:
@@ -174,6 +176,8 @@ def _examples_of_fact(fact: Fact, kind: str, constants: _Constants, atoms: Itera
             return _time_examples(constants)
         case "env":
             return ["local", *_text_examples(constants)]
+        case "subject" | "resource":
+            return [*_examples_of_type(kind, constants), UNCLEAR]
         case _:
             return list(_examples_of_type(kind, constants))
 
@@ -193,7 +197,7 @@ def _examples_of_type(kind: str, constants: _Constants) -> Iterator[Value]:
         yield from ({f"k{number}": 0 for number in range(size)} for size in _length_examples(constants))
     if every:
         yield None
-    # An absent argument makes its comparisons unreadable, which is an outcome of its own.
+    # An absent argument or property makes its comparisons unreadable, which is an outcome of its own.
     yield ABSENT
 
 

@@ -14,9 +14,9 @@ from functools import lru_cache
 from typing import Final, TypeAlias, cast
 
 from remit.core import Context, Json
-from remit.policy.language import Condition, parse_condition
+from remit.policy.language import SIDES, Condition, parse_condition
 
-# One variable of the search: ("args", "path"), ("labels", "untrusted"), ("calls", "mail.send"), ("time", "").
+# One variable of the search: ("args", "path"), ("resource", "status"), ("labels", "untrusted"), ("calls", "mail.send"), ("time", "").
 Fact: TypeAlias = tuple[str, str]
 Truth: TypeAlias = bool | None  # None: the comparison cannot be evaluated, for example because an argument is absent
 
@@ -25,15 +25,19 @@ SETS: Final = ("labels", "unidentified", "contains")
 
 
 class Absent:
-    """The value of an argument that is not there."""
+    """The value of an argument or a property that is not there; of a property also: in doubt."""
+
+    def __init__(self, shown: str) -> None:
+        self._shown = shown
 
     def __repr__(self) -> str:
-        return "ABSENT"
+        return self._shown
 
 
 _ORDERS: Final[Mapping[type[ast.cmpop], str]] = {ast.Gt: ">", ast.GtE: ">=", ast.Lt: "<", ast.LtE: "<="}
-ABSENT: Final = Absent()
-Value: TypeAlias = Json  # or ABSENT
+ABSENT: Final = Absent("ABSENT")
+UNCLEAR: Final = Absent("UNCLEAR")
+Value: TypeAlias = Json  # or ABSENT, or UNCLEAR
 
 
 # Atoms are compared by identity. `_atom` is cached, so equal texts give the same atom, also in different conditions.
@@ -177,7 +181,8 @@ def _relation(text: str, left: ast.expr, how: str, right: ast.expr, condition: C
     if a is not None and b is not None:
         # The examples occur in every order only among facts of one kind, and only if the values themselves are compared.
         lengths = _is_length(left) or _is_length(right)
-        return _of_two_facts(text, a, b, condition, inexact=lengths or a[0] != b[0] or a[0] not in ("args", "calls"))
+        alike = (a[0] in SIDES and b[0] in SIDES) or a[0] == b[0] == "calls"
+        return _of_two_facts(text, a, b, condition, inexact=lengths or not alike)
     if a is None and b is None:  # two constants
         return Atom(text, (), "", "", 0, condition, (), (), False)
     fact, constant, side = (a, _literal(right), left) if a is not None else (b, _literal(left), right)
@@ -196,11 +201,11 @@ def _fact_read_by(node: ast.expr) -> Fact | None:
     match node:
         case ast.Name(id=name):
             return None if name in SETS else (name, "")
-        case ast.Attribute(attr=name):
-            return ("args", name)
+        case ast.Attribute(value=ast.Name(id=side), attr=name):
+            return (side, name)
         case ast.Call(func=ast.Name(id="calls"), args=[ast.Constant(value=str() as action)]):
             return ("calls", action)
-        case ast.Call(func=ast.Name(id="len"), args=[argument]):
+        case ast.Call(func=ast.Name(id="len" | "has"), args=[argument]):
             return _fact_read_by(argument)
         case _:
             return None
@@ -220,14 +225,17 @@ def _condition(text: str) -> Condition:
 
 def context_of(values: Mapping[Fact, Value]) -> Context:
     """Build the policy's context from chosen values; every other fact has its default."""
-    args: dict[str, Json] = {}
+    sides: dict[str, dict[str, Json]] = {side: {} for side in SIDES}
+    unclear: set[str] = set()
     sets: dict[str, set[str]] = {name: set() for name in SETS}
     counts: dict[str, dict[str, int]] = {"calls": {}, "approvals": {}}
     plain: dict[str, Json] = {"time": "12:00"}
     for (kind, name), value in values.items():
-        if kind == "args":
-            if value is not ABSENT:
-                args[name] = value
+        if kind in SIDES:
+            if value is UNCLEAR:
+                unclear.add(f"{kind}.{name}")
+            elif value is not ABSENT:
+                sides[kind][name] = value
         elif kind in SETS:
             if value:
                 sets[kind].add(name)
@@ -237,7 +245,10 @@ def context_of(values: Mapping[Fact, Value]) -> Context:
         else:
             plain[kind] = value
     return Context(
-        args=args,
+        args=sides["args"],
+        subject=sides["subject"],
+        resource=sides["resource"],
+        unclear=frozenset(unclear),
         labels=frozenset(sets["labels"]),
         unidentified=frozenset(sets["unidentified"]),
         contains=frozenset(sets["contains"]),

@@ -13,6 +13,8 @@ from typing import Literal, NamedTuple, Protocol
 from remit.core import Context, Request, Rule, Verdict, action_matches
 from remit.policy import Policy
 from remit.policy.language import (
+    NO_ENTITIES,
+    Entities,
     Pattern,
     RoleLink,
     RuleRow,
@@ -48,6 +50,7 @@ class RuleSet:
     links: tuple[RoleLink, ...]
     vocabulary: Vocabulary | None = None
     ceiling: Ceiling | None = None
+    entities: Entities = NO_ENTITIES
     _names_cache: dict[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
     _keys_cache: dict[tuple[frozenset[str], str], frozenset[RuleKey]] = field(
         default_factory=dict[tuple[frozenset[str], str], frozenset[RuleKey]]
@@ -56,7 +59,7 @@ class RuleSet:
     @cached_property
     def policy(self) -> Policy:
         """The same rules as a policy that decides requests."""
-        return Policy(Rules(rows=self.rows, links=self.links), self.vocabulary)
+        return Policy(Rules(rows=self.rows, links=self.links, entities=self.entities), self.vocabulary)
 
     @cached_property
     def roles(self) -> Mapping[str, frozenset[str]]:
@@ -158,7 +161,7 @@ def read_rule_set(label: str, files: Mapping[str, bytes], vocabulary: Vocabulary
     """
     with without_garbage_collection():
         rules = read_rules(files)
-    return RuleSet(label=label, rows=rules.rows, links=rules.links, vocabulary=vocabulary)
+    return RuleSet(label=label, rows=rules.rows, links=rules.links, vocabulary=vocabulary, entities=rules.entities)
 
 
 @contextmanager

@@ -122,6 +122,7 @@ def _show(agent: Agent, found: ObservedWork) -> None:
     _show_counts("asked, by rule", found.asked_by, "yellow")
     _show_counts("refused by a rule", found.refused_by, "red")
     _show_counts("refused before a decision", found.refused_before, "red")
+    _show_counts("refused by other files than the rules, as recorded", found.outside_rules, "red")
     _show_counts("refused because this rule is missing", found.suggested.missing, "red")
     _show_counts("cannot be decided again", found.skipped, "yellow")
     if found.suggested.rules:

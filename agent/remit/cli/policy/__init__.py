@@ -48,9 +48,13 @@ def _clock(_: click.Context, __: click.Parameter, value: str) -> str:
 @policy_command.command("explain")
 @click.argument("action")
 @click.argument("resources", nargs=-1, required=True)
-@click.option("--agent", required=True, help="The agent that makes the call.")
+@click.option("--agent", default="", help="The agent that makes the call; none for an action of an enforcement point.")
 @click.option("--user", default="none", show_default=True, help="The user that it acts for.")
 @click.option("--args", "arguments", default="{}", help="Canonical arguments, as a JSON object.")
+@click.option(
+    "--subject", default="{}", help="Properties of the user that the enforcement point states: a JSON object."
+)
+@click.option("--resource", default="{}", help="Properties of the resource that it states: a JSON object.")
 @click.option("--label", "labels", multiple=True, help="A label that the run has.")
 @click.option("--calls", multiple=True, metavar="ACTION=N", help="Calls that the run has made before.")
 @click.option("--approval", "approvals", multiple=True, metavar="ROLE[=N]", help="Approvals that were given.")
@@ -110,6 +114,8 @@ class PolicyQuery:
     agent: str
     user: str
     arguments: str
+    subject: str
+    resource: str
     labels: tuple[str, ...]
     calls: tuple[str, ...]
     approvals: tuple[str, ...]
@@ -143,20 +149,29 @@ class PolicyQuery:
             raise UsageError(f"{what}: {fix}")
 
     @property
-    def subjects(self) -> tuple[str, str]:
-        """The agent and the user."""
-        return f"agent:{self.agent.removeprefix('agent:')}", f"user:{self.user.removeprefix('user:')}"
+    def subjects(self) -> tuple[str, ...]:
+        """The agent, if there is one, and the user."""
+        agent = (f"agent:{self.agent.removeprefix('agent:')}",) if self.agent else ()
+        return (*agent, f"user:{self.user.removeprefix('user:')}")
 
     def request(self, rules: Policy) -> Request:
-        """Build the request. Raises UsageError if `--args` is not a JSON object."""
-        from remit.core import Request
+        """Build the request. Raises UsageError if an option is not a JSON object, or if a tool is called by no agent."""
+        from remit.core import Request, UsageError
+        from remit.policy.language import Stated
 
-        return Request(
+        points = {} if rules.vocabulary is None else rules.vocabulary.points
+        listed = points.get(self.action.partition(".")[0])
+        if (listed is None) != bool(self.agent):
+            what = "is asked by an enforcement point: remove" if self.agent else "is called by an agent: add"
+            raise UsageError(f"{self.action} {what} --agent")
+        request = Request(
             subjects=self.subjects,
             action=self.action,
             resources=self.resources,
             context=self._context(rules.vocabulary),
         )
+        stated = Stated.of(listed or (), _object("--subject", self.subject), _object("--resource", self.resource))
+        return rules.entities.of(request, stated)
 
     def _context(self, vocabulary: Vocabulary | None) -> Context:
         from remit.core import Context
@@ -164,7 +179,7 @@ class PolicyQuery:
 
         known = self.identified or self.named_by_user
         return Context(
-            args=_arguments(self.arguments),
+            args=_object("--args", self.arguments),
             labels=frozenset(self.labels),
             identified=known,
             unidentified=frozenset() if known else frozenset(map(kind_of, self.resources)),
@@ -304,14 +319,14 @@ def _check_action(rules: Policy, action: str) -> None:
         raise UsageError(f"no tool has the action {spelled(action)}: {one_of(action, rules.vocabulary.actions)}")
 
 
-def _arguments(text: str) -> dict[str, Any]:
+def _object(option: str, text: str) -> dict[str, Any]:
     from remit.core import Refusal, UsageError
     from remit.core.parsing import parse_arguments
 
     try:
         return parse_arguments(text)
     except Refusal as refusal:
-        raise UsageError(f"--args: {refusal.message}") from None
+        raise UsageError(f"{option}: {refusal.message}") from None
 
 
 def _counted(text: str) -> tuple[str, int]:

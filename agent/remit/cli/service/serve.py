@@ -28,16 +28,27 @@ def serve_command(workspaces: tuple[Path, ...], as_json: bool) -> None:
       remit serve /srv/agents/shop /srv/agents/support
     """
     from remit.core import UsageError
-    from remit.workspace import open_session
+    from remit.workspace import open_session, principal_of_process
 
-    if missing := [name for name in ("starlette", "uvicorn", "httptools") if importlib.util.find_spec(name) is None]:
+    if missing := [
+        name
+        for name in ("starlette", "uvicorn", "httptools", "jinja2", "joserfc")
+        if importlib.util.find_spec(name) is None
+    ]:
         raise UsageError(f"`remit serve` needs {', '.join(missing)}: pip install 'remit[serve]'")
-    from remit.server import NobodyAuthenticated, Service, serve
+    from remit.server import Access, Service, serve
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    service = Service([open_session(path) for path in workspaces or (None,)], NobodyAuthenticated())
+    sessions = [open_session(path) for path in workspaces or (None,)]
+    settings = sessions[0].workspace.settings
+    access = Access(sessions, secure=bool(settings.serve.certificate) or settings.serve.behind_proxy)
+    service = Service(sessions, access)
 
     def listening(url: str) -> None:
-        echo(json_text({"listening": url}) if as_json else f"listening: {url}")
+        lines = {"listening": url}
+        if settings.serve.is_local and not access.has_login:
+            own = principal_of_process(settings).model_copy(update={"authenticated": "link"})
+            lines["log in once"] = f"{url}/login/link/{access.sessions.link(own)}"
+        echo(json_text(lines) if as_json else "\n".join(f"{name}: {value}" for name, value in lines.items()))
 
     asyncio.run(serve(service, listening=listening))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remit.cli.live_output import explain, reduction_text, short
+from remit.cli.live_output import explain, own_call_text, reduction_text, short
 from remit.cli.output import counted, echo, json_text, style
 from remit.cli.trace.steps import Omitted, StepChoice, choose_steps, omitted_text
 from remit.core import Landed, Succeeded
@@ -111,6 +111,8 @@ def _show_turn(timeline: Timeline, turn: TimelineTurn, *, running: bool | None, 
     if turn.problems:
         rejected = f"the answer was rejected: {short('; '.join(turn.problems), 160)}"
         echo(f"{INDENT}{style(rejected, fg='red')}")
+    for own in turn.own_calls:
+        echo(f"{INDENT}{style(own_call_text(own), dim=True)}")
     for call in turn.calls:
         _show_call(timeline, call, running=running)
         for line in content_lines(call) if whole else ():

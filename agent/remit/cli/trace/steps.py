@@ -115,7 +115,8 @@ def _groups(turns: Sequence[TimelineTurn]) -> list[_Group]:
 def _signature(turn: TimelineTurn) -> Hashable:
     """What two equal steps have in common: everything that is shown of them but times."""
     failures = tuple((request.failed.model, request.failed.message) for request in turn.failures)
-    return turn.text, turn.model, turn.problems, turn.deviations, failures, tuple(map(_call_signature, turn.calls))
+    own = tuple((call.name, call.arguments) for call in turn.own_calls)
+    return turn.text, turn.model, turn.problems, turn.deviations, failures, own, tuple(map(_call_signature, turn.calls))
 
 
 def _call_signature(call: CallTimeline) -> Hashable:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
+from pydantic import Field
+
+from remit.core.calls import FrozenModel
 from remit.core.errors import Code
 from remit.core.events.event import Event
 from remit.core.principals import Principal
@@ -136,6 +139,43 @@ class ContentRead(Event):
     @property
     def key(self) -> str:
         return f"content.read/{self.number}"
+
+
+class GivenDecision(FrozenModel):
+    """Records the answer to one question of an enforcement point: who would do what on which resource, and what was decided.
+
+    `code` is the reason of the decision, or why the rules were not asked. `rules` are the places of the rules that decided, as
+    `policies/rules.csv:12`. A search has `found`, the number of results on its page, and an empty name for what it looks for.
+    `at` is in Unix nanoseconds; `request` is the header X-Request-ID of the request, "" without one.
+    """
+
+    subject: str
+    action: str
+    resource: str
+    allowed: bool
+    code: str
+    rules: tuple[str, ...] = ()
+    found: int | None = None
+    at: int = 0
+    request: str = ""
+
+
+class DecisionsGiven(Event):
+    """Records decisions that an enforcement point was given under the rules with that digest: up to 100 of about one second.
+
+    `number` counts the events of the workspace. What the enforcement point stated is not recorded.
+    """
+
+    type: Literal["decisions.given"] = "decisions.given"
+    number: int
+    point: str
+    policy_digest: str
+    decisions: tuple[GivenDecision, ...] = Field(max_length=100)
+    by: Principal
+
+    @property
+    def key(self) -> str:
+        return f"decisions.given/{self.number}"
 
 
 class ToolFailed(Event):

@@ -34,6 +34,7 @@ from remit.core.events.operations import (
     AlertClosed,
     AlertRaised,
     ContentRead,
+    DecisionsGiven,
     HoldLifted,
     HoldSet,
     PolicyAdopted,
@@ -107,6 +108,7 @@ AnyEvent: TypeAlias = Annotated[
     | NotificationSent
     | NotificationFailed
     | ContentRead
+    | DecisionsGiven
     | RunErased
     | RunPruned
     | ToolFailed

@@ -1,5 +1,7 @@
 from .conditions import ROLE, Condition, ConditionError, parse_condition, read_condition
+from .entities import NO_ENTITIES, NOTHING_STATED, Entities, Entity, Stated
 from .evaluation import TIME, same
+from .facts import SIDES
 from .loader import RuleRow, Rules, Vocabulary, read_rules
 from .names import DeclaredNames, undeclared_names
 from .patterns import EVERYTHING, GlobError, Pattern, parse_pattern, parse_resource, segment_matches
@@ -7,16 +9,22 @@ from .roles import RoleLink, check_links, closures
 
 __all__ = [
     "EVERYTHING",
+    "NOTHING_STATED",
+    "NO_ENTITIES",
     "ROLE",
+    "SIDES",
     "TIME",
     "Condition",
     "ConditionError",
     "DeclaredNames",
+    "Entities",
+    "Entity",
     "GlobError",
     "Pattern",
     "RoleLink",
     "RuleRow",
     "Rules",
+    "Stated",
     "Vocabulary",
     "check_links",
     "closures",

@@ -1,8 +1,10 @@
 """Conditions of rules: one expression over a closed, typed set of facts, checked when loaded; evaluation never raises.
 
-    args.<name>  len(args.<name>)  labels  named_by_user  identified  unidentified  contains  quoted_by_user  requested_by_user
+    args.<name>  subject.<name>  resource.<name>  has(args.<name>)  len(args.<name>)  labels  named_by_user  identified  unidentified  contains  quoted_by_user  requested_by_user
     effect  env  confinement  time  calls('mail.send')  calls('mail.send in conversation')  approved('role:lead')
     approvals('role:lead') >= 2  and  or  not  ==  !=  <  <=  >  >=  in  not in  'text'  12  True  False
+
+`has(args.x)` is true if the call has that argument, so that a rule may ask before it reads it; likewise `has(resource.x)`.
 
 A comparison with a fact that cannot be read is neither true nor false. `and` and `or` combine this third value independently
 of order (false and ? is false, true or ? is true). If the whole condition has the third value, it counts as false on an allow
@@ -19,8 +21,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
-from remit.core import IN_CONVERSATION, RENAMED, Confinement, Context, Json, one_of, spelled
-from remit.core import Effect as ActionEffect
+from remit.core import IN_CONVERSATION, RENAMED, Context, Json, one_of, spelled
 from remit.policy.language.evaluation import (
     TIME,
     ChangePoint,
@@ -37,6 +38,17 @@ from remit.policy.language.evaluation import (
     is_true,
     kind_of_value,
 )
+from remit.policy.language.facts import (
+    CLOSED,
+    FACTS,
+    KINDS,
+    SIDES,
+    argument,
+    counted_calls,
+    is_named,
+    is_there,
+    stated,
+)
 from remit.policy.language.hints import action_fix, approver_fix, fact_fix, syntax_fix, word_fix
 
 LARGEST_NUMBER: Final = 2**53 - 1  # JSON keeps integers exactly up to here, so no argument is larger
@@ -50,28 +62,6 @@ _TOKENS: Final = re.compile(
 ROLE: Final = re.compile(r"role:[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}", re.ASCII)
 
 Effect: TypeAlias = Literal["allow", "deny"]
-_KINDS: Final[Mapping[str, Kind]] = {
-    "boolean": "boolean",
-    "integer": "number",
-    "number": "number",
-    "string": "string",
-    "array": "array",
-    "object": "object",
-}
-FACTS: Final[Mapping[str, Kind]] = {
-    "labels": "set",
-    "named_by_user": "boolean",
-    "identified": "boolean",
-    "unidentified": "set",
-    "contains": "set",
-    "quoted_by_user": "boolean",
-    "requested_by_user": "boolean",
-    "effect": "string",
-    "env": "string",
-    "confinement": "string",
-    "time": "string",
-}
-_CLOSED: Final = {"confinement": get_args(Confinement), "effect": get_args(ActionEffect)}
 _COMPARES: Final[Mapping[type[ast.cmpop], str]] = {
     ast.Eq: "==",
     ast.NotEq: "!=",
@@ -299,7 +289,7 @@ class _ConditionReader:
                 continue
             if fact == "time" and not TIME.fullmatch(literal):
                 self._report(f"time is never {literal!r}", "write hours and minutes in UTC, as '09:30'")
-            for name, values in _CLOSED.items():
+            for name, values in CLOSED.items():
                 if fact == name and literal not in values:
                     self._report(f"{name} is never {spelled(literal)}", one_of(literal, values))
 
@@ -356,8 +346,10 @@ class _ConditionReader:
                 return Term("number", lambda _: -value, shown, literal=-value)
             case ast.Name(id=name) if name in FACTS:
                 return self._fact(name)
-            case ast.Attribute(value=ast.Name(id="args"), attr=name):
-                return self._argument(name)
+            case ast.Attribute(value=ast.Name(id=side), attr=name) if side in SIDES:
+                return self._argument(name) if side == "args" else self._property(side, name)
+            case ast.Call(func=ast.Name(id="has"), args=[named], keywords=[]):
+                return self._has(named, shown)
             case ast.Call(func=ast.Name(id="calls")):
                 return self._calls(node)
             case ast.Call(func=ast.Name(id="approvals")):
@@ -380,15 +372,28 @@ class _ConditionReader:
         if self.arguments is not None and name not in self.arguments:
             fix = one_of(name, self.arguments, none="none, because no argument is common to all of them")
             self._report(f"{shown} is not an argument of the row's actions", fix)
-        kind: Kind = _KINDS.get((self.arguments or {}).get(name, "any"), "any")
+        kind: Kind = KINDS.get((self.arguments or {}).get(name, "any"), "any")
+        self.reads[shown] = argument(name)
+        return Term(kind, self.reads[shown], shown)
 
-        def read(context: Context) -> Json:
-            if name not in context.args:
-                raise Unreadable(f"the call has no {shown}")
-            return context.args[name]
+    def _property(self, side: str, name: str) -> Term:
+        shown = f"{side}.{name}"
+        self.reads[shown] = stated(side, name)
+        return Term("string" if name == "id" else "any", self.reads[shown], shown)
 
-        self.reads[shown] = read
-        return Term(kind, read, shown)
+    def _has(self, node: ast.expr, shown: str) -> Term:
+        reads_before = dict(self.reads)
+        term = self.term(node)
+        if not is_named(term.shown):
+            self._report(
+                f"{shown!r} asks for no argument or property", "write has(args.<name>) or has(resource.<name>)"
+            )
+            return Term("boolean", lambda _: False, shown)
+        self.reads = {
+            **reads_before,
+            shown: is_there(term.shown),
+        }  # a decision records whether it is there, not its value
+        return Term("boolean", self.reads[shown], shown)
 
     def _calls(self, node: ast.Call) -> Term:
         counted = self._text_argument(node)
@@ -397,13 +402,13 @@ class _ConditionReader:
             fix = f"{action_fix(action, self.actions)} Or 'tool.action{IN_CONVERSATION}'"
             self._report(f"calls({spelled(counted)}) does not name an action of this workspace", fix)
         shown = f"calls({counted!r})"
-        self.reads[shown] = lambda context: context.calls.get(counted, 0)
+        self.reads[shown] = counted_calls(counted)
         return Term("number", self.reads[shown], shown)
 
     def _length(self, node: ast.expr, shown: str) -> Term:
         reads_before = dict(self.reads)
         term = self.term(node)
-        if not term.shown.startswith("args.") or term.kind not in ("string", "array", "object", "any"):
+        if not is_named(term.shown) or term.kind not in ("string", "array", "object", "any"):
             self._report(f"{shown!r} has no length", "write len(args.<name>) of a text, list or object")
 
         def read(context: Context) -> Json:

@@ -115,7 +115,7 @@ def fact_fix(shown: str, facts: Iterable[str], arguments: Collection[str], renam
     if renamed or (near := near_names(shown, names)):
         return f"write {renamed or near[0]}"
     quoted = f"; a text stands in single quotes: '{shown}'" if shown.isidentifier() else ""
-    return f"use one of args.<name>, calls('tool.action'), {', '.join(names)}{quoted}"
+    return f"use one of args.<name>, subject.<name>, resource.<name>, calls('tool.action'), {', '.join(names)}{quoted}"
 
 
 def kind_fix(pattern: str, known: Collection[str] | None) -> str:

@@ -18,6 +18,8 @@ from remit.policy.language.asking import GRAMMAR, Asking, is_asking, parse_askin
 from remit.policy.language.casbin_model import MODEL_FILE, check_model
 from remit.policy.language.conditions import ROLE, Condition, ConditionError, parse_condition, read_condition
 from remit.policy.language.disclosure import DEFAULT, Disclosure, is_directive, parse_disclosure
+from remit.policy.language.entities import FILE as ENTITIES_FILE
+from remit.policy.language.entities import NO_ENTITIES, Entities, read_entities
 from remit.policy.language.hints import (
     G_ROW,
     P_ROW,
@@ -48,7 +50,8 @@ class Vocabulary:
     `actions`: for each action, the JSON type of each argument ("string", "integer", …, or "any"); None if the schema is not
     known yet, then any argument is accepted. `means` are the words by which a user requests an action. `unconfined` are the
     actions that run in Remit's own process. `names` None: any name is accepted. `recorded`: any action and argument is accepted,
-    as in a policy bundle of an earlier run, whose rules may be newer than its tools.
+    as in a policy bundle of an earlier run, whose rules may be newer than its tools. `points` are the enforcement points, each with the
+    properties that it may state, as `resource.status`; their actions are among `actions`.
     """
 
     actions: Mapping[str, Mapping[str, str] | None]
@@ -57,6 +60,7 @@ class Vocabulary:
     unconfined: frozenset[str] = frozenset()
     names: DeclaredNames | None = None
     recorded: bool = False
+    points: Mapping[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
 
     def effect(self, action: str) -> Effect:
         """The effect of the action; "once", the strictest, if it is not known."""
@@ -113,14 +117,15 @@ class RuleRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """All rules of `policies/`."""
+    """All rules of `policies/`, and the properties that they may read."""
 
     rows: tuple[RuleRow, ...]
     links: tuple[RoleLink, ...]
+    entities: Entities = NO_ENTITIES
 
 
 def read_rules(files: Mapping[str, bytes], vocabulary: Vocabulary | None = None) -> Rules:
-    """Read the model and every `policies/*.csv`, in the order of their names. A policy without rows is valid.
+    """Read the model, every `policies/*.csv` in the order of their names, and the entities. A policy without rows is valid.
 
     Raises:
         WorkspaceError: every problem of every file, with its line and fix.
@@ -138,11 +143,13 @@ def read_rules(files: Mapping[str, bytes], vocabulary: Vocabulary | None = None)
         else:
             reader.read(file, files[file])
     reader.problems.extend(check_links(reader.links))
+    entities = reader.entities(files)
     if vocabulary is not None and vocabulary.names is not None:
-        reader.problems.extend(check_names(reader.rows, reader.links, vocabulary.names))
+        declared = vocabulary.names.with_entities(entities, entities.properties)
+        reader.problems.extend(check_names(reader.rows, reader.links, declared))
     if reader.problems:
         raise WorkspaceError(reader.problems)
-    return Rules(rows=tuple(reader.rows), links=tuple(reader.links))
+    return Rules(rows=tuple(reader.rows), links=tuple(reader.links), entities=entities)
 
 
 def read_more(
@@ -193,6 +200,13 @@ class _RulesReader:
         if any(map(_is_directive, comments)):
             what = "the last disclose: or asks: line is not right above a rule"
             self.problems.append(Problem(file=file, what=what, fix="write it right above a p row"))
+
+    def entities(self, files: Mapping[str, bytes]) -> Entities:
+        try:
+            return read_entities(files.get(ENTITIES_FILE))
+        except WorkspaceError as error:
+            self.problems.extend(error.problems)
+            return NO_ENTITIES
 
     def _text(self, file: str, content: bytes) -> str:
         if content.startswith(b"\xef\xbb\xbf"):

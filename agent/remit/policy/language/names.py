@@ -5,8 +5,9 @@ A misspelled name would make a deny rule useless, or a condition such as `'untrs
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, Protocol
 
 from remit.core import BREAK_GLASS, Problem, Rule, near_names, one_of, spelled
@@ -17,13 +18,15 @@ from remit.policy.language.roles import RoleLink
 LABELS: Final = frozenset({"untrusted", "private"})  # declared in every workspace
 CONTENT_KINDS: Final = frozenset({"link", "address", "account"})  # what `contains` may hold besides labels
 NOBODY: Final = "user:none"
+_PROPERTY: Final = re.compile(r"\b(?:subject|resource)\.([A-Za-z_][A-Za-z0-9_]*)")  # in `has(resource.status)`
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeclaredNames:
     """What the files of a workspace declare; agents and users as subjects. `users` None: any user name is valid.
 
-    `kinds` are the kinds of resources that some call can have.
+    `kinds` are the kinds of resources that some call can have, and `points` the enforcement points, whose resources have any kind.
+    `properties` are those of subjects and resources that enforcement points may state.
     """
 
     envs: frozenset[str]
@@ -31,11 +34,20 @@ class DeclaredNames:
     agents: frozenset[str]
     users: frozenset[str] | None
     kinds: frozenset[str]
+    points: frozenset[str] = frozenset()
+    properties: frozenset[str] = frozenset()
 
     @property
     def subjects(self) -> frozenset[str]:
         """Every agent and user that is known by name."""
         return self.agents | (self.users or frozenset())
+
+    def with_entities(self, names: Iterable[str], properties: Iterable[str]) -> DeclaredNames:
+        """These names, and those that `policies/entities.jsonl` declares."""
+        names = tuple(names)
+        users = None if self.users is None else self.users.union(name for name in names if name.startswith("user:"))
+        kinds = self.kinds.union(name.partition(":")[0] for name in names)
+        return replace(self, users=users, kinds=kinds, properties=self.properties.union(properties, ("id",)))
 
 
 class RowNames(Protocol):
@@ -45,6 +57,8 @@ class RowNames(Protocol):
     def rule(self) -> Rule: ...
     @property
     def subject(self) -> str: ...
+    @property
+    def action(self) -> str: ...
     @property
     def pattern(self) -> Pattern: ...
     @property
@@ -96,7 +110,7 @@ def _misspelled_links(
 
 def _kind_use(row: RowNames, declared: DeclaredNames) -> Iterator[_NameUse]:
     kind = row.pattern.kind
-    if kind:
+    if kind and row.action.partition(".")[0] not in declared.points:
         yield _NameUse(row.rule.file, row.rule.line, "kind of resource", kind, declared.kinds, _declare_kind(kind))
 
 
@@ -121,8 +135,12 @@ def _subject_use(file: str, line: int, name: str, declared: DeclaredNames, roles
 
 
 def _names_in_facts(row: RowNames, declared: DeclaredNames) -> Iterator[_NameUse]:
-    """The environments and labels that the row's condition compares facts with."""
+    """The environments and labels that the row's condition compares facts with, and the properties that it reads."""
     file, line = row.rule.file, row.rule.line
+    for read in row.condition.reads:
+        if match := _PROPERTY.search(read):
+            declare = "list it for an enforcement point in remit.toml, or write it in policies/entities.jsonl"
+            yield _NameUse(file, line, "property", match[1], declared.properties, declare)
     for point in row.condition.change_points:
         if not isinstance(point.value, str):
             continue

@@ -1,3 +1,24 @@
+from .access import Access, is_own_site
 from .authenticator import Authenticator, NobodyAuthenticated, NotAuthenticated
+from .fetching import Fetch, ProviderFailed, fetch
+from .providers import Provider
+from .refusals import AccessDenied
+from .sessions import BrowserSession, Expiring, Sessions
+from .tokens import Trust
 
-__all__ = ["Authenticator", "NobodyAuthenticated", "NotAuthenticated"]
+__all__ = [
+    "Access",
+    "AccessDenied",
+    "Authenticator",
+    "BrowserSession",
+    "Expiring",
+    "Fetch",
+    "NobodyAuthenticated",
+    "NotAuthenticated",
+    "Provider",
+    "ProviderFailed",
+    "Sessions",
+    "Trust",
+    "fetch",
+    "is_own_site",
+]

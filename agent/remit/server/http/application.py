@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
+from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -18,9 +19,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from remit.core import Refusal, RunEnded, UsageError, WorkspaceError
 from remit.server.authentication import NotAuthenticated
 from remit.server.http.answers import HttpCode, HttpRefusal, ServiceError, error_of, error_of_run, failed
-from remit.server.http.bodies import parsed_body, parsed_query
+from remit.server.http.bodies import REQUEST_ID, parsed_body, parsed_query, request_id
 from remit.server.http.openapi import openapi
 from remit.server.http.route import Asked, Route
+from remit.server.pages import page_routes
 from remit.server.service import Service
 
 _log: Final = logging.getLogger("remit.server")
@@ -39,8 +41,9 @@ def build_app(service: Service, routes: Sequence[Route]) -> ASGIApp:
         yield
         await service.end()
 
+    answered = [StarletteRoute(row.path, Endpoint(service, row), methods=[row.method]) for row in routes]
     app = Starlette(
-        routes=[StarletteRoute(row.path, Endpoint(service, row), methods=[row.method]) for row in routes],
+        routes=answered if service.access is None else [*answered, *page_routes(service, service.access)],
         exception_handlers={HTTPException: _unrouted, Exception: _defect},
         lifespan=lifespan,
     )
@@ -107,7 +110,15 @@ class Endpoint:
         except WorkspaceError as error:
             _log.error("%s", error)
             response = failed(ServiceError(code="unavailable", message="the workspace is not valid", retryable=True))
+        if named := request_id(request):
+            response.headers[REQUEST_ID] = named
         await response(scope, receive, send)
+
+    async def _body(self, request: Request) -> BaseModel | None:
+        route, most = self._route, self._service.settings.body
+        if route.body is None:
+            return None
+        return await parsed_body(request, route.body, most, wrong_type=route.wrong_type)
 
     async def _answer(self, request: Request) -> Response:
         service, route = self._service, self._route
@@ -117,7 +128,7 @@ class Endpoint:
             raise HttpRefusal("unavailable", "the service ends", retry_after_s=5.0)
         principal = await service.principal(request)
         workspace, client = service.client(principal)
-        body = None if route.body is None else await parsed_body(request, route.body, service.settings.body)
+        body = await self._body(request)
         query = None if route.query is None else parsed_query(request, route.query)
         assert route.handler is not None  # a route has one of the two
         return await route.handler(

@@ -5,6 +5,7 @@ A text that two readers could read differently is refused: duplicate keys, NaN, 
 
 from __future__ import annotations
 
+import re
 from typing import Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -12,12 +13,20 @@ from starlette.requests import Request
 
 from remit.core import Refusal
 from remit.core.parsing import parse_arguments
-from remit.server.http.answers import HttpRefusal
+from remit.server.http.answers import HttpCode, HttpRefusal
 
 MOST_PROBLEMS: Final = 5  # named in one answer
+REQUEST_ID: Final = "x-request-id"
+_REQUEST_ID: Final = re.compile(r"[\x20-\x7e]{1,255}")
 _JSON: Final = ("application/json", "application/json; charset=utf-8", "application/json;charset=utf-8")
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def request_id(request: Request) -> str:
+    """The header X-Request-ID, by which a client finds its request again; "" without one, or if it is no short printable text."""
+    given = request.headers.get(REQUEST_ID, "")
+    return given if _REQUEST_ID.fullmatch(given) else ""
 
 
 async def read_body(request: Request, most: int) -> bytes:
@@ -35,11 +44,13 @@ async def read_body(request: Request, most: int) -> bytes:
     return b"".join(parts)
 
 
-async def parsed_body(request: Request, model: type[Model], most: int) -> Model:
-    """The body as an object of the model. Raises HttpRefusal."""
+async def parsed_body(
+    request: Request, model: type[Model], most: int, *, wrong_type: HttpCode = "unsupported_media_type"
+) -> Model:
+    """The body as an object of the model. Raises HttpRefusal, with the code `wrong_type` if it is not declared as JSON."""
     if request.headers.get("content-type", "").lower() not in _JSON:
         raise HttpRefusal(
-            "unsupported_media_type",
+            wrong_type,
             "the body is not declared as JSON",
             next_step="send the header Content-Type: application/json",
         )
@@ -59,7 +70,7 @@ def parsed(body: bytes, model: type[Model]) -> Model:
     try:
         return model.model_validate_json(text)
     except ValidationError as failure:
-        raise _invalid(failure, "body") from None
+        raise invalid(failure, "body") from None
 
 
 def parsed_query(request: Request, model: type[Model]) -> Model:
@@ -74,10 +85,10 @@ def parsed_query(request: Request, model: type[Model]) -> Model:
     try:
         return model.model_validate_strings(given)
     except ValidationError as failure:
-        raise _invalid(failure, "query") from None
+        raise invalid(failure, "query") from None
 
 
-def _invalid(failure: ValidationError, what: str) -> HttpRefusal:
+def invalid(failure: ValidationError, what: str) -> HttpRefusal:
     """The first problems, each with its place. Values are not repeated: they can be long, or secret."""
     problems = [
         {"at": ".".join(map(str, problem["loc"]))[:200], "problem": problem["msg"][:200]}

@@ -76,7 +76,7 @@ class Route:
     `path` has parameters in braces. `answer` is the type of the value of a result that succeeded, with `status`; `raw` says that the
     answer is no result: it is of the media type `media`. `statuses` are further statuses with the same answer. `act` names the action of Remit's own that the rules must allow, on
     `resource`, None for a route that shows each principal their own view. `codes` are the codes that it answers beside those of
-    every route. `idempotent` routes accept the header Idempotency-Key; one that `streams` has no longest time. A `public` route needs no principal.
+    every route. A body that is not declared as JSON has the code `wrong_type`. `idempotent` routes accept the header Idempotency-Key; one that `streams` has no longest time. A `public` route needs no principal.
     """
 
     method: Method
@@ -85,6 +85,7 @@ class Route:
     handler: Handler | None = None
     public: PublicHandler | None = None
     body: type[BaseModel] | None = None
+    wrong_type: HttpCode = "unsupported_media_type"
     query: type[BaseModel] | None = None
     answer: Any = None
     status: int = 200

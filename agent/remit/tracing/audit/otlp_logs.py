@@ -14,7 +14,7 @@ from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportRes
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.util.types import AnyValue
 
-from remit.tracing.audit.records import OCSF_VERSION, Record
+from remit.tracing.audit.ocsf import OCSF_VERSION, Record
 from remit.tracing.audit.sinks import NotArrived, audit_line
 from remit.tracing.export import is_enabled
 from remit.tracing.otel_spans import resource

@@ -7,9 +7,8 @@ Management, and so is a read of what a run recorded. Arguments of calls and text
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from importlib.metadata import version
-from typing import Any, Final, TypeAlias
+from dataclasses import replace
+from typing import Any, Final
 
 from remit.core import BREAK_GLASS, NOBODY, Failed, Principal, is_principal
 from remit.core.events import (
@@ -27,6 +26,7 @@ from remit.core.events import (
     BreakGlassReviewed,
     CallDecided,
     ContentRead,
+    DecisionsGiven,
     EffectSettled,
     HoldLifted,
     HoldSet,
@@ -43,52 +43,9 @@ from remit.core.events import (
     RunErased,
     RunPruned,
     RunResumed,
-    RunStarted,
     SecretSet,
 )
-
-OCSF_VERSION: Final = "1.8.0"
-
-Record: TypeAlias = Mapping[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chain:
-    """What records of one chain need of it: how its run started, None if it is no run or was erased, and how a call was decided first."""
-
-    name: str
-    started: RunStarted | None
-    call: Callable[[int, int], CallDecided | None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Class:
-    uid: int
-    name: str
-    category: str
-
-
-_API: Final = _Class(uid=6003, name="API Activity", category="Application Activity")
-_ENTITY: Final = _Class(uid=3004, name="Entity Management", category="Identity & Access Management")
-_ACCESS: Final = _Class(uid=3005, name="User Access Management", category="Identity & Access Management")
-_SEVERITIES: Final = {1: "Informational", 2: "Low", 3: "Medium", 4: "High"}
-_STATUSES: Final = {1: "Success", 2: "Failure", 99: "Other"}
-_USER_TYPES: Final = {"user": (1, "User"), "service": (4, "Service"), "agent": (99, "Agent")}
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Act:
-    """What one event is in OCSF. `by` is who did it; None: Remit itself. `fields` are those of its class."""
-
-    of: _Class
-    activity: tuple[int, str]
-    message: str
-    fields: Mapping[str, Any]
-    by: Principal | None = None
-    severity: int = 1
-    status: int = 1
-    detail: str = ""
-    unmapped: Mapping[str, Any] = field(default_factory=dict[str, Any])
+from remit.tracing.audit.ocsf import ACCESS, API, ENTITY, Act, Chain, Record, record_of, user_of
 
 
 def audit_record(item: Recorded, chain: Chain, *, arguments: bool = False) -> Record | None:
@@ -105,49 +62,13 @@ def audit_record(item: Recorded, chain: Chain, *, arguments: bool = False) -> Re
         return None
     if arguments and isinstance(item.event, CallDecided):
         act.fields["api"]["request"]["data"] = _arguments(item.event)
-    return _record(item, chain, act)
-
-
-def _record(item: Recorded, chain: Chain, act: _Act) -> Record:
-    number, activity = act.activity
-    actor = {} if act.by is None else {"actor": {"user": _user(act.by)}}
-    optional = {"status_detail": act.detail} if act.detail else {}
-    tenant = chain.started.tenant if chain.started is not None else act.by.tenant if act.by is not None else "default"
-    return {
-        "class_uid": act.of.uid,
-        "class_name": act.of.name,
-        "category_uid": act.of.uid // 1000,
-        "category_name": act.of.category,
-        "activity_id": number,
-        "activity_name": activity,
-        "type_uid": act.of.uid * 100 + number,
-        "type_name": f"{act.of.name}: {activity}",
-        "time": item.at // 1_000_000,
-        "severity_id": act.severity,
-        "severity": _SEVERITIES[act.severity],
-        "status_id": act.status,
-        "status": _STATUSES[act.status],
-        "message": act.message,
-        "metadata": {
-            "version": OCSF_VERSION,
-            "product": {"name": "Remit", "vendor_name": "Remit", "version": version("remit")},
-            "uid": f"{item.run}/{item.seq}",
-            "correlation_uid": item.run,
-            "event_code": item.type,
-            "log_name": "remit.audit",
-            "tenant_uid": tenant,
-        },
-        **actor,
-        **optional,
-        **act.fields,
-        "unmapped": {"remit.hash": item.hash, **act.unmapped},
-    }
+    return record_of(item, chain, act)
 
 
 # -- decisions ---------------------------------------------------------------------------------------------------------
 
 
-def _decided(event: CallDecided, chain: Chain) -> _Act:
+def _decided(event: CallDecided, chain: Chain) -> Act:
     call, decision, started = event.call, event.decision, chain.started
     action = call.action if call is not None else event.proposed.action
     verdict, detail, rules = "refused", "", ["refused before a decision"]
@@ -160,8 +81,8 @@ def _decided(event: CallDecided, chain: Chain) -> _Act:
     agent = started.subjects.agent if started is not None else "agent:unknown"
     policy = {"uid": decision.policy_digest} if decision is not None and decision.policy_digest else {}
     unmapped = {"remit.verdict": verdict, "remit.round": event.round, "remit.enforced": event.enforced}
-    return _Act(
-        of=_API,
+    return Act(
+        of=API,
         activity=_ACTIVITIES.get(call.effect if call is not None else "", (99, "Other")),
         message=f"{verdict} {action}, called by {agent}",
         severity=1
@@ -174,7 +95,7 @@ def _decided(event: CallDecided, chain: Chain) -> _Act:
         fields={
             "api": {"operation": action, "service": {"name": action.partition(".")[0]}, "request": {"uid": place}},
             "actor": {
-                "user": _user(started.by) if started is not None else {"name": NOBODY},
+                "user": user_of(started.by) if started is not None else {"name": NOBODY},
                 "app_name": agent,
                 "authorizations": [{"decision": verdict, "policy": {"name": rule, **policy}} for rule in rules],
             },
@@ -209,7 +130,7 @@ def _resources(event: CallDecided | None) -> Mapping[str, Any]:
 def _approval(
     event: ApprovalRequested | ApprovalGranted | ApprovalRejected | ApprovalRevoked | ApprovalRefused | ApprovalVoided,
     chain: Chain,
-) -> _Act:
+) -> Act:
     decided = chain.call(event.step, event.index)
     action = decided.proposed.action if decided is not None and decided.call is None else ""
     action = decided.call.action if decided is not None and decided.call is not None else action or "a call"
@@ -241,8 +162,8 @@ def _approval(
             )
     started = chain.started
     subject = started.subjects.agent if started is not None else "agent:unknown"
-    return _Act(
-        of=_ACCESS,
+    return Act(
+        of=ACCESS,
         activity=activity,
         message=f"{words} {action} of {subject}",
         by=by,
@@ -270,14 +191,14 @@ def _bounds(event: ApprovalGranted) -> Mapping[str, Any]:
     return {**until, **more, **({"remit.under": event.under} if event.under else {})}
 
 
-def _reviewed(event: BreakGlassReviewed, chain: Chain) -> _Act:
+def _reviewed(event: BreakGlassReviewed, chain: Chain) -> Act:
     message = f"{event.by.subject} reviewed the emergency approval {event.granted}"
     return _entity(
         (99, "Other"), "approval", f"{chain.name}/{event.granted}", message, event.by, detail=event.note, severity=3
     )
 
 
-def _act(event: ActRequested | ActApproved | ActUsed, _: Chain) -> _Act:
+def _act(event: ActRequested | ActApproved | ActUsed, _: Chain) -> Act:
     """An act with Remit itself for which the rules ask a second person."""
     who = event.by.subject
     match event:
@@ -304,9 +225,9 @@ def _entity(
     *,
     detail: str = "",
     severity: int = 1,
-) -> _Act:
-    return _Act(
-        of=_ENTITY,
+) -> Act:
+    return Act(
+        of=ENTITY,
         activity=activity,
         message=message,
         by=by,
@@ -327,7 +248,7 @@ _SUSPEND: Final = (12, "Suspend")
 _RESUME: Final = (13, "Resume")
 
 
-def _hold(event: HoldSet | HoldLifted, _: Chain) -> _Act:
+def _hold(event: HoldSet | HoldLifted, _: Chain) -> Act:
     who, scope, is_set = event.by.subject, event.scope, isinstance(event, HoldSet)
     detail = event.reason if isinstance(event, HoldSet) else ""
     if is_principal(scope):
@@ -341,31 +262,31 @@ def _hold(event: HoldSet | HoldLifted, _: Chain) -> _Act:
     )
 
 
-def _key(event: KeyCreated | KeyRevoked, _: Chain) -> _Act:
+def _key(event: KeyCreated | KeyRevoked, _: Chain) -> Act:
     activity, verb = (_CREATE, "creates") if isinstance(event, KeyCreated) else (_DISABLE, "revokes")
     message = f"{event.by.subject} {verb} the API key {event.id} of {event.subject}"
     return _entity(activity, "api key", event.id, message, event.by, severity=2)
 
 
-def _access(event: AccessRefused, _: Chain) -> _Act:
+def _access(event: AccessRefused, _: Chain) -> Act:
     """Authentication that was refused; the record says whom it was for only as far as the token or key claims it."""
     message = f"the service refuses a request without valid authentication: {event.why}"
     act = _entity((99, "Other"), "access", event.claimed or "unknown", message, None, detail=event.why, severity=2)
     return replace(act, status=2, unmapped={"remit.address": event.address, "remit.more": event.more})
 
 
-def _settled(event: EffectSettled, chain: Chain) -> _Act:
+def _settled(event: EffectSettled, chain: Chain) -> Act:
     place = f"{chain.name}/{event.step}.{event.index}"
     message = f"{event.source} states that the effect of {place} has the outcome {event.landed}"
     return _entity(_UPDATE, "effect", place, message, event.by, detail=event.reason, severity=2)
 
 
-def _answered(event: QuestionAnswered, chain: Chain) -> _Act:
+def _answered(event: QuestionAnswered, chain: Chain) -> Act:
     place = f"{chain.name}/{event.step}.{event.index}"
     return _entity((99, "Other"), "question", place, f"{event.by.subject} answered the tool of {place}", event.by)
 
 
-def _policy(event: PolicyChanged | PolicyAdopted, chain: Chain) -> _Act:
+def _policy(event: PolicyChanged | PolicyAdopted, chain: Chain) -> Act:
     if isinstance(event, PolicyAdopted):
         by, message = event.by, f"runs start under other {' and '.join(event.changes)}"
     else:
@@ -375,7 +296,7 @@ def _policy(event: PolicyChanged | PolicyAdopted, chain: Chain) -> _Act:
     return replace(_entity(_UPDATE, "policy", "policies/", message, by, severity=2), fields={"entity": entity})
 
 
-def _rollout(event: RolloutOpened | RolloutStaged | RolloutRolledBack | RolloutFinished, chain: Chain) -> _Act:
+def _rollout(event: RolloutOpened | RolloutStaged | RolloutRolledBack | RolloutFinished, chain: Chain) -> Act:
     match event:
         case RolloutOpened():
             activity, words = _CREATE, f"is opened for {event.agent}"
@@ -388,7 +309,7 @@ def _rollout(event: RolloutOpened | RolloutStaged | RolloutRolledBack | RolloutF
     return _entity(activity, "rollout", chain.name, f"the rollout {words}", event.by, severity=2)
 
 
-def _resumed(event: RunResumed, chain: Chain) -> _Act | None:
+def _resumed(event: RunResumed, chain: Chain) -> Act | None:
     """A run that goes on with changed files, code or pins; None for one that goes on as it began."""
     if event.accepted is None:
         return None
@@ -397,27 +318,38 @@ def _resumed(event: RunResumed, chain: Chain) -> _Act | None:
     return _entity(_RESUME, "run", chain.name, message, event.by, detail=detail, severity=2)
 
 
-def _secret(event: SecretSet, _: Chain) -> _Act:
+def _secret(event: SecretSet, _: Chain) -> Act:
     return _entity(
         _UPDATE, "secret", event.name, f"{event.by.subject} sets the secret {event.name}", event.by, severity=2
     )
 
 
-def _read(event: ContentRead, _: Chain) -> _Act:
+def _read(event: ContentRead, _: Chain) -> Act:
     return _entity(_READ, "run", event.run, f"{event.by.subject} reads run {event.run}: {event.how}", event.by)
 
 
-def _removed(event: RunErased | RunPruned, _: Chain) -> _Act:
+def _given(event: DecisionsGiven, _: Chain) -> Act:
+    """Decisions for an application, which carries them out itself; each is in the record with its time."""
+    allowed = sum(one.allowed for one in event.decisions)
+    message = (
+        f"{event.by.subject} was given {len(event.decisions)} decisions, {allowed} of them allow, as {event.point}"
+    )
+    act = _entity(_READ, "decisions", event.point, message, event.by)
+    decisions = [one.model_dump(mode="json") for one in event.decisions]
+    return replace(act, unmapped={"remit.decisions": decisions, "remit.policy": event.policy_digest})
+
+
+def _removed(event: RunErased | RunPruned, _: Chain) -> Act:
     what = "erases the texts of" if isinstance(event, RunErased) else "deletes"
     return _entity(_DELETE, "run", event.run, f"{event.by.subject} {what} run {event.run}", event.by, severity=2)
 
 
-def _erased(item: Recorded) -> _Act:
+def _erased(item: Recorded) -> Act:
     """An event whose texts were erased: its header still shows that there was one."""
     return _entity((0, "Unknown"), "event", item.key, f"{item.type}: its texts were erased", None)
 
 
-_ACTS: Final[Mapping[str, Callable[[Any, Chain], _Act | None]]] = {
+_ACTS: Final[Mapping[str, Callable[[Any, Chain], Act | None]]] = {
     "call.decided": _decided,
     **dict.fromkeys(
         (f"approval.{what}" for what in ("requested", "granted", "rejected", "revoked", "refused", "voided")), _approval
@@ -436,13 +368,8 @@ _ACTS: Final[Mapping[str, Callable[[Any, Chain], _Act | None]]] = {
     **dict.fromkeys((f"rollout.{what}" for what in ("opened", "staged", "rolled_back", "finished")), _rollout),
     "secret.set": _secret,
     "content.read": _read,
+    "decisions.given": _given,
     "run.erased": _removed,
     "run.pruned": _removed,
 }
 AUDITED: Final = frozenset(_ACTS)
-
-
-def _user(principal: Principal) -> Mapping[str, Any]:
-    number, kind = _USER_TYPES[principal.subject.partition(":")[0]]
-    issuer = {"domain": principal.issuer} if principal.issuer else {}
-    return {"name": principal.subject, "uid": principal.account, "type_id": number, "type": kind, **issuer}

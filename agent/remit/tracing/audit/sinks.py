@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from remit.core import RemitError, UsageError
 from remit.core.parsing import visible_json
-from remit.tracing.audit.records import Record
+from remit.tracing.audit.ocsf import Record
 
 CHUNK: Final = 64 * 1024  # bytes that are read at once, from the end of a file
 

@@ -8,7 +8,8 @@ from typing import Final
 
 from remit.core.events import CallDecided, Recorded, RunStarted
 from remit.journal import EVALUATION_STREAM, Journal, UnsentChain, mark_sent, unsent_chains
-from remit.tracing.audit.records import AUDITED, Chain, Record, audit_record
+from remit.tracing.audit.ocsf import Chain, Record
+from remit.tracing.audit.records import AUDITED, audit_record
 from remit.tracing.audit.sinks import NotArrived, Sink
 
 AT_ONCE: Final = 500  # records that a sink gets at once

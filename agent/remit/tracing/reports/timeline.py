@@ -167,6 +167,7 @@ class TimelineTurn:
 
     `model` is the one that gave the turn, and `failures` are the requests for it that failed before, each with its time.
     `problems` says why the final answer in this turn was rejected; empty if it was not. `deviations`: see `ModelTurn`.
+    `own_calls` are those of functions of a custom graph, which are no calls of the broker.
     """
 
     step: int
@@ -179,6 +180,7 @@ class TimelineTurn:
     failures: list[FailedRequest] = field(default_factory=list["FailedRequest"])
     problems: tuple[str, ...] = ()
     deviations: tuple[Deviation, ...] = ()
+    own_calls: tuple[ProposedCall, ...] = ()
     internal: bool = False
     calls: list[CallTimeline] = field(default_factory=list[CallTimeline])
 
@@ -369,6 +371,7 @@ class _TimelineBuilder:
         model, asked_at = self._asked.get(event.step, ("", None))
         turn = TimelineTurn(step=event.step, at=at, text=text, asked_at=asked_at, usage=event.usage, model=model)
         turn.cost, turn.internal, turn.deviations = event.cost, event.internal, event.deviations
+        turn.own_calls = event.own_calls
         turn.failures, self.timeline.failures = self.timeline.failures, []
         self.timeline.turns.append(turn)
         self.timeline.thinking = None

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal, TypeAlias, cast
 
 from remit.core import Access, Listing, Refusal
@@ -90,6 +91,7 @@ def parse_listing(text: str) -> Listing:
     return Listing(kind=match[1], path=path, proper=match[3] == ":name", links=match[3] == ":links", alias=alias)
 
 
+@lru_cache(4096)  # each call of a tool asks for its templates
 def parse_touch(text: str) -> Template:
     """Parse a line of `touches`. Raises TouchError."""
     match = _LINE.fullmatch(text)

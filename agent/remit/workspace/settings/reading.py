@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from remit.policy.authzen import points_of
 from remit.workspace.definitions import KeepRule, Settings
 from remit.workspace.file_schema import SettingsTable
 from remit.workspace.settings.notify import channels_of
@@ -33,4 +34,5 @@ def settings_of(table: SettingsTable) -> Settings:
         journal_group=table.journal_group or "",
         notify=channels_of(table.notify),
         serve=table.serve.settings(),
+        enforcement_points=points_of(table.enforcement_points),
     )

@@ -199,6 +199,8 @@ def _turn(timeline: Timeline, turn: TimelineTurn) -> Iterator[str]:
         text += f'<br><span class="bad">{escaped(failed_request_text(request))}</span>'
     if turn.deviations:
         text += f'<br><span class="dim">read although unusual: {escaped(", ".join(turn.deviations))}</span>'
+    for own in turn.own_calls:
+        text += f'<br><span class="dim">own {escaped(own.name)} {escaped((own.arguments or "")[:400])}</span>'
     if turn.problems:
         text += f'<br><span class="bad">the answer was rejected: {escaped("; ".join(turn.problems))}</span>'
     yield (

@@ -1,0 +1,241 @@
+"""Tokens of identity providers and of applications: JSON Web Tokens (RFC 7519), checked as RFC 8725 advises."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from base64 import urlsafe_b64decode
+from binascii import Error as NotBase64
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from joserfc import jws
+from joserfc.errors import JoseError
+from joserfc.jwk import import_key
+
+from remit.core import Principal, Refusal, UsageError
+from remit.core.parsing import parse_json
+from remit.server.authentication.claims import MOST_SECONDS, SKEW_S, application_principal, check_times, oidc_principal
+from remit.server.authentication.providers import Providers, PublicKey, fits, usable
+from remit.server.authentication.refusals import AccessDenied
+from remit.workspace import ApplicationIssuer, OidcIssuer, audiences
+
+LONGEST: Final = 16 * 1024  # characters of a token
+CACHED: Final = 10_000  # tokens that are kept as checked
+USED: Final = 100_000  # tokens of applications that are remembered as used
+_TYPES: Final = (None, "JWT", "jwt", "at+jwt", "application/at+jwt")  # RFC 8725 section 3.11; RFC 9068
+
+Pair: TypeAlias = tuple[str, str]  # issuer and audience
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trust:
+    """An issuer that a workspace trusts. `tenant` is that of the workspace, `name` that of the setting."""
+
+    tenant: str
+    name: str
+    issuer: OidcIssuer | ApplicationIssuer
+    keys: tuple[PublicKey, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Token:
+    """A token that was taken apart, and not checked yet: nothing of it is true."""
+
+    text: str
+    header: Mapping[str, Any]
+    claims: Mapping[str, Any]
+    payload: bytes
+
+
+class Trusted:
+    """The issuers of all workspaces of a service, by issuer and audience.
+
+    INVARIANT: a pair names one workspace, so that a token chooses its tenant, and nothing else of a request does.
+    """
+
+    def __init__(self, issuers: Mapping[str, Mapping[str, OidcIssuer | ApplicationIssuer]]) -> None:
+        """`issuers` are the settings of each tenant.
+
+        Raises:
+            UsageError: two workspaces name one pair, or a public key cannot be read.
+        """
+        self._of: dict[Pair, Trust] = {}
+        for tenant, named in issuers.items():
+            for name, issuer in named.items():
+                trust = Trust(tenant=tenant, name=name, issuer=issuer, keys=_keys_of(name, issuer))
+                for audience in audiences(issuer):
+                    earlier = self._of.setdefault((issuer.issuer, audience), trust)
+                    if earlier is not trust:
+                        both = f"the workspaces of {earlier.tenant!r} and {tenant!r}"
+                        raise UsageError(
+                            f"{both} both trust {issuer.issuer} with the audience {audience!r}: give each an audience of its own"
+                        )
+        self._issuers = {issuer for issuer, _ in self._of}
+
+    def __iter__(self) -> Iterator[Trust]:
+        return iter(dict.fromkeys(self._of.values()))
+
+    def of(self, claims: Mapping[str, Any]) -> Trust:
+        """The issuer of a token. Raises AccessDenied `unknown_issuer` or `wrong_audience`; a token for two workspaces is for none."""
+        issuer, audience = claims.get("iss"), claims.get("aud")
+        named = audience if isinstance(audience, list) else [audience]
+        if not isinstance(issuer, str) or issuer not in self._issuers:
+            raise AccessDenied("unknown_issuer", issuer if isinstance(issuer, str) else "")
+        found = {
+            id(trust): trust for one in named[:20] if isinstance(one, str) and (trust := self._of.get((issuer, one)))
+        }
+        if len(found) != 1:
+            raise AccessDenied("wrong_audience", issuer)
+        return next(iter(found.values()))
+
+
+class TokenVerifier:
+    """Says who a bearer token is of."""
+
+    def __init__(self, trusted: Trusted, providers: Providers, clock: Callable[[], float] = time.time) -> None:
+        self._trusted = trusted
+        self._providers = providers
+        self._clock = clock
+        self._started = clock()
+        self._checked: OrderedDict[bytes, tuple[Principal, float]] = OrderedDict()
+        self._used: dict[tuple[str, str], float] = {}
+
+    async def principal(self, text: str) -> Principal:
+        """The principal of the token. Raises AccessDenied."""
+        place = hashlib.sha256(text.encode("utf-8", "replace")).digest()
+        known = self._checked.get(place)
+        if known is not None and self._clock() < known[1]:
+            return known[0]
+        token = taken_apart(text)
+        trust = self._trusted.of(token.claims)
+        try:
+            if isinstance(trust.issuer, ApplicationIssuer):
+                return self._of_application(token, trust, trust.issuer)
+            principal = await self._of_provider(token, trust, trust.issuer)
+        except AccessDenied as denied:
+            denied.tenant = trust.tenant
+            raise
+        self._checked[place] = principal, float(token.claims["exp"]) + SKEW_S
+        if len(self._checked) > CACHED:
+            self._checked.popitem(last=False)
+        return principal
+
+    async def identity(self, text: str, trust: Trust, nonce: str) -> Principal:
+        """The principal of an ID token that a login brought. OpenID Connect Core 1.0 section 3.1.3.7."""
+        token = taken_apart(text)
+        assert isinstance(trust.issuer, OidcIssuer)
+        assert trust.issuer.login is not None
+        client, audience = trust.issuer.login.client_id, token.claims.get("aud")
+        alone = audience in (client, [client]) or (isinstance(audience, list) and client in audience)
+        azp = token.claims.get("azp", client)
+        if token.claims.get("iss") != trust.issuer.issuer or not alone or azp != client:
+            raise AccessDenied("wrong_audience", trust.issuer.issuer)
+        if token.claims.get("nonce") != nonce:
+            raise AccessDenied("login", trust.issuer.issuer)
+        return await self._of_provider(token, trust, trust.issuer)
+
+    async def _of_provider(self, token: _Token, trust: Trust, issuer: OidcIssuer) -> Principal:
+        algorithm, kid = _algorithm(token, issuer), token.header.get("kid", "")
+        if not isinstance(kid, str):
+            raise AccessDenied("malformed", issuer.issuer)
+        key = await self._providers.key(issuer.issuer, kid, algorithm)
+        _check_signature(token, key, algorithm)
+        check_times(token.claims, self._clock())
+        return oidc_principal(token.claims, issuer, tenant=trust.tenant)
+
+    def _of_application(self, token: _Token, trust: Trust, issuer: ApplicationIssuer) -> Principal:
+        algorithm = _algorithm(token, issuer)
+        fitting = [key for key in trust.keys if fits(key, algorithm)]
+        if not fitting:
+            raise AccessDenied("unknown_signer", issuer.issuer)
+        if not any(_is_signed(token, key, algorithm) for key in fitting):
+            raise AccessDenied("signature", issuer.issuer)
+        now = self._clock()
+        check_times(token.claims, now, longest=MOST_SECONDS)
+        principal = application_principal(token.claims, issuer, tenant=trust.tenant)
+        self._use(issuer.issuer, token.claims, now)
+        return principal
+
+    def _use(self, issuer: str, claims: Mapping[str, Any], now: float) -> None:
+        """Note that the token is used. INVARIANT: each is used once; those from before the start of this process may have been."""
+        number = claims.get("jti")
+        if not isinstance(number, str) or not 8 <= len(number) <= 200:
+            raise AccessDenied("claims", issuer)
+        if len(self._used) >= USED:
+            self._used = {place: until for place, until in self._used.items() if until > now}
+        place = (issuer, number)
+        if self._used.get(place, now) > now or claims["iat"] < int(self._started) or len(self._used) >= USED:
+            raise AccessDenied("replayed", issuer)
+        self._used[place] = claims["exp"] + 2 * SKEW_S
+
+
+def taken_apart(text: str) -> _Token:
+    """The parts of a token. Raises AccessDenied `malformed` for what is none, or what two readers could read differently."""
+    if len(text) > LONGEST or not text.isascii() or text.count(".") != 2:
+        raise AccessDenied("malformed")
+    try:
+        header, payload, _ = text.split(".")
+        decoded = _decoded(payload)
+        parts = [parse_json(part.decode()) for part in (_decoded(header), decoded)]
+    except (NotBase64, ValueError, Refusal):
+        raise AccessDenied("malformed") from None
+    if not all(isinstance(part, dict) for part in parts):
+        raise AccessDenied("malformed")
+    found, claims = parts
+    if found.get("typ") not in _TYPES or "crit" in found:
+        raise AccessDenied("malformed")
+    return _Token(text=text, header=found, claims=claims, payload=decoded)
+
+
+def _decoded(part: str) -> bytes:
+    return urlsafe_b64decode(part + "=" * (-len(part) % 4))
+
+
+def _algorithm(token: _Token, issuer: OidcIssuer | ApplicationIssuer) -> str:
+    """The algorithm of the signature. INVARIANT: the setting says which are accepted, never the token."""
+    named = token.header.get("alg")
+    if named not in issuer.algorithms:
+        raise AccessDenied("algorithm", issuer.issuer)
+    return str(named)
+
+
+def _check_signature(token: _Token, key: PublicKey, algorithm: str) -> None:
+    if not _is_signed(token, key, algorithm):
+        raise AccessDenied("signature", str(token.claims.get("iss", "")))
+
+
+def _is_signed(token: _Token, key: PublicKey, algorithm: str) -> bool:
+    registry = jws.JWSRegistry(algorithms=[algorithm], strict_check_header=False)
+    registry.max_header_length = LONGEST
+    try:
+        checked = jws.deserialize_compact(token.text, key, registry=registry)
+    except (JoseError, ValueError):
+        return False
+    # INVARIANT: the claims that are read below are those that were signed.
+    return checked.payload == token.payload and checked.protected.get("alg") == algorithm
+
+
+def _keys_of(name: str, issuer: OidcIssuer | ApplicationIssuer) -> tuple[PublicKey, ...]:
+    if isinstance(issuer, OidcIssuer):
+        return ()
+    found: list[PublicKey] = []
+    for text in issuer.keys:
+        key = _public_key(text)
+        if key is None or not any(fits(key, algorithm) for algorithm in issuer.algorithms):
+            raise UsageError(
+                f"a public key of issuers.{name} cannot be read, is too short, or is for none of its algorithms"
+            )
+        found.append(key)
+    return tuple(found)
+
+
+def _public_key(text: str) -> PublicKey | None:
+    for kind in ("RSA", "EC", "OKP"):
+        try:
+            return usable(import_key(text, kind))
+        except (JoseError, ValueError, TypeError):
+            continue
+    return None

@@ -1,0 +1,3 @@
+from .routing import page_routes
+
+__all__ = ["page_routes"]

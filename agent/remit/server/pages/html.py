@@ -1,0 +1,95 @@
+"""Pages: templates, the headers that every page has, and forms that only a page of this service can send.
+
+The headers follow the OWASP Secure Headers Project: nothing is loaded from elsewhere, no script runs, no other page frames it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from remit.server.authentication import Access, BrowserSession
+
+LARGEST_FORM: Final = 16 * 1024  # bytes
+_MOST_FIELDS: Final = 20
+_FOLDER: Final = Path(__file__).parent / "templates"
+_TEMPLATES: Final = Environment(
+    loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
+STYLE: Final = _TEMPLATES.get_template("style.css").render()
+_CSP: Final = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+_HEADERS: Final = {
+    "content-security-policy": _CSP,
+    "x-frame-options": "DENY",
+    "x-content-type-options": "nosniff",
+    # Not `no-referrer`: then a browser sends the origin "null" with a form, and no form would be accepted.
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+
+class BadForm(Exception):
+    """The form is not one that a page of this service, in this session, has sent."""
+
+
+def page(template: str, status: int = 200, **values: Any) -> Response:
+    """A page. INVARIANT: every value is text: what a run, a model or a tool wrote makes no element and no attribute."""
+    text = _TEMPLATES.get_template(f"{template}.html").render(values)
+    return Response(text, status, headers=_HEADERS, media_type="text/html; charset=utf-8")
+
+
+def message(title: str, text: str = "", status: int = 200, session: BrowserSession | None = None) -> Response:
+    """A page that says one thing."""
+    return page("message", status, title=title, text=text, session=session)
+
+
+def redirect(path: str) -> Response:
+    """Go on to another page of this service."""
+    return RedirectResponse(path, 303, headers=_HEADERS)
+
+
+def style() -> Response:
+    return Response(STYLE, headers={**_HEADERS, "cache-control": "max-age=3600"}, media_type="text/css")
+
+
+def set_cookie(response: Response, access: Access, name: str, value: str, *, seconds: int | None = None) -> None:
+    """Set a cookie that only this service gets, that no script reads, and that no form of another site brings along."""
+    response.set_cookie(name, value, max_age=seconds, path="/", secure=access.secure, httponly=True, samesite="lax")
+
+
+async def form(request: Request, access: Access) -> Mapping[str, str]:
+    """The fields of a form. Raises BadForm if another site sends it, or if it is too large."""
+    if not is_from_here(request, access):
+        raise BadForm
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
+        raise BadForm
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > LARGEST_FORM:
+            raise BadForm
+    try:
+        pairs = parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=True, max_num_fields=_MOST_FIELDS)
+    except ValueError as failure:  # also an error of the encoding
+        raise BadForm from failure
+    if len(dict(pairs)) != len(pairs):
+        raise BadForm
+    return dict(pairs)
+
+
+def is_from_here(request: Request, access: Access) -> bool:
+    """True if the browser says that a page of this very service sends the request.
+
+    `Sec-Fetch-Site` (Fetch Metadata) and `Origin` must both fit, as far as they are there; without either, it is refused.
+    """
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    own = f"{'https' if access.secure else 'http'}://{request.headers.get('host', '')}"
+    return (site, origin) != (None, None) and site in (None, "same-origin") and origin in (None, own)

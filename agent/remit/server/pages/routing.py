@@ -1,0 +1,47 @@
+"""The routes of the pages. They are apart from the table of the API: they answer people, and no OpenAPI document describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from remit.server.authentication import Access
+from remit.server.pages.approvals import ApprovalPages
+from remit.server.pages.html import redirect, style
+from remit.server.pages.login import HOME, Login
+
+if TYPE_CHECKING:
+    from remit.server.service import Service
+
+PageHandler: TypeAlias = Callable[[Request], Awaitable[Response]]
+
+
+def page_routes(service: Service, access: Access) -> list[Route]:
+    """The routes of every page of the service."""
+    login, approvals = Login(access), ApprovalPages(service, access)
+
+    async def home(_: Request) -> Response:
+        return redirect(HOME)
+
+    async def styled(_: Request) -> Response:
+        return style()
+
+    pages: list[tuple[str, str, PageHandler]] = [
+        ("GET", "/", home),
+        ("GET", "/pages/style.css", styled),
+        ("GET", "/login", login.choose),
+        ("GET", "/login/start/{tenant}/{name}", login.begin),
+        ("GET", "/login/callback", login.finish),
+        ("GET", "/login/link/{secret}", login.link),
+        ("POST", "/login/link", login.use_link),
+        ("POST", "/logout", login.out),
+        ("GET", "/approvals", approvals.overview),
+        ("GET", "/approvals/{id}", approvals.show),
+        ("POST", "/approvals/{id}/grant", approvals.grant),
+        ("POST", "/approvals/{id}/reject", approvals.reject),
+    ]
+    return [Route(path, handler, methods=[method]) for method, path, handler in pages]

@@ -1,0 +1,82 @@
+"""Protections of the service over HTTP, each with the tests that must fail without it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from adversarial.mutations.row import Mutation, Remove, replaced
+from remit.core.parsing import strict_json
+from remit.server.driven import DrivenRuns
+from remit.server.handlers import approvals, events, holds, runs
+from remit.server.http import application, bodies, idempotency
+from remit.server.http.route import Asked
+
+SERVED: Final = ("server/test_service.py::test_a_decision_is_that_of_the_client_and_nothing_is_recorded",)
+PEOPLE: Final = "server/test_people.py::"
+SERVICE: Final = "server/test_service.py::"
+
+
+def served(name: str, *remove: Remove, tests: tuple[str, ...]) -> Mutation:
+    return Mutation(name=name, remove=remove, tests=tests, fixtures=True, still=SERVED)
+
+
+async def _any_run(asked: Asked, name: str) -> Any:
+    """The run, without a look at who may read it."""
+    return runs.find_run(asked.workspace.journal, name)
+
+
+ROWS: Final = (
+    served(
+        "a service answers only requests that name it",
+        replaced(application.HostChecked, "_is_named", lambda *_: True),
+        tests=(SERVICE + "test_a_body_that_two_readers_could_read_differently_is_refused",),
+    ),
+    served(
+        "a service reads a body in one way only",
+        replaced(bodies, "parse_arguments", strict_json.json.loads),
+        tests=(SERVICE + "test_a_body_that_two_readers_could_read_differently_is_refused",),
+    ),
+    served(
+        "who may not start runs of an agent asks a service for nothing of it",
+        replaced(Asked, "authorize", lambda *_: None),
+        tests=(
+            SERVICE + "test_a_principal_whom_the_rules_do_not_let_start_runs_learns_nothing_of_the_rules",
+            PEOPLE + "test_the_rules_are_explained_to_who_may_read_every_run",
+        ),
+    ),
+    served(
+        "a run of another team looks to a service's caller as if it did not exist",
+        replaced(events, "readable_run", _any_run),
+        tests=(PEOPLE + "test_the_content_of_a_run_is_not_found_for_who_may_not_read_it",),
+    ),
+    served(
+        "a hold does not tell which runs of others exist",
+        replaced(holds, "_may_see", lambda *_: True),
+        tests=(PEOPLE + "test_the_content_of_a_run_is_not_found_for_who_may_not_read_it",),
+    ),
+    served(
+        "a request for approval is shown to who may answer it",
+        replaced(approvals, "_may_see", lambda *_: True),
+        tests=(PEOPLE + "test_one_person_asks_another_approves_and_the_call_goes_on_by_itself",),
+    ),
+    served(
+        "a key belongs to its principal",
+        replaced(idempotency, "_identity", lambda _: []),
+        tests=(SERVICE + "test_a_repeated_call_with_one_key_happens_once",),
+    ),
+    served(
+        "of two requests with one key at one time one starts",
+        replaced(DrivenRuns, "named", lambda *_: []),
+        tests=(SERVICE + "test_two_requests_with_one_key_at_the_same_time_start_one_run",),
+    ),
+    served(
+        "a stream checks again who may read",
+        replaced(events, "CHECK_S", 3600.0),
+        tests=(PEOPLE + "test_who_loses_the_right_to_read_receives_nothing_more",),
+    ),
+    served(
+        "a read by a service is recorded",
+        replaced(events, "_note_read", lambda *_: None),
+        tests=(PEOPLE + "test_pages_of_events_continue_where_the_last_one_ended_and_reading_is_recorded",),
+    ),
+)
