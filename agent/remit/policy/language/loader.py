@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from sys import intern
 from typing import Final, Literal, NamedTuple, get_args
 
-from remit.core import Effect, Problem, Refusal, Rule, WorkspaceError, matching_actions, spelled
-from remit.core.parsing import canonical, hidden_character
+from remit.core import Effect, Problem, Rule, WorkspaceError, matching_actions, spelled
+from remit.core.parsing import hidden_character
 from remit.policy.language.asking import GRAMMAR, Asking, is_asking, parse_asking
 from remit.policy.language.casbin_model import MODEL_FILE, check_model
 from remit.policy.language.conditions import ROLE, Condition, ConditionError, parse_condition, read_condition
@@ -34,6 +34,7 @@ from remit.policy.language.hints import (
 from remit.policy.language.names import DeclaredNames, check_names
 from remit.policy.language.patterns import GlobError, Pattern, parse_pattern
 from remit.policy.language.roles import RoleLink, check_links
+from remit.policy.language.spelling import spelling_fix
 
 FOLDER: Final = "policies/"
 LONGEST_LINE: Final = 16_384  # characters
@@ -355,9 +356,7 @@ class _RulesReader:
             line.report(*self._pattern_problem(text, error))
             return None
         # A resource of a call is always canonical, so a rule with another spelling would never match.
-        part, rest = _plain_part(text)
-        if part and (name := _canonical(part)) != part:
-            fix = f"write {name.removesuffix('/') if rest else name}{rest}" if name else _uncanonical_fix(text)
+        if fix := spelling_fix(text):
             line.report(f"{spelled(text)} is not the canonical name of a resource", fix)
             return None
         self._patterns[text] = pattern
@@ -426,33 +425,3 @@ def _unsafe_in_csv(condition: str) -> Iterator[str]:
             break
     if depth:
         yield "has unbalanced parentheses, counting those in texts"
-
-
-def _uncanonical_fix(text: str) -> str:
-    return (
-        "write its canonical name" if text.isascii() else "replace the characters that only look like those of its name"
-    )
-
-
-def _plain_part(text: str) -> tuple[str, str]:
-    """The part of a pattern whose spelling can be checked, and the rest: all of it without wildcards, else scheme and host of a URL."""
-    if "*" not in text:
-        return text, ""
-    scheme, _, rest = text.partition("://")
-    host, slash, path = rest.partition("/")
-    if scheme not in ("http", "https") or not slash or "*" in host:
-        return "", ""
-    return f"{scheme}://{host}/", f"/{path}"
-
-
-def _canonical(resource: str) -> str | None:
-    """The canonical form of a pattern without wildcards; None if it does not name a resource of its kind."""
-    kind, _, name = resource.partition(":")
-    if not name:
-        return resource
-    try:
-        if kind in ("http", "https"):
-            return canonical(kind, resource)
-        return f"{kind}:{canonical(kind, name)}"
-    except Refusal:
-        return None
