@@ -14,7 +14,7 @@ BENCHES := $(sort $(wildcard tests/benchmarks/*.py))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test interference grounded imported check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills threads langgraphs deploys tiny-model eval handbook
+.PHONY: help setup run test interference grounded imported check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills threads requests service-kills langgraphs deploys tiny-model eval handbook
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -119,6 +119,12 @@ kills: setup  ## Kill 300 runs with -9 at random points and resume them, and an 
 threads: setup  ## At full size: a thread of 1,000 messages over 30 simulated days, 200 users of one graph at once
 	@REMIT_THREAD_MESSAGES=1000 REMIT_THREAD_USERS=200 $(BIN)/python -m pytest -q -n 2 tests/langchain/test_conversations.py \
 	    -k "message_1000 or at_once" $(ARGS)
+
+requests: setup  ## At full size: 50,000 requests from the OpenAPI document and 20,000 messages of changed bytes to the service; none gets a server error
+	@REMIT_REQUESTS=50000 REMIT_MESSAGES=20000 $(BIN)/python -m pytest -q tests/server/test_any_request.py $(ARGS)
+
+service-kills: setup  ## Kill the service with -9 four times while 100 calls wait for approvals, are approved and resumed
+	@REMIT_SERVICE_RUNS=100 $(BIN)/python -m pytest -q tests/server/test_service_killed.py $(ARGS)
 
 langgraphs: setup  ## The tests of external graphs with the oldest and the newest LangChain and LangGraph; needs the network once
 	@$(BIN)/python tests/support/langgraph_versions.py $(ARGS)
