@@ -36,10 +36,10 @@ ablate:  ## Remove each protection in turn: its tests must fail (ARGS="Landlock"
 abuse: setup  ## Run the abuse tests as root, as root that becomes nobody, and as an ordinary user
 	@$(BIN)/python tests/adversarial/accounts.py -n auto $(ARGS)
 
-soak: setup  ## Long tests: 4,000 calls in a swap race, 10,000 while processes are killed, 12,000 trials of channels between calls
+soak: setup  ## Long tests: 4,000 calls in a swap race, also in a live sandbox, 10,000 while processes are killed, 12,000 trials of channels between calls
 	@REMIT_FLIPS=4000 REMIT_SOAK_CALLS=10000 REMIT_TRIALS=250 $(BIN)/python -m pytest -q -n 2 \
 	    -k "swapped or ten_thousand or from_call_to_call" \
-	    tests/sandbox/test_abuse.py tests/sandbox/test_warm.py tests/sandbox/test_import_time.py $(ARGS)
+	    tests/sandbox/test_live.py tests/sandbox/test_abuse.py tests/sandbox/test_warm.py tests/sandbox/test_import_time.py $(ARGS)
 
 faithful: setup  ## Replay at full size: 1,000 random runs reproduced by 4 processes, kill -9 at 100 points, five incidents (REMIT_TEST_JOURNAL=postgresql)
 	@REMIT_RUNS=1000 REMIT_PROCESSES=4 REMIT_POINTS=100 REMIT_INCIDENTS=5 $(BIN)/python -m pytest -q -n 2 \

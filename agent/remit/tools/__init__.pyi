@@ -1,3 +1,4 @@
+from .card import permission_card
 from .cases import read_tool_cases
 from .graph_pins import pinnable
 from .template import new_tool
@@ -9,7 +10,6 @@ from .workbench import (
     interpreter,
     known_tool,
     parse_pairs,
-    permission_card,
     pin_tools,
     run_tool_cases,
     scratch_folder,
