@@ -14,7 +14,7 @@ BENCHES := $(sort $(wildcard tests/benchmarks/*.py))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test interference grounded imported check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills threads langgraphs deploys tiny-model eval handbook
+.PHONY: help setup run test interference grounded imported check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills threads requests service-kills langgraphs deploys tiny-model eval handbook
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -36,10 +36,10 @@ ablate:  ## Remove each protection in turn: its tests must fail (ARGS="Landlock"
 abuse: setup  ## Run the abuse tests as root, as root that becomes nobody, and as an ordinary user
 	@$(BIN)/python tests/adversarial/accounts.py -n auto $(ARGS)
 
-soak: setup  ## Long tests: 4,000 calls in a swap race, 10,000 while processes are killed, 12,000 trials of channels between calls
+soak: setup  ## Long tests: 4,000 calls in a swap race, also in a live sandbox, 10,000 while processes are killed, 12,000 trials of channels between calls
 	@REMIT_FLIPS=4000 REMIT_SOAK_CALLS=10000 REMIT_TRIALS=250 $(BIN)/python -m pytest -q -n 2 \
 	    -k "swapped or ten_thousand or from_call_to_call" \
-	    tests/sandbox/test_abuse.py tests/sandbox/test_warm.py tests/sandbox/test_import_time.py $(ARGS)
+	    tests/sandbox/test_live.py tests/sandbox/test_abuse.py tests/sandbox/test_warm.py tests/sandbox/test_import_time.py $(ARGS)
 
 faithful: setup  ## Replay at full size: 1,000 random runs reproduced by 4 processes, kill -9 at 100 points, five incidents (REMIT_TEST_JOURNAL=postgresql)
 	@REMIT_RUNS=1000 REMIT_PROCESSES=4 REMIT_POINTS=100 REMIT_INCIDENTS=5 $(BIN)/python -m pytest -q -n 2 \
@@ -119,6 +119,12 @@ kills: setup  ## Kill 300 runs with -9 at random points and resume them, and an 
 threads: setup  ## At full size: a thread of 1,000 messages over 30 simulated days, 200 users of one graph at once
 	@REMIT_THREAD_MESSAGES=1000 REMIT_THREAD_USERS=200 $(BIN)/python -m pytest -q -n 2 tests/langchain/test_conversations.py \
 	    -k "message_1000 or at_once" $(ARGS)
+
+requests: setup  ## At full size: 50,000 requests from the OpenAPI document and 20,000 messages of changed bytes to the service; none gets a server error
+	@REMIT_REQUESTS=50000 REMIT_MESSAGES=20000 $(BIN)/python -m pytest -q tests/server/test_any_request.py $(ARGS)
+
+service-kills: setup  ## Kill the service with -9 four times while 100 calls wait for approvals, are approved and resumed
+	@REMIT_SERVICE_RUNS=100 $(BIN)/python -m pytest -q tests/server/test_service_killed.py $(ARGS)
 
 langgraphs: setup  ## The tests of external graphs with the oldest and the newest LangChain and LangGraph; needs the network once
 	@$(BIN)/python tests/support/langgraph_versions.py $(ARGS)

@@ -221,6 +221,10 @@ SPANS: Final[Mapping[str, tuple[str, Mapping[str, tuple[str, str]]]]] = {
             "remit.attempt": ("int", "the number of the attempt, from 1"),
             "remit.confinement": ("string", "the confinement of the tool"),
             "remit.profile.digest": ("string", "the digest of what the sandbox exposed"),
+            "remit.sandbox.given": (
+                "string[]",
+                "the labels of everything that the live sandbox of the run and tool was ever given, with this call; absent without one",
+            ),
             "remit.cached": (
                 "string",
                 "the earlier call whose recorded result answers this one; absent if the tool ran",

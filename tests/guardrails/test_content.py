@@ -120,6 +120,7 @@ def test_a_secret_in_a_file_that_a_tool_reads_appears_in_no_output(
         "ghp_" + "a1B2" * 9,
         "glpat-" + "x" * 20,
         "xoxb-12345678-abcdefgh",
+        "remit_0123456789abcdef_-5T2c1J9eG--2M5wY40RwdCvn4FueZy1NWumHi4CrGo",
         "sk-ant-" + "a" * 30,
         "rk_live_" + "4" * 24,
         "SG." + "a" * 22 + "." + "b" * 43,

@@ -43,7 +43,7 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
         "ApprovalGranted.scope.resources",
     ),
     "a label, a declared error, an amount of a limit or a number of verdicts": (
-        "labels", "labels_removed", "AttemptEnded.error", "BudgetSpent.amounts", "BudgetSpent.windows", "conversation.calls", "RolloutCompared.counts",
+        "labels", "labels_removed", "AttemptBegun.given", "AttemptEnded.error", "BudgetSpent.amounts", "BudgetSpent.windows", "conversation.calls", "RolloutCompared.counts",
     ),
     "a setting of the model in agent.toml, the price of a turn, or the place of a repair by names of the schema": (
         "ModelRequested.settings.extra", "ModelRequested.settings.reasoning_effort", "ModelRequested.settings.stop",

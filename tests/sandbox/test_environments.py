@@ -26,7 +26,8 @@ from remit.runtime.runner import RunRequest, start_run
 from remit.runtime.upkeep.retention import prunable, prune
 from remit.sandbox import Output
 from remit.sandbox.packages import environment
-from remit.tools.workbench import interpreter, permission_card, pin_tools
+from remit.tools.card import permission_card
+from remit.tools.workbench import interpreter, pin_tools
 from remit.tracing import ObjectStore
 from remit.workspace.definitions import Workspace
 from remit.workspace.loader import load_workspace

@@ -438,3 +438,22 @@ def test_the_schema_knows_every_key_of_a_whole_manifest() -> None:
     }
     assert schema["additionalProperties"] is False
     assert schema["required"] == ["name", "version", "owner", "summary", "actions"]
+
+
+def test_a_command_tool_has_one_sandbox_for_a_run_unless_its_manifest_says_otherwise() -> None:
+    assert parse(COMMAND).life == "run"
+    assert parse(COMMAND.replace('source = "command"', 'source = "command"\nlife = "call"')).life == "call"
+    assert parse(COMMAND.replace('source = "command"', 'source = "command"\ntrust = "none"')).life == "call"
+    assert parse(WHOLE).life == "call"
+
+
+@pytest.mark.parametrize(
+    ("line", "of"),
+    [
+        ('life = "run"\nsource = "python"', "life = 'run' is only for source = 'command'"),
+        ('life = "run"\ntrust = "none"\nsource = "command"', "life = 'run' and trust = 'none' exclude each other"),
+    ],
+)
+def test_one_sandbox_for_a_run_is_for_trusted_command_tools_only(line: str, of: str) -> None:
+    text = COMMAND.replace('source = "command"', line)
+    assert of in [problem.what for problem in problems(text)]

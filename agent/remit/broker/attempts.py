@@ -364,6 +364,9 @@ class LiveExecutor:
             tenant=self._workspace.settings.tenant,
             user=self._user,
             trust=manifest.trust,
+            life=manifest.life,
+            run="" if call is None else call.run,
+            proc=manifest.proc,
             environment=self._environment(tool),
             network=manifest.network(action, touches),
         )

@@ -91,6 +91,7 @@ class Broker:
             ports=self.ports,
             sanitizer=self.sanitizer,
             allows_redirect=self._decider.allows_redirect,
+            check_sandbox=self._decider.check_sandbox,
         )
 
     @cached_property

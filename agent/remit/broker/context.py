@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from remit.core import IN_CONVERSATION, Call, Confinement, Context, Json, Principal, roles_held
-from remit.core.events import NANO, ApprovalGranted, RunStarted
+from remit.core.events import NANO, ApprovalGranted, AttemptBegun, RunStarted
 from remit.core.parsing import URL_KINDS
 from remit.guardrails import argument_texts, contained_kinds, kind_of, quotes_all, requests_action, unnamed_resources
-from remit.journal import RunState
+from remit.journal import Record, RunState
 from remit.policy.language import Entities
 
 
@@ -63,7 +63,7 @@ def policy_context(
             quoted = quotes_all(words, argument_texts(call.arguments, names))
     return Context(
         args=call.arguments,
-        labels=state.labels,
+        labels=state.labels | given_labels(state, call),
         named_by_user=bool(chosen) and not unnamed,
         identified=not unknown,
         unidentified=unknown,
@@ -78,6 +78,30 @@ def policy_context(
         time=_time_of_day(moment.at),
         **moment.entities.facts(call.subjects.all, [touch.resource for touch in call.touches]),
     )
+
+
+def given_labels(state: RunState, call: Call) -> frozenset[str]:
+    """The labels of everything that the live sandbox of the run for the call's tool was ever given."""
+    return state.given.get(call.action.partition(".")[0], frozenset())
+
+
+def known_labels(record: Record, call: Call) -> tuple[str, ...]:
+    """The labels of what the live sandbox knew while the last attempt of the call ran: what it returned may contain that.
+
+    From the record of the attempt: until the result is recorded, the sandbox may be given something for another call.
+    """
+    number = record.count(f"attempt.begun/{call.step}/{call.index}")
+    begun = record.get(f"attempt.begun/{call.step}/{call.index}/{number}")
+    return begun.given or () if isinstance(begun, AttemptBegun) else ()
+
+
+def as_decided(state: RunState, call: Call) -> RunState:
+    """The state with the labels that the run had when the call was decided.
+
+    What other calls have read since then says nothing of this one: the model wrote it before. Only its sandbox may know it.
+    """
+    open_call = state.open.get((call.step, call.index))
+    return state if open_call is None else replace(state, labels=open_call.labels_then)
 
 
 def _calls(state: RunState, place: tuple[int, int]) -> dict[str, int]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from remit.broker.approvals.summary import shown_facts
 from remit.broker.attempts import ToolExecutor
-from remit.broker.context import Moment, leaves_system, policy_context
+from remit.broker.context import Moment, as_decided, given_labels, leaves_system, policy_context
 from remit.broker.ports import ExecutionPorts, ShadowRules
+from remit.broker.refusals import knows_too_much
 from remit.core import (
     Call,
     Confinement,
@@ -27,7 +28,7 @@ from remit.core import (
 from remit.core.events import ShadowDecided
 from remit.core.parsing import digest
 from remit.guardrails import Sanitizer
-from remit.journal import Record
+from remit.journal import Record, RunState
 from remit.policy import SUBJECT, Policy, disputed, narrowed
 from remit.workspace import Workspace
 from remit.workspace.manifest import Action
@@ -37,13 +38,14 @@ _NO_DECISION: Final = "none"  # equals no digest, so no grant counts
 
 @dataclass(frozen=True, kw_only=True)
 class Decider:
-    """Decides the calls of one run. `confinement` is that of the sandbox."""
+    """Decides the calls of one run. `confinement` is that of the sandbox. `seen` changes the state that a decision reads."""
 
     workspace: Workspace
     record: Record
     ports: ExecutionPorts
     sanitizer: Sanitizer
     confinement: Confinement
+    seen: Callable[[RunState, Call], RunState] = lambda state, _: state
     _narrowed: dict[Policy, Policy] = field(default_factory=dict[Policy, Policy])
 
     def decide(self, call: Call, *, shadow: bool = False) -> Decision:
@@ -129,6 +131,23 @@ class Decider:
         hosted = tool is None or tool.manifest.source == "host"
         return not (hosted and started.observe.covers(action, self.ports.clock(step, index)))
 
+    def check_sandbox(self, call: Call) -> frozenset[str]:
+        """The labels of what the live sandbox of the call was given before.
+
+        Raises:
+            Refusal: `policy_denied`: since the call was decided, the sandbox was given what forbids it.
+
+        INVARIANT: called in the turn of the call, right before its attempt is recorded: what the sandbox is given later is
+        given with another attempt.
+        """
+        state = self.ports.run_state(self.record, call, "")
+        given = given_labels(state, call)
+        if not given <= as_decided(state, call).labels:
+            decision = replace(self, seen=as_decided).decide(call)
+            if decision.verdict != "allow":
+                raise knows_too_much(call, decision)
+        return given
+
     def permits(self, call: Call) -> Callable[[str], bool]:
         """A function that returns True for a resource that the call may read without an approval.
 
@@ -173,7 +192,7 @@ class Decider:
         """The policy request for the call; with `ignore_grants`, as if there were no approvals."""
         _, action = self.workspace.action(call.action)
         facts = policy_context(
-            self.ports.run_state(self.record, call, bound),
+            self.seen(self.ports.run_state(self.record, call, bound), call),
             call,
             self.moment(call, policy, _NO_DECISION if ignore_grants else bound),
             means=action.means,

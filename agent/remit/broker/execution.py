@@ -17,6 +17,7 @@ from typing import Final
 from remit.broker import budgets, effects, retries
 from remit.broker.attempts import DecodedCall, During, Progress, ToolExecutor
 from remit.broker.cached_reads import CachedRead, cached_read
+from remit.broker.context import known_labels
 from remit.broker.host import ResultReader
 from remit.broker.ports import AttemptOutcome, ExecutionPorts, Question, landed
 from remit.core import (
@@ -68,7 +69,8 @@ class QuestionPending(Exception):
 class Execution:
     """Executes the calls of one run; an irreversible call at most once.
 
-    `allows_redirect` returns True if a call may follow a redirect to a URL that its decision does not contain. With `enforced` False,
+    `allows_redirect` returns True if a call may follow a redirect to a URL that its decision does not contain. `check_sandbox` returns the
+    labels of what the live sandbox of a call was given, and raises Refusal if that forbids the call since its decision. With `enforced` False,
     the call is only observed: it is attempted once, without regard to budgets and to earlier effects.
     """
 
@@ -79,6 +81,7 @@ class Execution:
     ports: ExecutionPorts
     sanitizer: Sanitizer
     allows_redirect: Callable[[Call, str], bool]
+    check_sandbox: Callable[[Call], frozenset[str]]
     enforced: bool = True
 
     async def run(
@@ -155,6 +158,10 @@ class Execution:
         answer = self._answer(call)
         read, cached = await self._cached(executor, call, number, profile)
         async with self._decoded(cached or executor, call, number, key) as decoded:
+            given: tuple[str, ...] | None = None
+            if cached is None and self._is_live(call):
+                await self.ports.admit(call)  # it may have waited for its turn
+                given = tuple(sorted(self.check_sandbox(call).union(self.labels(call, action))))
             begun = AttemptBegun(
                 step=call.step,
                 index=call.index,
@@ -167,6 +174,7 @@ class Execution:
                 effect_digest=effect_digest(call),
                 read_digest=read,
                 cached=cached.place if cached else "",
+                given=given,
             )
             self.record.append(begun if answer is None else answer, durable=call.effect != "read")
             await self.record.commit()
@@ -185,6 +193,9 @@ class Execution:
         if attempted.code in ("sandbox_unavailable", "unrecorded"):
             raise RunEnded("sandbox_unavailable", attempted.message, fix="run `remit doctor`")
         return ended
+
+    def _is_live(self, call: Call) -> bool:
+        return call.action != READ_RESULT and self.workspace.action(call.action)[0].manifest.life == "run"
 
     def _answer(self, call: Call) -> QuestionAnswered | None:
         """The answer with which an attempt goes on that asked a person; None for a new attempt. Raises QuestionPending without it."""
@@ -319,11 +330,20 @@ class Execution:
         )
 
     def labels(self, call: Call, action: Action, value: Json = None) -> tuple[str, ...]:
-        """The labels of the action, of the resources that the call touched, in its result, and of an earlier result that it reads again."""
+        """The labels of the action, of the resources that the call touched, in its result, and of what it could read besides.
+
+        That is an earlier result that it reads again, and what its live sandbox was given.
+        """
         read = ResultReader(self.record).labels(call) if call.action == READ_RESULT else ()
         return tuple(
             dict.fromkeys(
-                (*action.adds_labels, *labels_of(self.workspace.labels, call.touches), *labels_in(action, value), *read)
+                (
+                    *action.adds_labels,
+                    *labels_of(self.workspace.labels, call.touches),
+                    *labels_in(action, value),
+                    *read,
+                    *known_labels(self.record, call),
+                )
             )
         )
 

@@ -50,6 +50,17 @@ def unknown_action(name: str, agent: str, actions: Sequence[str]) -> Refusal:
     )
 
 
+def knows_too_much(call: Call, decision: Decision) -> Refusal:
+    """The sandbox of the call was given something since its decision, and with that the call is not allowed."""
+    denial = decision.for_model
+    return Refusal(
+        "policy_denied",
+        f"{call.action} is not allowed with what the sandbox of its tool was given since the call was decided",
+        details={"reason": decision.reason, "rules": [] if denial is None else list(denial.rules)},
+        next_step="send the call again if it is still needed: it is then decided with that",
+    )
+
+
 def check_definition(call: Call, manifest: str) -> None:
     """Raise `cancelled` if `manifest`, the digest of the tool's now, is not the one by which the call was resolved.
 

@@ -23,6 +23,7 @@ _PATTERNS: Final = {
     "aws": r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
     "github": r"\bgh[opsur]_[A-Za-z0-9]{36,}\b|\bgithub_pat_[A-Za-z0-9_]{40,}\b",
     "model_key": r"\bsk-(?:ant-|proj-)?[A-Za-z0-9_-]{20,}\b",
+    "remit_key": r"\bremit_[0-9a-f]{16}_[A-Za-z0-9_-]{43}",
     "slack": r"\bxox[abprs]-[A-Za-z0-9-]{10,}",
     "bearer": r"(?i)\bbearer\s+([A-Za-z0-9._~+/=-]{16,})",
     "url_password": r"""://[^/\s:@"\\]+:([^/\s:@"\\]{3,})@""",
@@ -99,7 +100,7 @@ def _openai_spans(run: str) -> Iterator[Span]:
 
 _HAND_WRITTEN: Final[Mapping[str, Finder]] = {"private_key": _private_keys, "jwt": _jwts}
 # The names that turn a format off, in the order of the search.
-OWN: Final[tuple[str, ...]] = ("private_key", "aws", "github", "model_key", "slack", "jwt", "bearer", "url_password", "npm", "keyword")  # fmt: skip
+OWN: Final[tuple[str, ...]] = ("private_key", "aws", "github", "model_key", "remit_key", "slack", "jwt", "bearer", "url_password", "npm", "keyword")  # fmt: skip
 
 
 @cache

@@ -37,7 +37,7 @@ from remit.core.events import (
     next_approval,
 )
 from remit.guardrails import UNTRUSTED, traceable_values
-from remit.journal.questions import questioned
+from remit.journal.during_calls import given, questioned
 from remit.journal.run_state import (
     MODEL_FAILED,
     PART_NS,
@@ -186,7 +186,11 @@ def _decided(state: RunState, event: CallDecided, recorded: Recorded) -> RunStat
     asks = not allowed and event.decision is not None and event.decision.verdict == "ask"
     if earlier is not None:  # decided again, after an approval: what is known of the call stays
         call = replace(
-            _followed(earlier, recorded), allowed=allowed, needs_approval=asks, rule=_rule_of(event.decision)
+            _followed(earlier, recorded),
+            allowed=allowed,
+            needs_approval=asks,
+            rule=_rule_of(event.decision),
+            labels_then=state.labels,
         )
         return _with(state, place, call)
     # A call that could not be parsed has no resources, so its tries are counted by its action alone.
@@ -198,6 +202,7 @@ def _decided(state: RunState, event: CallDecided, recorded: Recorded) -> RunStat
         action=action,
         retry_key=key,
         trusted=UNTRUSTED not in state.labels,
+        labels_then=state.labels,
         allowed=allowed,
         needs_approval=asks,
         request_digest=request,
@@ -268,6 +273,8 @@ def _attempted(state: RunState, event: AttemptBegun | AttemptEnded, recorded: Re
         return state
     if isinstance(event, AttemptBegun):  # the settled outcome of an earlier attempt does not apply to this one
         state = replace(state, retried=state.retried + (1 if event.attempt > 1 else 0))
+        if event.given is not None:
+            state = replace(state, given=given(state, call, event.given, begins=True))
         begun = replace(call, idempotency_key=event.idempotency_key, attempting=True, settled=None)
         return _with(state, place, begun if call.approval is None else _followed(begun, recorded))
     call = replace(call, attempting=False)
@@ -284,7 +291,7 @@ def _attempted(state: RunState, event: AttemptBegun | AttemptEnded, recorded: Re
         return replace(state, output_bytes=output, open=opened)
     # The model does not read results of internal steps, so these put no labels on the run.
     labels = event.labels if event.step > state.internal else ()
-    state = _labelled(replace(state, output_bytes=output), labels)
+    state = _labelled(replace(state, output_bytes=output, given=given(state, call, event.labels)), labels)
     call = state.open[place]
     state = _tried(state, call.retry_key, failed=1)
     if event.landed not in ("landed", "unknown"):
@@ -379,6 +386,7 @@ def _doubted(state: RunState, event: CallAnswered, call: OpenCall) -> RunState:
 
 def _learned(state: RunState, event: CallAnswered, result: Succeeded, call: OpenCall | None) -> RunState:
     """Apply what a result adds to the run: its labels, resources for the directory, and texts of other labels than "untrusted"."""
+    state = replace(state, given=given(state, call, result.labels))
     changes: dict[str, Any] = {}
     if event.step <= state.internal:
         return replace(state, directory=state.directory.union(event.directory_added))

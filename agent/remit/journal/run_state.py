@@ -184,7 +184,7 @@ class OpenCall:
     """A call between its first decision and its answer.
 
     `retry_key` is what its tries are counted by. `trusted` is True if the run had read nothing untrusted when the call was
-    decided; `labels_since` are the labels of what the run read after that, which a declassifier cannot have looked at.
+    decided; `labels_then` are the labels of the run at its latest decision, `labels_since` are the labels of what the run read after that, which a declassifier cannot have looked at.
     `needs_approval` and `allowed` are the latest verdict. `approval` is the latest request for approval, None without one.
     `attempting` is True while an attempt has begun and not ended. `question` is what its tool has asked a person, None without one.
     `rule` is what denied it, "" if nothing did: `policies/rules.csv:12`, or the reason if no rule decided. `happened` is True if the effect has or may have happened; `doubtful` if that
@@ -194,6 +194,7 @@ class OpenCall:
     action: str
     retry_key: str = ""
     trusted: bool = False
+    labels_then: frozenset[str] = frozenset()
     labels_since: frozenset[str] = frozenset()
     needs_approval: bool = False
     allowed: bool = False
@@ -229,7 +230,8 @@ class RunState:
 
     `started_at` and `ended_at` are Unix nanoseconds. `step` is the current step, -1 before the first; `internal` is the last
     step that Remit itself made before the model's first turn, -1 without one: the model never reads its results.
-    `labels` are what the run has read; `directory` are the resources that results named before anything untrusted was read,
+    `labels` are what the run has read; `given` are, by tool, the labels of everything that the live sandbox of the run for that tool
+    was ever given: they stay, also when a label is removed from the run or another sandbox is started. `directory` are the resources that results named before anything untrusted was read,
     or that the run created. `values` holds, by label other than "untrusted", the texts that results with it contained: the
     arguments of later calls are searched for them.
     `attempted` counts every proposed call, also refused ones; `answered`, `denied` and `answers_rejected` count what their
@@ -257,6 +259,7 @@ class RunState:
     step: int = -1
     internal: int = -1
     labels: frozenset[str] = frozenset()
+    given: Mapping[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
     directory: frozenset[str] = frozenset()
     values: Mapping[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
     attempted: int = 0

@@ -58,6 +58,9 @@ def resumable(record: Record, run: str, *, graph: bool) -> RunStarted:
         raise UsageError(f"run {run} belongs to an evaluation, which plays it again: {fix}")
     if record.state.finished:
         raise UsageError(f"run {run} has finished; to see its outcome: remit trace show {run[:8]}")
+    # INVARIANT: a call is made with the arguments that were asked for, or not at all: they are in its first turn.
+    if started.model.startswith("call:") and record.get("model.responded/0/-/-") is None:
+        raise UsageError(f"run {run} ended before the arguments of its call were recorded: make the call again")
     if started.driver and not graph:
         raise UsageError(f"a graph of LangGraph drives run {run}, not Remit: {started.goes_on_by}")
     return started

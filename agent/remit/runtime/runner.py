@@ -162,7 +162,15 @@ async def start_run(
         await _begin(context, request)
         if unavailable is not None:
             await _end_unconfined(recording, unavailable)
+        return await _driven(context, sandbox, recording)
+
+
+async def _driven(context: RunContext, sandbox: Sandbox, recording: StoredRecording) -> RunResult:
+    """Drive the run; when it ends or waits, its live sandboxes end. A run that goes on gets new ones."""
+    try:
         return _result(await drive_run(context), recording)
+    finally:
+        sandbox.end_run(recording.record.run)
 
 
 async def _begin(context: RunContext, request: RunRequest) -> None:
@@ -379,7 +387,7 @@ async def resume_run(
             candidate=placement.rules,
         )
         recording.record.append(_resumed_event(context, by, accepted), durable=True)
-        return _result(await drive_run(context), recording)
+        return await _driven(context, sandbox, recording)
 
 
 def _resumed_event(context: RunContext, by: Principal, accepted: AcceptedChanges | None) -> RunResumed:

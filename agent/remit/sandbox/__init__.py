@@ -4,6 +4,7 @@
     profile           what a call may access, and the bubblewrap command line for it
     one_shot          one call in a sandbox of its own
     warm/             a pool of tools that stay imported, with a child process for each call
+    live/             one sandbox for the calls of a run to a command tool, with the files of each call mounted while it runs
     process           a running sandbox: its command line, its pipes and sockets, its end
     protocol          the frames between the broker and the process of a call
     file_grants       the authorized files, opened beneath the working folder
@@ -21,6 +22,7 @@ Inside the sandbox (`guest/`, which imports nothing of Remit), in this order:
 
     inside           the first program: locks the sandbox down
     guard            ends the processes that a sandbox without namespaces leaves behind
+    live             of a live sandbox: mounts the files of each call, starts it, takes them out
     supervisor       of a warm tool: gives each call to a child, answers the filter's notifications, reports ends
     base             the process that imported the tool, and is forked for each call
     notices          seccomp user notifications, and the answers to them
@@ -50,7 +52,7 @@ Alternatives that were tried and dropped:
   of the call;
 * mounting a call's folders from outside: it needs a privilege there, and the first process of the sandbox has one of
   its own;
-* warm tools that start programs: a fork bomb would have to be killed, and with it the idle children;
+* warm Python tools that start programs: a fork bomb would have to be killed, and with it the idle children;
 * decoding in a process of its own: its objects cannot be passed on, and decoding twice runs each validator with the rights
   of the call;
 * RLIMIT_AS: it counts what threads only reserve.

@@ -7,8 +7,9 @@ from .outcome import Output, exhausted, not_decoded, refused_by_validator
 from .profile import OWN_FOLDER, Profile, Tier, argv
 from .protocol import DECODE_SECONDS
 from .read_digest import digest_of_reads
-from .sandbox import OpenedCall, Sandbox, find_bwrap, probe
+from .sandbox import OpenedCall, Sandbox, probe
 from .scratch import Scratch
+from .selfcheck.bubblewrap import find_bwrap
 from .syscall_observer import Observed, ObservedAccess
 
 __all__ = [

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from remit.core import Refusal
+from remit.core import Json, Refusal
 from remit.core.parsing import is_name
 from remit.sandbox.guest import kernel
 from remit.sandbox.profile import Profile
@@ -267,6 +267,22 @@ class GrantedFiles:
             "links": links,
             "copies": [name for name in self.files if name in written],
             "stores": [*self._profile.stores, *self._profile.only_read_stores],
+        }
+
+    @property
+    def room(self) -> dict[str, Json]:
+        """What the first process of a live sandbox mounts for the call, as JSON: see `guest/live.py`."""
+        written, found = set(self._profile.writes), set(self.files)
+        listed = (
+            name if folder == "." else f"{folder}/{name}" for folder, names in self._listed.items() for name in names
+        )
+        return {
+            "folders": [*self._folders, *self._listed],
+            "files": [name for name in self.files if name not in written],
+            "listed": [name for name in listed if name not in found],
+            "copies": [name for name in self.files if name in written],
+            "writes": list(self._profile.writes),
+            "stores": list(self._profile.only_read_stores),
         }
 
     def grants(self) -> Iterator[FileGrant]:

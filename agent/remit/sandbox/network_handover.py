@@ -106,12 +106,18 @@ class NetworkAccess:
     """One call's session at the proxy, opened on entry and ended on exit. Without a listener it has no network.
 
     `source` is the address that the call's connections come from, if its sandbox serves several calls. The supervisor
-    binds each socket to it, so that a call that learns another call's ticket still cannot use it. After the exit,
-    `connections` and `limit` hold what the call did.
+    binds each socket to it, so that a call that learns another call's ticket still cannot use it. `token` is that of a live
+    sandbox, which all calls of it use, one after another. After the exit, `connections` and `limit` hold what the call did.
     """
 
     def __init__(
-        self, listener: ProxyListener | None, network: Network | None, context: CallContext, source: str = ""
+        self,
+        listener: ProxyListener | None,
+        network: Network | None,
+        context: CallContext,
+        *,
+        source: str = "",
+        token: str = "",
     ) -> None:
         self.connections: Sequence[Connection] = ()
         self.limit: ReachedLimit | None = None
@@ -119,11 +125,14 @@ class NetworkAccess:
         self._network = network
         self._context = context
         self._source = source
+        self._token = token
         self._call_session: CallSession | None = None
 
     async def __aenter__(self) -> Self:
         if self._listener is not None and self._network is not None:
-            self._call_session = self._listener.admit(self._network, self._context.permit, self._source)
+            self._call_session = self._listener.admit(
+                self._network, self._context.permit, source=self._source, token=self._token
+            )
         return self
 
     async def __aexit__(

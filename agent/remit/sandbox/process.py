@@ -25,11 +25,13 @@ from remit.sandbox.network_handover import Handover
 from remit.sandbox.profile import (
     BASE_ENVIRONMENT,
     FLOATING,
+    LIVE_FLOATING,
     OPEN_FILES,
     PROCESSES,
     SCRATCH_BYTES,
     SCRATCH_FILES,
     TEMPORARY_BYTES,
+    Kind,
     Places,
     Profile,
     Runtime,
@@ -62,13 +64,13 @@ def boundary(
     runtime: Runtime,
     at: Places,
     *,
-    warm: bool = False,
+    kind: Kind = "single",
     network: Mapping[str, Json] | None = None,
     observed: bool = False,
 ) -> dict[str, Json]:
     """The boundary frame: what `inside.lock_down` needs. Its paths hold inside the sandbox.
 
-    `warm`: the sandbox serves many calls. `network`: the part of `Handover`, or None. `observed`: the second filter
+    `network`: the part of `Handover`, or None. `observed`: the second filter
     asks the broker.
 
     Raises:
@@ -77,7 +79,8 @@ def boundary(
     machine = this_machine()
     if machine is None:
         raise DidNotStart("there is no filter of system calls for this machine's architecture")
-    programs, namespaces = bool(profile.executables), profile.tier == "full"
+    programs, namespaces, warm = bool(profile.executables), profile.tier == "full", kind == "warm"
+    floating = FLOATING if warm and profile.root_per_call else LIVE_FLOATING if kind == "live" else ""
     # Databases ask who holds a lock. Other tools must not: the answer shows one process the locks of another.
     locks = bool(programs or profile.stores or profile.read_stores)
 
@@ -89,7 +92,7 @@ def boundary(
         ).hex()
 
     return {
-        "warm": warm,
+        "kind": kind,
         "network": network,
         "observed": observed,
         "tier": profile.tier,
@@ -98,7 +101,8 @@ def boundary(
         "code": at.code,
         "environment": at.environment,
         "root": at.root,
-        "floating": FLOATING if warm and profile.root_per_call else "",
+        "floating": floating,
+        "proc": profile.proc,
         "scratch": at.scratch,
         "temporary": at.temporary,
         "stores": list(profile.stores),
@@ -173,9 +177,9 @@ class Process:
         account: int | None,
         files: Sequence[str] = (),
         egress: Egress | None = None,
-        warm: bool = False,
+        kind: Kind = "single",
     ) -> None:
-        self._argv = argv(profile, runtime, files, warm=warm)
+        self._argv = argv(profile, runtime, files, kind=kind)
         self._environment = environment(profile, at)
         self._account = account
         self._guarded = profile.tier != "full"

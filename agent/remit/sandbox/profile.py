@@ -21,6 +21,10 @@ from remit.sandbox.egress.permissions import Network
 from remit.sandbox.packages.environment import Environment, base_python
 
 Tier: TypeAlias = Literal["full", "landlock"]
+Life: TypeAlias = Literal["call", "run"]
+Kind: TypeAlias = Literal[
+    "single", "warm", "live"
+]  # a sandbox for one call, for many calls of a Python tool, for those of a run
 
 # What a tool may import besides the standard library and its own folder: pydantic and its dependencies, and parsers of documents,
 # as far as they are installed.
@@ -44,10 +48,12 @@ GUEST_FILES: Final = (
         "onecall.py",
         "outlet.py",
     ),
-    *("conformance.py", "decoding.py", "serving.py", "watch.py", "kernel.py"),
+    *("conformance.py", "decoding.py", "serving.py", "watch.py", "kernel.py", "live.py"),
 )
 
 FLOATING: Final = "/work/all"  # where a warm tool's supervisor finds the working folders of its calls
+# Where the first process of a live sandbox finds the working folders of its run; nothing else can enter the folder above it.
+LIVE_FLOATING: Final = "/inside/all"
 OWN_FOLDER: Final = "/tool"  # where the tool's files are mounted in the full tier, the only tier that starts programs
 SCRATCH_BYTES: Final = 64 << 20  # for all files of one call in scratch, and for the largest single file
 SCRATCH_FILES: Final = 65_536  # files and folders, in the tmpfs that each call of a warm tool has
@@ -83,6 +89,8 @@ class Profile:
     memory, output: limits in bytes.
     workspace, tenant, user: whom the call is for. No process serves two of them. `workspace` is its absolute folder.
     trust: "none" gives each call a sandbox of its own, where nothing but the granted files is mounted.
+    life: "run" lets the calls of `run` share one live sandbox, which no other run gets.
+    proc: the process information of the sandbox itself is mounted at /proc.
     environment: the packages that only this tool imports; None: it has none.
     network: the hosts that the call may connect to; None: no network.
     """
@@ -109,6 +117,9 @@ class Profile:
     tenant: str = ""
     user: str = ""
     trust: Literal["pinned", "none"] = "pinned"
+    life: Life = "call"
+    run: str = ""
+    proc: bool = False
     environment: Environment | None = None
     network: Network | None = None
 
@@ -134,6 +145,8 @@ class Profile:
                 "tier": self.tier,
                 **({"read_stores": sorted(self.read_stores)} if self.read_stores else {}),
                 **({"trust": "none"} if self.trust == "none" else {}),
+                **({"life": "run"} if self.life == "run" else {}),
+                **({"proc": True} if self.proc else {}),
                 **({"environment": self.environment.lock} if self.environment else {}),
                 **({"network": self.network.model_dump(mode="json")} if self.network is not None else {}),
             }
@@ -172,6 +185,15 @@ class Profile:
     def stays_warm(self) -> bool:
         """True if processes of the tool may stand by for its next call."""
         return self.source == "python" and not self.starts_programs and self.trust != "none"
+
+    @property
+    def stays_live(self) -> bool:
+        """True if the call runs in the live sandbox of its run.
+
+        Not with a store to write, which is mounted when a sandbox starts; nor without mounts.
+        """
+        fits = self.source == "command" and self.trust != "none" and set(self.argv[:1]) <= set(self.programs)
+        return fits and self.life == "run" and self.run != "" and self.tier == "full" and not self.stores
 
     @property
     def executables(self) -> tuple[str, ...]:
@@ -279,12 +301,11 @@ def places(profile: Profile, runtime: Runtime, base: str = "") -> Places:
     )
 
 
-def argv(profile: Profile, runtime: Runtime, files: Sequence[str] = (), *, warm: bool = False) -> list[str]:
+def argv(profile: Profile, runtime: Runtime, files: Sequence[str] = (), *, kind: Kind = "single") -> list[str]:
     """The command line that starts `inside.py` in the profile's tier.
 
     INVARIANT: nothing secret is on it, because every process of the machine can read it. Variables are sent later, in
-    the call's frame. `files` are the files of the working folder that a tool without trust gets. `warm`: the sandbox
-    serves many calls.
+    the call's frame. `files` are the files of the working folder that a tool without trust gets.
     """
     at = places(profile, runtime)
     python = [runtime.python, "-I", "-S", "-B", "-X", "utf8", f"{at.guest_folder}/inside.py"]
@@ -317,17 +338,21 @@ def argv(profile: Profile, runtime: Runtime, files: Sequence[str] = (), *, warm:
     line += ["--ro-bind", str(profile.code), at.code]
     if profile.environment is not None:
         line += ["--ro-bind", profile.environment.site, at.environment]
-    line += _working_folder(profile, files, warm=warm)
+    line += _working_folder(profile, files, kind)
     line += ["--size", str(TEMPORARY_BYTES), "--tmpfs", "/tmp", "--size", str(SCRATCH_BYTES), "--tmpfs", "/scratch"]  # noqa: S108
+    line += ["--proc", "/proc"] if profile.proc else []
     line += ["--remount-ro", "/"]  # after the last mount: bubblewrap makes the mount points in this folder
     for name, value in BASE_ENVIRONMENT.items():
         line += ["--setenv", name, value]
     return [*line, "--chdir", "/", "--", *python]
 
 
-def _working_folder(profile: Profile, files: Sequence[str], *, warm: bool) -> list[str]:
+def _working_folder(profile: Profile, files: Sequence[str], kind: Kind) -> list[str]:
     root = str(profile.root)
-    if warm and profile.root_per_call:
+    if kind == "live":  # mode 0000, as below; the files of a call are mounted at /work, while it runs
+        inside = ["--perms", "0000", "--dir", "/inside", "--dir", "/inside/room"]
+        return ["--dir", "/work", *inside, "--ro-bind", profile.root_mount_source, LIVE_FLOATING]
+    if kind == "warm" and profile.root_per_call:
         # Mode 0000: only the supervisor enters it, by CAP_DAC_READ_SEARCH; the tool's processes have no capability.
         return ["--perms", "0000", "--dir", "/work", "--ro-bind", profile.root_mount_source, FLOATING]
     if profile.trust == "none":

@@ -16,14 +16,14 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Literal, cast
+from typing import Final, Literal, Protocol, cast
 
 from remit.core import Json, Refusal
 from remit.core.parsing import parse_json
-from remit.sandbox.file_grants import FileGrant, GrantedFiles
+from remit.sandbox.file_grants import FileGrant
 from remit.sandbox.outcome import FLOOD, Ending, Stop
 from remit.sandbox.profile import Profile
 
@@ -49,6 +49,12 @@ class ToolCall:
     allowed: Callable[[str], bool]
     named: Collection[str] = ()
     mode: Literal["call", "describe", "conform"] = "call"
+
+
+class Grants(Protocol):
+    """What a process is narrowed to by descriptor."""
+
+    def grants(self) -> Iterator[FileGrant]: ...
 
 
 class Exchange:
@@ -140,7 +146,7 @@ class Exchange:
         """What was printed so far, as text."""
         return self._prints.decode("utf-8", "replace").strip()
 
-    async def decode(self, granted: GrantedFiles, call: Mapping[str, Json], seconds: float) -> None:
+    async def decode(self, granted: Grants, call: Mapping[str, Json], seconds: float) -> None:
         """Send the call, and read until the process waits for the second frame, or has ended or answered.
 
         `decoding` restarts the time limit, at `DECODE_SECONDS` or less.
@@ -156,6 +162,21 @@ class Exchange:
                 break
             if not self.waiting:
                 self._limit(min(seconds, DECODE_SECONDS))
+        self._limit(None)
+
+    async def at_once(
+        self, granted: Grants, call: Mapping[str, Json], variables: Mapping[str, str], seconds: float
+    ) -> None:
+        """Send a call that has nothing to decode, with its second frame, and read the answer to its end."""
+        self._limit(seconds)
+        self._late = self._loop.call_later(_PRINTS_DELAY_SECONDS, self.listen, self._prints_line, self._on_prints)
+        self.listen(self._channel.fileno(), self._on_channel)
+        self._go = self.waiting = True  # descriptors come with the answer, which may follow the report at once
+        await self.send_call(granted, call)
+        await self.send({"env": dict(variables)} if variables else {}, [], GO)
+        await self.wait_until(lambda: self.complete or self.ended())
+        if self.stop is None and self._take_report():
+            await self.wait_until(self.ended)
         self._limit(None)
 
     async def finish(self, variables: Mapping[str, str], seconds: float) -> None:
@@ -226,7 +247,7 @@ class Exchange:
 
     # ── sending ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def send_call(self, granted: GrantedFiles, call: Mapping[str, Json]) -> None:
+    async def send_call(self, granted: Grants, call: Mapping[str, Json]) -> None:
         """Send the granted files and the call.
 
         That is one message, unless the call has more files than a message can hold.

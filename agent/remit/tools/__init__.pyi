@@ -1,3 +1,4 @@
+from .card import permission_card
 from .cases import check_tool_cases, read_tool_cases
 from .graph_pins import pinnable
 from .source_check import check_source
@@ -10,7 +11,6 @@ from .workbench import (
     interpreter,
     known_tool,
     parse_pairs,
-    permission_card,
     pin_tools,
     run_tool_cases,
     scratch_folder,

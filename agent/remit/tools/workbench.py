@@ -16,11 +16,11 @@ from typing import Final
 
 from remit.broker import AttemptOutcome, Everything, LiveExecutor, describe_host, narrow, try_host
 from remit.core import Call, Json, Problem, Refusal, Subjects, UsageError, WorkspaceError, one_of, spelled
-from remit.core.parsing import URL_KINDS, closed, digest, parse_json, table_text, toml_line
+from remit.core.parsing import closed, digest, parse_json, table_text, toml_line
 from remit.guardrails import Redactor, Sanitizer, Secrets
 from remit.sandbox import Profile, Sandbox
 from remit.sandbox.egress import Network
-from remit.sandbox.packages import Environment, check_environment, lock_environment, make_environment
+from remit.sandbox.packages import check_environment, lock_environment, make_environment
 from remit.tools.cases import ToolCase, read_tool_cases
 from remit.tools.conformance import disagreements, made_examples
 from remit.tools.graph_pins import graph_code, is_graph, pin_graph
@@ -28,11 +28,9 @@ from remit.tools.source_check import check_source
 from remit.workspace import Tool, Workspace
 from remit.workspace.manifest import (
     LOCK,
-    Action,
     ActionSchema,
     Manifest,
     Pin,
-    action_name,
     check_decoded,
     check_schemas,
     command_schema,
@@ -286,9 +284,12 @@ async def _attempt(
     key, named = digest({"try": canonical}), named_arguments(action)
     executor = LiveExecutor(workspace, sandbox, folder, values)
     call = narrow(call, action, executor, Everything())
-    async with executor.decode(call, 1, named=named, idempotency_key=key) as decoded:
-        check_decoded(action, fresh.pin.schemas[action.name], canonical, decoded.arguments)
-        done = await decoded.attempt()
+    try:
+        async with executor.decode(call, 1, named=named, idempotency_key=key) as decoded:
+            check_decoded(action, fresh.pin.schemas[action.name], canonical, decoded.arguments)
+            done = await decoded.attempt()
+    finally:
+        sandbox.end_run(call.run)
     sanitizer = Sanitizer(Redactor(call.run, values.values(), off=workspace.content.off), workspace.content)
     message, stderr = sanitizer.text(done.message, action=name), sanitizer.text(done.stderr, action=name)
     return call, replace(done, value=sanitizer.json(done.value, action=name), message=message, stderr=stderr)
@@ -340,77 +341,6 @@ async def _play(workspace: Workspace, case: ToolCase, file: str, sandbox: Sandbo
         difference = case.judge(value=done.value, code=done.code, error=done.error, message=done.message, folder=folder)
     result = ToolCaseResult(file=file, line=case.line, note=case.note, passed=not difference, message=difference)
     return Played(case=case, call=call, done=done, result=result)
-
-
-def permission_card(tool: Tool, packages: Environment | None = None) -> list[str]:
-    """The permission card, as lines: the most that the tool may use, who enforces it, and what each action does."""
-    manifest = tool.manifest
-    pinned = "pinned" if tool.pinned else "NOT pinned: review it, then run `remit tool pin`; it does not run before"
-    lines = [
-        f"{manifest.name} {manifest.version}  {manifest.summary}",
-        f"  owner {manifest.owner}, source {manifest.source}, {pinned}",
-    ]
-    if manifest.source == "host":
-        lines.append("  NOT SANDBOXED: runs inside the broker's process; nothing enforces the lines below")
-    elif manifest.trust == "none":
-        lines.append("  no trust: each call has its own sandbox, with only the decided files mounted")
-    kernel = "the kernel" if manifest.source != "host" else "nobody"
-    scopes = (
-        ("reads at most", manifest.read, kernel),
-        ("writes at most", manifest.write, kernel),
-        ("stores", manifest.stores, kernel),
-        ("starts programs", manifest.programs, kernel),
-        ("reaches hosts", manifest.hosts, kernel),
-        ("URLs at most at", manifest.url_hosts, kernel),
-        ("dials ranges", manifest.ranges, kernel),
-        (
-            "secrets by proxy",
-            tuple(f"{item.secret} at {item.name}:{item.port}" for item in manifest.credentials),
-            "the broker",
-        ),
-        ("secrets in tool", tuple(f"{item.secret} in {item.env}" for item in manifest.exposed), "nobody"),
-        ("environment", manifest.env, kernel),
-    )
-    lines.extend(
-        f"  {what:<16} {', '.join(names) or 'nothing'}" + (f"  (enforced by {who})" if names else "")
-        for what, names, who in scopes
-    )
-    if packages is not None:
-        installed = ", ".join(f"{name} {version}" for name, version in packages.packages.items())
-        lines.append(f"  packages         {installed}  (wheels, locked by hash)")
-    limits = manifest.limits
-    lines.append(
-        f"  limits           {limits.wall:g} s wall, {limits.cpu:g} s CPU, {limits.memory // 2**20} MiB, {limits.output // 1024} KiB result"
-    )
-    for name, action in manifest.actions.items():
-        lines.extend(_card_of(manifest, name, action, kernel))
-    return lines
-
-
-def _card_of(manifest: Manifest, name: str, action: Action, kernel: str) -> list[str]:
-    effects = {
-        "read": "changes nothing",
-        "idempotent": "may be repeated",
-        "keyed": "may be repeated with the same idempotency key",
-        "once": "IRREVERSIBLE, never repeated",
-    }
-    lines = [f"  {action_name(manifest.name, name)}  {action.summary}", f"    effect: {effects[action.effect]}"]
-    for template, touch in zip(action.templates, action.touches, strict=True):
-        who = "the tool itself" if template.access == "use" else kernel
-        touch = f"{touch}, as far as the rules permit it" if template.form in ("each", "within") else touch
-        if template.kind in URL_KINDS and manifest.source != "host":
-            who = f"the broker, for {', '.join(action.methods)}"
-        lines.append(f"    touches: {touch}  (enforced by {who})")
-    if action.labels_in_result:
-        labels = dict.fromkeys(label for each in action.labels_in_result.values() for label in each)
-        lines.append(f"    labels from its results: {', '.join(labels)}")
-    if action.cache:
-        lines.append("    cached: the same call of a run runs once, while what it reads is unchanged")
-    if action.retry.attempts > 1:
-        lines.append(f"    tried {action.retry.attempts} times on {', '.join(action.retry.on)}")
-    if action.errors:
-        lines.append(f"    errors: {', '.join(action.errors)}")
-    return lines
 
 
 def code_of(workspace: Workspace, name: str) -> str:

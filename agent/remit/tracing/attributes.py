@@ -329,6 +329,8 @@ def _attempt(events: Sequence[AnyEvent], step: int, index: int, number: int) -> 
         }
         if intended.cached:
             found.attributes["remit.cached"] = intended.cached
+        if intended.given is not None:
+            found.attributes["remit.sandbox.given"] = intended.given
     questions = [event for event in events if isinstance(event, QuestionAsked | QuestionAnswered)]
     if questions:
         found.attributes["remit.attempt.questions"] = tuple(answer_lines(questions))

@@ -20,6 +20,7 @@ from adversarial.mutations import (
     inspect_ai,
     journal,
     langchain,
+    live,
     notifications,
     policy,
     rollout,
@@ -35,6 +36,7 @@ from adversarial.mutations.row import Mutation
 
 MUTATIONS: Final[tuple[Mutation, ...]] = (
     *sandbox.ROWS,
+    *live.ROWS,
     *egress.ROWS,
     *policy.ROWS,
     *authzen.ROWS,

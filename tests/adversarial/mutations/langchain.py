@@ -15,7 +15,7 @@ from remit.broker.approvals import requests
 from remit.broker.decisions import Decider
 from remit.broker.host import calls, tools
 from remit.core.principals import Principal
-from remit.journal import questions, reducer
+from remit.journal import during_calls, reducer
 from remit.langchain import answers, external_run, graph_tools, registry, reviewed_tool, state, turns
 from remit.runtime import conversations, live
 
@@ -225,7 +225,7 @@ ROWS: Final = (
     ),
     brokered(
         "only the user's own answers count like words of the task",
-        replaced(questions, "_is_of_user", lambda *_: True),
+        replaced(during_calls, "_is_of_user", lambda *_: True),
         tests=(
             "langchain/test_people.py::test_the_answer_of_the_user_counts_like_words_of_the_task_and_that_of_another_person_does_not",
         ),

@@ -211,6 +211,16 @@ def _trust(owner: str, before: str, after: str) -> Iterator[str]:
         yield f"{owner} no longer gets a new sandbox for each call"
 
 
+def _life(owner: str, before: str, after: str) -> Iterator[str]:
+    if after == "run":
+        yield f"the calls of a run to {owner} now share one sandbox (was one for each call)"
+
+
+def _proc(owner: str, before: bool, after: bool) -> Iterator[str]:
+    if after:
+        yield f"{owner} now sees /proc, with the processes of its sandbox and figures of the machine"
+
+
 def _breaker(owner: str, before: Breaker, after: Breaker) -> Iterator[str]:
     if after.failures > before.failures or after.rest < before.rest:
         pause = f"after {after.failures} failures for {after.rest:g} s"
@@ -367,6 +377,8 @@ MANIFEST: Final[FieldTable] = {
     "source": _any_change("now runs as"),
     "host": _any_change("now runs the functions of"),
     "trust": _trust,
+    "life": _life,
+    "proc": _proc,
     "hosts": _added_hosts("reach the hosts"),
     "url_hosts": _added_hosts("request URLs at the hosts"),
     "ranges": _added_items("connect to the addresses"),
@@ -377,7 +389,7 @@ MANIFEST: Final[FieldTable] = {
     "breaker": _breaker,
 }
 _GRANTS: Final = ("hosts", "url_hosts", "ranges", "credentials", "exposed", "env", "programs")
-_NO_GRANTS: Final[dict[str, Json]] = dict.fromkeys(_GRANTS, ())
+_NO_GRANTS: Final[dict[str, Json]] = {**dict.fromkeys(_GRANTS, ()), "proc": False}
 LIMITS: Final[FieldTable] = {
     field: _higher_number(f"use more {field}") for field in ("wall", "cpu", "memory", "output", "sent", "received")
 }

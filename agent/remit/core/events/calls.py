@@ -70,7 +70,8 @@ class AttemptBegun(Event):
     `profile_digest` identifies what the sandbox exposes. `idempotency_key` is the key that the tool sends, "" without one.
     `effect_digest` identifies what the call changes, whatever its other arguments are; "" if a repetition does no harm.
     `read_digest` identifies what the call can read, "" if its action is not cached. `cached` is the earlier call "STEP.INDEX" whose
-    recorded result answers this one, "" if the tool runs.
+    recorded result answers this one, "" if the tool runs. `given` are the labels of everything that the live sandbox of the run
+    and this tool was ever given, with this call; None if the tool has no live sandbox.
     """
 
     type: Literal["attempt.begun"] = "attempt.begun"
@@ -85,6 +86,7 @@ class AttemptBegun(Event):
     effect_digest: str = ""
     read_digest: str = ""
     cached: str = ""
+    given: tuple[str, ...] | None = None
 
 
 class QuestionAsked(Event):

@@ -100,6 +100,7 @@ class CallSession:
     ) -> None:
         self.source = source  # the address of the call's connections, "" if its sandbox serves no other call
         self.token = secrets.token_hex(16)
+        self.users = 1  # calls that share the session
         self.network = network
         self.idle = idle
         self.tasks: set[asyncio.Task[None]] = set()
@@ -111,6 +112,7 @@ class CallSession:
         self._begun = 0
         self._sent = self._received = 0
         self._ended: list[Connection] = []
+        self._taken = 0  # of them
         self._decided: dict[str, bool] = {}
         used = [(item, permit.values[item.secret]) for item in network.credentials if item.secret in permit.values]
         if used:
@@ -249,10 +251,15 @@ class CallSession:
         """The record so far."""
         return tuple(self._ended)
 
-    async def finish(self) -> Sequence[Connection]:
-        """Close every connection of the call and return its record."""
+    def take_ended(self) -> Sequence[Connection]:
+        """The record since the last call of this method."""
+        ended = self.ended[self._taken :]
+        self._taken += len(ended)
+        return ended
+
+    async def finish(self) -> None:
+        """Close every connection of the call."""
         tasks = tuple(self.tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        return self.ended

@@ -154,30 +154,39 @@ class ProxyListener:
         """True while connections are accepted."""
         return not self._closed and self._loop.is_running()
 
-    def admit(self, network: Network, permit: Permit, source: str = "") -> CallSession:
+    def admit(self, network: Network, permit: Permit, *, source: str = "", token: str = "") -> CallSession:
         """Open the session of one call. The caller ends it with `dismiss`, and runs in the call's own event loop.
 
         Args:
             network: what the call may reach.
             permit: its secrets and how to decide further URLs.
             source: the address that its connections come from; "" if the sandbox serves no other call.
+            token: that of the sandbox, if its calls run one after another; "": one for this call alone. A call that runs
+                at the same time with the same token shares the session, so its network and permit must be equal.
         """
+        if (call_session := self._sessions.get(token)) is not None:
+            call_session.users += 1
+            return call_session
         call_session = CallSession(network, permit, PORT, self._egress.idle, asyncio.get_running_loop(), source)
+        call_session.token = token or call_session.token
         self._sessions[call_session.token] = call_session
         return call_session
 
     async def dismiss(self, call_session: CallSession) -> Sequence[Connection]:
         """Close the connections of a call and return the record of its requests.
 
-        Waits at most `DISMISS_SECONDS` for a busy proxy, which then closes them later.
+        Of calls that share a session, the last one closes it; each gets what ended since another one got its record. Waits at most `DISMISS_SECONDS` for a busy proxy, which then closes them later.
         """
+        call_session.users -= 1
+        if call_session.users:
+            return call_session.take_ended()
         self._sessions.pop(call_session.token, None)
         work = call_session.finish()
         try:
             ending = asyncio.run_coroutine_threadsafe(work, self._loop)
         except RuntimeError:  # the proxy has ended, and with it every connection
             work.close()
-            return call_session.ended
+            return call_session.take_ended()
         try:
             async with asyncio.timeout(DISMISS_SECONDS):
                 await asyncio.shield(asyncio.wrap_future(ending))
@@ -186,7 +195,7 @@ class ProxyListener:
         except asyncio.CancelledError:
             if not ending.cancelled():  # the call was cancelled; the proxy did not end
                 raise
-        return call_session.ended
+        return call_session.take_ended()
 
     def close(self) -> None:
         self._closed = True

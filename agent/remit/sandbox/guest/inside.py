@@ -2,6 +2,7 @@
 
     lock_down         once per sandbox: drop everything that the manifest does not allow for any call
     one call          this process forks the process of the call, waits for it, and reports its end
+    a run             `live.py` mounts the files of each call, and forks its process
     many calls        `supervisor.py` keeps a process that has imported the tool (`base.py`); each call is a fork of it
 
 Run by path with `python -I -S -B`; standard library only (and pydantic, for the tool's own types: `decoding.py`). Descriptor 0 is the
@@ -18,15 +19,17 @@ import resource
 import socket
 import sys
 import traceback
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from remit.sandbox.guest import guard, kernel, onecall, outlet, supervisor, watch
+    from remit.sandbox.guest import guard, kernel, live, onecall, outlet, supervisor, watch
 else:
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     import guard
     import kernel
+    import live
     import onecall
     import outlet
     import supervisor
@@ -38,6 +41,7 @@ else:
         "decoding",
         "guard",
         "kernel",
+        "live",
         "notices",
         "onecall",
         "outlet",
@@ -61,7 +65,11 @@ def main() -> None:
     # From here on the broker can kill the sandbox, even if the process that started it is gone.
     first = os.getpid()
     handle = os.pidfd_open(first)
-    if boundary["warm"]:
+    if boundary["kind"] == "live":
+        _report(control, live.readiness(boundary), handle)
+        opened = list(kernel.open_paths(_allowed(boundary)))  # once: looking for programs takes longer than a call
+        live.serve(channel, control, boundary, lambda: _lock_call(boundary, opened))
+    if boundary["kind"] == "warm":
         _report(control, b"begun\n", handle)
         supervisor.serve(channel, control, boundary, lambda: lock_down(boundary))
     lock_down(boundary)
@@ -110,30 +118,41 @@ def seal_devices(boundary: dict[str, Any]) -> None:
         boundary["filter"] = boundary["filter_without_mounts"]
 
 
+def _allowed(boundary: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """The paths that the first layer allows, besides scratch."""
+    yield from onecall.runtime_access(boundary)
+    # Without mounts it cannot be made read-only after the import, and every call could change what the import wrote
+    # there.
+    changed = boundary["tier"] == "full" or boundary["kind"] != "warm"
+    yield boundary["temporary"], kernel.CHANGE if changed else kernel.READ
+    if not boundary["floating"]:
+        yield boundary["root"], kernel.READ
+    for store in boundary["stores"]:
+        yield os.path.join(boundary["root"], "stores", store), kernel.STORE
+
+
 def lock_down(boundary: dict[str, Any]) -> None:
     """Drop everything that no call of this tool may have, except for the filter, which is loaded next.
 
     INVARIANT: no code of the tool has run yet.
     """
+    _enforce(boundary, _drop_rights(boundary, None))
+
+
+def _drop_rights(boundary: dict[str, Any], opened: Sequence[kernel.OpenedPath] | None) -> kernel.Ruleset:
+    """Drop what needs no scratch, and prepare the first layer. `opened` are its paths, if they were opened before."""
     full = boundary["tier"] == "full"
     kernel.no_new_privileges()
     kernel.drop_capabilities()
     if not boundary["observed"]:  # the observer reads paths from the memory of this process
         kernel.not_dumpable()
     rules = kernel.Ruleset()
-    for path, access in onecall.runtime_access(boundary):
-        rules.allow_path(path, access)
-    # Without mounts it cannot be made read-only after the import, and every call could change what the import wrote
-    # there.
-    rules.allow_path(boundary["temporary"], kernel.CHANGE if full or not boundary["warm"] else kernel.READ)
-    rules.allow_path(boundary["scratch"], kernel.CHANGE)
-    if not boundary["floating"]:
-        rules.allow_path(boundary["root"], kernel.READ)
-    for store in boundary["stores"]:
-        rules.allow_path(os.path.join(boundary["root"], "stores", store), kernel.STORE)
+    for path in kernel.open_paths(_allowed(boundary)) if opened is None else opened:
+        rules.allow(path.descriptor, path.access, is_file=path.is_file)
+        if opened is None:
+            os.close(path.descriptor)
     if boundary["network"]:
         rules.allow_connect(boundary["network"]["port"])
-    rules.enforce()
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_NOFILE, boundary["open_files"])
     _limit(resource.RLIMIT_FSIZE, boundary["file_bytes"])
@@ -143,6 +162,23 @@ def lock_down(boundary: dict[str, Any]) -> None:
     _limit(resource.RLIMIT_STACK, 8 << 20)
     if full:  # without a user namespace, this limit counts all processes of the account
         _limit(resource.RLIMIT_NPROC, boundary["processes"])
+    return rules
+
+
+def _enforce(boundary: dict[str, Any], rules: kernel.Ruleset) -> None:
+    rules.allow_path(boundary["scratch"], kernel.CHANGE)
+    rules.enforce()
+
+
+def _lock_call(boundary: dict[str, Any], opened: Sequence[kernel.OpenedPath]) -> Callable[[], None]:
+    """Drop the rights of a process that will run one call of a live sandbox; what is returned locks it down for that call."""
+    rules = _drop_rights(boundary, opened)
+
+    def lock() -> None:
+        _enforce(boundary, rules)
+        kernel.install(bytes.fromhex(boundary["filter"]))
+
+    return lock
 
 
 def _limit(which: int, value: int) -> None:

@@ -10,7 +10,8 @@ import errno
 import os
 import struct
 import sys
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -28,7 +29,7 @@ _NUMBERS: Final[dict[str, tuple[int, int]]] = {
     "sched_getscheduler": (145, 120), "sched_rr_get_interval": (148, 127), "sched_getattr": (315, 275),
     "sched_setaffinity": (203, 122), "sched_getaffinity": (204, 123), "getpriority": (140, 141),
     "setpriority": (141, 140), "ioprio_get": (252, 31), "mount": (165, 40), "umount2": (166, 39), "open_tree": (428, 428),
-    "move_mount": (429, 429),
+    "move_mount": (429, 429), "mount_setattr": (442, 442),
     "pidfd_getfd": (438, 438), "process_vm_readv": (310, 270),
 }  # fmt: skip
 
@@ -246,6 +247,25 @@ def bind_mount(folder: int, at: str) -> None:
         os.close(tree)
 
 
+_AT_EMPTY_PATH, _MOUNT_ATTRIBUTES = 0x1000, 0x1 | 0x2 | 0x4 | 0x8  # read-only, no set-user-id, no devices, no programs
+
+
+def mount_file(descriptor: int, at: str) -> None:
+    """Mount the file or folder of the descriptor at the path, read-only and without programs: that inode, whatever its name is now."""
+    tree = syscall("open_tree", descriptor, b"\0", 1 | os.O_CLOEXEC | _AT_EMPTY_PATH)  # OPEN_TREE_CLONE
+    try:
+        attributes = struct.pack("QQQQ", _MOUNT_ATTRIBUTES, 0, 0, 0)
+        syscall("mount_setattr", tree, b"\0", _AT_EMPTY_PATH, attributes, len(attributes))
+        syscall("move_mount", tree, b"\0", -100, os.fsencode(at) + b"\0", 4)  # MOVE_MOUNT_F_EMPTY_PATH
+    finally:
+        os.close(tree)
+
+
+def move_mount(source: str, at: str) -> None:
+    """Move the mount at one path to another, with every mount below it."""
+    syscall("move_mount", -100, os.fsencode(source) + b"\0", -100, os.fsencode(at) + b"\0", 0)
+
+
 # ---- Landlock --------------------------------------------------------------------------------------------------------
 
 EXECUTE = 1 << 0
@@ -285,6 +305,26 @@ def landlock_abi() -> int:
         return 0
 
 
+class OpenedPath(NamedTuple):
+    """A path that a rule allows, opened."""
+
+    descriptor: int
+    access: int
+    is_file: bool
+
+
+def open_paths(paths: Iterable[tuple[str, int]]) -> Iterator[OpenedPath]:
+    """Open paths of the runtime for rules; the caller closes them. A path that does not exist is skipped."""
+    for path, access in paths:
+        try:
+            descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except OSError as failure:
+            if failure.errno in (errno.ENOENT, errno.ENOTDIR):
+                continue
+            raise
+        yield OpenedPath(descriptor, access, not os.path.isdir(path))
+
+
 class Ruleset:
     """One Landlock layer. What no rule allows is refused.
 
@@ -309,16 +349,11 @@ class Ruleset:
 
     def allow_path(self, path: str, access: int) -> None:
         """Grant `access` on a path of the runtime. A path that does not exist is skipped."""
-        try:
-            descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        except OSError as failure:
-            if failure.errno in (errno.ENOENT, errno.ENOTDIR):
-                return
-            raise
-        try:
-            self.allow(descriptor, access, is_file=not os.path.isdir(path))
-        finally:
-            os.close(descriptor)
+        for opened in open_paths([(path, access)]):
+            try:
+                self.allow(opened.descriptor, access, is_file=opened.is_file)
+            finally:
+                os.close(opened.descriptor)
 
     def allow_connect(self, port: int) -> None:
         """Allow TCP connections to that port. Landlock before version 4 has no rules for ports: then nothing is added."""

@@ -83,6 +83,8 @@ def runtime_access(boundary: dict[str, Any]) -> Iterator[tuple[str, int]]:
     yield "/dev/null", kernel.READ_FILE | kernel.WRITE_FILE
     if boundary["network"]:
         yield boundary["network"]["roots"], kernel.READ_FILE
+    if boundary["proc"]:
+        yield "/proc", kernel.READ
     for path in serving.executables(boundary["programs"]):
         yield path, kernel.READ_FILE | kernel.EXECUTE
 

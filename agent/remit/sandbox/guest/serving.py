@@ -291,7 +291,8 @@ def undecided_files(layout: Mapping[str, Any]) -> list[str]:
     """Files in scratch that the call may not write. They are not saved."""
     decided = {*layout["writes"], *layout["links"], *(os.path.join("stores", name) for name in layout["stores"])}
     files: list[str] = []
-    for folder, _, names in os.walk("."):
+    for folder, below, names in os.walk("."):
+        below[:] = [name for name in below if os.path.normpath(os.path.join(folder, name)) not in decided]
         for name in names:
             path = os.path.normpath(os.path.join(folder, name))
             if path not in decided:

@@ -23,7 +23,7 @@ from remit.sandbox.warm.pool import Pool
 from remit.sandbox.warm.zygote_handle import Cold, WarmChild, child_folder
 
 _ATTEMPTS: Final = 4  # for a call whose child died before it read the call
-_PER_CALL: Final = ("action", "argv", "reads", "writes", "denied", "env", "wall", "root", "code", "network")
+_PER_CALL: Final = ("action", "argv", "run", "reads", "writes", "denied", "env", "wall", "root", "code", "network")
 _MOST_FOLDERS: Final = 256
 # What a zygote is made for: every field of the profile, also a later one, except those that a single call decides.
 _BOUNDARY: Final = tuple(item.name for item in fields(Profile) if item.name not in _PER_CALL)
@@ -201,7 +201,9 @@ class WarmCall:
         self._state = "running"
         exchange.on_print = context.on_print or exchange.on_print
         started = time.monotonic() - self._decode_s
-        async with (network_access := NetworkAccess(child.zygote.listener, profile.network, context, child.source)):
+        async with (
+            network_access := NetworkAccess(child.zygote.listener, profile.network, context, source=child.source)
+        ):
             await exchange.finish(network_access.variables, profile.wall)
             ending, _ = await self._ending(started, profile)
         answer = classify_ending(profile, ending, declared=self._prepared.call.declared)

@@ -197,13 +197,13 @@ class Zygote:
         profile = tool.profile.resolved()
         self._base = make_base(profile, self._scratch_names)
         at = places(profile, runtime, self._base or "")
-        self.process = Process(profile, runtime, at, account=tool.account, egress=egress, warm=True)
+        self.process = Process(profile, runtime, at, account=tool.account, egress=egress, kind="warm")
         try:
             self.process.__enter__()
         except BaseException:
             self._remove_base()
             raise
-        sent_boundary = boundary(profile, runtime, at, warm=True, network=self.process.network)
+        sent_boundary = boundary(profile, runtime, at, kind="warm", network=self.process.network)
         with suppress(OSError):  # it has ended already; what it printed is the reason
             self.process.channel.sendall(_framed(sent_boundary))
 

@@ -23,6 +23,7 @@ from remit.core import Call, Json, MissingApproval, ProposedCall, Subjects, Succ
 from remit.core.events import (
     AnyEvent,
     ApprovalGranted,
+    AttemptBegun,
     AttemptEnded,
     CallAnswered,
     ModelFailed,
@@ -51,6 +52,7 @@ KEPT: Final[dict[type[BaseModel], frozenset[str]]] = {
     Subjects: frozenset({"agent"}),
     MissingApproval: frozenset({"role"}),
     ApprovalGranted: frozenset({"role"}),
+    AttemptBegun: frozenset({"given"}),
     AttemptEnded: frozenset({"labels"}),
     Succeeded: frozenset({"labels"}),
     CallAnswered: frozenset({"labels", "labels_removed"}),

@@ -14,7 +14,7 @@ from remit.core import Effect, FrozenModel, Json, Listing, ResourceAccess, Works
 from remit.core.parsing import digest, digest_bytes, duration, load_toml, read_table, size
 from remit.sandbox.egress import Credential, Exposed, Network, parse_credential, parse_host, url_permissions
 from remit.workspace.manifest.network_schema import SecretTable
-from remit.workspace.manifest.schema import ActionTable, LimitsTable, ManifestTable, Source, Trust, rules
+from remit.workspace.manifest.schema import ActionTable, Life, LimitsTable, ManifestTable, Source, Trust, rules
 from remit.workspace.manifest.schema import manifest_schema as manifest_schema
 from remit.workspace.manifest.targets import Target, target_of
 from remit.workspace.manifest.touches import Template, parse_listing, parse_touch
@@ -102,7 +102,8 @@ class Manifest(FrozenModel):
     """A tool as its author declares it.
 
     `hosts`, `ranges`, `credentials`, `exposed`, `env` and `programs` are available to every call. `read` and `write` (patterns of
-    files), `stores` and `url_hosts` are the most that the resources of one call may be. The source "built-in" is Remit itself. `digest` covers the parsed file without
+    files), `stores` and `url_hosts` are the most that the resources of one call may be. With `life` "run", the calls of a run share
+    one live sandbox; with `proc`, a sandbox has a /proc of its own. The source "built-in" is Remit itself. `digest` covers the parsed file without
     its targets, so comments, layout and targets do not change it.
     """
 
@@ -113,6 +114,8 @@ class Manifest(FrozenModel):
     source: Source | Literal["built-in"]
     host: str = ""
     trust: Trust = "pinned"
+    life: Life = "call"
+    proc: bool = False
     hosts: tuple[str, ...] = ()
     ranges: tuple[str, ...] = ()
     credentials: tuple[Credential, ...] = ()
@@ -240,6 +243,8 @@ def parse_manifest(text: str, *, file: str) -> Manifest:
         source=table.source,
         host=table.host or "",
         trust=table.trust,
+        life=table.life or ("run" if table.source == "command" and table.trust != "none" else "call"),
+        proc=always.proc,
         hosts=tuple(always.hosts),
         ranges=tuple(always.ranges),
         credentials=tuple(_credential(secret) for secret in always.secrets if not secret.exposed),

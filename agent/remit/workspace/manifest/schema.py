@@ -60,6 +60,7 @@ from remit.workspace.manifest.touches import (
 _T = TypeVar("_T", bound=TomlTable)
 Source: TypeAlias = Literal["python", "command", "mcp", "host"]
 Trust: TypeAlias = Literal["pinned", "none"]
+Life: TypeAlias = Literal["call", "run"]
 
 # parameters that the broker fills in and the model never sees
 HIDDEN: Final = ("idempotency_key", "resources", "permitted")
@@ -76,6 +77,9 @@ class AlwaysTable(TomlTable):
     secrets: list[SecretTable] = Field(default=[], description="Secrets that the egress proxy adds to requests")
     env: list[Variable] = Field(default=[], description="Environment variables that the tool may read")
     programs: list[Program] = Field(default=[], description="Programs that the tool may start; empty: no subprocess")
+    proc: bool = Field(
+        default=False, description="true: /proc, with the processes of its sandbox and figures of the machine"
+    )
 
 
 class AtMostTable(TomlTable):
@@ -180,6 +184,11 @@ class ManifestTable(TomlTable):
         default="pinned",
         description="none: each call gets a new sandbox with only the files of the call; no process is reused",
     )
+    life: Life | None = Field(
+        default=None,
+        description="run: the calls of a run share one sandbox, and what it was given counts as known to each later call; "
+        "call: one sandbox for each call. Absent: run for a command tool that is trusted, call for others",
+    )
     always: AlwaysTable = AlwaysTable()
     at_most: AtMostTable = AtMostTable()
     limits: LimitsTable = LimitsTable()
@@ -254,7 +263,18 @@ class _Rules:
                 yield self._problem(("source",), "the key 'host' is missing", 'write host = "package.module:functions"')
             else:
                 yield self._problem(("host",), "'host' is only for source = 'host'", "remove it")
+        yield from self._sandbox_rules()
         yield from network_rules(self._always, self._problem, self._source)
+
+    def _sandbox_rules(self) -> Iterator[Problem]:
+        if self._document.get("life") == "run":
+            if self._source != "command":
+                yield self._problem(("life",), "life = 'run' is only for source = 'command'", "remove it")
+            elif self._document.get("trust") == "none":
+                fix = "remove one of the two: without trust, each call has a sandbox of its own"
+                yield self._problem(("life",), "life = 'run' and trust = 'none' exclude each other", fix)
+        if self._always.proc and self._source == "host":
+            yield self._problem(("always", "proc"), "'proc' is only for tools that run in a sandbox", "remove it")
 
     def _action_rules(self, at: tuple[str, ...], action: ActionTable) -> Iterator[Problem]:
         templates = [parse_touch(touch) for touch in action.touches]
@@ -329,7 +349,7 @@ class _Rules:
             return f"effect = {action.effect!r}"
         if any(parse_touch(touch).form == "within" for touch in action.touches):
             return "resources that the rules permit one by one"
-        given = [f"'always.{key}'" for key in ("hosts", "secrets", "env") if getattr(self._always, key)]
+        given = [f"'always.{key}'" for key in ("hosts", "secrets", "env", "proc") if getattr(self._always, key)]
         given += ["'at_most.hosts'"] if self._at_most is not None and self._at_most.hosts else []
         return "source = 'host'" if self._source == "host" else next(iter(given), "")
 

@@ -1,12 +1,13 @@
-"""How the run state changes when a tool asks a person, and when the person answers."""
+"""How the run state changes by what happens while a call runs: its tool asks a person, and its live sandbox is given something."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from remit.core import Principal
 from remit.core.events import AnyEvent, QuestionAnswered, QuestionAsked, RunStarted
-from remit.journal.run_state import RunState
+from remit.journal.run_state import OpenCall, RunState
 
 
 def questioned(state: RunState, event: AnyEvent) -> RunState:
@@ -27,6 +28,20 @@ def questioned(state: RunState, event: AnyEvent) -> RunState:
         if _is_of_user(state.started, event.by)
         else state
     )
+
+
+def given(
+    state: RunState, call: OpenCall | None, labels: Collection[str], *, begins: bool = False
+) -> Mapping[str, frozenset[str]]:
+    """`RunState.given` with these labels for the live sandbox of the call's tool.
+
+    A tool has one once an attempt of it begins. What a call returns was known in it, so the labels of results count too.
+    """
+    tool = "" if call is None else call.action.partition(".")[0]
+    before = state.given.get(tool)
+    if not begins and (before is None or not labels):
+        return state.given
+    return {**state.given, tool: (before or frozenset()).union(labels)}
 
 
 def _is_of_user(started: RunStarted, by: Principal) -> bool:

@@ -1,0 +1,3 @@
+from .pool import LiveBounds
+
+__all__ = ["LiveBounds"]

@@ -1,0 +1,176 @@
+"""Whatever is sent: the service answers as its OpenAPI document says, without a server error, and goes on."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import random
+import socket
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final
+
+import httpx
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from support import CORPORA
+from support.http_servers import mutate
+from support.service_process import ServiceProcess, service_process
+from support.workspaces.ledger import environment, ledger_workspace, use
+
+REQUESTS: Final = int(os.environ.get("REMIT_REQUESTS", "600"))  # `make requests` has 50,000
+MESSAGES: Final = int(os.environ.get("REMIT_MESSAGES", "300"))  # of bytes; `make requests` has 20,000
+CHECKS: Final = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+OWN: Final = {"authorization": "Bearer operator"}
+# In place of some generated values: names that exist, so that requests get further than the first check.
+KNOWN: Final[dict[str, list[Any]]] = {
+    "agent": ["clerk"],
+    "action": ["ledger.look", "ledger.pay"],
+    "arguments": [{"name": "ann"}, {"name": "ben", "amount": 500}, '{"name": "ann"}'],
+    "wait": [0, 0.2],
+    "user": [None, "user:operator"],
+    "scope": ["tool:ledger", "all", None],
+}
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
+    folder = tmp_path_factory.mktemp("any") / "clerk"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path])
+        patch.setenv("LEDGER", "")
+        use(folder)
+        ledger_workspace(folder, [{"say": "done"}])
+        with service_process(folder, env=environment(folder)) as running:
+            yield running
+
+
+def document(service: ServiceProcess) -> dict[str, Any]:
+    found: dict[str, Any] = httpx.get(f"{service.url}/openapi.json", timeout=30).json()
+    return found
+
+
+def known(case: schemathesis.Case, dice: random.Random) -> schemathesis.Case:
+    """The case with some values that exist."""
+    body = case.body
+    if isinstance(body, dict) and dice.random() < 0.7:
+        for name, values in KNOWN.items():
+            if name in body and dice.random() < 0.8:
+                body[name] = dice.choice(values)
+    return case
+
+
+def test_every_answer_is_one_that_the_openapi_document_describes(service: ServiceProcess) -> None:
+    """Requests are generated from the document, right ones and wrong ones, by schemathesis."""
+    api = schemathesis.openapi.from_dict(document(service))
+    operations = [found.ok() for found in api.get_all_operations()]
+    finite = [item for item in operations if "events" not in item.path]  # a stream does not end
+    modes = [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE]
+    ways = [(item, mode) for item in finite for mode in modes if mode.is_positive or item.body or item.path_parameters]
+    assert len(ways) > 10
+    seen: dict[int, int] = {}
+    with requests.Session() as session:
+        for operation, mode in ways:
+            send(service, session, operation.as_strategy(generation_mode=mode), REQUESTS // len(ways), seen)
+    assert seen.get(200)
+    assert seen.get(400)
+    assert service.lives
+
+
+def send(service: ServiceProcess, session: requests.Session, cases: Any, count: int, seen: dict[int, int]) -> None:
+    """Send so many generated requests, and check each answer; `seen` counts status codes."""
+
+    @seed(20261130)
+    @settings(max_examples=max(1, count), deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(cases, st.integers(0, 2**32))
+    def sent(case: schemathesis.Case, number: int) -> None:
+        answer = known(case, random.Random(number)).call(base_url=service.url, session=session, headers=OWN, timeout=60)
+        seen[answer.status_code] = seen.get(answer.status_code, 0) + 1
+        case.validate_response(answer, checks=CHECKS)
+
+    sent()
+
+
+def lines(name: str) -> list[bytes]:
+    """Bodies of other people's tests; none where the folder is not there."""
+    path = CORPORA / name
+    if not path.exists():
+        return []
+    if name.endswith(".jsonl"):
+        return [base64.b64decode(json.loads(line)["b64"]) for line in path.read_text().splitlines()]
+    return [
+        json.dumps({"agent": text, "action": text, "arguments": {"name": text}}).encode()
+        for text in json.loads(path.read_text())
+    ]
+
+
+def exchanged(port: int, data: bytes, seconds: float = 1.0) -> bytes:
+    """What comes back for these bytes, until the service closes the connection or is silent for so long."""
+    received = b""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 10) as connection:
+        connection.sendall(data)
+        connection.settimeout(seconds)
+        while more := connection.recv(65536):
+            received += more
+    return received
+
+
+def answers(data: bytes) -> list[int]:
+    """The status codes of the answers in these bytes."""
+    return [int(part[:3]) for part in data.split(b"HTTP/1.1 ")[1:] if part[:3].isdigit()]
+
+
+def test_no_bytes_end_the_service_or_get_a_server_error(service: ServiceProcess) -> None:
+    """Request lines, fields, chunks and bodies with small changes, and bodies of other people's tests."""
+    dice = random.Random(20261130)
+    body = b'{"agent":"clerk","action":"ledger.look","arguments":{"name":"ann"}}'
+    head = b"POST /v1/decisions HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer operator\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    whole = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    chunked = head + b"Transfer-Encoding: chunked\r\n\r\n" + b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n"
+    assert [answers(exchanged(service.port, data, 30)) for data in (whole, chunked)] == [[200], [200]]
+    sent = [mutate(dice.choice((whole, chunked)), dice) for _ in range(MESSAGES)]
+    sent += [
+        head + b"Content-Length: %d\r\n\r\n" % len(found) + found
+        for name in ("jsontestsuite.jsonl", "blns.json")
+        for found in lines(name)
+    ]
+    sent += [
+        b"",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: eA==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+        head + b"Content-Length: 99999999999999999999\r\n\r\n",
+        head + b"Content-Length: -1\r\n\r\n",
+        head + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        head + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
+        head + b"X: " + b"y" * 200_000 + b"\r\n\r\n",
+        b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    ]
+    with ThreadPoolExecutor(16) as pool:
+        received = list(pool.map(partial(exchanged, service.port), sent))
+    pairs = zip(sent, received, strict=True)
+    bad = [(data[:300], got[:300]) for data, got in pairs if any(code >= 500 for code in answers(got))]
+    assert bad == []
+    assert service.lives
+    assert answers(exchanged(service.port, whole, 30)) == [200]

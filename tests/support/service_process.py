@@ -1,0 +1,94 @@
+"""A service of tests in a process of its own, on a port of this machine: what can be killed, measured and sent anything.
+
+python -m support.service_process FOLDER     prints {"listening": URL}; who asks is named in the header Authorization
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from support import TESTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceProcess:
+    """A service that listens at `url`."""
+
+    url: str
+    process: subprocess.Popen[str]
+
+    def client(self, name: str = "operator", **options: Any) -> httpx.AsyncClient:
+        """A client whose requests are those of that person."""
+        given = {"base_url": self.url, "headers": {"authorization": f"Bearer {name}"}, "timeout": 120.0, **options}
+        return httpx.AsyncClient(**given)
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def kill(self) -> None:
+        """End it with kill -9."""
+        self.process.kill()
+        self.process.wait(30)
+
+    @property
+    def lives(self) -> bool:
+        return self.process.poll() is None
+
+
+@contextmanager
+def service_process(folder: Path, *, env: Mapping[str, str] | None = None) -> Iterator[ServiceProcess]:
+    """A service of that workspace, until the end of the block."""
+    environment = {**os.environ, **(env or {})}
+    paths = [*filter(None, [environment.get("PYTHONPATH")]), str(TESTS.parent / "agent"), str(TESTS)]
+    environment["PYTHONPATH"] = os.pathsep.join(paths)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "support.service_process", str(folder)],
+        stdout=subprocess.PIPE,
+        env=environment,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line, "the service did not start"
+        yield ServiceProcess(url=json.loads(line)["listening"], process=process)
+    finally:
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(30)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def main(folder: Path) -> None:
+    from remit.server import Service, serve
+    from remit.workspace import open_session
+    from support.served import PEOPLE
+
+    service = Service([open_session(folder)], PEOPLE)
+    bound = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    asyncio.run(
+        serve(service, sockets=[bound], listening=lambda url: print(json.dumps({"listening": url}), flush=True))
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
