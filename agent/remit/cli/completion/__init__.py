@@ -6,7 +6,6 @@ never a whole workspace: a broken file must not keep the others from being compl
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -16,7 +15,6 @@ import click
 from click.shell_completion import CompletionItem
 
 MOST: Final = 100  # names that are offered
-LARGEST: Final = 1_000_000  # bytes of a manifest
 
 
 def with_completion(command: click.Command, group: str = "") -> click.Command:
@@ -90,6 +88,8 @@ def _tools(root: Path, _: str) -> Iterator[str]:
 
 def _actions(root: Path, incomplete: str) -> Iterator[str]:
     """The tools with a dot; behind the dot, the actions of that tool."""
+    from remit.core.parsing import load_toml, read_text
+
     tool, dot, _ = incomplete.partition(".")
     if not dot:
         found = [name for name in _tools(root, "") if name.startswith(tool)]
@@ -98,9 +98,9 @@ def _actions(root: Path, incomplete: str) -> Iterator[str]:
             return
         tool = found[0]
     path = root / "tools" / tool / "tool.toml"
-    if "/" in tool or not path.is_file() or path.stat().st_size > LARGEST:
+    if "/" in tool or not path.is_file():
         return
-    actions = tomllib.loads(path.read_text(encoding="utf-8")).get("actions", {})
+    actions = load_toml(read_text(path, file=path.name), file=path.name).get("actions", {})
     yield from (f"{tool}.{name}" for name in sorted(actions))
 
 
