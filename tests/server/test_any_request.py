@@ -50,7 +50,6 @@ KNOWN: Final[dict[str, list[Any]]] = {
     "arguments": [{"name": "ann"}, {"name": "ben", "amount": 500}, '{"name": "ann"}'],
     "wait": [0, 0.2],
     "user": [None, "user:operator"],
-    "scope": ["tool:ledger", "all", None],
 }
 
 
@@ -174,3 +173,10 @@ def test_no_bytes_end_the_service_or_get_a_server_error(service: ServiceProcess)
     assert bad == []
     assert service.lives
     assert answers(exchanged(service.port, whole, 30)) == [200]
+
+
+def test_a_scope_that_is_no_scope_is_an_error_of_the_request(service: ServiceProcess) -> None:
+    for action, status in (("H\x1b[2J", 400), ("ledger.nothing, x", 400), ("ledger.look", 202)):
+        body = {"agent": "clerk", "task": "x", "scope": {"allow": [{"action": action}]}}
+        answer = httpx.post(f"{service.url}/v1/runs", json=body, headers=OWN, timeout=60)
+        assert answer.status_code == status, answer.text

@@ -4,12 +4,13 @@ from .engine import Policy, load_policy
 from .explanation import Evaluated, disputed
 from .folder import CASES, IN_FORCE, read_cases_text, read_folder, unread_files
 from .reload import PolicyWatcher
-from .run_scope import SUBJECT, narrowed, read_scope, scope_text
+from .run_scope import SCOPE_FILE, SUBJECT, narrowed, read_scope, scope_text
 from .second_opinion import SecondOpinion
 
 __all__ = [
     "CASES",
     "IN_FORCE",
+    "SCOPE_FILE",
     "SUBJECT",
     "Case",
     "Evaluated",

@@ -15,7 +15,7 @@ from remit.core.parsing import Matching, TomlTable, load_toml, read_table
 from remit.policy.engine import Policy
 
 SUBJECT: Final = "task:this"
-FILE: Final = "scope.toml"  # the file that rules of a scope name, whatever its real path
+SCOPE_FILE: Final = "scope.toml"  # the file that rules of a scope name, whatever its real path
 
 
 class AllowTable(TomlTable):
@@ -39,7 +39,7 @@ class ScopeTable(TomlTable):
     allow: list[AllowTable] = Field(default=[], description="One table for each permission")
 
 
-def read_scope(text: str, *, file: str = FILE) -> Scope:
+def read_scope(text: str, *, file: str = SCOPE_FILE) -> Scope:
     """Read a scope from TOML.
 
     Raises:
@@ -63,7 +63,7 @@ def narrowed(policy: Policy, scope: Scope) -> Policy:
     rows = [f"p, {SUBJECT}, {entry.action}, {entry.resource}, {_condition(entry)}, allow" for entry in scope.allow]
     if scope.widen:
         rows.append(f"p, {SUBJECT}, *, **, approved('{scope.widen}'), allow")
-    return policy.extended("\n".join(["# The scope of this run", *rows]), file=FILE, subject=SUBJECT)
+    return policy.extended("\n".join(["# The scope of this run", *rows]), file=SCOPE_FILE, subject=SUBJECT)
 
 
 def scope_text(scope: Scope) -> str:

@@ -17,6 +17,8 @@ from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from remit.core import Refusal, RunEnded, UsageError, WorkspaceError
+from remit.core.parsing import visible
+from remit.policy import SCOPE_FILE
 from remit.server.authentication import NotAuthenticated
 from remit.server.http.answers import HttpCode, HttpRefusal, ServiceError, error_of, error_of_run, failed
 from remit.server.http.bodies import REQUEST_ID, parsed_body, parsed_query, request_id
@@ -26,6 +28,7 @@ from remit.server.pages import page_routes
 from remit.server.service import Service
 
 _log: Final = logging.getLogger("remit.server")
+_LONGEST: Final = 500  # characters of a problem in an answer
 _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 _OF_STATUS: Final[Mapping[int, HttpCode]] = {404: "not_found", 405: "method_not_allowed"}
 
@@ -108,8 +111,7 @@ class Endpoint:
         except UsageError as error:
             response = failed(ServiceError(code="invalid_request", message=str(error)))
         except WorkspaceError as error:
-            _log.error("%s", error)
-            response = failed(ServiceError(code="unavailable", message="the workspace is not valid", retryable=True))
+            response = failed(_not_valid(error))
         if named := request_id(request):
             response.headers[REQUEST_ID] = named
         await response(scope, receive, send)
@@ -157,3 +159,13 @@ async def _unrouted(_: Request, error: Exception) -> Response:
 async def _defect(_: Request, error: Exception) -> Response:
     """The answer to a defect. Starlette raises it again, so the log of the server has it; the answer says nothing of it."""
     return failed(ServiceError(code="internal", message="the service has a defect: its log says more"))
+
+
+def _not_valid(error: WorkspaceError) -> ServiceError:
+    """The error of a scope that the request has, or of the workspace, of which the answer says nothing."""
+    first = next(iter(error.problems), None)
+    if first is not None and all(problem.file == SCOPE_FILE for problem in error.problems):
+        message = f"the scope is not valid: {visible(first.what[:_LONGEST])}"
+        return ServiceError(code="invalid_request", message=message, next_step=first.fix)
+    _log.error("%s", error)
+    return ServiceError(code="unavailable", message="the workspace is not valid", retryable=True)
