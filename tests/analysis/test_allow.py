@@ -16,6 +16,7 @@ from remit.analysis.drafting.call import CallToAllow, Patch, draft_for_call
 from remit.analysis.drafting.toml_edit import with_item
 from remit.core import UsageError
 from remit.workspace.session import open_session
+from remit.workspace.template import write_starter
 from support.runs import CommandResult, Remit
 
 READ = ("files.read", '{"path": "%s"}', "--agent", "triage")
@@ -196,13 +197,15 @@ def drafted(root: Path, action: str, arguments: dict[str, Any]) -> Patch:
     return asyncio.run(draft_for_call(open_session(root), call))
 
 
-def test_a_condition_that_limits_a_call_gets_no_row_beside_it(session: Path) -> None:
+def test_a_condition_that_limits_a_call_gets_no_row_beside_it(tmp_path: Path) -> None:
+    write_starter(session := tmp_path / "w")
     with pytest.raises(UsageError, match="a row beside it would undo the condition"):
         drafted(session, "files.write", {"path": "reports/a.md", "text": "x" * 20_001})
     assert drafted(session, "files.write", {"path": "reports/a.md", "text": "x"}).changes == ()
 
 
-def test_a_drafted_rule_for_what_cannot_be_undone_asks(session: Path) -> None:
+def test_a_drafted_rule_for_what_cannot_be_undone_asks(tmp_path: Path) -> None:
+    write_starter(session := tmp_path / "w")
     asking = drafted(session, "tickets.close", {"key": "ABC-1", "reason": "x"})
     assert (asking.verdict, asking.asks) == ("ask", (("role:oncall-lead", ("user:dana",)),))
     reading = drafted(session, "tickets.get", {"key": "ABC-1"})

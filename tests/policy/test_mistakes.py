@@ -191,6 +191,14 @@ def test_a_mistake_has_one_message_which_says_what_was_meant(edit: Edit, code: s
     assert fix in problem[2]
 
 
+def test_a_kind_of_resource_that_no_file_declares_is_an_error() -> None:
+    """A deny for a misspelled kind would deny nothing."""
+    edit = row("p, agent:triage, *, tabel:orders, True, deny")
+    assert [(code, what) for code, what, _ in found(edit)] == [
+        ("error", "no file declares the kind of resource 'tabel'")
+    ]
+
+
 RIGHT: Final[dict[str, Edit]] = {
     "lines that end as on Windows": lambda rules: rules.replace("\n", "\r\n"),
     "an approval by people of two roles": row(

@@ -85,7 +85,7 @@ ROWS: Final = (
     Mutation(
         name="a kind of resource that no file declares is an error",
         remove=(lambda patch: patch.setattr(names, "_kind_use", lambda *_: ()),),
-        tests=("policy/test_mistakes.py::test_a_mistake_has_one_message_which_says_what_was_meant",),
+        tests=("policy/test_mistakes.py::test_a_kind_of_resource_that_no_file_declares_is_an_error",),
         still=DECIDES,
     ),
     Mutation(
