@@ -1,4 +1,4 @@
-from .authentication import Access, Authenticator, NobodyAuthenticated, NotAuthenticated
+from .authentication import Access, Authenticator, NotAuthenticated
 from .http.application import build_app
 from .http.openapi import openapi
 from .http.route import Asked, Route
@@ -12,7 +12,6 @@ __all__ = [
     "Access",
     "Asked",
     "Authenticator",
-    "NobodyAuthenticated",
     "NotAuthenticated",
     "Route",
     "ServedWorkspace",

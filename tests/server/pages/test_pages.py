@@ -30,6 +30,15 @@ SAME: Final = {"origin": BASE, "sec-fetch-site": "same-origin"}
 RULES: Final = "g, user:admin, role:operator\ng, user:eve, role:runner\ng, user:team, role:oncall-lead\n"
 
 
+PROVIDER: Final = """
+[issuers.corp]
+kind = "oidc"
+issuer = "https://login.example.com"
+audience = "remit"
+login = { client_id = "remit-browser", redirect = "http://127.0.0.1:8340/login/callback" }
+"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Site:
     """The service, and a browser with its cookies."""
@@ -68,7 +77,8 @@ class Site:
 async def site(session: Path) -> AsyncIterator[Site]:
     rules, settings = session / "policies" / "remit.csv", session / "remit.toml"
     rules.write_text(rules.read_text() + RULES)
-    settings.write_text(settings.read_text().replace("users = [", 'users = ["user:admin", "user:eve", "user:team", '))
+    text = settings.read_text().replace("users = [", 'users = ["user:admin", "user:eve", "user:team", ')
+    settings.write_text(text + PROVIDER)
     opened = open_session(session)
     access = Access([opened], secure=False)
     service = Service([opened], access)
@@ -151,7 +161,7 @@ async def test_a_disabled_person_is_logged_out_at_once(site: Site) -> None:
     site.log_in(DANA)
     assert (await site.browser.get("/approvals")).status_code == 200
     disable_principal(site.session, "user:dana", by=principal("admin"), reason="left")
-    assert (await site.browser.get("/approvals")).headers["location"] == "/login"
+    assert (await site.browser.get("/approvals")).headers.get("location") == "/login"
     assert site.refusals() == ["disabled"]
 
 
@@ -232,6 +242,7 @@ async def test_who_is_not_logged_in_is_sent_to_the_login_and_back(site: Site) ->
     assert (await site.post(f"{path}/grant", {})).headers["location"] == "/login"
     elsewhere = await site.browser.get("/login?next=https://evil.example.com")
     assert "evil.example.com" not in elsewhere.text
+    assert f"next={path}" in (await site.browser.get(f"/login?next={path}")).text
 
 
 async def test_an_answer_to_what_the_person_has_not_read_does_not_count(site: Site) -> None:

@@ -1,6 +1,6 @@
 """Who sends a request: each way of authentication is an `Authenticator`.
 
-authenticator  the protocol, and the answer of a service that knows no way
+authenticator  the protocol
 access         bearer tokens, API keys and sessions of browsers
 tokens         tokens of identity providers and of applications are checked
 claims         their claims become a principal

@@ -1,5 +1,5 @@
 from .access import Access, is_own_site
-from .authenticator import Authenticator, NobodyAuthenticated, NotAuthenticated
+from .authenticator import Authenticator, NotAuthenticated
 from .fetching import Fetch, ProviderFailed, fetch
 from .providers import Provider
 from .refusals import AccessDenied
@@ -13,7 +13,6 @@ __all__ = [
     "BrowserSession",
     "Expiring",
     "Fetch",
-    "NobodyAuthenticated",
     "NotAuthenticated",
     "Provider",
     "ProviderFailed",

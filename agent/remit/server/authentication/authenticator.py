@@ -23,10 +23,3 @@ class Authenticator(Protocol):
             NotAuthenticated: the request does not prove who sends it.
         """
         ...
-
-
-class NobodyAuthenticated:
-    """Authenticates nobody: for a service without a way to authenticate. INVARIANT: without one, nothing is answered."""
-
-    async def principal(self, request: Request) -> Principal:
-        raise NotAuthenticated("this service has no way to authenticate")
