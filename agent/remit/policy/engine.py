@@ -120,7 +120,7 @@ class Policy:
         """The patterns of the rules that allow or deny resources of that kind to the request; its own resources do not count."""
         tables = self._index.tables(request.action)
         # INVARIANT: a pattern stands for many resources, so no property of one is certain.
-        unclear = {"resource": {}, "unclear": request.context.unclear | {f"resource.{EVERY}"}}
+        unclear: dict[str, object] = {"resource": {}, "unclear": request.context.unclear | {f"resource.{EVERY}"}}
         context = request.context.model_copy(update=unclear)
         allow: list[tuple[str, ...]] = []
         deny: dict[str, None] = {}

@@ -8,7 +8,7 @@ import signal
 import socket
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 
@@ -78,8 +78,8 @@ async def serve(
 
 
 def _url(item: socket.socket, service: Service) -> str:
-    name = item.getsockname()
-    if not isinstance(name, tuple):
+    name: Any = item.getsockname()
+    if item.family == socket.AF_UNIX:
         return f"unix:{name}"
     host = f"[{name[0]}]" if item.family == socket.AF_INET6 else name[0]
     return f"{'https' if service.settings.certificate else 'http'}://{host}:{name[1]}"

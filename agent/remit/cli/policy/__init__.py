@@ -159,8 +159,7 @@ class PolicyQuery:
         from remit.core import Request, UsageError
         from remit.policy.language import Stated
 
-        points = {} if rules.vocabulary is None else rules.vocabulary.points
-        listed = points.get(self.action.partition(".")[0])
+        listed = None if rules.vocabulary is None else rules.vocabulary.points.get(self.action.partition(".")[0])
         if (listed is None) != bool(self.agent):
             what = "is asked by an enforcement point: remove" if self.agent else "is called by an agent: add"
             raise UsageError(f"{self.action} {what} --agent")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final, cast
 
-from remit.core import NAME_OF_SUBJECT, NOBODY, KeyScope, Principal
+from remit.core import NAME_OF_SUBJECT, NOBODY, Json, KeyScope, Principal
 from remit.server.authentication.refusals import AccessDenied
 from remit.workspace import ApplicationIssuer, OidcIssuer
 
@@ -19,7 +19,7 @@ APPLICATION_ACTIONS: Final = ("remit.run", "remit.resume", "remit.read")
 APPROVE: Final = "remit.approve"
 
 
-def check_times(claims: Mapping[str, Any], now: float, longest: float | None = None) -> None:
+def check_times(claims: Mapping[str, Json], now: float, longest: float | None = None) -> None:
     """Check `exp`, `nbf` and `iat`; `now` is in Unix seconds. With `longest`, the token is valid for at most so many seconds.
 
     Raises:
@@ -37,7 +37,7 @@ def check_times(claims: Mapping[str, Any], now: float, longest: float | None = N
         raise AccessDenied("lifetime", issuer)
 
 
-def oidc_principal(claims: Mapping[str, Any], issuer: OidcIssuer, *, tenant: str) -> Principal:
+def oidc_principal(claims: Mapping[str, Json], issuer: OidcIssuer, *, tenant: str) -> Principal:
     """The user of a token of an identity provider, with the roles that the setting maps. Raises AccessDenied `claims`."""
     account = _account(claims, issuer.issuer)
     if issuer.subject == "email" and claims.get("email_verified") is not True:
@@ -52,7 +52,7 @@ def oidc_principal(claims: Mapping[str, Any], issuer: OidcIssuer, *, tenant: str
     )
 
 
-def application_principal(claims: Mapping[str, Any], issuer: ApplicationIssuer, *, tenant: str) -> Principal:
+def application_principal(claims: Mapping[str, Json], issuer: ApplicationIssuer, *, tenant: str) -> Principal:
     """The user whom an application has signed in; bounded to its agents. Raises AccessDenied `claims`."""
     actions = (*APPLICATION_ACTIONS, APPROVE) if issuer.approvals else APPLICATION_ACTIONS
     return Principal(
@@ -65,31 +65,31 @@ def application_principal(claims: Mapping[str, Any], issuer: ApplicationIssuer, 
     )
 
 
-def _roles(claims: Mapping[str, Any], issuer: OidcIssuer) -> tuple[str, ...]:
+def _roles(claims: Mapping[str, Json], issuer: OidcIssuer) -> tuple[str, ...]:
     """The roles of the claims. INVARIANT: a value that the setting does not name gives nothing."""
     found: dict[str, None] = {}
     for claim, mapped in issuer.roles.items():
         value = claims.get(claim)
-        values = value[:_MOST_VALUES] if isinstance(value, list) else [value]
+        values = cast("list[Json]", value)[:_MOST_VALUES] if isinstance(value, list) else [value]
         found |= {mapped[one]: None for one in values if isinstance(one, str) and one in mapped}
     return tuple(found)
 
 
-def _account(claims: Mapping[str, Any], issuer: str) -> str:
+def _account(claims: Mapping[str, Json], issuer: str) -> str:
     account = claims.get("sub")
     if not isinstance(account, str) or not 0 < len(account) <= _LONGEST_ACCOUNT or not account.isprintable():
         raise AccessDenied("claims", issuer)
     return account
 
 
-def _subject(name: Any, issuer: str) -> str:
+def _subject(name: Json, issuer: str) -> str:
     subject = f"user:{name}"
     if not isinstance(name, str) or re.fullmatch(NAME_OF_SUBJECT, name, re.ASCII) is None or subject == NOBODY:
         raise AccessDenied("claims", issuer)
     return subject
 
 
-def _time(claims: Mapping[str, Any], name: str) -> float | None:
+def _time(claims: Mapping[str, Json], name: str) -> float | None:
     """A time in Unix seconds; None without one."""
     value = claims.get(name)
     if value is None:

@@ -34,7 +34,7 @@ async def fetch(url: str, form: Mapping[str, str] | None = None) -> bytes:
                 "GET" if form is None else "POST", url, data=form, headers={"accept": "application/json"}
             ) as got,
         ):
-            if got.status_code != httpx.codes.OK:
+            if got.status_code != 200:
                 raise ProviderFailed(f"it answers with status {got.status_code}")
             body = b""
             async for part in got.aiter_bytes():

@@ -6,12 +6,12 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey, RSAKey, import_key
 
-from remit.core import Refusal
+from remit.core import Json, Refusal
 from remit.core.parsing import parse_json
 from remit.server.authentication.fetching import Fetch, ProviderFailed, fetch, is_safe
 from remit.server.authentication.refusals import AccessDenied
@@ -126,12 +126,13 @@ class Providers:
         )
 
 
-def _signing_keys(document: Mapping[str, Any]) -> dict[str, tuple[PublicKey, ...]]:
+def _signing_keys(document: Mapping[str, Json]) -> dict[str, tuple[PublicKey, ...]]:
     """The public keys that sign. Every other one is left out, so a key for encryption or a shared secret checks no token."""
     listed = document.get("keys")
     found: dict[str, tuple[PublicKey, ...]] = {}
-    for data in listed[:_MOST_KEYS] if isinstance(listed, list) else []:
-        if not isinstance(data, dict) or data.get("kty") not in ("RSA", "EC", "OKP") or data.get("use", "sig") != "sig":
+    for item in cast("list[Json]", listed)[:_MOST_KEYS] if isinstance(listed, list) else []:
+        data = cast("dict[str, Json]", item) if isinstance(item, dict) else {}
+        if data.get("kty") not in ("RSA", "EC", "OKP") or data.get("use", "sig") != "sig":
             continue
         if data["kty"] == "RSA" and len(str(data.get("n", ""))) < _SHORTEST_N:
             continue
@@ -155,11 +156,11 @@ def usable(key: object) -> PublicKey | None:
     return key
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _object(body: bytes) -> dict[str, Json]:
     try:
         value = parse_json(body.decode())
     except (UnicodeDecodeError, Refusal) as failure:
         raise ProviderFailed("its answer is not JSON") from failure
     if not isinstance(value, dict):
         raise ProviderFailed("its answer is not a JSON object")
-    return value
+    return cast("dict[str, Json]", value)

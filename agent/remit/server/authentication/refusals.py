@@ -63,7 +63,8 @@ class RefusalLog:
 
     def record(self, journal: Journal, denied: AccessDenied, address: str) -> None:
         """Record the refusal, or count it. A journal that cannot be written changes nothing: the request is refused anyway."""
-        now, place = self._clock(), (journal.name, denied.why)
+        now = self._clock()
+        place: tuple[str, Why] = (journal.name, denied.why)
         if place in self._last and now - self._last[place] < EVERY_S:
             self._more[place] = self._more.get(place, 0) + 1
             return

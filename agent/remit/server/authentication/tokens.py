@@ -9,13 +9,13 @@ from binascii import Error as NotBase64
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import import_key
 
-from remit.core import Principal, Refusal, UsageError
+from remit.core import Json, Principal, Refusal, UsageError
 from remit.core.parsing import parse_json
 from remit.server.authentication.claims import MOST_SECONDS, SKEW_S, application_principal, check_times, oidc_principal
 from remit.server.authentication.providers import Providers, PublicKey, fits, usable
@@ -45,8 +45,8 @@ class _Token:
     """A token that was taken apart, and not checked yet: nothing of it is true."""
 
     text: str
-    header: Mapping[str, Any]
-    claims: Mapping[str, Any]
+    header: Mapping[str, Json]
+    claims: Mapping[str, Json]
     payload: bytes
 
 
@@ -78,10 +78,10 @@ class Trusted:
     def __iter__(self) -> Iterator[Trust]:
         return iter(dict.fromkeys(self._of.values()))
 
-    def of(self, claims: Mapping[str, Any]) -> Trust:
+    def of(self, claims: Mapping[str, Json]) -> Trust:
         """The issuer of a token. Raises AccessDenied `unknown_issuer` or `wrong_audience`; a token for two workspaces is for none."""
         issuer, audience = claims.get("iss"), claims.get("aud")
-        named = audience if isinstance(audience, list) else [audience]
+        named = cast("list[Json]", audience) if isinstance(audience, list) else [audience]
         if not isinstance(issuer, str) or issuer not in self._issuers:
             raise AccessDenied("unknown_issuer", issuer if isinstance(issuer, str) else "")
         found = {
@@ -159,7 +159,7 @@ class TokenVerifier:
         self._use(issuer.issuer, token.claims, now)
         return principal
 
-    def _use(self, issuer: str, claims: Mapping[str, Any], now: float) -> None:
+    def _use(self, issuer: str, claims: Mapping[str, Json], now: float) -> None:
         """Note that the token is used. INVARIANT: each is used once; those from before the start of this process may have been."""
         number = claims.get("jti")
         if not isinstance(number, str) or not 8 <= len(number) <= 200:

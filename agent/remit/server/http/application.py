@@ -149,7 +149,7 @@ class Endpoint:
 async def _unrouted(_: Request, error: Exception) -> Response:
     """The answer to a path or a method that no route has."""
     assert isinstance(error, HTTPException)
-    code = _OF_STATUS.get(error.status_code, "invalid_request")
+    code: HttpCode = _OF_STATUS.get(error.status_code, "invalid_request")
     return failed(
         ServiceError(code=code, message="the service has no such route", next_step="read /openapi.json"),
         headers=error.headers,

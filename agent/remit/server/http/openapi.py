@@ -67,7 +67,9 @@ def _schemas(routes: Iterable[Route]) -> tuple[_Schema, dict[tuple[Any, JsonSche
             if kind is not None:
                 expected[kind, mode] = TypeAdapter(kind)  # type: ignore[index]  # the mode is one of the two
     expected[ServiceError, "serialization"] = TypeAdapter(ServiceError)
-    keys = [(key, key[1], adapter) for key, adapter in expected.items()]
+    keys: list[tuple[tuple[Any, JsonSchemaMode], JsonSchemaMode, TypeAdapter[Any]]] = [
+        (key, key[1], adapter) for key, adapter in expected.items()
+    ]
     found, definitions = TypeAdapter.json_schemas(keys, ref_template=_REFS, schema_generator=GenerateJsonSchema)
     return definitions["$defs"], {key: schema for (key, _), schema in found.items()}
 

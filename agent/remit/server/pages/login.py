@@ -11,13 +11,13 @@ import re
 import secrets
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, cast
 from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from remit.core import Principal, Refusal
+from remit.core import Json, Principal, Refusal
 from remit.core.parsing import parse_json
 from remit.server.authentication import Access, AccessDenied, Expiring, ProviderFailed, Trust
 from remit.server.pages.html import BadForm, form, message, page, redirect, set_cookie
@@ -177,10 +177,10 @@ class Login:
 
 def _id_token(answer: bytes) -> str:
     try:
-        value: Any = parse_json(answer.decode())
+        value = parse_json(answer.decode())
     except (UnicodeDecodeError, Refusal) as failure:
         raise AccessDenied("login") from failure
-    token = value.get("id_token") if isinstance(value, dict) else None
+    token = cast("dict[str, Json]", value).get("id_token") if isinstance(value, dict) else None
     if not isinstance(token, str):
         raise AccessDenied("login")
     return token

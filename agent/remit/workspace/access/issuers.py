@@ -7,7 +7,7 @@ accepted only with the audience of the setting, and gives no more than the setti
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias, cast
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
@@ -105,7 +105,7 @@ class ApplicationIssuer(TomlTable):
 
 def _branch(value: object) -> str | None:
     """The branch of the union; in brackets, which the paths of problems leave out."""
-    kind = value.get("kind") if isinstance(value, dict) else None
+    kind = cast("dict[object, object]", value).get("kind") if isinstance(value, dict) else None
     return f"[{kind}]" if kind in ("oidc", "application") else None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Any, Final
+from typing import Annotated, Final, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -95,16 +95,13 @@ class ServeTable(TomlTable):
         default="10s", description="How long runs may go on once the service ends; then they pause"
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _reachable(cls, given: Any) -> Any:
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
         """Refuse an address that other machines reach without TLS."""
-        if not isinstance(given, dict):
-            return given
-        if ("certificate" in given) != ("key" in given):
+        if (self.certificate is None) != (self.key is None):
             raise invalid("has only one of certificate and key", "write both, or none of them")
-        host, port = _split(given.get("address", "127.0.0.1:8340"))
-        safe = is_loopback(host) or "certificate" in given or given.get("behind_proxy") is True
+        host, port = _split(self.address)
+        safe = is_loopback(host) or self.certificate is not None or self.behind_proxy
         if port > 65535:
             raise invalid(f"has the port {port}", "write a port from 0 to 65535")
         if not safe:
@@ -112,7 +109,7 @@ class ServeTable(TomlTable):
                 f"has the address {host!r}, which other machines reach, and no TLS",
                 "write certificate and key, or behind_proxy = true if a proxy in front of it ends TLS",
             )
-        return given
+        return self
 
     def settings(self) -> ServeSettings:
         """The settings of this table."""
@@ -134,6 +131,6 @@ class ServeTable(TomlTable):
         )
 
 
-def _split(address: object) -> tuple[str, int]:
-    host, _, port = str(address).rpartition(":")
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port) if port.isdecimal() and len(port) < 6 else 0
