@@ -70,7 +70,7 @@ def _roles(claims: Mapping[str, Json], issuer: OidcIssuer) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for claim, mapped in issuer.roles.items():
         value = claims.get(claim)
-        values = cast("list[Json]", value)[:_MOST_VALUES] if isinstance(value, list) else [value]
+        values = cast("list[object]", value)[:_MOST_VALUES] if isinstance(value, list) else [value]
         found |= {mapped[one]: None for one in values if isinstance(one, str) and one in mapped}
     return tuple(found)
 

@@ -130,7 +130,7 @@ def _signing_keys(document: Mapping[str, Json]) -> dict[str, tuple[PublicKey, ..
     """The public keys that sign. Every other one is left out, so a key for encryption or a shared secret checks no token."""
     listed = document.get("keys")
     found: dict[str, tuple[PublicKey, ...]] = {}
-    for item in cast("list[Json]", listed)[:_MOST_KEYS] if isinstance(listed, list) else []:
+    for item in cast("list[object]", listed)[:_MOST_KEYS] if isinstance(listed, list) else []:
         data = cast("dict[str, Json]", item) if isinstance(item, dict) else {}
         if data.get("kty") not in ("RSA", "EC", "OKP") or data.get("use", "sig") != "sig":
             continue

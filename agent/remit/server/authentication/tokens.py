@@ -81,7 +81,7 @@ class Trusted:
     def of(self, claims: Mapping[str, Json]) -> Trust:
         """The issuer of a token. Raises AccessDenied `unknown_issuer` or `wrong_audience`; a token for two workspaces is for none."""
         issuer, audience = claims.get("iss"), claims.get("aud")
-        named = cast("list[Json]", audience) if isinstance(audience, list) else [audience]
+        named = cast("list[object]", audience) if isinstance(audience, list) else [audience]
         if not isinstance(issuer, str) or issuer not in self._issuers:
             raise AccessDenied("unknown_issuer", issuer if isinstance(issuer, str) else "")
         found = {
