@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -92,11 +92,11 @@ prompt = "prompt.md"
 tools = ["kit", "desk"]
 folder = "work/helper"
 """
-READ: Final = {"kit__read": {"path": "data/mail.md"}}
+READ: Final[dict[str, Any]] = {"kit__read": {"path": "data/mail.md"}}
 POST: Final[dict[str, Any]] = {"kit__post": {}}
 
 
-def played(folder: Path, turns: Sequence[dict[str, Any]], *, life: str = "") -> Played:
+def played(folder: Path, turns: Sequence[Mapping[str, object]], *, life: str = "") -> Played:
     """Run the turns in a workspace with the starter's rules for open agents."""
     texts = {
         "remit.toml": 'users = ["user:owner"]\n\n[identity]\n"*" = "user:operator"\n',
@@ -121,7 +121,7 @@ def played(folder: Path, turns: Sequence[dict[str, Any]], *, life: str = "") -> 
     return Played(folder=folder, opened=opened, ended=asyncio.run(runner.start_run(opened, start)))
 
 
-def in_order(folder: Path, turns: Sequence[dict[str, Any]]) -> Played:
+def in_order(folder: Path, turns: Sequence[Mapping[str, object]]) -> Played:
     """As `played`: one of a few runs in which the first call of the first turn got its turn in the sandbox first."""
     for number in range(10):
         run = played(folder / f"try {number}", turns)

@@ -70,8 +70,10 @@ async def test_what_is_a_link_or_no_file_is_not_there(live: LiveHarness) -> None
     secret = live.file("../outside", "secret")
     (live.root / "link").symlink_to(secret)
     (live.root / "folder").symlink_to(secret.parent)
+    live.file("hidden/secret", "secret")
+    (live.root / "alias").symlink_to("hidden")
     os.mkfifo(live.root / "pipe")
-    for name in ("link", "folder/outside", "pipe", "missing"):
+    for name in ("link", "folder/outside", "alias/secret", "pipe", "missing"):
         output = await live.sh(f"cat {name}", reads=(name,))
         assert output.code == "tool_crashed", output
         assert "No such file" in output.stderr
@@ -167,9 +169,11 @@ async def test_another_run_sees_no_file_process_or_variable_of_a_run(live: LiveH
     live.file("private", "SECRET")
     keep = "exec 3<private; echo left > /tmp/left; (setsid sh -c 'sleep 20; cat <&3' >/dev/null 2>&1 &)"
     value(await live.sh(keep, reads=("private",), env={"OF_RUN": "first"}))
-    looked = value(await live.sh("cat /tmp/left /work/private <&3 2>&1; env; ls -a /tmp; true", run="other"))
+    look = "cat /tmp/left /work/private <&3 2>&1; env; ls -a /tmp; true"
+    looked = value(await live.sh(look, run="other", env={"OF_RUN": "other"}))
     assert "SECRET" not in looked
-    assert "OF_RUN" not in looked
+    assert "OF_RUN=other" in looked
+    assert "first" not in looked
     assert "left\n" not in looked
     assert value(await live.sh("cat /tmp/left", env={"OF_RUN": "first"})) == "left\n"
     assert live.sandbox.live[0] == 2

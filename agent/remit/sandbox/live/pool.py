@@ -168,9 +168,9 @@ class LivePool:
             self._closing = True
             thread, self._thread = self._thread, None
             places, self._places = self._places, {}
-        for (_, loop, _), place in places.items():
+        for place in places.values():
             if place.sandbox is not None:
-                place.sandbox.close_from_outside() if loop.is_running() else place.sandbox.close()
+                place.sandbox.close_from_outside()
         self._tasks.put(None)
         if thread is not None and thread is not threading.current_thread():
             thread.join()
@@ -196,7 +196,7 @@ class LivePool:
             if len(alive) + self._starting >= self._bounds.most:
                 if not idle:
                     raise Cold("there are too many live sandboxes")
-                idle[0].kill()
+                idle[0].close_from_outside()
             self._starting += 1
         try:
             yield
@@ -290,7 +290,7 @@ class LivePool:
             sandbox.close()
         for sandbox in idle:
             if not sandbox.busy and now - sandbox.used > self._bounds.idle_s:
-                sandbox.kill()
+                sandbox.close_from_outside()
 
 
 def _close(future: Future[LiveSandbox]) -> None:

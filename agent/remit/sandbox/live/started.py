@@ -48,7 +48,7 @@ class LiveProcess:
 class LiveSandbox:
     """A started sandbox. `started` and `used` are times of the monotonic clock; `alive` is False once it has ended or was killed.
 
-    Any thread may call `kill` and `close`; everything else belongs to the event loop that called `ready`.
+    Any thread may call `close_from_outside`; everything else belongs to the event loop that called `ready`.
 
     Raises:
         DidNotStart: it could not be started.
@@ -173,8 +173,11 @@ class LiveSandbox:
         self._ended()
 
     def close_from_outside(self) -> None:
-        """`close` from another thread than that of its event loop, or without one."""
-        self.kill()
+        """`close` from another thread than that of its event loop, or without one.
+
+        INVARIANT: while that loop runs, only it closes descriptors: another thread could use the number of a closed one.
+        """
+        self.alive = False
         if self._loop is not None and self._loop.is_running():
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self.close)
