@@ -40,6 +40,7 @@ else:
 
 _HIDDEN = "/inside/room"  # where a room is filled: no process of a call can enter the folder above it
 _UNDECIDED = "/undecided"  # a folder that does not exist: names that a call may list and not open lead there
+_TRIES = 20  # to mount a file that is replaced all the time
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV, errno.EACCES)
 
 
@@ -181,24 +182,30 @@ class Keeper:
 
     def _give(self, folder: int, name: str, fits: Callable[[int], bool]) -> None:
         """Mount one file, or one store that is only read. What is missing, or a link, is left out: the tool finds nothing."""
-        try:
-            source = kernel.open_beneath(folder, name, os.O_PATH | os.O_NOFOLLOW)
-        except OSError as failure:
-            if failure.errno in _ABSENT:
+        at = f"{_HIDDEN}/{name}"
+        for _ in range(_TRIES):
+            try:
+                source = kernel.open_beneath(folder, name, os.O_PATH | os.O_NOFOLLOW)
+            except OSError as failure:
+                if failure.errno in _ABSENT:
+                    return
+                raise
+            try:
+                if not fits(os.fstat(source).st_mode):
+                    return
+                self._make_place(at, is_file=fits is stat.S_ISREG)
+                kernel.mount_file(source, at)
                 return
-            raise
-        try:
-            if not fits(os.fstat(source).st_mode):
-                return
-            at = f"{_HIDDEN}/{name}"
-            os.makedirs(os.path.dirname(at), exist_ok=True)
-            if fits is stat.S_ISDIR:
-                os.makedirs(at, exist_ok=True)
-            else:
-                os.close(os.open(at, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o400))
-            kernel.mount_file(source, at)
-        finally:
-            os.close(source)
+            except FileNotFoundError:  # replaced since it was opened, as editors do when they save: open the new one
+                (os.unlink if fits is stat.S_ISREG else os.rmdir)(at)
+            finally:
+                os.close(source)
+
+    def _make_place(self, at: str, *, is_file: bool) -> None:
+        """Make what a file, or a folder, is mounted over."""
+        os.makedirs(os.path.dirname(at) if is_file else at, exist_ok=True)
+        if is_file:
+            os.close(os.open(at, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o400))
 
     def _copy(self, folder: int, name: str) -> None:
         """Copy a file that the call may change: the original stays as it is until the broker takes the copy over."""
