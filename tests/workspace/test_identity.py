@@ -25,6 +25,7 @@ MAY_ASK: Final = {
     "journal/storage/sqlite.py": "whose file the journal is",
     "sandbox/packages/environment.py": "whose folder the cache of packages is",
     "sandbox/sandbox.py": "as root, tools run as another account",
+    "cli/local/answering.py": "whose folder the socket of the service is",
 }
 # The entry points. The commands of the command line are entry points too.
 ENTRY_POINTS: Final = {"client/async_remit.py", "langchain/registry.py", "testing/captured.py"}

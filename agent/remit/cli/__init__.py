@@ -11,10 +11,11 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from io import TextIOWrapper
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import click
 
+from remit.cli.local.forwarded import command_of
 from remit.cli.output import colour, echo, echo_usage, json_text, style
 from remit.core import Refusal, RemitError, RunEnded, UsageError, WorkspaceError, near_names
 
@@ -107,7 +108,22 @@ def remit() -> None:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run one command. Every error is printed as one line with its fix, and sets the exit code."""
+    """Run one command: by a service of this workspace on this machine, or in this process. Sets the exit code."""
+    words = sys.argv[1:] if args is None else args
+    if command_of(words):
+        from remit.cli.local.asking import answered_by_service
+
+        try:
+            code = answered_by_service(words)
+        except KeyboardInterrupt:
+            _interrupted()
+        if code is not None:
+            sys.exit(code)
+    run_command(args)
+
+
+def run_command(args: list[str] | None = None) -> None:
+    """Run one command in this process. Every error is printed as one line with its fix, and sets the exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # show the number of a character that the terminal cannot print
             stream.reconfigure(errors="backslashreplace")
@@ -183,6 +199,6 @@ def _body(error: dict[str, Any], run: str | None = None) -> str:
     return json_text({"ok": False, **({"run": run} if run else {}), "error": error})
 
 
-def _interrupted() -> None:
+def _interrupted() -> NoReturn:
     echo("interrupted; everything recorded so far is kept", err=True)
     sys.exit(130)

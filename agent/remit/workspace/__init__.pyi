@@ -26,7 +26,7 @@ from .definitions import (
 )
 from .file_schema import MARKER
 from .files import find_workspace, read_code
-from .identity import check_tenant, principal_of_process
+from .identity import account_of, act_for, check_tenant, principal_of_process, subject_of
 from .labels import LABELS, labels_in, labels_of
 from .limits import LIMITS, Measure, SharedLimit, limit_claims, limit_refusal
 from .loader import load_files, load_workspace
@@ -86,6 +86,8 @@ __all__ = [
     "Tool",
     "Workspace",
     "WorkspaceSession",
+    "account_of",
+    "act_for",
     "approve_act",
     "audiences",
     "authorize",
@@ -119,6 +121,7 @@ __all__ = [
     "repeated_pairs",
     "resource_of",
     "run_resource",
+    "subject_of",
     "sync_prices",
     "tool_specs",
     "vocabulary",

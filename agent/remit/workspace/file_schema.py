@@ -14,7 +14,7 @@ from remit.policy.authzen import EnforcementPointTable, PointName
 from remit.workspace.access.issuers import IssuerTables
 from remit.workspace.manifest.targets import TargetTable
 from remit.workspace.settings.notify import NotifyTable
-from remit.workspace.settings.serve import ServeTable
+from remit.workspace.settings.serve import Group, ServeTable
 
 MARKER: Final = "remit.toml"
 PROTECTED: Final = ("policies", "tools", "agent", "traces", ".git", MARKER)  # no working folder is in one of these
@@ -105,9 +105,6 @@ DatabaseUrl = Annotated[
         "a PostgreSQL URL without a password",
         "write postgresql://HOST/DATABASE; the password belongs into ~/.pgpass or PGPASSWORD",
     ),
-]
-Group = Annotated[
-    str, Matching(r"[a-z_][a-z0-9_-]{0,31}", "the name of a group", "write the name of a group of this machine")
 ]
 
 

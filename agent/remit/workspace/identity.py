@@ -10,12 +10,20 @@ from remit.core import NOBODY, Principal, Refusal
 from remit.workspace.definitions import Settings
 from remit.workspace.file_schema import SUBJECT
 
+_acts_for: str | None = None  # the account for which this process acts; None: its own
+
 
 def principal_of_process(settings: Settings) -> Principal:
     """The principal of this process: its operating-system account. Only an entry point calls it, and passes it on."""
     account = _os_account()
     subject = subject_of(settings, account)
     return Principal(subject=subject, authenticated="os_account", account=account, tenant=settings.tenant)
+
+
+def act_for(account: str) -> None:
+    """Let this process act for another account of the operating system. Only a service does that, in the process of one command."""
+    global _acts_for
+    _acts_for = account
 
 
 def subject_of(settings: Settings, account: str) -> str:
@@ -38,7 +46,12 @@ def check_tenant(settings: Settings, by: Principal) -> None:
 
 def _os_account() -> str:
     """The operating-system account of this process: the effective user, never an environment variable."""
+    return account_of(os.geteuid()) if _acts_for is None else _acts_for
+
+
+def account_of(uid: int) -> str:
+    """The name of an operating-system account."""
     try:
-        return pwd.getpwuid(os.geteuid()).pw_name
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return f"uid-{os.geteuid()}"
+        return f"uid-{uid}"

@@ -12,6 +12,7 @@ from adversarial.mutations import (
     approvals,
     authzen,
     broker,
+    cli,
     core,
     counterfactual,
     egress,
@@ -57,4 +58,5 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     *inspect_ai.ROWS,
     *notifications.ROWS,
     *server.ROWS,
+    *cli.ROWS,
 )

@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import logging
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from remit.cli.output import echo, json_text
+
+if TYPE_CHECKING:
+    from remit.workspace import WorkspaceSession
 
 
 @click.command("serve", short_help="answer requests of programs and people over HTTP")
@@ -51,4 +56,18 @@ def serve_command(workspaces: tuple[Path, ...], as_json: bool) -> None:
             lines["log in once"] = f"{url}/login/link/{access.sessions.link(own)}"
         echo(json_text(lines) if as_json else "\n".join(f"{name}: {value}" for name, value in lines.items()))
 
-    asyncio.run(serve(service, listening=listening))
+    with ExitStack() as local:
+        for session in sessions:
+            _answer_commands(local, session)
+        asyncio.run(serve(service, listening=listening))
+
+
+def _answer_commands(local: ExitStack, session: WorkspaceSession) -> None:
+    """Carry out commands of this machine in the workspace; if that is not possible, they do by themselves what they can."""
+    from remit.cli.local.answering import local_commands
+    from remit.core import UsageError
+
+    try:
+        local.enter_context(local_commands(session.root, group=session.workspace.settings.serve.group))
+    except UsageError as failure:
+        echo(f"commands of this machine are not answered: {failure}", err=True)

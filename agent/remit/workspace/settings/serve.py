@@ -32,7 +32,7 @@ class ServeSettings(FrozenModel):
     """How `remit serve` listens, and its limits.
 
     `certificate` and `key` are files in PEM format; "" without TLS. With `behind_proxy`, a proxy in front of the service ends TLS.
-    `hosts` are further names by which the service is called. `body` is in bytes; `timeout`, `waiting` and
+    `hosts` are further names by which the service is called. Accounts of `group` use it by `remit`; "": only its own account. `body` is in bytes; `timeout`, `waiting` and
     `shutdown` are in seconds.
     """
 
@@ -42,6 +42,7 @@ class ServeSettings(FrozenModel):
     key: str = ""
     behind_proxy: bool = False
     hosts: tuple[str, ...] = ()
+    group: str = ""
     body: int = 256 * 1024
     runs: int = 100
     listeners: int = 300
@@ -64,6 +65,11 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+Group = Annotated[
+    str, Matching(r"[a-z_][a-z0-9_-]{0,31}", "the name of a group", "write the name of a group of this machine")
+]
+
+
 class ServeTable(TomlTable):
     """The service, `remit serve`. Absent: it listens on this machine only."""
 
@@ -78,6 +84,10 @@ class ServeTable(TomlTable):
     )
     hosts: list[Host] = Field(
         default=[], description='Further names by which it is called, as a proxy passes them on: ["remit.example.com"]'
+    )
+    group: Group | None = Field(
+        default=None,
+        description="The group whose accounts may use it by `remit`. Absent: only the account of the service",
     )
     body: Annotated[Size, AfterValidator(_body)] = Field(
         default="256KiB", description=f"The largest body of a request, at most {LARGEST_BODY}"
@@ -121,6 +131,7 @@ class ServeTable(TomlTable):
             key=self.key or "",
             behind_proxy=self.behind_proxy,
             hosts=tuple(self.hosts),
+            group=self.group or "",
             body=size(self.body),
             runs=self.runs,
             listeners=self.listeners,

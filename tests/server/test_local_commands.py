@@ -1,0 +1,471 @@
+"""Commands that a service carries out for the accounts of this machine."""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import pytest
+
+from remit.cli import remit as whole_command
+from remit.cli.local import answering, peers
+from remit.cli.local.answering import local_commands
+from remit.cli.local.asking import answered_by_service
+from remit.cli.local.forwarded import OPTIONS, command_of
+from remit.core import NOBODY, UsageError
+from remit.workspace import Settings, open_session
+from remit.workspace.identity import account_of
+from support.runs import Remit
+
+NOTE: Final = "runbooks/payments-pool.md"
+CALL: Final = ("call", "files.read", json.dumps({"path": NOTE}), "--agent", "triage")
+ASKS: Final = ("call", "tickets.close", '{"key": "INC-2041", "reason": "fixed"}', "--agent", "triage", "--wait", "100")
+ONLY_ROOT: Final = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another account")
+INTERRUPTED: Final = "interrupted; everything recorded so far is kept"
+REFUSED: Final = "error: the service does not know your account: [identity] of remit.toml names those that it knows\n"
+OTHER: Final = 48_123  # an account without an entry in the list of accounts
+_VARIES: Final = re.compile(r"[0-9a-f]{32}|\b[0-9a-f]{8}\b|\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ")
+
+Asked = Callable[..., tuple[int | None, str, str]]
+
+
+@pytest.fixture
+def asked(session: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """Ask the service for a command in the workspace: its exit code (None: it has to be done by oneself) and its output."""
+    monkeypatch.chdir(session)
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def ask(*words: str) -> tuple[int | None, str, str]:
+        capfd.readouterr()
+        for _ in range(
+            20
+        ):  # the first command waits until the process has imported Remit, which a busy machine does slowly
+            code = answered_by_service(words)
+            if code is not None or not command_of(words):
+                break
+        return (code, *capfd.readouterr())
+
+    return ask
+
+
+@contextmanager
+def listened(root: Path, group: str = "") -> Iterator[None]:
+    with local_commands(root, group=group):
+        yield
+
+
+def as_account(uid: int, gid: int, words: Sequence[str], root: Path) -> tuple[int | None, str]:
+    """What a process of that account gets: its exit code, and all of its output."""
+    out = root.parent / f"out-{uid}"
+    out.unlink(missing_ok=True)
+    process = os.fork()
+    if process == 0:
+        code = 99
+        try:
+            file = os.open(out, os.O_WRONLY | os.O_CREAT, 0o600)
+            os.dup2(file, 1)
+            os.dup2(file, 2)
+            sys.stdout, sys.stderr = os.fdopen(1, "w", encoding="utf-8"), os.fdopen(2, "w", encoding="utf-8")
+            os.chdir(root)
+            os.setgroups([])
+            os.setresgid(gid, gid, gid)
+            os.setresuid(uid, uid, uid)
+            found = answered_by_service(words)
+            code = 98 if found is None else found
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(process, 0)
+    code = os.waitstatus_to_exitcode(status)
+    return (None if code == 98 else code), out.read_text()
+
+
+def identity(root: Path, accounts: dict[str, str]) -> None:
+    """Let only these accounts be users, in place of every account."""
+    rows = "".join(f'"{account}" = "{user}"\n' for account, user in accounts.items())
+    marker = root / "remit.toml"
+    found = re.sub(r'^"\*" = .*\n', rows, marker.read_text(), flags=re.MULTILINE)
+    assert rows in found
+    marker.write_text(found)
+
+
+# The same output
+
+
+def same(text: str) -> str:
+    """The text without ids and times of runs."""
+    return _VARIES.sub("…", text)
+
+
+def test_a_service_prints_and_ends_as_the_command_does_by_itself(session: Path, remit: Remit, asked: Asked) -> None:
+    done = remit(*CALL)
+    assert done.code == 0
+    (trace,) = (session / "traces").glob("*.jsonl")
+    explain = ("policy", "explain", "files.read", f"file:{NOTE}", "--agent", "triage", "--user", "user:operator")
+    commands = [
+        ("approve", "list"),
+        ("approve", "list", "--json"),
+        ("approve", "show", "ffff"),
+        ("trace", "list"),
+        ("trace", "list", "--json", "--limit=1"),
+        ("trace", "show", trace.stem),
+        ("trace", "show", trace.stem[:8], "--json"),
+        ("trace", "verify", trace.stem),
+        explain,
+        (*explain, "--json", "--env", "production"),
+        ("policy", "explain", "files.read", "file:secrets/payments.env", "--agent", "triage"),
+        CALL,
+        ("call", "files.read", '{"path": "secrets/payments.env"}', "--agent", "triage"),
+        ("call", "files.read", "{", "--agent", "triage", "--json"),
+        ("call", "files.read", "{}", "--agent", "nobody"),
+        (*CALL, "--dry-run"),
+        ("run", "nobody", "a task"),
+    ]
+    by_itself = [remit(*words) for words in commands]
+    with listened(session):
+        answered = [asked(*words) for words in commands]
+    for words, own, (code, out, err) in zip(commands, by_itself, answered, strict=True):
+        assert (words, code, same(err)) == (words, own.code, same(own.err))
+        if words[:2] != ("trace", "list"):  # which has had more runs to list
+            assert same(out) == same(own.out)
+        assert bool(out) == bool(own.out)
+
+
+def test_an_edit_of_the_definition_counts_for_the_next_command(session: Path, asked: Asked) -> None:
+    words = ("policy", "explain", "files.read", f"file:{NOTE}", "--agent", "triage", "--user", "user:operator")
+    with listened(session):
+        assert asked(*words)[0] == 0
+        rules = session / "policies" / "rules.csv"
+        rules.write_text(f"{rules.read_text()}\n# Closed for now\np, user:operator, files.read, file:**, True, deny\n")
+        code, out, _ = asked(*words)
+    assert code == 1
+    assert "Closed for now" in out
+
+
+def test_without_a_service_or_after_its_end_the_command_is_done_by_itself(session: Path, asked: Asked) -> None:
+    assert asked("approve", "list") == (None, "", "")
+    with listened(session):
+        assert asked("approve", "list")[0] == 0
+    assert asked("approve", "list") == (None, "", "")
+    assert list((session / ".remit" / "service").iterdir()) == []
+
+
+def test_a_second_service_of_a_workspace_does_not_take_the_place_of_the_first(session: Path, asked: Asked) -> None:
+    with listened(session):
+        with pytest.raises(UsageError, match="another service"), listened(session):
+            pass
+        assert asked("approve", "list")[0] == 0
+
+
+# What it does not do
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("trace", "export", "3f2a", "-o", "x.jsonl"),
+        ("trace", "show", "3f2a", "--html", "x.html"),
+        ("trace", "show", "3f2a", "--html=x.html"),
+        ("trace", "show", "/etc/passwd"),
+        ("trace", "verify", "traces/golden/x.jsonl"),
+        ("run", "triage", "x", "--model", "script:x.yaml"),
+        ("run", "triage", "x", "--scope", "x.toml"),
+        ("call", "--", "files.read"),
+        ("tool", "try", "files.read"),
+        ("secret", "set", "x"),
+        ("approve",),
+        ("policy",),
+        (),
+    ],
+)
+def test_a_command_that_reads_or_writes_what_an_argument_names_is_not_for_a_service(words: tuple[str, ...]) -> None:
+    assert command_of(words) == ""
+
+
+def test_the_options_that_a_service_accepts_exist_and_none_names_a_file() -> None:
+    for name, options in OPTIONS.items():
+        command: click.Command = whole_command
+        for word in name.split():
+            assert isinstance(command, click.Group)
+            found = command.get_command(click.Context(command), word)
+            assert found is not None
+            command = found
+        kinds = {option: item.type for item in command.params for option in item.opts if option.startswith("--")}
+        assert options <= set(kinds), name
+        assert not [option for option in options if isinstance(kinds[option], click.Path | click.File)], name
+
+
+def packet(root: Path, data: bytes, files: Sequence[int] = (0, 1, 2)) -> list[dict[str, Any]]:
+    """What the service answers to a packet, up to the end of the connection."""
+    answers = []
+    with peers.service_folder(root) as folder, peers.connected_to(folder) as connection:
+        connection.settimeout(30)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, b"".join(item.to_bytes(4, sys.byteorder) for item in files))]
+        connection.sendmsg([data], rights if files else [])
+        while data := connection.recv(65536):
+            answers.append(json.loads(data))
+    return answers
+
+
+def test_what_is_no_request_is_done_by_nobody_and_the_next_command_is_answered(session: Path, asked: Asked) -> None:
+    place = session.stat()
+    request = {"words": ["approve", "list"], "workspace": [place.st_dev, place.st_ino], "shown": {}}
+    own = [{"own": True}, {"code": 0}]
+    with listened(session):
+        assert asked("approve", "list")[0] == 0
+        changes: tuple[dict[str, Any], ...] = (
+            {"words": ["trace", "export", "3f2a", "-o", "x.jsonl"]},
+            {"words": ["approve\0", "list"]},
+            {"words": "approve list"},
+            {"words": [1]},
+            {"workspace": [place.st_dev, place.st_ino + 1]},
+            {"workspace": None},
+            {"shown": {"PAGER": "/bin/sh"}},
+            {"shown": []},
+        )
+        for changed in changes:
+            assert packet(session, json.dumps({**request, **changed}).encode()) == own, changed
+        for data in (b"{", b"\xff", b"[]", b"[" * 60_000, b"0" * 100_000, json.dumps({}).encode()):
+            assert packet(session, data) == own, data[:20]
+        assert packet(session, json.dumps(request).encode(), files=()) == own
+        assert packet(session, json.dumps(request).encode(), files=(0, 1)) == own
+        assert packet(session, json.dumps(request).encode(), files=(0, 1, 2, 0, 1)) == own
+        assert asked("approve", "list")[0] == 0
+
+
+# Who asks
+
+
+def answer_to(uid: int, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What a client of that account gets. A unit test: only root can have other accounts, and root has no number of its own choice."""
+    monkeypatch.setattr(answering, "peer_uid", lambda _: uid)
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with here, there:
+        there.send(b"no request")
+        answering._carried_out(here, Path.cwd(), settings)
+        return dict(json.loads(there.recv(4096)))
+
+
+def test_an_account_that_nobody_has_mapped_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = Settings(identity={f"uid-{OTHER}": "user:dana"})
+    assert answer_to(OTHER, known, monkeypatch) == {"own": True}  # it is known, and what it sent is no request
+    assert "does not know your account" in answer_to(OTHER + 1, known, monkeypatch)["refused"]
+    assert "refused" in answer_to(OTHER, Settings(identity={f"uid-{OTHER}": NOBODY}), monkeypatch)
+
+
+def test_the_number_that_stands_for_accounts_of_a_container_is_refused_even_if_it_is_mapped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    every = Settings(identity={"*": "user:operator", account_of(65534): "user:operator"})
+    assert "refused" in answer_to(65534, every, monkeypatch)
+    assert "refused" in answer_to(-1, every, monkeypatch)
+    assert answer_to(OTHER, every, monkeypatch) == {"own": True}
+
+
+@ONLY_ROOT
+def test_another_account_acts_as_its_own_user_and_cannot_open_the_journal(session: Path, asked: Asked) -> None:
+    identity(session, {account_of(os.geteuid()): "user:operator", f"uid-{OTHER}": "user:dana"})
+    group = gid_of("nogroup")
+    with reachable(session), listened(session, "nogroup"):
+        assert asked(*ASKS[:-2])[0] == 1
+        run = json.loads(asked("trace", "list", "--json")[1])[0]["run"]
+        listed = as_account(OTHER, group, ("approve", "list"), session)
+        assert (listed[0], run[:8] in listed[1]) == (0, True)
+        assert as_account(OTHER + 1, group, ("approve", "list"), session) == (1, REFUSED)
+        assert as_account(65534, group, ("approve", "list"), session) == (1, REFUSED)
+        assert as_account(OTHER, OTHER, ("approve", "list"), session) == (None, "")  # not in the group
+        reject = ("approve", "reject", run[:8], "--reason", "wrong ticket")
+        assert as_account(OTHER, group, reject, session)[0] == 0
+        assert "user:dana" in asked("trace", "show", run)[1]
+    with pytest.raises(PermissionError):
+        as_account_opens(OTHER, session / "traces" / "journal.db")
+
+
+def as_account_opens(uid: int, file: Path) -> None:
+    if (process := os.fork()) == 0:
+        os.setresuid(uid, uid, uid)
+        try:
+            file.open("rb")
+        except PermissionError:
+            os._exit(1)
+        os._exit(0)
+    if os.waitpid(process, 0)[1]:
+        raise PermissionError(file)
+
+
+def gid_of(group: str) -> int:
+    return grp.getgrnam(group).gr_gid
+
+
+@contextmanager
+def reachable(folder: Path) -> Iterator[None]:
+    """Let other accounts pass through the folders above, which pytest makes private."""
+    changed = [(each, each.stat().st_mode) for each in folder.parents if not each.stat().st_mode & 0o001]
+    try:
+        for each, mode in changed:
+            each.chmod(mode | 0o011)
+        yield
+    finally:
+        for each, mode in changed:
+            each.chmod(mode)
+
+
+# Who answers
+
+
+def squatted(session: Path) -> Path:
+    folder = session / ".remit" / "service"
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    return folder
+
+
+def test_a_folder_that_others_can_change_is_not_used(session: Path, asked: Asked) -> None:
+    with listened(session):
+        assert asked("approve", "list")[0] == 0
+        squatted(session).chmod(0o777)
+        code, out, err = asked("approve", "list")
+        assert (code, out) == (None, "")
+        assert "does not belong to the owner of the workspace alone" in err
+        squatted(session).chmod(0o750)
+        assert asked("approve", "list")[0] == 0
+
+
+def test_a_folder_or_socket_that_is_a_link_is_not_used(session: Path, asked: Asked, tmp_path: Path) -> None:
+    with listened(session):
+        folder = squatted(session)
+        folder.rename(tmp_path / "elsewhere")
+        folder.symlink_to(tmp_path / "elsewhere")
+        assert "is no folder" in asked("approve", "list")[2]
+        folder.unlink()
+        squatted(session)
+        (folder / "commands").symlink_to(tmp_path / "elsewhere" / "commands")
+        assert "does not belong to the account" in asked("approve", "list")[2]
+        (folder / "commands").unlink()
+        (tmp_path / "elsewhere" / "commands").rename(folder / "commands")
+        assert asked("approve", "list")[0] == 0
+
+
+@ONLY_ROOT
+def test_a_socket_or_listener_of_another_account_is_not_used(session: Path, asked: Asked) -> None:
+    """The workspace belongs to one account, and another one has put its own socket there."""
+    os.chown(session, OTHER, OTHER)
+    folder = squatted(session)
+    os.chown(folder, OTHER + 1, OTHER + 1)
+    assert "does not belong to the owner" in asked("approve", "list")[2]
+    os.chown(folder, OTHER, OTHER)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener, peers.service_folder(session) as opened:
+        listener.bind(peers.place_in(opened))
+        os.chown(folder / "commands", OTHER + 1, -1)
+        assert "does not belong to the account" in asked("approve", "list")[2]
+        os.chown(folder / "commands", OTHER, -1)
+
+
+@ONLY_ROOT
+def test_a_process_of_another_account_that_listens_is_not_used(session: Path, asked: Asked) -> None:
+    os.chown(session, OTHER, OTHER)
+    folder = squatted(session)
+    ready, say = os.pipe()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener, peers.service_folder(session) as opened:
+        listener.bind(peers.place_in(opened))
+        if (process := os.fork()) == 0:
+            try:
+                os.setresuid(OTHER + 1, OTHER + 1, OTHER + 1)
+                listener.listen(1)  # the kernel reports the account that says this
+                os.write(say, b"x")
+                time.sleep(60)
+            finally:
+                os._exit(0)
+        os.close(say)
+        try:
+            assert os.read(ready, 1)
+            for item in (folder, folder / "commands"):
+                os.chown(item, OTHER, OTHER)
+            assert "not one of the account" in asked("approve", "list")[2]
+        finally:
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+
+
+# Interrupted
+
+
+@contextmanager
+def waiting_call(session: Path, asked: Asked) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A call in a process of its own that the service carries out and that waits for an approval, and its run."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "remit", *ASKS],
+        cwd=session,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "NO_COLOR": "1"},
+    )
+    try:
+        yield process, until(lambda: next((run for run in waiting(asked) if is_driven(session, run)), None))
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def waiting(asked: Asked) -> list[str]:
+    return [row["run"] for row in json.loads(asked("approve", "list", "--json")[1])]
+
+
+def until(look: Callable[[], Any]) -> Any:
+    """What `look` finds, once it finds something."""
+    for _ in range(100):
+        if found := look():
+            return found
+        time.sleep(0.1)
+    raise AssertionError("it was not found within a minute")
+
+
+def test_ctrl_c_and_a_client_that_is_killed_interrupt_the_command_in_the_service(session: Path, asked: Asked) -> None:
+    with listened(session):
+        assert asked("approve", "list")[0] == 0
+        with waiting_call(session, asked) as (process, run):
+            assert is_driven(session, run)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+        assert (process.returncode, out, err.strip()) == (130, "", INTERRUPTED)
+        until(lambda: not is_driven(session, run))
+        with waiting_call(session, asked) as (process, run):
+            assert is_driven(session, run)
+            process.kill()
+        until(lambda: not is_driven(session, run))
+
+
+def test_the_end_of_a_service_interrupts_its_commands(session: Path, asked: Asked) -> None:
+    with ExitStack() as service:
+        service.enter_context(listened(session))
+        assert asked("approve", "list")[0] == 0
+        with waiting_call(session, asked) as (process, run):
+            service.close()
+            _, err = process.communicate(timeout=60)
+        assert (process.returncode, err.strip()) == (130, INTERRUPTED)
+    assert not is_driven(session, run)
+
+
+def is_driven(session: Path, run: str) -> bool:
+    """True while a process has the lease of the run."""
+    opened = open_session(session)
+    try:
+        with opened.journal.brief_lease(run):
+            return False
+    except UsageError:
+        return True
+    finally:
+        opened.journal.close()
