@@ -27,7 +27,7 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
         "widen", "run", "tool", "scope", "agent", "user", "probe",
         "action", "actions", "RunStarted.observe.enforce", "model", "RunStarted.fallbacks", "response_model", "version", "env", "folder", "shrunk_from", "proposed.name",
         "proposed.id", "proposed_calls.name", "proposed_calls.id", "own_calls.name", "own_calls.id", "edited.name", "edited.id", "ModelResponded.finish", "cached",
-        "rollout", "RolloutOpened.changes", "RunResumed.accepted.changed", "ShadowDecided.error", "scope.actions", "scope.agents", "KeyCreated.id", "KeyRevoked.id", "AccessRefused.why", "AccessRefused.claimed", "AccessRefused.address", "alert", "AlertRaised.changes", "AlertRaised.before", "AlertRaised.after", "SecretSet.name",
+        "rollout", "RolloutOpened.changes", "RunResumed.accepted.changed", "ShadowDecided.error", "scope.actions", "scope.agents", "scope.points", "KeyCreated.id", "KeyRevoked.id", "AccessRefused.why", "AccessRefused.claimed", "AccessRefused.address", "alert", "AlertRaised.changes", "AlertRaised.before", "AlertRaised.after", "SecretSet.name",
         "channel", "NotificationBegun.subject", "NotificationSent.subject", "NotificationFailed.subject",
         "point", "decisions.code", "decisions.request", "decisions.rules",
     ),

@@ -11,15 +11,20 @@ from typing import Any, Final
 import pytest
 import pytest_asyncio
 
+from remit.client import create_key
+from remit.core import KeyScope, UsageError
 from remit.core.events import DecisionsGiven, HoldSet
 from remit.journal import WORKSPACE_RUN
 from remit.server import given
+from remit.workspace import open_session
 from support import corpus
 from support.authzen import CERTIFICATION_ENTITIES, CERTIFICATION_RULES, MODEL, todo_entities, todo_rules
 from support.principals import principal
 from support.served import Answer, Caller, NamedPrincipals, person, serving
 
 TOML: Final = """\
+users = ["user:lea"]
+
 [identity]
 "*" = "user:operator"
 
@@ -199,6 +204,32 @@ async def test_only_a_listed_account_gets_decisions(caller: Caller, name: str, s
         assert (await caller.as_(name).post(path, READ)).status == status, path
 
 
+async def test_a_key_gets_decisions_only_if_it_is_for_them(tmp_path: Path) -> None:
+    scopes = {
+        "runs": KeyScope(actions=("remit.run",), agents=("triage",)),
+        "other": KeyScope(points=("todo",)),
+        "own": KeyScope(points=("records",)),
+    }
+    keys = {name: person("service:records", scope=scope) for name, scope in scopes.items()}
+    for name, status in (("runs", 403), ("other", 403), ("own", 200)):
+        folder = tmp_path / name
+        folder.mkdir()
+        async with serving(workspace(folder, USERS), authenticator=NamedPrincipals(keys[name])) as opened:
+            assert (await opened.as_("records").post(ONE, READ)).status == status, name
+
+
+def test_a_key_for_decisions_names_an_enforcement_point_of_its_service(tmp_path: Path) -> None:
+    folder = workspace(tmp_path, USERS)
+    (folder / "policies/remit.csv").write_text("p, user:lea, remit.keys, service:*, True, allow\n")
+    session = open_session(folder)
+    with session.journal:
+        made = create_key(session, "service:todo", KeyScope(points=("todo",)), by=principal("lea"))
+        assert made.created.scope.points == ("todo",)
+        for points in (("records",), ("nothing",), ()):
+            with pytest.raises(UsageError):
+                create_key(session, "service:todo", KeyScope(points=points), by=principal("lea"))
+
+
 async def test_an_enforcement_point_gets_no_decision_about_actions_of_another(caller: Caller) -> None:
     answer = await caller.as_("todo").post(ONE, READ)
     assert (answer.status, answer.body["decision"]) == (200, False)
@@ -212,7 +243,8 @@ async def test_a_disabled_subject_is_denied_at_once(caller: Caller) -> None:
         WORKSPACE_RUN, HoldSet(number=0, scope="user:alice", reason="laptop stolen", by=principal("lea"))
     )
     denied = await caller.post(ONE, READ)
-    assert (denied.body["decision"], denied.body["context"]["remit"]["code"]) == (False, "disabled")
+    assert denied.body["decision"] is False
+    assert denied.body["context"]["remit"]["code"] == "disabled"
     bob = {**READ, "subject": {"type": "user", "id": "bob"}}
     assert (await caller.post(ONE, bob)).body == {"decision": True}
 
@@ -268,4 +300,5 @@ async def test_with_casbin_always_stock_casbin_is_asked_too(tmp_path: Path, monk
         assert (await records.post(ONE, READ)).body == {"decision": True}
         monkeypatch.setattr(opened.service.workspaces["default"], "casbin_allows", lambda *_: False)
         denied = await records.post(ONE, READ)
+        assert denied.body["decision"] is False
         assert denied.body["context"]["remit"]["code"] == "engines_disagree"

@@ -47,18 +47,11 @@ def create_key(
     The key is 256 random bits. Only its SHA-256 is recorded, which needs no salt and no slow hash for that reason.
 
     Raises:
-        UsageError: the subject is no service, or the scope names no action, no agent, or one that does not exist.
+        UsageError: the subject is no service, or the scope names nothing, or what does not exist.
         Refusal: `policy_denied`: the rules do not allow `remit.keys`.
     """
     _check_name(subject, "service:")
-    if not scope.actions or not scope.agents:
-        raise UsageError("a key without actions or without agents could do nothing: name them")
-    for action in scope.actions:
-        if action not in KEY_ACTIONS:
-            raise UsageError(f"a key cannot be for {action!r}: write {', '.join(KEY_ACTIONS)}")
-    for agent in scope.agents:
-        if agent not in (known := session.workspace.agents):
-            raise UsageError(f"there is no agent {agent!r} here; there are: {', '.join(sorted(known)) or 'none'}")
+    _check_scope(session, subject, scope)
     authorize(session.policy, by, "remit.keys", subject, f"create a key of {subject}", journal=session.journal)
     id, secret = secrets.token_hex(8), secrets.token_urlsafe(_SECRET_BYTES)
     created = KeyCreated(
@@ -71,6 +64,22 @@ def create_key(
     )
     session.journal.append_shared(WORKSPACE_RUN, created)
     return NewKey(created=created, text=f"{KEY_PREFIX}_{id}_{secret}")
+
+
+def _check_scope(session: WorkspaceSession, subject: str, scope: KeyScope) -> None:
+    """Raise UsageError for a scope with which the key could do nothing, or that names what does not exist."""
+    if bool(scope.actions) != bool(scope.agents) or not (scope.actions or scope.points):
+        raise UsageError("a key without actions or without agents could do nothing: name both, or an enforcement point")
+    for action in scope.actions:
+        if action not in KEY_ACTIONS:
+            raise UsageError(f"a key cannot be for {action!r}: write {', '.join(KEY_ACTIONS)}")
+    for agent in scope.agents:
+        if agent not in (known := session.workspace.agents):
+            raise UsageError(f"there is no agent {agent!r} here; there are: {', '.join(sorted(known)) or 'none'}")
+    for point in scope.points:
+        listed = session.workspace.settings.enforcement_points.get(point)
+        if listed is None or listed.account != subject:
+            raise UsageError(f"{subject} is not the account of an enforcement point {point!r}: list it in remit.toml")
 
 
 def digest_of(secret: str) -> str:

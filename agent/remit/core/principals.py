@@ -27,10 +27,14 @@ Authentication: TypeAlias = Literal[
 
 
 class KeyScope(FrozenModel):
-    """Records the most that an API key can do: these actions `remit.*`, with runs of these agents. Empty: nothing."""
+    """Records the most that an API key can do: these actions `remit.*`, with runs of these agents. Empty: nothing.
+
+    `points` are the enforcement points for which it may ask for decisions.
+    """
 
     actions: tuple[str, ...] = ()
     agents: tuple[str, ...] = ()
+    points: tuple[str, ...] = ()
 
     def covers(self, action: str, resource: str) -> bool:
         """True for one of the actions on `agent:NAME`, `run:own/NAME` or `run:other/NAME` of one of the agents."""

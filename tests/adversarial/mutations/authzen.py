@@ -54,6 +54,7 @@ ROWS: Final = (
             "policy/authzen/test_decision_point.py::test_a_disabled_subject_may_do_nothing_and_no_search_finds_it",
             "server/test_authzen.py::test_a_disabled_subject_is_denied_at_once",
         ),
+        fixtures=True,
         still=DECIDES,
     ),
     Mutation(
@@ -69,6 +70,7 @@ ROWS: Final = (
             "policy/authzen/test_decision_point.py::test_an_answer_that_stock_casbin_does_not_confirm_is_no",
             "server/test_authzen.py::test_with_casbin_always_stock_casbin_is_asked_too",
         ),
+        fixtures=True,
         still=DECIDES,
     ),
     Mutation(
@@ -88,6 +90,7 @@ ROWS: Final = (
         lambda patch: patch.setattr(authzen, "_enforcement_point", any_point),
         tests=(
             "server/test_authzen.py::test_only_a_listed_account_gets_decisions",
+            "server/test_authzen.py::test_a_key_gets_decisions_only_if_it_is_for_them",
             "server/test_authzen.py::test_an_enforcement_point_gets_no_decision_about_actions_of_another",
         ),
     ),

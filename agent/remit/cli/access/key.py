@@ -26,12 +26,20 @@ def key_command() -> None:
 
 @key_command.command("create")
 @click.argument("subject")
-@click.option("--action", "actions", multiple=True, required=True, help="What it is for: remit.run, remit.resume, remit.read or remit.hold.")  # fmt: skip
-@click.option("--agent", "agents", multiple=True, required=True, help="An agent whose runs it is for.")
+@click.option("--action", "actions", multiple=True, help="What it is for: remit.run, remit.resume, remit.read or remit.hold.")  # fmt: skip
+@click.option("--agent", "agents", multiple=True, help="An agent whose runs it is for.")
+@click.option(
+    "--point", "points", multiple=True, help="An enforcement point of remit.toml for which it asks for decisions."
+)
 @click.option("--days", type=click.IntRange(1, 3650), help="When it expires. Default: never.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def create_command(
-    subject: str, actions: tuple[str, ...], agents: tuple[str, ...], days: int | None, as_json: bool
+    subject: str,
+    actions: tuple[str, ...],
+    agents: tuple[str, ...],
+    points: tuple[str, ...],
+    days: int | None,
+    as_json: bool,
 ) -> None:
     """Create an API key of the service SUBJECT, and print it: this once, because only its hash is kept.
 
@@ -39,6 +47,7 @@ def create_command(
     Examples:
       remit key create service:ci --action remit.run --agent triage
       remit key create service:ci --action remit.read --agent triage --days 30 --json
+      remit key create service:todo --point todo
     """
     from remit.client import create_key
     from remit.core import KeyScope
@@ -46,7 +55,11 @@ def create_command(
 
     opened = open_session()
     by = principal_of_process(opened.workspace.settings)
-    scope = KeyScope(actions=tuple(dict.fromkeys(actions)), agents=tuple(dict.fromkeys(agents)))
+    scope = KeyScope(
+        actions=tuple(dict.fromkeys(actions)),
+        agents=tuple(dict.fromkeys(agents)),
+        points=tuple(dict.fromkeys(points)),
+    )
     made = create_key(opened, subject, scope, by=by, lasts_s=None if days is None else days * 86_400)
     if as_json:
         echo(json_text({"ok": True, "id": made.created.id, "key": made.text}))
@@ -73,7 +86,9 @@ def key_list_command(as_json: bool) -> None:
         echo(json_text([_row(key.model_dump(mode="json")) for key in keys]))
         return
     for key in keys:
-        scope = f"{', '.join(key.scope.actions)} with {', '.join(key.scope.agents)}"
+        runs = f"{', '.join(key.scope.actions)} with {', '.join(key.scope.agents)}" if key.scope.actions else ""
+        decisions = f"decisions for {', '.join(key.scope.points)}" if key.scope.points else ""
+        scope = "; ".join(part for part in (runs, decisions) if part)
         echo(f"{key.id}  {key.subject}  {scope}  {_until(key.expires_at)}  created by {key.by.subject}")
     if not keys:
         echo("there are no keys")

@@ -110,11 +110,12 @@ def _decision_point(asked: Asked) -> DecisionPoint:
 
 
 def _enforcement_point(asked: Asked) -> EnforcementPoint:
-    subject = asked.principal.subject
+    """The one whose account asks. INVARIANT: a key that is for other things gets no decision."""
+    by = asked.principal
     for point in asked.workspace.settings.enforcement_points.values():
-        if point.account == subject:
+        if point.account == by.subject and (by.scope is None or point.name in by.scope.points):
             return point
-    raise HttpRefusal("forbidden", "the account is no enforcement point")
+    raise HttpRefusal("forbidden", "the account is no enforcement point, or its key is not for that")
 
 
 def _record(asked: Asked, point: DecisionPoint, decisions: Iterable[GivenDecision]) -> None:
