@@ -14,7 +14,7 @@ BENCHES := $(sort $(wildcard tests/benchmarks/*.py))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test interference grounded imported check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills threads requests service-kills langgraphs deploys tiny-model eval handbook
+.PHONY: help setup run test interference grounded imported check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills threads requests service-kills service-users langgraphs deploys tiny-model eval handbook
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -125,6 +125,9 @@ requests: setup  ## At full size: 50,000 requests from the OpenAPI document and 
 
 service-kills: setup  ## Kill the service with -9 four times while 100 calls wait for approvals, are approved and resumed
 	@REMIT_SERVICE_RUNS=100 $(BIN)/python -m pytest -q tests/server/test_service_killed.py $(ARGS)
+
+service-users: setup  ## At full size: 200 users of one service at once, each of whom gets their own decisions, approvals and records only
+	@REMIT_SERVICE_USERS=200 $(BIN)/python -m pytest -q tests/server/test_many_users.py $(ARGS)
 
 langgraphs: setup  ## The tests of external graphs with the oldest and the newest LangChain and LangGraph; needs the network once
 	@$(BIN)/python tests/support/langgraph_versions.py $(ARGS)

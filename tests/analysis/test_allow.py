@@ -235,9 +235,9 @@ def test_an_item_is_added_and_every_other_line_stays(
     text = f"# first\n{head}list = {style.format(listed)}\n\n[last]\nlist = ['a']\n"
     path = ("t", "list") if inside else ("list",)
     edited = with_item(text, path, "new", file="a.toml")
-    wanted: dict[str, Any] = tomllib.loads(text)
-    (wanted["t"] if inside else wanted)["list"].append("new")
-    assert tomllib.loads(edited) == wanted
+    expected: dict[str, Any] = tomllib.loads(text)
+    (expected["t"] if inside else expected)["list"].append("new")
+    assert tomllib.loads(edited) == expected
     assert with_item(edited, path, "new", file="a.toml") == edited
     rest = iter(edited)
     assert all(character in rest for character in text), "an edit only inserts"

@@ -253,7 +253,7 @@ def answer_to(uid: int, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> 
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with here, there:
         there.send(b"no request")
-        answering._carried_out(here, Path.cwd(), settings)
+        answering._executed(here, Path.cwd(), settings)
         return dict(json.loads(there.recv(4096)))
 
 

@@ -8,15 +8,19 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import pytest_asyncio
 
-from remit.core.events import RunStarted
+from remit.client import AsyncRemit
+from remit.core import RunEnded
+from remit.core.events import AnyEvent, RunStarted
 from remit.journal import list_runs
+from support.events import append, ask, started, turn
 from support.served import ISSUER, Caller, serving
 
 READ: Any = {"agent": "triage", "action": "files.read", "arguments": {"path": "runbooks/payments-pool.md", "lines": 1}}
@@ -72,8 +76,37 @@ async def test_a_repeated_call_with_one_key_happens_once(caller: Caller) -> None
     assert (again.status, again.body["value"]) == (200, first.body["value"])
     other = await caller.post("/v1/calls", {**READ, "arguments": {"path": "runbooks/payments-pool.md"}}, key="order-7")
     assert (other.status, other.code) == (409, "conflict")
-    somebody = await caller.as_("dana").post("/v1/calls", READ, key="order-7")
-    assert somebody.body["run"] != first.body["run"], "a key belongs to its principal"
+    dana = await caller.as_("dana").post("/v1/calls", READ, key="order-7")
+    assert dana.body["run"] != first.body["run"], "a key belongs to its principal"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "lives", "status", "fix"),
+    [
+        pytest.param((), False, 409, "make it with a new key", id="nothing of the call"),
+        pytest.param((), True, 202, "send the same request", id="nothing yet, by a process that lives"),
+        pytest.param(turn(0, ask()), False, 202, "/resume", id="its arguments"),
+    ],
+)
+async def test_a_repeated_call_that_was_interrupted_says_whether_it_can_still_be_made(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch, recorded: Sequence[AnyEvent], lives: bool, status: int, fix: str
+) -> None:
+    journal = caller.service.workspaces["default"].journal
+
+    async def interrupted(*_: object, run_id: str, **__: object) -> NoReturn:
+        for event in (started(model="call:files.read"), *recorded):
+            append(journal, run_id, event)
+        raise RunEnded("unrecorded", "the process ends", fix="")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AsyncRemit, "call", interrupted)
+        await caller.post("/v1/calls", READ, key="order-8")
+    ((run,),) = [list_runs(journal)]
+    async with journal.lease(run.run) if lives else nullcontext():
+        again = await caller.post("/v1/calls", READ, key="order-8")
+    assert (again.status, again.body["ok"]) == (status, False)
+    assert fix in again.body["error"]["next_step"]
+    assert (await caller.post("/v1/calls", READ, key="order-9")).status == 200
 
 
 async def test_two_requests_with_one_key_at_the_same_time_start_one_run(caller: Caller) -> None:

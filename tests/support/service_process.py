@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,21 +50,19 @@ class ServiceProcess:
 
 
 @contextmanager
-def service_process(folder: Path, *, env: Mapping[str, str] | None = None) -> Iterator[ServiceProcess]:
-    """A service of that workspace, until the end of the block."""
+def service_process(
+    folder: Path, *, env: Mapping[str, str] | None = None, command: Sequence[str] | None = None
+) -> Iterator[ServiceProcess]:
+    """A service of that workspace, until the end of the block. `command` is another one that starts it: see `remit_serve`."""
     environment = {**os.environ, **(env or {})}
     paths = [*filter(None, [environment.get("PYTHONPATH")]), str(TESTS.parent / "agent"), str(TESTS)]
     environment["PYTHONPATH"] = os.pathsep.join(paths)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "support.service_process", str(folder)],
-        stdout=subprocess.PIPE,
-        env=environment,
-        text=True,
-    )
+    words = command or [sys.executable, "-m", "support.service_process", str(folder)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, env=environment, cwd=folder, text=True)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
-        assert line, "the service did not start"
+        assert "listening" in line, f"the service did not start: {line}"
         yield ServiceProcess(url=json.loads(line)["listening"], process=process)
     finally:
         with suppress(ProcessLookupError):
@@ -78,11 +76,25 @@ def service_process(folder: Path, *, env: Mapping[str, str] | None = None) -> It
             process.stdout.close()
 
 
+@contextmanager
+def remit_serve(folder: Path, *, env: Mapping[str, str] | None = None) -> Iterator[ServiceProcess]:
+    """`remit serve` itself, with its own authentication. The settings of the workspace have `[serve]` with port 0."""
+    with service_process(folder, env=env, command=[sys.executable, "-m", "remit", "serve", "--json"]) as running:
+        yield running
+
+
 def main(folder: Path) -> None:
     from remit.server import Service, serve
     from remit.workspace import open_session
+    from support.cli_server import WITHOUT
     from support.served import PEOPLE
 
+    if WITHOUT in os.environ:
+        import pytest
+
+        from adversarial.mutation import take_away
+
+        take_away(os.environ[WITHOUT], pytest.MonkeyPatch())
     service = Service([open_session(folder)], PEOPLE)
     bound = socket.create_server(("127.0.0.1", 0), backlog=1024)
     asyncio.run(

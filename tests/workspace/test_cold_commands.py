@@ -94,13 +94,13 @@ def test_a_plugin_of_pydantic_is_not_part_of_a_command(session: Path, tmp_path: 
     path = os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))
     own = [sys.executable, "-m", "remit", *EXPLAIN]
     other = [sys.executable, "-c", "import pydantic; type('M', (pydantic.BaseModel,), {'__module__': 'm'})"]
-    said = [
+    errors = [
         subprocess.run(
             command, cwd=session, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
         ).stderr
         for command in (own, other)
     ]
-    assert ["a plugin was loaded" in text for text in said] == [False, True]
+    assert ["a plugin was loaded" in text for text in errors] == [False, True]
 
 
 def test_a_person_who_reads_a_trace_does_not_load_what_plays_it_again(session: Path) -> None:

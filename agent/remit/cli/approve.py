@@ -56,9 +56,10 @@ def approve_list_command(break_glass: bool, as_json: bool) -> None:
     """
     from remit.client import waiting_approvals_of
     from remit.tracing.reports import needs_text
-    from remit.workspace import open_acts, open_session
+    from remit.workspace import check_enabled, open_acts, open_session, principal_of_process
 
     opened = open_session()
+    check_enabled(opened.journal, principal_of_process(opened.workspace.settings))
     if break_glass:
         _list_emergencies(opened, as_json, quiet=False)
         return
@@ -120,9 +121,10 @@ def approve_show_command(request: str, full: bool, as_json: bool) -> None:
     from remit.client import find_request
     from remit.journal import StoredRecord
     from remit.tracing.reports import answer_lines, needs_text
-    from remit.workspace import open_session
+    from remit.workspace import check_enabled, open_session, principal_of_process
 
     opened = open_session()
+    check_enabled(opened.journal, principal_of_process(opened.workspace.settings))
     waiting = find_request(opened, request)
     record, item = StoredRecord(opened.journal, waiting.run), waiting.request
     obstacle = _obstacles(opened, [record.run]).get(record.run, "")
@@ -324,9 +326,10 @@ def rule_command(place: str, write: bool, as_json: bool) -> None:
     from remit.analysis.diff import working_tree
     from remit.core import UsageError
     from remit.journal import list_runs, resolve_run
-    from remit.workspace import open_session
+    from remit.workspace import check_enabled, open_session, principal_of_process
 
     opened = open_session()
+    check_enabled(opened.journal, principal_of_process(opened.workspace.settings))
     name, _, call = place.partition("/")
     step, _, index = call.partition(".")
     if not (step.isdecimal() and index.isdecimal()):

@@ -270,7 +270,7 @@ class GrantedFiles:
         }
 
     @property
-    def room(self) -> dict[str, Json]:
+    def tree(self) -> dict[str, Json]:
         """What the first process of a live sandbox mounts for the call, as JSON: see `guest/live.py`."""
         written, found = set(self._profile.writes), set(self.files)
         listed = (

@@ -350,7 +350,7 @@ def argv(profile: Profile, runtime: Runtime, files: Sequence[str] = (), *, kind:
 def _working_folder(profile: Profile, files: Sequence[str], kind: Kind) -> list[str]:
     root = str(profile.root)
     if kind == "live":  # mode 0000, as below; the files of a call are mounted at /work, while it runs
-        inside = ["--perms", "0000", "--dir", "/inside", "--dir", "/inside/room"]
+        inside = ["--perms", "0000", "--dir", "/inside", "--dir", "/inside/tree"]
         return ["--dir", "/work", *inside, "--ro-bind", profile.root_mount_source, LIVE_FLOATING]
     if kind == "warm" and profile.root_per_call:
         # Mode 0000: only the supervisor enters it, by CAP_DAC_READ_SEARCH; the tool's processes have no capability.

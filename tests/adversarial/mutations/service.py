@@ -6,14 +6,17 @@ from typing import Any, Final
 
 from adversarial.mutations.row import Mutation, Remove, replaced
 from remit.core.parsing import strict_json
+from remit.runtime import resuming
 from remit.server.driven import DrivenRuns
-from remit.server.handlers import approvals, events, holds, runs
+from remit.server.handlers import approvals, calls, events, holds, runs
 from remit.server.http import application, bodies, idempotency
+from remit.server.http.answers import ServiceError
 from remit.server.http.route import Asked
 
 SERVED: Final = ("server/test_service.py::test_a_decision_is_that_of_the_client_and_nothing_is_recorded",)
 PEOPLE: Final = "server/test_people.py::"
 SERVICE: Final = "server/test_service.py::"
+INTERRUPTED: Final = SERVICE + "test_a_repeated_call_that_was_interrupted_says_whether_it_can_still_be_made"
 
 
 def served(name: str, *remove: Remove, tests: tuple[str, ...]) -> Mutation:
@@ -78,5 +81,42 @@ ROWS: Final = (
         "a read by a service is recorded",
         replaced(events, "_note_read", lambda *_: None),
         tests=(PEOPLE + "test_pages_of_events_continue_where_the_last_one_ended_and_reading_is_recorded",),
+    ),
+    served(
+        "a key names one request",
+        replaced(idempotency, "_body", lambda _: None),
+        tests=(
+            SERVICE + "test_a_repeated_call_with_one_key_happens_once",
+            SERVICE + "test_two_requests_with_one_key_at_the_same_time_start_one_run",
+        ),
+    ),
+    served(
+        "a key is found in the journal",
+        replaced(idempotency, "runs_named", lambda *_: []),
+        tests=(SERVICE + "test_a_repeated_call_with_one_key_happens_once",),
+    ),
+    served(
+        "a call that can never be made says so",
+        replaced(calls, "_is_never_made", lambda *_: False),
+        tests=(f"{INTERRUPTED}[nothing of the call]",),
+    ),
+    served(
+        "a call that a process makes is not called impossible",
+        replaced(calls, "_is_never_made", lambda journal, run: journal.get(run, "model.responded/0/-/-") is None),
+        tests=(f"{INTERRUPTED}[nothing yet, by a process that lives]",),
+    ),
+    served(
+        "a call without recorded arguments is not resumed",
+        replaced(resuming, "resumable", lambda record, *_, **__: record.state.started),
+        tests=(
+            "server/test_service_killed.py::test_a_call_whose_arguments_were_never_recorded_is_not_made_with_others",
+        ),
+    ),
+    served(
+        "a scope that is not valid is an error of the request",
+        replaced(
+            application, "_not_valid", lambda _: ServiceError(code="unavailable", message="the workspace is not valid")
+        ),
+        tests=("server/test_any_request.py::test_a_scope_that_is_no_scope_is_an_error_of_the_request",),
     ),
 )

@@ -30,7 +30,7 @@ from remit.cli.local.peers import FOLDER, PATIENCE_S, SOCKET, is_overflow, peer_
 from remit.core import RemitError, UsageError
 
 MOST_COMMANDS: Final = 64  # at one time
-MOST_OF_ACCOUNT: Final = 16  # of these, so that one account leaves room for others
+MOST_OF_ACCOUNT: Final = 16  # of these, so that one account leaves some for others
 ENDS_S: Final = 10.0  # how long commands get to end once the service ends
 _MODE: Final = 0o750
 _IMPORTED: Final = (
@@ -212,7 +212,7 @@ class _Commands:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._listener.close()
-            code = _carried_out(connection, self._root, settings)
+            code = _executed(connection, self._root, settings)
             with suppress(OSError):
                 connection.send(json.dumps({"code": code}).encode())
         finally:
@@ -266,7 +266,7 @@ def _prepared(root: Path) -> Any:
     return opened.workspace.settings
 
 
-def _carried_out(connection: socket.socket, root: Path, settings: Any) -> int:
+def _executed(connection: socket.socket, root: Path, settings: Any) -> int:
     """In the process of the command: check who asks for what, then run it with the files of the client."""
     from remit.core import NOBODY
     from remit.workspace import account_of, act_for, subject_of

@@ -27,7 +27,7 @@ INTERRUPT: Final = b"interrupt"
 
 
 def answered_by_service(words: Sequence[str]) -> int | None:
-    """The exit code of the command, once a service has carried it out; None: there is no service for it, and nothing has happened."""
+    """The exit code of the command, once a service has executed it; None: there is no service for it, and nothing has happened."""
     if not command_of(words) or os.environ.get("REMIT_DEBUG") or not _is_utf8():
         return None
     root = _workspace()

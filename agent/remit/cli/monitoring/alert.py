@@ -29,9 +29,11 @@ def alert_list_command(as_json: bool) -> None:
       remit alert list --json
     """
     from remit.journal import alerts_in_force
-    from remit.workspace import open_session
+    from remit.workspace import check_enabled, open_session, principal_of_process
 
-    alerts = alerts_in_force(open_session().journal)
+    opened = open_session()
+    check_enabled(opened.journal, principal_of_process(opened.workspace.settings))
+    alerts = alerts_in_force(opened.journal)
     if as_json:
         echo(json_text([{"alert": alert.alert, **alert.model_dump(mode="json")} for alert in alerts]))
         return

@@ -2,12 +2,12 @@
 
 It runs no code of the tool, and keeps the capabilities that bubblewrap gave it, in the namespaces of the sandbox.
 
-* Orders from the broker, on its channel: `{"call": n, "room": {...}}` with the two descriptors of a call (channel and
-  prints); `room` is null for a call that shares the mounts of a running one. `{"clear": true}` takes the mounts out,
+* Orders from the broker, on its channel: `{"call": n, "tree": {...}}` with the two descriptors of a call (channel and
+  prints); `tree` is null for a call that shares the mounts of a running one. `{"clear": true}` takes the mounts out,
   `{"end": n}` kills the processes of a call.
 * Reports to the broker, on its control socket: one line for each process of a call that ended, or was not started.
 
-What is mounted for a call, its room, is a new tmpfs at /work with exactly the decided files in it. It is filled where no
+What is mounted for a call, its tree, is a new tmpfs at /work with exactly the decided files in it. It is filled where no
 other process can look, and moved to /work as a whole, so nothing that an earlier call left running can change it
 meanwhile. What a call writes elsewhere in it disappears with it.
 
@@ -38,7 +38,7 @@ else:
     import supervisor
     import watch
 
-_HIDDEN = "/inside/room"  # where a room is filled: no process of a call can enter the folder above it
+_HIDDEN = "/inside/tree"  # where a tree is built: no process of a call can enter the folder above it
 _UNDECIDED = "/undecided"  # a folder that does not exist: names that a call may list and not open lead there
 _TRIES = 20  # to mount a file that is replaced all the time
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV, errno.EACCES)
@@ -111,8 +111,8 @@ class Keeper:
     def _on_order(self, order: dict[str, Any], lines: list[int]) -> None:
         if "call" in order:
             try:
-                if order["room"] is not None:
-                    self._mount(order["room"])
+                if order["tree"] is not None:
+                    self._mount(order["tree"])
                 if not self._mounted:
                     raise OSError(errno.ESTALE, "the files that this call shares are not mounted")
                 self._start(order["call"], lines)
@@ -137,16 +137,16 @@ class Keeper:
     # ---- mounts --------------------------------------------------------------------------------------------------------
 
     def _unmount(self) -> None:
-        """Take the room out. A process that still has a file of it open keeps that file: it was given to this sandbox."""
+        """Take the tree out. A process that still has a file of it open keeps that file: it was given to this sandbox."""
         if self._mounted:
             kernel.unmount(self._boundary["root"])
             self._mounted = False
 
-    def _mount(self, room: dict[str, Any]) -> None:
+    def _mount(self, tree: dict[str, Any]) -> None:
         kernel.mount_tmpfs(_HIDDEN, size=self._boundary["file_bytes"], files=self._boundary["files"])
         try:
-            self._fill(room)
-            if not room["writes"]:
+            self._fill(tree)
+            if not tree["writes"]:
                 kernel.mount_read_only(_HIDDEN)
             kernel.move_mount(_HIDDEN, self._boundary["root"])
             self._mounted = True
@@ -154,18 +154,18 @@ class Keeper:
             kernel.unmount(_HIDDEN)
             raise
 
-    def _fill(self, room: dict[str, Any]) -> None:
-        folder = self._folder(*room["folder"])
+    def _fill(self, tree: dict[str, Any]) -> None:
+        folder = self._folder(*tree["folder"])
         try:
-            for name in (*room["folders"], *(os.path.dirname(name) for name in room["writes"])):
+            for name in (*tree["folders"], *(os.path.dirname(name) for name in tree["writes"])):
                 os.makedirs(f"{_HIDDEN}/{name}", exist_ok=True)
-            for name in room["files"]:
+            for name in tree["files"]:
                 self._give(folder, name, stat.S_ISREG)
-            for name in room["stores"]:
+            for name in tree["stores"]:
                 self._give(folder, f"stores/{name}", stat.S_ISDIR)
-            for name in room["copies"]:
+            for name in tree["copies"]:
                 self._copy(folder, name)
-            for name in room["listed"]:
+            for name in tree["listed"]:
                 with suppress(FileExistsError):
                     os.symlink(f"{_UNDECIDED}/{name}", f"{_HIDDEN}/{name}")
         finally:

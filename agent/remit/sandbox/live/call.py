@@ -71,13 +71,13 @@ class LiveCall:
                 code="tool_crashed", message=f"the sandbox could not be started again: {failure}", entered=False
             )
         self._ended_well = False  # until the end is known
-        room, folder = self._granted.room, child_folder(profile)
-        process = self._process = self._sandbox.start({**room, "folder": [folder.path, folder.device, folder.inode]})
+        tree, folder = self._granted.tree, child_folder(profile)
+        process = self._process = self._sandbox.start({**tree, "folder": [folder.path, folder.device, folder.inode]})
         exchange = Exchange(process.channel, process.prints, profile, context.on_print or self._on_print)
         try:
             access = NetworkAccess(self._sandbox.listener, profile.network, context, token=self._sandbox.token)
             async with access:
-                await exchange.at_once(_NoGrants(), self._frame(room), access.variables, profile.wall)
+                await exchange.at_once(_NoGrants(), self._frame(tree), access.variables, profile.wall)
                 ending = await self._ending(process, exchange, started)
             answer = _not_mounted(process) or classify_ending(profile, ending, declared=self._call.declared)
             output = with_network_result(settle(profile, ending, answer, self._granted, exchange), access)
@@ -88,14 +88,14 @@ class LiveCall:
         self._ended_well = output.code in (None, "tool_failed")
         return output
 
-    def _frame(self, room: Mapping[str, Json]) -> dict[str, Json]:
+    def _frame(self, tree: Mapping[str, Json]) -> dict[str, Json]:
         layout = {
             "mirrored": bool(self._profile.writes),
             "reads": list(self._granted.files),
             "writes": list(self._profile.writes),
             "whole": [],
-            "links": [*self._granted.files, *room["listed"]],
-            "stores": room["stores"],
+            "links": [*self._granted.files, *tree["listed"]],
+            "stores": tree["stores"],
         }
         return {**call_frame(self._profile, self._granted, self._call), "layout": layout, "kinds": []}
 
@@ -168,4 +168,4 @@ def _together(profile: Profile, granted: GrantedFiles) -> Hashable:
     network = profile.network
     if profile.writes or (network is not None and (network.at_most or network.key_header)):
         return None
-    return repr((granted.room, None if network is None else network.model_dump(mode="json")))
+    return repr((granted.tree, None if network is None else network.model_dump(mode="json")))

@@ -131,7 +131,7 @@ class LivePool:
             if place.sandbox is not None and not place.sandbox.busy:  # else the last call in it closes it
                 place.sandbox.close()
             place.sandbox = None
-            with self._room_for_one():
+            with self._place_for_one():
                 place.sandbox = await self._started(key, profile, account)
         self._restock(key, profile, account)
         return place.sandbox
@@ -188,7 +188,7 @@ class LivePool:
             return sum(map(len, self._unused.values()))
 
     @contextmanager
-    def _room_for_one(self) -> Generator[None]:
+    def _place_for_one(self) -> Generator[None]:
         """Count one that starts; end the sandbox that was not used for the longest time, if there are as many as there may be."""
         with self._lock:
             alive = [place.sandbox for place in self._places.values() if place.sandbox and place.sandbox.alive]

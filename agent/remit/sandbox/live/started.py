@@ -109,7 +109,7 @@ class LiveSandbox:
         except TimeoutError as failure:
             raise DidNotStart(f"it did not start within {START_SECONDS:g} s") from failure
 
-    def start(self, room: Mapping[str, Json]) -> LiveProcess:
+    def start(self, tree: Mapping[str, Json]) -> LiveProcess:
         """Order the process of a call, with these files, unless those of an equal call are mounted.
 
         Raises:
@@ -120,7 +120,7 @@ class LiveSandbox:
             ours, theirs = socket.socketpair()
             lines += [ours.detach(), theirs.detach()]
             lines += os.pipe2(os.O_CLOEXEC)
-            order = _framed({"call": self._number + 1, "room": None if self._mounted else dict(room)})
+            order = _framed({"call": self._number + 1, "tree": None if self._mounted else dict(tree)})
             sent = socket.send_fds(self.process.channel, [order], [lines[1], lines[3]])
             self._send(order[sent:])
         except OSError:

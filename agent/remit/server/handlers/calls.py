@@ -8,16 +8,18 @@ from pydantic import Field
 from starlette.responses import Response
 
 from remit.client import CallResult
-from remit.core import Error, Failed, FrozenModel, Json, MissingApproval, Result
+from remit.core import Error, Failed, FrozenModel, Json, MissingApproval, Result, UsageError
 from remit.core.events import ApprovalRequested, CallAnswered, RunFinished
+from remit.journal import Journal, find_run
 from remit.server.handlers.decisions import AskedCall
 from remit.server.handlers.runs import ENDED, Seconds
-from remit.server.http.answers import ServiceError, failed, json_response
+from remit.server.http.answers import ServiceError, conflict, failed, json_response
 from remit.server.http.idempotency import new_run
 from remit.server.http.route import Asked
 from remit.server.http.times import rfc3339
 
 _RESULT = "call.answered/0/0/-"
+_ARGUMENTS = "model.responded/0/-/-"  # the turn of the run that has the arguments of the call
 
 
 class NewCall(AskedCall):
@@ -110,8 +112,24 @@ async def _recorded(asked: Asked, run: str) -> Response:
         return _answer(run, answer.event.result)
     if end is not None and isinstance(end.event, RunFinished):
         return failed(ServiceError(code=end.event.code or "cancelled", message=end.event.message), also={"run": run})
+    if await asked.workspace.read(_is_never_made, run):
+        raise conflict(f"run {run} ended before its call was recorded: nothing was done", "make it with a new key")
+    row = find_run(journal, run)
     waiting = [item for item in await asked.client.approvals() if item.run == run]
-    return _unanswered(run, waiting[0].request if waiting else None)
+    interrupted = row is not None and row.state in ("lost", "ready")  # no process drives it
+    return _unanswered(run, waiting[0].request if waiting else None, interrupted=interrupted)
+
+
+def _is_never_made(journal: Journal, run: str) -> bool:
+    """True if the process of the call ended before it recorded the arguments.
+
+    INVARIANT: True is final. To take the lease ends what that process could still record, and without a record it does nothing.
+    """
+    try:
+        with journal.brief_lease(run):
+            return journal.get(run, _ARGUMENTS) is None
+    except UsageError:  # a process drives it
+        return False
 
 
 def _answer(run: str, result: Result) -> Response:
@@ -120,7 +138,14 @@ def _answer(run: str, result: Result) -> Response:
     return json_response({"ok": True, "value": result.value, "labels": result.labels, "run": run})
 
 
-def _unanswered(run: str, asks: ApprovalRequested | None) -> Response:
+def _unanswered(run: str, asks: ApprovalRequested | None, *, interrupted: bool = False) -> Response:
+    if asks is None and interrupted:
+        error = ServiceError(
+            code="still_running",
+            message="the call was interrupted",
+            next_step=f"resume it: POST /v1/runs/{run}/resume, then send the same request again",
+        )
+        return failed(error, also={"run": run})
     if asks is None:
         error = ServiceError(
             code="still_running",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
@@ -17,7 +16,7 @@ from remit.core.events import ContentRead
 from remit.journal import Journal, note_act, page_of_events
 from remit.server.feed import Feed, Listener, encoded_event, event_json
 from remit.server.handlers.runs import readable_run
-from remit.server.http.answers import HttpRefusal, answered
+from remit.server.http.answers import HttpRefusal, answered_text
 from remit.server.http.route import Asked
 
 STREAM: Final = "text/event-stream"
@@ -63,8 +62,8 @@ async def events(asked: Asked) -> Response:
     if streamed:
         return await _stream(asked, row.run, after)
     links = await asked.workspace.read(page_of_events, row.run, after)
-    page = [json.loads(event_json(link)) for link in links]
-    return answered({"events": page, "next": links[-1].seq if links else None})
+    page = f'{{"events":[{",".join(map(event_json, links))}],"next":{links[-1].seq if links else "null"}}}'
+    return answered_text(page)
 
 
 def _note_read(asked: Asked, run: str, journal: Journal) -> None:

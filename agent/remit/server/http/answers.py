@@ -130,6 +130,11 @@ def answered(value: BaseModel | Json, status: int = 200) -> Response:
     return json_response({"ok": True, "value": value}, status)
 
 
+def answered_text(value: str) -> Response:
+    """The value, which is JSON already, as a result that succeeded."""
+    return Response(f'{{"ok":true,"value":{value}}}', headers=_HEADERS, media_type=_JSON)
+
+
 def failed(
     error: ServiceError | Error, *, also: Mapping[str, Json] | None = None, headers: Mapping[str, str] | None = None
 ) -> Response:
