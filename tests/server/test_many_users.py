@@ -12,12 +12,18 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from remit.workspace.template import starter_folder
 from support.service_process import remit_serve
 from support.tokens import AUDIENCE, SHOP, Shop
 from support.workspaces.ledger import effects, environment, ledger_workspace, pin, use
 
 USERS: Final = int(os.environ.get("REMIT_SERVICE_USERS", "20"))  # `make service-users` has 200
+OWN: Final = """
+# People start calls, and read their own runs
+p, role:people, remit.run, agent:*, True, allow
+p, role:people, remit.read, run:own/*, True, allow
+# A lead answers the requests of others
+p, role:lead, remit.approve, run:**, True, allow
+"""
 NAMES: Final = [f"u{number}" for number in range(USERS)]
 BACKEND: Final = Shop()
 SETTINGS: Final = """
@@ -46,10 +52,7 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tool, rules, marker = (folder / name for name in ("tools/ledger/tool.toml", "policies/rules.csv", "remit.toml"))
     # The calls of so many wait for each other in one process.
     tool.write_text(tool.read_text().replace('wall = "1s"', 'wall = "120s"'))
-    rules.write_text(rules.read_text() + "".join(f"g, user:{name}, role:people\n" for name in NAMES))
-    runners = "".join(f"g, user:{name}, role:runner\n" for name in ("lea", *NAMES))
-    own = (starter_folder() / "policies" / "remit.csv").read_text()
-    (folder / "policies" / "remit.csv").write_text(own + runners)
+    rules.write_text(rules.read_text() + OWN + "".join(f"g, user:{name}, role:people\n" for name in NAMES))
     declared = "".join(f'"user:{name}", ' for name in NAMES)
     settings = SETTINGS.format(issuer=SHOP, audience=AUDIENCE, key=BACKEND.public)
     marker.write_text(marker.read_text().replace("users = [", f"users = [{declared}") + settings)

@@ -1,6 +1,7 @@
 """A service of tests in a process of its own, on a port of this machine: what can be killed, measured and sent anything.
 
-python -m support.service_process FOLDER     prints {"listening": URL}; who asks is named in the header Authorization
+python -m support.service_process FOLDER            prints {"listening": URL}; who asks is named in the header Authorization
+python -m support.service_process FOLDER TOKENS     prints also so many tokens of an identity provider, with which requests come
 """
 
 from __future__ import annotations
@@ -83,11 +84,21 @@ def remit_serve(folder: Path, *, env: Mapping[str, str] | None = None) -> Iterat
         yield running
 
 
-def main(folder: Path) -> None:
-    from remit.server import Service, serve
+@contextmanager
+def token_service(folder: Path, tokens: int) -> Iterator[tuple[ServiceProcess, list[str]]]:
+    """A service whose identity provider (`support.tokens`) is in its process, and so many tokens of `ann`."""
+    command = [sys.executable, "-m", "support.service_process", str(folder), str(tokens)]
+    with service_process(folder, command=command) as running:
+        assert running.process.stdout is not None
+        yield running, json.loads(running.process.stdout.readline())
+
+
+def main(folder: Path, tokens: int) -> None:
+    from remit.server import Access, Service, serve
     from remit.workspace import open_session
     from support.cli_server import WITHOUT
     from support.served import PEOPLE
+    from support.tokens import Provider
 
     if WITHOUT in os.environ:
         import pytest
@@ -95,12 +106,17 @@ def main(folder: Path) -> None:
         from adversarial.mutation import take_away
 
         take_away(os.environ[WITHOUT], pytest.MonkeyPatch())
-    service = Service([open_session(folder)], PEOPLE)
+    session, provider = open_session(folder), Provider()
+    service = Service([session], Access([session], secure=False, get=provider) if tokens else PEOPLE)
     bound = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    asyncio.run(
-        serve(service, sockets=[bound], listening=lambda url: print(json.dumps({"listening": url}), flush=True))
-    )
+
+    def listening(url: str) -> None:
+        print(json.dumps({"listening": url}), flush=True)
+        if tokens:
+            print(json.dumps([provider.token(jti=str(number)) for number in range(tokens)]), flush=True)
+
+    asyncio.run(serve(service, sockets=[bound], listening=listening))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)

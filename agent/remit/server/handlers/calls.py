@@ -13,7 +13,7 @@ from remit.core.events import ApprovalRequested, CallAnswered, RunFinished
 from remit.journal import Journal, find_run
 from remit.server.handlers.decisions import AskedCall
 from remit.server.handlers.runs import ENDED, Seconds
-from remit.server.http.answers import ServiceError, conflict, failed, json_response
+from remit.server.http.answers import ServiceError, failed, json_response
 from remit.server.http.idempotency import new_run
 from remit.server.http.route import Asked
 from remit.server.http.times import rfc3339
@@ -113,7 +113,12 @@ async def _recorded(asked: Asked, run: str) -> Response:
     if end is not None and isinstance(end.event, RunFinished):
         return failed(ServiceError(code=end.event.code or "cancelled", message=end.event.message), also={"run": run})
     if await asked.workspace.read(_is_never_made, run):
-        raise conflict(f"run {run} ended before its call was recorded: nothing was done", "make it with a new key")
+        never = ServiceError(
+            code="conflict",
+            message="the first request ended before its call was recorded: nothing was done",
+            next_step="make it with a new key",
+        )
+        return failed(never, also={"run": run})
     row = find_run(journal, run)
     waiting = [item for item in await asked.client.approvals() if item.run == run]
     interrupted = row is not None and row.state in ("lost", "ready")  # no process drives it
