@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
+from remit.analysis.diff.access import new_channels, new_enforcement_points, new_issuers
 from remit.core import Effect, FrozenModel, Json
 from remit.core.events import Observation
 from remit.guardrails import CONTENT, Content
-from remit.policy.authzen import EnforcementPoint
 from remit.sandbox.egress import Credential, Exposed, Host, parse_host
 from remit.workspace import LIMITS as SHARED
 from remit.workspace import (
@@ -23,7 +23,6 @@ from remit.workspace import (
     AnswerContract,
     Budget,
     Casbin,
-    Channel,
     GraphFactory,
     LookUp,
     Prices,
@@ -313,24 +312,6 @@ def _casbin_mode(_: str, before: Casbin, after: Casbin) -> Iterator[str]:
         yield f"stock Casbin now checks decisions {when[after]} (was {when[before]})"
 
 
-def _channels(_: str, before: Iterable[Channel], after: Iterable[Channel]) -> Iterator[str]:
-    known = {channel.webhook or channel.apprise for channel in before}
-    for channel in [channel for channel in after if (channel.webhook or channel.apprise) not in known]:
-        where = channel.webhook or f"the service of the secret {channel.apprise!r}"
-        yield f"notifications now name agents, actions and roles to {where}"
-
-
-def _enforcement_points(
-    _: str, before: Mapping[str, EnforcementPoint], after: Mapping[str, EnforcementPoint]
-) -> Iterator[str]:
-    for name, point in after.items():
-        was = before.get(name)
-        if was is None or was.account != point.account:
-            yield f"{point.account} may now ask for decisions as the enforcement point {name}"
-        for stated in sorted(point.properties - (was.properties if was is not None else frozenset())):
-            yield f"the enforcement point {name} may now state {stated}"
-
-
 def _accepted_arguments(owner: str, _: bool, after: bool) -> Iterator[str]:
     if after:
         yield f"{owner} may now pass arguments whose raw text was not checked"
@@ -366,8 +347,9 @@ SETTINGS: Final[FieldTable] = {
         ("envs", "kinds", "users", "fail_on"), "neutral"
     ),  # names that rules may use; what rules allow is compared as requests
     "casbin": _casbin_mode,
-    "notify": _channels,
-    "enforcement_points": _enforcement_points,
+    "issuers": new_issuers,
+    "notify": new_channels,
+    "enforcement_points": new_enforcement_points,
     "serve": _any_change("the service now listens, and is limited, by"),
 }
 MANIFEST: Final[FieldTable] = {
