@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from pydantic import ConfigDict, Field, ValidationError
 
@@ -171,14 +171,8 @@ def _sense_problems(policy: Policy, case: Case) -> Iterator[tuple[str, str]]:
             f"{case.action} is done by a person, and the row names an agent" if case.agent else "the row names no agent"
         )
         yield what, "remove agent" if case.agent else "write agent: agent:NAME"
-    for name in _stated(case) if known is not None else ():
-        if point is None:
-            yield (
-                f"{name} is stated, and {case.action} is no action of an enforcement point",
-                "write the property in policies/entities.jsonl",
-            )
-        elif name not in point:
-            yield f"the enforcement point may not state {name}", "list it for the enforcement point in remit.toml"
+    if known is not None:
+        yield from _stated_problems(case, point)
     for resource in case.resources:
         try:
             kind = parse_resource(resource).kind
@@ -189,6 +183,18 @@ def _sense_problems(policy: Policy, case: Case) -> Iterator[tuple[str, str]]:
             yield f"no file declares the kind of resource {spelled(kind)}", one_of(kind, known.names.kinds)
     if case.missing is not None and case.expect != "ask":
         yield "missing is set in a row that does not expect ask", "remove missing, or expect ask"
+
+
+def _stated_problems(case: Case, point: Collection[str] | None) -> Iterator[tuple[str, str]]:
+    """The properties that a row states, and that no enforcement point may state for its action."""
+    for name in _stated(case):
+        if point is None:
+            yield (
+                f"{name} is stated, and {case.action} is no action of an enforcement point",
+                "write the property in policies/entities.jsonl",
+            )
+        elif name not in point:
+            yield f"the enforcement point may not state {name}", "list it for the enforcement point in remit.toml"
 
 
 def _undeclared(case: Case, policy: Policy, names: DeclaredNames) -> Iterator[tuple[str, str]]:
