@@ -129,10 +129,11 @@ class Broker:
         before: list[Call] = []
         every: list[CallDecided] = []
         for index, proposed in enumerate(proposed_calls):
+            if index:
+                await asyncio.sleep(0)  # a turn with many calls does not block the event loop
             every.append(decided := await self._decide_call(step, index, proposed, cut, before))
             if decided.call is not None and decided.refusal is None:
                 before.append(decided.call)
-            await asyncio.sleep(0)  # a turn with many calls does not block the event loop
         return tuple(every)
 
     def latest_decision(self, step: int, index: int) -> CallDecided | None:

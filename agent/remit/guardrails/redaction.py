@@ -45,11 +45,11 @@ class Redactor:
         """The text with every secret replaced; a text longer than `LONGEST_TEXT` is replaced as a whole."""
         if len(text) > LONGEST_TEXT:
             return f"[withheld: {len(text)} characters; only texts of up to {LONGEST_TEXT} are scanned for secrets]"
-        return self._patterns(self._replaced(text, self._spans(text)))
+        return self._patterns(self.known(text))
 
     def known(self, text: str) -> str:
         """The text with known secrets replaced only: a signature looks like a secret, and must stay as it is."""
-        return self._replaced(text, self._spans(text))
+        return self._replaced(text, self._spans(text)) if self._known else text
 
     def json_text(self, text: str) -> str:
         """JSON text with every secret replaced, however it is escaped; a text without a secret is returned unchanged."""
@@ -60,7 +60,7 @@ class Redactor:
             clean = self.json(value)
         except (ValueError, RecursionError):
             return self.text(text)
-        if clean == value and self._replaced(text, self._spans(text)) == text:
+        if clean == value and self.known(text) == text:
             return text
         return json.dumps(clean, ensure_ascii=False, separators=(",", ":"))
 

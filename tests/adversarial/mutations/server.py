@@ -118,7 +118,7 @@ ROWS: Final = (
     ),
     answered(
         "texts of a run are text on a page",
-        replaced(html, "_TEMPLATES", Environment(loader=FileSystemLoader(html._FOLDER), autoescape=False)),
+        replaced(html, "_templates", lambda: Environment(loader=FileSystemLoader(html._FOLDER), autoescape=False)),
         tests=(f"{PAGES}test_every_text_of_a_run_stays_text[<script>alert(1)</script>]",),
     ),
     answered(

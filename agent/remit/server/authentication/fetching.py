@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
-import httpx
-
 LARGEST: Final = 256 * 1024  # bytes of an answer
 SECONDS: Final = 5.0
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
@@ -27,6 +25,8 @@ class Fetch(Protocol):
 
 async def fetch(url: str, form: Mapping[str, str] | None = None) -> bytes:
     """The `Fetch` of the service."""
+    import httpx  # noqa: PLC0415 - 5 MiB, and only identity providers are asked
+
     try:
         async with (
             httpx.AsyncClient(timeout=SECONDS, trust_env=False, follow_redirects=False) as client,

@@ -6,24 +6,19 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias, cast
-
-from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, OKPKey, RSAKey, import_key
+from typing import TYPE_CHECKING, Final, cast
 
 from remit.core import Json, Refusal
 from remit.core.parsing import parse_json
 from remit.server.authentication.fetching import Fetch, ProviderFailed, fetch, is_safe
 from remit.server.authentication.refusals import AccessDenied
 
-PublicKey: TypeAlias = RSAKey | ECKey | OKPKey
+if TYPE_CHECKING:
+    from remit.server.authentication.keys import PublicKey
 
 REFRESH_S: Final = 3600.0  # how long keys are used without asking again
 KEPT_S: Final = 24 * 3600.0  # how long they are used while the provider does not answer
 PAUSE_S: Final = 30.0  # between two requests to a provider, whatever tokens ask for
-_MOST_KEYS: Final = 50
-_RSA_BITS: Final = 2048
-_SHORTEST_N: Final = _RSA_BITS * 4 // 3 // 8  # characters of base64
 # The kind of key of each algorithm, with its curve. RFC 7518 section 3.1, RFC 8037.
 _KIND: Final[Mapping[str, tuple[str, str]]] = {
     **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), ("RSA", "")),
@@ -113,6 +108,8 @@ class Providers:
             known.fetched_at = known.asked_at
 
     async def _described(self, issuer: str) -> Provider:
+        from remit.server.authentication.keys import signing_keys  # noqa: PLC0415 - see there
+
         found = _object(await self._get(f"{issuer.rstrip('/')}/.well-known/openid-configuration"))
         places = [found.get(name) for name in ("jwks_uri", "authorization_endpoint", "token_endpoint")]
         if found.get("issuer") != issuer or not all(is_safe(place, issuer) for place in places):
@@ -122,38 +119,8 @@ class Providers:
             issuer=issuer,
             authorization_endpoint=login,
             token_endpoint=tokens,
-            keys=_signing_keys(_object(await self._get(keys))),
+            keys=signing_keys(_object(await self._get(keys))),
         )
-
-
-def _signing_keys(document: Mapping[str, Json]) -> dict[str, tuple[PublicKey, ...]]:
-    """The public keys that sign. Every other one is left out, so a key for encryption or a shared secret checks no token."""
-    listed = document.get("keys")
-    found: dict[str, tuple[PublicKey, ...]] = {}
-    for item in cast("list[object]", listed)[:_MOST_KEYS] if isinstance(listed, list) else []:
-        data = cast("dict[str, Json]", item) if isinstance(item, dict) else {}
-        if data.get("kty") not in ("RSA", "EC", "OKP") or data.get("use", "sig") != "sig":
-            continue
-        if data["kty"] == "RSA" and len(str(data.get("n", ""))) < _SHORTEST_N:
-            continue
-        try:
-            key = import_key(data)
-        except (JoseError, ValueError, TypeError, KeyError):
-            continue  # RFC 7517 section 5: ignore a key that one does not understand
-        if (public := usable(key)) is not None:
-            kid = data.get("kid")
-            name = kid if isinstance(kid, str) else ""
-            found[name] = (*found.get(name, ()), public)
-    return found
-
-
-def usable(key: object) -> PublicKey | None:
-    """The key, if it is a public one that is long enough; a private key in a public place is none."""
-    if not isinstance(key, RSAKey | ECKey | OKPKey) or key.is_private:
-        return None
-    if isinstance(key, RSAKey) and key.raw_value.key_size < _RSA_BITS:
-        return None
-    return key
 
 
 def _object(body: bytes) -> dict[str, Json]:

@@ -9,18 +9,17 @@ from binascii import Error as NotBase64
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias, cast
-
-from joserfc import jws
-from joserfc.errors import JoseError
-from joserfc.jwk import import_key
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from remit.core import Json, Principal, Refusal, UsageError
 from remit.core.parsing import parse_json
 from remit.server.authentication.claims import MOST_SECONDS, SKEW_S, application_principal, check_times, oidc_principal
-from remit.server.authentication.providers import Providers, PublicKey, fits, usable
+from remit.server.authentication.providers import Providers, fits
 from remit.server.authentication.refusals import AccessDenied
 from remit.workspace import ApplicationIssuer, OidcIssuer, audiences
+
+if TYPE_CHECKING:
+    from remit.server.authentication.keys import PublicKey
 
 LONGEST: Final = 16 * 1024  # characters of a token
 CACHED: Final = 10_000  # tokens that are kept as checked
@@ -208,34 +207,23 @@ def _check_signature(token: _Token, key: PublicKey, algorithm: str) -> None:
 
 
 def _is_signed(token: _Token, key: PublicKey, algorithm: str) -> bool:
-    registry = jws.JWSRegistry(algorithms=[algorithm], strict_check_header=False)
-    registry.max_header_length = LONGEST
-    try:
-        checked = jws.deserialize_compact(token.text, key, registry=registry)
-    except (JoseError, ValueError):
-        return False
+    from remit.server.authentication.keys import signed_payload  # noqa: PLC0415 - see there
+
     # INVARIANT: the claims that are read below are those that were signed.
-    return checked.payload == token.payload and checked.protected.get("alg") == algorithm
+    return signed_payload(token.text, key, algorithm, longest_header=LONGEST) == token.payload
 
 
 def _keys_of(name: str, issuer: OidcIssuer | ApplicationIssuer) -> tuple[PublicKey, ...]:
     if isinstance(issuer, OidcIssuer):
         return ()
+    from remit.server.authentication.keys import public_key  # noqa: PLC0415 - see there
+
     found: list[PublicKey] = []
     for text in issuer.keys:
-        key = _public_key(text)
+        key = public_key(text)
         if key is None or not any(fits(key, algorithm) for algorithm in issuer.algorithms):
             raise UsageError(
                 f"a public key of issuers.{name} cannot be read, is too short, or is for none of its algorithms"
             )
         found.append(key)
     return tuple(found)
-
-
-def _public_key(text: str) -> PublicKey | None:
-    for kind in ("RSA", "EC", "OKP"):
-        try:
-            return usable(import_key(text, kind))
-        except (JoseError, ValueError, TypeError):
-            continue
-    return None

@@ -6,23 +6,22 @@ The headers follow the OWASP Secure Headers Project: nothing is loaded from else
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from remit.server.authentication import Access, BrowserSession
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
 LARGEST_FORM: Final = 16 * 1024  # bytes
 _MOST_FIELDS: Final = 20
 _FOLDER: Final = Path(__file__).parent / "templates"
-_TEMPLATES: Final = Environment(
-    loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-)
-STYLE: Final = _TEMPLATES.get_template("style.css").render()
 _CSP: Final = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 _HEADERS: Final = {
     "content-security-policy": _CSP,
@@ -40,9 +39,23 @@ class BadForm(Exception):
     """The form is not one that a page of this service, in this session, has sent."""
 
 
+@cache
+def _templates() -> Environment:
+    """The templates, made for the first page: jinja2 takes 5 MiB, and most services answer programs only."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415
+
+    return Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
 def page(template: str, status: int = 200, **values: Any) -> Response:
     """A page. INVARIANT: every value is text: what a run, a model or a tool wrote makes no element and no attribute."""
-    text = _TEMPLATES.get_template(f"{template}.html").render(values)
+    text = _templates().get_template(f"{template}.html").render(values)
     return Response(text, status, headers=_HEADERS, media_type="text/html; charset=utf-8")
 
 
@@ -57,7 +70,8 @@ def redirect(path: str) -> Response:
 
 
 def style() -> Response:
-    return Response(STYLE, headers={**_HEADERS, "cache-control": "max-age=3600"}, media_type="text/css")
+    text = _templates().get_template("style.css").render()
+    return Response(text, headers={**_HEADERS, "cache-control": "max-age=3600"}, media_type="text/css")
 
 
 def set_cookie(response: Response, access: Access, name: str, value: str, *, seconds: int | None = None) -> None:
