@@ -28,6 +28,20 @@ SECRET: Any = {"agent": "triage", "action": "files.read", "arguments": {"path": 
 CLOSE: Any = {"agent": "triage", "action": "tickets.close", "arguments": {"key": "INC-2041", "reason": "fixed"}}
 
 
+# Opens a service as `remit serve` does, and prints what it has loaded of what only tokens, providers and pages need.
+LOADED = """
+import sys
+from pathlib import Path
+from remit.server import ROUTES, Service, build_app
+from remit.server.authentication import Access
+from remit.workspace import open_session
+
+opened = [open_session(Path.cwd())]
+build_app(Service(opened, Access(opened, secure=False)), ROUTES)
+print([name for name in ("httpx", "jinja2", "joserfc") if name in sys.modules])
+"""
+
+
 @pytest_asyncio.fixture
 async def caller(session: Path) -> AsyncIterator[Caller]:
     async with serving(session) as opened:
@@ -187,3 +201,8 @@ def test_the_command_listens_on_loopback_and_ends_without_an_error(session: Path
         os.kill(process.pid, signal.SIGTERM)
         _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (0, "")
+
+
+def test_a_service_without_issuers_loads_nothing_for_tokens_for_providers_and_for_pages(session: Path) -> None:
+    command = [sys.executable, "-c", LOADED]
+    assert subprocess.run(command, cwd=session, capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -164,10 +164,10 @@ class Broker:
                 self._check_budgets(step, index, action, proposed)
             parsed, repaired = self._parse(step, index, action, self._unredacted.get((step, index), proposed))
             repairs += repaired
-            call = self._resolve(step, index, action, parsed)
+            call, recorded = self._resolve(step, index, action, parsed)
             call = narrow(call, self.workspace.action(action)[1], self.executor, self._decider)
             self._calls[step, index] = call
-            shown = call.model_copy(update={"arguments": self.sanitizer.arguments(call.arguments)})
+            shown = call if recorded == call.arguments else call.model_copy(update={"arguments": recorded})
             check_narrowed(call, self.workspace.action(action)[1])
             if (note := self.sanitizer.blocked(call.arguments, "arguments", call.action)) is not None:
                 raise refusals.blocked_arguments(call.action, note)
@@ -248,14 +248,15 @@ class Broker:
             return canonical_json(proposed.parsed).decode()
         raise refusals.no_argument_text()
 
-    def _resolve(self, step: int, index: int, name: str, parsed: dict[str, Json]) -> Call:
-        """Resolve parsed arguments to a canonical call, or refuse them."""
+    def _resolve(self, step: int, index: int, name: str, parsed: dict[str, Json]) -> tuple[Call, Json]:
+        """Resolve parsed arguments to a canonical call, or refuse them; also returns the arguments as they may be recorded."""
         tool, action = self.workspace.action(name)
         assert tool.pin is not None  # checked before the arguments are parsed
         arguments, touches = resolve(tool.manifest, action, tool.pin.schemas[action.name], parsed)
         if any(self.sanitizer.arguments(touch.resource) != touch.resource for touch in touches):
             raise refusals.secret_in_resource(name)
-        return Call(
+        recorded = self.sanitizer.arguments(arguments)
+        call = Call(
             run=self.record.run,
             step=step,
             index=index,
@@ -265,10 +266,9 @@ class Broker:
             touches=touches,
             effect=action.effect,
             manifest=tool.manifest.digest,
-            request_digest=request_digest(
-                self.subjects, name, self.sanitizer.arguments(arguments), tool.manifest.digest
-            ),
+            request_digest=request_digest(self.subjects, name, recorded, tool.manifest.digest),
         )
+        return call, recorded
 
     # ── perform: one call, once ──────────────────────────────────────────────────────────────────────────────────────
 

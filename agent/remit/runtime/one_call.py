@@ -64,7 +64,7 @@ class DryRuns:
 
     async def decide(self, name: str, action: str, arguments: str, *, subject: str) -> CallDecided:
         """Decide one call. Raises UsageError if there is no such agent."""
-        (decided,) = await self._broker(name, subject).decide(0, [_proposed(action, arguments)])
+        (decided,) = await self._broker(name, subject, _Unread).decide(0, [_proposed(action, arguments)])
         return decided
 
     async def explain(
@@ -75,7 +75,7 @@ class DryRuns:
         (decided,) = await broker.decide(0, [_proposed(action, arguments)])
         return decided, () if decided.call is None else broker.evaluate(decided.call)
 
-    def _broker(self, name: str, subject: str) -> Broker:
+    def _broker(self, name: str, subject: str, record: type[Record] = Record) -> Broker:
         """The broker of a new run of the agent. INVARIANT: two decisions share nothing that a call changes."""
         now = time.monotonic()
         at, kept = self._kept.get(name, (0.0, None))
@@ -85,7 +85,7 @@ class DryRuns:
         return replace(
             kept,
             subjects=Subjects(agent=kept.subjects.agent, user=subject),
-            record=Record(_UnsealedLog(), kept.record.run),
+            record=record(_UnsealedLog(), kept.record.run),
             ports=self._ports,
             _unredacted={},
             _calls={},
@@ -99,6 +99,13 @@ class _UnsealedLog(MemoryLog):
         fields: dict[str, Any] = {"run": run, "seq": len(self.events(run)), "at": time.time_ns(), "salt": None}
         fields |= {"type": event.type, "key": event.key, "event": event, "prev": "", "hash": "", "payload_digest": ""}
         return self.keep(Recorded.model_construct(**fields))
+
+
+class _Unread(Record):
+    """The record of one decision, after which nothing reads the state of the run: events do not change it."""
+
+    def _apply(self, recorded: Recorded) -> None:
+        return
 
 
 async def decide_call(

@@ -71,6 +71,7 @@ _OPEN: Final = frozenset(name for name, is_open in OWN_ACTIONS.items() if is_ope
 EVERY_HOLD: Final = "hold:all"
 NAMED: Final = 20  # runs that a request for a second person names
 LASTS_NS: Final = 24 * 3600 * NANO  # of a request for a second person
+_NO_FACTS: Final = Context()
 # Reading has no effect, and the calls of a run are asked about one by one.
 _WITHOUT_CASBIN: Final[frozenset[OwnAction]] = frozenset({"remit.read", "remit.run", "remit.resume"})
 
@@ -220,7 +221,7 @@ def _resource(journal: Journal, run: str, by: Principal) -> str:
 def _requests(by: Principal, action: OwnAction, resource: str) -> tuple[Request, ...]:
     """The question to the rules, for the subject and for each role of its token: one allows, and a deny for any of them denies."""
     return tuple(
-        Request(subjects=(name,), action=action, resources=(resource,), context=Context())
+        Request(subjects=(name,), action=action, resources=(resource,), context=_NO_FACTS)
         for name in (by.subject, *by.roles)
     )
 

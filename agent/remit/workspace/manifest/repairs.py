@@ -15,6 +15,7 @@ from remit.core.parsing import (
     COMBINING,
     Mismatch,
     is_type,
+    leaves,
     parse_arguments,
     parse_json,
     resolved,
@@ -80,7 +81,7 @@ def _parsed(text: str) -> tuple[dict[str, Json], tuple[Repair, ...]]:
 
 def _repaired(schema: Mapping[str, Json], arguments: dict[str, Json]) -> tuple[dict[str, Json], tuple[Repair, ...]]:
     """The arguments as the schema accepts them, and what was repaired; unchanged if that is not possible."""
-    if _fits(schema, arguments):
+    if not _looks_wrong(arguments) or _fits(schema, arguments):
         return arguments, ()
     repairing = _Repairing(schema)
     try:
@@ -89,6 +90,13 @@ def _repaired(schema: Mapping[str, Json], arguments: dict[str, Json]) -> tuple[d
         return arguments, ()
     fits = bool(repairing.repairs) and _fits(schema, found)
     return (found, tuple(repairing.repairs)) if fits else (arguments, ())
+
+
+def _looks_wrong(arguments: Json) -> bool:
+    """True if they have something that could be repaired: JSON in a text, or null for a member that is absent."""
+    return any(
+        leaf is None or (isinstance(leaf, str) and _ENCODED.match(leaf)) for leaf in leaves(arguments, keys=False)
+    )
 
 
 def _fits(schema: Mapping[str, Json], arguments: Json) -> bool:
