@@ -121,10 +121,10 @@ threads: setup  ## At full size: a thread of 1,000 messages over 30 simulated da
 	    -k "message_1000 or at_once" $(ARGS)
 
 requests: setup  ## At full size: 50,000 requests from the OpenAPI document and 20,000 messages of changed bytes to the service; none gets a server error
-	@REMIT_REQUESTS=50000 REMIT_MESSAGES=20000 $(BIN)/python -m pytest -q tests/server/test_any_request.py $(ARGS)
+	@REMIT_REQUESTS=50000 REMIT_MESSAGES=20000 $(BIN)/python -m pytest -q -s tests/server/test_any_request.py $(ARGS)
 
 service-kills: setup  ## Kill the service with -9 four times while 100 calls wait for approvals, are approved and resumed
-	@REMIT_SERVICE_RUNS=100 $(BIN)/python -m pytest -q tests/server/test_service_killed.py $(ARGS)
+	@REMIT_SERVICE_RUNS=100 $(BIN)/python -m pytest -q -s tests/server/test_service_killed.py $(ARGS)
 
 service-users: setup  ## At full size: 200 users of one service at once, each of whom gets their own decisions, approvals and records only
 	@REMIT_SERVICE_USERS=200 $(BIN)/python -m pytest -q tests/server/test_many_users.py $(ARGS)

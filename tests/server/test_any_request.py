@@ -8,6 +8,7 @@ import os
 import random
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -91,7 +92,12 @@ def test_every_answer_is_one_that_the_openapi_document_describes(service: Servic
     seen: dict[int, int] = {}
     with requests.Session() as session:
         for operation, mode in ways:
+            begun = time.monotonic()
             send(service, session, operation.as_strategy(generation_mode=mode), REQUESTS // len(ways), seen)
+            print(
+                f"{operation.label} {mode.value}: {REQUESTS // len(ways)} in {time.monotonic() - begun:.0f} s",
+                flush=True,
+            )
     assert seen.get(200)
     assert seen.get(400)
     assert service.lives
@@ -167,7 +173,11 @@ def test_no_bytes_end_the_service_or_get_a_server_error(service: ServiceProcess)
         b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
     ]
     with ThreadPoolExecutor(16) as pool:
-        received = list(pool.map(partial(exchanged, service.port), sent))
+        received = []
+        for got in pool.map(partial(exchanged, service.port), sent):
+            received.append(got)
+            if len(received) % 1000 == 0:
+                print(f"{len(received)} of {len(sent)} messages", flush=True)
     pairs = zip(sent, received, strict=True)
     bad = [(data[:300], got[:300]) for data, got in pairs if any(code >= 500 for code in answers(got))]
     assert bad == []

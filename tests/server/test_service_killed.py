@@ -82,6 +82,7 @@ async def requested(ledger: Path, dice: random.Random) -> list[str]:
     with service_process(ledger, env=environment(ledger)) as service:
         async with service.client() as client:
             there = await waiting(client)
+            assert all("approval" in answer for answer in first), first
             assert {answer["approval"]["id"] for answer in first} <= set(there)
             again = await asyncio.gather(*(pay(client, number) for number in range(RUNS)))
             assert {answer["run"] for answer in first} <= {answer["run"] for answer in again}
@@ -120,7 +121,9 @@ async def _resumed(client: httpx.AsyncClient, runs: list[str]) -> None:
 def test_nothing_is_lost_and_nothing_happens_twice_when_the_service_is_killed(ledger: Path) -> None:
     dice = random.Random(RUNS)
     ids = asyncio.run(requested(ledger, dice))
+    print(f"{len(ids)} requests wait after two kills", flush=True)
     asyncio.run(granted(ledger, ids, dice))
+    print("all are approved and resumed after two more", flush=True)
     with open_session(ledger).journal as journal:
         runs = [row.run for row in list_runs(journal)]
         assert all(journal.verify(run) == () for run in runs)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from adversarial.mutations.row import Mutation, Remove, replaced
+from adversarial.mutations.row import Mutation, Remove, never, replaced
 from remit.core.parsing import strict_json
+from remit.journal import live_record
 from remit.runtime import resuming
 from remit.server.driven import DrivenRuns
 from remit.server.handlers import approvals, calls, events, holds, runs
@@ -110,6 +111,13 @@ ROWS: Final = (
         replaced(resuming, "resumable", lambda record, *_, **__: record.state.started),
         tests=(
             "server/test_service_killed.py::test_a_call_whose_arguments_were_never_recorded_is_not_made_with_others",
+        ),
+    ),
+    served(
+        "a service acts only on what is recorded, also when it is killed",
+        never(live_record.LiveRecord, "commit"),
+        tests=(
+            "server/test_service_killed.py::test_nothing_is_lost_and_nothing_happens_twice_when_the_service_is_killed",
         ),
     ),
     served(
