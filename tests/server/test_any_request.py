@@ -63,7 +63,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess
         patch.setenv("LEDGER", "")
         use(folder)
         ledger_workspace(folder, [{"say": "done"}])
-        with service_process(folder, env=environment(folder)) as running:
+        with service_process(folder, env=environment(folder), log=folder.with_name("log")) as running:
             yield running
 
 
@@ -184,6 +184,8 @@ def test_no_bytes_end_the_service_or_get_a_server_error(service: ServiceProcess)
     pairs = zip(sent, received, strict=True)
     bad = [(data[:300], got[:300]) for data, got in pairs if any(code >= 500 for code in answers(got))]
     assert bad == []
+    assert service.log is not None
+    assert "Traceback" not in service.log.read_text()
     assert service.lives
     assert answers(exchanged(service.port, whole, 30)) == [200]
 

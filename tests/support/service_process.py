@@ -26,10 +26,11 @@ from support import TESTS
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceProcess:
-    """A service that listens at `url`."""
+    """A service that listens at `url`. `log` is the file of what it writes on stderr, None without one."""
 
     url: str
     process: subprocess.Popen[str]
+    log: Path | None = None
 
     def client(self, name: str = "operator", **options: Any) -> httpx.AsyncClient:
         """A client whose requests are those of that person."""
@@ -52,19 +53,29 @@ class ServiceProcess:
 
 @contextmanager
 def service_process(
-    folder: Path, *, env: Mapping[str, str] | None = None, command: Sequence[str] | None = None
+    folder: Path,
+    *,
+    env: Mapping[str, str] | None = None,
+    command: Sequence[str] | None = None,
+    log: Path | None = None,
 ) -> Iterator[ServiceProcess]:
-    """A service of that workspace, until the end of the block. `command` is another one that starts it: see `remit_serve`."""
+    """A service of that workspace, until the end of the block.
+
+    `command` is another one that starts it: see `remit_serve`. `log` is a file for what it writes on stderr; None: where this process does.
+    """
     environment = {**os.environ, **(env or {})}
     paths = [*filter(None, [environment.get("PYTHONPATH")]), str(TESTS.parent / "agent"), str(TESTS)]
     environment["PYTHONPATH"] = os.pathsep.join(paths)
     words = command or [sys.executable, "-m", "support.service_process", str(folder)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, env=environment, cwd=folder, text=True)
+    errors = None if log is None else os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=errors, env=environment, cwd=folder, text=True)
+    if errors is not None:
+        os.close(errors)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
         assert "listening" in line, f"the service did not start: {line}"
-        yield ServiceProcess(url=json.loads(line)["listening"], process=process)
+        yield ServiceProcess(url=json.loads(line)["listening"], process=process, log=log)
     finally:
         with suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)

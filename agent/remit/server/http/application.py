@@ -11,7 +11,7 @@ from typing import Final
 from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -47,7 +47,7 @@ def build_app(service: Service, routes: Sequence[Route]) -> ASGIApp:
     answered = [StarletteRoute(row.path, Endpoint(service, row), methods=[row.method]) for row in routes]
     app = Starlette(
         routes=answered if service.access is None else [*answered, *page_routes(service, service.access)],
-        exception_handlers={HTTPException: _unrouted, Exception: _defect},
+        exception_handlers={HTTPException: _unrouted, ClientDisconnect: _gone, Exception: _defect},
         lifespan=lifespan,
     )
     return HostChecked(app, service)
@@ -154,6 +154,11 @@ async def _unrouted(_: Request, error: Exception) -> Response:
         ServiceError(code=code, message="the service has no such route", next_step="read /openapi.json"),
         headers=error.headers,
     )
+
+
+async def _gone(_: Request, error: Exception) -> Response:
+    """The answer that no client gets: it closed the connection before its body was complete."""
+    return failed(ServiceError(code="invalid_request", message="the body is not complete"))
 
 
 async def _defect(_: Request, error: Exception) -> Response:
