@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from remit.cli.output import echo, json_text, style
+from remit.cli.run_argument import open_for_person
 from remit.cli.text_argument import TEXT
 
 LIKE_CALLS = 3  # approvals of like calls, from which on a rule is offered
@@ -56,10 +57,9 @@ def approve_list_command(break_glass: bool, as_json: bool) -> None:
     """
     from remit.client import waiting_approvals_of
     from remit.tracing.reports import needs_text
-    from remit.workspace import check_enabled, open_acts, open_session, principal_of_process
+    from remit.workspace import open_acts
 
-    opened = open_session()
-    check_enabled(opened.journal, principal_of_process(opened.workspace.settings))
+    opened = open_for_person()
     if break_glass:
         _list_emergencies(opened, as_json, quiet=False)
         return
@@ -121,10 +121,8 @@ def approve_show_command(request: str, full: bool, as_json: bool) -> None:
     from remit.client import find_request
     from remit.journal import StoredRecord
     from remit.tracing.reports import answer_lines, needs_text
-    from remit.workspace import check_enabled, open_session, principal_of_process
 
-    opened = open_session()
-    check_enabled(opened.journal, principal_of_process(opened.workspace.settings))
+    opened = open_for_person()
     waiting = find_request(opened, request)
     record, item = StoredRecord(opened.journal, waiting.run), waiting.request
     obstacle = _obstacles(opened, [record.run]).get(record.run, "")
@@ -326,10 +324,8 @@ def rule_command(place: str, write: bool, as_json: bool) -> None:
     from remit.analysis.diff import working_tree
     from remit.core import UsageError
     from remit.journal import list_runs, resolve_run
-    from remit.workspace import check_enabled, open_session, principal_of_process
 
-    opened = open_session()
-    check_enabled(opened.journal, principal_of_process(opened.workspace.settings))
+    opened = open_for_person()
     name, _, call = place.partition("/")
     step, _, index = call.partition(".")
     if not (step.isdecimal() and index.isdecimal()):

@@ -1,4 +1,4 @@
-"""Finds what the argument RUN of a command names: a run of this workspace, or a trace file."""
+"""Opens what a command reads: this workspace for a person, and the run or trace file that its argument RUN names."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from remit.tracing import Trace
+    from remit.workspace import WorkspaceSession
+
+
+def open_for_person(root: Path | None = None) -> WorkspaceSession:
+    """The workspace, for a command that shows something of runs. Raises Refusal `policy_denied` if who runs it is disabled."""
+    from remit.workspace import check_enabled, open_session, principal_of_process
+
+    opened = open_session(root)
+    check_enabled(opened.journal, principal_of_process(opened.workspace.settings))
+    return opened
 
 
 def open_run(run: str) -> Trace:

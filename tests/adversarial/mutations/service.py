@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from adversarial.mutations.row import Mutation, Remove, never, replaced
+from remit.cli import run_argument
 from remit.core.parsing import strict_json
 from remit.journal import live_record
 from remit.runtime import resuming
@@ -13,6 +14,7 @@ from remit.server.handlers import approvals, calls, events, holds, runs
 from remit.server.http import application, bodies, idempotency
 from remit.server.http.answers import ServiceError
 from remit.server.http.route import Asked
+from remit.workspace import open_session
 
 SERVED: Final = ("server/test_service.py::test_a_decision_is_that_of_the_client_and_nothing_is_recorded",)
 PEOPLE: Final = "server/test_people.py::"
@@ -22,6 +24,10 @@ INTERRUPTED: Final = SERVICE + "test_a_repeated_call_that_was_interrupted_says_w
 
 def served(name: str, *remove: Remove, tests: tuple[str, ...]) -> Mutation:
     return Mutation(name=name, remove=remove, tests=tests, fixtures=True, still=SERVED)
+
+
+async def _raised(_: object, error: Exception) -> Any:
+    raise error
 
 
 async def _any_run(asked: Asked, name: str) -> Any:
@@ -119,6 +125,16 @@ ROWS: Final = (
         tests=(
             "server/test_service_killed.py::test_nothing_is_lost_and_nothing_happens_twice_when_the_service_is_killed",
         ),
+    ),
+    served(
+        "a request that is cut off is no defect",
+        replaced(application, "_gone", _raised),
+        tests=("server/test_any_request.py::test_no_bytes_end_the_service_or_get_a_server_error",),
+    ),
+    served(
+        "a disabled person sees nothing of runs by a command",
+        replaced(run_argument, "open_for_person", open_session),
+        tests=("client/test_access.py::test_the_commands_of_a_disabled_person_are_refused",),
     ),
     served(
         "a scope that is not valid is an error of the request",

@@ -14,6 +14,8 @@ from typing import Any, Final
 import click
 from click.shell_completion import CompletionItem
 
+from remit.cli.run_argument import open_for_person
+
 MOST: Final = 100  # names that are offered
 
 
@@ -107,6 +109,5 @@ def _actions(root: Path, incomplete: str) -> Iterator[str]:
 def _runs(root: Path, _: str) -> Iterator[str]:
     """The newest runs, by the eight digits that commands print."""
     from remit.journal import RunQuery, list_runs
-    from remit.workspace import open_session
 
-    return (row.run[:8] for row in islice(list_runs(open_session(root).journal, RunQuery()), MOST))
+    return (row.run[:8] for row in islice(list_runs(open_for_person(root).journal, RunQuery()), MOST))

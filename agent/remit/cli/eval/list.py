@@ -7,6 +7,7 @@ from dataclasses import asdict
 import click
 
 from remit.cli.output import echo, json_text
+from remit.cli.run_argument import open_for_person
 
 
 @click.command("list", short_help="list the latest evaluations")
@@ -24,9 +25,8 @@ def list_command(limit: int, as_json: bool) -> None:
     """
     from remit.journal import list_evaluations
     from remit.tracing.reports import utc
-    from remit.workspace import open_session
 
-    rows = list_evaluations(open_session().journal, limit=limit)
+    rows = list_evaluations(open_for_person().journal, limit=limit)
     if as_json:
         echo(json_text([asdict(row) for row in rows]))
         return

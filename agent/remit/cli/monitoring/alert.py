@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from remit.cli.output import echo, json_text, style
+from remit.cli.run_argument import open_for_person
 
 
 @click.group("alert", short_help="list and close alerts of drift and of targets")
@@ -29,11 +30,8 @@ def alert_list_command(as_json: bool) -> None:
       remit alert list --json
     """
     from remit.journal import alerts_in_force
-    from remit.workspace import check_enabled, open_session, principal_of_process
 
-    opened = open_session()
-    check_enabled(opened.journal, principal_of_process(opened.workspace.settings))
-    alerts = alerts_in_force(opened.journal)
+    alerts = alerts_in_force(open_for_person().journal)
     if as_json:
         echo(json_text([{"alert": alert.alert, **alert.model_dump(mode="json")} for alert in alerts]))
         return

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from remit.cli.output import echo, json_text, progress, style
+from remit.cli.run_argument import open_for_person
 from remit.cli.trace.filters import parse_time
 
 if TYPE_CHECKING:
@@ -47,9 +48,8 @@ def drift_command(agent: str | None, since: str, one_in: int, alerts: bool, as_j
       remit drift --alert          # every quarter of an hour; then remit.alerts counts it
     """
     from remit.evals.monitoring import alert_of_drifts
-    from remit.workspace import open_session
 
-    opened = open_session()
+    opened = open_for_person()
     check_agent(opened, agent)
     found = _find(opened, agent or "", parse_time(since) or 0, one_in)
     raised = alert_of_drifts(opened.journal, found) if alerts else []

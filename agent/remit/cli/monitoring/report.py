@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from remit.cli.output import echo, json_text, runs_read, style
+from remit.cli.run_argument import open_for_person
 from remit.cli.trace.filters import RunFilter, parse_time
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def report_command(agent: str, since: str, write: bool, actions: tuple[str, ...]
     from remit.cli.monitoring.drift import check_agent
     from remit.workspace import open_session
 
-    opened = open_session()
+    opened = open_for_person()
     check_agent(opened, agent)
     found = _work(opened, agent, parse_time(since))
     missing = found.suggested.rules

@@ -11,6 +11,7 @@ import click
 
 from remit.cli.monitoring.drift import check_agent
 from remit.cli.output import echo, json_text, runs_read, style
+from remit.cli.run_argument import open_for_person
 from remit.cli.trace.filters import parse_time
 
 if TYPE_CHECKING:
@@ -40,9 +41,8 @@ def targets_command(agent: str | None, since: str, alerts: bool, as_json: bool) 
       remit targets --alert          # every hour; then remit.alerts counts them
     """
     from remit.evals.monitoring import alert_of_targets, compare_with_targets, finished_runs
-    from remit.workspace import open_session
 
-    opened = open_session()
+    opened = open_for_person()
     check_agent(opened, agent)
     now = opened.journal.clock()
     runs = finished_runs(opened.journal, since=now - HISTORY_NS, agent=agent or "")

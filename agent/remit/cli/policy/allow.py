@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from remit.cli.output import echo, json_text, style
+from remit.cli.run_argument import open_for_person
 
 if TYPE_CHECKING:
     from remit.analysis import CallToAllow, Patch
@@ -43,9 +44,8 @@ def allow_command(
       remit allow 3f2a/2.0 --write
     """
     from remit.analysis import edit_workspace
-    from remit.workspace import open_session
 
-    opened = open_session()
+    opened = open_for_person()
     given = (
         _recorded(opened, match) if (match := _PLACE.fullmatch(call)) else _named(opened, call, arguments, agent, user)
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from remit.cli.output import counted, echo, json_text, style
+from remit.cli.run_argument import open_for_person
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -100,9 +101,8 @@ def _runs(root: Path, traces: tuple[Path, ...], imported: str) -> Iterator[Seque
         return
     from remit.core.events import IMPORTS
     from remit.journal import RunQuery, list_runs
-    from remit.workspace import open_session
 
-    journal, seen = open_session(root).journal, set[str]()
+    journal, seen = open_for_person(root).journal, set[str]()
     if imported:
         yield from (journal.events(run.run) for run in list_runs(journal, RunQuery(evaluation=f"{IMPORTS}{imported}")))
         return
