@@ -20,6 +20,7 @@ from remit.client import AsyncRemit
 from remit.core import RunEnded
 from remit.core.events import AnyEvent, RunStarted
 from remit.journal import list_runs
+from remit.journal.upkeep.erasure import erase
 from support.events import append, ask, started, turn
 from support.served import ISSUER, Caller, serving
 
@@ -97,7 +98,7 @@ async def test_a_repeated_call_with_one_key_happens_once(caller: Caller) -> None
 @pytest.mark.parametrize(
     ("recorded", "lives", "status", "fix"),
     [
-        pytest.param((), False, 409, "make it with a new key", id="nothing of the call"),
+        pytest.param((), False, 409, "with a new key", id="nothing of the call"),
         pytest.param((), True, 202, "send the same request", id="nothing yet, by a process that lives"),
         pytest.param(turn(0, ask()), False, 202, "/resume", id="its arguments"),
     ],
@@ -121,6 +122,15 @@ async def test_a_repeated_call_that_was_interrupted_says_whether_it_can_still_be
     assert (again.status, again.body["ok"]) == (status, False)
     assert fix in again.body["error"]["next_step"]
     assert (await caller.post("/v1/calls", READ, key="order-9")).status == 200
+
+
+async def test_a_repeated_call_whose_result_was_erased_says_so(caller: Caller) -> None:
+    run = (await caller.post("/v1/calls", READ, key="order-10")).body["run"]
+    journal = caller.service.workspaces["default"].journal
+    erase(journal, run, *range(len(journal.events(run))))
+    again = await caller.post("/v1/calls", READ, key="order-10")
+    assert (again.status, again.code, again.body["run"]) == (409, "conflict", run)
+    assert "was erased" in again.body["error"]["message"]
 
 
 async def test_two_requests_with_one_key_at_the_same_time_start_one_run(caller: Caller) -> None:

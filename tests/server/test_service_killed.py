@@ -24,7 +24,7 @@ from support.workspaces.ledger import effects, environment, ledger_workspace, us
 
 RUNS: Final = int(os.environ.get("REMIT_SERVICE_RUNS", "8"))  # `make service-kills` has 100
 LEAD: Final = "dana"
-NEW_KEY: Final = "make it with a new key"
+NEW_KEY: Final = "make a new call with a new key"
 
 
 @pytest.fixture

@@ -112,17 +112,20 @@ async def _recorded(asked: Asked, run: str) -> Response:
         return _answer(run, answer.event.result)
     if end is not None and isinstance(end.event, RunFinished):
         return failed(ServiceError(code=end.event.code or "cancelled", message=end.event.message), also={"run": run})
+    if end is not None:
+        return _unusable(run, "the call has ended, and its result was erased")
     if await asked.workspace.read(_is_never_made, run):
-        never = ServiceError(
-            code="conflict",
-            message="the first request ended before its call was recorded: nothing was done",
-            next_step="make it with a new key",
-        )
-        return failed(never, also={"run": run})
+        return _unusable(run, "the first request ended before its call was recorded: nothing was done")
     row = find_run(journal, run)
     waiting = [item for item in await asked.client.approvals() if item.run == run]
     interrupted = row is not None and row.state in ("lost", "ready")  # no process drives it
     return _unanswered(run, waiting[0].request if waiting else None, interrupted=interrupted)
+
+
+def _unusable(run: str, why: str) -> Response:
+    """The answer to a key that will never get a result."""
+    error = ServiceError(code="conflict", message=why, next_step="make a new call with a new key")
+    return failed(error, also={"run": run})
 
 
 def _is_never_made(journal: Journal, run: str) -> bool:
