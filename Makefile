@@ -121,7 +121,7 @@ threads: setup  ## At full size: a thread of 1,000 messages over 30 simulated da
 	    -k "message_1000 or at_once" $(ARGS)
 
 requests: setup  ## At full size: 50,000 requests from the OpenAPI document and 20,000 messages of changed bytes to the service; none gets a server error
-	@REMIT_REQUESTS=50000 REMIT_MESSAGES=20000 $(BIN)/python -m pytest -q -s tests/server/test_any_request.py $(ARGS)
+	@REMIT_REQUESTS=50000 REMIT_MESSAGES=20000 $(BIN)/python -m pytest -v -n 2 tests/server/test_any_request.py $(ARGS)
 
 service-kills: setup  ## Kill the service with -9 four times while 100 calls wait for approvals, are approved and resumed
 	@REMIT_SERVICE_RUNS=100 $(BIN)/python -m pytest -q -s tests/server/test_service_killed.py $(ARGS)
