@@ -17,6 +17,7 @@ import asyncio
 import importlib.util
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -67,6 +68,11 @@ kind = "oidc"
 issuer = "{ISSUER}"
 audience = "{AUDIENCE}"
 """
+LISTEN: Final = (
+    b"GET /v1/runs/%s/events?after=0 HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer %s\r\n"
+    b"Accept: text/event-stream\r\nConnection: close\r\n\r\n"
+)
+SENT: Final = re.compile(rb'"at":"([0-9T:.-]+Z)"')
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 PEERS: Final = {
@@ -234,7 +240,7 @@ def own_service(workspace: Path, key: str) -> dict[str, Any]:
         with httpx.Client(base_url=service.url, headers=headers, timeout=60) as client:
             for _ in range(CALLS):
                 client.post("/v1/calls", json={**ASKED, "arguments": {"path": NOTE}}).raise_for_status()
-        delays = sorted(asyncio.run(listened(service, key)))
+        delays = sorted(listened(service, key))
         after = memory_mib(service.process.pid)
         commands = sorted(command_s(workspace) for _ in range(10))
         return {
@@ -249,29 +255,35 @@ def own_service(workspace: Path, key: str) -> dict[str, Any]:
         }
 
 
-async def listened(service: ServiceProcess, key: str) -> list[float]:
-    """How long after its time each event reached each listener that was there before it, in seconds."""
+def listened(service: ServiceProcess, key: str) -> list[float]:
+    """How long after its time each event of a run reached each listener that was there before it, in seconds."""
     headers = {"authorization": f"Bearer {key}"}
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=service.url, headers=headers, timeout=120, limits=limits) as client:
-        started = await client.post("/v1/runs", json={"agent": "triage", "task": "Checkout is failing: find out why"})
-        run = started.raise_for_status().json()["value"]["run"]
-        return [
-            delay for each in await asyncio.gather(*(listen(client, run) for _ in range(LISTENERS))) for delay in each
-        ]
+    task = {"agent": "triage", "task": "Checkout is failing: find out why"}
+    started = httpx.post(f"{service.url}/v1/runs", json=task, headers=headers, timeout=60).raise_for_status().json()
+    asked = LISTEN % (started["value"]["run"].encode(), key.encode())
+
+    async def everyone() -> list[list[tuple[float, bytes]]]:
+        return await asyncio.gather(*(listen(service.port, asked) for _ in range(LISTENERS)))
+
+    # The texts are read afterwards, so that the client does not make its own listeners wait.
+    return [
+        at - sent.timestamp()
+        for received in asyncio.run(everyone())
+        for at, data in received
+        for sent in (datetime.fromisoformat(text.decode()) for text in SENT.findall(data))
+        if sent.timestamp() > received[0][0]
+    ]
 
 
-async def listen(client: httpx.AsyncClient, run: str) -> list[float]:
-    delays = []
-    path, accepted = f"/v1/runs/{run}/events?after=0", {"accept": "text/event-stream"}
-    async with client.stream("GET", path, headers=accepted) as answer:
-        there = time.time()
-        async for line in answer.aiter_lines():
-            if line.startswith("data: "):
-                at = datetime.fromisoformat(line.partition('"at":"')[2].partition('"')[0]).timestamp()
-                if at > there:
-                    delays.append(time.time() - at)
-    return delays
+async def listen(port: int, asked: bytes) -> list[tuple[float, bytes]]:
+    """What one listener received, and when (Unix seconds)."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(asked)
+    received = []
+    while data := await reader.read(65536):
+        received.append((time.time(), data))
+    writer.close()
+    return received
 
 
 def command_s(workspace: Path) -> float:
