@@ -177,8 +177,8 @@ def _with_lines(workspace: Workspace, name: str, pairs: tuple[str, ...], refusal
         return refusal
     tool, action = workspace.action(name)
     argument = str(refusal.details.get("argument"))
-    value = dict(pair.partition("=")[::2] for pair in pairs).get(argument)
-    lines = ceiling_lines(tool.manifest, action, str(refusal.details.get("access")), argument, value)
+    given = {name: value for name, _, value in (pair.partition("=") for pair in pairs)}
+    lines = ceiling_lines(tool.manifest, action, str(refusal.details.get("access")), argument, given.get(argument))
     step = "; ".join([str(refusal.next_step), *(f"to allow it, in tool.toml: {line}" for line in lines)])
     return Refusal(refusal.code, refusal.message, details=refusal.details, next_step=step)
 

@@ -135,7 +135,7 @@ def _unknown_in(case: ToolCase, tool: Tool, known: Sequence[str]) -> tuple[str, 
     if case.action not in known:
         return f"{case.note}: no action has the name {spelled(case.action)}", one_of(case.action, known)
     schema = tool.pin.schemas.get(case.action.partition(".")[2]) if tool.pinned and tool.pin else None
-    properties = {} if schema is None else schema.input.get("properties", {})
+    properties: dict[str, Json] = {} if schema is None else schema.input.get("properties", {})
     unknown = next((name for name in case.arguments if name not in properties), None)
     if schema is None or unknown is None or case.expect.error is not None:
         return None

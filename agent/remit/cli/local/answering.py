@@ -170,7 +170,7 @@ class _Commands:
 
     def serve(self) -> None:
         """Fork for each connection until the service ends; then let commands end."""
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # wakes the selector
+        signal.signal(signal.SIGCHLD, _ignored)  # wakes the selector
         woken, wake = os.pipe()
         for end in (woken, wake):
             os.set_blocking(end, False)
@@ -295,6 +295,10 @@ def _executed(connection: socket.socket, root: Path, settings: Any) -> int:
     return _run(words)
 
 
+def _ignored(_number: int, _frame: object) -> None:
+    """A handler that does nothing: its signal only wakes the selector."""
+
+
 def _request(connection: socket.socket, root: Path) -> tuple[list[str], dict[str, str], list[int]]:
     """The words of the command, how its output looks, and its open files; no words for a request that is not valid."""
     data, ancillary, flags, _ = connection.recvmsg(LARGEST, socket.CMSG_SPACE(3 * 4))
@@ -304,19 +308,21 @@ def _request(connection: socket.socket, root: Path) -> tuple[list[str], dict[str
             files.frombytes(numbers[: len(numbers) - len(numbers) % files.itemsize])
     try:
         request = json.loads(data)
-        words, shown = request["words"], request["shown"]
+        words: Any = request["words"]
+        shown: Any = request["shown"]
         place = root.stat()
-        is_valid = (
+        if (
             len(files) == 3
             and not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
             and request["workspace"] == [place.st_dev, place.st_ino]
             and all(isinstance(word, str) and "\0" not in word for word in words)
             and all(name in SHOWN and isinstance(value, str) and "\0" not in value for name, value in shown.items())
-            and bool(command_of(words))
-        )
+            and command_of(words)
+        ):
+            return words, shown, list(files)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        is_valid = False
-    return (words, shown, list(files)) if is_valid else ([], {}, list(files))
+        pass
+    return [], {}, list(files)
 
 
 def _look_as(shown: dict[str, str]) -> None:

@@ -9,7 +9,7 @@ import sys
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from remit.cli.local.forwarded import command_of
 from remit.cli.local.peers import NotTrusted, connected_to, service_folder
@@ -76,8 +76,8 @@ def _ask(connection: socket.socket, root: Path, words: Sequence[str]) -> int | N
 def _received(connection: socket.socket) -> dict[str, Any]:
     """The next packet; empty at the end of the connection."""
     data = connection.recv(LARGEST)
-    value = json.loads(data) if data else {}
-    return value if isinstance(value, dict) else {}
+    value: object = json.loads(data) if data else None
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def _workspace() -> Path | None:

@@ -89,7 +89,8 @@ def policy_explain_command(**options: Any) -> None:
     from remit.workspace import find_workspace, load_workspace_and_policy
 
     workspace, rules = load_workspace_and_policy(find_workspace(Path.cwd()))
-    query = PolicyQuery(**{**options, "env": options["env"] or workspace.settings.env})
+    options["env"] = options["env"] or workspace.settings.env
+    query = PolicyQuery(**options)
     _check_action(rules, query.action)
     query.check_names(rules)
     request = query.request(rules)

@@ -112,8 +112,9 @@ def fact_fix(shown: str, facts: Iterable[str], arguments: Collection[str], renam
         return f"write {shown.capitalize()}"
     if shown in arguments:
         return f"write args.{shown}"
-    if renamed or (near := near_names(shown, names)):
-        return f"write {renamed or near[0]}"
+    near = [renamed] if renamed else near_names(shown, names)
+    if near:
+        return f"write {near[0]}"
     quoted = f"; a text stands in single quotes: '{shown}'" if shown.isidentifier() else ""
     return f"use one of args.<name>, subject.<name>, resource.<name>, calls('tool.action'), {', '.join(names)}{quoted}"
 

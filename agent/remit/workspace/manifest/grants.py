@@ -6,7 +6,6 @@ A file needs two lines: `touches` of the action names it, so that rules decide o
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple, TypeAlias, cast
 
 from remit.core import Access, DeniedAccess, Json, Refusal
@@ -114,12 +113,12 @@ def _use_of(denied: DeniedAccess) -> tuple[Use, str]:
 
 def ceiling_lines(manifest: Manifest, action: Action, access: str, argument: str, value: Json) -> tuple[GrantLine, ...]:
     """The items that `[at_most]` lacks for a resource that this argument names; empty if no manifest can have it."""
-    texts = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    texts = [value] if isinstance(value, str) else cast("list[object]", value) if isinstance(value, list) else []
     lines: dict[GrantLine, None] = {}
     for template in action.templates:
         if (template.argument, template.access) != (argument, access) or template.path:
             continue
-        for text in cast("Sequence[Json]", texts):
+        for text in texts:
             if isinstance(text, str) and (line := _ceiling_line(manifest, action, template, text)) is not None:
                 lines[line] = None
     return tuple(lines)
