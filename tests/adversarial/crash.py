@@ -98,6 +98,7 @@ MAIN = """
 import json, os, time
 from pathlib import Path
 from support.workspaces.files import write_workspace
+from support.workspaces.files import write_workspace
 
 STORE = Path("stores/ledger/rows.jsonl")
 
@@ -168,7 +169,7 @@ def turns() -> list[dict[str, Any]]:
     return [*made, {"say": "done"}]
 
 
-def write_workspace(folder: Path) -> None:
+def write_ledger(folder: Path) -> None:
     """Write the workspace that all runs share; each run has a separate working folder."""
     files = {
         "remit.toml": journal_setting() + '[identity]\n"*" = "user:operator"\n',
@@ -399,7 +400,7 @@ BAD = ("twice", "lost", "broken", "lied", "unknown_elsewhere", "diverged", "circ
 
 def harness(folder: Path, runs: int, seed: int, *, verbose: bool) -> Counter[str]:
     """Play that many runs, and add up the counts."""
-    assert ended(forked(lambda: (write_workspace(folder), 0)[1]), PATIENCE_S) == 0
+    assert ended(forked(lambda: (write_ledger(folder), 0)[1]), PATIENCE_S) == 0
     (folder / "witness").mkdir()
     found: Counter[str] = Counter()
     for number in range(runs):

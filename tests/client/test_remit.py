@@ -216,7 +216,9 @@ def test_a_held_agent_makes_no_call_until_the_hold_is_lifted(client: Remit) -> N
     assert held.error.code == "held"
     assert "wrong cluster" in held.error.message
     client.lift("agent:triage")
-    assert client.resume(held.run).outcome == "completed"
+    with pytest.raises(UsageError, match="make the call again"):  # its arguments are recorded once the agent may act
+        client.resume(held.run)
+    assert client.call("files.read", READ, agent="triage").ok
 
 
 @pytest.mark.parametrize("scope", ["agent:triag", "tool:gone", "everything", "", "run:ffff"])

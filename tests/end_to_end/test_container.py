@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import pytest
 from ruamel.yaml import YAML
+from uv import find_uv_bin
 
 from support import ROOT
 
@@ -63,7 +64,7 @@ def test_the_image_has_bytecode_and_the_packages_of_the_lock() -> None:
     extras = re.findall(r"--extra (\w+)", syncs[-1])
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert {"serve", "postgres"} <= set(extras) <= set(known)
-    command = ["uv", "export", "--locked", "--offline", "--no-dev", *(f"--extra={name}" for name in extras)]
+    command = [find_uv_bin(), "export", "--locked", "--offline", "--no-dev", *(f"--extra={name}" for name in extras)]
     exported = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert re.search(r"^uvicorn==", exported, re.MULTILINE)
     assert not re.search(r"^(?:pytest|mypy|hypothesis)==", exported, re.MULTILINE)

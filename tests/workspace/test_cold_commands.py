@@ -92,11 +92,12 @@ def test_a_plugin_of_pydantic_is_not_part_of_a_command(session: Path, tmp_path: 
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: seen\nVersion: 1\n")
     (about / "entry_points.txt").write_text("[pydantic]\nseen = seen:plugin\n")
     path = os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))
+    environment = {name: value for name, value in os.environ.items() if name != "PYDANTIC_DISABLE_PLUGINS"}
     own = [sys.executable, "-m", "remit", *EXPLAIN]
     other = [sys.executable, "-c", "import pydantic; type('M', (pydantic.BaseModel,), {'__module__': 'm'})"]
     errors = [
         subprocess.run(
-            command, cwd=session, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+            command, cwd=session, env={**environment, "PYTHONPATH": path}, capture_output=True, text=True
         ).stderr
         for command in (own, other)
     ]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from adversarial.mutations.row import Mutation, brokered, replaced
-from remit.analysis import drafting
+from remit.analysis.drafting import recorded as drafting
 from remit.core.events import RunStarted
 from remit.journal import lease, mark_sent
 from remit.sandbox import outcome

@@ -26,8 +26,8 @@ def sessions(monkeypatch: pytest.MonkeyPatch) -> list[CallSession]:
     opened: list[CallSession] = []
     earlier = proxy.ProxyListener.admit
 
-    def admit(self: proxy.ProxyListener, *given: Any) -> CallSession:
-        opened.append(earlier(self, *given))
+    def admit(self: proxy.ProxyListener, *given: Any, **named: Any) -> CallSession:
+        opened.append(earlier(self, *given, **named))
         return opened[-1]
 
     monkeypatch.setattr(proxy.ProxyListener, "admit", admit)
