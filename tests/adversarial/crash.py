@@ -41,6 +41,7 @@ from remit.workspace.bundle import open_bundle
 from remit.workspace.session import WorkspaceSession, open_session
 from support.postgres import journal_setting, journals_in, shared_server
 from support.principals import OPERATOR
+from support.workspaces.files import write_workspace
 
 LIVES = 12  # processes that one run may take
 PATIENCE_S = 120.0  # for one process; far more than any needs
@@ -97,8 +98,6 @@ effect = "read"
 MAIN = """
 import json, os, time
 from pathlib import Path
-from support.workspaces.files import write_workspace
-from support.workspaces.files import write_workspace
 
 STORE = Path("stores/ledger/rows.jsonl")
 
