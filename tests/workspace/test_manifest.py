@@ -412,6 +412,15 @@ def test_a_covered_set_holds_only_covered_files(pattern: str, folder: str, below
         assert covered([pattern], f"{folder}/{below}")
 
 
+@UNHURRIED
+@given(
+    st.lists(SEGMENT, min_size=1, max_size=2).map("/".join),
+    st.lists(st.sampled_from(["a", "b", "ab", ""]), min_size=1, max_size=4).map("/".join),
+)
+def test_a_folder_covers_the_same_files_however_the_pattern_is_written(folder: str, name: str) -> None:
+    assert covered([f"{folder}/**"], name) == covered([f"{folder}/**/**"], name)
+
+
 # -- the published schema ----------------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,14 @@ def covered(patterns: Iterable[str], name: str) -> bool:
     path = name.split("/")
     if path[-1] == "**":
         return any(_covers_set(pattern.split("/"), path[:-1]) for pattern in patterns)
-    return any([*_matched(pattern.split("/"), path)][-1] for pattern in patterns)
+    return any(_covers_file(pattern, name, path) for pattern in patterns)
+
+
+def _covers_file(pattern: str, name: str, path: list[str]) -> bool:
+    folder = pattern.removesuffix("**")
+    if folder.endswith("/") and "*" not in folder:  # `folder/**`, as most are: one comparison of texts
+        return name.startswith(folder)
+    return [*_matched(pattern.split("/"), path)][-1]
 
 
 def _covers_set(pattern: list[str], folder: list[str]) -> bool:

@@ -21,6 +21,7 @@ _LONGEST_PATH = 512
 _TABLE = re.compile(r"[a-z_][a-z0-9_]{0,127}")
 _MAILBOX = re.compile(r"[a-z0-9_+-]+(?:\.[a-z0-9_+-]+)*")
 _ESCAPED = re.compile(r"%(?:[0-9A-Fa-f]{2}|[uU][0-9A-Fa-f]{4})")
+_UNUSUAL = re.compile(r"[^ -~]|[*?\[\]{}\\]")
 _SCHEME = re.compile(r"[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*:/")
 
 
@@ -63,7 +64,7 @@ def proper_name(kind: str, value: str) -> str:
     """A proper name of one or several words. Raises Refusal `invalid_arguments` if `value` is not one."""
     if not value or len(value) > 128 or value != " ".join(value.split(" ")).strip() or "  " in value:
         _not_one(kind, "length", "write the name in at most 128 characters, with single spaces")
-    if bad := next((problem for problem in map(_bad_character, value) if problem), None):
+    if bad := _first_bad(value):
         _not_one(kind, bad, "write the plain characters of the name")
     if not unicodedata.is_normalized("NFC", value):
         _not_one(kind, "not_normalised", "write it in Unicode form NFC")
@@ -99,7 +100,7 @@ def _file(value: str) -> str:
         _not_one("file", "length", "a name has 1 to 4096 bytes")
     if value.startswith(("/", "~")) or _SCHEME.match(value):
         _not_one("file", "absolute", "write it relative to the working folder")
-    if bad := next((problem for problem in map(_bad_character, value) if problem), None):
+    if bad := _first_bad(value):
         _not_one("file", bad, "write the plain characters of the name")
     if BLANK.search(value):
         _not_one("file", "hidden_character", "write the plain characters of the name")
@@ -118,13 +119,18 @@ def _file(value: str) -> str:
     return "/".join(parts) or "."
 
 
+def _first_bad(value: str) -> str | None:
+    """What is wrong with the first character that no name may have; None if there is none."""
+    unusual = (match.group() for match in _UNUSUAL.finditer(value))
+    return next((problem for problem in map(_bad_character, unusual) if problem), None)
+
+
 def _bad_character(character: str) -> str | None:
+    """What is wrong with one of the characters that `_UNUSUAL` finds."""
     if character in "*?[]{}":
         return "wildcard"
     if character == "\\":
         return "backslash"
-    if character == " " or (character.isascii() and character.isprintable()):
-        return None
     # Cc, Cf, Cs, Co, Cn: controls, bidirectional and invisible marks, and characters without a fixed glyph; Z*: spaces.
     if unicodedata.category(character)[0] in "CZ":
         return "hidden_character"
