@@ -1,3 +1,4 @@
+from .casbin_model import model_text
 from .conditions import ROLE, Condition, ConditionError, parse_condition, read_condition
 from .entities import NO_ENTITIES, NOTHING_STATED, Entities, Entity, Stated
 from .evaluation import TIME, same
@@ -28,6 +29,7 @@ __all__ = [
     "Vocabulary",
     "check_links",
     "closures",
+    "model_text",
     "parse_condition",
     "parse_pattern",
     "parse_resource",
