@@ -41,6 +41,7 @@ COMMANDS: Final = {
     "secret": ("secret", "set and list the secrets that tools use"),
     "policy": ("policy", "check, test, explain, compare and replay the rules"),
     "allow": ("policy.allow", "print or write the change that would let a refused call pass"),
+    "attack": ("policy.attack", "try what an untrusted text could make an agent do"),
     "approve": ("approve", "list, show and answer requests for approval"),
     "trace": ("trace", "read, compare, shrink, verify and export recorded runs"),
     "journal": ("journal", "check the journal's projections, and compute them again"),

@@ -10,7 +10,16 @@ from .memory_run import MemoryRun, run_in_memory
 from .models.agents import open_fallbacks_of, open_model_of
 from .models.model_list import ModelList
 from .models.model_wait import ModelWait
-from .one_call import DryRuns, OneCall, OutsideCall, advise, decide_call, request_of_call
+from .one_call import (
+    DryRuns,
+    EarlierCall,
+    OneCall,
+    OutsideCall,
+    advise,
+    decide_call,
+    request_of_call,
+    result_labels,
+)
 from .resuming import Continuation, resume_obstacle
 from .runner import EvaluatedRun, RunRequest, acting_subject, resume_run, start_run
 from .upkeep.erasure import Erasable, erasable, erase_runs
@@ -22,6 +31,7 @@ __all__ = [
     "Continuation",
     "CustomGraph",
     "DryRuns",
+    "EarlierCall",
     "Erasable",
     "EvaluatedRun",
     "GraphParts",
@@ -49,6 +59,7 @@ __all__ = [
     "prunable",
     "prune",
     "request_of_call",
+    "result_labels",
     "resume_obstacle",
     "resume_run",
     "retention_seconds",

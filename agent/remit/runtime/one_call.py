@@ -30,7 +30,7 @@ from remit.policy import Evaluated
 from remit.runtime.assembly import agent_of, confinement_of, new_run_id, sanitizer_of, secret_names
 from remit.runtime.live import EvaluationPorts
 from remit.sandbox import Sandbox
-from remit.workspace import WorkspaceSession, labels_in, labels_of
+from remit.workspace import Workspace, WorkspaceSession, labels_in, labels_of
 
 KEPT_S: Final = 1.0
 
@@ -48,6 +48,16 @@ class OneCall:
         return ModelTurn(
             text="", proposed_calls=(self._proposed,) if step == 0 else (), finish="tool_calls" if step == 0 else ENDED
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlierCall:
+    """A call that a run has made. Its result is `value`, with the labels of its action, and adds `names` to the directory."""
+
+    action: str
+    arguments: str
+    value: Json = None
+    names: tuple[str, ...] = ()
 
 
 class DryRuns:
@@ -74,6 +84,31 @@ class DryRuns:
         broker = self._broker(name, subject)
         (decided,) = await broker.decide(0, [_proposed(action, arguments)])
         return decided, () if decided.call is None else broker.evaluate(decided.call)
+
+    async def decide_after(
+        self,
+        name: str,
+        earlier: Sequence[EarlierCall],
+        action: str,
+        arguments: str,
+        *,
+        task: str,
+        subject: str,
+        by: Principal,
+    ) -> tuple[CallDecided, Request | None]:
+        """Decide one call of a run with that task that has made the `earlier` calls, and its request to the policy.
+
+        The request is None if the call was refused before the rules decided. Raises UsageError if there is no such agent.
+        """
+        broker = self._broker(name, subject)
+        broker.record.append(_started(self._session, broker, task, by))
+        made = await broker.decide(0, [_proposed(call.action, call.arguments) for call in earlier])
+        for index, (decided, call) in enumerate(zip(made, earlier, strict=True)):
+            result = Succeeded(value=call.value, labels=result_labels(broker.workspace, decided, call.value))
+            broker.record.append(CallAnswered(step=0, index=index, result=result, directory_added=call.names))
+        (decided,) = await broker.decide(1, [_proposed(action, arguments)])
+        refused = decided.call is None or decided.refusal is not None
+        return decided, None if refused or decided.call is None else broker.request(decided.call)
 
     def _broker(self, name: str, subject: str, record: type[Record] = Record) -> Broker:
         """The broker of a new run of the agent. INVARIANT: two decisions share nothing that a call changes."""
@@ -162,7 +197,7 @@ async def advise(
         events = await broker.decide(step, [call.proposed for call in turn])
         for index, (decided, call) in enumerate(zip(events, turn, strict=True)):
             if call.answered:
-                result = Succeeded(value=call.value, labels=_labels(broker, decided, call.value))
+                result = Succeeded(value=call.value, labels=result_labels(broker.workspace, decided, call.value))
                 broker.record.append(CallAnswered(step=step, index=index, result=result))
     if not events:
         raise UsageError("the last turn of the conversation has no call")
@@ -172,12 +207,12 @@ async def advise(
     return last
 
 
-def _labels(broker: Broker, decided: CallDecided, value: Json) -> tuple[str, ...]:
-    """The labels that the result of the call puts on the run."""
+def result_labels(workspace: Workspace, decided: CallDecided, value: Json) -> tuple[str, ...]:
+    """The labels that the result of the call puts on the run. A call that cannot be read counts as untrusted text."""
     if decided.call is None:
         return (UNTRUSTED,)
-    _, action = broker.workspace.action(decided.call.action)
-    found = (*action.adds_labels, *labels_of(broker.workspace.labels, decided.call.touches), *labels_in(action, value))
+    _, action = workspace.action(decided.call.action)
+    found = (*action.adds_labels, *labels_of(workspace.labels, decided.call.touches), *labels_in(action, value))
     return tuple(dict.fromkeys(found))
 
 

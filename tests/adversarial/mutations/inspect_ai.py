@@ -11,7 +11,7 @@ from remit.runtime.live import EvaluationPorts
 ROWS: Final = (
     brokered(
         "what another program has read puts its labels on what it asks next",
-        replaced(one_call, "_labels", lambda *_: ()),
+        replaced(one_call, "result_labels", lambda *_: ()),
         tests=(
             "inspect_ai/test_inspect.py::test_what_the_model_has_read_counts_for_the_next_call",
             "inspect_ai/test_inspect.py::test_a_result_of_a_tool_that_the_workspace_does_not_know_is_untrusted",

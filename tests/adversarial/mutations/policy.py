@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable
 from typing import Final
 
 from adversarial.mutations.row import DECIDES, Mutation, brokered, replaced
+from remit.analysis.attacks import trying
+from remit.analysis.attacks.accepted import Acceptance
+from remit.analysis.attacks.values import Calls, Material, calls_of
 from remit.analysis.drafting import call as drafting
 from remit.analysis.solver import paths
 from remit.broker.decisions import Decider
@@ -23,6 +28,16 @@ JUDGE: Final = Policy.judge
 def prefixed(self: Index, action: str) -> tuple[RuleTable, ...]:
     """A rule for `read` matches `read_and_exec` too."""
     return tuple(table for named, table in self._tables.items() if action.startswith(named.rstrip("*")))
+
+
+def of_the_action(accepted: Iterable[Acceptance], action: str, _: object) -> tuple[Acceptance, ...]:
+    """A line accepts every call of its action."""
+    return tuple(line for line in accepted if line.action == action)
+
+
+def all_of_them(material: Material, text: str) -> Calls:
+    """Whatever is tried counts as everything."""
+    return dataclasses.replace(calls_of(material, text), complete=True)
 
 
 # Stock Casbin would refuse the call too, so it is disabled to test Remit's matcher alone.
@@ -104,6 +119,20 @@ ROWS: Final = (
         name="a drafted rule for what cannot be undone asks a person who exists",
         remove=(lambda patch: patch.setattr(drafting, "chosen_approver", lambda *_: ""),),
         tests=("analysis/test_allow.py::test_a_drafted_rule_for_what_cannot_be_undone_asks",),
+        still=DECIDES,
+    ),
+    Mutation(
+        name="an accepted attack is accepted for its places only",
+        remove=(lambda patch: patch.setattr(trying, "acceptances_of", of_the_action),),
+        tests=("analysis/test_attack.py::test_a_weakened_manifest_is_found",),
+        fixtures=True,
+        still=DECIDES,
+    ),
+    Mutation(
+        name="an action with more places than are tried counts as a way through",
+        remove=(lambda patch: patch.setattr(trying, "calls_of", all_of_them),),
+        tests=("analysis/test_attack.py::test_more_places_than_are_tried_count_as_a_way_through_until_they_are_accepted",),
+        fixtures=True,
         still=DECIDES,
     ),
     Mutation(
