@@ -175,4 +175,8 @@ def with_network_result(output: Output, network_access: NetworkAccess) -> Output
 def _line(connection: Connection) -> str:
     """The narrowest line of `hosts` that would allow the connection."""
     host = f"{connection.host}:{connection.port}"
-    return f"{connection.method} {host}{connection.path}" if connection.method else host
+    is_seen = connection.method not in (
+        "",
+        "CONNECT",
+    )  # of a tunnel that was refused, the requests inside are not known
+    return f"{connection.method} {host}{connection.path}" if is_seen else host
