@@ -214,7 +214,7 @@ def test_nothing_gets_through_the_open_rules_but_what_looks_like_the_wish_of_the
     mailbox_workspace(tmp_path, [])
     report = attacked(tmp_path, "helper")
     assert (report.ok, report.ways, report.untried) == (True, (), ())
-    assert "box.send" in actions_of(report.words), "words to somebody whom the directory has"
+    assert "box.send" in actions_of(report.words), "words to a person whom the directory has"
 
 
 @pytest.mark.parametrize(("old", "new", "action"), list(OPEN_WEAKENED.values()), ids=list(OPEN_WEAKENED))

@@ -377,7 +377,7 @@ def test_a_thread_with_results_that_no_run_recorded_has_read_untrusted_text(new_
 def test_a_run_is_erased_with_the_later_runs_that_repeat_it_and_the_thread_does_not_go_on(
     new_desk: Callable[..., Desk], command: Command
 ) -> None:
-    """Nobody knows any more what it has read."""
+    """What it has read is no longer known."""
     desk = new_desk()
     agent = desk.agent(look=(LOOK,))
     for _ in range(3):

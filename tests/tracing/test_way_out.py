@@ -36,7 +36,7 @@ def test_json_readers_find_the_same_value() -> None:
     assert "é漢" in written
 
 
-# -- a trace file that somebody sent -----------------------------------------------------------------------------------
+# -- a trace file of another machine ----------------------------------------------------------------------------------
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

@@ -35,7 +35,7 @@ LINKS: Final = "g, role:oncall-lead, role:operator\n" + "".join(
     f"g, user:{name}, {role}\n" for name, role in [*PEOPLE.items(), ("second", "role:data-owner")]
 )
 READERS: Final = "auditor op lead reviewer owner"
-# Who may do it with an own run, and with one of somebody else; for what is no run, both are the same.
+# Who may do it with an own run, and with one of another person; for what is no run, both are the same.
 MAY: Final[dict[OwnAction, tuple[str, str]]] = {
     "remit.run": ("runner op lead", "runner op lead"),
     "remit.resume": ("runner op lead", "op lead"),

@@ -260,7 +260,7 @@ class RunRegistry:
         journal, conversation, last = self._session.journal, self._conversation(thread), await self._last(thread)
         before = None if last is None else await self._state_of(asked.key, last)
         name, place = await journal.run_in_thread(next_run, journal, conversation, asked.message, last, before)
-        if last is None and asked.has_results:  # of tools that no run has recorded: nobody knows what they returned
+        if last is None and asked.has_results:  # of tools that no run has recorded: what they returned is unknown
             place = place.model_copy(update={"labels": (UNTRUSTED,)})
         return name, place
 

@@ -110,7 +110,7 @@ def _in_doubt(journal: Journal, since: int) -> Iterator[Subject]:
                 at=run.started_at,
                 agent=agent,
                 run=run.run,
-                text=f"Nobody knows whether a call of {item.action} in run {run.run[:8]} of agent {agent} has had its effect.",
+                text=f"It is unknown whether a call of {item.action} in run {run.run[:8]} of agent {agent} has had its effect.",
                 command=f"remit trace show {run.run}",
             )
 

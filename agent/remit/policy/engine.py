@@ -104,7 +104,7 @@ class Policy:
 
     @property
     def roles(self) -> frozenset[str]:
-        """Every role that somebody has."""
+        """Every role that a subject has."""
         return frozenset(self._members)
 
     def members_of(self, role: str) -> frozenset[str]:

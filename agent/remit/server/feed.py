@@ -39,7 +39,7 @@ class Listener:
 
 
 class Feed:
-    """What is recorded in the runs that somebody listens to."""
+    """What is recorded in the runs that have listeners."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal

@@ -138,9 +138,9 @@ def policy_suggest_command(
 
     \b
     Examples:
-      remit policy suggest -o /tmp/suggested
+      remit policy suggest -o suggested
       remit policy suggest --tool files --agent triage
-      remit policy suggest --imported july -o /tmp/suggested
+      remit policy suggest --imported july -o suggested
     """
     from remit.analysis import recorded_decisions, suggest_rules
     from remit.analysis.diff import working_tree

@@ -14,7 +14,7 @@ from remit.core.events.event import Event
 NotificationKind: TypeAlias = Literal[
     "approval",  # a call waits for people
     "lost",  # the process of a run has ended, and nobody has resumed it
-    "in-doubt",  # nobody knows whether an effect has happened
+    "in-doubt",  # it is unknown whether an effect has happened
     "hold",  # an operator has stopped a run, an agent, a tool or everything
 ]
 

@@ -172,7 +172,7 @@ def undeclared_names(
 ) -> Iterator[tuple[str, str]]:
     """What is wrong with the names in a question to the rules, each with its fix: a misspelled name is denied too.
 
-    `roles` are those that somebody has. If not `strict`, an unknown agent or user is wrong only if it is near a known one: a case may
+    `roles` are those that a subject has. If not `strict`, an unknown agent or user is wrong only if it is near a known one: a case may
     show that others are denied.
     """
     people = (declared.users or frozenset()) | {NOBODY}

@@ -139,7 +139,7 @@ class Login:
         return [trust for trust in self._access.trusted if isinstance(trust.issuer, OidcIssuer) and trust.issuer.login]
 
     def _logged_in(self, request: Request, principal: Principal, path: str) -> Response:
-        """Begin a session. INVARIANT: under a new id, so that nobody knows it who gave the browser one before."""
+        """Begin a session. INVARIANT: under a new id, so an id that the browser was given before opens nothing."""
         self._access.sessions.end(request.cookies.get(self._access.cookie, ""))
         response = redirect(path)
         set_cookie(response, self._access, self._access.cookie, self._access.sessions.start(principal))
