@@ -585,6 +585,7 @@ def test_the_command_line_is_exactly_this() -> None:
         *("--ro-bind", "/remit/sandbox/serving.py", "/remit/serving.py"),
         *("--ro-bind", "/remit/sandbox/watch.py", "/remit/watch.py"),
         *("--ro-bind", "/remit/sandbox/kernel.py", "/remit/kernel.py"),
+        *("--ro-bind", "/remit/sandbox/live.py", "/remit/live.py"),
         *("--ro-bind", "/site/pydantic", "/packages/pydantic"),
         *("--ro-bind", "/workspace/tools/t", "/tool", "--ro-bind", "/workspace/work", "/work"),
         *("--bind", "/workspace/work/stores/tickets", "/work/stores/tickets"),
