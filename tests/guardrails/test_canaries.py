@@ -29,7 +29,7 @@ owner = "tests@example.com"
 summary = "Says everything that it should not"
 [always]
 hosts = ["localhost:PORT"]
-ranges = ["127.0.0.0/8"]
+ranges = ["127.0.0.0/8", "::1/128"]
 secrets = [{ name = "vault", exposed = true, env = "VAULT_KEY" }]
 [at_most]
 hosts = ["localhost:PORT"]

@@ -239,7 +239,7 @@ source = "python"
 
 [always]
 hosts = ["GET localhost:{port}", "unused.example.com:443"]
-ranges = ["127.0.0.0/8"]
+ranges = ["127.0.0.0/8", "::1/128"]
 
 [actions.ask]
 summary = "Ask two servers"

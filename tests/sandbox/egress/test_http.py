@@ -45,7 +45,7 @@ def attempts(records: list[Recorded]) -> list[AttemptEnded]:
 def reachable(text: str, port: int) -> str:
     """The manifest with the test server as its only host."""
     text = text.replace('hosts = ["**:443", "**:80"]', f'hosts = ["localhost:{port}"]')
-    return text.replace("[at_most]", '[always]\nranges = ["127.0.0.0/8"]\n\n[at_most]')
+    return text.replace("[at_most]", '[always]\nranges = ["127.0.0.0/8", "::1/128"]\n\n[at_most]')
 
 
 @pytest.mark.usefixtures("trusting")
@@ -147,7 +147,7 @@ def test_the_tool_of_the_tutorial_works_and_only_its_server_sees_the_key(session
     with Server(answer, name="localhost") as server:
         place = f"localhost:{server.port}"
         manifest = manifest.replace("acme.atlassian.net:443", place).replace(
-            "[always]", '[always]\nranges = ["127.0.0.0/8"]'
+            "[always]", '[always]\nranges = ["127.0.0.0/8", "::1/128"]'
         )
         code = code.replace("acme.atlassian.net", place)
         rules = "p, agent:web, jira.*, issue:OPS-*, True, allow\np, role:operator, jira.*, issue:OPS-*, True, allow\n"
