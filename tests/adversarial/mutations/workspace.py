@@ -20,7 +20,7 @@ from remit.workspace import identity, limits, loader, own_actions, session
 from remit.workspace.answer_contract import AnswerContract
 from remit.workspace.bundle import vocabulary
 from remit.workspace.definitions import Tool, Workspace
-from remit.workspace.manifest import pins, resolution, schema
+from remit.workspace.manifest import manifest, pins, resolution, schema
 
 
 def read_twice(root: Path) -> tuple[Workspace, Policy]:
@@ -42,6 +42,13 @@ class Same(str):
 
 
 ROWS: Final = (
+    brokered(
+        "an action with a line that is not decided does not load",
+        replaced(manifest, "undecided", lambda text, *, file: ()),
+        tests=(
+            "workspace/test_undecided.py::test_an_action_with_a_line_that_is_not_decided_does_not_load_and_is_named_with_its_line",
+        ),
+    ),
     brokered(
         "the approver is the account of the operating system",
         replaced(identity, "_os_account", lambda: os.environ.get("USER", "")),

@@ -5,6 +5,7 @@ network_schema  the keys about the network, and the rules between them
 manifest        a manifest that was read, and its pin
 touches         one line of `touches` or `adds_to_directory`
 resolution      the canonical arguments and the resources of one call
+undecided       lines that a person still has to decide
 pins            `policies/tools.lock`
 """
 

@@ -19,9 +19,11 @@ from .resolution import check_output, command_schema, fill_argv, resolve
 from .schema import ManifestTable, rules
 from .targets import Target
 from .touches import Template
+from .undecided import MARK
 
 __all__ = [
     "LOCK",
+    "MARK",
     "NOTHING",
     "Action",
     "ActionSchema",

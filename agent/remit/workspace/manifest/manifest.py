@@ -18,6 +18,7 @@ from remit.workspace.manifest.schema import ActionTable, Life, LimitsTable, Mani
 from remit.workspace.manifest.schema import manifest_schema as manifest_schema
 from remit.workspace.manifest.targets import Target, target_of
 from remit.workspace.manifest.touches import Template, parse_listing, parse_touch
+from remit.workspace.manifest.undecided import undecided
 
 
 class Limits(FrozenModel):
@@ -232,6 +233,7 @@ def parse_manifest(text: str, *, file: str) -> Manifest:
     document = load_toml(text, file=file)
     table, problems = read_table(ManifestTable, document, file=file, text=text)
     problems += rules(document, file=file, text=text)
+    problems += undecided(text, file=file)
     if table is None or problems:
         raise WorkspaceError(sorted(problems, key=lambda problem: problem.line or 0))
     always, at_most = table.always, table.at_most
