@@ -1,8 +1,8 @@
 from .card import permission_card
 from .cases import check_tool_cases, read_tool_cases
 from .graph_pins import pinnable
+from .offered import model_view, spec_lines
 from .source_check import check_source
-from .template import new_tool
 from .usage_audit import UsageReport, observe_tool
 from .workbench import (
     ToolCaseResult,
@@ -26,7 +26,7 @@ __all__ = [
     "derive_pin",
     "interpreter",
     "known_tool",
-    "new_tool",
+    "model_view",
     "observe_tool",
     "parse_pairs",
     "permission_card",
@@ -35,5 +35,6 @@ __all__ = [
     "read_tool_cases",
     "run_tool_cases",
     "scratch_folder",
+    "spec_lines",
     "try_action",
 ]

@@ -8,6 +8,7 @@ from .bundle import (
     open_bundle,
     open_bundles,
     read_digests,
+    tool_spec,
     tool_specs,
     vocabulary,
 )
@@ -123,6 +124,7 @@ __all__ = [
     "run_resource",
     "subject_of",
     "sync_prices",
+    "tool_spec",
     "tool_specs",
     "vocabulary",
     "write_starter",

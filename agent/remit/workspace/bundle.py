@@ -14,7 +14,7 @@ from remit.policy import Policy, load_policy
 from remit.policy.language import DeclaredNames, Vocabulary
 from remit.workspace.definitions import Agent, Workspace
 from remit.workspace.loader import load_files
-from remit.workspace.manifest.manifest import ActionSchema, action_name
+from remit.workspace.manifest.manifest import Action, ActionSchema, action_name
 from remit.workspace.manifest.touches import SPELLED as SPELLED_KINDS
 from remit.workspace.own_actions import OWN_ACTIONS, OWN_KINDS, own_effects
 
@@ -137,6 +137,11 @@ def tool_specs(workspace: Workspace, agent: Agent) -> tuple[ToolSpec, ...]:
         tool, action = workspace.action(name)
         schema = tool.pin.schemas.get(action.name) if tool.pin else None
         if schema is not None:
-            text = f"{action.summary}. {schema.description}" if schema.description else action.summary
-            specs.append(ToolSpec(name=tool_name(name), description=text, input=schema.input))
+            specs.append(tool_spec(name, action, schema))
     return tuple(specs)
+
+
+def tool_spec(name: str, action: Action, schema: ActionSchema) -> ToolSpec:
+    """The action `name` (`files.read`) as a model is offered it."""
+    text = f"{action.summary}. {schema.description}" if schema.description else action.summary
+    return ToolSpec(name=tool_name(name), description=text, input=schema.input)

@@ -206,6 +206,7 @@ ALLOWED = {
     "remit/guardrails/redaction.py": "a text that was read before; ValueError and RecursionError make it plain text",
     "remit/runtime/models/langchain.py": "arguments of a call, which sent_messages has read a moment before",
     "remit/runtime/models/wire/event_stream.py": "an answer of bounded size, whose repeated members must be kept; ValueError ends the turn",
+    "remit/tools/making/templates/": "tools, which run inside the sandbox and import nothing of Remit",
     "remit/tools/cases.py": "what a case's tool wrote, compared with the text that the case expects",
 }
 

@@ -15,6 +15,7 @@ import click
 
 from remit.cli.output import echo, json_text, style
 from remit.cli.text_argument import TEXT
+from remit.cli.tool.making import new_command
 
 if TYPE_CHECKING:
     from remit.broker import AttemptOutcome
@@ -37,26 +38,7 @@ def tool_command() -> None:
     """
 
 
-@tool_command.command("new")
-@click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def new_command(name: str, as_json: bool) -> None:
-    """Write a working example tool named NAME into tools/.
-
-    \b
-    Examples:
-      remit tool new words
-    """
-    from remit.tools import new_tool
-    from remit.workspace import find_workspace
-
-    written = new_tool(find_workspace(Path.cwd()), name)
-    if as_json:
-        echo(json_text({"ok": True, "files": [str(_relative(path)) for path in written]}))
-        return
-    for path in written:
-        echo(f"wrote {_relative(path)}")
-    echo(f"next:  remit tool test {name}; remit tool pin {name}; then add rules for {name}.* to policies/")
+tool_command.add_command(new_command)
 
 
 @tool_command.command("list")
@@ -115,6 +97,30 @@ def tool_show_command(name: str, as_json: bool) -> None:
     for agent in workspace.agents.values():
         if agent.observe is not None and found.manifest.source == "host" and name in workspace.tools_of(agent.name):
             echo(f"  observed         agent {agent.name}: {agent.observe.text}")
+
+
+@tool_command.command("schema")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def schema_command(name: str, as_json: bool) -> None:
+    """Print what a model is offered of the tool: names, descriptions, and the arguments with their JSON Schemas.
+
+    It is made from the present files, and is what a run uses once they are pinned.
+
+    \b
+    Examples:
+      remit tool schema files
+      remit tool schema files --json
+    """
+    from remit.tools import model_view, spec_lines
+
+    specs = asyncio.run(model_view(_workspace(), name, _sandbox()))
+    if as_json:
+        echo(json_text([spec.model_dump(mode="json") for spec in specs]))
+        return
+    for spec in specs:
+        for line in spec_lines(spec):
+            echo(line)
 
 
 @tool_command.command("try")
@@ -422,7 +428,3 @@ def _print_live() -> Callable[[bytes], None]:
     """A callback that prints a tool's output on standard error while the tool runs."""
     decoder = getincrementaldecoder("utf-8")("replace")
     return lambda data: echo(decoder.decode(data), nl=False, err=True)
-
-
-def _relative(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

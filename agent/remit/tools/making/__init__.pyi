@@ -1,0 +1,3 @@
+from .files import FORMS, new_tool, write_tool
+
+__all__ = ["FORMS", "new_tool", "write_tool"]

@@ -1,0 +1,78 @@
+"""Writes the files of a new tool: a template with its name, or files that were made for it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Literal, TypeAlias, get_args
+
+from remit.core import UsageError, one_of
+from remit.core.parsing import read_text
+from remit.tools.making.command import command_files
+from remit.tools.making.service import service_files
+
+Form: TypeAlias = Literal["words", "package", "http", "command"]
+FORMS: Final[tuple[str, ...]] = get_args(Form)
+
+TEMPLATES: Final = Path(__file__).parent / "templates"
+_NAME: Final = "mytool"  # the name of the tool in each template
+# As `Name` of a manifest, which would refuse it only when the workspace is loaded.
+_VALID: Final = re.compile(r"(?!remit$|none$)(?=.{1,31}$)[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
+
+
+def new_tool(root: Path, name: str, form: str = "words", source: str = "") -> list[Path]:
+    """Write a working example tool. Returns its files.
+
+    `source` is what the form is made from: the URL of the items for "http", the command line for "command". "": the example of the
+    template.
+
+    Raises:
+        UsageError: the name is taken or not valid, or no tool can be made from the source.
+    """
+    check_name(root, name)
+    return write_tool(root, name, tool_files(name, form, source))
+
+
+def tool_files(name: str, form: str, source: str) -> Mapping[str, str]:
+    """The texts of a new tool by file name. Raises UsageError."""
+    if form not in FORMS:
+        raise UsageError(f"there is no form {form!r} of a new tool: {one_of(form, FORMS)}")
+    if source and form == "command":
+        return command_files(name, source)
+    texts = template_files(form, name)
+    if source and form == "http":
+        return service_files(texts, source)
+    if source:
+        raise UsageError(f"a tool from {form!r} is made from nothing else: remove {source!r}")
+    return texts
+
+
+def template_files(form: str, name: str) -> dict[str, str]:
+    """The texts of a template, with the name of the new tool."""
+    found = sorted(path for path in (TEMPLATES / form).iterdir() if path.is_file())
+    return {path.name: read_text(path, file=path.name).replace(_NAME, name) for path in found}
+
+
+def check_name(root: Path, name: str) -> None:
+    """Raise UsageError unless the tool can have that name."""
+    if _VALID.fullmatch(name) is None:
+        fix = "use at most 31 lower-case letters, digits and single underscores, a letter first"
+        raise UsageError(f"{name!r} is not a valid name: {fix}")
+    folder = root / "tools" / name
+    if folder.exists():
+        raise UsageError(f"the tool {name!r} exists already in {folder}: choose another name")
+
+
+def write_tool(root: Path, name: str, texts: Mapping[str, str]) -> list[Path]:
+    """Write the files into a new folder; all of them or none. Returns their paths."""
+    folder = root / "tools" / name
+    folder.mkdir(parents=True)
+    try:
+        for file, text in texts.items():
+            (folder / file).write_text(text, encoding="utf-8")
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return [folder / file for file in texts]
