@@ -19,6 +19,7 @@ from remit.evals.scenarios import ScenarioRow
 from remit.guardrails.content_cases import ContentCase
 from remit.guardrails.content_rules import ContentTable
 from remit.policy.cases import Case
+from remit.policy.language.teams import TeamTable
 from remit.policy.run_scope import ScopeTable
 from remit.runtime.models.scripted import FINISHES, ScriptedApproval
 from remit.tools.cases import ToolCase
@@ -67,6 +68,9 @@ FILES: Final = (
     ),
     SettingsFile(name="prices", path="policies/prices.toml", what="what turns of each model cost", model=PricesTable),
     SettingsFile(name="labels", path="policies/labels.toml", what="labels by resource", model=LabelsTable),
+    SettingsFile(
+        name="team", path="policies/TEAM/team.toml", what="what the rules of a team may name", model=TeamTable
+    ),
     SettingsFile(name="content", path="policies/content.toml", what="content rules", model=ContentTable),
     SettingsFile(
         name="content-cases",

@@ -319,6 +319,7 @@ def test_a_file_of_the_starter_names_its_schema_and_fits_it(file: schemas.Settin
             "limits",
             "prices",
             "labels",
+            "team",
             "content",
             "content-cases",
         )  # optional files, which the starter does not have

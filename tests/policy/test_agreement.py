@@ -12,7 +12,7 @@ from remit.policy import agreement, reload
 from remit.policy import engine as policy
 from remit.policy.agreement import check_agreement
 from remit.policy.engine import Judgement, Policy
-from remit.policy.folder import read_cases_text, read_folder
+from remit.policy.folder import CaseTable, read_case_tables, read_folder
 from remit.policy.reload import PolicyWatcher
 from remit.policy.second_opinion import SecondOpinion
 from support import ROOT
@@ -41,7 +41,7 @@ def allow_everything(self: Policy, request: Request) -> Judgement:
 
 def test_both_engines_agree_on_the_shipped_rules_and_cases() -> None:
     folder = ROOT / "policies"
-    check_agreement(policy.load_policy(read_folder(folder)), read_cases_text(folder))
+    check_agreement(policy.load_policy(read_folder(folder)), read_case_tables(folder))
 
 
 def test_a_case_on_which_the_engines_disagree_is_a_problem_with_its_line_and_both_answers(
@@ -49,7 +49,7 @@ def test_a_case_on_which_the_engines_disagree_is_a_problem_with_its_line_and_bot
 ) -> None:
     monkeypatch.setattr(Policy, "judge", allow_everything)
     with pytest.raises(WorkspaceError) as found:
-        check_agreement(load(RULES), CASE)
+        check_agreement(load(RULES), (CaseTable("policies/cases.yaml", CASE),))
     first = found.value.problems[0]
     assert (first.file, first.line) == ("policies/cases.yaml", 1)
     assert (
@@ -76,10 +76,10 @@ def test_a_witness_meets_the_condition_of_its_rule(monkeypatch: pytest.MonkeyPat
 def test_a_casbin_that_disagrees_is_detected_and_one_that_agrees_is_accepted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    check_agreement(load(RULES), CASE)
+    check_agreement(load(RULES), (CaseTable("policies/cases.yaml", CASE),))
     monkeypatch.setattr(SecondOpinion, "allows_each", lambda _, requests: [False for _ in requests])
     with pytest.raises(WorkspaceError, match="Remit's matcher answers allow, stock Casbin deny"):
-        check_agreement(load(RULES), CASE)
+        check_agreement(load(RULES), (CaseTable("policies/cases.yaml", CASE),))
 
 
 def test_a_matcher_that_fails_is_a_problem_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

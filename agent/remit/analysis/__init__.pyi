@@ -1,5 +1,5 @@
 from .backtest import RecordedDecision, backtest_rules, recorded_decisions
-from .cases import Coverage, PolicyCaseResult, find_uncovered, run_cases
+from .cases import Coverage, PolicyCaseResult, find_uncovered, run_cases, run_tables
 from .check import CheckReport, check_workspace, edit_workspace
 from .drafting import (
     CASES,
@@ -64,6 +64,7 @@ __all__ = [
     "recorded_decisions",
     "rule_from_approval",
     "run_cases",
+    "run_tables",
     "score_mutants",
     "suggest_rules",
     "with_enforced",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from remit.core import Rule, Verdict
-from remit.policy import Policy, SecondOpinion, disagreement, read_cases, request_of
+from remit.core import Problem, Rule, Verdict, WorkspaceError
+from remit.policy import CaseTable, Policy, SecondOpinion, disagreement, read_cases, request_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,24 @@ class Coverage:
 
     rules: tuple[Rule, ...]
     actions: tuple[str, ...]
+
+
+def run_tables(policy: Policy, tables: Iterable[CaseTable]) -> tuple[PolicyCaseResult, ...]:
+    """`run_cases` for each table: that of the organization, and those of teams.
+
+    Raises:
+        WorkspaceError: some rows of some tables are not valid cases.
+    """
+    results: list[PolicyCaseResult] = []
+    problems: list[Problem] = []
+    for file, text in tables:
+        try:
+            results += run_cases(policy, text, file)
+        except WorkspaceError as error:
+            problems += error.problems
+    if problems:
+        raise WorkspaceError(problems)
+    return tuple(results)
 
 
 def run_cases(policy: Policy, text: str, file: str) -> tuple[PolicyCaseResult, ...]:

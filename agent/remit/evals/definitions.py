@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 from remit.core import FrozenModel, Json, UsageError
 from remit.core.events import Variant
 from remit.core.parsing import digest, load_toml, read_file
-from remit.policy import CASES, load_policy, read_folder
+from remit.policy import is_cases, load_policy, read_case_tables, read_folder
 from remit.rollout import files_of_definition, is_rules, write_definition
 from remit.tracing import Objects
 from remit.workspace import MARKER, Agent, Workspace, WorkspaceSession, load_files, load_workspace, vocabulary
@@ -151,7 +151,7 @@ def _loaded(files: Files) -> Workspace:
         tool, _, name = rest.partition("/")
         if area == "tools" and tool in code and name != "tool.toml":
             code[tool][name] = data
-        elif path != CASES:
+        elif not is_cases(path):
             read[path] = data
     return load_files(read, root=None, code={tool: code_digest(its) for tool, its in code.items()})
 
@@ -160,7 +160,7 @@ def _with_policy(files: Files, folder: Path) -> dict[str, bytes]:
     folder = folder / "policies" if (folder / MARKER).is_file() else folder
     if not folder.is_dir():
         raise UsageError(f"there is no policy folder {str(folder)!r}: name a workspace, or its folder `policies`")
-    kept = {path: data for path, data in files.items() if not is_rules(path) and path != CASES}
+    kept = {path: data for path, data in files.items() if not is_rules(path) and not is_cases(path)}
     return {**kept, **read_folder(folder), **_cases(folder)}
 
 
@@ -189,8 +189,7 @@ def _script(workspace: Workspace, agent: str, model: str) -> dict[str, bytes]:
 
 
 def _cases(folder: Path) -> dict[str, bytes]:
-    path = folder / CASES.rpartition("/")[2]
-    return {CASES: read_file(path, file=CASES)} if path.is_file() else {}
+    return {table.file: table.text.encode() for table in read_case_tables(folder) if table.text}
 
 
 def _toml(value: Any) -> str:

@@ -13,14 +13,14 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Final
 
-from remit.analysis import run_cases
+from remit.analysis import run_tables
 from remit.core import Principal, UsageError
 from remit.core.events import Bar, BarName, RolloutOpened, RunArm, Stage, StageName
 from remit.evals.comparisons import UNKNOWN, comparisons_of
 from remit.evals.definitions import Changes
 from remit.evals.monitoring import seconds
 from remit.journal import OF_COMPLETED, ROLLOUT_STREAM, Journal, RolloutState, RunQuery, RunSummary, list_runs
-from remit.policy import CASES, Policy, check_agreement, read_cases_text
+from remit.policy import Policy, check_agreement, is_cases, read_case_tables
 from remit.rollout import (
     HARD,
     OF_ALL_RUNS,
@@ -97,7 +97,9 @@ def _files_of(session: WorkspaceSession, agent: str, candidate: Path | Changes) 
     if isinstance(candidate, Path):
         return files_of_definition(load_workspace(find_workspace(candidate)))
     changed = candidate.apply(session.workspace, agent)
-    return {path: data for path, data in changed.items() if path != CASES}  # those on disk must hold, whatever it has
+    return {
+        path: data for path, data in changed.items() if not is_cases(path)
+    }  # those on disk must hold, whatever it has
 
 
 def _changed_files(before: Mapping[str, bytes], now: Mapping[str, bytes]) -> tuple[str, ...]:
@@ -141,12 +143,12 @@ def _check_agent(workspace: Workspace, agent: str) -> None:
 
 def _check_cases(session: WorkspaceSession, policy: Policy) -> None:
     """Raise UsageError if a case of the rules on disk does not hold with the candidate."""
-    text = read_cases_text(session.root / "policies")
-    broken = [case for case in run_cases(policy, text, CASES) if not case.passed]
+    tables = read_case_tables(session.root / "policies")
+    broken = [case for case in run_tables(policy, tables) if not case.passed]
     if broken:
         lines = "; ".join(f"{case.file}:{case.line} {case.note}: {case.message}" for case in broken[:5])
         raise UsageError(f"{len(broken)} cases that must hold do not hold with the candidate: {lines}")
-    check_agreement(policy, text)
+    check_agreement(policy, tables)
 
 
 def _stages(plan: RolloutPlan, *, rules: bool, other: bool) -> tuple[Stage, ...]:

@@ -2,7 +2,18 @@ from .agreement import check_agreement, disagreement
 from .cases import Case, read_cases, request_of
 from .engine import Policy, load_policy
 from .explanation import Evaluated, disputed
-from .folder import CASES, IN_FORCE, read_cases_text, read_folder, unread_files
+from .folder import (
+    CASES,
+    IN_FORCE,
+    CaseTable,
+    cases_beside,
+    is_cases,
+    read_case_tables,
+    read_cases_text,
+    read_folder,
+    rule_files,
+    unread_files,
+)
 from .reload import PolicyWatcher
 from .run_scope import SCOPE_FILE, SUBJECT, narrowed, read_scope, scope_text
 from .second_opinion import SecondOpinion
@@ -13,20 +24,25 @@ __all__ = [
     "SCOPE_FILE",
     "SUBJECT",
     "Case",
+    "CaseTable",
     "Evaluated",
     "Policy",
     "PolicyWatcher",
     "SecondOpinion",
+    "cases_beside",
     "check_agreement",
     "disagreement",
     "disputed",
+    "is_cases",
     "load_policy",
     "narrowed",
+    "read_case_tables",
     "read_cases",
     "read_cases_text",
     "read_folder",
     "read_scope",
     "request_of",
+    "rule_files",
     "scope_text",
     "unread_files",
 ]

@@ -1,6 +1,6 @@
 """Rules come into force only if the compiled rules and stock Casbin give the same answers.
 
-Both decide every case of `policies/cases.yaml` and witnesses of the rules: requests that are made from a row itself.
+Both decide every case of the tables in `policies/` and witnesses of the rules: requests that are made from a row itself.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 from remit.core import Context, Decision, Json, Problem, Request, WorkspaceError, action_matches
 from remit.policy.cases import read_cases, request_of
 from remit.policy.engine import Policy
-from remit.policy.folder import CASES
+from remit.policy.folder import CaseTable
 from remit.policy.language.facts import SIDES, is_named
 from remit.policy.language.loader import RuleRow
 from remit.policy.language.patterns import EVERYTHING
@@ -37,8 +37,8 @@ class _Probe:
     request: Request
 
 
-def check_agreement(policy: Policy, cases: str = "") -> None:
-    """Raise unless both engines agree. `cases` is the text of `cases.yaml`, "" if there is none.
+def check_agreement(policy: Policy, cases: tuple[CaseTable, ...] = ()) -> None:
+    """Raise unless both engines agree on these tables of cases and on witnesses of the rules.
 
     A policy that passed once in this process is not checked again.
 
@@ -50,7 +50,7 @@ def check_agreement(policy: Policy, cases: str = "") -> None:
 
 
 @lru_cache(maxsize=8)
-def _check_once(policy: Policy, cases: str) -> None:
+def _check_once(policy: Policy, cases: tuple[CaseTable, ...]) -> None:
     probes = [*_from_cases(policy, cases), *_from_rules(policy)]
     opinions = SecondOpinion(policy).allows_each([probe.request for probe in probes])
     problems = [
@@ -77,9 +77,10 @@ def disagreement(decision: Decision, *, casbin: bool) -> str:
     return f"the two engines disagree: Remit's matcher answers {decision.verdict}, stock Casbin {'allow' if casbin else 'deny'}"
 
 
-def _from_cases(policy: Policy, text: str) -> Iterator[_Probe]:
-    for line, case in read_cases(policy, text, CASES):
-        yield _Probe(file=CASES, line=line, what=case.note, request=request_of(policy, case))
+def _from_cases(policy: Policy, tables: tuple[CaseTable, ...]) -> Iterator[_Probe]:
+    for file, text in tables:
+        for line, case in read_cases(policy, text, file):
+            yield _Probe(file=file, line=line, what=case.note, request=request_of(policy, case))
 
 
 def _from_rules(policy: Policy) -> Iterator[_Probe]:

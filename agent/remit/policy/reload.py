@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 from remit.core import Problem, WorkspaceError
 from remit.policy.agreement import check_agreement
 from remit.policy.engine import Policy, load_policy
-from remit.policy.folder import read_cases_text, read_folder, unread_files
+from remit.policy.folder import read_case_tables, read_folder, team_folders, unread_files
 from remit.policy.language.loader import FOLDER
 
 LOOK_S: Final = 0.25  # between two checks of the files
@@ -71,7 +71,7 @@ class PolicyWatcher:
         try:
             if unread := [*unread_files(self._folder)]:
                 raise WorkspaceError(unread)
-            files, cases = read_folder(self._folder), read_cases_text(self._folder)
+            files, cases = read_folder(self._folder), read_case_tables(self._folder)
             if self._signature() != signature:
                 return  # changed while they were read: checked again later
             policy = self._policy if files == self.files else load_policy(files, self._policy.vocabulary)
@@ -98,13 +98,14 @@ class PolicyWatcher:
         """A value that changes when a file does. The change time is included, because a tool may reset the modification time."""
         entries: list[tuple[object, ...]] = []
         try:
-            for entry in sorted(os.scandir(self._folder), key=lambda entry: entry.name):
-                if not entry.name.startswith(".") or entry.name.endswith(".csv"):
-                    info = entry.stat()
-                    if stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode):
-                        entries.append(
-                            (entry.name, info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
-                        )
+            for folder in (self._folder, *team_folders(self._folder)):
+                for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+                    if not entry.name.startswith(".") or entry.name.endswith(".csv"):
+                        info = entry.stat()
+                        if stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode):
+                            entries.append(
+                                (entry.path, info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+                            )
         except OSError as error:
             return (("unreadable", error.errno),)
         return tuple(entries)

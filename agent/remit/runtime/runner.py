@@ -33,7 +33,7 @@ from remit.core.events import (
 from remit.core.parsing import digest_bytes
 from remit.guardrails import valid
 from remit.journal import note_adoption
-from remit.policy import check_agreement, narrowed, read_cases_text
+from remit.policy import check_agreement, narrowed, read_case_tables
 from remit.rollout import Placement, give_up, keep_code, place
 from remit.runtime.assembly import (
     Recording,
@@ -252,7 +252,7 @@ def _check_prices(session: WorkspaceSession, agent: Agent, models: Iterable[Mode
 
 def _check_rules(session: WorkspaceSession) -> None:
     """Raise WorkspaceError if stock Casbin decides a case of the rules differently from Remit: then no run starts."""
-    check_agreement(session.policy, read_cases_text(session.policies))
+    check_agreement(session.policy, read_case_tables(session.policies))
 
 
 def _live_executor(

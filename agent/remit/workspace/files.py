@@ -11,14 +11,12 @@ from typing import Any, cast
 
 from remit.core import Problem, UsageError, WorkspaceError
 from remit.core.parsing import load_toml, read_file
-from remit.policy import unread_files
+from remit.policy import rule_files, unread_files
 from remit.workspace.definitions import RESERVED, graph_file
 from remit.workspace.file_schema import MARKER, plain_path
 from remit.workspace.manifest.manifest import code_digest, is_code
 
-_RULES = re.compile(
-    r"policies/[^/]+\.(?:conf|csv)|policies/entities\.jsonl|policies/tools\.lock|policies/(?:limits|prices|content|labels)\.toml"
-)
+_BESIDE_RULES = re.compile(r"policies/tools\.lock|policies/(?:limits|prices|content|labels)\.toml")
 
 
 def find_workspace(start: Path) -> Path:
@@ -73,8 +71,10 @@ class WorkspaceFiles:
         self._read(MARKER)
         self.problems.extend(unread_files(root / "policies"))
         for path in self._children("policies"):
-            if _RULES.fullmatch(name := f"policies/{path.name}"):
+            if _BESIDE_RULES.fullmatch(name := f"policies/{path.name}"):
                 self._read(name)
+        for name, _ in rule_files(root / "policies") if (root / "policies").is_dir() else ():
+            self._read(name)
         for path in self._children("tools"):
             if path.is_dir() and self._has_marker(path, "tool.toml"):
                 self._read(f"tools/{path.name}/tool.toml")

@@ -34,6 +34,9 @@ TESTS_IN_CHECKOUT: Final = "tests/starter/test_triage.py"
 IGNORED: Final = shutil.ignore_patterns("__pycache__", "*.pyc", "schemas.cache")
 CODEOWNERS: Final = """# Security reviews every change of what agents may do. Put your team's name here.
 /policies/    @your-org/security
+# The rules of a team, below policies/TEAM/, are the team's; what they may name is not:
+# /policies/billing/             @your-org/billing
+# /policies/billing/team.toml    @your-org/security
 /remit.toml   @your-org/security
 /tools/*/tool.toml     @your-org/security
 /agent/*/agent.toml    @your-org/security

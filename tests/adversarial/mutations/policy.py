@@ -14,10 +14,10 @@ from remit.analysis.drafting import call as drafting
 from remit.analysis.solver import paths
 from remit.broker.decisions import Decider
 from remit.core.calls import Permitted, Request
-from remit.policy import cases
+from remit.policy import cases, reload
 from remit.policy.engine import Judgement, Policy
 from remit.policy.index import Index, RuleTable
-from remit.policy.language import conditions, entities, facts, loader, names
+from remit.policy.language import conditions, entities, facts, loader, names, teams
 from remit.policy.language.conditions import Condition
 from remit.policy.reload import PolicyWatcher
 from remit.runtime import runner
@@ -95,6 +95,30 @@ ROWS: Final = (
         name="the Casbin model is checked when it is loaded",
         remove=(lambda patch: patch.setattr(loader, "check_model", lambda _: ()),),
         tests=("policy/test_load.py::test_a_model_that_differs_from_the_required_one_is_refused",),
+        still=DECIDES,
+    ),
+    Mutation(
+        name="a row of a team names what its team.toml lists",
+        remove=(lambda patch: patch.setattr(teams.Team, "outside_rule", lambda *_: ()),),
+        tests=("policy/test_teams.py::test_a_row_outside_of_the_bounds_of_its_team_is_refused_with_its_line",),
+        still=DECIDES,
+    ),
+    Mutation(
+        name="a team changes no role of others",
+        remove=(lambda patch: patch.setattr(teams.Team, "outside_link", lambda *_: ()),),
+        tests=("policy/test_teams.py::test_a_row_outside_of_the_bounds_of_its_team_is_refused_with_its_line",),
+        still=DECIDES,
+    ),
+    Mutation(
+        name="a pattern is within a bound only if the bound matches all that it matches",
+        remove=(lambda patch: patch.setattr(teams, "_within", lambda pattern, bound: bound.kind == pattern.kind),),
+        tests=("policy/test_teams.py::test_a_row_outside_of_the_bounds_of_its_team_is_refused_with_its_line",),
+        still=DECIDES,
+    ),
+    Mutation(
+        name="an edit in the folder of a team is noticed",
+        remove=(lambda patch: patch.setattr(reload, "team_folders", lambda _: []),),
+        tests=("policy/test_teams.py::test_an_edit_of_a_team_is_in_force_and_one_outside_of_its_bounds_is_not",),
         still=DECIDES,
     ),
     Mutation(

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from remit.analysis.cases import find_uncovered, run_cases
+from remit.analysis.cases import find_uncovered, run_tables
 from remit.analysis.check.references import check_references
 from remit.analysis.lint import lint_rules
 from remit.analysis.solver.ruleset import RuleSet, without_garbage_collection
@@ -14,7 +14,7 @@ from remit.core import LEVELS, Finding, Level, Problem, WorkspaceError, finding_
 from remit.core.parsing import read_file, table_text
 from remit.guardrails import CASES as CONTENT_CASES
 from remit.guardrails import check_content
-from remit.policy import CASES, Policy
+from remit.policy import CASES, Policy, cases_beside, read_case_tables
 from remit.runtime.models import ScriptedModel, open_model
 from remit.tools import check_source, check_tool_cases
 from remit.workspace import Workspace, load_workspace_and_policy, vocabulary
@@ -131,18 +131,23 @@ def _policy_cases(root: Path, policy: Policy) -> tuple[int, list[Finding]]:
         problem = Problem(file=CASES, what="there is no table of policy cases", fix="write one case for each rule")
         return 0, [finding_of(problem, "case")]
     try:
-        results = run_cases(policy, table_text(path, file=CASES), CASES)
+        results = run_tables(policy, read_case_tables(root / "policies"))
     except WorkspaceError as error:
         return 0, [finding_of(problem, "case") for problem in error.problems]
     fix = "fix the rule, or the case if the rule is right"
     failed = (
-        Problem(file=CASES, line=result.line, what=f"{result.note}: {result.message}", fix=fix)
+        Problem(file=result.file, line=result.line, what=f"{result.note}: {result.message}", fix=fix)
         for result in results
         if not result.passed
     )
     coverage = find_uncovered(policy, results)
     uncovered = [
-        Problem(file=rule.file, line=rule.line, what="no policy case is decided by it", fix=f"write one in {CASES}")
+        Problem(
+            file=rule.file,
+            line=rule.line,
+            what="no policy case is decided by it",
+            fix=f"write one in {cases_beside(rule.file)}",
+        )
         for rule in coverage.rules
     ]
     uncovered += [

@@ -44,13 +44,15 @@ _EFFECTS: Final[tuple[Effect, ...]] = ("once", "keyed", "idempotent", "read")  #
 class ManifestChange:
     """One change as a sentence. `witness` and `still_refused` are requests; None where the change is not about requests.
 
-    `partial`: a call needs an agent and a user, and so far only one of them has the permission.
+    `partial`: a call needs an agent and a user, and so far only one of them has the permission. `owner`: the teams whose rules, agents or
+    tools it is about; "" for the organization.
     """
 
     direction: Direction
     text: str
     partial: bool = False
     because: tuple[str, ...] = ()
+    owner: str = ""
     witness: Mapping[str, Json] | None = None
     still_refused: Mapping[str, Json] | None = None
 

@@ -7,17 +7,19 @@ covers all of them. The result is a list of sentences, or a proof that nothing n
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
 from remit.analysis.diff.manifests import Direction, ManifestChange, manifest_changes
+from remit.analysis.diff.owners import bound_changes, owner_of_action, owner_of_path, owner_of_rules, teams_of
 from remit.analysis.diff.policy import compare_policies
 from remit.analysis.diff.witnesses import DeniedCounterpart, facts_of, facts_text, find_denied_counterpart, rule_text
 from remit.analysis.reach import Reach, reach_of
 from remit.analysis.solver.findings import Finding, PolicyDifference
 from remit.analysis.solver.ruleset import RuleSet, read_rule_set
 from remit.core import Json, Request
+from remit.policy.language import Team
 from remit.workspace import Workspace, vocabulary
 
 _MAY: Final = {"allow": "may now", "ask": "may now, after approval,", "deny": "may no longer"}
@@ -81,9 +83,10 @@ def permission_diff(old: Workspace, new: Workspace) -> PermissionDiff:
     """
     before, after = _rule_set_of("before", old, pinned=True), _rule_set_of("after", new, pinned=False)
     found = compare_policies(before, after)
+    teams = teams_of(old, new)
     # Calls that an agent and a user can make together come first. For the rest, one of the two still lacks the permission.
     sentences = sorted(
-        (_describe(found, finding) for finding in found.findings),
+        (_describe(found, finding, teams) for finding in found.findings),
         key=lambda item: (item.partial, not item.text.startswith("agent:")),
     )
     # A path that a tool could only read may now be writable, with no change to the rules. So what may be written is
@@ -93,7 +96,7 @@ def permission_diff(old: Workspace, new: Workspace) -> PermissionDiff:
     )
     known = {(finding.action, finding.after, finding.subjects) for finding in found.findings}
     sentences += [
-        _describe(writes, finding, writing=True)
+        _describe(writes, finding, teams, writing=True)
         for finding in writes.findings
         if (finding.action, finding.after, finding.subjects) not in known
     ]
@@ -112,7 +115,11 @@ def permission_diff(old: Workspace, new: Workspace) -> PermissionDiff:
     for unsettled in dict.fromkeys((*found.unsettled, *writes.unsettled)):
         text = f"not analysed: {unsettled.action} on {unsettled.resource} for {', '.join(unsettled.subjects)}"
         sentences.append(ManifestChange(direction="unknown", text=text, because=(unsettled.why,)))
-    sentences += manifest_changes(old, new)
+    sentences += [
+        replace(item, owner=owner_of_path(teams, item.because[0] if item.because else ""))
+        for item in manifest_changes(old, new)
+    ]
+    sentences += bound_changes(teams_of(old), teams_of(new))
     return PermissionDiff(sentences=tuple(sentences), notes=tuple(_notes(old, new)))
 
 
@@ -134,7 +141,9 @@ def with_ceiling(rules: RuleSet, workspace: Workspace, *, pinned: bool, written:
     )
 
 
-def _describe(found: PolicyDifference, finding: Finding, *, writing: bool = False) -> ManifestChange:
+def _describe(
+    found: PolicyDifference, finding: Finding, teams: Mapping[str, Team], *, writing: bool = False
+) -> ManifestChange:
     """Write one finding as a sentence, with the rules and manifests that cause it."""
     facts = facts_text(finding.context)
     # Users gain or lose a permission together with the agents that act for them: naming the agents is enough.
@@ -163,6 +172,7 @@ def _describe(found: PolicyDifference, finding: Finding, *, writing: bool = Fals
         partial=not partner,
         text=f"{who} {_MAY[finding.after]} {verb}{for_partner} (was {_WAS[finding.before]})",
         because=tuple(because),
+        owner=_owner(finding, teams),
         witness={
             "subject": finding.subject,
             "for": partner,
@@ -172,6 +182,11 @@ def _describe(found: PolicyDifference, finding: Finding, *, writing: bool = Fals
         },
         still_refused=_counterpart_json(denied),
     )
+
+
+def _owner(finding: Finding, teams: Mapping[str, Team]) -> str:
+    rules = (*finding.added, *finding.removed)
+    return owner_of_rules(rule.file for rule in rules) if rules else owner_of_action(teams, finding.action)
 
 
 def _counterpart_json(denied: DeniedCounterpart | None) -> Mapping[str, Json] | None:

@@ -15,7 +15,7 @@ from remit.analysis.solver.ruleset import RuleSet, read_rule_set
 from remit.core import UsageError
 from remit.core.parsing import read_file
 from remit.policy import IN_FORCE
-from remit.policy.language import Vocabulary
+from remit.policy.language import Vocabulary, team_of
 from remit.workspace import MARKER, RESERVED, Workspace, load_files, load_workspace, policy_files, vocabulary
 from remit.workspace.manifest import code_digest, is_code
 
@@ -115,6 +115,10 @@ def _revision(revision: str, root: Path) -> PolicySource:
         path = name.decode(errors="surrogateescape")
         if kind == "blob" and mode != _LINK and _is_workspace_file(path):
             object_of[path] = number
+    for path in [
+        path for path in object_of if (team := team_of(path)) and f"policies/{team}/team.toml" not in object_of
+    ]:
+        del object_of[path]  # as on disk: a folder of rules that is not a team's is not in force
     return PolicySource(
         f"git:{revision}", dict(zip(object_of, _blobs(root, tuple(object_of.values())), strict=True)), None
     )
@@ -126,7 +130,7 @@ def _is_workspace_file(path: str) -> bool:
     if parts[0] == "agent":
         return len(parts) > 2 and parts[1] != RESERVED
     if parts[0] == "policies":
-        return len(parts) == 2 and (path.endswith(IN_FORCE) or path == "policies/tools.lock")
+        return len(parts) <= 3 and (path.endswith(IN_FORCE) or path == "policies/tools.lock")
     return path == MARKER or (parts[0] == "tools" and len(parts) > 2)
 
 

@@ -255,13 +255,13 @@ def _prepared(root: Path) -> Any:
     for name in _IMPORTED:
         import_module(name)
     from remit.guardrails import Redactor
-    from remit.policy import check_agreement, read_cases_text
+    from remit.policy import check_agreement, read_case_tables
     from remit.workspace import open_session
 
     opened = open_session(root)
     opened.journal.close()  # INVARIANT: before the first fork, which must not copy an open database
     with suppress(RemitError):  # a command reports it
-        check_agreement(opened.policy, read_cases_text(opened.policies))
+        check_agreement(opened.policy, read_case_tables(opened.policies))
     Redactor("", ()).text("a text, so that the formats of secrets are compiled")
     return opened.workspace.settings
 

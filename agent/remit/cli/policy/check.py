@@ -66,7 +66,7 @@ def policy_check_command(strict: bool, show_all: bool, as_json: bool) -> None:
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def policy_test_command(mutate: bool, min_score: float, as_json: bool) -> None:
-    """Run the cases in policies/cases.yaml, and list the rules and actions that no case covers.
+    """Run the cases in policies/cases.yaml and those of teams, and list the rules and actions that no case covers.
 
     Remit's matcher and stock Casbin both decide every case. A case on which they differ fails.
 
@@ -80,19 +80,21 @@ def policy_test_command(mutate: bool, min_score: float, as_json: bool) -> None:
       remit policy test --mutate
       remit policy test --mutate --min-score 90
     """
-    from remit.analysis import find_uncovered, run_cases, score_mutants
+    from remit.analysis import find_uncovered, run_tables, score_mutants
     from remit.analysis.diff import working_tree
-    from remit.core.parsing import table_text
-    from remit.policy import CASES, read_cases
+    from remit.policy import read_case_tables, read_cases
     from remit.workspace import find_workspace, load_workspace_and_policy
 
     root = find_workspace(Path.cwd())
     _, rules = load_workspace_and_policy(root)
-    table = table_text(root / CASES, file=CASES)
-    results = run_cases(rules, table, CASES)
+    tables = read_case_tables(root / "policies")
+    results = run_tables(rules, tables)
     coverage = find_uncovered(rules, results)
     found = (
-        score_mutants(working_tree(root).rule_set(), [case for _, case in read_cases(rules, table, CASES)])
+        score_mutants(
+            working_tree(root).rule_set(),
+            [case for file, text in tables for _, case in read_cases(rules, text, file)],
+        )
         if mutate
         else None
     )
@@ -152,7 +154,7 @@ def _show_tested(results: Iterable[PolicyCaseResult], coverage: Coverage, found:
 @click.option("--check", is_flag=True, help="Change nothing; exit with 1 if a file is not formatted.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def policy_fmt_command(check: bool, as_json: bool) -> None:
-    """Format policies/*.csv: one space after each comma, one empty line between groups. Lines keep their order.
+    """Format the rules of the organization and of teams: one space after each comma, one empty line between groups. Lines keep their order.
 
     \b
     Examples:
@@ -161,14 +163,17 @@ def policy_fmt_command(check: bool, as_json: bool) -> None:
     """
     from remit.analysis import format_rules
     from remit.core.parsing import read_file
+    from remit.policy import rule_files
     from remit.workspace import find_workspace
 
     changed: list[str] = []
-    for path in sorted((find_workspace(Path.cwd()) / "policies").glob("*.csv")):
-        before = read_file(path, file=f"policies/{path.name}")
+    for file, path in rule_files(find_workspace(Path.cwd()) / "policies"):
+        if path.suffix != ".csv":
+            continue
+        before = read_file(path, file=file)
         after = format_rules(before.decode(errors="surrogateescape")).encode(errors="surrogateescape")
         if before != after:
-            changed.append(f"policies/{path.name}")
+            changed.append(file)
             if not check:
                 _replace(path, after)
     failed = check and bool(changed)

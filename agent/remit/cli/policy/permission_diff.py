@@ -12,6 +12,8 @@ import click
 from remit.cli.output import echo, json_text, style
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from remit.analysis.diff import ManifestChange, PermissionDiff
 
 _TITLES: Final[dict[Literal["wider", "unknown", "narrower"], str]] = {
@@ -20,6 +22,7 @@ _TITLES: Final[dict[Literal["wider", "unknown", "narrower"], str]] = {
     "narrower": "less authority",
 }
 NOTHING: Final = "no new authority"
+ORGANIZATION: Final = "the organization"  # whose rules lie directly in policies/
 
 
 @click.command("diff")
@@ -74,11 +77,13 @@ def _text(found: PermissionDiff) -> str:
     for direction, title in _TITLES.items():
         if sentences := found.of(direction):
             lines.append(style(f"{title}: {len(sentences)}", bold=True))
-        for item in sentences:
-            lines.append(f"  {item.text}")
-            lines += [f"      {why}" for why in item.because]
-            if item.still_refused:
-                lines.append(f"      boundary: still denied for {_request(item)}")
+        for owner, items in _by_owner(found, sentences):
+            lines += [f"  {owner}: {len(items)}"] if owner else []
+            for item in items:
+                lines.append(f"  {item.text}")
+                lines += [f"      {why}" for why in item.because]
+                if item.still_refused:
+                    lines.append(f"      boundary: still denied for {_request(item)}")
     lines += [f"note: {note}" for note in found.notes]
     return "\n".join(lines) + "\n"
 
@@ -90,14 +95,28 @@ def _markdown(found: PermissionDiff) -> str:
     for direction, title in _TITLES.items():
         if sentences := found.of(direction):
             lines += [f"**{title}** ({len(sentences)})", ""]
-            for item in sentences:
-                lines.append(f"- {_plain(item.text)}")
-                lines += [f"  - {_plain(why)}" for why in item.because]
-                if item.still_refused:
-                    lines.append(f"  - boundary: still denied for {_plain(_request(item))}")
-            lines.append("")
+            for owner, items in _by_owner(found, sentences):
+                lines += [f"{_plain(owner)} ({len(items)}):", ""] if owner else []
+                for item in items:
+                    lines.append(f"- {_plain(item.text)}")
+                    lines += [f"  - {_plain(why)}" for why in item.because]
+                    if item.still_refused:
+                        lines.append(f"  - boundary: still denied for {_plain(_request(item))}")
+                lines.append("")
     lines += [f"> {_plain(note)}" for note in found.notes]
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _by_owner(
+    found: PermissionDiff, sentences: Sequence[ManifestChange]
+) -> Iterator[tuple[str, Sequence[ManifestChange]]]:
+    """The sentences by owner: those of the organization first, then by name. Without teams, one group without a title."""
+    if not any(item.owner for item in found.sentences):
+        yield "", sentences
+        return
+    for owner in sorted({item.owner for item in sentences}):
+        title = f"team {owner}" if owner else ORGANIZATION
+        yield title, [item for item in sentences if item.owner == owner]
 
 
 def _request(item: ManifestChange) -> str:

@@ -7,6 +7,7 @@ from .loader import RuleRow, Rules, Vocabulary, read_rules
 from .names import DeclaredNames, undeclared_names
 from .patterns import EVERYTHING, GlobError, Pattern, parse_pattern, parse_resource, segment_matches
 from .roles import RoleLink, check_links, closures
+from .teams import Team, TeamTable, read_teams, team_of
 
 __all__ = [
     "EVERYTHING",
@@ -26,6 +27,8 @@ __all__ = [
     "RuleRow",
     "Rules",
     "Stated",
+    "Team",
+    "TeamTable",
     "Vocabulary",
     "check_links",
     "closures",
@@ -35,7 +38,9 @@ __all__ = [
     "parse_resource",
     "read_condition",
     "read_rules",
+    "read_teams",
     "same",
     "segment_matches",
+    "team_of",
     "undeclared_names",
 ]

@@ -7,7 +7,7 @@ code hosts do. The comment lines right above a row are its note.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from sys import intern
 from typing import Final, Literal, NamedTuple, get_args
@@ -35,6 +35,7 @@ from remit.policy.language.names import DeclaredNames, check_names
 from remit.policy.language.patterns import GlobError, Pattern, parse_pattern
 from remit.policy.language.roles import RoleLink, check_links
 from remit.policy.language.spelling import spelling_fix
+from remit.policy.language.teams import TEAM_FILE, Team, read_teams, team_of
 
 FOLDER: Final = "policies/"
 LONGEST_LINE: Final = 16_384  # characters
@@ -126,23 +127,17 @@ class Rules:
 
 
 def read_rules(files: Mapping[str, bytes], vocabulary: Vocabulary | None = None) -> Rules:
-    """Read the model, every `policies/*.csv` in the order of their names, and the entities. A policy without rows is valid.
+    """Read the model, every `policies/*.csv`, those of teams, and the entities. A policy without rows is valid.
 
     Raises:
         WorkspaceError: every problem of every file, with its line and fix.
     """
     reader = _RulesReader(vocabulary)
     reader.problems.extend(check_model(files.get(MODEL_FILE)))
+    reader.read_teams(files)
     for file in sorted(files):
-        name = file.removeprefix(FOLDER)
-        if not file.startswith(FOLDER) or not name.lower().endswith(".csv"):
-            continue
-        if "/" in name or not name.endswith(".csv"):
-            reader.problems.append(
-                Problem(file=file, what="nothing reads this file of rules", fix="name it policies/<name>.csv")
-            )
-        else:
-            reader.read(file, files[file])
+        if file.startswith(FOLDER) and file.lower().endswith(".csv"):
+            reader.read_file(files, file)
     reader.problems.extend(check_links(reader.links))
     entities = reader.entities(files)
     if vocabulary is not None and vocabulary.names is not None:
@@ -177,11 +172,30 @@ class _RulesReader:
     links: list[RoleLink] = field(default_factory=list[RoleLink])
     problems: list[Problem] = field(default_factory=list[Problem])
     only: str = ""  # if set, the one subject that rows may name
+    teams: Mapping[str, Team] = field(default_factory=dict[str, Team])
+    team: Team | None = None  # whose file is read; None: the organization's
     # Large policies repeat patterns and conditions, so each text is parsed once and shared.
     _patterns: dict[str, Pattern] = field(default_factory=dict[str, Pattern])
     _conditions: dict[tuple[str, str, str], Condition] = field(default_factory=dict[tuple[str, str, str], Condition])
     _subjects: set[str] = field(default_factory=set[str])
     _actions: set[str] = field(default_factory=set[str])
+
+    def read_teams(self, files: Mapping[str, bytes]) -> None:
+        known = self.vocabulary
+        actions = None if known is None or known.recorded else known.actions
+        agents = None if known is None or known.names is None else known.names.agents
+        self.teams, problems = read_teams(files, actions, agents)
+        self.problems.extend(problems)
+
+    def read_file(self, files: Mapping[str, bytes], file: str) -> None:
+        """Read a file of the organization, or of a team within its bounds."""
+        name = team_of(file)
+        self.team = self.teams.get(name)
+        if not file.endswith(".csv") or file.count("/") > 2 or (name and f"{FOLDER}{name}/{TEAM_FILE}" not in files):
+            fix = f"name it policies/<name>.csv, or policies/<team>/<name>.csv beside a {TEAM_FILE}"
+            self.problems.append(Problem(file=file, what="nothing reads this file of rules", fix=fix))
+        elif self.team is not None or not name:  # without the bounds of its team, no row can be right
+            self.read(file, files[file])
 
     def read(self, file: str, content: bytes) -> None:
         text = self._text(file, content)
@@ -269,6 +283,8 @@ class _RulesReader:
 
     def _link(self, line: _Line, member: str, role: str) -> None:
         if self._subject(line, member) and ROLE.fullmatch(role):
+            if self.team is not None:
+                line.report_all(self.team.outside_link(member, role))
             self.links.append(RoleLink(file=line.file, line=line.number, member=intern(member), role=intern(role)))
         elif not ROLE.fullmatch(role):
             line.report(f"{spelled(role)} is not a role", link_fix(member, role))
@@ -302,6 +318,8 @@ class _RulesReader:
             return
         disclosure, note, asking = directives
         if valid and pattern and parsed:
+            if self.team is not None:
+                line.report_all(self.team.outside_rule(subject, action, pattern, parsed.thresholds))
             self.rows.append(
                 RuleRow(
                     number=len(self.rows),
@@ -406,6 +424,10 @@ class _Line(NamedTuple):  # a tuple, because a large policy has many lines
         """Add a problem of this line. Always False, so that a check can return it."""
         self.problems.append(Problem(file=self.file, line=self.number, what=what, fix=fix))
         return False
+
+    def report_all(self, found: Iterable[tuple[str, str]]) -> None:
+        for what, fix in found:
+            self.report(what, fix)
 
 
 def _is_directive(comment: str) -> bool:
