@@ -14,7 +14,6 @@ from remit.core.errors import UsageError
 from remit.sandbox import Observed, Sandbox
 from remit.tools.usage_audit import UsageReport, Used, observe_tool
 from remit.workspace.loader import load_workspace
-from support.http_servers import Response, Server
 from support.runs import Remit
 from support.sandbox import ToolHarness, sandbox
 
@@ -263,17 +262,19 @@ def ask() -> str:
 def test_hosts_are_compared_with_the_record_of_the_proxy(session: Path) -> None:
     folder = session / "tools" / "web"
     folder.mkdir()
-    with Server(lambda _: Response(body=b"hello")) as server:
-        (folder / "tool.toml").write_text(WEB.format(port=server.port))
-        (folder / "main.py").write_text(ASK.replace("PORT", str(server.port)))
-        (folder / "cases.yaml").write_text("- {note: asks, action: web.ask, expect: {value: hello}}\n")
-        report = observed(session, "web")
-    assert (report.failed, report.used) == ((), (Used(use="connect", what=f"localhost:{server.port}"),))
+    (folder / "tool.toml").write_text(WEB.format(port=8000))
+    (folder / "main.py").write_text(ASK.replace("PORT", "8000"))
+    row = '{request: "GET http://localhost:8000/a", body: hello}'
+    (folder / "cases.yaml").write_text(
+        f"- {{note: asks, action: web.ask, setup: {{http: [{row}]}}, expect: {{value: hello}}}}\n"
+    )
+    report = observed(session, "web")
+    assert (report.failed, report.used) == ((), (Used(use="connect", what="localhost:8000"),))
     assert [(item.use, item.what, item.allow) for item in report.undeclared] == [
         ("connect", "other.example.com:80", 'add "GET other.example.com:80/" to hosts in [always]')
     ]
     assert [(item.key, item.grant) for item in report.unused] == [("always.hosts", "unused.example.com:443")]
-    assert report.smaller == f'[always]\nhosts = ["GET localhost:{server.port}"]'
+    assert report.smaller == '[always]\nhosts = ["GET localhost:8000"]'
 
 
 def test_a_case_that_expects_a_violation_is_not_a_use_and_a_failing_case_fails_the_report(session: Path) -> None:

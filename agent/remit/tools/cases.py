@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from remit.core import Code, Finding, FrozenModel, Json, Problem, WorkspaceError, finding_of, one_of, spelled
 from remit.core.parsing import YamlRow, read_rows, table_text
+from remit.tools.http_rows import HttpRow, wrong_rows
+from remit.tools.parts import contains
 from remit.workspace import Tool, Workspace
 
 EXPECTATIONS: Final = "value, value_contains, error, files"
@@ -38,11 +39,14 @@ class Expected(FrozenModel):
 
 
 class Setup(FrozenModel):
-    """The working folder before the call: text by path."""
+    """What there is before the call: the working folder, text by path, and the answers of services."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
     files: Mapping[str, str] = Field(default_factory=dict, description="Text by path")
+    http: tuple[HttpRow, ...] = Field(
+        default=(), description="Requests of the tool and their answers; a request without a row fails the case"
+    )
 
 
 class ToolCase(FrozenModel):
@@ -74,7 +78,7 @@ class ToolCase(FrozenModel):
             return f"expected a value, got {_got(value, code, error, message)}"
         if "value" in expect.model_fields_set and value != expect.value:
             return f"expected {expect.value!r}, got {value!r}"
-        if "value_contains" in expect.model_fields_set and not _contains(value, expect.value_contains):
+        if "value_contains" in expect.model_fields_set and not contains(value, expect.value_contains):
             return f"expected a value that contains {expect.value_contains!r}, got {value!r}"
         for name, text in expect.files.items():
             path = folder / name
@@ -120,7 +124,11 @@ def check_tool_cases(workspace: Workspace, name: str) -> tuple[int, list[Finding
     tool = workspace.tools[name]
     known = [f"{name}.{action}" for action in tool.manifest.actions]
     findings: list[Finding] = []
+    lines = (*tool.manifest.hosts, *tool.manifest.url_hosts)
     for case in cases:
+        for wrong, fix in wrong_rows(case.setup.http, lines, workspace.code(name)):
+            what = f"{case.note}: {wrong}"
+            findings.append(Finding(level="error", code="tool_case", file=file, line=case.line, what=what, fix=fix))
         if (unknown := _unknown_in(case, tool, known)) is not None:
             what, fix = unknown
             findings.append(Finding(level="error", code="tool_case", file=file, line=case.line, what=what, fix=fix))
@@ -143,25 +151,14 @@ def _unknown_in(case: ToolCase, tool: Tool, known: Sequence[str]) -> tuple[str, 
 
 
 def _invalid(error: ValidationError, row: YamlRow, file: str) -> Iterator[Problem]:
-    fix = f"a case has note, action, arguments, setup.files and expect ({EXPECTATIONS})"
+    usual = f"a case has note, action, arguments, setup (files, http) and expect ({EXPECTATIONS})"
     for item in error.errors(include_url=False):
-        where = ".".join(str(part) for part in item["loc"])
+        where = ".".join(str(part) for part in item["loc"]) or "the case"
         line = row.lines.get(str(item["loc"][0]) if item["loc"] else "", row.line)
-        what = f"{where or 'the case'}: {item['msg'].lower()}"
-        yield Problem(file=file, line=line, what=what, fix=fix)
+        own: dict[str, Any] = item.get("ctx", {}) if item["type"] == "wrong" else {}
+        what = f"{where} {item['msg']}" if own else f"{where}: {item['msg'].lower()}"
+        yield Problem(file=file, line=line, what=what, fix=own.get("fix", usual))
 
 
 def _got(value: Json, code: Code | None, error: str | None, message: str) -> str:
     return f"{error or code}: {message}" if code else repr(value)
-
-
-def _contains(value: Json, part: Json) -> bool:
-    if isinstance(part, dict):
-        members = cast("dict[str, Json]", part)
-        return isinstance(value, dict) and all(key in value and _contains(value[key], members[key]) for key in members)
-    if isinstance(part, list):
-        items, expected = cast("list[object]", value), cast("list[object]", part)
-        return isinstance(value, list) and all(any(_contains(item, need) for item in items) for need in expected)
-    if isinstance(part, str):
-        return part in (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-    return bool(value == part)

@@ -19,11 +19,12 @@ from remit.core import Call, Json, Problem, Refusal, Subjects, UsageError, Works
 from remit.core.parsing import closed, digest, parse_json, table_text, toml_line
 from remit.guardrails import Redactor, Sanitizer, Secrets
 from remit.sandbox import Profile, Sandbox
-from remit.sandbox.egress import Network
+from remit.sandbox.egress import Answers, Network
 from remit.sandbox.packages import check_environment, lock_environment, make_environment
 from remit.tools.cases import ToolCase, read_tool_cases
 from remit.tools.conformance import disagreements, made_examples
 from remit.tools.graph_pins import graph_code, is_graph, pin_graph
+from remit.tools.http_rows import answers_of, unanswered, unused
 from remit.tools.source_check import check_source
 from remit.workspace import Tool, Workspace
 from remit.workspace.manifest import (
@@ -61,6 +62,8 @@ class Played:
     done: AttemptOutcome
     result: ToolCaseResult
 
+
+_MADE_UP: Final = "made-up-secret-of-a-case-"  # in place of each secret: no case has a real one
 
 _SIGNATURE_FIXES: Final[Mapping[str, str]] = {
     "has no type": "give every parameter and the result a type",
@@ -260,8 +263,16 @@ async def _fresh(workspace: Workspace, tool: Tool, sandbox: Sandbox) -> Workspac
 
 
 async def _attempt(
-    workspace: Workspace, name: str, arguments: Mapping[str, Json], folder: Path, sandbox: Sandbox, *, yes: bool
+    workspace: Workspace,
+    name: str,
+    arguments: Mapping[str, Json],
+    folder: Path,
+    sandbox: Sandbox,
+    *,
+    yes: bool,
+    answers: Answers | None = None,
 ) -> tuple[Call, AttemptOutcome]:
+    """One attempt. With the `answers` of a case, it reaches no network and gets no secret."""
     fresh, action = workspace.action(name)
     assert fresh.pin is not None
     if action.effect == "once" and not yes:
@@ -280,9 +291,14 @@ async def _attempt(
         request_digest=digest({"action": name, "arguments": canonical}),
     )
     assert workspace.root is not None
-    values = Secrets(workspace.root).values(fresh.manifest.secrets)
+    secrets = fresh.manifest.secrets
+    values = (
+        Secrets(workspace.root).values(secrets) if answers is None else {name: f"{_MADE_UP}{name}" for name in secrets}
+    )
     key, named = digest({"try": canonical}), named_arguments(action)
     executor = LiveExecutor(workspace, sandbox, folder, values)
+    if answers is not None:
+        executor.answered_by(answers)
     call = narrow(call, action, executor, Everything())
     try:
         async with executor.decode(call, 1, named=named, idempotency_key=key) as decoded:
@@ -329,16 +345,23 @@ async def play(workspace: Workspace, name: str, sandbox: Sandbox) -> AsyncGenera
 
 async def _play(workspace: Workspace, case: ToolCase, file: str, sandbox: Sandbox) -> Played:
     call: Call | None = None
+    tool = case.action.partition(".")[0]
+    answers = answers_of(case.setup.http, workspace.code(tool), tool)
     with tempfile.TemporaryDirectory(prefix="remit-case-") as made:
         folder = Path(made)
         for name, text in case.files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")
         try:
-            call, done = await _attempt(workspace, case.action, case.arguments, folder, sandbox, yes=True)
+            call, done = await _attempt(
+                workspace, case.action, case.arguments, folder, sandbox, yes=True, answers=answers
+            )
         except Refusal as refusal:
             done = AttemptOutcome(code=refusal.code, message=refusal.message)
-        difference = case.judge(value=done.value, code=done.code, error=done.error, message=done.message, folder=folder)
+        difference = unanswered(answers) or case.judge(
+            value=done.value, code=done.code, error=done.error, message=done.message, folder=folder
+        )
+        difference = difference or unused(answers)
     result = ToolCaseResult(file=file, line=case.line, note=case.note, passed=not difference, message=difference)
     return Played(case=case, call=call, done=done, result=result)
 

@@ -12,8 +12,10 @@ import h11
 import pytest
 
 from adversarial.mutations.row import REACHED, Mutation, brokered, never, replaced
+from remit.broker import LiveExecutor
 from remit.core.attempts import Connection
 from remit.sandbox.egress import (
+    Answers,
     addresses,
     call_session,
     connect_tunnel,
@@ -26,6 +28,7 @@ from remit.sandbox.egress import (
 from remit.sandbox.egress.client_hello import ClientHelloReader
 from remit.sandbox.egress.errors import Blocked
 from remit.sandbox.egress.requests import Head, RequestReader
+from remit.tools import workbench
 
 HEAD: Final = RequestReader.head
 
@@ -91,7 +94,34 @@ async def unended(self: call_session.CallSession) -> Sequence[Connection]:
     return self.ended
 
 
+def with_lasting_answers(patch: pytest.MonkeyPatch) -> None:
+    """The answers of a case are given to every later call of the process too."""
+    last: list[Answers] = []
+    patch.setattr(LiveExecutor, "answered_by", lambda _, answers: last.append(answers))
+    patch.setattr(
+        LiveExecutor, "_answers", property(lambda _: last[-1] if last else None, lambda *_: None), raising=False
+    )
+
+
 ROWS: Final = (
+    Mutation(
+        name="a case of a tool reaches no network",
+        remove=(never(LiveExecutor, "answered_by"),),
+        tests=("tools/test_http_cases.py::test_the_requests_of_a_case_are_answered_by_its_rows_and_nothing_reaches_the_network",),
+        fixtures=True,
+    ),
+    Mutation(
+        name="the answers of a case are given to that case only",
+        remove=(with_lasting_answers,),
+        tests=("tools/test_http_cases.py::test_answers_of_a_case_are_for_that_case_only",),
+        fixtures=True,
+    ),
+    Mutation(
+        name="a request without a row fails its case",
+        remove=(replaced(workbench, "unanswered", lambda _: ""),),
+        tests=("tools/test_http_cases.py::test_a_request_without_a_row_fails_the_case_and_is_named_whatever_the_tool_makes_of_it",),
+        fixtures=True,
+    ),
     Mutation(
         name="a call session belongs to the connections of its call",
         remove=(replaced(call_session.CallSession, "accepts", lambda *_: True),),

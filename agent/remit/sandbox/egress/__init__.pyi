@@ -1,6 +1,7 @@
 from .call_session import CallSession, Permit
 from .certificate_authority import CertificateAuthority
 from .errors import BLOCKED, FINAL
+from .exchanges.answers import Answer, Answers, NetworkFailure, RequestPattern, parse_request
 from .permissions import (
     SHAPE,
     Credential,
@@ -22,6 +23,8 @@ __all__ = [
     "FINAL",
     "PORT",
     "SHAPE",
+    "Answer",
+    "Answers",
     "CallSession",
     "CertificateAuthority",
     "Credential",
@@ -30,12 +33,15 @@ __all__ = [
     "Host",
     "Network",
     "NetworkError",
+    "NetworkFailure",
     "Permit",
     "ProxyListener",
+    "RequestPattern",
     "is_address",
     "parse_credential",
     "parse_host",
     "parse_range",
+    "parse_request",
     "url_permission",
     "url_permissions",
 ]

@@ -15,6 +15,7 @@ from typing import Final, Literal, TypeAlias
 from remit.core import AddressClass, Connection, EgressVerdict, NetworkLimit, ReachedLimit
 from remit.guardrails import spellings
 from remit.sandbox.egress.errors import Blocked
+from remit.sandbox.egress.exchanges.answers import Answers
 from remit.sandbox.egress.permissions import Network
 from remit.sandbox.egress.response_scrubber import Scrubber
 
@@ -31,12 +32,13 @@ class Permit:
 
     `values`: the values of its secrets, by name. `decide`: True if a URL that the decision did not name may be
     requested; it is called on the call's own event loop, and None allows no such URL. `key`: the call's idempotency
-    key.
+    key. `answers`: those of a test case, which come in place of the network; None: the network.
     """
 
     values: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     decide: Decide | None = None
     key: str = ""
+    answers: Answers | None = None
 
 
 class SessionEntry:
@@ -102,6 +104,7 @@ class CallSession:
         self.token = secrets.token_hex(16)
         self.users = 1  # calls that share the session
         self.network = network
+        self.answers = permit.answers
         self.idle = idle
         self.tasks: set[asyncio.Task[None]] = set()
         self.scrubber: Scrubber | None = None
@@ -171,6 +174,10 @@ class CallSession:
         )
         if not may_be_decided and not self.network.knows(name, port):
             raise Blocked("not_decided", f"the host {name!r} is not allowed for this call")
+
+    def opaque(self, name: str, port: int) -> bool:
+        """True if TLS to that host passes through unopened. The answers of a case are given to requests, so they need all of them."""
+        return self.answers is None and self.network.opaque(name, port)
 
     async def _decide(self, url: str) -> bool:
         """Ask the broker about a URL, once per call; the answer may not change while the call runs."""

@@ -72,7 +72,7 @@ class Tunnel:
         # A client waits for the 200 (RFC 9110 section 9.3.6). Bytes before it would skip the check of the ClientHello.
         if self._requests.unread:
             raise malformed("it sends data before the tunnel is established")
-        if not self._call_session.network.opaque(name, port):
+        if not self._call_session.opaque(name, port):
             await self._serve_opened(name, port, entry)
             return
         entry.method = ""
