@@ -177,7 +177,7 @@ def who_continues(session: WorkspaceSession, run: str) -> str:
     if journal.is_driven(run):
         return f"{row.holder} drives the run, and goes on by itself"
     if started.driver:
-        return f"a graph of LangGraph drives the run: {started.goes_on_by}"
+        return f"{started.driven_by} drives the run: {started.goes_on_by}"
     if row.state == "waiting":
         return f"the run still waits for people: remit approve show {run[:8]}"
     if (held := hold_reason(journal.holds(), f"run:{run}", row.agent)) is not None:

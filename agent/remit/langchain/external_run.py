@@ -38,14 +38,13 @@ from remit.core import (
     Result,
     RunEnded,
 )
-from remit.core.events import ApprovalRejected, AttemptProgressed, ModelResponded, Recorded, RunFinished
+from remit.core.events import ApprovalRejected, AttemptProgressed, Driver, ModelResponded, Recorded, RunFinished
 from remit.journal import LiveRecord
 from remit.langchain.answers import InterruptPlace
 from remit.langchain.commands import kept
 from remit.langchain.graph_call import CallAround, Function, GraphCall, GraphTool, Paused, Performed, ToolAttempt
 from remit.langchain.people import People, made_instead
 from remit.langchain.turns import (
-    ExternalModel,
     check_reviewed,
     no_person_to_answer,
     not_reviewed,
@@ -56,6 +55,7 @@ from remit.langchain.turns import (
 from remit.runtime import (
     AgentGraph,
     ApprovalWaiter,
+    ExternalModel,
     LivePorts,
     RunResult,
 )
@@ -70,6 +70,8 @@ ToolOf: TypeAlias = Callable[[str], GraphTool | None]
 
 class ExternalRun:
     """One run that an external graph drives. Implements `ExternalGraph` for the runner, and takes the calls of the graph."""
+
+    driver: Final[Driver] = "langgraph"
 
     def __init__(self, session: WorkspaceSession, model: str, wait: float, hosted: Mapping[str, str]) -> None:
         self._session = session
@@ -98,30 +100,10 @@ class ExternalRun:
         self.agent_graph = self._opened.result()
         self.people = People(session=self._session, agent_graph=self.agent_graph, hosted=self._hosted)
         cast("LivePorts", self._broker.ports).answer_to = self.people.answer_to
-        await self._look_up()
+        await self.agent_graph.fill_directory(lambda place: self._tools.update({place: None}))
         for event in self.agent_graph.record.every():
             if isinstance(event, ModelResponded) and event.proposed_calls and not event.internal:
                 self._steps[recorded_key(event.proposed_calls)] = event.step
-
-    async def _look_up(self) -> None:
-        """Fill the agent's directory before the graph's first turn, with tools of the workspace.
-
-        A resumed run starts at step 0 again, because the process before may have stopped between two look-ups.
-        """
-        record, step = self.agent_graph.record, -1
-        while True:
-            step += 1
-            response = record.get(f"model.responded/{step}/-/-")
-            if response is None and record.state.step < step:
-                response = self.agent_graph.look_up(step)
-            if not isinstance(response, ModelResponded) or not response.internal:
-                return
-            await self._broker.decide(response.step, response.proposed_calls)
-            for index in range(len(response.proposed_calls)):
-                self._tools[response.step, index] = None
-                # A look-up that waits for a person adds nothing to the directory.
-                with suppress(ApprovalPending, QuestionPending):
-                    await self._broker.perform(response.step, index)
 
     # -- called by the runner (`ExternalGraph`) --
 

@@ -9,14 +9,11 @@ from typing import Any
 
 from remit.broker import CALLS_PER_TURN, HostTool, action_of, describe_tool, kept_for_tool
 from remit.core import (
-    ENDED,
     ContentObject,
-    Message,
     ModelTurn,
     ProposedCall,
     Refusal,
     Result,
-    ToolSpec,
     UsageError,
     is_refused,
     tool_name,
@@ -85,19 +82,6 @@ def schema_of(tool: HostTool) -> str:
 def pinned_schema(pinned: ActionSchema) -> str:
     """The same of the pin."""
     return canonical_json(pinned.model_dump(mode="json", include={"description", "input"})).decode()
-
-
-class ExternalModel:
-    """The model of an external graph. The graph asks it; `turn` is its latest turn, set before Remit's graph reads it."""
-
-    scripted = False
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.turn = ModelTurn(text="", finish=ENDED)
-
-    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
-        return self.turn
 
 
 def performed_call(record: Record, place: tuple[int, int], result: Result, returned: Any = None) -> Performed:

@@ -65,6 +65,8 @@ DIGESTS: Final = frozenset({"policy_digest", "decision_digest"})
 TOOL_DEPENDENT: Final = frozenset(
     {"decision_digest", "manifest", "request_digest", "profile_digest", "input_digest", "input_bytes"}
 )
+# What the model of an MCP client reads is not known, and a call of it that waits for people does not stop the others.
+MODEL_INPUT: Final = frozenset({"input_digest", "input_bytes"})
 # Texts and details that another policy can change while its decision stays the same.
 POLICY_DEPENDENT: Final = DIGESTS | frozenset(
     {

@@ -16,6 +16,7 @@ from remit.core import UsageError
 from remit.core.events import CallAnswered, CallDecided, ModelResponded, Recorded, RunFinished, RunResumed, RunStarted
 from remit.journal import Chain, ChainFault, Record
 from remit.replay.divergence import (
+    MODEL_INPUT,
     POLICY_DEPENDENT,
     TOOL_DEPENDENT,
     ComparingLog,
@@ -98,6 +99,7 @@ async def replay(
     records = records[: next(accepted, len(records))]
     ignored = POLICY_DEPENDENT if what_if.policy is not None else frozenset[str]()
     ignored |= TOOL_DEPENDENT if what_if.tools is not None else frozenset()
+    ignored |= MODEL_INPUT if started.driver == "mcp" else frozenset()
     log = ComparingLog(recorded=records, loose=what_if != NO_CHANGE, ignored=ignored)
     goes_on = started.goes_on
     first = 0 if goes_on is None else goes_on.step

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, Protocol, TypeAlias, TypedDict
@@ -161,6 +162,26 @@ class AgentGraph:
         response = ModelResponded(step=step, text="", proposed_calls=proposed_calls, finish="tool_calls", internal=True)
         self.record.append(response)
         return response
+
+    async def fill_directory(self, begins: Callable[[tuple[int, int]], None] = lambda _: None) -> None:
+        """Fill the agent's directory before the first turn of an external graph. `begins` gets the place of each call.
+
+        A resumed run starts at step 0 again, because the process before may have stopped between two look-ups.
+        """
+        step = -1
+        while True:
+            step += 1
+            response = self.record.get(f"model.responded/{step}/-/-")
+            if response is None and self.record.state.step < step:
+                response = self.look_up(step)
+            if not isinstance(response, ModelResponded) or not response.internal:
+                return
+            await self.broker.decide(response.step, response.proposed_calls)
+            for index in range(len(response.proposed_calls)):
+                begins((response.step, index))
+                # A look-up that waits for a person adds nothing to the directory.
+                with suppress(ApprovalPending, QuestionPending):
+                    await self.broker.perform(response.step, index)
 
     def _finish(self, step: int, response: ModelResponded) -> None:
         """End the run with its answer. An answer that fails its checks is asked for again, and at last escalated or failed."""
@@ -394,6 +415,32 @@ async def drive_one_call(agent_graph: AgentGraph, wait_for_change: WaitForChange
         except Paused:  # the nodes of this step find in the record what they did before
             if not await wait_for_change():
                 return False
+
+
+async def drive_turns(agent_graph: AgentGraph, wait_for_change: WaitForChange) -> bool:
+    """Continue a run whose turns an MCP client made: a call that waits for people does not stop the turns after it."""
+    step, waiting = 0, list[GraphState]()
+    while True:
+        await agent_graph.think({"step": step - 1})
+        if agent_graph.record.state.finished:
+            return True
+        await agent_graph.decide({"step": step})
+        waiting += [{"step": step, "index": index} for index in agent_graph.performed(step)]
+        waiting = await _acted(agent_graph, waiting)
+        while waiting and await wait_for_change():
+            waiting = await _acted(agent_graph, waiting)
+        step += 1
+
+
+async def _acted(agent_graph: AgentGraph, calls: Sequence[GraphState]) -> list[GraphState]:
+    """Carry out the calls. Returns those that wait."""
+    waiting: list[GraphState] = []
+    for call in calls:
+        try:
+            await agent_graph.act(call)
+        except Paused:
+            waiting.append(call)
+    return waiting
 
 
 def _may_run(decided: CallDecided) -> bool:

@@ -10,8 +10,31 @@ from typing import Protocol
 
 from remit import runtime
 from remit.broker import Broker, ToolExecutor, receipt_of
-from remit.core import Call, Confinement, Json, Model, ReceiptItem, RemitError, Result, RunEnded, UsageError
-from remit.core.events import ApprovalRequested, CallAnswered, ModelFailed, Outcome, RunArm, RunFinished, RunStarted
+from remit.core import (
+    ENDED,
+    Call,
+    Confinement,
+    Json,
+    Message,
+    Model,
+    ModelTurn,
+    ReceiptItem,
+    RemitError,
+    Result,
+    RunEnded,
+    ToolSpec,
+    UsageError,
+)
+from remit.core.events import (
+    ApprovalRequested,
+    CallAnswered,
+    Driver,
+    ModelFailed,
+    Outcome,
+    RunArm,
+    RunFinished,
+    RunStarted,
+)
 from remit.journal import RUN_LOCKED, AlreadyRecorded, Record
 from remit.rollout import CandidateRules, check_bars
 from remit.runtime.approvals_wait import ApprovalWaiter
@@ -25,8 +48,26 @@ from remit.runtime.one_call import OneCall
 from remit.workspace import Agent, Workspace, WorkspaceSession, tool_specs
 
 
+class ExternalModel:
+    """The model of an external graph. The graph asks it; `turn` is its latest turn, set before Remit's graph reads it."""
+
+    scripted = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.turn = ModelTurn(text="", finish=ENDED)
+
+    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
+        return self.turn
+
+
 class ExternalGraph(Protocol):
-    """A graph of another framework, such as LangChain, that drives a run instead of Remit's own graph."""
+    """A program outside of Remit that drives a run instead of Remit's own graph: a graph of LangChain, or an MCP client."""
+
+    @property
+    def driver(self) -> Driver:
+        """Which kind of program it is."""
+        ...
 
     @property
     def model(self) -> Model:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from remit.broker import (
     ShadowRules,
@@ -45,6 +46,7 @@ class LivePorts:
         self._journal = session.journal
         self._recording = recording  # a change of the rules is recorded before the first decision under the new rules
         self._recorded_policy = session.policy
+        self.stops: Final[dict[tuple[int, int], asyncio.Event]] = {}  # filled by a program that may stop its calls
         self.answer_to: Callable[[int, int, int], QuestionAnswered | None] | None = None  # set by an external graph
         self._second_opinion: tuple[Policy, SecondOpinion] | None = None
         files = {path: data for path, data in session.workspace.files.items() if is_rules(path)}
@@ -196,11 +198,14 @@ class LivePorts:
 
     async def wait_until_stopped(self, call: Call, until: int) -> tuple[Code, str]:
         tool, _ = self._session.workspace.action(call.action)
+        stop = self.stops.get((call.step, call.index))
         while (left := (until - time.time_ns()) / NANO) > 0:
             version = self._journal.version((SHARED,))
             if (reason := self.held(*_scopes(call), f"{CODE}{tool.code}")) is not None:
                 return "cancelled", f"stopped while it ran: {reason}"
-            await self._journal.changes.wait((SHARED,), version, left)
+            if stop is not None and stop.is_set():
+                return "cancelled", "stopped while it ran: its client has cancelled it"
+            await _either(self._journal.changes.wait((SHARED,), version, left), stop)
         return "timeout", "the run's time was up"
 
     async def changed(self, seconds: float) -> None:
@@ -253,6 +258,19 @@ def _corrections(reserved: BudgetSpent, used: BudgetSpent) -> list[Claim]:
         for scope, amount in used.amounts.items()
         if scope in reserved.amounts
     ]
+
+
+async def _either(waiting: Coroutine[Any, Any, object], stop: asyncio.Event | None) -> None:
+    """Return once one of the two has happened."""
+    if stop is None:
+        await waiting
+        return
+    both = {asyncio.ensure_future(waiting), asyncio.ensure_future(stop.wait())}
+    try:
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in both:
+            task.cancel()
 
 
 def _scopes(call: Call) -> tuple[str, str, str]:

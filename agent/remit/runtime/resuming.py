@@ -62,7 +62,7 @@ def resumable(record: Record, run: str, *, graph: bool) -> RunStarted:
     if started.model.startswith("call:") and record.get("model.responded/0/-/-") is None:
         raise UsageError(f"run {run} ended before the arguments of its call were recorded: make the call again")
     if started.driver and not graph:
-        raise UsageError(f"a graph of LangGraph drives run {run}, not Remit: {started.goes_on_by}")
+        raise UsageError(f"{started.driven_by} drives run {run}, not Remit: {started.goes_on_by}")
     return started
 
 

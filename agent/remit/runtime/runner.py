@@ -308,13 +308,17 @@ def started_event(context: RunContext, request: RunRequest) -> RunStarted:
         # An external graph decides itself what its model reads.
         context=agent.context.model_copy(update={} if context.external_graph is None else {"limit": None}),
         evaluation="" if request.evaluation is None else request.evaluation.id,
-        driver="" if context.external_graph is None else "langgraph",
+        driver="" if context.external_graph is None else context.external_graph.driver,
         thread=request.thread,
         conversation=request.conversation,
         graph=_graph_code(context, request),
         # Remit itself carries out no call that is refused; a graph's own tools run anyway.
-        observe=agent.observe if context.external_graph is not None and request.evaluation is None else None,
+        observe=agent.observe if _runs_own_tools(context) and request.evaluation is None else None,
     )
+
+
+def _runs_own_tools(context: RunContext) -> bool:
+    return context.external_graph is not None and context.external_graph.driver == "langgraph"
 
 
 def _graph_code(context: RunContext, request: RunRequest) -> str:

@@ -27,6 +27,7 @@ class DrivenRun:
         self.run: Final = run
         self._changed = asyncio.Event()
         self.begun = False
+        self.idle = False  # True while nothing of it happens until a client makes a call
         self.asks: ApprovalRequested | None = None  # the request for which the run waits now
         self.task: Final = asyncio.ensure_future(drive(self._see))
         self.task.add_done_callback(lambda _: self._changed.set())
@@ -80,7 +81,7 @@ class DrivenRuns:
         """Drive the run beside the requests. Raises HttpRefusal if the service ends, or drives too many."""
         if self.is_ending:
             raise HttpRefusal("unavailable", "the service ends", retry_after_s=5.0)
-        going_on = sum(driven.asks is None for driven in self._runs.values())
+        going_on = sum(driven.asks is None and not driven.idle for driven in self._runs.values())
         if going_on >= self._most or len(self._runs) >= self._most * MOST_WAITING:
             raise HttpRefusal("too_many", "the service drives as many runs as it may", retry_after_s=5.0)
         driven = self._runs[run] = DrivenRun(run, drive)

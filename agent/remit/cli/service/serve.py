@@ -12,15 +12,40 @@ from typing import TYPE_CHECKING
 import click
 
 from remit.cli.output import echo, json_text
+from remit.cli.service.mcp import mcp_command
 
 if TYPE_CHECKING:
     from remit.workspace import WorkspaceSession
 
 
-@click.command("serve", short_help="answer requests of programs and people over HTTP")
+class _Services(click.Group):
+    """A group in which `remit serve [WORKSPACE]...` is `remit serve http [WORKSPACE]...`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
+            args = ["http", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group("serve", cls=_Services, short_help="answer requests of programs and people over HTTP")
+def serve_command() -> None:
+    """Answer requests over HTTP, or the calls of one MCP client: `remit serve` is `remit serve http`.
+
+    \b
+    Examples:
+      remit serve
+      remit serve /srv/agents/shop /srv/agents/support
+      remit serve mcp triage
+    """
+
+
+serve_command.add_command(mcp_command)
+
+
+@serve_command.command("http", short_help="answer requests of programs and people over HTTP")
 @click.argument("workspaces", nargs=-1, metavar="[WORKSPACE]...", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print where it listens as JSON.")
-def serve_command(workspaces: tuple[Path, ...], as_json: bool) -> None:
+def http_command(workspaces: tuple[Path, ...], as_json: bool) -> None:
     """Answer requests over HTTP until Ctrl-C or SIGTERM. Without WORKSPACE, that of the current folder.
 
     Each WORKSPACE is of another tenant; who asks is of one tenant, and sees that workspace only. [serve] in the remit.toml of the first one
@@ -29,8 +54,8 @@ def serve_command(workspaces: tuple[Path, ...], as_json: bool) -> None:
 
     \b
     Examples:
-      remit serve
-      remit serve /srv/agents/shop /srv/agents/support
+      remit serve http
+      remit serve http /srv/agents/shop /srv/agents/support
     """
     from remit.core import UsageError
     from remit.workspace import open_session, principal_of_process

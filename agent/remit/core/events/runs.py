@@ -26,6 +26,12 @@ Outcome: TypeAlias = Literal[
     "exhausted",  # the budget is used up
     "escalated",  # no answer was valid, so a person must look at the run
 ]
+# The program outside of Remit that drives a run.
+Driver: TypeAlias = Literal[
+    "",  # none: Remit's own graph does
+    "langgraph",  # a graph of LangGraph
+    "mcp",  # the agent behind an MCP client
+]
 # Whether a record has the content: what people, models and tools wrote.
 Content: TypeAlias = Literal[
     "complete",
@@ -109,7 +115,7 @@ class RunStarted(Event):
     `scope` is a further bound on this run, None without one. `arm` is its side of a rollout, None without one. `shrunk_from` names the run of which `remit trace shrink` made
     this one: such a run was never executed. `evaluation` is the id of the evaluation that the run belongs to, "" for a live run. `goes_on` names the run of which this one is played from a step on; None for a run that began at its beginning. `version` is that of Remit.
     `imported` says where the run comes from, if another tool executed it and Remit decided none of its calls.
-    `driver` is the framework whose graph drives the run, "" for Remit's own graph, and `thread` names the thread of that graph.
+    `driver` is the program outside of Remit that drives the run, "" for Remit's own graph, and `thread` names the thread of such a graph.
     `conversation` is the place of the run in its conversation; None for a run that is a whole conversation.
     `graph` is the digest of the custom graph of its agent, which Remit drives; "" without one.
     `observe` says which decisions are not enforced, for the graph of another framework only; None: all are.
@@ -139,7 +145,7 @@ class RunStarted(Event):
     evaluation: str = ""
     goes_on: GoesOn | None = None
     imported: ImportedFrom | None = None
-    driver: Literal["", "langgraph"] = ""
+    driver: Driver = ""
     thread: str = ""
     conversation: ConversationRun | None = None
     graph: str = ""
@@ -160,8 +166,15 @@ class RunStarted(Event):
         return self.evaluation or (f"{IMPORTS}{self.imported.name}" if self.imported is not None else "")
 
     @property
+    def driven_by(self) -> str:
+        """Who drives the run, in words; "" for Remit's own graph."""
+        return {"": "", "langgraph": "a graph of LangGraph", "mcp": "an MCP client"}[self.driver]
+
+    @property
     def goes_on_by(self) -> str:
-        """What makes a run of an external graph go on."""
+        """What makes a run go on that Remit does not drive."""
+        if self.driver == "mcp":
+            return "let the same client call a tool again, at the same address"
         where = f"the thread {self.thread!r}" if self.thread else "the same state"
         return f"invoke that graph again with {where}; its process needs the same workspace"
 

@@ -26,7 +26,7 @@ from remit.core import ToolSpec, UsageError, in_own_thread
 from remit.core.events import NANO, RunFinished
 from remit.runtime.custom_graph.parts import GraphModel, GraphParts, OfferedAction
 from remit.runtime.custom_graph.turns import Stopped, Turns
-from remit.runtime.graph import AgentGraph, CustomGraph, Paused, WaitForChange
+from remit.runtime.graph import AgentGraph, CustomGraph, Paused, WaitForChange, drive_turns
 from remit.runtime.loop import drive_loop
 
 MAX_STEPS: Final = 1000  # nodes that a graph may run one after the other: LangGraph ends a graph that runs more
@@ -37,7 +37,9 @@ _T = TypeVar("_T")
 
 async def drive(agent_graph: AgentGraph, wait_for_change: WaitForChange) -> bool:
     """Continue the run to its end. False if it waits and `wait_for_change` gave up."""
-    custom = agent_graph.custom
+    custom, started = agent_graph.custom, agent_graph.record.state.started
+    if started is not None and started.driver == "mcp":
+        return await drive_turns(agent_graph, wait_for_change)
     if custom is None:
         return await drive_loop(agent_graph, wait_for_change)
     while True:

@@ -1,0 +1,3 @@
+from .stdio import serve_stdio
+
+__all__ = ["serve_stdio"]

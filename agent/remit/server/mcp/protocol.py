@@ -1,0 +1,63 @@
+"""The server of the MCP library, with the handlers of Remit: tools, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel import Server
+from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
+from mcp.server.subscriptions import ListenHandler, SubscriptionBus
+from mcp_types import (
+    CallToolRequestParams,
+    CallToolResult,
+    InputRequiredResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+)
+
+from remit import __version__
+from remit.server.mcp.calls import Served, call_tool
+from remit.server.mcp.tools import offered_tools
+
+LISTED_MS: Final = 1000  # how long a client may keep the list of tools
+INSTRUCTIONS: Final = (
+    "Remit decides each call of these tools by its rules, confines it and records it. A result has `ok`. If it is false, `error` "
+    "says why and what to do next: do not work around a refusal. After `approval_required`, make the same call again once a person "
+    "has approved it."
+)
+Context: TypeAlias = ServerRequestContext[Any, Any]
+
+
+def build_server(
+    served_of: Callable[[Context], Served], bus: SubscriptionBus, listed: Callable[[Context], None] = lambda _: None
+) -> Server[Any]:
+    """A server whose requests are served what `served_of` says. `listed` is called for each request for the list of tools."""
+
+    async def list_tools(ctx: Context, params: PaginatedRequestParams | None) -> ListToolsResult:
+        served = served_of(ctx)
+        listed(ctx)
+        tools = offered_tools(served.client, served.agent)
+        return ListToolsResult(tools=tools, ttl_ms=LISTED_MS, cache_scope="private")
+
+    async def call(ctx: Context, params: CallToolRequestParams) -> CallToolResult | InputRequiredResult:
+        return await call_tool(served_of(ctx), ctx, params)
+
+    def bound_to(ctx: Context) -> str:
+        by = served_of(ctx).client.principal
+        return "\n".join((by.tenant, by.subject, by.issuer, by.account, served_of(ctx).conversation.id))
+
+    server: Server[Any] = Server(
+        "remit",
+        version=__version__,
+        title="Remit",
+        instructions=INSTRUCTIONS,
+        on_list_tools=list_tools,
+        on_call_tool=call,
+        on_subscriptions_listen=ListenHandler(bus),
+    )
+    security = RequestStateSecurity.ephemeral(ttl=3600.0)
+    security.bind_principal = bound_to
+    server.middleware[:] = [RequestStateBoundary(security, default_audience="remit")]
+    return server
