@@ -67,6 +67,10 @@ def _patterns(manifest: Manifest, template: Template) -> tuple[str, ...]:
         return (f"{kind}:**",)
     if kind == "store":
         return (f"store:{template.store}",)
+    if manifest.source == "hook" and (kind == "file" or kind in URL_KINDS):  # rules alone limit it
+        return (
+            ("file:**",) if kind == "file" else tuple(f"{scheme}://**" for scheme in SCHEMES if kind in ("url", scheme))
+        )
     if kind == "file":
         return tuple(f"file:{pattern}" for pattern in (manifest.write if access == "write" else manifest.read))
     if kind in URL_KINDS:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
-from remit.broker.host import decode_for_host, load_host, run_function
+from remit.broker.host import carried_out_elsewhere, decode_for_host, load_host, run_function
 from remit.broker.ports import AttemptOutcome, ProbeOutcome, landed, mismatch_of, result_refusal
 from remit.core import (
     Access,
@@ -217,9 +217,9 @@ class LiveExecutor:
                     details=details,
                     next_step=f"continue without this tool, and tell the user to run `remit secret set {name}`",
                 )
-        if tool.manifest.source == "host":
+        if tool.manifest.hosted:
             self._function(tool, action, call)
-            return digest({"host": tool.manifest.host, "action": action.name}), "none"
+            return digest({"host": tool.manifest.host or tool.manifest.client, "action": action.name}), "none"
         return self._profile(tool, action, call).digest, self._sandbox.confinement
 
     def expect(self, name: str) -> None:
@@ -278,7 +278,7 @@ class LiveExecutor:
         if "permitted" in hidden:
             permitted = {} if call.narrowing is None else call.narrowing.permitted
             arguments["permitted"] = {kind: patterns.model_dump(mode="json") for kind, patterns in permitted.items()}
-        if tool.manifest.source == "host":
+        if tool.manifest.hosted:
             function = self._function(tool, action, call)
             wall = tool.manifest.limits.wall
             run, shown = await decode_for_host(function, arguments, named, wall=wall)
@@ -394,11 +394,13 @@ class LiveExecutor:
             )
 
     def _function(self, tool: Tool, action: Action, call: Call) -> Callable[..., Json]:
-        """The function that a call of a host tool runs."""
+        """The function that a call of a host tool runs. Raises Refusal for a tool of a coding agent that has not asked for it."""
         function = None if self._host_function is None else self._host_function(call)
         if function is not None:
             return function
         manifest = tool.manifest
+        if manifest.source == "hook":  # refused before an attempt is recorded: nothing has happened
+            carried_out_elsewhere()
         if manifest.name not in self._hosted:
             self._hosted[manifest.name] = load_host(manifest, self._modules)
         return self._hosted[manifest.name][action.name]

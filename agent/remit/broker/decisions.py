@@ -128,7 +128,7 @@ class Decider:
         if started is None or started.observe is None:
             return True
         tool = self.workspace.every_tool.get(action.partition(".")[0])
-        hosted = tool is None or tool.manifest.source == "host"
+        hosted = tool is None or tool.manifest.hosted
         return not (hosted and started.observe.covers(action, self.ports.clock(step, index)))
 
     def check_sandbox(self, call: Call) -> frozenset[str]:
@@ -208,7 +208,7 @@ class Decider:
         tool, _ = self.workspace.action(call.action)
         return Moment(
             env=self.workspace.settings.env,
-            confinement="none" if tool.manifest.source == "host" else self.confinement,
+            confinement="none" if tool.manifest.hosted else self.confinement,
             at=self.ports.clock(call.step, call.index),
             roles_of=policy.roles_of,
             entities=policy.entities,

@@ -131,7 +131,7 @@ def _reason_against(
         return "from the record: the call has an effect"
     if tool is None or action is None or not tool.pinned:
         return "from the record: this workspace has no pinned version of the tool"
-    if tool.manifest.source == "host":
+    if tool.manifest.hosted:
         return "from the record: the tool runs unconfined"
     if call.proposed.redacted:
         return "from the record: an argument held a secret"

@@ -112,7 +112,7 @@ def confinement_of(workspace: Workspace, agent: Agent, sandbox: Sandbox) -> tupl
 
     The sandbox is probed only if a tool needs it; an agent with host tools only has the confinement "none".
     """
-    if all(workspace.action(name)[0].manifest.source in ("host", "built-in") for name in agent.actions):
+    if all(workspace.action(name)[0].manifest.source in ("host", "hook", "built-in") for name in agent.actions):
         return "none", None
     try:
         return sandbox.confinement, None

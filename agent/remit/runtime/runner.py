@@ -318,7 +318,7 @@ def started_event(context: RunContext, request: RunRequest) -> RunStarted:
 
 
 def _runs_own_tools(context: RunContext) -> bool:
-    return context.external_graph is not None and context.external_graph.driver == "langgraph"
+    return context.external_graph is not None and context.external_graph.driver in ("langgraph", "hooks")
 
 
 def _graph_code(context: RunContext, request: RunRequest) -> str:

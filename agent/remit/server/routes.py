@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from remit.core import Code, Decision, ModelCode
 from remit.policy.authzen import ActionSearch, Evaluation, Evaluations, ResourceSearch, SubjectSearch
 from remit.server.handlers import approvals, authzen, calls, decisions, events, holds, operation, policy, runs
+from remit.server.hooks import HookEvent, claude_code, codex
 from remit.server.http.answers import HttpCode
 from remit.server.http.route import EVERY_RUN, Handler, Route
 
@@ -37,6 +38,22 @@ def _authzen(name: str, summary: str, handler: Handler, body: type[BaseModel], a
         answer=answer,
         raw=True,
         codes=("unrecorded",),
+    )
+
+
+def _hook(client: str, handler: Handler) -> Route:
+    """A route for the hooks of a coding agent, whose events and answers have the formats of that coding agent."""
+    return Route(
+        method="POST",
+        path=f"/hooks/{client}",
+        summary=f"An event of a session of {client}: its hook asks, and its answer says whether a call may run.",
+        handler=handler,
+        body=HookEvent,
+        answer=dict[str, object],
+        raw=True,
+        act="remit.run",
+        resource=f"agent:{client}",
+        codes=(*_DECIDED, "policy_denied", "unrecorded", "sandbox_unavailable", "conflict", "diverged"),
     )
 
 
@@ -82,6 +99,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         answer=dict[str, str],
         raw=True,
     ),
+    _hook("claude-code", claude_code),
+    _hook("codex", codex),
     Route(
         method="POST",
         path="/v1/calls",

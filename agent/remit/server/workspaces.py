@@ -16,6 +16,7 @@ from remit.policy import Policy, SecondOpinion
 from remit.server.driven import DrivenRuns
 from remit.server.feed import Feed
 from remit.server.given import GivenDecisions
+from remit.server.hooks import HookConversations
 from remit.workspace import WorkspaceSession
 
 if TYPE_CHECKING:  # a service without channels loads no client for HTTP
@@ -34,6 +35,7 @@ class ServedWorkspace:
         self.driven: Final = DrivenRuns(self.settings.serve.runs)
         self.given: Final = GivenDecisions(session.journal)
         self._root = AsyncRemit(session)
+        self.hooks: Final = HookConversations(session)
         self.feed: Final = Feed(session.journal)
         self._notifying: asyncio.Task[None] | None = None
         self._second: tuple[Policy, SecondOpinion] | None = None
@@ -74,6 +76,7 @@ class ServedWorkspace:
             self._notifying.cancel()
             await asyncio.wait({self._notifying})
         await self.driven.end(self.settings.serve.shutdown)
+        await self.hooks.close()
         await self.given.end()
         await self._root.close()
 

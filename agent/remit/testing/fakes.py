@@ -78,7 +78,7 @@ class FakeExecutor:
     def prepare(self, call: Call, number: int) -> tuple[str, Confinement]:
         """See `remit.broker.ToolExecutor`."""
         tool, _ = self._used.action(call.action)
-        confinement = "none" if tool.manifest.source == "host" else self.confinement
+        confinement = "none" if tool.manifest.hosted else self.confinement
         return digest({"fake": call.action}), confinement
 
     async def read_digest(self, call: Call, number: int) -> str:

@@ -18,13 +18,15 @@ def permission_card(tool: Tool, packages: Environment | None = None) -> list[str
     ]
     if manifest.source == "host":
         lines.append("  NOT SANDBOXED: runs inside the broker's process; nothing enforces the lines below")
+    elif manifest.source == "hook":
+        lines.append(f"  NOT CONFINED BY REMIT: {manifest.client} executes the calls; Remit decides and records them")
     elif manifest.trust == "none":
         lines.append("  no trust: each call has its own sandbox, with only the decided files mounted")
     elif manifest.life == "run":
         lines.append(
             "  one sandbox for a run: each call knows what earlier ones were given; without mounts it does not run"
         )
-    kernel = "the kernel" if manifest.source != "host" else "nobody"
+    kernel = "nobody" if manifest.hosted else "the kernel"
     scopes = (
         ("reads at most", manifest.read, kernel),
         ("writes at most", manifest.write, kernel),
@@ -69,7 +71,7 @@ def _card_of(manifest: Manifest, name: str, action: Action, kernel: str) -> list
     for template, touch in zip(action.templates, action.touches, strict=True):
         who = "the tool itself" if template.access == "use" else kernel
         touch = f"{touch}, as far as the rules permit it" if template.form in ("each", "within") else touch
-        if template.kind in URL_KINDS and manifest.source != "host":
+        if template.kind in URL_KINDS and not manifest.hosted:
             who = f"the broker, for {', '.join(action.methods)}"
         lines.append(f"    touches: {touch}  (enforced by {who})")
     if action.labels_in_result:

@@ -91,7 +91,7 @@ async def observe_tool(
         RunEnded: `sandbox_unavailable`.
     """
     manifest = known_tool(workspace, name).manifest
-    if manifest.source == "host":
+    if manifest.hosted:
         raise UsageError(f"{name!r} is a host tool: it runs in this process and cannot be observed")
     reports: list[Observed] = []
     sandbox = Sandbox(accept=workspace.settings.accept, observed=lambda _, observed: reports.append(observed))

@@ -144,7 +144,7 @@ def _check_own_files(workspace: Workspace, manifest: Manifest) -> None:
 
 async def _described(workspace: Workspace, manifest: Manifest, sandbox: Sandbox) -> Json:
     """The functions of the tool, by name: `description`, `input`, `output`, `hidden`; or `problem`."""
-    if manifest.source == "host":
+    if manifest.hosted:
         return describe_host(manifest, workspace.root)
     try:
         return await sandbox.describe(_importing(workspace, manifest, sandbox))
@@ -180,8 +180,8 @@ async def _disagreements(
 ) -> tuple[Problem, ...]:
     """Where the types or the signature of a function do not accept what its schema accepts; see `conformance.py`."""
     made = made_examples(schemas)
-    file = f"tools/{manifest.name}/{'tool.toml' if manifest.source == 'host' else 'main.py'}"
-    if manifest.source == "host":
+    file = f"tools/{manifest.name}/{'tool.toml' if manifest.hosted else 'main.py'}"
+    if manifest.hosted:
         return disagreements(schemas, made, try_host(manifest, made, workspace.root), file=file)
     try:
         tried = await sandbox.conform(_importing(workspace, manifest, sandbox), made)

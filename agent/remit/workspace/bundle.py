@@ -75,7 +75,7 @@ def vocabulary(workspace: Workspace) -> Vocabulary:
             name = action_name(tool.manifest.name, action.name)
             actions[name] = None if schema is None else _types(schema)
             effects[name], means[name] = action.effect, action.means
-            if tool.manifest.source == "host":
+            if tool.manifest.hosted:
                 unconfined.add(name)
     points = workspace.settings.enforcement_points
     actions |= {action: None for point in points.values() for action in point.actions.values()}

@@ -360,6 +360,7 @@ MANIFEST: Final[FieldTable] = {
     **dict.fromkeys(("limits", "actions"), "neutral"),  # in tables of their own
     "source": _any_change("now runs as"),
     "host": _any_change("now runs the functions of"),
+    "client": _any_change("now is carried out by"),
     "trust": _trust,
     "life": _life,
     "proc": _proc,

@@ -1,4 +1,5 @@
 from .calls import decode_for_host, run_function
+from .clients import carried_out_elsewhere
 from .content import HostValue, content_value, with_objects
 from .results import ResultReader
 from .tools import (
@@ -22,6 +23,7 @@ __all__ = [
     "Hosted",
     "ResultReader",
     "action_of",
+    "carried_out_elsewhere",
     "content_of",
     "content_value",
     "decode_for_host",

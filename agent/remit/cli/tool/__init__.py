@@ -95,7 +95,7 @@ def tool_show_command(name: str, as_json: bool) -> None:
     for line in permission_card(found, own):
         echo(line)
     for agent in workspace.agents.values():
-        if agent.observe is not None and found.manifest.source == "host" and name in workspace.tools_of(agent.name):
+        if agent.observe is not None and found.manifest.hosted and name in workspace.tools_of(agent.name):
             echo(f"  observed         agent {agent.name}: {agent.observe.text}")
 
 

@@ -31,6 +31,7 @@ Driver: TypeAlias = Literal[
     "",  # none: Remit's own graph does
     "langgraph",  # a graph of LangGraph
     "mcp",  # the agent behind an MCP client
+    "hooks",  # a session of a coding agent
 ]
 # Whether a record has the content: what people, models and tools wrote.
 Content: TypeAlias = Literal[
@@ -168,11 +169,15 @@ class RunStarted(Event):
     @property
     def driven_by(self) -> str:
         """Who drives the run, in words; "" for Remit's own graph."""
-        return {"": "", "langgraph": "a graph of LangGraph", "mcp": "an MCP client"}[self.driver]
+        return {"": "", "langgraph": "a graph of LangGraph", "mcp": "an MCP client", "hooks": "a coding agent"}[
+            self.driver
+        ]
 
     @property
     def goes_on_by(self) -> str:
         """What makes a run go on that Remit does not drive."""
+        if self.driver == "hooks":
+            return f"make the call again in the session {self.thread!r} of the coding agent"
         if self.driver == "mcp":
             return "let the same client call a tool again, at the same address"
         where = f"the thread {self.thread!r}" if self.thread else "the same state"

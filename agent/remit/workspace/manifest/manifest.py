@@ -14,7 +14,17 @@ from remit.core import Effect, FrozenModel, Json, Listing, ResourceAccess, Works
 from remit.core.parsing import digest, digest_bytes, duration, load_toml, read_table, size
 from remit.sandbox.egress import Credential, Exposed, Network, parse_credential, parse_host, url_permissions
 from remit.workspace.manifest.network_schema import SecretTable
-from remit.workspace.manifest.schema import ActionTable, Life, LimitsTable, ManifestTable, Source, Trust, rules
+from remit.workspace.manifest.schema import (
+    HOSTED,
+    ActionTable,
+    Client,
+    Life,
+    LimitsTable,
+    ManifestTable,
+    Source,
+    Trust,
+    rules,
+)
 from remit.workspace.manifest.schema import manifest_schema as manifest_schema
 from remit.workspace.manifest.targets import Target, target_of
 from remit.workspace.manifest.touches import Template, parse_listing, parse_touch
@@ -104,7 +114,8 @@ class Manifest(FrozenModel):
 
     `hosts`, `ranges`, `credentials`, `exposed`, `env` and `programs` are available to every call. `read` and `write` (patterns of
     files), `stores` and `url_hosts` are the most that the resources of one call may be. With `life` "run", the calls of a run share
-    one live sandbox; with `proc`, a sandbox has a /proc of its own. The source "built-in" is Remit itself. `digest` covers the parsed file without
+    one live sandbox; with `proc`, a sandbox has a /proc of its own. The source "built-in" is Remit itself. The calls of a "hook" are carried out by the
+    coding agent `client`: its `read` and `write` are empty, and rules alone limit it. `digest` covers the parsed file without
     its targets, so comments, layout and targets do not change it.
     """
 
@@ -114,6 +125,7 @@ class Manifest(FrozenModel):
     summary: str
     source: Source | Literal["built-in"]
     host: str = ""
+    client: Client | Literal[""] = ""
     trust: Trust = "pinned"
     life: Life = "call"
     proc: bool = False
@@ -131,6 +143,11 @@ class Manifest(FrozenModel):
     breaker: Breaker = Breaker()
     actions: Mapping[str, Action]
     digest: str
+
+    @property
+    def hosted(self) -> bool:
+        """True if its calls run outside of every sandbox: in the process of the broker, or in a coding agent."""
+        return self.source in HOSTED
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -244,6 +261,7 @@ def parse_manifest(text: str, *, file: str) -> Manifest:
         summary=table.summary,
         source=table.source,
         host=table.host or "",
+        client=table.client or "",
         trust=table.trust,
         life=table.life or ("run" if table.source == "command" and table.trust != "none" else "call"),
         proc=always.proc,

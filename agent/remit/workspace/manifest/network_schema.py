@@ -82,7 +82,7 @@ _Report = Callable[[tuple[str, ...], str, str], Problem]
 
 def network_rules(always: _Always, report: _Report, source: str) -> Iterator[Problem]:
     """The problems between `hosts`, `ranges` and `secrets`."""
-    if source == "host" and (always.hosts or always.ranges or always.secrets):
+    if source in ("host", "hook") and (always.hosts or always.ranges or always.secrets):
         key = next(key for key in ("hosts", "ranges", "secrets") if getattr(always, key))
         yield report(
             ("always", key), f"'always.{key}' has no effect for source = 'host', which runs unconfined", "remove it"

@@ -60,7 +60,7 @@ def read_observation(
 
 def _is_hosted(action: str, tools: Mapping[str, Tool]) -> bool:
     tool = tools.get(action.partition(".")[0])
-    return tool is not None and tool.manifest.source == "host"
+    return tool is not None and tool.manifest.hosted
 
 
 def _end_of(day: str) -> int:

@@ -196,9 +196,9 @@ def _named_by_text(template: Template, text: str) -> tuple[str, list[str]]:
 
 def _check_ceiling(manifest: Manifest, template: Template, resource: str) -> None:
     """Refuse a resource outside of `[at_most]`: no rule can allow more than the manifest."""
-    if template.kind in URL_KINDS and manifest.source != "host":
+    if template.kind in URL_KINDS and not manifest.hosted:
         _check_host(manifest, template, resource)
-    if template.kind != "file":
+    if template.kind != "file" or manifest.source == "hook":
         return
     patterns = manifest.write if template.access == "write" else manifest.read
     if not covered(patterns, resource.removeprefix("file:")):

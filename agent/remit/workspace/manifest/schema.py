@@ -58,10 +58,13 @@ from remit.workspace.manifest.touches import (
 )
 
 _T = TypeVar("_T", bound=TomlTable)
-Source: TypeAlias = Literal["python", "command", "mcp", "host"]
+Source: TypeAlias = Literal["python", "command", "mcp", "host", "hook"]
+Client: TypeAlias = Literal["claude-code", "codex"]
 Trust: TypeAlias = Literal["pinned", "none"]
 Life: TypeAlias = Literal["call", "run"]
 
+# the sources whose calls run outside of every sandbox
+HOSTED: Final = ("host", "hook")
 # parameters that the broker fills in and the model never sees
 HIDDEN: Final = ("idempotency_key", "resources", "permitted")
 RETRIED_CODES: Final = ("timeout", "resource_exhausted", "tool_crashed")
@@ -177,9 +180,14 @@ class ManifestTable(TomlTable):
     owner: Owner = Field(description="The mail address of the owner")
     summary: Summary
     source: Source = Field(
-        default="python", description="host: runs unconfined, and only if remit.toml names the tool in host_tools"
+        default="python",
+        description="host: runs unconfined, and only if remit.toml names the tool in host_tools; "
+        "hook: a coding agent carries the calls out, and Remit only decides and records them",
     )
     host: Entry | None = Field(default=None, description='With source = "host": "package.module:functions"')
+    client: Client | None = Field(
+        default=None, description='With source = "hook": the coding agent, whose tools the actions are'
+    )
     trust: Trust = Field(
         default="pinned",
         description="none: each call gets a new sandbox with only the files of the call; no process is reused",
@@ -263,6 +271,15 @@ class _Rules:
                 yield self._problem(("source",), "the key 'host' is missing", 'write host = "package.module:functions"')
             else:
                 yield self._problem(("host",), "'host' is only for source = 'host'", "remove it")
+        if (self._source == "hook") is ("client" not in self._document):
+            if self._source == "hook":
+                yield self._problem(("source",), "the key 'client' is missing", 'write client = "claude-code"')
+            else:
+                yield self._problem(("client",), "'client' is only for source = 'hook'", "remove it")
+        for key in ("always", "at_most") if self._source == "hook" else ():
+            if key in self._document:
+                what = f"'{key}' on a tool with source = 'hook': Remit gives it nothing, and confines nothing of it"
+                yield self._problem((key,), what, "remove it, and limit the tool by rules")
         yield from self._sandbox_rules()
         yield from network_rules(self._always, self._problem, self._source)
 
@@ -285,8 +302,8 @@ class _Rules:
         yield from action_network_rules(at, action, templates, self._problem, self._reached())
 
     def _reached(self) -> bool:
-        """True if `[at_most]` allows hosts; a tool with source = "host" runs unconfined, so no host needs to be allowed."""
-        return self._source == "host" or self._at_most is None or bool(self._at_most.hosts)
+        """True if `[at_most]` allows hosts; a tool with source = "host" or "hook" runs unconfined, so no host needs to be allowed."""
+        return self._source in HOSTED or self._at_most is None or bool(self._at_most.hosts)
 
     def _touch_rules(self, at: tuple[str, ...], templates: list[Template]) -> Iterator[Problem]:
         used: dict[tuple[str, ...], str] = {}
@@ -308,7 +325,7 @@ class _Rules:
         if template.kind == "store" and template.store not in at_most.stores:
             fix = f'write stores = ["{template.store}"] in [at_most]'
             yield self._problem(here, f"store {template.store!r} is not in 'at_most.stores'", fix)
-        if template.kind != "file":
+        if template.kind != "file" or self._source == "hook":
             return
         patterns = at_most.write if template.access == "write" else at_most.read
         if not patterns:
@@ -351,7 +368,7 @@ class _Rules:
             return "resources that the rules permit one by one"
         given = [f"'always.{key}'" for key in ("hosts", "secrets", "env", "proc") if getattr(self._always, key)]
         given += ["'at_most.hosts'"] if self._at_most is not None and self._at_most.hosts else []
-        return "source = 'host'" if self._source == "host" else next(iter(given), "")
+        return f"source = '{self._source}'" if self._source in HOSTED else next(iter(given), "")
 
     def _probe_rules(self, at: tuple[str, ...], action: ActionTable) -> Iterator[Problem]:
         if action.probe is None:

@@ -1,0 +1,84 @@
+"""The native tools of coding agents, as functions: their types are the schemas of tools with `source = "hook"`.
+
+A coding agent carries these calls out by itself. Remit decides them when its hook asks, so no function here is ever called: each one
+refuses. `input` is what the coding agent's model wrote, unchanged; the other arguments are the names that the hook read in it, and they
+are the resources of the call. `paths` and `folder` are relative to the project, `outside` names places outside of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NoReturn
+
+from remit.core import Json, Refusal
+
+
+def carried_out_elsewhere() -> NoReturn:
+    """Raise Refusal `policy_denied`: only the coding agent can carry the call out, when its hook asks."""
+    raise Refusal(
+        "policy_denied",
+        "only the coding agent itself carries out this action, when its hook asks for a decision",
+        details={"reason": "only_by_hook"},
+        next_step="use another action",
+    )
+
+
+def read(input: dict[str, Any], paths: list[str], outside: list[str]) -> Any:
+    """Read a file."""
+    carried_out_elsewhere()
+
+
+def search(input: dict[str, Any], folder: str, outside: list[str]) -> Any:
+    """Search the names or the text of the files of a folder."""
+    carried_out_elsewhere()
+
+
+def write(input: dict[str, Any], paths: list[str], outside: list[str]) -> Any:
+    """Write or change files."""
+    carried_out_elsewhere()
+
+
+def program(input: dict[str, Any], program: str, verb: str, paths: list[str], outside: list[str]) -> Any:
+    """Run one program: a command of plain words, without anything that a shell expands."""
+    carried_out_elsewhere()
+
+
+def shell(input: dict[str, Any]) -> Any:
+    """Run a command that a shell interprets: what it does is not known before."""
+    carried_out_elsewhere()
+
+
+def fetch(input: dict[str, Any], url: str) -> Any:
+    """Read a page."""
+    carried_out_elsewhere()
+
+
+def search_web(input: dict[str, Any]) -> Any:
+    """Search the web."""
+    carried_out_elsewhere()
+
+
+def mcp(input: dict[str, Any], tool: str) -> Any:
+    """Call a tool of an MCP server of the coding agent. `tool` is SERVER.TOOL."""
+    carried_out_elsewhere()
+
+
+def delegate(input: dict[str, Any], kind: str) -> Any:
+    """Start a sub-agent. Each of its own calls is decided like any other."""
+    carried_out_elsewhere()
+
+
+def session(input: dict[str, Any], tool: str) -> Any:
+    """A tool that changes only the coding agent's own session: plans, lists of tasks, questions to its user."""
+    carried_out_elsewhere()
+
+
+_EVERY: Final[Mapping[str, Callable[..., Json]]] = {
+    function.__name__: function
+    for function in (read, search, write, program, shell, fetch, search_web, mcp, delegate, session)
+}
+# The actions of each coding agent.
+CLIENTS: Final[Mapping[str, Mapping[str, Callable[..., Json]]]] = {
+    "claude-code": _EVERY,
+    "codex": {name: _EVERY[name] for name in ("write", "program", "shell", "mcp", "session")},
+}
