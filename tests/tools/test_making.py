@@ -10,7 +10,7 @@ import pytest
 from remit.core.errors import UsageError, WorkspaceError
 from remit.sandbox import Sandbox
 from remit.sandbox.packages.requirements import declared_packages
-from remit.tools.making.files import FORMS, new_tool
+from remit.tools.making.files import FORMS, Origin, new_tool
 from remit.tools.offered import model_view, spec_lines
 from remit.tools.workbench import run_tool_cases
 from remit.workspace.loader import load_workspace
@@ -19,7 +19,7 @@ from support.runs import Remit
 
 
 def make(root: Path, form: str, source: str = "", name: str = "made") -> Path:
-    new_tool(root, name, form, source)
+    new_tool(root, name, Origin(form=form, source=source))
     return root / "tools" / name
 
 
@@ -52,7 +52,7 @@ def test_each_form_of_a_new_tool_passes_its_own_cases(session: Path, form: str, 
 
 def test_a_new_tool_is_found_without_a_problem_by_the_check(remit: Remit, session: Path) -> None:
     """The only thing that is left is the review."""
-    for form in FORMS:
+    for form in set(FORMS) - {"openapi"}:
         assert remit("tool", "new", f"from_{form}", "--from", form).code == 0
         if form == "package":
             without_packages(session / "tools" / f"from_{form}")
@@ -166,7 +166,7 @@ def test_the_schema_of_a_tool_shows_limits_choices_defaults_and_descriptions(ses
     assert list(spec_lines(spec))[2:] == [
         "    path             string, required",
         '    unit             "words" | "lines", default "words": What is counted',
-        "    most             integer | null, default null",
+        "    most             integer | null, minimum 1, default null",
         "    tags             array of string, default []",
     ]
     (folder / "main.py").write_text("def count(path) -> int:\n    return 1\n")

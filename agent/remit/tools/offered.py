@@ -45,10 +45,11 @@ def _argument(schema: Json, required: bool) -> str:
     if not isinstance(schema, dict):
         return "any value"
     parts = cast("Mapping[str, Json]", schema)
-    said = [_type(parts), *(f"{key} {parts[key]}" for key in _LIMITS if key in parts)]
-    said.append("required" if required else f"default {_written(parts.get('default'))}")
+    branches = [parts, *(cast("Sequence[Mapping[str, Json]]", parts.get("anyOf", ())))]
+    shown = [_type(parts), *(f"{key} {branch[key]}" for branch in branches for key in _LIMITS if key in branch)]
+    shown.append("required" if required else f"default {_written(parts.get('default'))}")
     about = parts.get("description")
-    return f"{', '.join(said)}{f': {about}' if about else ''}"
+    return f"{', '.join(shown)}{f': {about}' if about else ''}"
 
 
 def _type(schema: Json) -> str:

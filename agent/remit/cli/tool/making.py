@@ -1,18 +1,20 @@
-"""`remit tool new`: a working tool from a template, a URL or a command line."""
+"""`remit tool new`: a working tool from a template, a URL, an OpenAPI document or a command line."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from remit.cli.output import echo, json_text
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-_FORMS = ("words", "package", "http", "command")  # those of `remit.tools.making`, which is not loaded for --help
+_FORMS = (
+    "words",
+    "package",
+    "http",
+    "openapi",
+    "command",
+)  # those of `remit.tools.making`, which is not loaded for --help
 
 
 @click.command("new")
@@ -21,37 +23,44 @@ _FORMS = ("words", "package", "http", "command")  # those of `remit.tools.making
     "--from", "form", type=click.Choice(_FORMS), default="words", help="What it is made from. Default: words."
 )
 @click.argument("source", required=False, default="")
+@click.option("--only", multiple=True, metavar="OPERATION", help="Of an OpenAPI document: take only this operation.")
+@click.option("--url", default="", help="With openapi: the address of the service, if the document names none.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def new_command(new_name: str, form: str, source: str, as_json: bool) -> None:
+def new_command(new_name: str, form: str, source: str, only: tuple[str, ...], url: str, as_json: bool) -> None:
     """Write a working tool named NAME into tools/, with cases that pass.
 
-    The forms are words (Python that reads a file), package (Python with a package of its own), http (a web service; SOURCE is the URL
-    of its items) and command (a program; SOURCE is its command line, with {name} or {name:file} for each argument).
+    \b
+    --from words      Python that reads a file
+           package    Python with a package of its own
+           http       a web service; SOURCE is the URL of its items
+           openapi    a web service; SOURCE is its OpenAPI document
+           command    a program; SOURCE is its command line, with {name}
+                      or {name:file} for each argument
 
     \b
     Examples:
       remit tool new words
       remit tool new versions --from package
       remit tool new issues --from http https://api.example.com/v1/issues
+      remit tool new shop --from openapi openapi.json --only list_orders
       remit tool new lines --from command "wc -l -- {path:file}"
     """
-    from remit.tools.making import new_tool
+    from remit.tools.making import Origin, new_tool
     from remit.workspace import find_workspace
 
-    written = new_tool(find_workspace(Path.cwd()), new_name, form, source)
+    root = find_workspace(Path.cwd())
+    made = new_tool(root, new_name, Origin(form=form, source=source, only=only, url=url))
+    files = [str(relative(root / "tools" / new_name / file)) for file in made.texts]
     if as_json:
-        echo(json_text({"ok": True, "files": [str(relative(path)) for path in written]}))
+        echo(json_text({"ok": True, "files": files, "left_out": list(made.left_out)}))
         return
-    for line in _written(written):
-        echo(line)
+    for file in files:
+        echo(f"wrote {file}")
+    for line in made.left_out:
+        echo(f"no action: {line}", err=True)
     lock = f"remit tool env {new_name}; " if form == "package" else ""
-    echo(
-        f"next:  {lock}remit tool test {new_name}; remit tool pin {new_name}; then rules: remit policy suggest --tool {new_name} --agent AGENT"
-    )
-
-
-def _written(paths: Iterable[Path]) -> Iterable[str]:
-    return (f"wrote {relative(path)}" for path in paths)
+    pin = f"remit tool test {new_name}; remit tool pin {new_name}"
+    echo(f"next:  {lock}{pin}; then rules: remit policy suggest --tool {new_name} --agent AGENT")
 
 
 def relative(path: Path) -> Path:

@@ -10,7 +10,7 @@ from .strict_json import canonical_json, digest, digest_bytes, parse_arguments, 
 from .toml import Matching, TomlTable, invalid, read_table, toml_line
 from .toml_fields import Duration, Label, Size, Summary, duration, size
 from .urls import DEFAULT_PORT, SCHEMES, URL_KINDS, Url, canonical_host, canonical_url
-from .yaml import MOST_BITS, YamlRow, read_rows, table_text
+from .yaml import MOST_BITS, YamlRow, plain_value, read_rows, table_text
 
 __all__ = [
     "ANNOTATIONS",
@@ -55,6 +55,7 @@ __all__ = [
     "map_texts",
     "parse_arguments",
     "parse_json",
+    "plain_value",
     "proper_name",
     "read_file",
     "read_rows",

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, get_args
 
 from remit.core import UsageError, one_of
 from remit.core.parsing import read_text
 from remit.tools.making.command import command_files
+from remit.tools.making.openapi import openapi_files
 from remit.tools.making.service import service_files
 
-Form: TypeAlias = Literal["words", "package", "http", "command"]
+Form: TypeAlias = Literal["words", "package", "http", "openapi", "command"]
 FORMS: Final[tuple[str, ...]] = get_args(Form)
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -22,31 +24,59 @@ _NAME: Final = "mytool"  # the name of the tool in each template
 _VALID: Final = re.compile(r"(?!remit$|none$)(?=.{1,31}$)[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 
 
-def new_tool(root: Path, name: str, form: str = "words", source: str = "") -> list[Path]:
-    """Write a working example tool. Returns its files.
+@dataclass(frozen=True, kw_only=True)
+class NewTool:
+    """The texts of a new tool by file name. `left_out`: the operations of a service that are no actions, with the reasons."""
 
-    `source` is what the form is made from: the URL of the items for "http", the command line for "command". "": the example of the
-    template.
+    texts: Mapping[str, str]
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What a new tool is made from.
+
+    `source`: the URL of the items for "http", the file for "openapi", the command line for "command"; "": the example of the template.
+    For "openapi": `only` these operations, empty for all of them, and the `url` of the service, "" for that of the document.
+    """
+
+    form: str = "words"
+    source: str = ""
+    only: tuple[str, ...] = ()
+    url: str = ""
+
+
+def new_tool(root: Path, name: str, origin: Origin) -> NewTool:
+    """Write a working example tool.
 
     Raises:
         UsageError: the name is taken or not valid, or no tool can be made from the source.
+        WorkspaceError: the source is a file that cannot be read.
     """
     check_name(root, name)
-    return write_tool(root, name, tool_files(name, form, source))
+    made = tool_files(name, origin)
+    write_tool(root, name, made.texts)
+    return made
 
 
-def tool_files(name: str, form: str, source: str) -> Mapping[str, str]:
-    """The texts of a new tool by file name. Raises UsageError."""
+def tool_files(name: str, origin: Origin) -> NewTool:
+    """The texts of a new tool. Raises as `new_tool`."""
+    form, source = origin.form, origin.source
     if form not in FORMS:
         raise UsageError(f"there is no form {form!r} of a new tool: {one_of(form, FORMS)}")
+    if form == "openapi":
+        if not source:
+            raise UsageError("name the OpenAPI document: remit tool new NAME --from openapi FILE")
+        texts, left_out = openapi_files(name, Path(source), origin.only, origin.url)
+        return NewTool(texts=texts, left_out=left_out)
+    if origin.only or origin.url:
+        raise UsageError(f"a tool from {form!r} has no OpenAPI document: remove {'--only' if origin.only else '--url'}")
     if source and form == "command":
-        return command_files(name, source)
+        return NewTool(texts=command_files(name, source))
     texts = template_files(form, name)
-    if source and form == "http":
-        return service_files(texts, source)
-    if source:
+    if source and form != "http":
         raise UsageError(f"a tool from {form!r} is made from nothing else: remove {source!r}")
-    return texts
+    return NewTool(texts=service_files(texts, source) if source else texts)
 
 
 def template_files(form: str, name: str) -> dict[str, str]:
@@ -65,8 +95,8 @@ def check_name(root: Path, name: str) -> None:
         raise UsageError(f"the tool {name!r} exists already in {folder}: choose another name")
 
 
-def write_tool(root: Path, name: str, texts: Mapping[str, str]) -> list[Path]:
-    """Write the files into a new folder; all of them or none. Returns their paths."""
+def write_tool(root: Path, name: str, texts: Mapping[str, str]) -> None:
+    """Write the files into a new folder; all of them or none."""
     folder = root / "tools" / name
     folder.mkdir(parents=True)
     try:
@@ -75,4 +105,3 @@ def write_tool(root: Path, name: str, texts: Mapping[str, str]) -> list[Path]:
     except OSError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    return [folder / file for file in texts]

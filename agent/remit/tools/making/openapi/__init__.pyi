@@ -1,0 +1,3 @@
+from .files import openapi_files
+
+__all__ = ["openapi_files"]
