@@ -34,8 +34,8 @@ def without_packages(folder: Path) -> None:
     [
         ("words", "", 2),
         ("package", "", 2),
-        ("http", "", 2),
-        ("http", "https://my-api.example.com/v2/issues", 2),
+        ("http", "", 6),
+        ("http", "https://my-api.example.com/v2/issues", 6),
         ("command", "", 3),
         ("command", "wc -l -- {path:file}", 3),
         ("command", "date", 1),

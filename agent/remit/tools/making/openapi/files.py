@@ -37,10 +37,11 @@ def openapi_files(
     document = read_document(file)
     described = operations_of(document, only)
     host, path = host_and_path(url) if url else _server(document)
+    base = f"https://{host.removesuffix(':443')}{path}"
     texts = {
         "tool.toml": _manifest(name, document, described, f"{host}{path}"),
-        "main.py": _code(described, f"https://{host.removesuffix(':443')}{path}"),
-        "cases.yaml": _cases(name, described),
+        "main.py": _code(described, base),
+        "cases.yaml": _cases(name, described, base),
     }
     return texts, described.left_out
 
@@ -171,27 +172,49 @@ def _sent(item: Argument) -> str:
 # -- cases.yaml --------------------------------------------------------------------------------------------------------
 
 
-def _cases(name: str, described: Described) -> str:
-    """Refusals, which need no service."""
+def _cases(name: str, described: Described, base: str) -> str:
+    """The answer of the service to each operation whose arguments are plain, and refusals."""
     rows: list[str] = []
     for operation in described.operations:
-        rows.append(
-            _case(
-                f"{operation.name}: an argument that it does not have is refused",
-                name,
-                operation,
-                {"no_such_argument": 1},
+        call = f"  action: {name}.{operation.name}\n  arguments: "
+        arguments = _plain_arguments(operation)
+        if arguments is not None:
+            path = "".join(part if isinstance(part, str) else str(arguments[part.name]) for part in operation.parts)
+            row = {"request": f"{operation.method} {base}{path}", "status": 200, "body": {"name": "one"}}
+            value = "null" if operation.method == "HEAD" else json.dumps(row["body"])
+            setup = f"  setup: {{http: [{json.dumps(row)}]}}\n  expect: {{value: {value}}}\n"
+            rows.append(
+                f"- note: {operation.name} returns what the service answers\n{call}{json.dumps(arguments)}\n{setup}"
             )
-        )
-        named = next((part for part in operation.parts if isinstance(part, Argument)), None)
-        if named is not None:
-            note = f"{operation.name}: a path in place of an id is refused"
-            rows.append(_case(note, name, operation, {named.name: "../other"}))
-    return "# yaml-language-server: $schema=../../.remit/schemas/tool-cases.schema.json\n" + "\n".join(rows)
-
-
-def _case(note: str, tool: str, operation: Operation, arguments: Mapping[str, Json]) -> str:
+        refused: dict[str, Json] = {f"{operation.name} refuses an argument that it does not have": "no_such_argument"}
+        refused |= {
+            f"{operation.name} refuses a path in place of an id": part.name
+            for part in operation.parts
+            if isinstance(part, Argument)
+        }
+        rows += [
+            f"- note: {note}\n{call}{json.dumps({argument: '../other'})}\n  expect: {{error: invalid_arguments}}\n"
+            for note, argument in refused.items()
+        ]
+    head = "# yaml-language-server: $schema=../../.remit/schemas/tool-cases.schema.json\n"
     return (
-        f"- note: {json.dumps(note)}\n  action: {tool}.{operation.name}\n"
-        f"  arguments: {json.dumps(arguments)}\n  expect: {{error: invalid_arguments}}\n"
+        f"{head}# No case reaches the network: setup.http has the answers. Replace them by real ones.\n\n"
+        + "\n".join(rows)
     )
+
+
+_PLAIN: Final[Mapping[str, Json]] = {"string": "a1", "integer": 1}
+
+
+def _plain_arguments(operation: Operation) -> dict[str, Json] | None:
+    """Values for the arguments that a call needs; None if one of them has limits, so that only its service knows a value."""
+    arguments: dict[str, Json] = {}
+    for item in operation.arguments:
+        if item.required:
+            schema = cast("Mapping[str, Json]", item.schema if isinstance(item.schema, dict) else {})
+            if item.place == "body" or set(schema) - {"type", "description"} or schema.get("type") not in _PLAIN:
+                return None
+            arguments[item.name] = _PLAIN[schema["type"]]
+    if any(item.place == "query" and item.required for item in operation.arguments):
+        return None  # their order in the request is the code's
+    return arguments
