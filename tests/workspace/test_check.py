@@ -235,13 +235,6 @@ effect = "read"
     assert refused.code == 1
 
 
-def test_a_tool_that_is_a_server_of_the_model_context_protocol_is_reserved(remit: Remit, session: Path) -> None:
-    edit(session / "tools/files/tool.toml", 'source = "python"', 'source = "mcp"')
-    output = remit("check")
-    assert output.code == 2
-    assert "reserved" in output.err
-
-
 def test_code_planted_beside_the_reviewed_code_does_not_run(remit: Remit, session: Path, tmp_path: Path) -> None:
     """The pin does not cover `__pycache__`; Python would prefer an unchecked file there to the source."""
     import importlib.util

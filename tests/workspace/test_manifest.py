@@ -192,7 +192,6 @@ def test_an_unknown_key_is_answered_with_the_nearest_one() -> None:
         ('summary = "Read and write text files"', 'summary = ""', "not one line"),
         ('summary = "Read and write text files"', 'summary = "a\\nb"', "not one line"),
         ('source = "python"', 'source = "pyton"', "'source' is 'pyton'"),
-        ('source = "python"', 'source = "mcp"', "reserved"),
         ('source = "python"', 'source = "host"', "the key 'host' is missing"),
         ('source = "python"', 'host = "a.b:c"', "only for source"),
         ('source = "python"', 'source = "host"\nhost = "no entry"', "not an entry"),
@@ -439,6 +438,7 @@ def test_the_schema_knows_every_key_of_a_whole_manifest() -> None:
         "source",
         "host",
         "life",
+        "server",
         "trust",
         "always",
         "at_most",
@@ -460,7 +460,7 @@ def test_a_command_tool_has_one_sandbox_for_a_run_unless_its_manifest_says_other
 @pytest.mark.parametrize(
     ("line", "of"),
     [
-        ('life = "run"\nsource = "python"', "life = 'run' is only for source = 'command'"),
+        ('life = "run"\nsource = "python"', "life = 'run' is only for source = 'command' and 'mcp'"),
         ('life = "run"\ntrust = "none"\nsource = "command"', "life = 'run' and trust = 'none' exclude each other"),
     ],
 )

@@ -22,11 +22,13 @@ from .host import (
     try_host,
     with_objects,
 )
+from .mcp import IS_ERROR, McpListing, differences, output_schema, with_server
 from .ports import AttemptOutcome, ProbeOutcome, Question, ShadowRules, mismatch_of
 from .receipt import landed_of, receipt_of, retrieved_by
 
 __all__ = [
     "CALLS_PER_TURN",
+    "IS_ERROR",
     "ApprovalPending",
     "AttemptOutcome",
     "Broker",
@@ -38,6 +40,7 @@ __all__ = [
     "HostValue",
     "Hosted",
     "LiveExecutor",
+    "McpListing",
     "Moment",
     "ProbeOutcome",
     "Question",
@@ -54,6 +57,7 @@ __all__ = [
     "count_attempt",
     "describe_host",
     "describe_tool",
+    "differences",
     "hold_reason",
     "invoke_tool",
     "kept_for_tool",
@@ -61,6 +65,7 @@ __all__ = [
     "lift_hold",
     "mismatch_of",
     "narrow",
+    "output_schema",
     "policy_context",
     "receipt_of",
     "receives_key",
@@ -74,4 +79,5 @@ __all__ = [
     "try_host",
     "wall_end",
     "with_objects",
+    "with_server",
 ]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from remit.broker.host import carried_out_elsewhere, decode_for_host, load_host, run_function
+from remit.broker.mcp import speaker_of, with_server
 from remit.broker.ports import AttemptOutcome, ProbeOutcome, landed, mismatch_of, result_refusal
 from remit.core import (
     Access,
@@ -287,7 +288,9 @@ class LiveExecutor:
         profile = self._profile(tool, action, call)
         if profile.environment is not None and not profile.environment.made:
             await asyncio.to_thread(make_environment, profile.code)
-        async with self._sandbox.open(profile, arguments, named=named, declared=action.errors) as opened:
+        speaker = speaker_of(tool, action, arguments)
+        declared = action.errors
+        async with self._sandbox.open(profile, arguments, named=named, declared=declared, speaker=speaker) as opened:
 
             async def attempt(during: During) -> AttemptOutcome:
                 values = {item.secret: self._secrets[item.secret] for item in tool.manifest.credentials}
@@ -347,7 +350,7 @@ class LiveExecutor:
     def _profile(self, tool: Tool, action: Action, call: Call | None) -> Profile:
         """The profile of a call; None: of one that is not resolved, which may access nothing."""
         manifest, touches = tool.manifest, () if call is None else call.touches
-        return Profile(
+        profile = Profile(
             tool=manifest.name,
             action=action.name,
             source="command" if manifest.source == "command" else "python",
@@ -375,9 +378,10 @@ class LiveExecutor:
             environment=self._environment(tool),
             network=manifest.network(action, touches),
         )
+        return with_server(profile, manifest)
 
     def _environment(self, tool: Tool) -> Environment | None:
-        if tool.manifest.source != "python":
+        if tool.manifest.source not in ("python", "mcp"):
             return None
         if tool.code not in self._environments:
             self._environments[tool.code] = find_environment(self._workspace.code(tool.manifest.name))

@@ -98,7 +98,11 @@ async def install_packages(
     """
     workspace, kept = session.workspace, ObjectStore(session.traces / "objects")
     tools = [workspace.tools[name] for name in workspace.tools_of(agent)]
-    python = [workspace.code(tool.manifest.name) for tool in tools if tool.pinned and tool.manifest.source == "python"]
+    python = [
+        workspace.code(tool.manifest.name)
+        for tool in tools
+        if tool.pinned and tool.manifest.source in ("python", "mcp")
+    ]
 
     def install() -> None:
         for code in python:

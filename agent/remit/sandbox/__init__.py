@@ -22,7 +22,7 @@ Inside the sandbox (`guest/`, which imports nothing of Remit), in this order:
 
     inside           the first program: locks the sandbox down
     guard            ends the processes that a sandbox without namespaces leaves behind
-    live             of a live sandbox: mounts the files of each call, starts it, takes them out
+    live             of a live sandbox: mounts the files of each call, starts it or has the server run it, takes them out
     supervisor       of a warm tool: gives each call to a child, answers the filter's notifications, reports ends
     base             the process that imported the tool, and is forked for each call
     notices          seccomp user notifications, and the answers to them

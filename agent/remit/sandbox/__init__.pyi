@@ -4,8 +4,8 @@ from .guest.decoding import Action, Refused, described, validated
 from .guest.serving import gathered, message_of, retry_after, snake_case
 from .network_handover import CallContext
 from .outcome import Output, exhausted, not_decoded, refused_by_validator
-from .profile import OWN_FOLDER, Profile, Tier, argv
-from .protocol import DECODE_SECONDS
+from .profile import OWN_FOLDER, PACKAGES_FOLDER, SERVER_FILES, Profile, Tier, argv
+from .protocol import DECODE_SECONDS, KeptStream, Speaker, Spoken
 from .read_digest import digest_of_reads
 from .sandbox import OpenedCall, Sandbox, probe
 from .scratch import Scratch
@@ -15,8 +15,11 @@ from .syscall_observer import Observed, ObservedAccess
 __all__ = [
     "DECODE_SECONDS",
     "OWN_FOLDER",
+    "PACKAGES_FOLDER",
+    "SERVER_FILES",
     "Action",
     "CallContext",
+    "KeptStream",
     "Observed",
     "ObservedAccess",
     "OpenedCall",
@@ -25,6 +28,8 @@ __all__ = [
     "Refused",
     "Sandbox",
     "Scratch",
+    "Speaker",
+    "Spoken",
     "Tier",
     "argv",
     "described",

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
-from typing import Final
+from typing import Final, Protocol
 
 from remit.core import Json, ResourceUsage
 from remit.sandbox.account import account_for
@@ -261,14 +261,23 @@ async def perform_once(profile: Profile, runtime: Runtime, call: ToolCall) -> Ou
         return await opened.run(CallContext())
 
 
-def close_files(exchange: Exchange) -> None:
+def close_files(exchange: Received) -> None:
     """Close the received files that nobody took."""
     for descriptor in exchange.files:
         os.close(descriptor)
     exchange.files = []
 
 
-def settle(profile: Profile, ending: Ending, answer: GuestAnswer, granted: GrantedFiles, exchange: Exchange) -> Output:
+class Received(Protocol):
+    """What was received from the sandbox: files that nobody has taken yet; `entered`: True if the function may have been called."""
+
+    files: list[int]
+
+    @property
+    def entered(self) -> bool: ...
+
+
+def settle(profile: Profile, ending: Ending, answer: GuestAnswer, granted: GrantedFiles, exchange: Received) -> Output:
     """The output of the call. Its written files are taken only if the names match the descriptors and all were granted.
 
     INVARIANT: the names are written by untrusted code, so each must be one of the granted ones, and named once.

@@ -102,6 +102,7 @@ def boundary(
         "environment": at.environment,
         "root": at.root,
         "floating": floating,
+        "served": profile.source == "mcp",
         "proc": profile.proc,
         "scratch": at.scratch,
         "temporary": at.temporary,

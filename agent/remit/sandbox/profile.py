@@ -54,6 +54,10 @@ GUEST_FILES: Final = (
 FLOATING: Final = "/work/all"  # where a warm tool's supervisor finds the working folders of its calls
 # Where the first process of a live sandbox finds the working folders of its run; nothing else can enter the folder above it.
 LIVE_FLOATING: Final = "/inside/all"
+SERVER_FILES: Final = (
+    "/work/files"  # where an MCP server finds the files of a call: a folder below that of its Landlock rule
+)
+PACKAGES_FOLDER: Final = "/environment"  # where the packages of a tool are mounted in the full tier
 OWN_FOLDER: Final = "/tool"  # where the tool's files are mounted in the full tier, the only tier that starts programs
 SCRATCH_BYTES: Final = 64 << 20  # for all files of one call in scratch, and for the largest single file
 SCRATCH_FILES: Final = 65_536  # files and folders, in the tmpfs that each call of a warm tool has
@@ -78,7 +82,7 @@ class Profile:
 
     code: the absolute folder of the tool.
     root: the absolute working folder. All other paths are relative to it.
-    argv: for a command tool, with every placeholder filled.
+    argv: for a command tool, with every placeholder filled; for an MCP server, what starts it.
     reads: canonical files, folders (only their listing), or sets `dir/**`.
     writes: canonical files.
     stores, read_stores: names of folders `stores/<name>`, to read and write, or to read only.
@@ -97,7 +101,7 @@ class Profile:
 
     tool: str
     action: str
-    source: Literal["python", "command"]
+    source: Literal["python", "command", "mcp"]
     code: Path
     root: Path
     argv: tuple[str, ...] = ()
@@ -179,7 +183,7 @@ class Profile:
 
     @property
     def starts_programs(self) -> bool:
-        return bool(self.programs) or self.source == "command"
+        return bool(self.programs) or self.source in ("command", "mcp")
 
     @property
     def stays_warm(self) -> bool:
@@ -192,13 +196,20 @@ class Profile:
 
         Not with a store to write, which is mounted when a sandbox starts; nor without mounts.
         """
-        fits = self.source == "command" and self.trust != "none" and set(self.argv[:1]) <= set(self.programs)
-        return fits and self.life == "run" and self.run != "" and self.tier == "full" and not self.stores
+        fits = self.source == "mcp" or (self.source == "command" and set(self.argv[:1]) <= set(self.programs))
+        return (
+            fits
+            and self.trust != "none"
+            and self.life == "run"
+            and self.run != ""
+            and self.tier == "full"
+            and not self.stores
+        )
 
     @property
     def executables(self) -> tuple[str, ...]:
         """The programs that the kernel lets the tool start. Names are looked up in the PATH of the sandbox."""
-        return (*self.programs, *self.argv[:1]) if self.source == "command" else self.programs
+        return self.programs if self.source == "python" else (*self.programs, *self.argv[:1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,7 +295,7 @@ def places(profile: Profile, runtime: Runtime, base: str = "") -> Places:
         return Places(
             guest_folder="/remit",
             code=OWN_FOLDER,
-            environment="/environment" if profile.environment else "",
+            environment=PACKAGES_FOLDER if profile.environment else "",
             root="/work",
             scratch="/scratch",
             temporary="/tmp",  # noqa: S108
@@ -351,7 +362,8 @@ def _working_folder(profile: Profile, files: Sequence[str], kind: Kind) -> list[
     root = str(profile.root)
     if kind == "live":  # mode 0000, as below; the files of a call are mounted at /work, while it runs
         inside = ["--perms", "0000", "--dir", "/inside", "--dir", "/inside/tree"]
-        return ["--dir", "/work", *inside, "--ro-bind", profile.root_mount_source, LIVE_FLOATING]
+        work = ["--dir", "/work", "--dir", SERVER_FILES] if profile.source == "mcp" else ["--dir", "/work"]
+        return [*work, *inside, "--ro-bind", profile.root_mount_source, LIVE_FLOATING]
     if kind == "warm" and profile.root_per_call:
         # Mode 0000: only the supervisor enters it, by CAP_DAC_READ_SEARCH; the tool's processes have no capability.
         return ["--perms", "0000", "--dir", "/work", "--ro-bind", profile.root_mount_source, FLOATING]

@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, cast
 
-from remit.core import Json, Refusal
+from remit.core import Code, Json, Refusal
 from remit.core.parsing import parse_json
 from remit.sandbox.file_grants import FileGrant
 from remit.sandbox.outcome import FLOOD, Ending, Stop
@@ -37,11 +37,46 @@ _PRINTS_DELAY_SECONDS: Final = 0.005
 
 
 @dataclass(frozen=True, kw_only=True)
+class Spoken:
+    """What a server answered to one call: a value, or the code, the declared error and the message of a failure."""
+
+    value: Json = None
+    code: Code | None = None
+    error: str | None = None
+    message: str = ""
+
+
+class KeptStream(Protocol):
+    """Lines to a server and from it. `greeted` is what its speaker has learnt of it."""
+
+    greeted: object
+
+    async def send(self, line: bytes) -> None: ...
+    async def receive(self) -> bytes: ...
+
+
+class Speaker(Protocol):
+    """Speaks with a server that is kept for the calls of a run. The sandbox bounds the time and the sizes, and ends a server that fails."""
+
+    async def greet(self, stream: KeptStream) -> None:
+        """Begin with a server that has just been started, or find that it still is the one that was pinned.
+
+        Raises:
+            Refusal: the call does not run.
+        """
+        ...
+
+    async def call(self, stream: KeptStream) -> Spoken:
+        """Have the server run the call."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
 class ToolCall:
     """What a tool has to do. Mode "describe" returns the schemas of its functions instead of calling one; "conform" tries examples.
 
     `named` are the arguments whose decoded values are reported. `declared` maps the manifest's error names to exception
-    classes; `allowed` decides each file of a set.
+    classes; `allowed` decides each file of a set. `speaker` speaks with the server of a tool that keeps one.
     """
 
     arguments: Mapping[str, Json]
@@ -49,6 +84,7 @@ class ToolCall:
     allowed: Callable[[str], bool]
     named: Collection[str] = ()
     mode: Literal["call", "describe", "conform"] = "call"
+    speaker: Speaker | None = None
 
 
 class Grants(Protocol):

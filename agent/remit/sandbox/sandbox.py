@@ -21,12 +21,13 @@ from remit.sandbox.egress import Egress, Permit
 from remit.sandbox.live.call import LiveCall, open_live
 from remit.sandbox.live.pool import LiveBounds, LivePool
 from remit.sandbox.live.selfcheck import live_note
+from remit.sandbox.live.served import ServedCall, open_served
 from remit.sandbox.network_handover import CallContext
 from remit.sandbox.one_shot import OneShotCall, open_once, perform_once
 from remit.sandbox.outcome import Output, refused
 from remit.sandbox.process import DidNotStart
 from remit.sandbox.profile import Profile, Runtime, Tier, runtime
-from remit.sandbox.protocol import ToolCall
+from remit.sandbox.protocol import Speaker, ToolCall
 from remit.sandbox.selfcheck.bubblewrap import FIXED, find_bwrap, version_of
 from remit.sandbox.selfcheck.probe import TierReport, examine, fix_for, try_tier
 from remit.sandbox.syscall_observer import Observed, Observer
@@ -46,7 +47,7 @@ _WEAKER: Final = (
 )
 
 
-_Call: TypeAlias = WarmCall | LiveCall | OneShotCall
+_Call: TypeAlias = WarmCall | LiveCall | ServedCall | OneShotCall
 
 
 class OpenedCall:
@@ -211,6 +212,7 @@ class Sandbox:
         named: Collection[str] = (),
         declared: Mapping[str, str] | None = None,
         allowed: Callable[[str], bool] | None = None,
+        speaker: Speaker | None = None,
     ) -> AsyncGenerator[OpenedCall]:
         """The first phase of one call: its arguments are decoded, and its function is not called yet.
 
@@ -220,21 +222,22 @@ class Sandbox:
         Args:
             profile: as in `run`, and so are `arguments`, `declared` and `allowed`.
             named: the arguments that `OpenedCall.decoded` has.
+            speaker: for an MCP server, what asks it to run the call.
 
         Raises:
             Refusal: `invalid_arguments`: the tool does not accept the arguments, or decoding them failed.
             RunEnded: `sandbox_unavailable`: nothing ran.
         """
-        call = ToolCall(arguments=arguments, declared=declared or {}, allowed=allowed or _everything, named=named)
+        may = allowed or _everything
+        call = ToolCall(arguments=arguments, declared=declared or {}, allowed=may, named=named, speaker=speaker)
         async with AsyncExitStack() as stack:
-            opened = await self._opened(stack, self._fitted(profile), call)
-            yield opened
+            yield await self._opened(stack, self._fitted(profile), call)
 
     async def _opened(self, stack: AsyncExitStack, profile: Profile, call: ToolCall) -> OpenedCall:
         try:
             return OpenedCall(await self._enter(stack, profile, call))
         except Refusal as refusal:
-            if refusal.code == "invalid_arguments" and "reason" in refusal.details:
+            if "reason" in refusal.details:
                 raise
             return OpenedCall(None, refused(refusal))
         except (DidNotStart, Closed) as failure:
@@ -243,6 +246,9 @@ class Sandbox:
             raise _not_set_up(failure) from failure
 
     async def _enter(self, stack: AsyncExitStack, profile: Profile, call: ToolCall) -> _Call:
+        if profile.source == "mcp":
+            served = open_served(self._live_pool(), profile, call, on_print=self._on_print)
+            return await stack.enter_async_context(served)
         if self._observed is not None:
             # Each observed system call waits for an answer of the broker, so the wall limit of the manifest would be too
             # short.

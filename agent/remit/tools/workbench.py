@@ -25,6 +25,7 @@ from remit.tools.cases import ToolCase, read_tool_cases
 from remit.tools.conformance import disagreements, made_examples
 from remit.tools.graph_pins import graph_code, is_graph, pin_graph
 from remit.tools.http_rows import answers_of, unanswered, unused
+from remit.tools.mcp import listed_server, server_schemas
 from remit.tools.source_check import check_source
 from remit.workspace import Tool, Workspace
 from remit.workspace.manifest import (
@@ -32,6 +33,7 @@ from remit.workspace.manifest import (
     ActionSchema,
     Manifest,
     Pin,
+    ServerPin,
     check_decoded,
     check_schemas,
     command_schema,
@@ -86,7 +88,11 @@ async def derive_pin(workspace: Workspace, tool: Tool, sandbox: Sandbox) -> Pin:
     """
     manifest = tool.manifest
     hidden: dict[str, tuple[str, ...]] = {}
-    if manifest.source == "command":
+    server: ServerPin | None = None
+    if manifest.source == "mcp":
+        server = await listed_server(workspace, manifest, sandbox)
+        schemas = server_schemas(manifest, server)
+    elif manifest.source == "command":
         _check_own_files(workspace, manifest)
         schemas = {name: command_schema(action) for name, action in manifest.actions.items()}
     else:
@@ -112,11 +118,11 @@ async def derive_pin(workspace: Workspace, tool: Tool, sandbox: Sandbox) -> Pin:
         hidden = {name: tuple(described[name]["hidden"]) for name in schemas if described[name]["hidden"]}
     file = f"tools/{manifest.name}/tool.toml"
     problems = check_schemas(manifest, schemas, hidden, file=file, text=workspace.files[file].decode())
-    if not problems and manifest.source != "command":
+    if not problems and manifest.source not in ("command", "mcp"):
         problems = await _disagreements(workspace, manifest, schemas, sandbox)
     if problems:
         raise WorkspaceError(problems)
-    return pin(manifest, tool.code, schemas, hidden)
+    return pin(manifest, tool.code, schemas, hidden, server)
 
 
 def _signature_fix(problem: str) -> str:

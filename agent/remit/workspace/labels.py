@@ -16,7 +16,7 @@ from remit.core.parsing import SCHEMES, Label, Matching, Summary, TomlTable, cov
 from remit.sandbox.egress import parse_host, url_permission
 from remit.workspace.manifest import Action, values_at
 from remit.workspace.manifest.fields import Pattern
-from remit.workspace.manifest.network_schema import HostLine
+from remit.workspace.manifest.sections import HostLine
 
 LABELS: Final = "policies/labels.toml"
 

@@ -361,6 +361,8 @@ MANIFEST: Final[FieldTable] = {
     "source": _any_change("now runs as"),
     "host": _any_change("now runs the functions of"),
     "client": _any_change("now is carried out by"),
+    "command": _any_change("now starts its server by"),
+    "server_env": _any_change("now starts its server with the variables"),
     "trust": _trust,
     "life": _life,
     "proc": _proc,
@@ -379,6 +381,7 @@ LIMITS: Final[FieldTable] = {
     field: _higher_number(f"use more {field}") for field in ("wall", "cpu", "memory", "output", "sent", "received")
 }
 ACTION: Final[FieldTable] = {
+    "tool": _any_change("now calls the tool of the server"),
     **dict.fromkeys(("name", "summary", "errors", "cache", "target"), "neutral"),
     "touches": "requests",
     "effect": _effect,

@@ -47,14 +47,14 @@ def parse_arguments(text: str) -> dict[str, Json]:
     return cast("dict[str, Json]", value)
 
 
-def parse_json(text: str) -> Json:
-    """Any JSON value, read as strictly as `parse_arguments`."""
+def parse_json(text: str, *, longest: int = LONGEST_ARGUMENTS) -> Json:
+    """Any JSON value, read as strictly as `parse_arguments`. `longest` is the most bytes of UTF-8 that it may have."""
     try:
         size = len(text.encode())
     except UnicodeEncodeError as failure:
         _not_json("lone_surrogate", "the text is not valid Unicode", failure.start)
-    if size > LONGEST_ARGUMENTS:
-        _not_json("too_long", f"the text is longer than {LONGEST_ARGUMENTS} bytes")
+    if size > longest:
+        _not_json("too_long", f"the text is longer than {longest} bytes")
     if text.startswith("\ufeff"):
         _not_json("byte_order_mark", "the text starts with a byte order mark", 0)
     _check_depth(text)

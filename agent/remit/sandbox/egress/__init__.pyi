@@ -1,4 +1,4 @@
-from .call_session import CallSession, Permit
+from .call_session import CallSession, Permit, proxy_variables
 from .certificate_authority import CertificateAuthority
 from .errors import BLOCKED, FINAL
 from .exchanges.answers import Answer, Answers, NetworkFailure, RequestPattern, parse_request
@@ -42,6 +42,7 @@ __all__ = [
     "parse_host",
     "parse_range",
     "parse_request",
+    "proxy_variables",
     "url_permission",
     "url_permissions",
 ]

@@ -88,6 +88,16 @@ class SessionEntry:
             )
 
 
+def proxy_variables(network: Network, token: str, port: int) -> dict[str, str]:
+    """The variables by which HTTP libraries find the proxy, and the placeholders of the secrets."""
+    proxy = f"http://call:{token}@127.0.0.1:{port}"
+    names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+    # Libraries disagree on the case of these names, so both are set. An empty NO_PROXY overrides one that is inherited.
+    variables = {name: proxy for upper in names for name in (upper, upper.lower())}
+    variables |= {"NO_PROXY": "", "no_proxy": ""}
+    return variables | {item.env: f"remit-secret-{item.secret}" for item in network.credentials if item.env}
+
+
 class CallSession:
     """One call at the proxy. Everything except `environment` is used on the proxy's event loop only."""
 
@@ -132,13 +142,7 @@ class CallSession:
     @property
     def environment(self) -> dict[str, str]:
         """The variables by which HTTP libraries find the proxy, and the placeholders of the tool's secrets."""
-        proxy = f"http://call:{self.token}@127.0.0.1:{self._port}"
-        names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
-        # Libraries disagree on the case of these names, so both are set. An empty NO_PROXY overrides one that is
-        # inherited.
-        variables = {name: proxy for upper in names for name in (upper, upper.lower())}
-        variables |= {"NO_PROXY": "", "no_proxy": ""}
-        return variables | {item.env: f"remit-secret-{item.secret}" for item in self.network.credentials if item.env}
+        return proxy_variables(self.network, self.token, self._port)
 
     def accepts(self, address: str) -> bool:
         """True if a connection from `address` belongs to this call.

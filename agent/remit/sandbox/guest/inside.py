@@ -68,7 +68,8 @@ def main() -> None:
     if boundary["kind"] == "live":
         _report(control, live.readiness(boundary), handle)
         opened = list(kernel.open_paths(_allowed(boundary)))  # once: looking for programs takes longer than a call
-        live.serve(channel, control, boundary, lambda: _lock_call(boundary, opened))
+        keeper = live.ServerKeeper if boundary["served"] else live.Keeper
+        keeper(channel, control, boundary, lambda: _lock_call(boundary, opened)).run()
     if boundary["kind"] == "warm":
         _report(control, b"begun\n", handle)
         supervisor.serve(channel, control, boundary, lambda: lock_down(boundary))

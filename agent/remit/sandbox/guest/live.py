@@ -26,15 +26,17 @@ import shutil
 import signal
 import socket
 import stat
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from remit.sandbox.guest import kernel, onecall, supervisor, watch
+    from remit.sandbox.guest import kernel, onecall, serving, supervisor, watch
 else:
     import kernel
     import onecall
+    import serving
     import supervisor
     import watch
 
@@ -63,17 +65,11 @@ def readiness(boundary: dict[str, Any]) -> bytes:
     return b"ready\n"
 
 
-def serve(
-    channel: socket.socket, control: int, boundary: dict[str, Any], prepare_call: Callable[[], Callable[[], None]]
-) -> NoReturn:
-    """Serve the broker until it closes the channel; `prepare_call` drops the rights of the process of a call, and returns what locks it down."""
-    kernel.not_dumpable()
-    kernel.no_new_privileges()
-    Keeper(channel, control, boundary, prepare_call).run()
-
-
 class Keeper:
-    """Mounts the files of calls, and starts and ends the processes of calls."""
+    """Mounts the files of calls, and starts and ends the processes of calls.
+
+    `prepare_call` drops the rights of such a process, and returns what locks it down.
+    """
 
     def __init__(
         self,
@@ -95,6 +91,9 @@ class Keeper:
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
 
     def run(self) -> NoReturn:
+        """Serve the broker until it closes the channel."""
+        kernel.not_dumpable()
+        kernel.no_new_privileges()
         self._stand_by()
         poll = select.poll()
         for descriptor in (self._channel.fileno(), self._woken):
@@ -303,3 +302,149 @@ class Keeper:
             if (number := self._calls.pop(process, None)) is not None:
                 used = {"cpu": usage.ru_utime + usage.ru_stime, "memory": usage.ru_maxrss * 1024}
                 self._report({"ended": number, "status": os.waitstatus_to_exitcode(status), **used})
+
+
+class ServerKeeper(Keeper):
+    """Mounts the files of each call for one server, such as an MCP server, which it starts once for a run.
+
+    * `{"server": {"argv": [...], "env": {...}}}`, with its three standard streams: start it. Nothing is mounted then.
+    * `{"call": n, "tree": {...}, "cpu": s}`, with the channel of the call: mount its files, let the server go on, and report.
+    * `{"collect": {...}}`: stop the server, and send what it wrote, by descriptor, on that channel.
+
+    INVARIANT: between two calls everything in the sandbox is stopped, so nothing runs that no call asked for.
+    INVARIANT: the server is locked down before any file is mounted. Its Landlock rule is that of the folder above the files,
+    which holds nothing else: a rule on the folder itself would not count below a mount on it.
+    """
+
+    _server = 0
+    _lines: tuple[int, ...] = ()  # of the call whose files are mounted: its channel, and the folder of the files
+    _before: dict[str, tuple[int, int, int]]
+
+    def _stand_by(self) -> None:
+        """No process of a call: the server runs them all."""
+
+    def _on_order(self, order: dict[str, Any], lines: list[int]) -> None:
+        if "server" in order:
+            try:
+                self._start_server(order["server"], lines)
+            finally:
+                for line in lines:
+                    os.close(line)
+        elif "call" in order:
+            self._begin(order, lines)
+        elif "collect" in order:
+            self._stop()
+            with suppress(OSError):  # the broker has left the call
+                self._collect(order["collect"])
+        else:
+            self._stop()
+            self._unmount()
+            for line in self._lines:
+                os.close(line)
+            self._lines = ()
+
+    def _start_server(self, server: dict[str, Any], lines: list[int]) -> None:
+        assert not self._mounted
+        first = os.getpid()
+        self._server = os.fork()
+        if self._server:
+            return
+        try:
+            self._become_server(server, lines, first)
+        except BaseException as failure:  # noqa: BLE001 - nothing of the server has run, and the broker sees its end
+            os.write(2, f"remit: {type(failure).__name__}: {failure}\n".encode())
+        finally:
+            os._exit(127)
+
+    def _become_server(self, server: dict[str, Any], lines: list[int], first: int) -> NoReturn:
+        os.setsid()
+        kernel.die_with_parent(first)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        lock = self._prepare_call()
+        for descriptor, target in zip(lines, (0, 1, 2), strict=True):
+            os.dup2(descriptor, target)
+        environment = {**os.environ, **server["env"]}
+        program = shutil.which(server["argv"][0], path=environment["PATH"])
+        if program is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), server["argv"][0])
+        os.chdir(self._boundary["scratch"])
+        lock()
+        onecall.close_others([])
+        kernel.install(bytes.fromhex(self._boundary["call_filter"]))
+        os.execve(program, server["argv"], environment)  # noqa: S606 - there is no shell
+
+    def _stop(self) -> None:
+        """Stop every process of the sandbox but this one."""
+        if self._server:
+            with suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGSTOP)
+
+    def _go_on(self, seconds: float) -> None:
+        """Let them go on, and give the server so much more processor time."""
+        with suppress(ProcessLookupError):
+            limit = math.ceil(self._used() + seconds)
+            resource.prlimit(self._server, resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
+            os.kill(-1, signal.SIGCONT)
+
+    def _used(self) -> float:
+        """The processor time of the server, in seconds: the clock of another process, as `clock_getcpuclockid` names it."""
+        with suppress(OSError):
+            return time.clock_gettime((~self._server << 3) | 2)
+        return 0.0
+
+    def _begin(self, order: dict[str, Any], lines: list[int]) -> None:
+        channel, failed = lines[0], 0
+        self._lines = (channel,)
+        try:
+            self._mount(order["tree"])
+            self._lines = (channel, os.open(self._boundary["root"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+            self._before = self._written(order["tree"]["writes"])
+            self._go_on(order["cpu"])
+        except OSError as failure:
+            failed = failure.errno or errno.EIO
+        with suppress(OSError), socket.socket(fileno=os.dup(channel)) as line:
+            onecall.report(line, {"failed": failed, "cpu": self._used()})
+
+    def _collect(self, layout: dict[str, Any]) -> None:
+        channel, tree = self._lines
+        after = self._written(layout["writes"])
+        changed = [name for name, status in after.items() if status != self._before.get(name)]
+        answer: dict[str, Any] = {
+            "files": changed,
+            "removed": [name for name in self._before if name not in after],
+            "note": self._stray(layout),
+            "cpu": self._used(),
+        }
+        files: list[int] = []
+        try:
+            for name in changed:
+                files.append(kernel.open_beneath(tree, name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK))
+            with socket.socket(fileno=os.dup(channel)) as line:
+                onecall.send(line, json.dumps(answer).encode(), files)
+        finally:
+            for file in files:
+                os.close(file)
+
+    def _written(self, names: list[str]) -> dict[str, tuple[int, int, int]]:
+        """Inode, time and size of each file that the call may write. What is a link, or lies behind one, does not count."""
+        found: dict[str, tuple[int, int, int]] = {}
+        for name in names:
+            with suppress(OSError):
+                file = kernel.open_beneath(self._lines[1], name, os.O_PATH | os.O_NOFOLLOW)
+                status = os.fstat(file)
+                os.close(file)
+                if stat.S_ISREG(status.st_mode):
+                    found[name] = (status.st_ino, status.st_mtime_ns, status.st_size)
+        return found
+
+    def _stray(self, layout: dict[str, Any]) -> str:
+        """A note about files that the call may not write: they are not saved."""
+        if not layout["writes"]:
+            return ""
+        os.chdir(self._boundary["root"])
+        try:
+            dropped = serving.undecided_files(layout)
+        finally:
+            os.chdir("/")
+        return serving.not_saved(dropped)

@@ -67,7 +67,7 @@ def send(channel: socket.socket, body: bytes, descriptors: list[int]) -> None:
     channel.shutdown(socket.SHUT_WR)
 
 
-def _report(channel: socket.socket, frame: dict[str, Any]) -> None:
+def report(channel: socket.socket, frame: dict[str, Any]) -> None:
     """Send a frame of the first phase."""
     body = json.dumps(frame, separators=(",", ":")).encode()
     channel.sendall(len(body).to_bytes(4, "big") + body)
@@ -265,7 +265,7 @@ def _answer(
         return answer, serving.to_json(answer.pop("value", None))
     if module is None:
         action = decoding.action(serving.load(boundary), call["function"])
-        _report(channel, {"kind": "loaded"})
+        report(channel, {"kind": "loaded"})
     else:
         action = decoding.action(module, call["function"])
 
@@ -294,7 +294,7 @@ def _begin(channel: socket.socket, decoded: dict[str, Any] | None) -> None:
     if decoded is None:
         channel.sendall(_AS_GIVEN)
     else:
-        _report(channel, {"kind": "decoded", "arguments": decoded})
+        report(channel, {"kind": "decoded", "arguments": decoded})
     frame, _ = receive(channel)
     if frame:
         os.environ.update(frame["env"])
@@ -344,7 +344,7 @@ def rehearse(boundary: dict[str, Any], watcher: watch.Watch) -> None:
         "env": {},
         "layout": layout,
     }
-    _report(broker, {**call, "kinds": []})
+    report(broker, {**call, "kinds": []})
     broker.sendall(b"\0\0\0\0!")
     frame = narrow(channel, boundary, None)
     serve(channel, boundary, frame, decoding.REHEARSAL, watcher, None)
@@ -376,11 +376,8 @@ def _collect(layout: dict[str, Any], before: dict[str, tuple[int, int, int]], an
     changed = [name for name in layout["writes"] if name in after and after[name] != before.get(name)]
     answer["files"] = changed
     answer["removed"] = [name for name in layout["writes"] if name in before and name not in after]
-    dropped = serving.undecided_files(layout)
-    if dropped:
-        answer["note"] = (
-            f"remit: {len(dropped)} files that this call may not write were not saved: {', '.join(dropped[:5])}"
-        )
+    if note := serving.not_saved(serving.undecided_files(layout)):
+        answer["note"] = note
     return [os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC) for name in changed]
 
 

@@ -302,6 +302,13 @@ def undecided_files(layout: Mapping[str, Any]) -> list[str]:
     return files
 
 
+def not_saved(dropped: Sequence[str]) -> str:
+    """The note about such files; "" if there are none."""
+    if not dropped:
+        return ""
+    return f"remit: {len(dropped)} files that this call may not write were not saved: {', '.join(dropped[:5])}"
+
+
 def beneath(path: str, folders: Iterable[str]) -> bool:
     """True if the path is one of the folders, or lies in one."""
     return any(path == folder or path.startswith(f"{folder.rstrip('/')}/") for folder in folders)

@@ -2,6 +2,8 @@
 
     call      one call: wait for its turn, have its files mounted, run it, take them out
     pool      which sandbox a run has, and those that are started and unused
+    served    one call to the server that a sandbox keeps for its run
+    lines     the standard streams of such a server
     started   one started sandbox, from the broker's side
 
 A program that a call leaves running goes on, and so does what it has written to /tmp: whatever such a sandbox was given counts as

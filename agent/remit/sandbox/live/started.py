@@ -12,15 +12,16 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from remit.core import Json
 from remit.sandbox.egress import Egress, ProxyListener
+from remit.sandbox.live.lines import ServerLines
 from remit.sandbox.process import START_SECONDS, DidNotStart, Process, boundary, group_memory
-from remit.sandbox.profile import PROCESSES, Profile, Runtime, places
+from remit.sandbox.profile import PROCESSES, SERVER_FILES, Profile, Runtime, places
 from remit.sandbox.warm.zygote_handle import Cold
 
 CALLS_AT_ONCE: Final = 4  # equal calls that run together
@@ -61,10 +62,15 @@ class LiveSandbox:
         self.cold = ""  # why no file can be mounted in it
         self.token = secrets.token_hex(16)  # of the proxy; it admits a request only while a call runs
         self.listener: ProxyListener | None = None
-        profile = replace(profile.resolved(), argv=())
+        self.lines: ServerLines | None = None  # of the server that it keeps
+        self.held = False  # True while a call has the server
+        profile = profile.resolved()
+        if profile.source != "mcp":  # a server has one command line for all calls
+            profile = replace(profile, argv=())
         self._profile = profile
-        # The files of a call are mounted at its working folder, so that is where it writes, too.
-        at = replace(places(profile, runtime), scratch=places(profile, runtime).root)
+        # The files of a call are mounted at its working folder, so that is where it writes, too; those of a server below it.
+        at = places(profile, runtime)
+        at = replace(at, scratch=at.root, root=SERVER_FILES if profile.source == "mcp" else at.root)
         self.process = Process(profile, runtime, at, account=account, egress=egress, kind="live")
         self.process.__enter__()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -83,7 +89,7 @@ class LiveSandbox:
 
     @property
     def busy(self) -> bool:
-        return bool(self._calls)
+        return bool(self._calls) or self.held
 
     async def ready(self) -> None:
         """Wait until it is started, and use it in this event loop from now on.
@@ -120,9 +126,7 @@ class LiveSandbox:
             ours, theirs = socket.socketpair()
             lines += [ours.detach(), theirs.detach()]
             lines += os.pipe2(os.O_CLOEXEC)
-            order = _framed({"call": self._number + 1, "tree": None if self._mounted else dict(tree)})
-            sent = socket.send_fds(self.process.channel, [order], [lines[1], lines[3]])
-            self._send(order[sent:])
+            self.order({"call": self._number + 1, "tree": None if self._mounted else dict(tree)}, [lines[1], lines[3]])
         except OSError:
             for line in lines:
                 os.close(line)
@@ -170,6 +174,8 @@ class LiveSandbox:
         self.process.__exit__(None, None, None)
         if self.listener is not None:
             self.listener.close()
+        if self.lines is not None:
+            self.lines.close()
         self._ended()
 
     def close_from_outside(self) -> None:
@@ -184,9 +190,15 @@ class LiveSandbox:
                 return
         self.close()
 
+    def order(self, order: Mapping[str, Json], lines: Sequence[int]) -> None:
+        """Send an order with these descriptors. Raises OSError if the sandbox has ended."""
+        data = _framed(order)
+        sent = socket.send_fds(self.process.channel, [data], lines) if lines else 0
+        self._send(data[sent:])
+
     def _order(self, order: Mapping[str, Json]) -> None:
         try:
-            self._send(_framed(order))
+            self.order(order, ())
         except OSError:
             self.kill()
 

@@ -1,4 +1,11 @@
-from .environment import Environment, check_environment, find_environment, lock_environment, make_environment
+from .environment import (
+    Environment,
+    base_python,
+    check_environment,
+    find_environment,
+    lock_environment,
+    make_environment,
+)
 from .requirements import LOCK
 from .wheels import WheelStore, locked_wheels
 
@@ -6,6 +13,7 @@ __all__ = [
     "LOCK",
     "Environment",
     "WheelStore",
+    "base_python",
     "check_environment",
     "find_environment",
     "lock_environment",

@@ -12,8 +12,8 @@ from pydantic import Field
 
 from remit.core import Effect, FrozenModel, Json, Listing, ResourceAccess, WorkspaceError
 from remit.core.parsing import digest, digest_bytes, duration, load_toml, read_table, size
+from remit.guardrails import UNTRUSTED
 from remit.sandbox.egress import Credential, Exposed, Network, parse_credential, parse_host, url_permissions
-from remit.workspace.manifest.network_schema import SecretTable
 from remit.workspace.manifest.schema import (
     HOSTED,
     ActionTable,
@@ -26,6 +26,7 @@ from remit.workspace.manifest.schema import (
     rules,
 )
 from remit.workspace.manifest.schema import manifest_schema as manifest_schema
+from remit.workspace.manifest.sections import PYTHON, SecretTable, filled
 from remit.workspace.manifest.targets import Target, target_of
 from remit.workspace.manifest.touches import Template, parse_listing, parse_touch
 from remit.workspace.manifest.undecided import undecided
@@ -67,7 +68,7 @@ class Action(FrozenModel):
     by which people ask for the action. `errors` maps each declared error to the
     exception class that means it, "" for a class of its own. `methods` are the HTTP methods for the URLs that it touches, and
     `idempotency_header` is the header with the key of a keyed call. `run` is the argv of a command tool, empty for others.
-    With `cache`, a call is answered from the record of its run if an earlier one read the same. `target` is what its calls should
+    `tool` is the tool of an MCP server that it calls. With `cache`, a call is answered from the record of its run if an earlier one read the same. `target` is what its calls should
     take and cost.
     """
 
@@ -87,6 +88,7 @@ class Action(FrozenModel):
     methods: tuple[str, ...] = ()
     idempotency_header: str = ""
     run: tuple[str, ...] = ()
+    tool: str = ""
     cache: bool = False
     target: Target = Target()
 
@@ -114,8 +116,9 @@ class Manifest(FrozenModel):
 
     `hosts`, `ranges`, `credentials`, `exposed`, `env` and `programs` are available to every call. `read` and `write` (patterns of
     files), `stores` and `url_hosts` are the most that the resources of one call may be. With `life` "run", the calls of a run share
-    one live sandbox; with `proc`, a sandbox has a /proc of its own. The source "built-in" is Remit itself. The calls of a "hook" are carried out by the
-    coding agent `client`: its `read` and `write` are empty, and rules alone limit it. `digest` covers the parsed file without
+    one live sandbox. `command` and `server_env` start an MCP server; with `proc`, a sandbox has a /proc of its own. The source
+    "built-in" is Remit itself. The calls of a "hook" are carried out by the coding agent `client`: its `read` and `write` are empty,
+    and rules alone limit it. `digest` covers the parsed file without
     its targets, so comments, layout and targets do not change it.
     """
 
@@ -129,6 +132,8 @@ class Manifest(FrozenModel):
     trust: Trust = "pinned"
     life: Life = "call"
     proc: bool = False
+    command: tuple[str, ...] = ()
+    server_env: Mapping[str, str] = Field(default_factory=dict)
     hosts: tuple[str, ...] = ()
     ranges: tuple[str, ...] = ()
     credentials: tuple[Credential, ...] = ()
@@ -154,6 +159,19 @@ class Manifest(FrozenModel):
         """The names of all secrets that its calls may use."""
         names = [item.secret for item in self.credentials] + [item.secret for item in self.exposed]
         return tuple(dict.fromkeys(names))
+
+    def server_command(self, *, python: str, own: str, files: str, packages: str) -> tuple[str, ...]:
+        """The command line of its MCP server; `own`, `files` and `packages` are folders in its sandbox."""
+        first, *rest = self.command
+        values = {"files": files, "packages": packages}
+        interpreter = (python, "-S", "-s", "-B", "-X", "utf8") if first == PYTHON else (filled(first, values, own),)
+        return (*interpreter, *(filled(part, values, own) for part in rest))
+
+    def server_variables(self, *, own: str, files: str, packages: str) -> dict[str, str]:
+        """The environment variables of its MCP server, with the packages of a Python server."""
+        values = {"files": files, "packages": packages}
+        given = {name: filled(value, values, own) for name, value in self.server_env.items()}
+        return {"PYTHONPATH": packages, **given} if self.command[:1] == (PYTHON,) and packages else given
 
     def network(self, action: Action, touches: Iterable[ResourceAccess]) -> Network | None:
         """What a call of the action with these resources may reach; None for a tool without network."""
@@ -186,8 +204,15 @@ class ActionSchema(FrozenModel):
     output: dict[str, Json]
 
 
+class ServerPin(FrozenModel):
+    """What a reviewer approved of an MCP server: the version of the protocol, and its whole list of tools by name, as it lists them."""
+
+    protocol: str
+    tools: dict[str, dict[str, Json]]
+
+
 class Pin(FrozenModel):
-    """What a reviewer approved: the digests of manifest and code, and the schemas of the actions.
+    """What a reviewer approved: the digests of manifest and code, the schemas of the actions, and the tools of an MCP server.
 
     `hidden` has, by action, the parameters that Remit fills in and the model does not see. `digest` covers everything else.
     """
@@ -198,24 +223,34 @@ class Pin(FrozenModel):
     code: str
     schemas: dict[str, ActionSchema]
     hidden: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    server: ServerPin | None = None
 
 
 def pin(
-    manifest: Manifest, code: str, schemas: Mapping[str, ActionSchema], hidden: Mapping[str, tuple[str, ...]]
+    manifest: Manifest,
+    code: str,
+    schemas: Mapping[str, ActionSchema],
+    hidden: Mapping[str, tuple[str, ...]],
+    server: ServerPin | None = None,
 ) -> Pin:
     """The pin of a tool whose code has the digest `code`."""
     return Pin(
         version=manifest.version,
-        digest=pin_digest(manifest.digest, code, schemas, hidden),
+        digest=pin_digest(manifest.digest, code, schemas, hidden, server),
         manifest=manifest.digest,
         code=code,
         schemas=dict(schemas),
         hidden=dict(hidden),
+        server=server,
     )
 
 
 def pin_digest(
-    manifest: str, code: str, schemas: Mapping[str, ActionSchema], hidden: Mapping[str, tuple[str, ...]]
+    manifest: str,
+    code: str,
+    schemas: Mapping[str, ActionSchema],
+    hidden: Mapping[str, tuple[str, ...]],
+    server: ServerPin | None = None,
 ) -> str:
     """The digest of everything that a reviewer approves."""
     return digest(
@@ -224,6 +259,7 @@ def pin_digest(
             "code": code,
             "schemas": {name: schema.model_dump(mode="json") for name, schema in schemas.items()},
             "hidden": {name: list(names) for name, names in hidden.items()},
+            **({} if server is None else {"server": server.model_dump(mode="json")}),
         }
     )
 
@@ -263,8 +299,10 @@ def parse_manifest(text: str, *, file: str) -> Manifest:
         host=table.host or "",
         client=table.client or "",
         trust=table.trust,
-        life=table.life or ("run" if table.source == "command" and table.trust != "none" else "call"),
+        life=_life(table),
         proc=always.proc,
+        command=() if table.server is None else tuple(table.server.command),
+        server_env={} if table.server is None else dict(table.server.env),
         hosts=tuple(always.hosts),
         ranges=tuple(always.ranges),
         credentials=tuple(_credential(secret) for secret in always.secrets if not secret.exposed),
@@ -277,7 +315,7 @@ def parse_manifest(text: str, *, file: str) -> Manifest:
         url_hosts=tuple(at_most.hosts),
         limits=_limits(table.limits),
         breaker=Breaker(failures=table.circuit.failures, rest=duration(table.circuit.rest)),
-        actions={name: _action(name, action) for name, action in table.actions.items()},
+        actions={name: _action(name, action, table.source) for name, action in table.actions.items()},
         digest=digest(_without_targets(document)),
     )
 
@@ -289,6 +327,12 @@ def _without_targets(document: dict[str, Json]) -> dict[str, Json]:
         for name, action in document["actions"].items()
     }
     return {**document, "actions": actions}
+
+
+def _life(table: ManifestTable) -> Life:
+    if table.source == "mcp":
+        return "run"
+    return table.life or ("run" if table.source == "command" and table.trust != "none" else "call")
 
 
 def _limits(table: LimitsTable) -> Limits:
@@ -309,7 +353,9 @@ def _credential(table: SecretTable) -> Credential:
     return parse_credential(table.name, table.host, table.header, table.value, table.env or "")
 
 
-def _action(name: str, table: ActionTable) -> Action:
+def _action(name: str, table: ActionTable, source: Source) -> Action:
+    # INVARIANT: everything that a server of somebody else returns is untrusted, whatever its manifest says.
+    labels = dict.fromkeys((*table.adds_labels, *((UNTRUSTED,) if source == "mcp" else ())))
     return Action(
         name=name,
         summary=table.summary,
@@ -317,7 +363,7 @@ def _action(name: str, table: ActionTable) -> Action:
         effect=table.effect,
         retry=Retry(attempts=table.retry.attempts, on=tuple(table.retry.on)),
         probe=table.probe or "",
-        adds_labels=tuple(table.adds_labels),
+        adds_labels=tuple(labels),
         labels_in_result={at: tuple(labels) for at, labels in table.labels_in_result.items()},
         removes_labels=tuple(table.removes_labels),
         adds_to_directory=tuple(table.adds_to_directory),
@@ -327,6 +373,7 @@ def _action(name: str, table: ActionTable) -> Action:
         methods=tuple(table.methods),
         idempotency_header=table.idempotency_header or "",
         run=tuple(table.run),
+        tool=(table.tool or name) if source == "mcp" else "",
         cache=table.cache,
         target=target_of(table.target),
     )

@@ -51,7 +51,7 @@ def read_lock(text: str, *, file: str = LOCK) -> dict[str, Pin]:
             file=file, line=_line(text, ["tools", name]), what=f"the pin of {name!r} was edited by hand", fix=_AGAIN
         )
         for name, pin in lock.tools.items()
-        if pin.digest != pin_digest(pin.manifest, pin.code, pin.schemas, pin.hidden)
+        if pin.digest != pin_digest(pin.manifest, pin.code, pin.schemas, pin.hidden, pin.server)
     ]
     if edited:
         raise WorkspaceError(edited)
@@ -65,9 +65,13 @@ def read_graph_pins(text: str) -> dict[str, str]:
 
 def write_lock(pins: Mapping[str, Pin], graphs: Mapping[str, str] | None = None) -> str:
     """The text of the file, sorted and indented, so that a review shows what changed. `graphs` are the digests of graphs by agent."""
-    tools = {name: pin.model_dump(mode="json") for name, pin in pins.items()}
+    tools = {name: _written(pin) for name, pin in pins.items()}
     lock = {"format": 1, "tools": tools, **({"graphs": dict(graphs)} if graphs else {})}
     return json.dumps(lock, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _written(pin: Pin) -> dict[str, Json]:
+    return pin.model_dump(mode="json", exclude={"server"} if pin.server is None else None)
 
 
 def check_schemas(

@@ -39,15 +39,19 @@ from remit.workspace.manifest.fields import (
     Version,
     Word,
 )
-from remit.workspace.manifest.network_schema import (
+from remit.workspace.manifest.sections import (
     Header,
     HostLine,
     Method,
     Range,
     SecretTable,
+    ServerTable,
+    ServerTool,
     Variable,
     action_network_rules,
     network_rules,
+    server_action_rules,
+    server_rules,
 )
 from remit.workspace.manifest.targets import TargetTable
 from remit.workspace.manifest.touches import (
@@ -166,6 +170,10 @@ class ActionTable(TomlTable):
         description="true: its result follows from arguments and files alone, so the same call of a run runs once",
     )
     target: TargetTable = TargetTable()
+    tool: ServerTool | None = Field(
+        default=None,
+        description='With source = "mcp": the tool of the server; absent: the one with the name of the action',
+    )
     run: list[str] = Field(
         default=[],
         description='The argv of a command tool: ["jq", "--", "{filter}", "{path}"]; "./main.js" is a file of the tool\'s folder',
@@ -197,6 +205,7 @@ class ManifestTable(TomlTable):
         description="run: the calls of a run share one sandbox, and what it was given counts as known to each later call; "
         "call: one sandbox for each call. Absent: run for a command tool that is trusted, call for others",
     )
+    server: ServerTable | None = None
     always: AlwaysTable = AlwaysTable()
     at_most: AtMostTable = AtMostTable()
     limits: LimitsTable = LimitsTable()
@@ -263,9 +272,6 @@ class _Rules:
                 yield from self._hidden_rules((*at, str(number)), item)
 
     def _source_rules(self) -> Iterator[Problem]:
-        if self._source == "mcp":
-            fix = 'write a tool with source = "python" or "command" that calls the server'
-            yield self._problem(("source",), "source = 'mcp' is reserved and not yet supported", fix)
         if (self._source == "host") is ("host" not in self._document):
             if self._source == "host":
                 yield self._problem(("source",), "the key 'host' is missing", 'write host = "package.module:functions"')
@@ -281,12 +287,14 @@ class _Rules:
                 what = f"'{key}' on a tool with source = 'hook': Remit gives it nothing, and confines nothing of it"
                 yield self._problem((key,), what, "remove it, and limit the tool by rules")
         yield from self._sandbox_rules()
+        server = self._table(ServerTable, "server") if "server" in self._document else None
+        yield from server_rules(self._document, server, self._always.secrets, self._always.programs, self._problem)
         yield from network_rules(self._always, self._problem, self._source)
 
     def _sandbox_rules(self) -> Iterator[Problem]:
         if self._document.get("life") == "run":
-            if self._source != "command":
-                yield self._problem(("life",), "life = 'run' is only for source = 'command'", "remove it")
+            if self._source not in ("command", "mcp"):
+                yield self._problem(("life",), "life = 'run' is only for source = 'command' and 'mcp'", "remove it")
             elif self._document.get("trust") == "none":
                 fix = "remove one of the two: without trust, each call has a sandbox of its own"
                 yield self._problem(("life",), "life = 'run' and trust = 'none' exclude each other", fix)
@@ -299,6 +307,7 @@ class _Rules:
         yield from self._effect_rules(at, action, templates)
         yield from self._error_rules(at, action)
         yield from self._run_rules(at, action, templates)
+        yield from server_action_rules(self._source, at, action, templates, self._problem)
         yield from action_network_rules(at, action, templates, self._problem, self._reached())
 
     def _reached(self) -> bool:

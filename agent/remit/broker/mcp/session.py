@@ -1,0 +1,168 @@
+"""Speaks with one server: begin, list its tools, have it run one, and answer what it asks meanwhile.
+
+Both ways to begin are spoken. A server of 2026-07-28 answers `server/discover`, and each request says the version. Any other answer is
+that of an older server, which wants `initialize`. A server that has answered `server/discover` refuses `initialize` from then on, so
+the question is asked in this order. https://modelcontextprotocol.io/specification/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol, cast
+
+from remit.broker.mcp.listing import add_tools
+from remit.broker.mcp.messages import (
+    Message,
+    NotMcp,
+    ServerError,
+    notification,
+    read_message,
+    refusal,
+    request,
+    response,
+)
+from remit.core import Json
+
+MODERN: Final = "2026-07-28"
+OLDER: Final = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
+_META: Final = "io.modelcontextprotocol/"
+_CLIENT: Final[Mapping[str, Json]] = {"name": "remit", "version": "0.1.0"}
+_MOST_PAGES: Final = 100
+_MOST_MESSAGES: Final = 10_000  # that are no answer, while one answer is awaited
+
+
+class Stream(Protocol):
+    """Lines to the server and from it."""
+
+    async def send(self, line: bytes) -> None: ...
+    async def receive(self) -> bytes: ...
+
+
+class Elicited(Exception):
+    """The server asks a person something before it answers. `params` are those of its `elicitation/create`."""
+
+    def __init__(self, params: Mapping[str, Json]) -> None:
+        self.params = params
+        super().__init__("the server asks a person")
+
+
+@dataclass(kw_only=True)
+class Session:
+    """What is known of one server. `version` is that of the protocol; `listing` its tools by name; `changed`: they are to be asked again."""
+
+    version: str = ""
+    listing: dict[str, Mapping[str, Json]] = field(default_factory=dict[str, Mapping[str, Json]])
+    changed: bool = False
+    _number: int = 0
+
+    async def begin(self, stream: Stream) -> None:
+        """Agree on a version, and list the tools.
+
+        Raises:
+            NotMcp: the server does not speak MCP, or no version that Remit speaks.
+        """
+        self.version = MODERN
+        try:
+            found = await self.ask(stream, "server/discover", {})
+            supported = found.get("supportedVersions")
+            older = not isinstance(supported, list) or MODERN not in supported
+        except ServerError:
+            older = True
+        if older:
+            await self._initialize(stream)
+        await self.list_tools(stream)
+
+    async def _initialize(self, stream: Stream) -> None:
+        self.version = ""
+        params: dict[str, Json] = {
+            "protocolVersion": OLDER[0],
+            "capabilities": {"elicitation": {}},
+            "clientInfo": dict(_CLIENT),
+        }
+        try:
+            answer = await self.ask(stream, "initialize", params)
+        except ServerError as failure:
+            raise NotMcp(f"it does not begin: {failure}") from failure
+        version = answer.get("protocolVersion")
+        if version not in OLDER:
+            raise NotMcp(f"it speaks version {str(version)[:40]!r}, and Remit {', '.join((MODERN, *OLDER))}")
+        self.version = version
+        await stream.send(notification("notifications/initialized"))
+
+    async def list_tools(self, stream: Stream) -> None:
+        """Ask for the whole list of tools."""
+        listing: dict[str, Mapping[str, Json]] = {}
+        self.changed = False
+        params: dict[str, Json] = {}
+        for _ in range(_MOST_PAGES):
+            try:
+                page = await self.ask(stream, "tools/list", params)
+            except ServerError as failure:
+                raise NotMcp(f"it does not list its tools: {failure}") from failure
+            add_tools(listing, page)
+            cursor = page.get("nextCursor")
+            if cursor is None:
+                self.listing = listing
+                return
+            params = {"cursor": cursor}
+        raise NotMcp(f"its list of tools has more than {_MOST_PAGES} pages")
+
+    async def ask(
+        self, stream: Stream, method: str, params: Mapping[str, Json], answer: Mapping[str, Json] | None = None
+    ) -> Mapping[str, Json]:
+        """The result of one request. `answer` is given to the first question of the server to a person.
+
+        Raises:
+            ServerError: the server answered with an error.
+            NotMcp: it wrote something that is no answer.
+            Elicited: it asks a person, and there is no answer yet.
+        """
+        self._number += 1
+        number = self._number
+        await stream.send(request(number, method, self._stamped(params)))
+        for _ in range(_MOST_MESSAGES):
+            message = read_message(await stream.receive())
+            if message.method:
+                answer = await self._other(stream, message, number, answer)
+            elif message.id != number:
+                raise NotMcp("an answer to a request that was not made")
+            elif message.error is not None:
+                raise message.error
+            else:
+                return message.result
+        raise NotMcp(f"more than {_MOST_MESSAGES} messages before an answer")
+
+    def _stamped(self, params: Mapping[str, Json]) -> dict[str, Json]:
+        if self.version != MODERN:
+            return dict(params)
+        meta: dict[str, Json] = {
+            f"{_META}protocolVersion": MODERN,
+            f"{_META}clientInfo": dict(_CLIENT),
+            f"{_META}clientCapabilities": {"elicitation": {"form": {}}},
+        }
+        return {**params, "_meta": {**cast("Mapping[str, Json]", params.get("_meta", {})), **meta}}
+
+    async def _other(
+        self, stream: Stream, message: Message, number: int, answer: Mapping[str, Json] | None
+    ) -> Mapping[str, Json] | None:
+        """Handle a message that is no answer. Returns the answer of a person that is still to give.
+
+        Sampling and roots are refused: a server gets no model of the run, and its files are those of the call.
+        """
+        if message.id is None:
+            self.changed = self.changed or message.method == "notifications/tools/list_changed"
+        elif message.method == "ping":
+            await stream.send(response(message.id, {}))
+        elif message.method == "elicitation/create" and answer is None:
+            await stream.send(response(message.id, {"action": "cancel"}))
+            await stream.send(
+                notification("notifications/cancelled", {"requestId": number, "reason": "a person is asked"})
+            )
+            raise Elicited(message.params)
+        elif message.method == "elicitation/create" and answer is not None:
+            await stream.send(response(message.id, answer))
+            return None
+        else:
+            await stream.send(refusal(message.id, "not offered by Remit"))
+        return answer

@@ -1,0 +1,9 @@
+"""What an author does with an MCP server: list its tools for the pin, and import it as a tool.
+
+listing    start a server confined, and list its tools
+importing  write its manifest
+"""
+
+from remit._face import face
+
+__getattr__, __dir__, __all__ = face(__name__, __file__)

@@ -1,0 +1,73 @@
+"""The manifest of an MCP server is read strictly: what starts it, and which of its tools are actions."""
+
+from __future__ import annotations
+
+import pytest
+
+from remit.core.errors import WorkspaceError
+from remit.workspace.manifest.manifest import Manifest, parse_manifest
+from support.workspaces.manifests import WHOLE
+from support.workspaces.mcp import KIT
+
+FILE = "tools/kit/tool.toml"
+COMMAND = 'command = ["python", "./server.py"]'
+
+
+def parse(text: str) -> Manifest:
+    return parse_manifest(text, file=FILE)
+
+
+def command(manifest: Manifest) -> tuple[str, ...]:
+    return manifest.server_command(python="/bin/python", own="/tool", files="/work/files", packages="/environment")
+
+
+def test_a_server_has_its_command_its_variables_and_one_sandbox_for_a_run() -> None:
+    manifest = parse(KIT)
+    assert manifest.life == "run"
+    assert command(manifest) == ("/bin/python", "-S", "-s", "-B", "-X", "utf8", "/tool/server.py")
+    variables = manifest.server_variables(own="/tool", files="/work/files", packages="/environment")
+    assert variables == {"PYTHONPATH": "/environment", "FOLDER": "/work/files"}
+    node = KIT.replace(COMMAND, 'command = ["node", "{packages}/node_modules/x/index.js", "{files}"]')
+    with_node = parse(node.replace("[at_most]", '[always]\nprograms = ["node"]\n[at_most]'))
+    assert command(with_node) == ("node", "/environment/node_modules/x/index.js", "/work/files")
+
+
+def test_everything_that_a_server_returns_is_untrusted_and_a_name_of_its_tool_may_differ() -> None:
+    actions = parse(KIT).actions
+    assert {action.adds_labels for action in actions.values()} == {("untrusted",)}
+    assert (actions["read_file"].tool, actions["echo"].tool) == ("read-file", "echo")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        (COMMAND, "command = []", "'command' is empty"),
+        (COMMAND, 'command = ["node", "x.js"]', "'node' is not in 'always.programs'"),
+        (COMMAND, 'command = ["python", "./../server.py"]', "has '..'"),
+        (COMMAND, 'command = ["python", "{home}/server.py"]', "has '..', or a placeholder"),
+        ('source = "mcp"', 'source = "mcp"\nlife = "call"', "a server serves the calls of a run"),
+        ('source = "mcp"', 'source = "mcp"\ntrust = "none"', "exclude each other"),
+        ('effect = "idempotent"', 'effect = "idempotent"\ncache = true', "does not follow from arguments"),
+        ('touches = ["write file:{path}"]', 'touches = ["write store:notes"]', "gets no store to write"),
+        ("[at_most]", '[always]\nsecrets = [{ name = "key", exposed = true, env = "KEY" }]\n[at_most]', "no secret"),
+        (f'[server]\n{COMMAND}\nenv = {{ FOLDER = "{{files}}" }}', "", "the table [server] is missing"),
+    ],
+)
+def test_what_does_not_fit_a_server_is_a_problem(old: str, new: str, what: str) -> None:
+    assert old in KIT
+    with pytest.raises(WorkspaceError) as error:
+        parse(KIT.replace(old, new, 1).replace("[at_most]", '[at_most]\nstores = ["notes"]', 1))
+    assert any(what in problem.what for problem in error.value.problems), error.value.problems
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [('[server]\ncommand = ["python"]\n[always]', "only for source = 'mcp'"), ("", "")],
+)
+def test_a_tool_that_is_no_server_has_no_server_table(line: str, what: str) -> None:
+    if not line:
+        assert parse_manifest(WHOLE, file=FILE).command == ()
+        return
+    with pytest.raises(WorkspaceError) as error:
+        parse_manifest(WHOLE.replace("[always]", line, 1), file=FILE)
+    assert [problem.what for problem in error.value.problems] == [f"[server] is {what}"]
