@@ -25,8 +25,8 @@ from remit.analysis.formatting import format_rules
 from remit.analysis.lint import lint_rules
 from remit.analysis.mutation import score_mutants
 from remit.analysis.solver.ruleset import RuleSet, read_rule_set
-from remit.analysis.suggestion import suggest_rules
-from remit.core.calls import FrozenModel, Request
+from remit.analysis.suggestion import Evidence, suggest_rules
+from remit.core.calls import Context, FrozenModel, Request
 from remit.core.errors import UsageError, WorkspaceError
 from remit.core.events import EffectSettled
 from remit.policy.cases import read_cases
@@ -236,10 +236,10 @@ def test_a_mutant_that_is_not_caught_comes_with_a_case_that_catches_it() -> None
     ("file", "old", "new", "expected", "because"),
     [
         pytest.param("tools/files/tool.toml", '"secrets/**"]', '"secrets/**", "archive/**"]', "files.read on file:archive/other", "now reaches file:archive/**", id="a glob in a tool"),
-        pytest.param("policies/rules.csv", "files.read, file:reports/**", "files.read, file:*/**", "files.read on file:data/other for user:dana", "Triage reads reports", id="a glob in a rule"),
+        pytest.param("policies/rules.csv", "files.read, file:reports/**", "files.read, file:*/**", "files.read on file:data/orders.db for user:dana", "Triage reads reports", id="a glob in a rule"),
         pytest.param("policies/rules.csv", "role:operator, search.*, store:search/handbook", "role:operator, search.*, store:search/managers", "search.find on store:search/managers for agent:support", "Operators may search and keep the handbook", id="a collection"),
         pytest.param("policies/rules.csv", "role:operator, search.*, document:handbook/**", "role:operator, search.*, document:managers/**", "search.find on document:managers/other for agent:support", "Operators may read every document", id="a document"),
-        pytest.param("policies/rules.csv", "g, user:dana", "g, user:eve, role:operator\ng, user:dana", "user:eve may now call files.read", "user:eve now has role:operator", id="a role link"),
+        pytest.param("policies/rules.csv", "g, user:dana", "g, user:eve, role:operator\ng, user:dana", "user:eve may now call files.read", "user:eve now has role:", id="a role link"),
         pytest.param("policies/rules.csv", "g, user:dana", "g, user:eve, role:oncall-lead\ng, user:dana", "user:eve may now approve as role:oncall-lead", "", id="an approver"),
         pytest.param("remit.toml", '"*" = "user:operator"', '"*" = "user:dana"', "every other account now acts as user:dana", "remit.toml", id="an identity"),
         pytest.param("remit.toml", '["full"]', '["full", "landlock"]', "weaker confinement 'landlock'", "remit.toml", id="a weaker confinement"),
@@ -410,7 +410,7 @@ def test_a_pull_request_is_compared_with_its_base_by_git(session: Path, remit: R
     assert result.code == 1
     lines = result.out.splitlines()
     first = next(line for line in lines if line.startswith("- "))
-    assert first == "- agent:triage may now call tickets.get on ticket:other for user:dana (was denied)"
+    assert first == "- agent:triage may now call tickets.get on ticket:HR-7 for user:dana (was denied)"
     assert any("files.read on file:archive/other" in line for line in lines), result.out
     assert any(line.startswith("- user:eve may now call files.read") for line in lines), result.out
     result = remit("diff", "main", "--json")
@@ -471,6 +471,37 @@ def test_the_suggested_rules_keep_every_recorded_call_and_allow_nothing_more(pla
     assert (found.lost, found.proved, found.calls) == ((), True, 1)
     assert found.kept > 0
     assert found.dropped
+
+
+@pytest.mark.parametrize(("runs", "share"), [(1, 0.95), (20, 0.139), (100, 0.03), (0, 1.0)])
+def test_a_suggestion_says_how_many_runs_may_need_what_it_drops(runs: int, share: float) -> None:
+    """The upper bound of a rate of which nothing was seen."""
+    assert Evidence(runs=runs, single=0, unseen=()).missed == pytest.approx(share, abs=0.001)
+
+
+def test_a_suggestion_names_agents_without_a_run_and_rules_that_one_call_needs(remit: Remit) -> None:
+    rows = ["p, agent:a, files.read, file:a, True, allow", "p, agent:a, files.read, file:b, True, allow"]
+    whole = side("\n".join([*rows, "p, agent:b, files.list, file:**, True, allow"]))
+    files = {
+        "policies/model.conf": MODEL,
+        "policies/rules.csv": "\n".join(row.rule.text for row in whole.rows).encode(),
+    }
+    recorded = [decision(f"r{number}", f"file:{name}") for number, name in enumerate("aab")]
+    found = suggest_rules(whole, files, recorded).evidence
+    assert (found.runs, found.single, found.unseen) == (3, 1, ("agent:b",))
+    assert remit("run", "triage", "Checkout is failing").code == 0
+    lines = remit("policy", "suggest").out.splitlines()
+    at = next(
+        number for number, line in enumerate(lines) if line.startswith("evidence: 1 run; up to 95% of runs may need")
+    )
+    assert "  no run of agent:support is recorded: its rules are dropped without evidence" in lines[at:]
+
+
+def decision(run: str, resource: str) -> RecordedDecision:
+    request = Request(subjects=("agent:a",), action="files.read", resources=(resource,), context=Context())
+    return RecordedDecision(
+        run=run, step=0, index=0, round=0, request=request, verdict="allow", redacted=False, succeeded=True
+    )
 
 
 def recorded(dice: random.Random, whole: RuleSet) -> list[RecordedDecision]:

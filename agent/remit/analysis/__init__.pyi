@@ -25,7 +25,7 @@ from .formatting import format_rules
 from .lint import lint_rules
 from .mutation import OPERATORS, MutationScore, score_mutants
 from .queries import Holder, Permission, RequiredApprovers, find_holders, list_permissions
-from .suggestion import suggest_rules
+from .suggestion import Evidence, suggest_rules
 
 __all__ = [
     "CASES",
@@ -38,6 +38,7 @@ __all__ = [
     "Coverage",
     "Draft",
     "DraftCoverage",
+    "Evidence",
     "Holder",
     "MutationScore",
     "ObservedWork",

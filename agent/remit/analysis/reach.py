@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -23,12 +23,15 @@ class Reach:
     written: tuple[str, ...]
 
 
-def reach_of(workspace: Workspace, *, pinned: bool = False) -> Mapping[str, Reach]:
-    """Compute the reach of every action; with `pinned`, only of tools whose files match their pin."""
+def reach_of(workspace: Workspace, unpinned: Container[str] | None = None) -> Mapping[str, Reach]:
+    """Compute the reach of every action. Tools whose files differ from their pin are left out unless they are in `unpinned`.
+
+    `unpinned` None: no tool is left out.
+    """
     return {
         f"{tool.manifest.name}.{action.name}": _reach(tool.manifest, action, _required(tool, action))
         for tool in workspace.every_tool.values()
-        if tool.pinned or not pinned
+        if unpinned is None or tool.pinned or tool.manifest.name in unpinned
         for action in tool.manifest.actions.values()
     }
 

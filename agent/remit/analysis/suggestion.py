@@ -15,8 +15,26 @@ from remit.policy.language import RuleRow, parse_resource
 
 
 @dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """How much the record says: `single` kept rules are needed by one call each; `unseen` agents have rules that are dropped, and no run."""
+
+    runs: int
+    single: int
+    unseen: tuple[str, ...]
+
+    @property
+    def missed(self) -> float:
+        """The share of runs that may need a dropped rule although none of these did, at 95% confidence.
+
+        It is the upper bound of a rate of which nothing was seen in n trials: 1 - 0.05^(1/n), about 3/n (Hanley and
+        Lippman-Hand, 1983: "If nothing goes wrong, is everything all right?").
+        """
+        return 1 - 0.05 ** (1 / self.runs) if self.runs else 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Suggestion:
-    """Rules by file, and which current rules they drop or narrow.
+    """Rules by file, which current rules they drop or narrow, and on how much evidence.
 
     `proved`: they allow nothing that the current rules do not. `lost`: recorded requests with another verdict.
     """
@@ -28,6 +46,7 @@ class Suggestion:
     calls: int
     lost: tuple[Request, ...]
     proved: bool
+    evidence: Evidence
 
 
 def suggest_rules(rule_set: RuleSet, files: Mapping[str, bytes], recorded: Sequence[RecordedDecision]) -> Suggestion:
@@ -41,9 +60,11 @@ def suggest_rules(rule_set: RuleSet, files: Mapping[str, bytes], recorded: Seque
     }
     kept = _minimal_cover({frozenset(row.number for row in rows) for _, rows in candidates})
     used: defaultdict[int, list[tuple[str, str]]] = defaultdict(list)
-    for (_, action, resource), rows in candidates:
+    calls: Counter[int] = Counter()
+    for asked, rows in candidates:
         row = next(one for one in rows if one.number in kept)
-        used[row.number].append((action, resource))
+        used[row.number].append(asked[1:])
+        calls[row.number] += len(pairs[asked])
     edits: dict[tuple[str, int], str | None] = {}
     dropped: list[str] = []
     narrowed: list[tuple[str, str]] = []
@@ -76,6 +97,22 @@ def suggest_rules(rule_set: RuleSet, files: Mapping[str, bytes], recorded: Seque
         calls=len(requests),
         lost=lost,
         proved=compare_policies(rule_set, after).no_wider,
+        evidence=_evidence(rule_set, recorded, edits, calls),
+    )
+
+
+def _evidence(
+    rule_set: RuleSet,
+    recorded: Sequence[RecordedDecision],
+    edits: Mapping[tuple[str, int], str | None],
+    calls: Mapping[int, int],
+) -> Evidence:
+    seen = {subject for one in recorded for subject in one.request.subjects}
+    dropped = {row.subject for row in rule_set.rows if edits.get((row.rule.file, row.rule.line), "") is None}
+    return Evidence(
+        runs=len({one.run for one in recorded}),
+        single=sum(count == 1 for count in calls.values()),
+        unseen=tuple(sorted(subject for subject in dropped - seen if subject.startswith("agent:"))),
     )
 
 

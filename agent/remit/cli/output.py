@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from io import StringIO
 from typing import Any, Final
@@ -69,6 +69,25 @@ def json_text(value: Any, *, indent: int | None = None, default: Callable[[Any],
 def counted(number: int, what: str) -> str:
     """A number of things: `1 run`, `3 runs`."""
     return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def fitting(blocks: Iterable[Sequence[str]], most: int, *, show_all: bool) -> tuple[list[str], int]:
+    """The lines of the blocks that fit into `most` lines, and how many blocks are left out.
+
+    The first line of a block is its title. Titles come before details: a block loses its details before another one is left out.
+    """
+    every = list(blocks)
+    shown = every if show_all else every[: max(most, 1)]
+    spare = sum(map(len, every)) if show_all else most - len(shown)
+    lines: list[str] = []
+    for title, *details in shown:
+        lines.append(title)
+        if len(details) <= spare:
+            lines += details
+            spare -= len(details)
+        else:
+            spare = 0
+    return lines, len(every) - len(shown)
 
 
 def progress(text: str) -> None:

@@ -7,7 +7,7 @@ that is added later is never overlooked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
@@ -45,7 +45,7 @@ class ManifestChange:
     """One change as a sentence. `witness` and `still_refused` are requests; None where the change is not about requests.
 
     `partial`: a call needs an agent and a user, and so far only one of them has the permission. `owner`: the teams whose rules, agents or
-    tools it is about; "" for the organization.
+    tools it is about; "" for the organization. `boundary` says in words how `still_refused` differs from the witness.
     """
 
     direction: Direction
@@ -53,15 +53,20 @@ class ManifestChange:
     partial: bool = False
     because: tuple[str, ...] = ()
     owner: str = ""
+    boundary: str = ""
     witness: Mapping[str, Json] | None = None
     still_refused: Mapping[str, Json] | None = None
 
 
-def manifest_changes(old: Workspace, new: Workspace) -> Iterator[ManifestChange]:
-    """Yield what settings, tools and agents gain beside requests. A tool of `old` that is not pinned counts as having nothing."""
+def manifest_changes(old: Workspace, new: Workspace, same: Container[str] = ()) -> Iterator[ManifestChange]:
+    """Yield what settings, tools and agents gain beside requests. A tool of `old` that is not pinned counts as having nothing.
+
+    The tools in `same` did not change.
+    """
     yield from _compare_fields("", SETTINGS, old.settings, new.settings, "remit.toml")
     for name, tool in sorted(new.tools.items()):
-        yield from _tool(name, old.tools.get(name), tool.manifest)
+        if name not in same:
+            yield from _tool(name, old.tools.get(name), tool.manifest)
     for name in sorted(set(old.agents) & set(new.agents)):
         before, after, where = old.agents[name], new.agents[name], f"agent/{name}/agent.toml"
         yield from _compare_fields(f"agent:{name}", AGENT, before, after, where)

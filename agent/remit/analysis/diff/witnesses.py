@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, takewhile
 from typing import Final
 
 from remit.analysis.solver.conditions import SETS
@@ -13,6 +13,7 @@ from remit.analysis.solver.findings import Finding, PolicyDifference
 from remit.core import Context, Json, Rule
 from remit.policy.language import SIDES
 
+MOST_KNOWN: Final = 50  # known resources that are tried as a boundary
 MAX_TEXT_SHOWN: Final = 60  # characters of one text; a witness may need thousands
 _PLAIN: Final = Context(time="12:00")
 
@@ -27,9 +28,14 @@ class DeniedCounterpart:
     context: Context
 
 
-def find_denied_counterpart(found: PolicyDifference, finding: Finding) -> DeniedCounterpart | None:
-    """Find the most similar request that stays denied: other facts first, then another resource, then another subject."""
-    for candidate in _candidates(finding):
+def find_denied_counterpart(
+    found: PolicyDifference, finding: Finding, known: Iterable[str] = ()
+) -> DeniedCounterpart | None:
+    """Find the most similar request that stays denied: other facts first, then another resource, then another subject.
+
+    `known` are resources of the same kind that exist; they come before invented ones.
+    """
+    for candidate in _candidates(finding, known):
         if all(
             side.verdict(candidate.subject, candidate.action, candidate.resource, candidate.context) == "deny"
             for side in (found.old, found.new)
@@ -38,7 +44,28 @@ def find_denied_counterpart(found: PolicyDifference, finding: Finding) -> Denied
     return None
 
 
-def _candidates(finding: Finding) -> Iterator[DeniedCounterpart]:
+def boundary_text(finding: Finding, denied: DeniedCounterpart) -> str:
+    """In words, in what the denied request differs from the witness: `still denied on table:people`."""
+    before, after = _flat(finding.context), _flat(denied.context)
+    other = {name: value for name, value in after.items() if before.get(name) != value}
+    parts = [f"for {denied.subject}"] if denied.subject != finding.subject else []
+    parts += [f"on {denied.resource}"] if denied.resource != finding.resource else []
+    parts += [f"with {', '.join(f'{name} = {_short(value)}' for name, value in other.items())}"] if other else []
+    gone = [name for name in before if name not in after]
+    parts += [f"without {', '.join(gone)}"] if gone else []
+    return f"still denied {' '.join(parts)}"
+
+
+def _flat(context: Context) -> dict[str, Json]:
+    """The facts of `facts_of`, those of arguments and properties by their whole names."""
+    return {
+        f"{name}.{of_side}" if of_side else name: value
+        for name, whole in facts_of(context).items()
+        for of_side, value in (whole.items() if name in SIDES else [("", whole)])
+    }
+
+
+def _candidates(finding: Finding, known: Iterable[str]) -> Iterator[DeniedCounterpart]:
     # Where a condition decides, a change of the facts shows the boundary best. Otherwise only the resource matters.
     conditional = any(rule.text.split(",")[4].strip() != "True" for rule in (*finding.removed, *finding.added))
     facts = (
@@ -47,7 +74,7 @@ def _candidates(finding: Finding) -> Iterator[DeniedCounterpart]:
     )
     neighbours = (
         DeniedCounterpart(subject=finding.subject, action=finding.action, resource=resource, context=finding.context)
-        for resource in _neighbours(finding.resource)
+        for resource in chain(_nearest(finding.resource, known), _neighbours(finding.resource))
     )
     yield from chain(facts, neighbours) if conditional else neighbours
     kind = "agent" if finding.subject.startswith("agent:") else "user"
@@ -86,6 +113,17 @@ def _other_values(value: Json) -> tuple[Json, ...]:
             return (value + "x", value[:-1], "", "other")
         case _:
             return ()
+
+
+def _nearest(resource: str, known: Iterable[str]) -> list[str]:
+    """The known resources with most of the beginning in common, so that a boundary lies near what changes."""
+    others = [name for name in known if name != resource]
+    return sorted(others, key=lambda name: -_in_common(name, resource))[:MOST_KNOWN]
+
+
+def _in_common(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _neighbours(resource: str) -> Iterator[str]:
@@ -148,11 +186,7 @@ def facts_of(context: Context) -> dict[str, Json]:
 
 def facts_text(context: Context) -> str:
     """The facts of `facts_of` in one line; long texts are cut, with their length."""
-    return ", ".join(
-        f"{name}.{of_side} = {_short(value)}" if of_side else f"{name} = {_short(value)}"
-        for name, whole in facts_of(context).items()
-        for of_side, value in (whole.items() if name in SIDES else [("", whole)])
-    )
+    return ", ".join(f"{name} = {_short(value)}" for name, value in _flat(context).items())
 
 
 def _short(value: Json) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections import defaultdict
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -93,6 +93,18 @@ class RuleSet:
         """Every agent and user that a rule or a role link names."""
         named = {row.subject for row in self.rows} | {link.member for link in self.links}
         return frozenset(name for name in named if not name.startswith("role:"))
+
+    def denies_of(self, kind: str) -> Sequence[RuleRow]:
+        """The rows that deny something of that kind of resource; those for every kind come last."""
+        return [*self._denies.get(kind, ()), *self._denies.get("", ())]
+
+    @cached_property
+    def _denies(self) -> Mapping[str, list[RuleRow]]:
+        found: defaultdict[str, list[RuleRow]] = defaultdict(list)
+        for row in self.rows:
+            if row.rule.effect == "deny":
+                found[row.pattern.kind].append(row)
+        return found
 
     @staticmethod
     def key(row: RuleRow) -> RuleKey:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from remit.analysis import Draft
+    from remit.analysis import Draft, Evidence
     from remit.analysis.diff import PolicySource
     from remit.core.events import Recorded
 
@@ -142,6 +142,8 @@ def policy_suggest_command(
       remit policy suggest --tool files --agent triage
       remit policy suggest --imported july -o suggested
     """
+    from dataclasses import asdict
+
     from remit.analysis import recorded_decisions, suggest_rules
     from remit.analysis.diff import working_tree
     from remit.core import UsageError
@@ -171,6 +173,7 @@ def policy_suggest_command(
                 {
                     "ok": ok, "calls": found.calls, "kept": found.kept, "dropped": found.dropped, "narrowed": found.narrowed,
                     "lost": len(found.lost), "proved": found.proved, "files": found.files,
+                    "evidence": {**asdict(found.evidence), "missed": found.evidence.missed},
                 },
             )
         )  # fmt: skip
@@ -183,7 +186,19 @@ def policy_suggest_command(
         "proved to allow nothing more than the current rules" if found.proved else "NOT proved to allow nothing more"
     )
     echo(f"{found.kept} allow rules keep {found.calls} recorded decisions, {len(found.lost)} are lost; {proof}")
+    for line in _evidence_lines(found.evidence):
+        echo(line)
     sys.exit(0 if ok else 1)
+
+
+def _evidence_lines(evidence: Evidence) -> Iterator[str]:
+    """How thin the evidence is: what nothing in these runs needed, other runs may need."""
+    share = f"{100 * evidence.missed:.0f}%"
+    yield f"evidence: {counted(evidence.runs, 'run')}; up to {share} of runs may need a rule that is dropped (95% confidence)"
+    if evidence.single:
+        yield f"  {counted(evidence.single, 'kept rule')} used by one recorded call only"
+    for agent in evidence.unseen:
+        yield f"  no run of {agent} is recorded: its rules are dropped without evidence"
 
 
 def _draft_tool(
