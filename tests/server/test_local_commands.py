@@ -14,19 +14,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import click
 import pytest
 
 from remit.cli import remit as whole_command
-from remit.cli.local import answering, peers
+from remit.cli.local import executing, peers
 from remit.cli.local.answering import local_commands
 from remit.cli.local.asking import answered_by_service
 from remit.cli.local.forwarded import OPTIONS, command_of
 from remit.core import NOBODY, UsageError
 from remit.workspace import Settings, open_session
 from remit.workspace.identity import account_of
+from remit.workspace.template import write_starter
 from support.runs import Remit
 
 NOTE: Final = "runbooks/payments-pool.md"
@@ -153,6 +155,56 @@ def test_an_edit_of_the_definition_counts_for_the_next_command(session: Path, as
     assert "Closed for now" in out
 
 
+def test_an_edit_of_an_agent_or_a_tool_counts_for_the_next_command_of_the_same_process(
+    session: Path, remit: Remit, asked: Asked
+) -> None:
+    agent, code_of_tool = session / "agent" / "triage" / "agent.toml", session / "tools" / "files" / "main.py"
+    whole = agent.read_text()
+    with listened(session):
+        assert [asked(*CALL)[0] for _ in range(2)] == [0, 0]
+        agent.write_text(whole.replace('tools = ["files", ', "tools = ["))
+        code, out, _ = asked(*CALL)
+        assert (code, "files.read" in out) == (1, True)
+        agent.write_text(whole)
+        assert asked(*CALL)[0] == 0
+        code_of_tool.write_text(code_of_tool.read_text() + "\n# another line\n")
+        code, out, _ = asked(*CALL)
+        assert (code, same(out)) == (1, same(remit(*CALL).out))
+
+
+def test_commands_of_an_account_run_in_one_process_that_keeps_no_file_of_a_terminal(
+    session: Path, asked: Asked
+) -> None:
+    with listened(session):
+        printed = asked(*CALL)[1]
+        (process,) = processes_of_commands()
+        done = subprocess.run(
+            [sys.executable, "-m", "remit", *CALL], cwd=session, capture_output=True, text=True, timeout=60, check=False
+        )  # which returns once nobody has the pipes of its output any more
+        assert (done.returncode, done.stdout) == (0, printed)
+        assert asked("approve", "show", "ffff")[0] == 2
+        assert asked(*CALL)[1] == printed
+        assert processes_of_commands() == [process]
+        assert {os.readlink(f"/proc/{process}/fd/{number}") for number in range(3)} == {os.devnull}
+    until(lambda: not Path(f"/proc/{process}").exists())
+
+
+def processes_of_commands() -> list[int]:
+    """The processes of the service of this test that execute commands, or wait for one."""
+    return [process for service in children_of(os.getpid()) for process in children_of(service)]
+
+
+def children_of(process: int) -> list[int]:
+    """The processes that a process has started and that belong to a service for commands."""
+    of_threads = Path(f"/proc/{process}/task").glob("*/children")
+    return [
+        int(child)
+        for names in of_threads
+        for child in names.read_text().split()
+        if "remit.cli.local.answering" in Path(f"/proc/{child}/cmdline").read_text()
+    ]
+
+
 def test_without_a_service_or_after_its_end_the_command_is_done_by_itself(session: Path, asked: Asked) -> None:
     assert asked("approve", "list") == (None, "", "")
     with listened(session):
@@ -221,7 +273,7 @@ def packet(root: Path, data: bytes, files: Sequence[int] = (0, 1, 2)) -> list[di
 def test_what_is_no_request_is_done_by_nobody_and_the_next_command_is_answered(session: Path, asked: Asked) -> None:
     place = session.stat()
     request = {"words": ["approve", "list"], "workspace": [place.st_dev, place.st_ino], "shown": {}}
-    own = [{"own": True}, {"code": 0}]
+    own = [{"own": True}]
     with listened(session):
         assert asked("approve", "list")[0] == 0
         changes: tuple[dict[str, Any], ...] = (
@@ -249,11 +301,11 @@ def test_what_is_no_request_is_done_by_nobody_and_the_next_command_is_answered(s
 
 def answer_to(uid: int, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What a client of that account gets. A unit test: only root can have other accounts, and root has no number of its own choice."""
-    monkeypatch.setattr(answering, "peer_uid", lambda _: uid)
+    monkeypatch.setattr(executing, "peer_uid", lambda _: uid)
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with here, there:
         there.send(b"no request")
-        answering._executed(here, Path.cwd(), settings)
+        executing.executed(here, Path.cwd(), settings)
         return dict(json.loads(there.recv(4096)))
 
 
@@ -262,6 +314,34 @@ def test_an_account_that_nobody_has_mapped_is_refused(monkeypatch: pytest.Monkey
     assert answer_to(OTHER, known, monkeypatch) == {"own": True}  # it is known, and what it sent is no request
     assert "does not know your account" in answer_to(OTHER + 1, known, monkeypatch)["refused"]
     assert "refused" in answer_to(OTHER, Settings(identity={f"uid-{OTHER}": NOBODY}), monkeypatch)
+
+
+def test_the_process_of_one_account_answers_no_other_account(session: Path) -> None:
+    assert answer_of_process_for(session, os.geteuid()) == {"own": True}
+    assert answer_of_process_for(session, os.geteuid() + 1) is None
+
+
+def answer_of_process_for(root: Path, uid: int) -> dict[str, Any] | None:
+    """What a process that executes commands of that account answers to this account; None if it answers nothing."""
+    control, its_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with control, here:
+        if (process := os.fork()) == 0:
+            for other in (control, here, there):
+                other.close()
+            try:
+                executing.execute_each(its_control, root, Settings(identity={"*": "user:operator"}), uid)
+            finally:
+                os._exit(0)
+        with its_control, there:
+            here.send(b"no request")
+            socket.send_fds(control, [b"c"], [there.fileno()])
+        try:
+            answer = here.recv(4096)
+        except ConnectionResetError:  # it was closed, and what was sent not read
+            answer = b""
+        os.waitpid(process, 0)
+    return json.loads(answer) if answer else None
 
 
 def test_the_number_that_stands_for_accounts_of_a_container_is_refused_even_if_it_is_mapped(
@@ -274,10 +354,14 @@ def test_the_number_that_stands_for_accounts_of_a_container_is_refused_even_if_i
 
 
 @ONLY_ROOT
-def test_another_account_acts_as_its_own_user_and_cannot_open_the_journal(session: Path, asked: Asked) -> None:
+def test_another_account_acts_as_its_own_user_and_cannot_open_the_journal(
+    passable: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = passable
+    monkeypatch.chdir(session)
     identity(session, {account_of(os.geteuid()): "user:operator", f"uid-{OTHER}": "user:dana"})
     group = gid_of("nogroup")
-    with reachable(session), listened(session, "nogroup"):
+    with listened(session, "nogroup"):
         assert asked(*ASKS[:-2])[0] == 1
         run = json.loads(asked("trace", "list", "--json")[1])[0]["run"]
         listed = as_account(OTHER, group, ("approve", "list"), session)
@@ -308,17 +392,13 @@ def gid_of(group: str) -> int:
     return grp.getgrnam(group).gr_gid
 
 
-@contextmanager
-def reachable(folder: Path) -> Iterator[None]:
-    """Let other accounts pass through the folders above, which pytest makes private."""
-    changed = [(each, each.stat().st_mode) for each in folder.parents if not each.stat().st_mode & 0o001]
-    try:
-        for each, mode in changed:
-            each.chmod(mode | 0o011)
-        yield
-    finally:
-        for each, mode in changed:
-            each.chmod(mode)
+@pytest.fixture
+def passable() -> Iterator[Path]:
+    """A starter workspace that other accounts can reach. Not below the folder of pytest, which each run makes private again."""
+    with TemporaryDirectory(prefix="remit-passable-") as folder:
+        Path(folder).chmod(0o711)
+        write_starter(Path(folder) / "workspace")
+        yield Path(folder) / "workspace"
 
 
 # Who answers

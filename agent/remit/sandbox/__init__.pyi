@@ -7,7 +7,7 @@ from .outcome import Output, exhausted, not_decoded, refused_by_validator
 from .profile import OWN_FOLDER, PACKAGES_FOLDER, SERVER_FILES, Profile, Tier, argv
 from .protocol import DECODE_SECONDS, KeptStream, Speaker, Spoken
 from .read_digest import digest_of_reads
-from .sandbox import OpenedCall, Sandbox, probe
+from .sandbox import OpenedCall, Sandbox, close_shared, probe
 from .scratch import Scratch
 from .selfcheck.bubblewrap import find_bwrap
 from .syscall_observer import Observed, ObservedAccess
@@ -32,6 +32,7 @@ __all__ = [
     "Spoken",
     "Tier",
     "argv",
+    "close_shared",
     "described",
     "digest_of_reads",
     "exhausted",

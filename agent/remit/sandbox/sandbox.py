@@ -127,14 +127,18 @@ class Sandbox:
         """The sandbox of this process for those tiers, shared by its runs; callers must not close it.
 
         A later run finds the tools warm that an earlier one used. No process of a tool serves two users or two
-        workspaces.
+        workspaces. A forked process takes over which tier works, and nothing else.
         """
         key = (os.getpid(), tuple(accept), os.environ.get("REMIT_BWRAP"), os.environ.get("PATH"))
         with _sharing:
             sandbox = _shared.get(key)
             # A failure is not kept: once the machine is fixed, the next run must find a working tier.
             if sandbox is None or isinstance(sandbox._tier, RunEnded):
-                sandbox = _shared[key] = cls(accept=accept)
+                sandbox = cls(accept=accept)
+                for (_, *of), other in _shared.items():  # that of the process of which this one is a fork
+                    if of == list(key[1:]) and not isinstance(other._tier, RunEnded):
+                        sandbox._tier, sandbox._account = other._tier, other._account
+                _shared[key] = sandbox
             return sandbox
 
     def close_sync(self) -> None:

@@ -49,7 +49,14 @@ from .own_actions import (
 )
 from .price_sync import SyncedPrices, sync_prices
 from .prices import PRICES, ModelPrice, Prices, millionths
-from .session import WorkspaceSession, load_workspace_and_policy, open_journal_of, open_session, policy_files
+from .session import (
+    WorkspaceSession,
+    keep_sessions,
+    load_workspace_and_policy,
+    open_journal_of,
+    open_session,
+    policy_files,
+)
 from .settings.notify import Channel
 from .settings.serve import ServeSettings
 from .template import write_starter
@@ -100,6 +107,7 @@ __all__ = [
     "declared_names",
     "files_of",
     "find_workspace",
+    "keep_sessions",
     "labels_in",
     "labels_of",
     "limit_claims",

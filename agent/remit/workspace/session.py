@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import remit.journal
 from remit.core import Problem, WorkspaceError
 from remit.policy import Policy, load_policy, read_folder
 from remit.workspace.bundle import vocabulary
 from remit.workspace.definitions import Settings, Workspace
-from remit.workspace.files import find_workspace
+from remit.workspace.files import WorkspaceFiles, find_workspace
 from remit.workspace.loader import load_workspace
 
 if TYPE_CHECKING:  # who only reads the files does not load the database
     from remit.journal import Journal
+
+
+JOURNAL: Final = Path("traces") / "journal.db"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,18 +47,80 @@ class WorkspaceSession:
         return self.rules or (self.workspace.root or self.root) / "policies"
 
 
+class _Kept:
+    """What a process that executes one command after another keeps of the last one."""
+
+    def __init__(self) -> None:
+        self.loaded: tuple[Workspace, Policy] | None = None
+        self._journal: Journal | None = None
+        self._opened: tuple[object, ...] = ()  # by which process, with which settings, which file
+
+    def load(self, root: Path) -> tuple[Workspace, Policy]:
+        """The workspace and its policy; those of the last time, if no file that was read has changed."""
+        if self.loaded is None or not _is_unchanged(self.loaded[0], root):
+            self.loaded = load_workspace_and_policy(root)
+        return self.loaded
+
+    def journal(self, root: Path, settings: Settings) -> Journal:
+        """The journal of the last time, if this process opened it, with the same settings, and no other file is in its place."""
+        process = os.getpid()
+        if self._journal is None or self._opened != (process, settings, _file_of(root, settings)):
+            if self._journal is not None and self._opened[0] == process:  # that of another process is not ours to close
+                self._journal.close()
+            self._journal = open_journal_of(root, settings)
+            self._opened = process, settings, _file_of(root, settings)
+        return self._journal
+
+
+_kept: _Kept | None = None
+
+
+def keep_sessions() -> None:
+    """From now on, what `open_session` loads is kept in this process and its forks, for the next one of the same files.
+
+    For a process that executes commands of one workspace, one after another.
+    """
+    global _kept
+    _kept = _kept or _Kept()
+
+
 def open_session(start: Path | None = None) -> WorkspaceSession:
     """Open the workspace of the folder `start`. Raises WorkspaceError with every problem of every file."""
     root = find_workspace(start or Path.cwd())
-    workspace, policy = load_workspace_and_policy(root)
-    journal = open_journal_of(root, workspace.settings)
+    if _kept is not None:
+        workspace, policy = _kept.load(root)
+        journal = _kept.journal(root, workspace.settings)
+    else:
+        workspace, policy = load_workspace_and_policy(root)
+        journal = open_journal_of(root, workspace.settings)
     return WorkspaceSession(workspace=workspace, policy=policy, journal=journal, root=root)
+
+
+def _is_unchanged(workspace: Workspace, root: Path) -> bool:
+    """True if the files on disk are those from which the workspace was loaded, byte for byte."""
+    found = WorkspaceFiles(root)
+    return (
+        workspace.root == root
+        and not found.problems
+        and found.files == workspace.files
+        and found.code == {name: tool.code for name, tool in workspace.tools.items()}
+        and all((root / agent.seed).is_dir() for agent in workspace.agents.values() if agent.seed)
+    )
+
+
+def _file_of(root: Path, settings: Settings) -> tuple[int, int] | None:
+    """Which file the journal is; None in a database, or if there is none."""
+    try:
+        found = None if settings.journal else (root / JOURNAL).stat()
+    except OSError:
+        return None
+    return None if found is None else (found.st_dev, found.st_ino)
 
 
 def open_journal_of(root: Path, settings: Settings) -> Journal:
     """Open the journal of the workspace in the folder `root`."""
     (root / "traces").mkdir(mode=0o700, exist_ok=True)
-    location = settings.journal or root / "traces" / "journal.db"
+    location = settings.journal or root / JOURNAL
     return remit.journal.open_journal(location, tenant=settings.tenant, group=settings.journal_group)
 
 

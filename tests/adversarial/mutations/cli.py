@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from adversarial.mutations.row import Mutation, Remove, replaced
-from remit.cli.local import answering, forwarded, peers
+from remit.cli.local import executing, forwarded, peers
 
 _TESTS: Final = "server/test_local_commands.py::"
 
@@ -20,8 +20,13 @@ def _row(name: str, remove: Remove, test: str) -> Mutation:
 ROWS: Final = (
     _row(
         "a service refuses accounts that the kernel cannot name",
-        replaced(answering, "is_overflow", lambda _: False),
+        replaced(executing, "is_overflow", lambda _: False),
         "test_the_number_that_stands_for_accounts_of_a_container_is_refused_even_if_it_is_mapped",
+    ),
+    _row(
+        "a process that executes commands serves one account",
+        replaced(executing, "_is_of", lambda *_: True),
+        "test_the_process_of_one_account_answers_no_other_account",
     ),
     _row(
         "a command trusts only a folder of the owner of the workspace",

@@ -1,50 +1,38 @@
-"""The side of the service: one process, which forks a process for each command.
+"""The side of the service: one process, which accepts connections and gives each to a process of the account that connects.
 
-It has one thread, so that a fork copies no lock that another thread holds. It imports Remit at the first command, so that a service that
-nobody asks on this machine costs no memory. It ends with the service: its standard input is a pipe of it.
+Such a process executes one command after another, so that the workspace, the journal and the warm tools of the last command are there for
+the next one. It is a fork of this process, which has one thread, so that a fork copies no lock that another thread holds. This process imports
+Remit at the first command, so that a service that nobody asks on this machine costs no memory. It ends with the service: its standard input
+is a pipe of it.
 """
 
 from __future__ import annotations
 
-import array
 import gc
 import grp
-import json
 import os
 import selectors
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from remit.cli.local.asking import INTERRUPT, LARGEST, SHOWN
-from remit.cli.local.forwarded import command_of
-from remit.cli.local.peers import FOLDER, PATIENCE_S, SOCKET, is_overflow, peer_uid, place_in
+from remit.cli.local.executing import execute_each, prepared
+from remit.cli.local.peers import FOLDER, PATIENCE_S, SOCKET, peer_uid, place_in
 from remit.core import RemitError, UsageError
 
 MOST_COMMANDS: Final = 64  # at one time
 MOST_OF_ACCOUNT: Final = 16  # of these, so that one account leaves some for others
 ENDS_S: Final = 10.0  # how long commands get to end once the service ends
+MOST_IDLE: Final = 4  # processes that wait for the next command
+IDLE_S: Final = 60.0  # how long one waits: as long as an unused warm tool
+TICK_S: Final = 5.0
 _MODE: Final = 0o750
-_IMPORTED: Final = (
-    "remit.cli.approve",
-    "remit.cli.policy",
-    "remit.cli.run",
-    "remit.cli.trace.show",
-    "remit.client.replays",
-    "remit.client.requests",
-    "remit.client.results",
-    "remit.runtime.resuming",
-    "remit.runtime.runner",
-    "remit.tracing.reports.incident",
-)
 
 
 @contextmanager
@@ -165,58 +153,79 @@ class _Commands:
     def __init__(self, listener: socket.socket, root: Path) -> None:
         self._listener = listener
         self._root = root
-        self._running: dict[int, int] = {}  # the account of each process
+        self._workers: dict[int, Worker] = {}  # by process
         self._read: tuple[Any, Any] | None = None  # the state of remit.toml, and its settings
+        self._selector = selectors.DefaultSelector()
 
     def serve(self) -> None:
-        """Fork for each connection until the service ends; then let commands end."""
+        """Give each connection to a process until the service ends; then let commands end."""
         signal.signal(signal.SIGCHLD, _ignored)  # wakes the selector
         woken, wake = os.pipe()
         for end in (woken, wake):
             os.set_blocking(end, False)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        with selectors.DefaultSelector() as selector:
-            for source in (self._listener, sys.stdin, woken):
-                selector.register(source, selectors.EVENT_READ)
-            while True:
-                ready = {key.fileobj for key, _ in selector.select()}
-                if woken in ready:
-                    with suppress(BlockingIOError):
-                        os.read(woken, 4096)
-                self._reap()
-                if sys.stdin in ready:
-                    break
-                if self._listener in ready:
-                    self._accept()
+        for source in (self._listener, sys.stdin, woken):
+            self._selector.register(source, selectors.EVENT_READ)
+        while True:
+            ready = {key.fileobj for key, _ in self._selector.select(TICK_S if self._workers else None)}
+            if woken in ready:
+                with suppress(BlockingIOError):
+                    os.read(woken, 4096)
+            for worker in self._workers.values():
+                if worker.control in ready:
+                    worker.hear()
+            self._reap()
+            self._dismiss_unused()
+            if sys.stdin in ready:
+                break
+            if self._listener in ready:
+                self._accept()
         self._listener.close()
         self._end()
 
     def _accept(self) -> None:
-        """Fork for one connection. Where it is closed without an answer, the client does the command by itself."""
+        """Give one connection to a process. Where it is closed without an answer, the client does the command by itself."""
         is_first = self._read is None
         connection, _ = self._listener.accept()
         with connection:
             uid = peer_uid(connection)
-            of_account = sum(other == uid for other in self._running.values())
             settings = None if is_first else self._settings()
-            if settings is not None and len(self._running) < MOST_COMMANDS and of_account < MOST_OF_ACCOUNT:
-                if (process := os.fork()) == 0:
-                    self._in_child(connection, settings)
-                self._running[process] = uid
+            if settings is not None and (worker := self._worker_for(uid, settings)) is not None:
+                worker.give(connection)
         if is_first:  # it takes longer than the command by itself, so the first one does not wait for it
             self._settings()
 
-    def _in_child(self, connection: socket.socket, settings: Any) -> None:
-        code = 1
+    def _worker_for(self, uid: int, settings: Any) -> Worker | None:
+        """A process that executes commands of the account; None if too many commands run."""
+        busy = [worker.uid for worker in self._workers.values() if not worker.is_idle]
+        if len(busy) >= MOST_COMMANDS or busy.count(uid) >= MOST_OF_ACCOUNT:
+            return None
+        idle = (worker for worker in self._workers.values() if worker.is_idle)
+        found = next((worker for worker in idle if worker.uid == uid and worker.settings is settings), None)
+        return found or self._forked(uid, settings)
+
+    def _forked(self, uid: int, settings: Any) -> Worker:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        if (process := os.fork()) == 0:
+            ours.close()
+            self._in_child(theirs, settings, uid)
+        theirs.close()
+        worker = self._workers[process] = Worker(process, uid, ours, settings)
+        self._selector.register(ours, selectors.EVENT_READ)
+        return worker
+
+    def _in_child(self, control: socket.socket, settings: Any, uid: int) -> None:
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            # INVARIANT: it keeps no control socket of another process, which has to notice that this service has ended.
+            self._selector.close()
             self._listener.close()
-            code = _executed(connection, self._root, settings)
-            with suppress(OSError):
-                connection.send(json.dumps({"code": code}).encode())
+            for worker in self._workers.values():
+                worker.control.close()
+            execute_each(control, self._root, settings, uid)
         finally:
-            os._exit(code)
+            os._exit(1)
 
     def _settings(self) -> Any:
         """The settings of remit.toml as it is now; None if it cannot be read. Imports Remit at the first call."""
@@ -225,7 +234,7 @@ class _Commands:
             state = (found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
             if self._read is None or self._read[0] != state:
                 first = self._read is None
-                self._read = (state, _prepared(self._root))
+                self._read = (state, prepared(self._root))
                 if first:
                     gc.collect()
                     gc.freeze()  # what is imported stays: no process of a command looks at it again
@@ -234,136 +243,62 @@ class _Commands:
         return self._read[1]
 
     def _reap(self) -> None:
-        for process in list(self._running):
+        for process, worker in list(self._workers.items()):
             if os.waitpid(process, os.WNOHANG)[0]:
-                del self._running[process]
+                self._selector.unregister(worker.control)
+                worker.control.close()
+                del self._workers[process]
+
+    def _dismiss_unused(self) -> None:
+        """End the processes that nobody has used for a while, that have other settings, or that are too many."""
+        idle = sorted((worker for worker in self._workers.values() if worker.is_idle), key=lambda item: item.since)
+        last, now = self._read and self._read[1], time.monotonic()
+        for number, worker in enumerate(idle):
+            if number < len(idle) - MOST_IDLE or now - worker.since > IDLE_S or worker.settings is not last:
+                worker.dismiss()
 
     def _end(self) -> None:
         """Interrupt the commands, as Ctrl-C does, and kill those that have not ended in time."""
+        for worker in self._workers.values():
+            worker.dismiss()
         for number, seconds in ((signal.SIGINT, ENDS_S), (signal.SIGKILL, 1.0)):
-            for process in self._running:
+            for process in self._workers:
                 os.kill(process, number)
             until = time.monotonic() + seconds
-            while self._running and time.monotonic() < until:
+            while self._workers and time.monotonic() < until:
                 time.sleep(0.02)
                 self._reap()
 
 
-def _prepared(root: Path) -> Any:
-    """The settings of the workspace; imports and computes what the commands have in common."""
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    for name in _IMPORTED:
-        import_module(name)
-    from remit.guardrails import Redactor
-    from remit.policy import check_agreement, read_case_tables
-    from remit.workspace import open_session
+class Worker:
+    """The process of an account, as the service sees it: idle, or with one command."""
 
-    opened = open_session(root)
-    opened.journal.close()  # INVARIANT: before the first fork, which must not copy an open database
-    with suppress(RemitError):  # a command reports it
-        check_agreement(opened.policy, read_case_tables(opened.policies))
-    Redactor("", ()).text("a text, so that the formats of secrets are compiled")
-    return opened.workspace.settings
+    def __init__(self, process: int, uid: int, control: socket.socket, settings: Any) -> None:
+        self.process: Final = process
+        self.uid: Final = uid
+        self.control: Final = control
+        self.settings: Final = settings
+        self.is_idle = True
+        self.since = time.monotonic()
 
+    def give(self, connection: socket.socket) -> None:
+        """Have it answer the connection. If it has ended, nobody does, and the client does the command by itself."""
+        self.is_idle = False
+        with suppress(OSError):
+            socket.send_fds(self.control, [b"c"], [connection.fileno()])
 
-def _executed(connection: socket.socket, root: Path, settings: Any) -> int:
-    """In the process of the command: check who asks for what, then run it with the files of the client."""
-    from remit.core import NOBODY
-    from remit.workspace import account_of, act_for, subject_of
+    def hear(self) -> None:
+        """It says that it is idle again, or has ended."""
+        with suppress(OSError):
+            if self.control.recv(16):
+                self.is_idle, self.since = True, time.monotonic()
 
-    connection.settimeout(PATIENCE_S)
-    words, shown, files = _request(
-        connection, root
-    )  # read in any case: a client that cannot send it would see no answer
-    uid = peer_uid(connection)
-    account = account_of(uid)
-    if is_overflow(uid) or subject_of(settings, account) == NOBODY:
-        why = "the service does not know your account: [identity] of remit.toml names those that it knows"
-        _say(connection, refused=why)
-        return 1
-    if not words:
-        _say(connection, own=True)
-        return 0
-    act_for(account)
-    for number, file in enumerate(files):
-        os.dup2(file, number)
-        os.close(file)
-    _look_as(shown)
-    _say(connection, begun=True)
-    connection.settimeout(None)
-    threading.Thread(target=_interrupted_by, args=(connection,), daemon=True).start()
-    return _run(words)
+    def dismiss(self) -> None:
+        """Have it end. INVARIANT: it gets no connection any more."""
+        self.is_idle = False
+        with suppress(OSError):
+            self.control.shutdown(socket.SHUT_WR)
 
 
 def _ignored(_number: int, _frame: object) -> None:
     """A handler that does nothing: its signal only wakes the selector."""
-
-
-def _request(connection: socket.socket, root: Path) -> tuple[list[str], dict[str, str], list[int]]:
-    """The words of the command, how its output looks, and its open files; no words for a request that is not valid."""
-    data, ancillary, flags, _ = connection.recvmsg(LARGEST, socket.CMSG_SPACE(3 * 4))
-    files = array.array("i")
-    for level, kind, numbers in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            files.frombytes(numbers[: len(numbers) - len(numbers) % files.itemsize])
-    try:
-        request = json.loads(data)
-        words: Any = request["words"]
-        shown: Any = request["shown"]
-        place = root.stat()
-        if (
-            len(files) == 3
-            and not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
-            and request["workspace"] == [place.st_dev, place.st_ino]
-            and all(isinstance(word, str) and "\0" not in word for word in words)
-            and all(name in SHOWN and isinstance(value, str) and "\0" not in value for name, value in shown.items())
-            and command_of(words)
-        ):
-            return words, shown, list(files)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        pass
-    return [], {}, list(files)
-
-
-def _look_as(shown: dict[str, str]) -> None:
-    """The variables of the client that say how output looks. INVARIANT: no pager runs: it could start programs of the client's choice."""
-    for name in SHOWN:
-        os.environ.pop(name, None)
-    os.environ.update({**shown, "PAGER": "cat"})
-    sys.stdin, sys.stdout, sys.stderr = (
-        os.fdopen(0),
-        os.fdopen(1, "w", encoding="utf-8"),
-        os.fdopen(2, "w", encoding="utf-8"),
-    )
-
-
-def _run(words: Sequence[str]) -> int:
-    from remit.cli import run_command
-
-    sys.argv = ["remit", *words]
-    try:
-        run_command(list(words))
-        code: Any = 0
-    except SystemExit as ended:
-        code = ended.code
-    with suppress(OSError, ValueError):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    return code if isinstance(code, int) else int(code is not None)
-
-
-def _interrupted_by(connection: socket.socket) -> None:
-    """Interrupt the command, as Ctrl-C does, when the client says so or has ended."""
-    while True:
-        try:
-            data = connection.recv(len(INTERRUPT))
-        except OSError:
-            data = b""
-        os.kill(os.getpid(), signal.SIGINT)
-        if not data:
-            return
-
-
-def _say(connection: socket.socket, **answer: object) -> None:
-    with suppress(OSError):
-        connection.send(json.dumps(answer).encode())

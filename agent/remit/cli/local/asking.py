@@ -8,12 +8,10 @@ import socket
 import sys
 from array import array
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final, cast
 
 from remit.cli.local.forwarded import command_of
 from remit.cli.local.peers import NotTrusted, connected_to, service_folder
-from remit.cli.output import echo
 
 MARKER: Final = "remit.toml"
 SHOWN: Final = (
@@ -37,14 +35,14 @@ def answered_by_service(words: Sequence[str]) -> int | None:
         with service_folder(root) as folder, connected_to(folder) as connection:
             return _ask(connection, root, words)
     except NotTrusted as failure:
-        echo(f"warning: the service is not used: {failure}", err=True)
+        _print(f"warning: the service is not used: {failure}")
     except (OSError, ValueError):
         pass
     return None
 
 
-def _ask(connection: socket.socket, root: Path, words: Sequence[str]) -> int | None:
-    place = root.stat()
+def _ask(connection: socket.socket, root: str, words: Sequence[str]) -> int | None:
+    place = os.stat(root)
     request = {
         "words": list(words),
         "workspace": [place.st_dev, place.st_ino],
@@ -56,7 +54,7 @@ def _ask(connection: socket.socket, root: Path, words: Sequence[str]) -> int | N
     connection.sendmsg([json.dumps(request).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
     first = _received(connection)
     if "refused" in first:
-        echo(f"error: {first['refused']}", err=True)
+        _print(f"error: {first['refused']}")
         return 1
     if not first.get("begun"):
         return None
@@ -67,7 +65,7 @@ def _ask(connection: socket.socket, root: Path, words: Sequence[str]) -> int | N
             code = _received(connection).get("code")
             if isinstance(code, int):
                 return code
-            echo("error: the service ended before the command did; to see what happened: remit trace list", err=True)
+            _print("error: the service ended before the command did; to see what happened: remit trace list")
             return 1
         except KeyboardInterrupt:
             connection.send(INTERRUPT)
@@ -80,9 +78,20 @@ def _received(connection: socket.socket) -> dict[str, Any]:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
-def _workspace() -> Path | None:
-    here = Path.cwd()
-    return next((folder for folder in (here, *here.parents) if (folder / MARKER).is_file()), None)
+def _workspace() -> str | None:
+    folder, above = os.getcwd(), ""
+    while folder != above:
+        if os.path.isfile(os.path.join(folder, MARKER)):
+            return folder
+        folder, above = os.path.dirname(folder), folder
+    return None
+
+
+def _print(line: str) -> None:
+    """Print a line on standard error."""
+    from remit.cli.output import echo
+
+    echo(line, err=True)
 
 
 def _is_utf8() -> bool:

@@ -8,10 +8,9 @@ import stat
 import struct
 from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
-FOLDER: Final = Path(".remit") / "service"  # below the folder of the workspace
+FOLDER: Final = ".remit/service"  # below the folder of the workspace
 SOCKET: Final = "commands"
 PATIENCE_S: Final = 5.0  # of each side, until the other one has said what it wants or that it begins
 _OPEN: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -31,27 +30,33 @@ def peer_uid(connected: socket.socket) -> int:
 def is_overflow(uid: int) -> bool:
     """True for the number that stands for every account that this user namespace does not have, as those of a container."""
     try:
-        overflow = int(Path("/proc/sys/kernel/overflowuid").read_text())
+        overflow = int(_text("/proc/sys/kernel/overflowuid"))
     except (OSError, ValueError):
         overflow = _OVERFLOW
     return uid in (overflow, _OVERFLOW) or uid < 0
 
 
+def _text(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.read()
+
+
 @contextmanager
-def service_folder(root: Path) -> Generator[int]:
+def service_folder(root: str | os.PathLike[str]) -> Generator[int]:
     """The folder of the socket, open. Raises FileNotFoundError without a service, and NotTrusted for the folder of another account.
 
     INVARIANT: it is opened once. What is checked and what is used afterwards, through its descriptor, is the same folder.
     """
+    place = f"{os.fspath(root)}/{FOLDER}"
     try:
-        folder = os.open(root / FOLDER, _OPEN)
+        folder = os.open(place, _OPEN)
     except (FileNotFoundError, PermissionError):
         raise FileNotFoundError(FOLDER) from None
     except OSError as failure:
-        raise NotTrusted(f"{root / FOLDER} is no folder: {failure.strerror}") from None
+        raise NotTrusted(f"{place} is no folder: {failure.strerror}") from None
     try:
-        if not _is_of_owner_alone(os.fstat(folder), root.stat().st_uid):
-            raise NotTrusted(f"{root / FOLDER} does not belong to the owner of the workspace alone")
+        if not _is_of_owner_alone(os.fstat(folder), os.stat(root).st_uid):
+            raise NotTrusted(f"{place} does not belong to the owner of the workspace alone")
         yield folder
     finally:
         os.close(folder)
