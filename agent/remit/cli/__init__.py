@@ -43,6 +43,8 @@ COMMANDS: Final = {
     "alert": ("monitoring.alert", "list and close alerts of drift and of targets"),
     "report": ("monitoring.report", "what an observed agent did, and which rules it lacks"),
     "serve": ("service.serve", "answer requests of programs and people over HTTP"),
+    "worker": ("service.worker", "drive the runs that wait in the queue"),
+    "enqueue": ("service.enqueue", "start a run that a worker drives"),
     "metrics": ("monitoring.metrics", "the state of the workspace as metrics, for alerts"),
     "notify": ("monitoring.notify", "notify people of what waits for them: chat, mail, webhook"),
     "audit": ("monitoring.audit", "send decisions, approvals and acts of operators as audit records"),

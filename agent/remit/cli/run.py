@@ -146,7 +146,7 @@ def _start(opened: WorkspaceSession, options: RunOptions, output: LiveOutput) ->
         if options.models
         else open_fallbacks_of(opened, options.agent),
         run=_checked_id(options.run_id),
-        scope=None if options.scope is None else _scope(options.scope),
+        scope=None if options.scope is None else scope_of(options.scope),
     )
     return start_run(opened, request, wait=options.waits, on_event=output.on_event, progress=print_progress)
 
@@ -240,7 +240,8 @@ def _show_decision(decided: Any, as_json: bool) -> None:
     sys.exit(0 if allowed else 1)
 
 
-def _scope(name: str) -> Scope:
+def scope_of(name: str) -> Scope:
+    """The scope of a file that a person names."""
     from remit.core.parsing import read_text
     from remit.policy import read_scope
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 import remit.evals
+import remit.workers
 from remit.broker import lift_hold, set_hold
 from remit.client.replays import open_trace_of, replay_trace, reviewed_graphs
 from remit.client.requests import (
@@ -154,6 +155,22 @@ class AsyncRemit:
             return await start_run(self._session_now, request, wait=wait, on_event=on_event)
 
         return AsyncRunStream(drive)
+
+    async def enqueue(
+        self,
+        agent: str,
+        task: str,
+        *,
+        model: str | None = None,
+        user: str | None = None,
+        scope: Scope | None = None,
+        run_id: str | None = None,
+        priority: int = remit.workers.PRIORITY,
+    ) -> str:
+        """See `Remit.enqueue`."""
+        request = self._request(agent, task, model=model, user=user, scope=scope, run_id=run_id)
+        queued = await remit.workers.enqueue_run(self._session_now, replace(request, priority=priority))
+        return queued.run
 
     async def resume(
         self, run: str, *, wait: float = 0.0, accept_changes: bool = False, on_event: OnEvent = None

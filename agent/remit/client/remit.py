@@ -18,6 +18,7 @@ from remit.policy import Policy
 from remit.replay import ReplayResult
 from remit.runtime import RunResult
 from remit.tracing import Trace
+from remit.workers import PRIORITY
 from remit.workspace import OwnAction, WorkspaceSession, open_session
 
 if TYPE_CHECKING:  # evaluations are loaded when a rollout is opened
@@ -137,6 +138,28 @@ class Remit:
         """
         return RunStream(
             self._client.stream(agent, task, model=model, user=user, scope=scope, run_id=run_id, wait=wait)
+        )
+
+    def enqueue(
+        self,
+        agent: str,
+        task: str,
+        *,
+        model: str | None = None,
+        user: str | None = None,
+        scope: Scope | None = None,
+        run_id: str | None = None,
+        priority: int = PRIORITY,
+    ) -> str:
+        """Start a run that a worker (`remit worker`) drives, and return its id. Everything is checked now.
+
+        `priority` is from 1 to 9; runs of 9 come first. The other arguments and errors are those of `run`.
+
+        Raises:
+            QueueFull: as many runs wait for workers as the settings allow. Nothing is recorded.
+        """
+        return _wait_for(
+            self._client.enqueue(agent, task, model=model, user=user, scope=scope, run_id=run_id, priority=priority)
         )
 
     def resume(

@@ -181,7 +181,10 @@ def who_continues(session: WorkspaceSession, run: str) -> str:
     if row.state == "waiting":
         return f"the run still waits for people: remit approve show {run[:8]}"
     if (held := hold_reason(journal.holds(), f"run:{run}", row.agent)) is not None:
-        return f"{held}; after the hold, continue the run: remit run --resume {run[:8]}"
+        after = "a worker continues the run" if row.priority else f"continue the run: remit run --resume {run[:8]}"
+        return f"{held}; after the hold, {after}"
+    if row.priority:
+        return "a worker continues the run"
     return f"no process drives the run; continue it: remit run --resume {run[:8]}"
 
 

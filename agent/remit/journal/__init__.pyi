@@ -4,7 +4,7 @@ from .hash_chain import Chain, ChainFault, ChainLink, link, link_of, verify_chai
 from .lease import RUN_LOCKED, Lease
 from .live_record import LiveRecord
 from .opening import open_journal
-from .projections import CIRCUIT_STREAM, EVALUATION_STREAM, SHARED, WORKSPACE_RUN
+from .projections import CIRCUIT_STREAM, EVALUATION_STREAM, QUEUE, SHARED, WORKSPACE_RUN
 from .reducer import apply_event
 from .run_list import (
     LIVE_RUNS,
@@ -57,6 +57,7 @@ from .watch.audit_cursor import UnsentChain, count_unsent, mark_sent, unsent_cha
 from .watch.figures import AGES, WorkspaceFigures, workspace_figures
 from .watch.notes import note_act, note_adoption
 from .watch.pages import EVENTS, page_of_events
+from .watch.queue import Queued, count_queued, look_into_queue
 from .watch.waiting import WaitingRequest, request_of, waiting_requests
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "OF_COMPLETED",
     "OWN_DETAILS",
     "PRUNED",
+    "QUEUE",
     "REFUSED",
     "ROLLOUT_STREAM",
     "RUN_LOCKED",
@@ -91,6 +93,7 @@ __all__ = [
     "LiveRecord",
     "Log",
     "MemoryLog",
+    "Queued",
     "Record",
     "RolloutState",
     "RunInConversation",
@@ -112,6 +115,7 @@ __all__ = [
     "count_alerts",
     "count_approvals",
     "count_arms",
+    "count_queued",
     "count_unsent",
     "delete_run",
     "effect_digest",
@@ -126,6 +130,7 @@ __all__ = [
     "list_evaluations",
     "list_rollouts",
     "list_runs",
+    "look_into_queue",
     "mark_sent",
     "note_act",
     "note_adoption",

@@ -17,7 +17,7 @@ from remit.core import Claim, Exhausted, RunEnded
 from remit.core.events import AnyEvent, Recorded
 from remit.journal.hash_chain import ChainLink
 from remit.journal.lease import RUN_LOCKED, Lease
-from remit.journal.projections import SHARED, changed_rows
+from remit.journal.projections import SHARED, changed_rows, queue_topics
 from remit.journal.reducer import apply_event
 from remit.journal.run_log import StoredRecord
 from remit.journal.run_state import RunState
@@ -181,6 +181,7 @@ class LiveRecord(StoredRecord):
             claims=claims,
             fence=self._fence,
             durable=durable,
+            topics=queue_topics(state, first=True) if links[0].seq == 0 else (),
         )
         await self._journal.run_in_thread(self._journal.write, batch)
         self._rows = rows

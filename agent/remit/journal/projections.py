@@ -53,6 +53,8 @@ CIRCUIT_STREAM: Final = "circuit:"  # the beginning of the name of the stream of
 EVALUATION_STREAM: Final = "evaluation:"  # the beginning of the name of the stream of one evaluation
 SHARED: Final = "shared"  # the topic of holds, API keys, circuits and rollouts: every run reads them
 
+QUEUE: Final = "queue"  # the topic of runs that a worker can take: their start, and answers that let them go on
+
 LONGEST_TASK: Final = 500  # characters of a task in the list of runs
 
 Key: TypeAlias = tuple[str, int]
@@ -62,6 +64,12 @@ Rows: TypeAlias = Mapping[Key, Put]
 def is_run(stream: str) -> bool:
     """True if events of this stream belong to a run, and not to the workspace."""
     return stream != WORKSPACE_RUN and not stream.startswith((CIRCUIT_STREAM, EVALUATION_STREAM, ROLLOUT_STREAM))
+
+
+def queue_topics(state: RunState, *, first: bool = False) -> tuple[str, ...]:
+    """Who is told that the run can go on: the workers, if they drive it. `first`: its first event is just recorded."""
+    queued = state.started is not None and state.started.priority is not None
+    return (QUEUE,) if queued and (first or state.status == "ready") else ()
 
 
 def run_rows(run: str, state: RunState) -> Rows:
@@ -108,7 +116,7 @@ def _started_columns(started: RunStarted | None) -> dict[str, Any]:
     if started is None:
         subject = ("tenant", "user", "agent", "task", "task_digest", "model", "driver")
         texts = (*subject, "rollout", "arm", "evaluation", "conversation", "message")
-        numbers = {"scripted": 0, "share": 0.0, "number": 0, "observe_until": 0}
+        numbers = {"scripted": 0, "share": 0.0, "number": 0, "observe_until": 0, "priority": 0}
         return {**dict.fromkeys(texts, ""), **numbers, "content": "complete"}
     arm = started.arm
     # What an evaluation plays is no part of the conversation.
@@ -131,6 +139,7 @@ def _started_columns(started: RunStarted | None) -> dict[str, Any]:
         "number": place.number if place else 0,
         "message": place.message if place else "",
         "observe_until": started.observe.until if started.observe else 0,
+        "priority": started.priority or 0,
     }
 
 
@@ -170,7 +179,7 @@ def summary(row: Mapping[str, Any], state: RunStatus, holder: str = "") -> RunSu
         response_model=row["response_model"],
         bundles=tuple(row["bundles"].split()),
         driver=row["driver"],
-        **{name: row[name] for name in ("waits_until", "observe_until", "let_through")},
+        **{name: row[name] for name in ("priority", "waits_until", "observe_until", "let_through")},
         holder=holder,
     )
 

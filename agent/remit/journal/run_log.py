@@ -17,7 +17,7 @@ from remit.core.events import AnyEvent, Recorded
 from remit.journal.content_omission import omit_content
 from remit.journal.conversation import Conversation
 from remit.journal.hash_chain import Chain, ChainLink, link, seal
-from remit.journal.projections import Rows, changed_rows, run_rows
+from remit.journal.projections import Rows, changed_rows, queue_topics, run_rows
 from remit.journal.reducer import apply_event, replace
 from remit.journal.run_state import RunState
 from remit.journal.storage.database import Batch, HeadMoved
@@ -200,7 +200,7 @@ class StoredRecord(Record):
                         changes=changed_rows(self._rows, self._rows_of(state)),
                         claims=claims,
                         durable=durable,
-                        topics=(self.run,),
+                        topics=(self.run, *queue_topics(state)),
                     )
                 )
             except HeadMoved:

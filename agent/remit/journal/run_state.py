@@ -393,8 +393,8 @@ class RunSummary:
     if it is not known. `violations` counts the attempts that tried to reach what was not authorized. `arm` is its side of a rollout.
     `evaluation` is the id of the evaluation of the run, "import:NAME" for an imported run, and "" for a live run. `actions` counts the calls that succeeded, by action.
     `response_model` is the last model that answered, as its provider names it. `bundles` are the digests of the policy bundles that
-    the run used, in order. `driver` is the framework whose graph drives the run, "" for Remit's own graph. `waits_until` is when a
-    waiting run goes on without an answer, in Unix nanoseconds, 0 if it does not wait. `holder` names the process that drives the
+    the run used, in order. `driver` is the framework whose graph drives the run, "" for Remit's own graph. `priority` is that of
+    a run which workers drive, 0 for another one. `waits_until` is when a waiting run goes on without an answer, in Unix nanoseconds, 0 if it does not wait. `holder` names the process that drives the
     run, or drove it until it was lost: "process 412 on host web-3"; "" if none does. `observe_until` is when an agent that observes
     is enforced again, in Unix nanoseconds, 0 for one that is enforced; `let_through` counts the calls that enforcement would have stopped.
     """
@@ -429,6 +429,7 @@ class RunSummary:
     response_model: str = ""
     bundles: tuple[str, ...] = ()
     driver: str = ""
+    priority: int = 0
     waits_until: int = 0
     observe_until: int = 0
     let_through: int = 0

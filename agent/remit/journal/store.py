@@ -227,6 +227,11 @@ class Journal:
             return evaluation_changes(dict(zip(names, rows[0], strict=True)) if rows else {}, recorded)
         return workspace_changes(recorded)
 
+    def announce(self, *topics: str) -> None:
+        """Wake the processes that wait for one of these topics."""
+        with self.failing("written"), self.database.transaction(durable=False) as transaction:
+            transaction.notify(topics)
+
     # -- reading --
 
     def read(self, statement: Sql | sa.ClauseElement, **params: object) -> list[Row]:

@@ -7,13 +7,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from remit.core import RemitError, UsageError
+from remit.core import Confinement, Model, Principal, RemitError, UsageError
 from remit.core.events import AcceptedChanges, RunResumed, RunStarted
 from remit.journal import Record, StoredRecord
 from remit.rollout import Placement, place_again, recorded_definition, with_definition
-from remit.runtime.assembly import agent_of, check_code, install_packages
+from remit.runtime.assembly import agent_of, check_code, confinement_of, install_packages
+from remit.runtime.models.agents import open_fallbacks_of, open_model_of
+from remit.runtime.one_call import OneCall
+from remit.sandbox import Sandbox
 from remit.tracing import Objects, ObjectStore
-from remit.workspace import WorkspaceSession
+from remit.workspace import Agent, WorkspaceSession, authorize, authorize_run, check_enabled
 
 if TYPE_CHECKING:  # a caller that only looks whether a run can go on does not load what drives it
     from remit.runtime.lifecycle import ExternalGraph
@@ -23,10 +26,11 @@ if TYPE_CHECKING:  # a caller that only looks whether a run can go on does not l
 class Continuation:
     """With what a run goes on, in place of its own graph and its recorded definition.
 
-    `accept_changes`: with the agent and the tools on disk. `external_graph` drives the run, and its deployment is accepted likewise.
+    `accept_changes`: with the agent and the tools on disk. `by_worker`: a worker found it in the queue. `external_graph` drives the run, and its deployment is accepted likewise.
     """
 
     accept_changes: bool = False
+    by_worker: bool = False
     external_graph: ExternalGraph | None = None
 
 
@@ -64,6 +68,21 @@ def resumable(record: Record, run: str, *, graph: bool) -> RunStarted:
     if started.driver and not graph:
         raise UsageError(f"{started.driven_by} drives run {run}, not Remit: {started.goes_on_by}")
     return started
+
+
+def check_resumes(
+    session: WorkspaceSession, started: RunStarted, run: str, by: Principal, goes_on: Continuation
+) -> None:
+    """Raise Refusal `policy_denied` if the run may not go on.
+
+    No person resumes what a worker takes, so the principal who started it must still be allowed to.
+    """
+    if not goes_on.by_worker:
+        authorize_run(session.policy, session.journal, run, by, "remit.resume", f"resume run {run[:8]}")
+        return
+    check_enabled(session.journal, started.by)
+    what = f"let workers drive run {run[:8]}, which {started.by.subject} started"
+    authorize(session.policy, started.by, "remit.run", started.subjects.agent, what, journal=session.journal)
 
 
 async def placed_again(
@@ -134,3 +153,29 @@ def _bundle_of(record: Record, started: RunStarted) -> str:
     """The digest of the policy bundle with the definition that the run has had until now."""
     latest = record.get(f"run.resumed/{record.state.resumed}")
     return latest.bundle if isinstance(latest, RunResumed) else started.bundle
+
+
+def same_confinement(session: WorkspaceSession, agent: Agent, sandbox: Sandbox, started: RunStarted) -> Confinement:
+    """The confinement of this machine. Raises UsageError if it is not that with which the run started."""
+    confinement, unavailable = confinement_of(session.workspace, agent, sandbox)
+    if unavailable is not None:
+        raise unavailable
+    if confinement != started.confinement:
+        here = f"this machine offers {confinement!r}; resume it on a machine that offers the same"
+        raise UsageError(f"the run started with confinement {started.confinement!r}, {here}")
+    return confinement
+
+
+def models_of(session: WorkspaceSession, started: RunStarted, goes_on: Continuation) -> tuple[Model, list[Model]]:
+    """The models that the run started with; those of the agent, if the definition on disk is accepted.
+
+    The one turn of a `remit call` is already in the record.
+    """
+    if goes_on.external_graph is not None:
+        return goes_on.external_graph.model, []
+    if started.model.startswith("call:"):
+        return OneCall(started.model.removeprefix("call:"), "{}"), []
+    if goes_on.accept_changes:
+        return open_model_of(session, started.agent), open_fallbacks_of(session, started.agent)
+    fallbacks = [open_model_of(session, started.agent, name) for name in started.fallbacks]
+    return open_model_of(session, started.agent, started.model), fallbacks

@@ -13,7 +13,6 @@ from typing import NoReturn
 from remit import __version__
 from remit.broker import LiveExecutor, ToolExecutor
 from remit.core import (
-    Confinement,
     Model,
     Principal,
     RemitError,
@@ -52,7 +51,15 @@ from remit.runtime.lifecycle import Driven, ExternalGraph, RunContext, RunResult
 from remit.runtime.models.agents import open_fallbacks_of, open_model_of
 from remit.runtime.models.scripted import ScriptedApproval
 from remit.runtime.one_call import OneCall
-from remit.runtime.resuming import RECORDED, Continuation, placed_again, resumable
+from remit.runtime.resuming import (
+    RECORDED,
+    Continuation,
+    check_resumes,
+    models_of,
+    placed_again,
+    resumable,
+    same_confinement,
+)
 from remit.sandbox import Sandbox
 from remit.workspace import (
     LOCK,
@@ -60,7 +67,6 @@ from remit.workspace import (
     Agent,
     WorkspaceSession,
     authorize,
-    authorize_run,
     check_enabled,
     check_tenant,
     files_of,
@@ -86,6 +92,7 @@ class RunRequest:
 
     `subject` is the user that the agent acts for, `by` who starts it. `run` is its id (32 hex digits); None: a random one.
     `fallbacks` are asked, in this order, when `model` fails. `folder` is an existing working folder, relative to the workspace; "": the agent's own. `scope` narrows what the run may do; None: everything that the rules allow its agent.
+    With a `priority`, of which 9 comes first, the run only starts, and workers drive it; None: this process does.
     `evaluation` makes it a run of an evaluation, None a live run. `thread` names the thread of an external graph, "" without one,
     and `conversation` the place of the run in the conversation of that thread.
     """
@@ -102,6 +109,7 @@ class RunRequest:
     evaluation: EvaluatedRun | None = None
     thread: str = ""
     conversation: ConversationRun | None = None
+    priority: int | None = None
 
 
 async def start_run(
@@ -113,7 +121,7 @@ async def start_run(
     progress: Callable[[str], None] | None = None,
     external_graph: ExternalGraph | None = None,
 ) -> RunResult:
-    """Start a run and drive it to its end or to where it waits.
+    """Start a run, and drive it to its end or to where it waits, unless workers do.
 
     `wait` is how many seconds it waits for approvals. `on_event` gets every event after it is recorded. `progress` gets a
     line for each slow step before the first event. `external_graph` drives the run instead of Remit's own graph.
@@ -162,7 +170,15 @@ async def start_run(
         await _begin(context, request)
         if unavailable is not None:
             await _end_unconfined(recording, unavailable)
+        if request.priority is not None:
+            return await _left_to_workers(recording)
         return await _driven(context, sandbox, recording)
+
+
+async def _left_to_workers(recording: StoredRecording) -> RunResult:
+    await recording.record.commit()
+    recording.close()
+    return RunResult(run=recording.record.run, finished=None, trace=recording.trace.path)
 
 
 async def _driven(context: RunContext, sandbox: Sandbox, recording: StoredRecording) -> RunResult:
@@ -314,6 +330,7 @@ def started_event(context: RunContext, request: RunRequest) -> RunStarted:
         graph=_graph_code(context, request),
         # Remit itself carries out no call that is refused; a graph's own tools run anyway.
         observe=agent.observe if _runs_own_tools(context) and request.evaluation is None else None,
+        priority=request.priority,
     )
 
 
@@ -366,7 +383,7 @@ async def resume_run(
     async with session.journal.lease(run) as lease:
         recording = await open_recording(session, lease, on_event)
         started = resumable(recording.record, run, graph=goes_on.external_graph is not None)
-        authorize_run(session.policy, session.journal, run, by, "remit.resume", f"resume run {run[:8]}")
+        check_resumes(session, started, run, by, goes_on)
         placement, accepted = await placed_again(session, recording.record, recording.objects, goes_on, progress)
         session = placement.session
         agent = agent_of(session, started.agent)
@@ -374,14 +391,14 @@ async def resume_run(
         await install_packages(session, agent.name, progress)
         sandbox = Sandbox.shared(session.workspace.settings.accept)
         folder, secrets = session.root / started.folder, secrets_of(session, agent)
-        model, fallbacks = _models_of(session, started, goes_on)
+        model, fallbacks = models_of(session, started, goes_on)
         context = RunContext(
             session=session,
             agent=agent,
             model=model,
             fallbacks=fallbacks,
             executor=_live_executor(session, sandbox, folder, secrets, started.subjects.user, goes_on.external_graph),
-            confinement=_same_confinement(session, agent, sandbox, started),
+            confinement=same_confinement(session, agent, sandbox, started),
             folder=folder,
             secrets=secrets,
             recording=recording,
@@ -405,32 +422,6 @@ def _resumed_event(context: RunContext, by: Principal, accepted: AcceptedChanges
         accepted=accepted,
         since=recording.record.last_at,
     )
-
-
-def _same_confinement(session: WorkspaceSession, agent: Agent, sandbox: Sandbox, started: RunStarted) -> Confinement:
-    """The confinement of this machine. Raises UsageError if it is not that with which the run started."""
-    confinement, unavailable = confinement_of(session.workspace, agent, sandbox)
-    if unavailable is not None:
-        raise unavailable
-    if confinement != started.confinement:
-        here = f"this machine offers {confinement!r}; resume it on a machine that offers the same"
-        raise UsageError(f"the run started with confinement {started.confinement!r}, {here}")
-    return confinement
-
-
-def _models_of(session: WorkspaceSession, started: RunStarted, goes_on: Continuation) -> tuple[Model, list[Model]]:
-    """The models that the run started with; those of the agent, if the definition on disk is accepted.
-
-    The one turn of a `remit call` is already in the record.
-    """
-    if goes_on.external_graph is not None:
-        return goes_on.external_graph.model, []
-    if started.model.startswith("call:"):
-        return OneCall(started.model.removeprefix("call:"), "{}"), []
-    if goes_on.accept_changes:
-        return open_model_of(session, started.agent), open_fallbacks_of(session, started.agent)
-    fallbacks = [open_model_of(session, started.agent, name) for name in started.fallbacks]
-    return open_model_of(session, started.agent, started.model), fallbacks
 
 
 def acting_subject(session: WorkspaceSession, by: Principal, user: str | None) -> str:

@@ -15,8 +15,8 @@ from remit.runtime import RunResult
 from remit.server.http.answers import HttpRefusal
 
 MOST_WAITING: Final = 10  # times as many runs may wait for people as may go on
-# Drives a run to its end or to where it pauses; the argument gets each event after it is recorded.
-Drive: TypeAlias = Callable[[Callable[[Recorded], None]], Coroutine[Any, Any, RunResult | CallResult]]
+# Drives a run to its end or to where it pauses, or leaves it to the workers; the argument gets each event after it is recorded.
+Drive: TypeAlias = Callable[[Callable[[Recorded], None]], Coroutine[Any, Any, RunResult | CallResult | str]]
 _log: Final = logging.getLogger("remit.server")
 
 
@@ -88,7 +88,7 @@ class DrivenRuns:
         driven.task.add_done_callback(lambda task: self._ended(run, task))
         return driven
 
-    def _ended(self, run: str, task: asyncio.Future[RunResult | CallResult]) -> None:
+    def _ended(self, run: str, task: asyncio.Future[RunResult | CallResult | str]) -> None:
         self._runs.pop(run, None)
         if not task.cancelled() and (failure := task.exception()) is not None and not isinstance(failure, RemitError):
             _log.error("run %s ended by a defect of Remit", run, exc_info=failure)

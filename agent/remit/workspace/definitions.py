@@ -23,7 +23,7 @@ from remit.workspace.manifest.manifest import Action, Manifest, Pin
 from remit.workspace.manifest.targets import Target
 from remit.workspace.prices import Prices
 from remit.workspace.settings.notify import Channel
-from remit.workspace.settings.serve import ServeSettings
+from remit.workspace.settings.serve import ServeSettings, WorkerSettings
 
 
 class Budget(FrozenModel):
@@ -161,7 +161,7 @@ class Settings(FrozenModel):
     group `journal_group` share. With `content` False, what people, models and tools wrote is not recorded. `keep` is how long runs are kept, "90d"; None: without end; the first of `keep_rules` that
     matches a run comes before it. `issuers` say who asks the service, by name. `seal` is
     how long after its end a run is sealed. `fail_on` is the level at which a check fails. `notify` are the channels to which notifications go,
-    and `serve` is how `remit serve` listens, and its limits.
+    `serve` is how `remit serve` listens, and its limits, and `worker` are those of `remit worker`.
     `enforcement_points` are the applications that may ask for decisions, by name.
     """
 
@@ -187,6 +187,7 @@ class Settings(FrozenModel):
     journal_group: str = ""
     notify: tuple[Channel, ...] = ()
     serve: ServeSettings = ServeSettings()
+    worker: WorkerSettings = WorkerSettings()
     enforcement_points: Mapping[str, EnforcementPoint] = Field(default_factory=dict)
 
 

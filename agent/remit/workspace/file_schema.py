@@ -14,7 +14,7 @@ from remit.policy.authzen import EnforcementPointTable, PointName
 from remit.workspace.access.issuers import IssuerTables
 from remit.workspace.manifest.targets import TargetTable
 from remit.workspace.settings.notify import NotifyTable
-from remit.workspace.settings.serve import Group, ServeTable
+from remit.workspace.settings.serve import Group, ServeTable, WorkerTable
 
 MARKER: Final = "remit.toml"
 PROTECTED: Final = ("policies", "tools", "agent", "traces", ".git", MARKER)  # no working folder is in one of these
@@ -381,6 +381,7 @@ class SettingsTable(TomlTable):
         default={}, description="The channels to which notifications go, by name"
     )
     serve: ServeTable = ServeTable()
+    worker: WorkerTable = WorkerTable()
     issuers: IssuerTables = Field(
         default={}, description="Who may say who asks the service: identity providers and applications, by name"
     )

@@ -120,6 +120,7 @@ class RunStarted(Event):
     `conversation` is the place of the run in its conversation; None for a run that is a whole conversation.
     `graph` is the digest of the custom graph of its agent, which Remit drives; "" without one.
     `observe` says which decisions are not enforced, for the graph of another framework only; None: all are.
+    `priority` is its place among the runs that wait for a worker, 9 the first; None: no worker drives the run.
     """
 
     type: Literal["run.started"] = "run.started"
@@ -151,6 +152,7 @@ class RunStarted(Event):
     conversation: ConversationRun | None = None
     graph: str = ""
     observe: Observation | None = None
+    priority: Annotated[int, Field(ge=1, le=9)] | None = None
 
     @property
     def agent(self) -> str:

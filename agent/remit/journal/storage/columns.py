@@ -77,6 +77,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "message": "word",
         "observe_until": "big number",
         "let_through": "number",
+        "priority": "number",
     },
     "approval": {
         "run": "id",

@@ -36,6 +36,8 @@ WAS_REFUSED = sa.text("denied > 0")
 IS_IN_DOUBT = sa.text("in_doubt <> ''")
 HAS_ARM = sa.text("rollout <> ''")
 HAS_CONVERSATION = sa.text("conversation <> ''")
+IS_LEASED = sa.text("holder <> ''")
+IS_QUEUED = sa.text("priority > 0 AND ended = 0")
 IS_OPEN = sa.text("status = 'open'")
 IS_TO_AUDIT = sa.text("audited < seq")
 

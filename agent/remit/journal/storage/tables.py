@@ -25,8 +25,10 @@ from remit.journal.storage.core_tables import (
     HAS_ENDED,
     HAS_FAILED,
     IS_IN_DOUBT,
+    IS_LEASED,
     IS_LOOKED_UP,
     IS_OPEN,
+    IS_QUEUED,
     IS_TO_AUDIT,
     IS_UNFINISHED,
     WAS_REFUSED,
@@ -90,7 +92,7 @@ class HeadRow(JournalRow, table=True):
     """
 
     __tablename__ = "head"
-    __table_args__ = (_partial("head_to_audit", IS_TO_AUDIT, "run"),)
+    __table_args__ = (_partial("head_to_audit", IS_TO_AUDIT, "run"), _partial("head_with_lease", IS_LEASED, "run"))
 
     run: str = Field(primary_key=True, sa_type=BYTES)
     seq: int = Field(sa_type=sa.BigInteger)
@@ -113,7 +115,7 @@ class RunRow(JournalRow, table=True):
     counts the outcomes of its last hour, one a line: `PART COUNT CODE ACTION RULE`; see `RunState.recent`.
     `state` is `RunState.status`, and `waits_until` when a waiting run goes on without an answer (Unix nanoseconds, 0 if it does not
     wait). `driver` is the framework whose graph drives the run, "" for Remit's own. `conversation`, `number` and `message` are those of
-    `ConversationRun`, "" and 0 for a run on its own. `observe_until` and `let_through` are those of `RunSummary`.
+    `ConversationRun`, "" and 0 for a run on its own. `priority` is that of `RunStarted`, 0 without one. `observe_until` and `let_through` are those of `RunSummary`.
     """
 
     __tablename__ = "run"
@@ -130,6 +132,8 @@ class RunRow(JournalRow, table=True):
         _partial("run_by_rollout", HAS_ARM, "rollout", "started", "run"),
         _partial("run_by_conversation", HAS_CONVERSATION, "conversation", "number"),
         _partial("run_by_arm", HAS_ARM, "rollout", "user"),
+        _partial("run_in_queue", IS_QUEUED, "state", "priority", "started"),
+        _partial("run_in_queue_by_time", IS_QUEUED, "waits_until"),
     )
 
     run: str = Field(primary_key=True, sa_type=BYTES)
@@ -171,6 +175,7 @@ class RunRow(JournalRow, table=True):
     message: str
     observe_until: int = Field(sa_type=sa.BigInteger)
     let_through: int
+    priority: int
 
 
 class ApprovalRow(JournalRow, table=True):

@@ -15,10 +15,11 @@ from remit.core.events import Outcome, Recorded, RunFinished
 from remit.journal import RunQuery, RunStatus, RunSummary, find_run
 from remit.runtime import RunResult
 from remit.server.handlers.decisions import AgentName, UserName
-from remit.server.http.answers import answered, conflict, not_found
+from remit.server.http.answers import HttpRefusal, answered, conflict, not_found
 from remit.server.http.idempotency import new_run
 from remit.server.http.route import Asked
 from remit.server.http.times import rfc3339
+from remit.workers import QueueFull
 from remit.workspace import run_resource
 
 Seconds = Annotated[
@@ -35,6 +36,10 @@ class NewRun(FrozenModel):
     user: UserName = None
     scope: Scope | None = None
     wait: Seconds = 0.0
+    priority: Annotated[
+        int | None,
+        Field(ge=1, le=9, description="Workers drive the run, those of 9 first; absent: the service drives it"),
+    ] = None
 
 
 class RunView(FrozenModel):
@@ -109,7 +114,11 @@ async def start(asked: Asked) -> Response:
     body: NewRun = asked.body
     asked.authorize_agent(body.agent)
     new = await new_run(asked)
-    if not new.repeats:
+    if not new.repeats and body.priority is not None:
+        enqueue = partial(asked.client.enqueue, priority=body.priority)
+        enqueued = enqueue(body.agent, body.task, user=body.user, scope=body.scope, run_id=new.run)
+        asked.workspace.driven.start(new.run, lambda _: enqueued)
+    elif not new.repeats:
         stream = asked.client.stream(
             body.agent,
             body.task,
@@ -196,7 +205,10 @@ async def _after(asked: Asked, run: str, seconds: float) -> Response:
     """The run after so many seconds, or once it ends or pauses: 200 if it has ended, 202 if it has not."""
     driven = asked.workspace.driven.get(run)
     if driven is not None:
-        await driven.until_begun()
+        try:
+            await driven.until_begun()
+        except QueueFull as full:
+            raise HttpRefusal("too_many", str(full), retry_after_s=5.0) from None
         await driven.until_ended(min(seconds, asked.service.longest_wait))
     row = find_run(asked.workspace.journal, run)
     assert row is not None  # its first event is recorded

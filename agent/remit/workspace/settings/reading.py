@@ -34,5 +34,6 @@ def settings_of(table: SettingsTable) -> Settings:
         journal_group=table.journal_group or "",
         notify=channels_of(table.notify),
         serve=table.serve.settings(),
+        worker=table.worker.settings(),
         enforcement_points=points_of(table.enforcement_points),
     )

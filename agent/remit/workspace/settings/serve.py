@@ -145,3 +145,25 @@ class ServeTable(TomlTable):
 def _split(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port) if port.isdecimal() and len(port) < 6 else 0
+
+
+class WorkerSettings(FrozenModel):
+    """The limits of `remit worker`: runs that one worker drives at one time, and runs that may wait for workers."""
+
+    slots: int = 8
+    queue: int = 10_000
+
+
+class WorkerTable(TomlTable):
+    """Workers, `remit worker`, which drive the runs of `remit enqueue`."""
+
+    slots: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=8, description="Runs that one worker drives at one time"
+    )
+    queue: Annotated[int, Field(ge=1, le=10_000_000)] = Field(
+        default=10_000, description="Runs that may wait for workers; a further one is refused"
+    )
+
+    def settings(self) -> WorkerSettings:
+        """The settings of this table."""
+        return WorkerSettings(slots=self.slots, queue=self.queue)

@@ -20,6 +20,12 @@ _ARMS: Final = sa.text("rollout <> ''")
 _TALKS: Final = sa.text("conversation <> ''")
 _TO_AUDIT: Final = sa.text("audited < seq")
 
+_QUEUED: Final = sa.text("priority > 0 AND ended = 0")
+
+_QUEUES: Final = {
+    "run_in_queue": ["state", "priority", "started"],
+    "run_in_queue_by_time": ["waits_until"],
+}
 _SOME_RUNS: Final = {
     "run_unfinished": "ended = 0",
     "run_that_failed": "outcome <> 'completed'",
@@ -78,6 +84,8 @@ def _events() -> None:
         sa.Column("audited", sa.BigInteger(), nullable=False),
     )
     op.create_index("head_to_audit", "head", ["run"], sqlite_where=_TO_AUDIT, postgresql_where=_TO_AUDIT)
+    leased = sa.text("holder <> ''")
+    op.create_index("head_with_lease", "head", ["run"], sqlite_where=leased, postgresql_where=leased)
     op.create_table(
         "sealed",
         sa.Column("run", _BYTES, primary_key=True),
@@ -119,6 +127,7 @@ def _runs() -> None:
         sa.Column("message", sa.String(), nullable=False),
         sa.Column("observe_until", sa.BigInteger(), nullable=False),
         sa.Column("let_through", sa.Integer(), nullable=False),
+        sa.Column("priority", sa.Integer(), nullable=False),
     )
     op.create_index("run_by_start", "run", ["started", "run"])
     op.create_index("run_by_agent", "run", ["agent", "started", "run"])
@@ -130,6 +139,8 @@ def _runs() -> None:
     by_conversation = ["conversation", "number"]
     op.create_index("run_by_conversation", "run", by_conversation, sqlite_where=_TALKS, postgresql_where=_TALKS)
     op.create_index("run_by_arm", "run", ["rollout", "user"], sqlite_where=_ARMS, postgresql_where=_ARMS)
+    for name, columns in _QUEUES.items():
+        op.create_index(name, "run", columns, sqlite_where=_QUEUED, postgresql_where=_QUEUED)
     for name, rows in _SOME_RUNS.items():
         condition = sa.text(rows)
         op.create_index(name, "run", ["started", "run"], sqlite_where=condition, postgresql_where=condition)
