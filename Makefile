@@ -14,7 +14,7 @@ BENCHES := $(sort $(wildcard tests/benchmarks/*.py))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test interference grounded imported check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills threads requests service-kills service-users langgraphs deploys tiny-model eval handbook
+.PHONY: help setup run test interference grounded imported check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills kills-workers threads requests service-kills service-users langgraphs deploys tiny-model eval handbook
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -115,6 +115,9 @@ kills: setup  ## Kill 300 runs with -9 at random points and resume them, and an 
 	@$(BIN)/python tests/adversarial/crash.py $(ARGS)
 	@REMIT_EVAL_KILLS=20 $(BIN)/python -m pytest -q tests/evals/test_player.py -k killed
 	@REMIT_INTERLEAVINGS=600 $(BIN)/python -m pytest -q tests/broker/test_approval_machine.py
+
+kills-workers: setup  ## Kill workers with -9 thirty times, and PostgreSQL twice, while three of them drive 300 runs (ARGS="--runs 3000 --kills 300")
+	@$(BIN)/python tests/adversarial/worker_kills.py $(ARGS)
 
 threads: setup  ## At full size: a thread of 1,000 messages over 30 simulated days, 200 users of one graph at once
 	@REMIT_THREAD_MESSAGES=1000 REMIT_THREAD_USERS=200 $(BIN)/python -m pytest -q -n 2 tests/langchain/test_conversations.py \

@@ -67,7 +67,7 @@ def is_run(stream: str) -> bool:
 
 
 def queue_topics(state: RunState, *, first: bool = False) -> tuple[str, ...]:
-    """Who is told that the run can go on: the workers, if they drive it. `first`: its first event is just recorded."""
+    """Who gets a notification that the run can go on: the workers, if they drive it. `first`: its first event is just recorded."""
     queued = state.started is not None and state.started.priority is not None
     return (QUEUE,) if queued and (first or state.status == "ready") else ()
 
