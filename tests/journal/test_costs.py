@@ -28,7 +28,7 @@ from remit.journal import (
 )
 from remit.journal.storage import arm_counts, database, shared
 from remit.journal.storage.database import Params, Sql, text_and_params
-from remit.journal.watch import audit_cursor, figures, notes
+from remit.journal.watch import audit_cursor, figures, notes, queue
 from support.events import RUN, a_whole_run, started, turn
 from support.journals import ON_FILE, ON_POSTGRES, query
 from support.slow_postgres import slow_postgres
@@ -45,7 +45,7 @@ EVERY: Final = {
     "list_runs that were refused": RunQuery(denied=True),
     "list_runs of a tenant": RunQuery(tenant="default"),
 }
-LATER: Final = "0, '', 0, '', '', 0, '', '', '', '', 0, '', '', 0, '', 0, 0"  # from `asked` to `let_through`
+LATER: Final = "0, '', 0, '', '', 0, '', '', '', '', 0, '', '', 0, '', 0, 0, 0"  # from `asked` to `priority`
 IN_ORDER: Final = "SCAN run USING INDEX run_by_start"
 # Statements that read all rows of a table, and why that is right.
 SCANS: Final = {
@@ -71,7 +71,7 @@ SCANS: Final = {
 def statements(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, str, Params]]:
     """Each statement of the list of runs, the store, leases and limits: its name, its text and parameters."""
     dialect = journal.database.dialect
-    for module in (run_list, store, lease, limits, database, shared, arm_counts, figures, audit_cursor, notes):
+    for module in (run_list, store, lease, limits, database, shared, arm_counts, figures, audit_cursor, notes, queue):
         for name, found in vars(module).items():
             for part in found if isinstance(found, tuple) else (found,):
                 if isinstance(part, Sql) and not part.text(dialect).startswith("INSERT"):

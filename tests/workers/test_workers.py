@@ -18,7 +18,7 @@ from remit.core import Refusal
 from remit.core.events import RunResumed, RunStarted
 from remit.journal import look_into_queue
 from remit.workers import DroveRun, QueueFull, Worker
-from remit.workspace import WorkspaceSession, open_session
+from remit.workspace import open_session
 from support.principals import principal
 from support.runs import Command
 from support.workspaces.ledger import effects, environment
@@ -28,13 +28,17 @@ ASK = [{"say": "pay", "calls": [{"ledger__pay": {"name": "ann", "amount": 500}}]
 LEA = principal("user:lea")
 
 
+def worker_of(clients: Iterable[AsyncRemit], slots: int, reports: list[DroveRun]) -> Worker:
+    return Worker([(client.session, client.principal) for client in clients], slots=slots, report=reports.append)
+
+
 @asynccontextmanager
 async def working(
-    sessions: Iterable[WorkspaceSession], *, slots: int = 4, drain: float = 20.0
+    clients: Iterable[AsyncRemit], *, slots: int = 4, drain: float = 20.0
 ) -> AsyncGenerator[list[DroveRun]]:
     """A worker beside the block, and what it reports. It ends with the block."""
     reports: list[DroveRun] = []
-    worker = Worker(sessions, slots=slots, report=reports.append)
+    worker = worker_of(clients, slots, reports)
     task = asyncio.create_task(worker.run(drain=drain))
     try:
         yield reports
@@ -82,7 +86,7 @@ async def test_a_worker_drives_the_runs_of_the_queue_those_of_the_highest_priori
     client = desk(PAY)
     runs = [await client.enqueue("clerk", f"task {number}", priority=1 + number // 2 * 4) for number in range(4)]
     reports: list[DroveRun] = []
-    await Worker([client.session], slots=1, report=reports.append).run(drain=0.0, until_idle=True)
+    await worker_of([client], 1, reports).run(drain=0.0, until_idle=True)
     assert ended(reports) == [runs[2], runs[3], runs[0], runs[1]]
     assert len(effects(client.root)) == 4
     started, resumed = (client.session.journal.events(runs[0])[number].event for number in (0, 1))
@@ -95,7 +99,7 @@ async def test_a_run_that_waits_for_people_holds_no_worker_and_goes_on_once_they
     desk: Callable[..., AsyncRemit],
 ) -> None:
     client = desk(ASK)
-    async with working([client.session], slots=1) as reports:
+    async with working([client], slots=1) as reports:
         waiting = [await client.enqueue("clerk", "pay much") for _ in range(3)]
         await until(lambda: len(reports) == 3)  # one slot was enough for all three
         assert {drove.word for drove in reports} == {"waiting"}
@@ -115,7 +119,7 @@ async def test_a_worker_reads_nothing_while_every_run_waits_for_people(
 ) -> None:
     client = desk(ASK)
     journal = client.session.journal
-    async with working([client.session]) as reports:
+    async with working([client]) as reports:
         run = await client.enqueue("clerk", "pay much")
         await until(lambda: len(reports) == 1)
         await asyncio.sleep(0.5)
@@ -133,7 +137,7 @@ async def test_a_worker_reads_nothing_while_every_run_waits_for_people(
 async def test_a_run_on_hold_stays_in_the_queue_and_goes_on_after_the_hold(desk: Callable[..., AsyncRemit]) -> None:
     client = desk(PAY)
     await client.hold("agent:clerk", reason="a drill")
-    async with working([client.session]) as reports:
+    async with working([client]) as reports:
         run = await client.enqueue("clerk", "pay")
         await asyncio.sleep(0.5)
         assert reports == []
@@ -148,7 +152,7 @@ async def test_the_runs_of_a_disabled_principal_do_not_go_on_and_those_of_others
     client = AsyncRemit(open_session(with_rule(clerk(PAY), "p, user:operator, remit.disable, user:*, True, allow")))
     theirs = await client.acting_as(LEA).enqueue("clerk", "pay")
     disable_principal(client.session, "user:lea", by=client.principal, reason="has left")
-    async with working([client.session]) as reports:
+    async with working([client]) as reports:
         own = await client.enqueue("clerk", "pay")
         await until(lambda: ended(reports) == [own])
         await asyncio.sleep(0.3)
@@ -164,13 +168,13 @@ async def test_a_run_of_a_dead_process_is_continued_by_another_worker(desk: Call
     journal = client.session.journal
     run = await client.enqueue("clerk", "pay")
     async with journal.lease(run):
-        async with working([client.session]) as reports:
+        async with working([client]) as reports:
             await asyncio.sleep(1.5)
             assert reports == []
         head = journal.database
         with head.transaction(durable=True) as transaction:
             transaction.run("UPDATE head SET holder = 'gone:0:0/1.1 dead', beat = 0")
-        async with working([client.session]) as reports:
+        async with working([client]) as reports:
             await until(lambda: ended(reports) == [run])
     await client.close()
 
@@ -187,7 +191,7 @@ async def test_a_full_queue_refuses_a_run_and_records_nothing(
     with pytest.raises(QueueFull, match=r"2 runs wait for workers, as many as \[worker\] queue allows"):
         await client.enqueue("clerk", "pay")
     assert len(await client.runs()) == 2
-    await Worker([client.session], slots=2).run(drain=0.0, until_idle=True)
+    await worker_of([client], 2, []).run(drain=0.0, until_idle=True)
     await client.enqueue("clerk", "pay")
     await client.close()
 
@@ -199,10 +203,10 @@ async def test_the_end_of_a_worker_lets_a_run_pause_and_the_next_worker_continue
     monkeypatch.setenv("LEDGER_SLOW", "0.6")
     client = desk([*PAY[:1], *PAY])
     run = await client.enqueue("clerk", "pay twice")
-    async with working([client.session], drain=0.0) as reports:
+    async with working([client], drain=0.0) as reports:
         await until(lambda: bool(effects(client.root)))
     assert ended(reports) == []
-    await Worker([client.session], slots=1, report=reports.append).run(drain=0.0, until_idle=True)
+    await worker_of([client], 1, reports).run(drain=0.0, until_idle=True)
     assert ended(reports) == [run]
     await client.close()
 
@@ -220,7 +224,7 @@ async def test_runs_of_one_tenant_do_not_delay_those_of_another(
         await big.enqueue("clerk", f"task {number}")
     runs = [await small.enqueue("clerk", f"task {number}") for number in range(2)]
     reports: list[DroveRun] = []
-    await Worker([big.session, small.session], slots=2, report=reports.append).run(drain=0.0, until_idle=True)
+    await worker_of([big, small], 2, reports).run(drain=0.0, until_idle=True)
     places = [ended(reports).index(run) for run in runs]
     assert max(places) <= 6
     assert len(ended(reports)) == 22

@@ -12,7 +12,7 @@ from remit.core import Principal, RemitError, RunEnded
 from remit.journal import QUEUE, SHARED, Queued, look_into_queue
 from remit.runtime import Continuation, LivePorts, RunResult, resume_run
 from remit.workers.rests import Rests
-from remit.workspace import WorkspaceSession, principal_of_process
+from remit.workspace import WorkspaceSession
 
 TOPICS: Final = (QUEUE, SHARED)
 LOOK_S: Final = 0.02  # the shortest time between two looks: many changes that follow each other are one
@@ -44,11 +44,11 @@ class DroveRun:
 class _Source:
     """The queue of one workspace."""
 
-    def __init__(self, session: WorkspaceSession) -> None:
+    def __init__(self, session: WorkspaceSession, by: Principal) -> None:
         self.ports: Final = LivePorts(session)
         self.journal: Final = session.journal
         self.tenant: Final = session.workspace.settings.tenant
-        self.by: Final[Principal] = principal_of_process(session.workspace.settings)
+        self.by: Final = by
         self.rests: Final = Rests()
         self.found = Queued(runs=(), driven=0, again_in=None)
         self.seen = -1
@@ -90,17 +90,17 @@ class Worker:
     """Drives the runs of some workspaces, each of another tenant; at most `slots` at one time.
 
     A run that waits holds no slot. The tenant of which the fewest runs are driven comes first, so that many runs of one tenant do
-    not delay those of another. `report` gets each run that was driven.
+    not delay those of another. `workspaces` are open, each with the principal of this process there. `report` gets each run that was driven.
     """
 
     def __init__(
         self,
-        sessions: Iterable[WorkspaceSession],
+        workspaces: Iterable[tuple[WorkspaceSession, Principal]],
         *,
         slots: int,
         report: Callable[[DroveRun], None] = lambda _: None,
     ) -> None:
-        self._sources: Final = [_Source(session) for session in sessions]
+        self._sources: Final = [_Source(session, by) for session, by in workspaces]
         self._slots: Final = slots
         self._report: Final = report
         self._running: dict[str, tuple[_Source, asyncio.Task[None]]] = {}

@@ -47,12 +47,13 @@ def worker_command(
       remit worker --until-idle
     """
     from remit.workers import Worker
-    from remit.workspace import open_session
+    from remit.workspace import open_session, principal_of_process
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     sessions = [open_session(path) for path in workspaces or (None,)]
     most = slots or sessions[0].workspace.settings.worker.slots
-    worker = Worker(sessions, slots=most, report=_print_json if as_json else _print_line)
+    opened = [(session, principal_of_process(session.workspace.settings)) for session in sessions]
+    worker = Worker(opened, slots=most, report=_print_json if as_json else _print_line)
     try:
         asyncio.run(_work(worker, drain, until_idle=until_idle))
     finally:
