@@ -92,7 +92,9 @@ def test_every_answer_is_one_that_the_openapi_document_describes(service: Servic
     operations = [found.ok() for found in api.get_all_operations()]
     finite = [item for item in operations if "events" not in item.path]  # a stream does not end
     modes = [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE]
-    ways = [(item, mode) for item in finite for mode in modes if mode.is_positive or item.body or item.path_parameters]
+    # Nothing is wrong about a request for metadata, whatever its path is.
+    wrong = [item for item in finite if item.body or (item.path_parameters and "/.well-known/" not in item.path)]
+    ways = [(item, mode) for item in finite for mode in modes if mode.is_positive or item in wrong]
     assert len(ways) > 10
     seen: dict[int, int] = {}
     count, size = -(-REQUESTS // len(ways)), -(-len(ways) // PARTS)

@@ -49,6 +49,12 @@ MAY: Final = {
     "POST /v1/policy/explain": ("op lead", "op lead"),
     "POST /v1/policy/who": (READ, READ),
     "POST /v1/policy/can": (READ, READ),
+    "POST /mcp/{agent}": (RUN, RUN),
+    "GET /mcp/{agent}": (RUN, RUN),
+    "DELETE /mcp/{agent}": (RUN, RUN),
+    "POST /mcp/{agent}/{run}": (RUN, RUN),
+    "GET /mcp/{agent}/{run}": (RUN, RUN),
+    "DELETE /mcp/{agent}/{run}": (RUN, RUN),
     "GET /metrics": (READ, READ),
 }
 BODIES: Final[dict[str, Any]] = {
@@ -83,6 +89,7 @@ class Runs:
         if method == "DELETE" and f"run:{run}" not in journal.holds():
             set_hold(journal, f"run:{run}", why="a test", by=principal("operator"))
         path = path.replace("{run}", run).replace("{call}", "0.0").replace("{scope}", f"run:{run}")
+        path = path.replace("{agent}", "triage")
         answer = await self.caller.as_(role).send(method, path, body)
         return answer.status
 

@@ -110,6 +110,10 @@ class Caller:
         self.name = name
         self.documented = Documented(service.document)
 
+    @property
+    def url(self) -> str:
+        return str(self._client.base_url).rstrip("/")
+
     def as_(self, name: str) -> Caller:
         return Caller(self._client, self.service, name)
 
@@ -145,7 +149,13 @@ class Caller:
 @asynccontextmanager
 async def listening(*folders: Path, authenticator: Any = PEOPLE) -> AsyncIterator[Caller]:
     """A service of these workspaces on a socket of this machine, which ends as by a signal."""
-    service = Service([open_session(folder) for folder in folders], authenticator)
+    async with answering(Service([open_session(folder) for folder in folders], authenticator)) as caller:
+        yield caller
+
+
+@asynccontextmanager
+async def answering(service: Service) -> AsyncIterator[Caller]:
+    """The service on a socket of this machine, which ends as by a signal."""
     url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     bound = socket.create_server(("127.0.0.1", 0))
     task = asyncio.create_task(serve(service, sockets=[bound], listening=url.set_result))

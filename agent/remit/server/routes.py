@@ -11,7 +11,8 @@ from remit.policy.authzen import ActionSearch, Evaluation, Evaluations, Resource
 from remit.server.handlers import approvals, authzen, calls, decisions, events, holds, operation, policy, runs
 from remit.server.hooks import HookEvent, claude_code, codex
 from remit.server.http.answers import HttpCode
-from remit.server.http.route import EVERY_RUN, Handler, Route
+from remit.server.http.route import EVERY_RUN, Handler, Method, Route
+from remit.server.mcp import http as mcp
 
 _RUN: Final = "run:own/AGENT or run:other/AGENT"
 _DECIDED: Final[tuple[Code | HttpCode, ...]] = (
@@ -54,6 +55,36 @@ def _hook(client: str, handler: Handler) -> Route:
         act="remit.run",
         resource=f"agent:{client}",
         codes=(*_DECIDED, "policy_denied", "unrecorded", "sandbox_unavailable", "conflict", "diverged"),
+    )
+
+
+def _mcp(method: Method, path: str, summary: str) -> Route:
+    """A route of MCP clients: the bodies and answers of streamable HTTP, which the MCP library reads and writes."""
+    return Route(
+        method=method,
+        path=path,
+        summary=f"MCP: {summary}",
+        handler=mcp.serve,
+        answer=dict[str, object],
+        raw=True,
+        rpc=True,
+        streams=True,
+        statuses=(202, 406),
+        act="remit.run",
+        resource="agent:NAME",
+        codes=("not_found", "too_large", "unsupported_media_type", "too_many", "conflict"),
+        challenge=mcp.challenge,
+    )
+
+
+def _metadata(below: str) -> Route:
+    return Route(
+        method="GET",
+        path=f"{mcp.METADATA}{below}",
+        summary="OAuth 2.0 Protected Resource Metadata (RFC 9728): who gives tokens for an address of MCP.",
+        public=mcp.metadata,
+        answer=dict[str, object],
+        raw=True,
     )
 
 
@@ -278,6 +309,17 @@ ROUTES: Final[tuple[Route, ...]] = (
         resource=EVERY_RUN,
         codes=("not_found",),
     ),
+    *(
+        route
+        for path, which in (("/mcp/{agent}", ""), ("/mcp/{agent}/{run}", ", in the conversation of that name"))
+        for route in (
+            _mcp("POST", path, f"list and call the tools of an agent{which}."),
+            _mcp("GET", path, "what the service tells a client, as a stream."),
+            _mcp("DELETE", path, "end a session."),
+            _metadata(path),
+        )
+    ),
+    _metadata(""),
     Route(
         method="GET",
         path="/metrics",

@@ -12,6 +12,7 @@ from remit.client import AsyncRemit
 from remit.core import Json, Principal, UsageError
 from remit.server.authentication import Access, Authenticator
 from remit.server.http.answers import HttpRefusal
+from remit.server.mcp.clients import McpClients
 from remit.server.workspaces import ServedWorkspace
 from remit.workspace import ServeSettings, WorkspaceSession
 
@@ -27,6 +28,7 @@ class Service:
         self.settings: Final[ServeSettings] = opened[0].settings.serve
         self.ending: Final = asyncio.Event()
         self.document: Json = {}  # OpenAPI, of the routes of the application
+        self.mcp: Final = McpClients()
         self._authenticator = authenticator
         # Who logs in with a browser; None: the service has no pages.
         self.access: Final = authenticator if isinstance(authenticator, Access) else None
@@ -50,6 +52,7 @@ class Service:
     async def end(self) -> None:
         """Answer no new request, end the streams of events, let runs pause, and close the journals."""
         self.ending.set()
+        await self.mcp.end()
         await asyncio.gather(*(workspace.end() for workspace in self.workspaces.values()))
 
     @property

@@ -9,7 +9,6 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
 
 import pytest
 from mcp import Client, StdioServerParameters
@@ -19,11 +18,8 @@ from remit.client import AsyncRemit
 from remit.core.events import RunStarted
 from remit.journal import RunSummary, list_runs
 from remit.workspace import open_session
+from support.mcp_clients import CLOSE, ERAS, READ, called
 from support.principals import principal
-
-ERAS: Final = ("legacy", "auto")  # of the protocol: with a handshake until 2025-11-25, and without one since
-READ: Final = ("files__read", {"path": "runbooks/payments-pool.md", "lines": 1})
-CLOSE: Final = ("tickets__close", {"key": "INC-2041", "reason": "fixed"})
 
 
 @asynccontextmanager
@@ -35,13 +31,6 @@ async def connected(folder: Path, era: str = "auto") -> AsyncIterator[Client]:
     )
     async with Client(stdio_client(command), mode=era) as client:
         yield client
-
-
-async def called(client: Client, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    result = await client.call_tool(name, arguments)
-    body = json.loads(result.content[0].text)  # type: ignore[union-attr]  # a text
-    assert (result.structured_content, result.is_error) == (body, not body["ok"])
-    return dict(body)
 
 
 def runs(folder: Path) -> list[RunSummary]:
@@ -77,9 +66,9 @@ async def test_a_call_that_waits_is_made_once_a_person_has_approved_it_and_the_r
         assert (await called(client, *CLOSE))["approval"]["id"] == waits["approval"]["id"], "it is the same request"
         await lead.approve(waits["approval"]["id"], reason="seen")
         closed = await called(client, *CLOSE)
-        again = await client.call_tool(*CLOSE, meta={"io.remit/request": waits["approval"]["id"]})
+        again = await called(client, *CLOSE, meta={"io.remit/request": waits["approval"]["id"]})
     assert closed["ok"], closed
-    assert again.structured_content == closed, "by its request, an answer that was lost is read again"
+    assert again == closed, "by its request, an answer that was lost is read again"
     assert (await owner.replay(closed["run"])).reproduced
 
 

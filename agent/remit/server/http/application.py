@@ -102,7 +102,7 @@ class Endpoint:
             response = failed(refusal.error, headers=refusal.headers)
         except NotAuthenticated:
             error = ServiceError(code="unauthenticated", message="the request does not prove who sends it")
-            response = failed(error, headers={"www-authenticate": "Bearer"})
+            response = failed(error, headers={"www-authenticate": self._route.challenge(self._service, request)})
         except Refusal as refusal:
             response = failed(error_of(refusal))
         except RunEnded as ended:

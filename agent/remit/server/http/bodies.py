@@ -48,13 +48,18 @@ async def parsed_body(
     request: Request, model: type[Model], most: int, *, wrong_type: HttpCode = "unsupported_media_type"
 ) -> Model:
     """The body as an object of the model. Raises HttpRefusal, with the code `wrong_type` if it is not declared as JSON."""
+    check_declared(request, wrong_type)
+    return parsed(await read_body(request, most), model)
+
+
+def check_declared(request: Request, wrong_type: HttpCode = "unsupported_media_type") -> None:
+    """Raise HttpRefusal if the body is not declared as JSON."""
     if request.headers.get("content-type", "").lower() not in _JSON:
         raise HttpRefusal(
             wrong_type,
             "the body is not declared as JSON",
             next_step="send the header Content-Type: application/json",
         )
-    return parsed(await read_body(request, most), model)
 
 
 def parsed(body: bytes, model: type[Model]) -> Model:

@@ -140,7 +140,8 @@ def _responses(route: Route, named: dict[tuple[Any, JsonSchemaMode], _Schema]) -
     for code in codes_of(route):
         by_status.setdefault(STATUS[code], []).append(code)
     for status, codes in sorted(by_status.items()):
-        failure = {"description": ", ".join(codes), "content": {"application/json": {"schema": _failed(codes)}}}
+        failed: _Schema = {"type": "object"} if route.rpc else _failed(codes)
+        failure = {"description": ", ".join(codes), "content": {"application/json": {"schema": failed}}}
         responses.setdefault(str(status), failure)
     return responses
 

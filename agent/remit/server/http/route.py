@@ -76,7 +76,8 @@ class Route:
     `path` has parameters in braces. `answer` is the type of the value of a result that succeeded, with `status`; `raw` says that the
     answer is no result: it is of the media type `media`. `statuses` are further statuses with the same answer. `act` names the action of Remit's own that the rules must allow, on
     `resource`, None for a route that shows each principal their own view. `codes` are the codes that it answers beside those of
-    every route. A body that is not declared as JSON has the code `wrong_type`. `idempotent` routes accept the header Idempotency-Key; one that `streams` has no longest time. A `public` route needs no principal.
+    every route. A body that is not declared as JSON has the code `wrong_type`. A route of JSON-RPC (`rpc`) also fails as that says, and
+    `challenge` is what its header WWW-Authenticate says. `idempotent` routes accept the header Idempotency-Key; one that `streams` has no longest time. A `public` route needs no principal.
     """
 
     method: Method
@@ -95,5 +96,7 @@ class Route:
     act: OwnAction | None = None
     resource: str = ""
     codes: tuple[Code | HttpCode, ...] = ()
+    rpc: bool = False
+    challenge: Callable[[Service, Request], str] = lambda _, __: "Bearer"
     idempotent: bool = False
     streams: bool = False

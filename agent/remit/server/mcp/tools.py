@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from mcp_types import Tool, ToolAnnotations
 
-from remit.analysis import list_permissions
 from remit.client import AsyncRemit
 from remit.core import action_matches, called_action
+from remit.core.parsing import URL_KINDS
 from remit.policy import Policy
 from remit.workspace import tool_specs
 from remit.workspace.manifest import Action
 
+_ARGUMENT: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)")  # in a resource of a manifest
 _TEXT: Final = {"type": "string"}
 _LIST: Final = {"type": "array", "items": _TEXT}
 _ERROR: Final[Mapping[str, Any]] = {
@@ -47,12 +49,13 @@ RESULT_SCHEMA: Final[Mapping[str, Any]] = {
 def offered_tools(client: AsyncRemit, agent: str) -> list[Tool]:
     """The tools of the agent for this principal, in the order of the agent. A call of another one is refused all the same."""
     workspace, policy = client.session.workspace, client.policy
-    allowed = [_actions(policy, subject) for subject in (f"agent:{agent}", client.principal.subject)]
     found: list[Tool] = []
     for spec in tool_specs(workspace, workspace.agents[agent]):
         name = called_action(spec.name)
         tool, action = workspace.action(name)
-        if tool.pinned and all(any(action_matches(name, pattern) for pattern in patterns) for patterns in allowed):
+        kinds = _kinds(action, spec.input)
+        subjects = (f"agent:{agent}", client.principal.subject)
+        if tool.pinned and all(_may_be_allowed(policy, subject, name, kinds) for subject in subjects):
             found.append(
                 Tool(
                     name=spec.name,
@@ -66,13 +69,23 @@ def offered_tools(client: AsyncRemit, agent: str) -> list[Tool]:
     return found
 
 
-def _actions(policy: Policy, subject: str) -> frozenset[str]:
-    """The patterns of the actions that some rule lets the subject do, under some condition."""
-    return frozenset(
-        item.action
-        for item in list_permissions(policy, subject)
-        if item.rule.effect == "allow" and item.standing != "never"
-    )
+def _kinds(action: Action, schema: Mapping[str, Any]) -> frozenset[str]:
+    """The kinds of the resources that every call of the action touches: those that no optional argument names."""
+    required = set(schema.get("required", ()))
+    resources = [touch.partition(" ")[2] for touch in action.touches]
+    return frozenset(item.partition(":")[0] for item in resources if required.issuperset(_ARGUMENT.findall(item)))
+
+
+def _may_be_allowed(policy: Policy, subject: str, action: str, kinds: frozenset[str]) -> bool:
+    """True if some rules let the subject do it on some resource of each kind, under some condition."""
+    names = {subject, *policy.roles_of(subject)}
+    rows = [row for row in policy.rows if row.subject in names and action_matches(action, row.action)]
+    if any(row.rule.effect == "deny" and row.condition.constant and not row.pattern.kind for row in rows):
+        return False
+    allows = [row for row in rows if row.rule.effect == "allow" and row.condition.constant is not False]
+    found = {row.pattern.kind for row in allows}
+    urls = {"url"} if found.intersection(URL_KINDS) else set[str]()
+    return "" in found or (bool(found) and kinds <= found | urls)
 
 
 def _hints(action: Action) -> ToolAnnotations:
