@@ -360,6 +360,7 @@ VARIABLES: Final[Mapping[str, str]] = {
     "REMIT_BWRAP": "The bubblewrap program. A path that is no program means: there is none.",
     VARIABLE: "A delegated cgroup folder, if it is not the group of this process.",
     "REMIT_UV": "The uv program, which installs the packages of tools.",
+    "REMIT_NPM": "The npm program, which installs the Node packages of tools.",
     "UV_OFFLINE": "If set, no wheels of packages are fetched to be kept for runs that go on. uv reads it too.",
     "REMIT_DEBUG": "If set, an internal error shows its traceback.",
     "NO_COLOR": "If set, the output has no colours.",

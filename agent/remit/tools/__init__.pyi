@@ -1,6 +1,7 @@
 from .card import permission_card
 from .cases import check_tool_cases, read_tool_cases
 from .graph_pins import pinnable
+from .mcp import import_server, name_of_server
 from .offered import model_view, spec_lines
 from .source_check import check_source
 from .usage_audit import UsageReport, observe_tool
@@ -24,9 +25,11 @@ __all__ = [
     "check_tool_cases",
     "code_of",
     "derive_pin",
+    "import_server",
     "interpreter",
     "known_tool",
     "model_view",
+    "name_of_server",
     "observe_tool",
     "parse_pairs",
     "permission_card",

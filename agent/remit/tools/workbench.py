@@ -90,7 +90,7 @@ async def derive_pin(workspace: Workspace, tool: Tool, sandbox: Sandbox) -> Pin:
     hidden: dict[str, tuple[str, ...]] = {}
     server: ServerPin | None = None
     if manifest.source == "mcp":
-        server = await listed_server(workspace, manifest, sandbox)
+        server = await listed_server(workspace.code(manifest.name), manifest, sandbox)
         schemas = server_schemas(manifest, server)
     elif manifest.source == "command":
         _check_own_files(workspace, manifest)

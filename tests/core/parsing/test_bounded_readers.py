@@ -196,6 +196,8 @@ ALLOWED = {
     "remit/sandbox/live/started.py": "a line of process 1, to which no tool has a way; of bounded length",
     "remit/sandbox/warm/zygote_handle.py": "one line of bounded length; whatever it raises ends the sandbox",
     "remit/sandbox/packages/environment.py": "bytes that are only compared or hashed, and the lock that locked_versions reads",
+    "remit/sandbox/packages/node.py": "a lock that npm has just written, which is compared; it is read by locked_node_versions",
+    "remit/tools/mcp/starting.py": "a lock that uv or npm has just written, which is copied",
     "remit/tracing/object_store.py": "bytes that are compared with their digest",
     "remit/tracing/reports/html/": "files of the package",
     "remit/evals/worlds.py": "files of a seed, which are only hashed",

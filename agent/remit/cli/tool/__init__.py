@@ -15,6 +15,7 @@ import click
 
 from remit.cli.output import echo, json_text, style
 from remit.cli.text_argument import TEXT
+from remit.cli.tool.importing import import_group
 from remit.cli.tool.making import new_command
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def tool_command() -> None:
 
 
 tool_command.add_command(new_command)
+tool_command.add_command(import_group)
 
 
 @tool_command.command("list")

@@ -1,4 +1,4 @@
-"""A tool's own packages: declared in its `main.py` (PEP 723), locked by uv next to it, installed once, read-only.
+"""A tool's own packages: declared in its `main.py` (PEP 723), locked by uv next to it, installed once, read-only. For Node see `node`.
 
     lock_environment     write `main.py.lock`; the only step that chooses versions
     find_environment     the folder for that lock, whether it exists or not
@@ -27,6 +27,14 @@ from typing import Final
 
 from remit.core import RunEnded, WorkspaceError
 from remit.core.parsing import digest, digest_bytes
+from remit.sandbox.packages.node import (
+    NODE_LOCK,
+    NODE_SCRIPT,
+    has_node_packages,
+    install_node_packages,
+    lock_node_packages,
+    locked_node_versions,
+)
 from remit.sandbox.packages.requirements import LOCK, SCRIPT, DeclaredPackages, declared_packages, locked_versions
 from remit.sandbox.packages.wheels import WheelStore, keep_wheels, use_wheels
 
@@ -35,7 +43,7 @@ _FORMAT: Final = 1  # of the installed folder; another number makes every enviro
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """The packages of one lock file for one interpreter.
+    """The packages of one lock file for one interpreter, or for Node.
 
     `lock` is the digest of the lock file, the same on every machine. `folder` may not exist yet. `packages` are
     versions by name.
@@ -44,6 +52,7 @@ class Environment:
     lock: str
     folder: Path
     packages: Mapping[str, str] = field(compare=False, hash=False)
+    node: bool = False
 
     @property
     def interpreter(self) -> Path:
@@ -52,7 +61,9 @@ class Environment:
 
     @property
     def site(self) -> str:
-        """The folder that the sandbox mounts and imports from."""
+        """The folder that the sandbox mounts and imports from; with Node packages, the one that has node_modules."""
+        if self.node:
+            return str(self.folder)
         return f"{self.folder}/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
 
     @property
@@ -68,6 +79,13 @@ def find_environment(code: Path) -> Environment | None:
         WorkspaceError: the declaration cannot be read, has no lock, or its lock has a package without a hash.
     """
     declared = declared_packages(code)
+    if has_node_packages(code):
+        if declared.dependencies:
+            raise declared.error("the tool has packages of Python and of Node", f"remove them, or {NODE_SCRIPT}")
+        data, packages = locked_node_versions(code)
+        lock = digest_bytes(data)
+        key = digest({"format": _FORMAT, "lock": lock, "machine": os.uname().machine})
+        return Environment(lock=lock, folder=_cache() / key.rpartition(":")[2], packages=packages, node=True)
     if not declared.dependencies:
         return None
     try:
@@ -87,7 +105,7 @@ def check_environment(code: Path) -> Environment | None:
         WorkspaceError: as for `find_environment`, or the lock is out of date.
     """
     environment = find_environment(code)
-    if environment is not None:
+    if environment is not None and not environment.node:
         done = _uv("lock", "--script", SCRIPT, "--check", "--offline", "--no-build", cwd=code)
         if done.returncode:
             raise declared_packages(code).error(f"{LOCK} does not fit it", f"run `remit tool env {code.name}`")
@@ -103,6 +121,8 @@ def lock_environment(code: Path, *, upgrade: bool = False) -> bool:
         WorkspaceError: a declared package has no wheel.
         RunEnded: `sandbox_unavailable`: uv is missing, or no index answers.
     """
+    if has_node_packages(code):
+        return lock_node_packages(code, upgrade=upgrade)
     declared = declared_packages(code)
     path = code / LOCK
     before = path.read_bytes() if path.exists() else None
@@ -135,7 +155,7 @@ def make_environment(
         return None
     if not environment.made:
         _make(code, environment, report, offline=offline, kept=kept)
-    if kept is not None and not offline:
+    if kept is not None and not offline and not environment.node:
         keep_wheels(code, environment.site, kept, report)
     return environment
 
@@ -173,6 +193,14 @@ def _install(code: Path, environment: Environment, *, offline: bool, kept: Wheel
     part = environment.folder.with_suffix(".part")
     _remove(part)  # left by a process that was killed
     try:
+        if environment.node:
+            lock = (code / NODE_LOCK).read_bytes()
+            if digest_bytes(lock) != environment.lock:
+                raise DeclaredPackages(tool=code.name).error(f"{NODE_LOCK} changed", "run the command again")
+            install_node_packages(code, lock, part, offline=offline)
+            _make_read_only(part)
+            os.rename(part, environment.folder)
+            return
         with tempfile.TemporaryDirectory(prefix="remit-env-") as made:
             # From a copy: what is installed is what was read, and uv writes nothing next to the tool.
             shutil.copyfile(code / SCRIPT, f"{made}/{SCRIPT}")

@@ -1,6 +1,7 @@
 """What an author does with an MCP server: list its tools for the pin, and import it as a tool.
 
 listing    start a server confined, and list its tools
+starting   the files that start a server from locked packages
 importing  write its manifest
 """
 

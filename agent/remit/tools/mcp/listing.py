@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from pathlib import Path
 from typing import cast
 
 from remit.broker import McpListing, output_schema, with_server
@@ -12,18 +13,16 @@ from remit.core.parsing import check_schema, closed
 from remit.sandbox import Profile, Sandbox
 from remit.sandbox.egress import Network
 from remit.sandbox.packages import check_environment, make_environment
-from remit.workspace import Workspace
 from remit.workspace.manifest import ActionSchema, Manifest, ServerPin
 
 
-async def listed_server(workspace: Workspace, manifest: Manifest, sandbox: Sandbox) -> ServerPin:
-    """What the server of the tool says of itself now.
+async def listed_server(code: Path, manifest: Manifest, sandbox: Sandbox) -> ServerPin:
+    """What the server of the tool in that folder says of itself now.
 
     Raises:
         WorkspaceError: it does not start, or does not speak MCP.
         RunEnded: `sandbox_unavailable`.
     """
-    code = workspace.code(manifest.name)
     check_environment(code)
     run = f"list-{secrets.token_hex(8)}"  # no run of an agent has its sandbox
     profile = Profile(

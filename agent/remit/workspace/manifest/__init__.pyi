@@ -12,6 +12,7 @@ from .manifest import (
     action_name,
     code_digest,
     is_code,
+    parse_manifest,
     pin,
 )
 from .pins import LOCK, check_schemas, write_lock
@@ -51,6 +52,7 @@ __all__ = [
     "is_code",
     "lines_for",
     "named_arguments",
+    "parse_manifest",
     "pin",
     "read_arguments",
     "repaired_name",

@@ -1,0 +1,61 @@
+"""`remit tool import`: a tool from a server that exists."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from remit.cli.output import echo, json_text
+from remit.cli.tool.making import relative
+
+
+@click.group("import")
+def import_group() -> None:
+    """Write a tool for a server that exists.
+
+    \b
+    Examples:
+      remit tool import mcp uvx mcp-server-time
+    """
+
+
+@import_group.command("mcp", context_settings={"ignore_unknown_options": True})
+@click.option("--name", "tool_name", default="", help="The name of the tool. Default: from the package.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def import_mcp_command(tool_name: str, command: tuple[str, ...], as_json: bool) -> None:
+    """Write a tool for an MCP server, from the COMMAND that starts it.
+
+    Its packages are locked and installed. It is started confined, without network and files, and lists its tools. What a
+    person has to decide stands behind `# decide:` in tool.toml; such an action does not load. The argument `.` stands for
+    the folder with the files of a call.
+
+    \b
+    Examples:
+      remit tool import mcp uvx mcp-server-time
+      remit tool import mcp npx -y @modelcontextprotocol/server-filesystem .
+      remit tool import mcp --name notes uvx --with "mcp<2" mcp-server-sqlite
+    """
+    from remit.sandbox import Sandbox
+    from remit.tools import import_server, name_of_server
+    from remit.workspace import find_workspace
+
+    root = find_workspace(Path.cwd())
+    name = tool_name or name_of_server(command)
+
+    async def made() -> tuple[list[str], int, int]:
+        async with Sandbox(accept=("full",)) as sandbox:
+            found = await import_server(root, name, command, sandbox)
+            return [str(relative(root / "tools" / name / file)) for file in found.texts], found.actions, found.undecided
+
+    files, actions, undecided = asyncio.run(made())
+    if as_json:
+        echo(json_text({"ok": True, "name": name, "files": files, "actions": actions, "undecided": undecided}))
+        return
+    for file in files:
+        echo(f"wrote {file}")
+    echo(f"{actions} actions; {undecided} lines to decide")
+    decide = f"decide the lines with `# decide:` in tools/{name}/tool.toml; then " if undecided else ""
+    echo(f"next:  {decide}remit tool pin {name}")
