@@ -23,7 +23,8 @@ from .drafting import (
 )
 from .formatting import format_rules
 from .lint import lint_rules
-from .mutation import OPERATORS, MutationScore, score_mutants
+from .mutation import OPERATORS, Mutant, MutationScore, score_mutants
+from .new_cases import NewCase, new_cases, with_new_cases
 from .queries import Holder, Permission, RequiredApprovers, find_holders, list_permissions
 from .suggestion import Evidence, suggest_rules
 
@@ -40,7 +41,9 @@ __all__ = [
     "DraftCoverage",
     "Evidence",
     "Holder",
+    "Mutant",
     "MutationScore",
+    "NewCase",
     "ObservedWork",
     "Patch",
     "Permission",
@@ -60,6 +63,7 @@ __all__ = [
     "format_rules",
     "lint_rules",
     "list_permissions",
+    "new_cases",
     "observed_work",
     "recorded_call",
     "recorded_decisions",
@@ -69,4 +73,5 @@ __all__ = [
     "score_mutants",
     "suggest_rules",
     "with_enforced",
+    "with_new_cases",
 ]

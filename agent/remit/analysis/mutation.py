@@ -6,21 +6,20 @@ and the mutant does not count. For each other mutant, this writes a case that wo
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice, product
 from typing import Final, Literal, TypeAlias
 
+from remit.analysis.case_text import case_yaml
 from remit.analysis.diff.policy import compare_policies
-from remit.analysis.diff.witnesses import facts_of, facts_text
 from remit.analysis.solver.cells import cells_of
 from remit.analysis.solver.conditions import atoms_of, context_of
 from remit.analysis.solver.findings import PolicyDifference
 from remit.analysis.solver.paths import ResourceClass, ResourceSpace
 from remit.analysis.solver.ruleset import RuleKey, RuleSet
 from remit.analysis.solver.segments import AnalysisLimitReached
-from remit.core import Context, Decision, Json, Request, action_matches
+from remit.core import Context, Decision, Request, action_matches
 from remit.policy import Case, request_of
 from remit.policy.language import (
     ConditionError,
@@ -66,9 +65,10 @@ class Mutant:
 
 @dataclass(frozen=True, kw_only=True)
 class MutationScore:
-    """How many of the mutants that are not equivalent are caught."""
+    """How many of the mutants that are not equivalent are caught. `requests` would catch the others, by their place in `mutants`."""
 
     mutants: tuple[Mutant, ...]
+    requests: Mapping[int, Request]
 
     @property
     def killed(self) -> int:
@@ -88,7 +88,9 @@ class MutationScore:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Mutation:
+class Mutation:
+    """One mutant with all of its rules."""
+
     operator: Operator
     file: str
     line: int
@@ -103,11 +105,20 @@ def score_mutants(rule_set: RuleSet, cases: Sequence[Case]) -> MutationScore:
     """
     requests = [request_of(rule_set.policy, case) for case in cases]
     decided = [(case, one, rule_set.policy.decide(one)) for case, one in zip(cases, requests, strict=True)]
-    return MutationScore(mutants=tuple(_run_mutant(rule_set, mutation, decided) for mutation in _mutations(rule_set)))
+    mutants: list[Mutant] = []
+    found: dict[int, Request] = {}
+    for mutation in mutations(rule_set):
+        mutant, request = _run_mutant(rule_set, mutation, decided)
+        if request is not None:
+            found[len(mutants)] = request
+        mutants.append(mutant)
+    return MutationScore(mutants=tuple(mutants), requests=found)
 
 
-def _run_mutant(rule_set: RuleSet, mutation: _Mutation, decided: Sequence[tuple[Case, Request, Decision]]) -> Mutant:
-    """Decide what became of one mutant: caught by a case, equivalent, or not caught.
+def _run_mutant(
+    rule_set: RuleSet, mutation: Mutation, decided: Sequence[tuple[Case, Request, Decision]]
+) -> tuple[Mutant, Request | None]:
+    """Decide what became of one mutant: caught by a case, equivalent, or not caught; and a request that would catch it.
 
     The cheap steps come first: the cases, the proof that nothing differs, the witnesses of the difference, and last the
     search over requests.
@@ -117,19 +128,19 @@ def _run_mutant(rule_set: RuleSet, mutation: _Mutation, decided: Sequence[tuple[
     )
     for case, asked, before in decided:
         if not case.mismatch(before) and case.mismatch(mutation.rule_set.policy.decide(asked)):
-            return replace(mutant, by=case.note)
+            return replace(mutant, by=case.note), None
     found = compare_policies(rule_set, mutation.rule_set)
     if found.equal:
-        return replace(mutant, fate="equivalent", why="proved: every request gets the same verdict")
+        return replace(mutant, fate="equivalent", why="proved: every request gets the same verdict"), None
     request = _request_at_witness(rule_set, mutation.rule_set, found)
     if request is None:
         if not found.unsettled and not found.approvers and not _visible_to_a_pair(rule_set, mutation.rule_set, found):
             why = "proved: no agent and user together can make a request that it changes"
-            return replace(mutant, fate="equivalent", why=why)
+            return replace(mutant, fate="equivalent", why=why), None
         request = _request_by_search(rule_set, mutation.rule_set, found)
     if request is not None:
-        return replace(mutant, fate="survived", case=case_yaml(rule_set, request))
-    return replace(mutant, fate="survived", why=_why_no_case(found))
+        return replace(mutant, fate="survived", case=case_yaml(rule_set, request)), request
+    return replace(mutant, fate="survived", why=_why_no_case(found)), None
 
 
 def _request_at_witness(old: RuleSet, new: RuleSet, found: PolicyDifference) -> Request | None:
@@ -165,7 +176,8 @@ def _why_no_case(found: PolicyDifference) -> str:
 # -- mutations ---------------------------------------------------------------------------------------------------------
 
 
-def _mutations(rule_set: RuleSet) -> Iterator[_Mutation]:
+def mutations(rule_set: RuleSet) -> Iterator[Mutation]:
+    """Every mutant of the rules and role links, always in the same order."""
     roles = sorted(
         {row.subject for row in rule_set.rows if row.subject.startswith("role:")}
         | {link.role for link in rule_set.links}
@@ -174,7 +186,7 @@ def _mutations(rule_set: RuleSet) -> Iterator[_Mutation]:
         for operator, other in _mutate_row(row, roles):
             kept = (*rule_set.rows[:at], *(() if other is None else (other,)), *rule_set.rows[at + 1 :])
             text = row.rule.text if other is None else other.rule.text
-            yield _Mutation(
+            yield Mutation(
                 operator=operator,
                 file=row.rule.file,
                 line=row.rule.line,
@@ -193,7 +205,7 @@ def _mutations(rule_set: RuleSet) -> Iterator[_Mutation]:
             if next(check_links(links), None) is not None:
                 continue
             shown = other_link or link
-            yield _Mutation(
+            yield Mutation(
                 operator=operator,
                 file=link.file,
                 line=link.line,
@@ -394,44 +406,3 @@ def _search_request(old: RuleSet, new: RuleSet, subject: str, action: str) -> Re
         if request is not None:
             return request
     return None
-
-
-_OF_ENTITIES: Final = ("subject", "resource", "unclear")  # a case has them from policies/entities.jsonl
-
-
-def case_yaml(rule_set: RuleSet, request: Request, *, rows: Collection[str] = ()) -> str:
-    """Write a case for the table that pins the verdict of the rules as they are, and one deciding rule: of `rows`, if one is."""
-    decision = rule_set.policy.decide(request)
-    agent, user = request.subjects
-    facts = facts_text(request.context)
-    may_call = _VERDICT_WORDS[decision.verdict]
-    summary = f"{agent} for {user} {may_call} {request.action} on {', '.join(request.resources)}"
-    lines = [
-        f"- note: {_quoted(summary + (f', with {facts}' if facts else ''))}",
-        f"  agent: {agent}",
-        f"  user: {user}",
-        f"  action: {request.action}",
-        f"  resources: [{', '.join(_quoted(one) for one in request.resources)}]",
-    ]
-    lines += [
-        f"  {name}: {_yaml(value)}" for name, value in facts_of(request.context).items() if name not in _OF_ENTITIES
-    ]
-    lines.append(f"  expect: {decision.verdict}")
-    if decision.rules:
-        first = next((rule for rule in decision.rules if rule.text in rows), decision.rules[0])
-        lines.append(f"  rule: {_quoted(first.note or first.text)}")
-    if decision.missing:
-        lines.append(f"  missing: {_yaml({one.role: one.count for one in decision.missing})}")
-    return "\n".join(lines) + "\n"
-
-
-_VERDICT_WORDS: Final = {"allow": "may call", "ask": "needs approval to call", "deny": "may not call"}
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _yaml(value: Json) -> str:
-    """One line of YAML, written as JSON, which YAML includes."""
-    return json.dumps(value, ensure_ascii=False)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from remit.analysis.backtest import RecordedDecision, allowed_pairs
+from remit.analysis.covering import minimal_cover
 from remit.analysis.diff.policy import compare_policies
 from remit.analysis.drafting.rows import narrow_pattern
 from remit.analysis.solver.ruleset import RuleSet, read_rule_set
@@ -58,7 +59,7 @@ def suggest_rules(rule_set: RuleSet, files: Mapping[str, bytes], recorded: Seque
     candidates = {
         (place, rows): None for place, found in pairs.items() for rows in _allowing_rows(rule_set, place, found)
     }
-    kept = _minimal_cover({frozenset(row.number for row in rows) for _, rows in candidates})
+    kept = minimal_cover({frozenset(row.number for row in rows) for _, rows in candidates})
     used: defaultdict[int, list[tuple[str, str]]] = defaultdict(list)
     calls: Counter[int] = Counter()
     for asked, rows in candidates:
@@ -135,22 +136,6 @@ def _allowing_rows(
         asking = tuple(row for row in rows if row.condition.thresholds)
         if holding or asking:
             yield holding or asking
-
-
-def _minimal_cover(needs: Collection[frozenset[int]]) -> set[int]:
-    """Choose rows so that each need has one of its rows, and no chosen row can be left out (greedy set cover)."""
-    left: list[frozenset[int]] = [*needs]
-    kept: set[int] = set()
-    while left:
-        weight: Counter[int] = Counter(number for numbers in left for number in numbers)
-        best = min(weight, key=lambda number: (-weight[number], number))
-        kept.add(best)
-        left = [numbers for numbers in left if best not in numbers]
-    # Later choices can make an early one unnecessary. Removing these makes the cover minimal, though perhaps not smallest.
-    for number in sorted(kept):
-        if all(numbers & kept - {number} for numbers in needs):
-            kept.discard(number)
-    return kept
 
 
 def _narrow_row(row: RuleRow, used: Sequence[tuple[str, str]]) -> str | None:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from io import StringIO
+from itertools import accumulate
 from typing import Any, Final
 
 import click
@@ -71,12 +72,19 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def fitting(blocks: Iterable[Sequence[str]], most: int, *, show_all: bool) -> tuple[list[str], int]:
+def fitting(
+    blocks: Iterable[Sequence[str]], most: int, *, show_all: bool, whole: bool = False
+) -> tuple[list[str], int]:
     """The lines of the blocks that fit into `most` lines, and how many blocks are left out.
 
     The first line of a block is its title. Titles come before details: a block loses its details before another one is left out.
+    With `whole`, a block has all of its lines or is left out.
     """
     every = list(blocks)
+    if whole and not show_all:
+        ends = accumulate(map(len, every))
+        fit = sum(end <= most for end in ends) or 1
+        return [line for block in every[:fit] for line in block], max(len(every) - fit, 0)
     shown = every if show_all else every[: max(most, 1)]
     spare = sum(map(len, every)) if show_all else most - len(shown)
     lines: list[str] = []

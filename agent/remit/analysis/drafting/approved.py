@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from remit.analysis.backtest import Backtest, backtest_rules, recorded_decisions
+from remit.analysis.case_text import case_yaml
 from remit.analysis.drafting.rows import row_text, with_rows
-from remit.analysis.mutation import case_yaml
 from remit.analysis.solver.ruleset import RuleSet
 from remit.broker.approvals import narrowest_condition
 from remit.core import Call, Json, Request, UsageError

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from remit.analysis.mutation import case_yaml
+from remit.analysis.case_text import case_yaml
 from remit.analysis.reach import NO_RESOURCE, Reach
 from remit.analysis.solver.conditions import atoms_of
 from remit.analysis.solver.ruleset import RuleSet, read_rule_set

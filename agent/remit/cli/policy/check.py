@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from remit.cli.output import echo, json_text, style
+from remit.cli.output import counted, echo, fitting, json_text, style
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from remit.analysis import Coverage, MutationScore, PolicyCaseResult
+    from remit.analysis import Coverage, Mutant, MutationScore, NewCase, PolicyCaseResult
+
+# Lines of each part without --all.
+_MOST_FAILED: Final = 40
+_MOST_UNCOVERED: Final = 20
+_MOST_NOT_CAUGHT: Final = 30
+_MOST_CASES: Final = 70
 
 
 @click.command("check")
@@ -61,54 +67,62 @@ def policy_check_command(strict: bool, show_all: bool, as_json: bool) -> None:
 
 @click.command("test")
 @click.option("--mutate", is_flag=True, help="Mutation testing: change every rule and see if a case fails.")
+@click.option("--write", is_flag=True, help="As --mutate, and add the cases that are missing to the tables of cases.")
 @click.option(
     "--min-score", type=float, default=100.0, show_default=True, help="With --mutate: exit with 1 below this score, in percent."
 )  # fmt: skip
+@click.option("--all", "show_all", is_flag=True, help="Print everything that is not covered or not caught.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def policy_test_command(mutate: bool, min_score: float, as_json: bool) -> None:
+def policy_test_command(mutate: bool, write: bool, min_score: float, show_all: bool, as_json: bool) -> None:
     """Run the cases in policies/cases.yaml and those of teams, and list the rules and actions that no case covers.
 
     Remit's matcher and stock Casbin both decide every case. A case on which they differ fails.
 
     --mutate changes every rule in each way that fits: rule removed, allow and deny swapped, pattern widened, condition
-    removed or negated, role replaced. A mutant that changes no verdict is proved equivalent and does not count. For each
-    other mutant that no case catches, a case that would is printed, ready to paste.
+    removed or negated, role replaced. A mutant that changes no verdict is proved equivalent and does not count. The others that no
+    case catches are listed, with few cases that catch them all. Such a case says what the rules decide now: look if that is right.
 
     \b
     Examples:
       remit policy test
       remit policy test --mutate
-      remit policy test --mutate --min-score 90
+      remit policy test --write
     """
-    from remit.analysis import find_uncovered, run_tables, score_mutants
+    from remit.analysis import edit_workspace, find_uncovered, new_cases, run_tables, score_mutants, with_new_cases
     from remit.analysis.diff import working_tree
     from remit.policy import read_case_tables, read_cases
     from remit.workspace import find_workspace, load_workspace_and_policy
 
     root = find_workspace(Path.cwd())
-    _, rules = load_workspace_and_policy(root)
+    workspace, rules = load_workspace_and_policy(root)
     tables = read_case_tables(root / "policies")
     results = run_tables(rules, tables)
     coverage = find_uncovered(rules, results)
-    found = (
-        score_mutants(
-            working_tree(root).rule_set(),
-            [case for file, text in tables for _, case in read_cases(rules, text, file)],
-        )
-        if mutate
-        else None
-    )
+    found: MutationScore | None = None
+    missing: tuple[NewCase, ...] = ()
+    if mutate or write:
+        rule_set = working_tree(root).rule_set()
+        cases = [case for file, text in tables for _, case in read_cases(rules, text, file)]
+        found = score_mutants(rule_set, cases)
+        missing = new_cases(rule_set, workspace, found, coverage, tables)
     failed = any(not result.passed for result in results)
-    if found is not None:
+    if write:
+        edit_workspace(root, {file: text.encode() for file, text in with_new_cases(missing, tables).items()})
+    elif found is not None:
         failed = failed or found.percent < min_score or bool(coverage.rules) or bool(coverage.actions)
     if as_json:
-        echo(json_text({"ok": not failed, **_tested(results, coverage, found)}))
+        echo(json_text({"ok": not failed, **_tested(results, coverage, found, missing)}))
     else:
-        _show_tested(results, coverage, found)
+        _show_tested(_Shown(results, coverage, found, missing, written=write, show_all=show_all))
     sys.exit(1 if failed else 0)
 
 
-def _tested(results: Iterable[PolicyCaseResult], coverage: Coverage, found: MutationScore | None) -> dict[str, Any]:
+def _tested(
+    results: Iterable[PolicyCaseResult],
+    coverage: Coverage,
+    found: MutationScore | None,
+    missing: Iterable[NewCase],
+) -> dict[str, Any]:
     body: dict[str, Any] = {
         "cases": [asdict(result) for result in results],
         "uncovered": [rule.model_dump(mode="json") for rule in coverage.rules],
@@ -121,33 +135,93 @@ def _tested(results: Iterable[PolicyCaseResult], coverage: Coverage, found: Muta
             "counted": found.counted,
             "equivalent": len(found.mutants) - found.counted,
             "survivors": [vars(mutant) for mutant in found.survivors],
+            "missing": [asdict(case) for case in missing],
         }
     return body
 
 
-def _show_tested(results: Iterable[PolicyCaseResult], coverage: Coverage, found: MutationScore | None) -> None:
-    from remit.analysis import OPERATORS
+@dataclass(frozen=True)
+class _Shown:
+    """What `remit policy test` prints."""
 
-    passed = failed = 0
-    for result in results:
-        passed, failed = passed + result.passed, failed + (not result.passed)
-        if not result.passed:
-            echo(f"{style('failed', fg='red')} {result.file}:{result.line} {result.note}\n    {result.message}")
-    for rule in coverage.rules:
-        where = f"{rule.file}:{rule.line} {rule.note or rule.text}"
-        echo(f"{style('not covered', fg='yellow')} {where}: no case is decided by it")
-    for action in coverage.actions:
-        echo(f"{style('not covered', fg='yellow')} {action}: no case calls it")
-    for mutant in found.survivors if found is not None else ():
-        echo(f"{style('not caught', fg='red')} {mutant.file}:{mutant.line} {OPERATORS[mutant.operator]}: {mutant.text}")
-        echo(mutant.case or f"    {mutant.why}")
-    not_covered = f"{len(coverage.rules)} rules and {len(coverage.actions)} actions not covered"
-    echo(f"{passed} passed, {failed} failed; {not_covered}")
-    if found is not None:
-        equivalent = len(found.mutants) - found.counted
-        missed = found.counted - found.killed
+    results: Sequence[PolicyCaseResult]
+    coverage: Coverage
+    found: MutationScore | None
+    missing: Sequence[NewCase]
+    written: bool
+    show_all: bool
+
+    def print_part(self, blocks: Sequence[Sequence[str]], most: int, more: str, *, whole: bool = False) -> None:
+        """Print the blocks that fit into that many lines, and how many are left out."""
+        lines, left = fitting(blocks, most, show_all=self.show_all, whole=whole)
+        for line in lines:
+            echo(line)
+        if left:
+            echo(f"… and {left} more {more}: --all shows them")
+
+
+def _show_tested(shown: _Shown) -> None:
+    failed = [result for result in shown.results if not result.passed]
+    shown.print_part([_failed_lines(result) for result in failed], _MOST_FAILED, "cases that failed")
+    uncovered = [
+        [
+            f"{style('not covered', fg='yellow')} {rule.file}:{rule.line} {rule.note or rule.text}: no case is decided by it"
+        ]
+        for rule in shown.coverage.rules
+    ]
+    shown.print_part(uncovered, _MOST_UNCOVERED, "rules")
+    calls = [[f"{style('not covered', fg='yellow')} {action}: no case calls it"] for action in shown.coverage.actions]
+    shown.print_part(calls, _MOST_UNCOVERED, "actions")
+    if shown.found is not None:
+        shown.print_part(list(_not_caught(shown.found)), _MOST_NOT_CAUGHT, "rules with mutants that are not caught")
+        _show_missing(shown)
+    passed = len(shown.results) - len(failed)
+    not_covered = f"{len(shown.coverage.rules)} rules and {len(shown.coverage.actions)} actions not covered"
+    echo(f"{passed} passed, {len(failed)} failed; {not_covered}")
+    if (found := shown.found) is not None:
+        equivalent, missed = len(found.mutants) - found.counted, found.counted - found.killed
         counts = f"{found.killed} mutants caught, {missed} not caught, {equivalent} equivalent (proved)"
         echo(f"mutation score {found.percent:.0f}%: {counts}")
+
+
+def _failed_lines(result: PolicyCaseResult) -> list[str]:
+    return [f"{style('failed', fg='red')} {result.file}:{result.line} {result.note}", f"    {result.message}"]
+
+
+def _not_caught(found: MutationScore) -> Iterator[list[str]]:
+    """A line for each rule with mutants that no case catches, and one for each of these without a case that would."""
+    from remit.analysis import OPERATORS
+
+    rules: dict[tuple[str, int], list[Mutant]] = {}
+    for mutant in found.survivors:
+        rules.setdefault((mutant.file, mutant.line), []).append(mutant)
+    for (file, line), mutants in rules.items():
+        what = ", ".join(dict.fromkeys(OPERATORS[mutant.operator] for mutant in mutants))
+        yield [
+            f"{style('not caught', fg='red')} {file}:{line} {what}",
+            *(f"    {mutant.text}: {mutant.why}" for mutant in mutants if mutant.why),
+        ]
+
+
+def _why(case: NewCase) -> str:
+    more = f"; and {len(case.why) - 3} more" if len(case.why) > 3 else ""
+    return "; ".join(case.why[:3]) + more
+
+
+def _show_missing(shown: _Shown) -> None:
+    if not shown.missing:
+        return
+    tables = ", ".join(dict.fromkeys(case.table for case in shown.missing))
+    if shown.written:
+        noted = [[f"added to {case.table}: {case.note.removeprefix('- note: ')}"] for case in shown.missing]
+        shown.print_part(noted, _MOST_CASES, "cases")
+        echo(f"{counted(len(shown.missing), 'case')} added to {tables}: look if each decides what it should")
+        return
+    blocks = [[f"# {_why(case)}", *case.text.rstrip().splitlines()] for case in shown.missing]
+    shown.print_part(blocks, _MOST_CASES, "cases", whole=True)
+    echo(
+        f"{counted(len(shown.missing), 'case')} would catch and cover the above; `remit policy test --write` adds them to {tables}"
+    )
 
 
 @click.command("fmt")
