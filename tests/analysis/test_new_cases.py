@@ -9,8 +9,8 @@ import pytest
 from remit.analysis.cases import find_uncovered, run_tables
 from remit.analysis.covering import minimal_cover
 from remit.analysis.diff.revisions import working_tree
+from remit.analysis.missing_cases import NewCase, new_cases, with_new_cases
 from remit.analysis.mutation import MutationScore, score_mutants
-from remit.analysis.new_cases import NewCase, new_cases, with_new_cases
 from remit.cli.output import fitting
 from remit.core.parsing import read_rows
 from remit.policy.cases import read_cases

@@ -11,6 +11,7 @@ import gc
 import json
 import random
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -127,6 +128,8 @@ def recorded() -> list[list[Recorded]]:
     return runs
 
 
+BEFORE, OTHER = "../before", "../other"  # the workspace with three rows less, and one with other rules
+
 # Commands over a whole workspace: each in a process of its own, as people start them.
 COMMANDS = {
     "check": ("check",),
@@ -134,7 +137,21 @@ COMMANDS = {
     "policy explain": ("policy", "explain", "t0.read", "file:p0/x", "--agent", "a0", "--user", "operator"),
     "policy who": ("policy", "who", "t0.read", "file:p0/x"),
     "policy can": ("policy", "can", "agent:a0"),
+    "policy can, all of an operator": ("policy", "can", "user:operator"),
+    "policy diff, three edits": ("policy", "diff", BEFORE, "."),
+    "diff, three edits": ("diff", BEFORE, "."),
+    "policy diff, another policy": ("policy", "diff", OTHER, "."),
+    "diff, another policy": ("diff", OTHER, "."),
 }
+# A half of the rules differs: no pull request is like that, so these have no bar of time.
+UNBOUND = ("policy diff, another policy", "diff, another policy")
+
+
+def changed_rows(rows: list[str]) -> list[str]:
+    """The rows, each with a narrower resource."""
+    return [
+        row.replace("/**", "/part/**").replace("/out/", "/out/part/").replace("/docs/*", "/docs/a*") for row in rows
+    ]
 
 
 def command(folder: Path, *words: str) -> tuple[float, int]:
@@ -191,10 +208,16 @@ def main() -> int:
     assert (found.decided, found.flips) == (DECISIONS, ())
     tell(f"backtest {DECISIONS} decisions", seconds, DECISIONS / RATE, f"{DECISIONS / seconds:,.0f} decisions a second")
     with tempfile.TemporaryDirectory() as made:
-        folder = large_workspace(Path(made), rules=5_000, tools=300, agents=50)
+        folder = large_workspace(Path(made) / "now", rules=5_000, tools=300, agents=50)
+        before = Path(shutil.copytree(folder, Path(made) / "before"))
+        rows = (before / "policies/rules.csv").read_text().splitlines()
+        (before / "policies/rules.csv").write_text("\n".join([*rows[:1000], *rows[1001:2000], *rows[2001:-1]]) + "\n")
+        other = Path(shutil.copytree(folder, Path(made) / "other"))
+        (other / "policies/rules.csv").write_text("\n".join([*rows[:2500], *changed_rows(rows[2500:])]) + "\n")
         for name, words in COMMANDS.items():
             seconds, lines = command(folder, *words)
-            tell(f"{name}, 5,000 rules, 300 tools, 50 agents", seconds, 5.0, f"{lines} lines", wrong=lines > 200)
+            bar = None if name in UNBOUND else 5.0
+            tell(f"{name}, 5,000 rules", seconds, bar, f"{lines} lines", wrong=not 0 < lines <= 200)
     folder = ROOT / ".bench"
     folder.mkdir(exist_ok=True)
     (folder / "analysis.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -23,8 +23,8 @@ from .drafting import (
 )
 from .formatting import format_rules
 from .lint import lint_rules
+from .missing_cases import NewCase, new_cases, with_new_cases
 from .mutation import OPERATORS, Mutant, MutationScore, score_mutants
-from .new_cases import NewCase, new_cases, with_new_cases
 from .queries import Holder, Permission, RequiredApprovers, find_holders, list_permissions
 from .suggestion import Evidence, suggest_rules
 

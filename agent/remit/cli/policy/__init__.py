@@ -78,6 +78,7 @@ def _clock(_: click.Context, __: click.Parameter, value: str) -> str:
 )
 @click.option("--env", help="The environment of the run. Default: that of remit.toml.")
 @click.option("--time", "at", default="12:00", show_default=True, callback=_clock, help="The time of day in UTC.")
+@click.option("--all", "show_all", is_flag=True, help="Print every rule that matches.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def policy_explain_command(**options: Any) -> None:
     """Show what the rules decide for ACTION on RESOURCES, by which rules, and what would be allowed instead.
@@ -91,7 +92,7 @@ def policy_explain_command(**options: Any) -> None:
 
     workspace, rules = load_workspace_and_policy(find_workspace(Path.cwd()))
     options["env"] = options["env"] or workspace.settings.env
-    query = PolicyQuery(**options)
+    query = PolicyQuery(**{name: value for name, value in options.items() if name != "show_all"})
     _check_action(rules, query.action)
     query.check_names(rules)
     request = query.request(rules)
@@ -102,7 +103,7 @@ def policy_explain_command(**options: Any) -> None:
         echo(json_text({**decision.model_dump(mode="json"), "weighed": table}))
     else:
         echo(f"{style(decision.verdict, fg=_COLOURS[decision.verdict])}: {decision.message}")
-        _show_weighed(weighed)
+        _show_weighed(weighed, options["show_all"])
         _show_advice(rules, request, decision)
     sys.exit(0 if decision.verdict == "allow" else 1)
 
@@ -197,7 +198,7 @@ class PolicyQuery:
         )
 
 
-def _show_weighed(weighed: Iterable[Evaluated]) -> None:
+def _show_weighed(weighed: Iterable[Evaluated], show_all: bool) -> None:
     rows = [
         (
             line.subject if line.named == line.subject else f"{line.subject} as {line.named}",
@@ -210,7 +211,7 @@ def _show_weighed(weighed: Iterable[Evaluated]) -> None:
         for line in weighed
     ]
     if rows:
-        _print_table(("subject", "resource", "result", "rule", "reason", "note"), rows)
+        _print_table(("subject", "resource", "result", "rule", "reason", "note"), rows, show_all=show_all)
 
 
 def _show_advice(rules: Policy, request: Request, decision: Decision) -> None:
@@ -234,7 +235,7 @@ def _show_advice(rules: Policy, request: Request, decision: Decision) -> None:
 @policy_command.command("who")
 @click.argument("action")
 @click.argument("resource")
-@click.option("--all", "include_never", is_flag=True, help="Also list subjects that may never call it.")
+@click.option("--all", "include_never", is_flag=True, help="Print every subject, also those that may never call it.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def policy_who_command(action: str, resource: str, include_never: bool, as_json: bool) -> None:
     """List who may call ACTION on RESOURCE: always, under which conditions, or with whose approval.
@@ -263,7 +264,7 @@ def policy_who_command(action: str, resource: str, include_never: bool, as_json:
         sys.exit(0 if able else 1)
     rows = [(holder.subject, _standing(holder), _where(holder.rules)) for holder in (found if include_never else able)]
     if rows:
-        _print_table(("subject", "may", "rules"), rows)
+        _print_table(("subject", "may", "rules"), rows, show_all=include_never)
     else:
         echo(f"no subject may call {action} on {resource}")
     sys.exit(0 if able else 1)
@@ -271,8 +272,9 @@ def policy_who_command(action: str, resource: str, include_never: bool, as_json:
 
 @policy_command.command("can")
 @click.argument("subject")
+@click.option("--all", "show_all", is_flag=True, help="Print every row, also of a subject with hundreds of rules.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def policy_can_command(subject: str, as_json: bool) -> None:
+def policy_can_command(subject: str, show_all: bool, as_json: bool) -> None:
     """List what SUBJECT may do and may not do, including the rules of its roles.
 
     \b
@@ -303,12 +305,14 @@ def policy_can_command(subject: str, as_json: bool) -> None:
         )
         for one in found
     ]
-    _print_table(("action", "resource", "may", "", "rule", "note"), rows)
+    _print_table(("action", "resource", "may", "", "rule", "note"), rows, show_all=show_all)
     sys.exit(0 if able else 1)
 
 
 # How the text output words what a rule says; the JSON output has the words of the policy.
 _RESULTS: Final[dict[str, str]] = {"near": "close, other resource"}
+_MOST_ROWS: Final = 180  # of a table without --all
+_MOST_RULES: Final = 10  # that a row of `who` names
 _COLOURS: Final = {"allow": "green", "ask": "yellow", "deny": "red"}
 
 
@@ -387,15 +391,20 @@ def _people(people: Sequence[str]) -> str:
 
 
 def _where(rules: Iterable[Rule]) -> str:
-    return " ".join(f"{rule.file.removeprefix('policies/')}:{rule.line}" for rule in rules)
+    every = [f"{rule.file.removeprefix('policies/')}:{rule.line}" for rule in rules]
+    more = f" and {len(every) - _MOST_RULES} more" if len(every) > _MOST_RULES else ""
+    return " ".join(every[:_MOST_RULES]) + more
 
 
-def _print_table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Print aligned columns."""
-    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
-    for row in (titles, *rows):
+def _print_table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, show_all: bool = False) -> None:
+    """Print aligned columns; without `show_all`, at most `_MOST_ROWS` rows."""
+    shown = rows if show_all else rows[:_MOST_ROWS]
+    widths = [max(map(len, column)) for column in zip(titles, *shown, strict=True)]
+    for row in (titles, *shown):
         line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
         echo(style(line, dim=True) if row is titles else line)
+    if len(shown) < len(rows):
+        echo(f"… and {len(rows) - len(shown)} more: --all shows them")
 
 
 for _command in (
