@@ -14,7 +14,7 @@ BENCHES := $(sort $(wildcard tests/benchmarks/*.py))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test interference grounded imported check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills kills-workers threads requests service-kills service-users langgraphs deploys tiny-model eval handbook
+.PHONY: help setup run test interference grounded imported check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills kills-workers threads requests service-kills service-users hooks langgraphs deploys tiny-model eval handbook
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -131,6 +131,12 @@ service-kills: setup  ## Kill the service with -9 four times while 100 calls wai
 
 service-users: setup  ## At full size: 200 users of one service at once, each of whom gets their own decisions, approvals and records only
 	@REMIT_SERVICE_USERS=200 $(BIN)/python -m pytest -q tests/server/test_many_users.py $(ARGS)
+
+HOOKS_CACHE ?= $${XDG_CACHE_HOME:-$$HOME/.cache}/remit/hooks
+hooks: setup  ## The real Claude Code under the hooks of `remit hook install`, offline with a scripted model; needs npm and the network once
+	@npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$(HOOKS_CACHE)" @anthropic-ai/claude-code@2.1.332
+	@node "$(HOOKS_CACHE)/node_modules/@anthropic-ai/claude-code/install.cjs" >/dev/null
+	@REMIT_CLAUDE="$(HOOKS_CACHE)/node_modules/.bin/claude" $(BIN)/python -m pytest -q -n 0 tests/server/hooks $(ARGS)
 
 langgraphs: setup  ## The tests of external graphs with the oldest and the newest LangChain and LangGraph; needs the network once
 	@$(BIN)/python tests/support/langgraph_versions.py $(ARGS)

@@ -14,7 +14,7 @@ from remit.tools import pin_tools
 from remit.workspace import load_workspace
 from support.served import Answer, Caller
 
-PEOPLE = "\ng, user:operator, role:developer\ng, user:dana, role:reviewer\n"
+PEOPLE = "\ng, user:operator, role:developer\ng, user:dana, role:code-approver\n"
 
 
 def with_pack(folder: Path, client: str = "claude-code", *, people: str = PEOPLE) -> Path:

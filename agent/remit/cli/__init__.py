@@ -45,6 +45,7 @@ COMMANDS: Final = {
     "serve": ("service.serve", "answer requests of programs and people over HTTP"),
     "worker": ("service.worker", "drive the runs that wait in the queue"),
     "enqueue": ("service.enqueue", "start a run that a worker drives"),
+    "hook": ("hook", "put the tools of a coding agent under Remit"),
     "metrics": ("monitoring.metrics", "the state of the workspace as metrics, for alerts"),
     "notify": ("monitoring.notify", "notify people of what waits for them: chat, mail, webhook"),
     "audit": ("monitoring.audit", "send decisions, approvals and acts of operators as audit records"),
@@ -60,6 +61,10 @@ COMMANDS: Final = {
 def main(args: list[str] | None = None) -> None:
     """Run one command: by a service of this workspace on this machine, or in this process. Sets the exit code."""
     words = sys.argv[1:] if args is None else args
+    if words[:2] == ["hook", "run"] and "--help" not in words:  # a coding agent waits for it before each call
+        from remit.cli.local.hooking import run_hook
+
+        sys.exit(run_hook(words[2:]))
     if command_of(words):
         from remit.cli.local.asking import answered_by_service
 

@@ -40,23 +40,33 @@ def init_command(folder: Path, as_json: bool) -> None:
 
 @click.command("doctor", short_help="test the sandbox on this machine, or a model")
 @click.option("--model", "model", metavar="MODEL", help="Test this model in place of the sandbox, as openai:gpt-5.")
+@click.option(
+    "--hooks", "hooks", is_flag=True, help="Play a denied call through the coding agent whose hooks are installed."
+)
 @click.option("--base-url", "base_url", metavar="URL", help="The address of the model's server.")
 @click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON.")
-def doctor_command(model: str | None, base_url: str | None, as_json: bool) -> None:
+def doctor_command(model: str | None, hooks: bool, base_url: str | None, as_json: bool) -> None:
     """Test the sandbox on this machine with real escape attempts, and print the fix for each that is not blocked.
 
     With --model, test a model: Remit's adapter reads answers in the forms that servers send, and the real model gets five short
     questions, which cost a few hundred tokens. No tool runs.
 
+    With --hooks, play a denied call through the real Claude Code, with a scripted model on this machine and the hooks of its settings, and
+    say what let it through.
+
     \b
     Examples:
       remit doctor
       remit doctor --json
+      remit doctor --hooks
       remit doctor --model openai:gpt-5
       remit doctor --model openai:qwen3 --base-url http://127.0.0.1:8000/v1
     """
     if model is not None:
         _test_model(model, base_url, as_json=as_json)
+        return
+    if hooks:
+        _test_hooks(as_json=as_json)
         return
     from remit.sandbox import probe
 
@@ -71,6 +81,22 @@ def doctor_command(model: str | None, base_url: str | None, as_json: bool) -> No
         _show_tier(tier)
     if not ok:
         echo(f"{style('no tool runs here', fg='red')}: remit.toml accepts only {' and '.join(accepted)}")
+    sys.exit(0 if ok else 1)
+
+
+def _test_hooks(*, as_json: bool) -> None:
+    """Play a denied call through the coding agent, and exit with 1 if it is not blocked."""
+    from remit.cli.hook.checking import check_hooks
+
+    checks = check_hooks()
+    ok = all(check.ok for check in checks)
+    if as_json:
+        echo(json_text({"ok": ok, "checks": [asdict(check) for check in checks]}))
+        sys.exit(0 if ok else 1)
+    for check in checks:
+        echo(f"{style('holds', fg='green') if check.ok else style('FAILS', fg='red')} {check.name}")
+        if check.detail:
+            echo(f"      {check.detail}")
     sys.exit(0 if ok else 1)
 
 

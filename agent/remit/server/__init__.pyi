@@ -1,5 +1,6 @@
 from .authentication import Access, Authenticator, NotAuthenticated
 from .http.application import build_app
+from .http.local import LocalSocket
 from .http.openapi import openapi
 from .http.route import Asked, Route
 from .routes import ROUTES
@@ -12,6 +13,7 @@ __all__ = [
     "Access",
     "Asked",
     "Authenticator",
+    "LocalSocket",
     "NotAuthenticated",
     "Route",
     "ServedWorkspace",

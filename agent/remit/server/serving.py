@@ -6,14 +6,16 @@ import asyncio
 import gc
 import signal
 import socket
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 import uvicorn
 
 from remit.core import UsageError
 from remit.server.http.application import build_app
+from remit.server.http.local import LocalProtocol, LocalSocket
 from remit.server.routes import ROUTES
 from remit.server.service import Service
 
@@ -25,9 +27,10 @@ _LONGEST_HEADERS: Final = 64 * 1024  # bytes
 class _Server(uvicorn.Server):
     """uvicorn, whose signals are handled by `serve`: uvicorn would raise them again, and the exit code would not be 0."""
 
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None], local: Sequence[LocalSocket]) -> None:
         super().__init__(config)
         self._started = started
+        self._local = local
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -35,16 +38,30 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        loop = asyncio.get_running_loop()
+        for item in self._local:
+            made = partial(
+                LocalProtocol,
+                item,
+                config=self.config,
+                server_state=self.server_state,
+                app_state=self.lifespan.state,
+            )
+            self.servers.append(await loop.create_server(made, sock=item.listener))
         self._started()
 
 
 async def serve(
-    service: Service, *, sockets: list[socket.socket] | None = None, listening: Callable[[str], None] = lambda _: None
+    service: Service,
+    *,
+    sockets: list[socket.socket] | None = None,
+    listening: Callable[[str], None] = lambda _: None,
+    local: Sequence[LocalSocket] = (),
 ) -> None:
     """Answer requests until SIGTERM or SIGINT, or until `service.ending` is set; then let runs pause, and close the journals.
 
     `sockets` are bound already, for programs that choose them; None: the address of the settings. `listening` gets the URL of each
-    socket once requests are answered.
+    socket once requests are answered. On the `local` ones, accounts of this machine ask without credentials.
 
     Raises:
         UsageError: the address is in use, or the TLS files cannot be read.
@@ -56,7 +73,7 @@ async def serve(
         for item in bound:
             listening(_url(item, service))
 
-    server = _Server(config, started)
+    server = _Server(config, started, local)
     # What is loaded now stays: the collector must not look at it again during requests.
     gc.collect()
     gc.freeze()

@@ -12,13 +12,8 @@ import pytest_asyncio
 from remit.client import AsyncRemit
 from remit.core.events import CallAnswered, CallDecided
 from remit.journal import StoredRecord, list_runs
-from support.hooked import Hooks, decision, error_of, with_pack
+from support.hooked import Hooks, decision, error_of
 from support.served import person, serving
-
-
-@pytest.fixture
-def packed(session: Path) -> Path:
-    return with_pack(session)
 
 
 @pytest_asyncio.fixture

@@ -15,6 +15,7 @@ from remit.cli.output import echo, json_text
 from remit.cli.service.mcp import mcp_command
 
 if TYPE_CHECKING:
+    from remit.server import LocalSocket
     from remit.workspace import WorkspaceSession
 
 
@@ -82,17 +83,25 @@ def http_command(workspaces: tuple[Path, ...], as_json: bool) -> None:
         echo(json_text(lines) if as_json else "\n".join(f"{name}: {value}" for name, value in lines.items()))
 
     with ExitStack() as local:
-        for session in sessions:
-            _answer_commands(local, session)
-        asyncio.run(serve(service, listening=listening))
+        requests = [item for session in sessions if (item := _answer_commands(local, session)) is not None]
+        asyncio.run(serve(service, listening=listening, local=requests))
 
 
-def _answer_commands(local: ExitStack, session: WorkspaceSession) -> None:
-    """Carry out commands of this machine in the workspace; if that is not possible, they do by themselves what they can."""
+def _answer_commands(local: ExitStack, session: WorkspaceSession) -> LocalSocket | None:
+    """Carry out commands of this machine in the workspace; if that is not possible, they do by themselves what they can.
+
+    Returns the socket by which programs of this machine send requests; None if there is none.
+    """
     from remit.cli.local.answering import local_commands
+    from remit.cli.local.requests_socket import account_at, requests_socket
     from remit.core import UsageError
+    from remit.server import LocalSocket
 
+    settings = session.workspace.settings
     try:
-        local.enter_context(local_commands(session.root, group=session.workspace.settings.serve.group))
+        local.enter_context(local_commands(session.root, group=settings.serve.group))
+        listener = local.enter_context(requests_socket(session.root))
+        return LocalSocket(listener=listener, tenant=settings.tenant, account=account_at)
     except UsageError as failure:
         echo(f"commands of this machine are not answered: {failure}", err=True)
+        return None

@@ -8,7 +8,7 @@ from typing import Final, cast
 
 from starlette.requests import Request
 
-from remit.core import Principal
+from remit.core import NOBODY, Principal
 from remit.journal import Journal
 from remit.server.authentication.api_keys import is_key, key_principal
 from remit.server.authentication.authenticator import NotAuthenticated
@@ -18,7 +18,8 @@ from remit.server.authentication.providers import Providers
 from remit.server.authentication.refusals import AccessDenied, RefusalLog
 from remit.server.authentication.sessions import BrowserSession, Sessions
 from remit.server.authentication.tokens import TokenVerifier, Trusted
-from remit.workspace import OidcIssuer, WorkspaceSession
+from remit.server.http.local import LocalPeer, local_peer
+from remit.workspace import OidcIssuer, WorkspaceSession, subject_of
 
 SECURE_COOKIE: Final = "__Host-remit"
 LOCAL_COOKIE: Final = "remit-session"  # on this machine without TLS, where browsers refuse the prefix
@@ -45,6 +46,7 @@ class Access:
         self.journals: Final[Mapping[str, Journal]] = {
             session.workspace.settings.tenant: session.journal for session in sessions
         }
+        self._settings = {session.workspace.settings.tenant: session.workspace.settings for session in sessions}
         self.trusted: Final = Trusted(
             {session.workspace.settings.tenant: session.workspace.settings.issuers for session in sessions}
         )
@@ -101,6 +103,8 @@ class Access:
 
     async def _principal(self, request: Request) -> Principal:
         given = request.headers.getlist("authorization")
+        if not given and (peer := local_peer(request.scope)) is not None:
+            return self._of_account(peer)
         if not given:
             return self._of_session(request)
         scheme, _, text = given[0].partition(" ")
@@ -114,6 +118,14 @@ class Access:
         if principal.authenticated == "application":  # its token is used once: by this request, also if it asks again
             request.scope[_USED] = principal, self.clock() + MOST_SECONDS
         return principal
+
+    def _of_account(self, peer: LocalPeer) -> Principal:
+        """The user of an account of this machine, which the kernel names."""
+        settings = self._settings[peer.tenant]
+        subject = subject_of(settings, peer.account) if peer.account else NOBODY
+        if subject == NOBODY:
+            raise AccessDenied("unknown_account", peer.account, peer.tenant)
+        return Principal(subject=subject, authenticated="os_account", account=peer.account, tenant=peer.tenant)
 
     def _of_session(self, request: Request) -> Principal:
         id = request.cookies.get(self.cookie)

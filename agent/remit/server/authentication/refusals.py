@@ -27,6 +27,7 @@ Why: TypeAlias = Literal[
     "unknown_key",
     "revoked_key",
     "expired_key",
+    "unknown_account",  # an account of this machine that [identity] does not name
     "disabled",  # the principal is disabled
     "session",  # the session has ended, or there is none of that id
     "cross_site",  # a page of another site has sent the request

@@ -22,6 +22,7 @@ from remit.policy import SCOPE_FILE
 from remit.server.authentication import NotAuthenticated
 from remit.server.http.answers import HttpCode, HttpRefusal, ServiceError, error_of, error_of_run, failed
 from remit.server.http.bodies import REQUEST_ID, parsed_body, parsed_query, request_id
+from remit.server.http.local import local_peer
 from remit.server.http.openapi import openapi
 from remit.server.http.route import Asked, Route
 from remit.server.pages import page_routes
@@ -64,7 +65,7 @@ class HostChecked:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             return
-        if scope["type"] == "http" and not self._is_named(scope):
+        if scope["type"] == "http" and local_peer(scope) is None and not self._is_named(scope):
             message = "the header Host does not name this service"
             refused = failed(
                 ServiceError(code="misdirected", message=message, next_step="write the name into [serve] hosts")

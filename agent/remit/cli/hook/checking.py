@@ -1,0 +1,88 @@
+"""`remit doctor --hooks`: is a denied call really blocked, by the coding agent that is installed here?"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from remit.cli.hook.installing import SETTINGS, statuses
+from remit.cli.hook.playing import OLDEST, play_denied, version_of
+from remit.cli.local.hooking import MARKER
+from remit.core import RemitError
+from remit.workspace import find_workspace
+
+PROGRAM: Final = "claude"
+_WORKSPACE: Final = " --workspace "
+
+
+@dataclass(frozen=True, kw_only=True)
+class HookCheck:
+    """One check. `detail` says what let a call through, or why nothing could be played; "" if all is well."""
+
+    name: str
+    ok: bool
+    detail: str = ""
+
+
+def check_hooks(
+    project: Path | None = None, program: str = PROGRAM, variables: Mapping[str, str] | None = None
+) -> list[HookCheck]:
+    """Play a denied call through Claude Code, with the hooks of the project, and once without a service. Nothing leaves this machine."""
+    root = find_workspace(Path.cwd())
+    checks = [
+        HookCheck(
+            name=f"{item.client}: its hooks are as Remit writes them", ok=item.ok, detail="; ".join(item.problems)
+        )
+        for item in statuses(project)
+        if item.installed
+    ]
+    if not checks:
+        return [HookCheck(name="hooks", ok=False, detail="none are installed: remit hook install claude-code --write")]
+    file = (project or root).absolute() / SETTINGS["claude-code"]
+    if not file.is_file():
+        return [
+            *checks,
+            HookCheck(name="codex: a denied call is blocked", ok=False, detail="only Claude Code can be played"),
+        ]
+    hooks = json.loads(file.read_text(encoding="utf-8")).get("hooks", {})
+    return [*checks, *_played(root, hooks, program, variables)]
+
+
+def _played(
+    root: Path, hooks: Mapping[str, Any], name: str, variables: Mapping[str, str] | None
+) -> Iterator[HookCheck]:
+    program = shutil.which(name)
+    if program is None:
+        yield HookCheck(
+            name="claude-code: a denied call is blocked",
+            ok=False,
+            detail=f"{name!r} is not installed here, so nothing was played: npm install -g @anthropic-ai/claude-code",
+        )
+        return
+    version = version_of(program)
+    oldest = ".".join(map(str, OLDEST))
+    yield HookCheck(
+        name=f"claude-code {'.'.join(map(str, version))} blocks a call whose hook does not start",
+        ok=version >= OLDEST,
+        detail="" if version >= OLDEST else f"update it to {oldest} or newer",
+    )
+    yield _check("claude-code: a denied call is blocked", program, hooks, variables)
+    with tempfile.TemporaryDirectory(prefix="remit-hook-") as empty:
+        (Path(empty) / MARKER).touch()  # a workspace without a service
+        # Of the call alone: the prompt, which is blocked too, is let pass here.
+        alone = {"PreToolUse": hooks.get("PreToolUse", [])}
+        other = json.loads(json.dumps(alone).replace(f"{_WORKSPACE}{root}", f"{_WORKSPACE}{empty}"))
+        yield _check("claude-code: without a service, every call is blocked", program, other, variables)
+
+
+def _check(name: str, program: str, hooks: Mapping[str, Any], variables: Mapping[str, str] | None) -> HookCheck:
+    try:
+        let_through = play_denied(program, hooks, variables=variables)
+    except (RemitError, OSError, ValueError) as failure:
+        let_through = f"it could not be played: {failure}"
+    return HookCheck(name=name, ok=not let_through, detail=let_through)
