@@ -363,6 +363,7 @@ VARIABLES: Final[Mapping[str, str]] = {
     "REMIT_NPM": "The npm program, which installs the Node packages of tools.",
     "UV_OFFLINE": "If set, no wheels of packages are fetched to be kept for runs that go on. uv reads it too.",
     "REMIT_DEBUG": "If set, an internal error shows its traceback.",
+    "CLAUDE_PROJECT_DIR": "The folder of the project, which Claude Code names for its hooks (`remit hook run`).",
     "NO_COLOR": "If set, the output has no colours.",
     "XDG_CONFIG_HOME": "The folder in which `remit/secrets.json` is. Default: `~/.config`.",
     "XDG_CACHE_HOME": "The folder in which the packages of tools are installed. Default: `~/.cache`.",
