@@ -44,6 +44,7 @@ from remit.workspace.manifest import (
     fill_argv,
     named_arguments,
     resolve,
+    with_authorities,
     with_grant_text,
 )
 
@@ -349,12 +350,12 @@ class LiveExecutor:
 
     def _profile(self, tool: Tool, action: Action, call: Call | None) -> Profile:
         """The profile of a call; None: of one that is not resolved, which may access nothing."""
-        manifest, touches = tool.manifest, () if call is None else call.touches
+        manifest, touches, code = tool.manifest, call.touches if call else (), self._workspace.code(tool.manifest.name)
         profile = Profile(
             tool=manifest.name,
             action=action.name,
             source="command" if manifest.source == "command" else "python",
-            code=self._workspace.code(manifest.name),
+            code=code,
             argv=() if call is None else fill_argv(action, call.arguments, own=OWN_FOLDER),
             root=self._root,
             reads=_resources(touches, "file", "read"),
@@ -376,7 +377,7 @@ class LiveExecutor:
             run="" if call is None else call.run,
             proc=manifest.proc,
             environment=self._environment(tool),
-            network=manifest.network(action, touches),
+            network=with_authorities(manifest.network(action, touches), manifest.authorities, code, tool.code),
         )
         return with_server(profile, manifest)
 

@@ -150,7 +150,7 @@ class Connection(FrozenModel):
 
     `address` is the class of the address that was connected to or refused, None if no name was resolved. `method`, `path` and
     `status` are empty for a connection that was not decrypted. `sent` and `received` are bytes of this request. `verdict` is
-    "allowed" or the reason of a refusal, and `why` says more in one line.
+    "allowed" or the reason of a refusal, and `why` says more in one line: for an allowed request, which secret was not sent.
     """
 
     scheme: Literal["http", "https"]
@@ -171,7 +171,8 @@ class Connection(FrozenModel):
         outcome = self.status if self.verdict == "allowed" else self.verdict
         parts = (outcome, self.address, f"{self.sent} B out", f"{self.received} B in")
         details = " ".join(str(part) for part in parts if part is not None)
-        return f"{what}{self.scheme}://{self.host}:{self.port}{self.path} {details}"
+        note = f"; {self.why}" if self.why and self.verdict == "allowed" else ""
+        return f"{what}{self.scheme}://{self.host}:{self.port}{self.path} {details}{note}"
 
 
 def failure_place(error: Error) -> str:

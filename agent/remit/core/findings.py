@@ -17,6 +17,7 @@ FINDINGS: Final[Mapping[str, str]] = {
     "invalid": "a file of the workspace is not valid",
     "case": "the rules do not decide a policy case as the case expects",
     "pin": "a tool is not the reviewed one",
+    "authority": "a file of private certificate authorities cannot be read",
     "tool_case": "the cases of a tool are not valid, or name what the tool does not have",
     "content_case": "the content rules do not decide a case as the case expects",
     "script": "the script of an agent names what the agent does not have",

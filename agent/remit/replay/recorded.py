@@ -62,7 +62,7 @@ GIVEN_UP_WAITING: Final = frozenset({"approval_required", "cancelled"})
 # What follows a wait without an answer of an approver: the request expired, the rules changed, or a question of a tool was answered.
 _MOVES_ON: Final = frozenset({"call.decided", "call.answered", "question.answered"})
 # Reasons for which no attempt was made.
-NOT_PREPARED: Final = frozenset({"not_pinned", "no_secret"})
+NOT_PREPARED: Final = frozenset({"not_pinned", "no_secret", "no_authority"})
 
 
 @dataclass(frozen=True, kw_only=True)

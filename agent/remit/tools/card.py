@@ -40,6 +40,11 @@ def permission_card(tool: Tool, packages: Environment | None = None) -> list[str
             tuple(f"{item.secret} at {item.name}:{item.port}" for item in manifest.credentials),
             "the broker",
         ),
+        (
+            "authorities",
+            tuple(f"only {item.file} for {item.name}:{item.port}" for item in manifest.authorities),
+            "the proxy",
+        ),
         ("secrets in tool", tuple(f"{item.secret} in {item.env}" for item in manifest.exposed), "nobody"),
         ("environment", manifest.env, kernel),
         ("process list", ("/proc of its sandbox",) if manifest.proc else (), kernel),

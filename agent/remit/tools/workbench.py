@@ -41,6 +41,7 @@ from remit.workspace.manifest import (
     pin,
     resolve,
     write_lock,
+    wrong_authorities,
 )
 
 
@@ -87,6 +88,8 @@ async def derive_pin(workspace: Workspace, tool: Tool, sandbox: Sandbox) -> Pin:
         RunEnded: `sandbox_unavailable`.
     """
     manifest = tool.manifest
+    if wrong := list(wrong_authorities(manifest.authorities, workspace.code(manifest.name))):
+        raise WorkspaceError(wrong)
     hidden: dict[str, tuple[str, ...]] = {}
     server: ServerPin | None = None
     if manifest.source == "mcp":

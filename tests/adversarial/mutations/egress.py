@@ -29,6 +29,7 @@ from remit.sandbox.egress.client_hello import ClientHelloReader
 from remit.sandbox.egress.errors import Blocked
 from remit.sandbox.egress.requests import Head, RequestReader
 from remit.tools import workbench
+from remit.workspace.manifest.sections import authorities
 
 HEAD: Final = RequestReader.head
 
@@ -177,6 +178,21 @@ ROWS: Final = (
         remove=(replaced(permissions.Network, "credentials_at", lambda self, *_: self.credentials),),
         tests=("sandbox/egress/test_protocol.py::test_a_secret_goes_to_its_own_host_under_tls_and_never_to_the_tool",),
         still=REACHED,
+    ),
+    Mutation(
+        name="a host with a private authority has no other one",
+        remove=(replaced(proxy.Egress, "trust_of", lambda self, _: self.trust),),
+        tests=(
+            "sandbox/egress/test_authorities.py::test_no_other_authority_signs_for_a_host_with_a_private_one",
+            "sandbox/egress/test_authorities.py::test_a_host_with_a_private_authority_is_reached_and_gets_its_secret",
+        ),
+        fixtures=True,
+    ),
+    Mutation(
+        name="a file with a private key is no authority",
+        remove=(replaced(authorities, "_certificates", lambda folder, name: (folder / name).read_text()),),
+        tests=("sandbox/egress/test_authorities.py::test_a_file_that_is_no_authority_is_refused_when_the_tool_is_pinned",),
+        fixtures=True,
     ),
     Mutation(
         name="secrets are removed from responses",

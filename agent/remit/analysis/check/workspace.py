@@ -18,7 +18,7 @@ from remit.policy import CASES, Policy, cases_beside, read_case_tables
 from remit.runtime.models import ScriptedModel, open_model
 from remit.tools import check_source, check_tool_cases
 from remit.workspace import Workspace, load_workspace_and_policy, vocabulary
-from remit.workspace.manifest import LOCK
+from remit.workspace.manifest import LOCK, wrong_authorities
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +74,8 @@ def _check(root: Path, *, rules: bool) -> CheckReport:
         tool_cases += found
         findings += wrong
         findings += check_source(workspace, name)
+        wrong_files = wrong_authorities(workspace.tools[name].manifest.authorities, workspace.code(name))
+        findings += [finding_of(problem, "authority") for problem in wrong_files]
     findings += _scripts(root, workspace)
     observing = sum(agent.observe is not None for agent in workspace.agents.values())
     counts = {

@@ -31,7 +31,7 @@ from remit.workspace import (
     Tool,
     Workspace,
 )
-from remit.workspace.manifest import Action, Breaker, Limits, Manifest, Retry
+from remit.workspace.manifest import Action, Authority, Breaker, Limits, Manifest, Retry
 
 Direction: TypeAlias = Literal["wider", "narrower", "unknown"]
 DescribeWidening: TypeAlias = Callable[[str, Any, Any], Iterable[str]]  # owner, before, after → what they may do now
@@ -195,6 +195,11 @@ def _covers(wider: Host, line: Host) -> bool:
 def _credentials(owner: str, before: Iterable[Credential], after: Iterable[Credential]) -> Iterator[str]:
     for item in [item for item in after if item not in set(before)]:
         yield f"{owner} may now use the secret {item.secret} at {item.name}:{item.port}, as {item.header}"
+
+
+def _authorities(owner: str, _: object, after: Iterable[Authority]) -> Iterator[str]:
+    for item in after:
+        yield f"{owner} is now connected to {item.name}:{item.port} if the authorities in {item.file} sign for it, and no others"
 
 
 def _exposed_secrets(owner: str, before: Iterable[Exposed], after: Iterable[Exposed]) -> Iterator[str]:
@@ -375,12 +380,13 @@ MANIFEST: Final[FieldTable] = {
     "url_hosts": _added_hosts("request URLs at the hosts"),
     "ranges": _added_items("connect to the addresses"),
     "credentials": _credentials,
+    "authorities": _authorities,
     "exposed": _exposed_secrets,
     "env": _added_items("read the environment variables"),
     "programs": _added_items("start the programs"),
     "breaker": _breaker,
 }
-_GRANTS: Final = ("hosts", "url_hosts", "ranges", "credentials", "exposed", "env", "programs")
+_GRANTS: Final = ("hosts", "url_hosts", "ranges", "credentials", "authorities", "exposed", "env", "programs")
 _NO_GRANTS: Final[dict[str, Json]] = {**dict.fromkeys(_GRANTS, ()), "proc": False}
 LIMITS: Final[FieldTable] = {
     field: _higher_number(f"use more {field}") for field in ("wall", "cpu", "memory", "output", "sent", "received")

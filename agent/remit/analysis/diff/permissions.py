@@ -288,3 +288,6 @@ def _notes(old: Workspace, new: Workspace, same: Collection[str]) -> Iterator[st
     ]
     if code:
         yield f"the code changed of {listed(code)}; the sandbox limits it to its manifest, which is compared above"
+    for name in code:
+        for item in new.tools[name].manifest.authorities:  # files of the code
+            yield f"read tools/{name}/{item.file}: its certificates alone are trusted for {item.name}:{item.port}"

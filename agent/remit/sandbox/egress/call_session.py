@@ -211,6 +211,24 @@ class CallSession:
             added.append((b"accept-encoding", b"identity"))
         return added
 
+    def unsent(self, scheme: str, name: str, port: int) -> str:
+        """Why a secret for a host of that name is not sent with a request; "" if none is missing."""
+        for item in self.network.credentials:
+            if item.name == name and item.port != port:
+                return f"secret {item.secret!r} was not sent: it is for port {item.port} of that host"
+            if (item.name, item.port) == (name, port) and scheme != "https":
+                return f"secret {item.secret!r} was not sent: this is plain HTTP, and a secret is sent only under TLS"
+        return ""
+
+    def refused_secret(self, name: str, port: int) -> str:
+        """What the tool's author may look for after a 401 or 403: which secrets were sent, and where the others belong."""
+        if sent := self.network.credentials_at(name, port):
+            return "; ".join(f"secret {item.secret!r} was sent, as {item.header}" for item in sent)
+        return "; ".join(
+            f"secret {item.secret!r} was not sent: it is for {item.name}:{item.port}"
+            for item in self.network.credentials
+        )
+
     # ── what the call has used ───────────────────────────────────────────────────────────────────────────────────────
 
     def spend_sent(self, size: int, entry: SessionEntry) -> None:

@@ -28,8 +28,7 @@ class _Proxy(Protocol):
     def resolver(self) -> Resolver: ...
     @property
     def authority(self) -> CertificateAuthority: ...
-    @property
-    def trust(self) -> ssl.SSLContext: ...
+    def trust_of(self, certificates: str) -> ssl.SSLContext: ...
 
 
 class Tunnel:
@@ -83,6 +82,7 @@ class Tunnel:
             entry.address = blocked.kind
             raise
         entry.address = target.kind
+        entry.why = self._call_session.unsent("https", name, port)
         server = ProxiedConnection(connection, self._call_session.idle)
         try:
             await self._establish()
@@ -134,7 +134,6 @@ class Tunnel:
         await self._connection.secure(self._proxy.authority.context(name), server=True, already=hello)
         entry.drop()  # from here on each request has an entry of its own
         requests = RequestReader(self._connection)
-        forwarder = Forwarder(
-            self._call_session, requests, self._proxy.resolver, self._proxy.trust, tunnel=(name, port)
-        )
+        trust = self._proxy.trust_of(self._call_session.network.authorities_of(name, port))
+        forwarder = Forwarder(self._call_session, requests, self._proxy.resolver, trust, tunnel=(name, port))
         await forwarder.run(None)

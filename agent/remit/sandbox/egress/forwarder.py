@@ -150,6 +150,7 @@ class Forwarder:
         entry.host, entry.port, entry.path = name, port, path
         # INVARIANT: decided before the name is resolved. Even a DNS query would tell its owner something.
         await self._call_session.check(scheme, name, port, request.head.method, path, url.resource)
+        entry.why = self._call_session.unsent(scheme, name, port)
         outgoing, body = self._outgoing(request, scheme, name, port, url)
         if (answers := self._call_session.answers) is not None:
             # INVARIANT: a test case reaches no network: what no row answers is refused here.
@@ -237,6 +238,8 @@ class Forwarder:
                 server.peer.receive_data(data)
             elif isinstance(event, h11.Response):
                 entry.status = event.status_code
+                if entry.status in (401, 403):
+                    entry.why = entry.why or self._call_session.refused_secret(*server.origin)
                 body = Body(event, self._call_session.scrubber)
                 ready += response.begin(event.status_code, reason_of(event.status_code), [*_end_to_end(body)])
             elif isinstance(event, h11.Data):

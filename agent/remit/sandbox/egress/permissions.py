@@ -104,13 +104,22 @@ class Exposed(FrozenModel):
     env: str
 
 
+class HostAuthority(FrozenModel):
+    """The certificates, in PEM, of the only authorities that one host is trusted by."""
+
+    name: str
+    port: int
+    certificates: str
+
+
 class Network(FrozenModel):
     """Everything that one call may reach. Empty: nothing.
 
     `hosts`: lines that every call of the tool has. `urls`: the URLs of this call. `at_most`: hosts to which it may be
     redirected; each such URL is decided again. `ranges`: private and loopback ranges that may be dialled. `methods`:
     for a URL that is decided again. `key_header`: the header for the call's idempotency key. `sent`, `received`: limits
-    in bytes, over all connections of the call.
+    in bytes, over all connections of the call. `authorities`: those of hosts with private ones; the others have those of
+    this machine.
     """
 
     hosts: tuple[Host, ...] = ()
@@ -122,6 +131,7 @@ class Network(FrozenModel):
     key_header: str = ""
     sent: int = 1 << 20
     received: int = 16 << 20
+    authorities: tuple[HostAuthority, ...] = ()
 
     def allows(self, scheme: str, name: str, port: int, method: str, path: str) -> bool:
         """True if the request is allowed without another decision."""
@@ -131,10 +141,13 @@ class Network(FrozenModel):
         )
 
     def opaque(self, name: str, port: int) -> bool:
-        """True if TLS to that host passes through unopened."""
-        return any(line.whole and line.covers(name, port) for line in self.hosts) and not self.credentials_at(
-            name, port
-        )
+        """True if TLS to that host passes through unopened. The tool could not check a private authority: the proxy does."""
+        is_whole = any(line.whole and line.covers(name, port) for line in self.hosts)
+        return is_whole and not self.credentials_at(name, port) and not self.authorities_of(name, port)
+
+    def authorities_of(self, name: str, port: int) -> str:
+        """The only certificates that sign for that host, in PEM; "": those of this machine."""
+        return next((item.certificates for item in self.authorities if (item.name, item.port) == (name, port)), "")
 
     def knows(self, name: str, port: int) -> bool:
         """True if some request to that host is allowed."""

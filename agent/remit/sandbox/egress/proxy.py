@@ -34,6 +34,7 @@ PORT: Final = 3128  # of the listener in every sandbox
 IDENTIFY_SECONDS: Final = 10.0  # for a new connection to send the token of its call
 DISMISS_SECONDS: Final = 1.0
 PAUSE_SECONDS: Final = 0.05
+MOST_PRIVATE: Final = 64  # settings for private authorities that are kept
 MOST_UNIDENTIFIED: Final = 64  # connections of one sandbox that have not sent a token yet
 
 
@@ -49,6 +50,7 @@ class Egress:
         self.resolver: Resolver = resolver or SystemResolver()
         self.idle = idle
         self._trust = trust
+        self._private: dict[str, ssl.SSLContext] = {}  # by the certificates of private authorities
         self._authority: CertificateAuthority | None = None
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -73,6 +75,23 @@ class Egress:
                 if not self._trust.cert_store_stats()["x509_ca"]:
                     self._trust.load_verify_locations(certifi.where())
             return self._trust
+
+    def trust_of(self, certificates: str) -> ssl.SSLContext:
+        """The TLS settings for a host that only these authorities sign for, in PEM; "": those of this machine.
+
+        INVARIANT: no other authority counts for that host, so that a server with a certificate of a public one is refused.
+        """
+        if not certificates:
+            return self.trust
+        with self._lock:
+            if (context := self._private.get(certificates)) is None:
+                context = ssl.create_default_context(cadata=certificates)
+                # A reviewer has named these certificates, so one that another signed is trusted for itself.
+                context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+                if len(self._private) >= MOST_PRIVATE:
+                    self._private.clear()
+                self._private[certificates] = context
+            return context
 
     def roots(self, network: Network) -> str:
         """The certificates that a tool must trust, in PEM.

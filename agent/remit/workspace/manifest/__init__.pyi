@@ -19,6 +19,7 @@ from .pins import LOCK, check_schemas, write_lock
 from .repairs import read_arguments, repaired_name
 from .resolution import check_output, command_schema, fill_argv, resolve
 from .schema import ManifestTable, rules
+from .sections import Authority, with_authorities, wrong_authorities
 from .targets import Target
 from .touches import Template
 from .undecided import MARK
@@ -29,6 +30,7 @@ __all__ = [
     "NOTHING",
     "Action",
     "ActionSchema",
+    "Authority",
     "Breaker",
     "GrantLine",
     "Limits",
@@ -59,6 +61,8 @@ __all__ = [
     "resolve",
     "rules",
     "values_at",
+    "with_authorities",
     "with_grant_text",
     "write_lock",
+    "wrong_authorities",
 ]

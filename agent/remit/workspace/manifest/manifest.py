@@ -26,7 +26,7 @@ from remit.workspace.manifest.schema import (
     rules,
 )
 from remit.workspace.manifest.schema import manifest_schema as manifest_schema
-from remit.workspace.manifest.sections import PYTHON, SecretTable, filled
+from remit.workspace.manifest.sections import PYTHON, Authority, SecretTable, filled, parse_authorities
 from remit.workspace.manifest.targets import Target, target_of
 from remit.workspace.manifest.touches import Template, parse_listing, parse_touch
 from remit.workspace.manifest.undecided import undecided
@@ -114,7 +114,7 @@ class Action(FrozenModel):
 class Manifest(FrozenModel):
     """A tool as its author declares it.
 
-    `hosts`, `ranges`, `credentials`, `exposed`, `env` and `programs` are available to every call. `read` and `write` (patterns of
+    `hosts`, `ranges`, `credentials`, `authorities`, `exposed`, `env` and `programs` are available to every call. `read` and `write` (patterns of
     files), `stores` and `url_hosts` are the most that the resources of one call may be. With `life` "run", the calls of a run share
     one live sandbox. `command` and `server_env` start an MCP server; with `proc`, a sandbox has a /proc of its own. The source
     "built-in" is Remit itself. The calls of a "hook" are carried out by the coding agent `client`: its `read` and `write` are empty,
@@ -137,6 +137,7 @@ class Manifest(FrozenModel):
     hosts: tuple[str, ...] = ()
     ranges: tuple[str, ...] = ()
     credentials: tuple[Credential, ...] = ()
+    authorities: tuple[Authority, ...] = ()
     exposed: tuple[Exposed, ...] = ()
     env: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
@@ -306,6 +307,7 @@ def parse_manifest(text: str, *, file: str) -> Manifest:
         hosts=tuple(always.hosts),
         ranges=tuple(always.ranges),
         credentials=tuple(_credential(secret) for secret in always.secrets if not secret.exposed),
+        authorities=parse_authorities(always.ca),
         exposed=tuple(Exposed(secret=item.name, env=item.env or "") for item in always.secrets if item.exposed),
         env=tuple(always.env),
         programs=tuple(always.programs),

@@ -40,6 +40,7 @@ from remit.workspace.manifest.fields import (
     Word,
 )
 from remit.workspace.manifest.sections import (
+    AuthorityFile,
     Header,
     HostLine,
     Method,
@@ -49,6 +50,7 @@ from remit.workspace.manifest.sections import (
     ServerTool,
     Variable,
     action_network_rules,
+    authority_rules,
     network_rules,
     server_action_rules,
     server_rules,
@@ -82,6 +84,10 @@ class AlwaysTable(TomlTable):
     hosts: list[HostLine] = Field(default=[], description=f"Hosts that the tool may reach: {SHAPE_OF_HOSTS}")
     ranges: list[Range] = Field(default=[], description='Private address ranges in which a host may be: "10.20.0.0/16"')
     secrets: list[SecretTable] = Field(default=[], description="Secrets that the egress proxy adds to requests")
+    ca: dict[HostLine, AuthorityFile] = Field(
+        default={},
+        description='The file of this folder with the private authorities of a host: { "git.corp.example:443" = "corp-ca.pem" }',
+    )
     env: list[Variable] = Field(default=[], description="Environment variables that the tool may read")
     programs: list[Program] = Field(default=[], description="Programs that the tool may start; empty: no subprocess")
     proc: bool = Field(
@@ -290,6 +296,8 @@ class _Rules:
         server = self._table(ServerTable, "server") if "server" in self._document else None
         yield from server_rules(self._document, server, self._always.secrets, self._always.programs, self._problem)
         yield from network_rules(self._always, self._problem, self._source)
+        reached = [*self._always.hosts, *(self._at_most.hosts if self._at_most is not None else ())]
+        yield from authority_rules(self._always.ca, reached, self._problem)
 
     def _sandbox_rules(self) -> Iterator[Problem]:
         if self._document.get("life") == "run":

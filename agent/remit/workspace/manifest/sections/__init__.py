@@ -1,7 +1,8 @@
 """Sections of a `tool.toml`: the keys of each, and the rules between them.
 
-network  hosts, address ranges and secrets
-server   what starts an MCP server, and its tools
+network      hosts, address ranges and secrets
+authorities  the private certificate authorities of hosts
+server       what starts an MCP server, and its tools
 """
 
 from remit._face import face

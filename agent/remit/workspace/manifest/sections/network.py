@@ -7,8 +7,8 @@ from typing import Annotated, Final, Literal, Protocol
 
 from pydantic import AfterValidator, Field
 
-from remit.core import Problem
-from remit.core.parsing import URL_KINDS, Matching, TomlTable, invalid
+from remit.core import Problem, Refusal
+from remit.core.parsing import URL_KINDS, Matching, TomlTable, canonical, invalid
 from remit.sandbox.egress import NetworkError, parse_credential, parse_host, parse_range
 from remit.workspace.manifest.touches import Template
 
@@ -41,6 +41,21 @@ SecretName = Annotated[
 ]
 
 
+def _authority_file(value: str) -> str:
+    try:
+        plain = (
+            canonical("file", value) == value and value != "." and not any(part[0] == "." for part in value.split("/"))
+        )
+    except Refusal:
+        plain = False
+    if not plain:
+        raise invalid(f"is {value!r}, which is not a file of the tool's folder", 'write "corp-ca.pem"')
+    return value
+
+
+AuthorityFile = Annotated[str, AfterValidator(_authority_file)]
+
+
 class SecretTable(TomlTable):
     """One secret: `remit secret set` stores its value. The egress proxy adds it to requests, or the tool itself gets it."""
 
@@ -65,6 +80,8 @@ class _Always(Protocol):
     @property
     def secrets(self) -> list[SecretTable]: ...
     @property
+    def ca(self) -> dict[str, str]: ...
+    @property
     def env(self) -> list[str]: ...
 
 
@@ -82,8 +99,8 @@ _Report = Callable[[tuple[str, ...], str, str], Problem]
 
 def network_rules(always: _Always, report: _Report, source: str) -> Iterator[Problem]:
     """The problems between `hosts`, `ranges` and `secrets`."""
-    if source in ("host", "hook") and (always.hosts or always.ranges or always.secrets):
-        key = next(key for key in ("hosts", "ranges", "secrets") if getattr(always, key))
+    if source in ("host", "hook") and (always.hosts or always.ranges or always.secrets or always.ca):
+        key = next(key for key in ("hosts", "ranges", "secrets", "ca") if getattr(always, key))
         yield report(
             ("always", key), f"'always.{key}' has no effect for source = 'host', which runs unconfined", "remove it"
         )
@@ -116,6 +133,21 @@ def network_rules(always: _Always, report: _Report, source: str) -> Iterator[Pro
             )
         seen.add(place)
         yield from _credential_rules(at, secret, always, report)
+
+
+def authority_rules(ca: dict[str, str], lines: Sequence[str], report: _Report) -> Iterator[Problem]:
+    """The problems between `ca` and the `lines` of hosts that the manifest has."""
+    for place in ca:
+        host = parse_host(place)
+        at = ("always", "ca", place)
+        if not host.whole or "*" in host.name:
+            yield report(
+                at, f"'ca' has {place!r}, which is not one host", 'write { "git.corp.example:443" = "corp-ca.pem" }'
+            )
+        elif not any(parse_host(line).covers(host.name, host.port) for line in lines):
+            yield report(
+                at, f"'ca' has {place!r}, which no line of 'hosts' has", f'write hosts = ["{place}"] in [always]'
+            )
 
 
 def _credential_rules(at: tuple[str, ...], secret: SecretTable, always: _Always, report: _Report) -> Iterator[Problem]:
