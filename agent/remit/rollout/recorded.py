@@ -60,12 +60,7 @@ def recorded_definition(now: Workspace, objects: Objects, bundle: str, agent: st
         UsageError: an object is missing or was changed, or another version of Remit wrote the bundle.
     """
     files = objects.get_bundle(bundle)
-    try:
-        code = read_digests(files)
-        named = {path: data for path, data in files.items() if path != CODE_DIGESTS}
-        workspace = load_files(named, root=None, code=code)
-    except WorkspaceError as failure:
-        raise UsageError(f"its definition cannot be read by this version of Remit: {failure}") from failure
+    workspace = _workspace_of(bundle, files)
     if agent not in workspace.agents:
         raise UsageError(
             f"its definition has no agent {agent!r}: do not trust this run, and compare it with another copy"
@@ -82,6 +77,29 @@ def recorded_definition(now: Workspace, objects: Objects, bundle: str, agent: st
     return RecordedDefinition(
         bundle=bundle, agent=agent, workspace=workspace, files=files, tools=tools, changed=tuple(changed)
     )
+
+
+def _workspace_of(bundle: str, files: Mapping[str, bytes]) -> Workspace:
+    """The workspace of the files of a bundle. A worker resumes many runs of the same few bundles, so the last ones are kept.
+
+    INVARIANT: the digest names exactly these files: `get_bundle` has compared them.
+    """
+    if (known := _read.get(bundle)) is not None:
+        return known
+    try:
+        code = read_digests(files)
+        named = {path: data for path, data in files.items() if path != CODE_DIGESTS}
+        workspace = load_files(named, root=None, code=code)
+    except WorkspaceError as failure:
+        raise UsageError(f"its definition cannot be read by this version of Remit: {failure}") from failure
+    while len(_read) >= MOST_READ:
+        _read.pop(next(iter(_read)), None)
+    _read[bundle] = workspace
+    return workspace
+
+
+MOST_READ: Final = 8
+_read: Final[dict[str, Workspace]] = {}  # by the digest of the bundle
 
 
 def _code_on_disk(now: Workspace, tool: str) -> str:
