@@ -5,6 +5,7 @@ processor time of the server's process for one request, and its memory; wall tim
 
 * Decisions are asked with a token of an identity provider: with one that was verified before, and with a new one each. The provider is in
   the process of the service, without network: its keys are cached in any case.
+* Every server is asked the same question. Remit answers it again for up to a second, so it is also asked another question each time.
 * Start, memory, calls, listeners and `remit call` are those of `remit serve` itself, with an API key.
 
 Peers are in the dependency group `bench`; one that is not installed is reported and skipped.
@@ -142,9 +143,9 @@ def memory_mib(pid: int) -> float:
     return 0.0
 
 
-def ask(connection: socket.socket, token: str) -> None:
+def ask(connection: socket.socket, token: str, asked: dict[str, Any] = ASKED) -> None:
     """One request in one packet, and its answer: a client that sends head and body apart measures the delayed ACK of TCP."""
-    body = json.dumps(ASKED).encode()
+    body = json.dumps(asked).encode()
     connection.sendall(HEAD % (token.encode(), len(body)) + body)
     received = b""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
@@ -157,19 +158,25 @@ def ask(connection: socket.socket, token: str) -> None:
         rest += connection.recv(65536)
 
 
-def measured(name: str, url: str, pid: int, tokens: list[str] | None = None) -> dict[str, Any]:
-    """Ask so many decisions, one after the other; with each of the tokens in turn."""
+def measured(
+    name: str, url: str, pid: int, tokens: list[str] | None = None, *, other_questions: bool = False
+) -> dict[str, Any]:
+    """Ask so many decisions, one after the other, with each of the tokens in turn; with `other_questions` each about another file."""
     given = tokens or [""]
+
+    def asked(number: int) -> dict[str, Any]:
+        return {**ASKED, "arguments": {"path": f"runbooks/{number}.md"}} if other_questions else ASKED
+
     took: list[float] = []
     idle = memory_mib(pid)
     with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), 60) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for number in range(WARM):  # until everything is imported and cached
-            ask(connection, given[number % len(given)])
+            ask(connection, given[number % len(given)], asked(number))
         before = processor_s(pid)
         for number in range(WARM, WARM + REQUESTS):
             begun = time.perf_counter()
-            ask(connection, given[number % len(given)])
+            ask(connection, given[number % len(given)], asked(number))
             took.append(time.perf_counter() - begun)
         used = processor_s(pid) - before
     took.sort()
@@ -204,9 +211,10 @@ def figures() -> Iterator[dict[str, Any]]:
         with peer_server(decide) as (url, pid):
             yield measured(name, url, pid)
     with prepared() as (workspace, key):
-        for name, count in (("Remit", 1), ("Remit, new tokens", WARM + REQUESTS)):
+        for name, count in (("Remit", 1), ("Remit, other questions", 1), ("Remit, new tokens", WARM + REQUESTS)):
             with token_service(workspace, count) as (service, tokens):
-                yield measured(name, service.url, service.process.pid, tokens)
+                other = name == "Remit, other questions"
+                yield measured(name, service.url, service.process.pid, tokens, other_questions=other)
         yield own_service(workspace, key)
 
 

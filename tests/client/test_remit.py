@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ import pytest
 
 import remit
 from remit import AsyncRemit, Policy, Refusal, Remit, Request, RunEnded, Scope, ScopeEntry, UsageError, WorkspaceError
+from remit.broker import Broker
+from remit.core.events import NANO
+from remit.runtime import one_call
 from support.runs import DONE, TASK, Command, Play, turn
 
 READ = {"path": "runbooks/payments-pool.md", "lines": 1}
@@ -81,6 +85,40 @@ def test_an_explanation_has_the_resources_and_every_rule_that_matches(client: Re
     )
     assert {rule.says for rule in explained.rules} == {"allows", "denies"}
     assert events(client) == []
+
+
+def test_the_same_question_has_the_same_answer_while_the_rules_the_user_and_the_minute_are_the_same(
+    client: Remit, session: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    decide = Broker.decide
+
+    def counted(self: Broker, *given: Any, **named: Any) -> Any:
+        made.append("one")
+        return decide(self, *given, **named)
+
+    def asked(arguments: dict[str, Any] = READ, **named: Any) -> str:
+        return client.decide("files.read", arguments, agent="triage", **named).verdict
+
+    now = [1_800_000_000 * NANO]
+    monkeypatch.setattr(one_call, "KEPT_S", 1e9)
+    monkeypatch.setattr(Broker, "decide", counted)
+    monkeypatch.setattr(time, "time_ns", lambda: now[0])
+    assert [asked() for _ in range(3)] == ["allow"] * 3
+    assert len(made) == 1
+    assert asked(SECRET) == "deny"
+    assert asked({**READ, "lines": 2}) == "allow"
+    assert len(made) == 3
+    now[0] += 61 * NANO  # a rule may name the time
+    assert asked() == "allow"
+    assert len(made) == 4
+    rules = session / "policies" / "rules.csv"
+    rules.write_text(rules.read_text() + "p, agent:triage, files.read, file:runbooks/**, True, deny\n")
+    monkeypatch.undo()
+    until = time.monotonic() + 20
+    while asked() == "allow" and time.monotonic() < until:  # an edit is read once it has settled
+        time.sleep(0.05)
+    assert asked() == "deny"
 
 
 def test_a_run_is_replayed_from_its_record(client: Remit) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 import pytest
 
 from remit.core import RunEnded
-from remit.core.events import HoldSet
+from remit.core.events import HoldLifted, HoldSet
 from remit.journal import SHARED, WORKSPACE_RUN, Journal, StoredRecord, list_runs
 from remit.journal.storage import changes, postgres
 from support.events import RUN, append, granted, started
@@ -109,6 +109,29 @@ async def test_a_hold_wakes_every_run_and_is_seen_at_once(journal: Journal, othe
     await asyncio.wait_for(waiting, LONG_S)
     assert journal.holds() == {"all": hold}
     assert other.holds() == {"all": hold}
+
+
+def test_what_a_run_records_does_not_make_every_call_read_again_what_all_runs_share(
+    journal: Journal, other: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit of another process does, and so does a hold that this process sets."""
+    append(journal, RUN, started())
+    known, before = journal.holds(), journal.version((SHARED,))
+    for number in range(3):
+        append(journal, RUN, granted(number, 0))
+        assert journal.version((SHARED,)) == before
+        assert journal.holds() is known
+    hold = HoldSet(number=0, scope="all", reason="upgrade", by=principal("ann"))
+    journal.append_shared(WORKSPACE_RUN, hold)
+    assert journal.holds() == {"all": hold}
+    append(journal, RUN, granted(3, 0))
+    lifted = HoldLifted(number=1, scope="all", by=principal("ann"))
+    other.append_shared(WORKSPACE_RUN, lifted)
+    append(journal, RUN, granted(4, 0))
+    until = time.monotonic() + 10
+    while journal.holds() and time.monotonic() < until:  # a notification may take a moment
+        time.sleep(0.005)
+    assert journal.holds() == {}
 
 
 @ON_POSTGRES

@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 
 from remit.core import Claim, Exhausted, RunEnded
 from remit.core.events import NANO, AnyEvent, ApprovalGranted, ApprovalRejected, BudgetSpent, Recorded, RunFinished
-from remit.journal import AlreadyRecorded, Journal, Lease, LiveRecord, RunState, StoredRecord, open_journal
+from remit.journal import SHARED, AlreadyRecorded, Journal, Lease, LiveRecord, RunState, StoredRecord, open_journal
 from remit.journal.lease import EXPIRES_S, take_lease
 from remit.journal.storage.core_tables import TABLES
 from support.events import (
     RUN,
     a_whole_run,
+    append,
     ask,
     decided,
     ended,
@@ -506,6 +507,18 @@ async def test_a_second_event_of_one_key_is_refused_before_it_is_written(journal
         assert refused.value.earlier == first
         await record.commit()
         assert record.state == folded(journal, RUN)
+
+
+async def test_a_run_of_which_nothing_is_written_yet_has_lost_nothing_when_others_record_something(
+    journal: Journal, other: Journal
+) -> None:
+    async with driven(journal) as record:
+        record.append(started())
+        append(other, "b" * 32, started())
+        await soon(lambda: journal.version((RUN, SHARED)) >= 0)
+        await record.catch_up()
+        await record.commit()
+    assert keys(journal.events(RUN)) == ["run.started/-/-/-"]
 
 
 @pytest.mark.parametrize("noticed", ["commit", "catch up", "claim"])

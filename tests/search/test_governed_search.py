@@ -11,6 +11,8 @@ from typing import Any, Final
 import pytest
 
 from remit import Remit
+from remit.broker import LiveExecutor
+from remit.core import Call
 from remit.core.events import CallDecided
 from remit.testing import read_run
 from support.runs import Command
@@ -221,3 +223,20 @@ def test_a_hostile_search_tool_finds_no_byte_of_a_forbidden_collection(tmp_path:
     write_documents(folder, "hr", {"plan.md": SECRET})
     value = call(folder, "search.find", {"query": "x"}).value
     assert value == {"items": [], "secret": False, "handbook": True}
+
+
+def test_a_decision_about_collections_is_made_again_for_the_same_question(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has read from the working folder may have changed."""
+    made: list[str] = []
+
+    def read(self: LiveExecutor, call: Call, group: str) -> tuple[str, ...]:
+        made.append(group)
+        return ("handbook",)
+
+    monkeypatch.setattr(LiveExecutor, "stores", read)
+    with Remit.open(work.parent) as client:
+        for number in (1, 2):
+            assert client.decide("search.find", {"query": "refunds"}, agent="reader").verdict == "allow"
+            assert made == ["search"] * number

@@ -83,6 +83,7 @@ from .messages import (
     ModelError,
     ModelTurn,
     ToolSpec,
+    known_turn,
     settings_of,
 )
 from .principals import (
@@ -99,7 +100,7 @@ from .principals import (
 )
 from .receipts import Approver, CallOutcome, ReceiptItem
 from .renamed import RENAMED
-from .threads import in_own_thread, in_thread, in_thread_uninterrupted
+from .threads import in_own_thread, in_pool, in_thread, in_thread_uninterrupted
 
 __all__ = [
     "BREAK_GLASS",
@@ -201,10 +202,12 @@ __all__ = [
     "failure_place",
     "finding_of",
     "in_own_thread",
+    "in_pool",
     "in_thread",
     "in_thread_uninterrupted",
     "is_principal",
     "is_refused",
+    "known_turn",
     "listed",
     "matching_actions",
     "near_names",

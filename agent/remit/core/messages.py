@@ -116,6 +116,12 @@ class Model(Protocol):
         ...
 
 
+def known_turn(model: Model) -> ModelTurn | None:
+    """The turn of a model that a program outside has asked; None for a model without the attribute `turn`, which is to be asked."""
+    turn = getattr(model, "turn", None)
+    return turn if isinstance(turn, ModelTurn) else None
+
+
 def settings_of(model: Model) -> ModelSettings:
     """The settings that the model sends to its provider; none for a model without the attribute `settings`."""
     settings = getattr(model, "settings", None)

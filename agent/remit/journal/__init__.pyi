@@ -4,7 +4,7 @@ from .hash_chain import Chain, ChainFault, ChainLink, link, link_of, verify_chai
 from .lease import RUN_LOCKED, Lease
 from .live_record import LiveRecord
 from .opening import open_journal
-from .projections import CIRCUIT_STREAM, EVALUATION_STREAM, QUEUE, SHARED, WORKSPACE_RUN
+from .projections import CIRCUIT_STREAM, EVALUATION_STREAM, QUEUE, WORKSPACE_RUN
 from .reducer import apply_event
 from .run_list import (
     LIVE_RUNS,
@@ -48,6 +48,7 @@ from .run_state import (
     retry_key,
 )
 from .storage.arm_counts import OF_COMPLETED, ArmCounts, ArmRun, count_arms
+from .storage.database import SHARED
 from .store import AlreadyRecorded, Journal
 from .upkeep.check import Difference, check_projections, rebuild_projections
 from .upkeep.deletion import delete_run, release_space

@@ -21,6 +21,10 @@ from remit.core.events import EVENT, AnyEvent, Recorded
 
 FORMAT: Final = "remit.chain/1"
 
+# Made once: `json.dumps` makes an encoder each time it is called with options.
+_body_json: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_header_json: Final = json.JSONEncoder(separators=(",", ":")).encode
+
 FaultKind: TypeAlias = Literal[
     "missing",  # an event is not there
     "edited",  # header or body differ from what was sealed
@@ -71,10 +75,7 @@ class ChainLink:
     @property
     def sealed(self) -> str:
         """The hash that belongs to this header: it equals `hash` unless the header was changed."""
-        header = [FORMAT, self.run, self.seq, self.at, self.type, self.key, self.prev, self.payload_digest]
-        # Not RFC 8785: Unix nanoseconds are larger than the integers that it allows (2^53 - 1). A list of strings and
-        # integers in a fixed order has only one spelling in this encoder, so the text is as unambiguous.
-        return _sha256(json.dumps(header, separators=(",", ":")).encode())
+        return _hash_of(self.run, self.seq, self.at, self.type, self.key, self.prev, self.payload_digest)
 
     def recorded(self) -> Recorded:
         """The event, read from its body. Raises ValidationError if this version does not know such an event."""
@@ -119,7 +120,7 @@ def encode(event: AnyEvent) -> str:
     """The body of an event, as JSON. Raises ValueError for what JSON cannot express: NaN, infinity, lone surrogates."""
     try:
         # Not pydantic's own JSON, which writes NaN as null: reading must return what was written.
-        text = json.dumps(event.model_dump(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _body_json(event.model_dump())
     except (TypeError, RecursionError) as failure:
         raise ValueError(str(failure)) from failure
     text.encode()
@@ -128,20 +129,20 @@ def encode(event: AnyEvent) -> str:
 
 def link(run: str, seq: int, at: int, prev: str, event: AnyEvent, salt: str) -> ChainLink:
     """Seal one event to the one before it, and return its stored form; `prev` is "" for the first, `at` is Unix nanoseconds."""
-    body = encode(event)
-    unsealed = ChainLink(
+    body, key = encode(event), event.key
+    covered = payload_digest(salt, body)
+    return ChainLink(
         run=run,
         seq=seq,
         at=at,
         type=event.type,
-        key=event.key,
+        key=key,
         prev=prev,
-        hash="",
-        payload_digest=payload_digest(salt, body),
+        hash=_hash_of(run, seq, at, event.type, key, prev, covered),
+        payload_digest=covered,
         salt=salt,
         body=body,
     )
-    return replace(unsealed, hash=unsealed.sealed)
 
 
 def seal(run: str, seq: int, at: int, prev: str, event: AnyEvent, salt: str) -> Recorded:
@@ -261,6 +262,12 @@ def _is_its_own(item: ChainLink) -> bool:
 
 def _range(first: int, last: int) -> str:
     return f"event {first} is not there" if first == last else f"events {first} to {last} are not there"
+
+
+def _hash_of(*header: str | int) -> str:
+    # Not RFC 8785: Unix nanoseconds are larger than the integers that it allows (2^53 - 1). A list of strings and
+    # integers in a fixed order has only one spelling in this encoder, so the text is as unambiguous.
+    return _sha256(_header_json([FORMAT, *header]).encode())
 
 
 def _sha256(data: bytes) -> str:

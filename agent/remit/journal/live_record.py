@@ -17,11 +17,11 @@ from remit.core import Claim, Exhausted, RunEnded
 from remit.core.events import AnyEvent, Recorded
 from remit.journal.hash_chain import ChainLink
 from remit.journal.lease import RUN_LOCKED, Lease
-from remit.journal.projections import SHARED, changed_rows, queue_topics
+from remit.journal.projections import changed_rows, queue_topics
 from remit.journal.reducer import apply_event
 from remit.journal.run_log import StoredRecord
 from remit.journal.run_state import RunState
-from remit.journal.storage.database import Batch, HeadMoved
+from remit.journal.storage.database import SHARED, Batch, HeadMoved
 from remit.journal.store import AlreadyRecorded, Journal
 
 GATHER_S: Final = 0.05  # how long events wait for the ones that follow, if nobody waits for them
@@ -202,7 +202,7 @@ class LiveRecord(StoredRecord):
         if await self._journal.run_in_thread(self._journal.fence_of, self.run) != self._fence:
             raise RunEnded("unrecorded", RUN_LOCKED.format(self.run), fix="follow that process, or wait for its end")
         head = await self._journal.run_in_thread(self._journal.head, self.run)
-        if head is None or head[0] < written:
+        if written >= 0 and (head is None or head[0] < written):  # before its first commit, the journal has nothing
             lost = f"the journal {self._journal.name} has lost events of the run that were recorded"
             raise RunEnded("unrecorded", lost, fix="check the database, then resume the run: `remit run --resume`")
 

@@ -51,7 +51,6 @@ from remit.journal.storage.database import Change, Drop, Put
 WORKSPACE_RUN: Final = "workspace"  # the stream of holds, alerts and pruned runs
 CIRCUIT_STREAM: Final = "circuit:"  # the beginning of the name of the stream of one tool's circuit breaker
 EVALUATION_STREAM: Final = "evaluation:"  # the beginning of the name of the stream of one evaluation
-SHARED: Final = "shared"  # the topic of holds, API keys, circuits and rollouts: every run reads them
 
 QUEUE: Final = "queue"  # the topic of runs that a worker can take: their start, and answers that let them go on
 

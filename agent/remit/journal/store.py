@@ -21,7 +21,7 @@ from typing import Final, ParamSpec, TypeVar
 import sqlalchemy as sa
 from pydantic import ValidationError
 
-from remit.core import RemitError, RunEnded, UsageError
+from remit.core import RemitError, RunEnded, UsageError, in_pool
 from remit.core.events import AnyEvent, HoldSet, KeyCreated, Recorded
 from remit.journal import limits
 from remit.journal.hash_chain import Chain, ChainFault, ChainLink, link
@@ -30,7 +30,6 @@ from remit.journal.projections import (
     CIRCUIT_COLUMNS,
     CIRCUIT_STREAM,
     EVALUATION_STREAM,
-    SHARED,
     apply_rollout,
     circuit_changes,
     evaluation_changes,
@@ -53,6 +52,7 @@ from remit.journal.storage.core_tables import (
     SEALED,
 )
 from remit.journal.storage.database import (
+    SHARED,
     Batch,
     Change,
     Database,
@@ -140,11 +140,10 @@ class Journal:
         """
         self._check_open()
         try:
-            work = asyncio.get_running_loop().run_in_executor(self._executor, partial(function, *given, **named))
+            work = in_pool(self._executor, partial(function, *given, **named))
         except RuntimeError:  # the interpreter is shutting down and starts no thread
             return function(*given, **named)
-        # A caller that is cancelled does not keep the work from being done.
-        return await asyncio.shield(work)
+        return await work
 
     # -- writing --
 

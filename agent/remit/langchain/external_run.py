@@ -155,8 +155,7 @@ class ExternalRun:
 
         Then another person may have resumed the run, for instance with an approval: that makes it no run of theirs.
         """
-        turns = (call.turn, *(() if call.follows is None else (call.follows,)))
-        return any(self._key_of(turn) in self._steps for turn in turns)
+        return self.knows(call.turn) or ((before := call.follows()) is not None and self.knows(before))
 
     async def perform(self, call: GraphCall, tool_of: ToolOf, place: InterruptPlace) -> Performed | Paused:
         """The result of the call, of the one that a person made in its place, or what it waits for."""
@@ -186,10 +185,10 @@ class ExternalRun:
 
     def _made_instead(self, call: GraphCall, result: Result) -> ApprovalRejected | None:
         """The rejection with which a person made another call. Only for a rejected call: it reads all events of the run."""
-        step = self._steps.get(self._key_of(call.turn))
-        if step is None or not isinstance(result, Failed) or result.error.code != "approval_rejected":
+        if not isinstance(result, Failed) or result.error.code != "approval_rejected":
             return None
-        return made_instead(self.agent_graph.record, step, call.index)
+        step = self._steps.get(self._key_of(call.turn))
+        return None if step is None else made_instead(self.agent_graph.record, step, call.index)
 
     async def _others_waiting(self, call: GraphCall) -> list[Json]:
         """The other calls of the turn that wait for people, once the others have results: a turn of a person comes after all of them."""

@@ -49,7 +49,7 @@ class Invocation:
 class GraphCall(Invocation):
     """One call that an external graph asks for.
 
-    `node_task` names the task of LangGraph that carries the call out. `follows` is the turn before, if no human message came after it;
+    `node_task` names the task of LangGraph that carries the call out. `follows` returns the turn before, if no human message came after it;
     None otherwise. `can_pause` is True if the graph has a checkpointer, so that it can be interrupted to wait for a person. `alone` is True
     if the task carries out only this call, so that the person who resumes the task answers it. A `queued` call starts when no other call
     runs. `write` writes into the custom stream of the graph.
@@ -61,7 +61,7 @@ class GraphCall(Invocation):
     name: str  # as the model wrote it
     id: str
     can_pause: bool
-    follows: ModelTurn | None = None
+    follows: Callable[[], ModelTurn | None] = lambda: None
     alone: bool = True
     queued: bool = False
     write: Callable[[Any], None] | None = None

@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired, Self
 
@@ -32,7 +32,7 @@ from langgraph.config import get_config
 from langgraph.types import interrupt
 
 from remit.broker import action_of
-from remit.core import Failed, Json, ModelTurn, ProposedCall, ReceiptItem, called_action, tool_name
+from remit.core import Json, ModelTurn, ProposedCall, ReceiptItem, called_action, tool_name
 from remit.core.events import ApprovalRequested
 from remit.langchain.background_loop import BackgroundLoop
 from remit.langchain.external_run import ToolOf
@@ -61,20 +61,20 @@ from remit.langchain.state import (
     unreadable_call_of,
     writer_of,
 )
+from remit.langchain.turns import ReadTurns
 from remit.runtime import OfferedAction, RunResult
 from remit.workspace import Mode
 
 if TYPE_CHECKING:
-    from langchain.agents.middleware import AgentMiddleware, AgentState, hook_config
+    from langchain.agents.middleware import AgentMiddleware, AgentState
     from langchain.agents.middleware.types import PrivateStateAttr
     from langgraph.prebuilt.tool_node import ToolCallRequest
 else:
     try:
-        from langchain.agents.middleware import AgentMiddleware, AgentState, hook_config
+        from langchain.agents.middleware import AgentMiddleware, AgentState
         from langchain.agents.middleware.types import PrivateStateAttr
     except ImportError:  # LangGraph alone: the class is then no middleware, and wraps the calls of a ToolNode
         AgentMiddleware, AgentState, PrivateStateAttr = object, dict, None
-        hook_config = lambda **_: lambda hook: hook  # noqa: E731 - nothing calls the hook there
 
 
 class MiddlewareState(AgentState):
@@ -205,17 +205,25 @@ class RemitMiddleware(AgentMiddleware):
             await self._loop.acall(self._runs.begin(asked))
         return None if thread_of(runtime) else {"remit_invocation": secrets.token_hex(8)}
 
-    @hook_config(can_jump_to=["model"])
-    def after_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:
+    def wrap_model_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
         """Refuse calls that LangChain cannot read, and let the model read why.
 
         LangChain drops a call whose arguments are no JSON object: without this, the agent ends with an empty answer.
         """
-        return _refused([(call, self._perform(call, _no_tool)) for call in self._unreadable(state, runtime)])
+        turns = ReadTurns(request, handler(request))
+        while calls := self._unreadable(turns):
+            if not turns.refuse([(call, self._perform(call, _no_tool)) for call in calls]):
+                break
+            turns.add(handler(turns.next_request))
+        return turns.response
 
-    @hook_config(can_jump_to=["model"])
-    async def aafter_model(self, state: Any, runtime: Any) -> dict[str, Any] | None:
-        return _refused([(call, await self._aperform(call, _no_tool)) for call in self._unreadable(state, runtime)])
+    async def awrap_model_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
+        turns = ReadTurns(request, await handler(request))
+        while calls := self._unreadable(turns):
+            if not turns.refuse([(call, await self._aperform(call, _no_tool)) for call in calls]):
+                break
+            turns.add(await handler(turns.next_request))
+        return turns.response
 
     def after_agent(self, state: Any, runtime: Any) -> dict[str, Any]:
         """End the run of the invocation, and put its receipt into the state."""
@@ -232,7 +240,7 @@ class RemitMiddleware(AgentMiddleware):
         return GraphCall(
             **vars(self._asked(messages[:position], request.state, runtime, runtime.config)),
             node_task=node_task(runtime.config),
-            follows=self._turn_before(messages[:position]),
+            follows=lambda: self._turn_before(messages[:position]),
             write=writer_of(),
             alone=has_one_call(runtime.config) or len(turn.proposed_calls) == 1,
             turn=turn,
@@ -256,14 +264,13 @@ class RemitMiddleware(AgentMiddleware):
             has_results=any(isinstance(item, ToolMessage) for item in before),
         )
 
-    def _unreadable(self, state: Any, runtime: Any) -> Sequence[GraphCall]:
-        """The calls of the last message that LangChain cannot read."""
-        messages = messages_of(state)
-        message = messages[-1] if messages else None
-        if not isinstance(message, AIMessage) or not message.invalid_tool_calls:
+    def _unreadable(self, turns: ReadTurns) -> Sequence[GraphCall]:
+        """The calls of the last turn that LangChain cannot read."""
+        if (message := turns.unreadable) is None:
             return ()
-        turn, config = self._turn_at(messages, len(messages) - 1), get_config()
-        asked = vars(self._asked(messages, state, runtime, config))
+        messages, config = turns.messages, get_config()
+        turn = self._turn_at(messages, max(at for at, item in enumerate(messages) if item is message))
+        asked = vars(self._asked(messages, turns.state, turns.runtime, config))
         return [
             GraphCall(
                 **asked,
@@ -380,18 +387,6 @@ class RemitMiddleware(AgentMiddleware):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _refused(outcomes: Sequence[tuple[GraphCall, Performed]]) -> dict[str, Any] | None:
-    """The results as an update of the state. Without another call the model is asked again while the run goes on."""
-    answered = [(call, done) for call, done in outcomes if done.enforced]
-    if not answered:
-        return None
-    update: dict[str, Any] = {"messages": [tool_message(call, done) for call, done in answered]}
-    results = [done.result for _, done in answered]
-    ended = any(isinstance(result, Failed) and result.error.next_step == "stop" for result in results)
-    others = len(answered[0][0].turn.proposed_calls) > len(answered)
-    return update if ended or others else update | {"jump_to": "model"}
 
 
 def _no_tool(action: str) -> None:

@@ -222,8 +222,12 @@ class RunRegistry:
                 goes_on = Continuation(external_graph=run)
                 await run.begin(resume_run(self._session, last.run, by=by, on_event=run.seen, goes_on=goes_on))
                 self._runs[asked.key] = run
-        if run is not None and not (isinstance(asked, GraphCall) and run.continues(asked)):
-            _check_owner(run.agent_graph.record.state.started, by, user, asked.thread)
+        if (
+            run is not None
+            and not _is_owner(started := run.agent_graph.record.state.started, by, user)
+            and not (isinstance(asked, GraphCall) and run.continues(asked))
+        ):
+            _check_owner(started, by, user, asked.thread)
         return run
 
     def _external_run(self) -> ExternalRun:
@@ -327,13 +331,17 @@ class RunRegistry:
         return None
 
 
+def _is_owner(started: RunStarted | None, by: Principal, user: str) -> bool:
+    return started is None or (started.subjects.user == user and same_person(started.by, by))
+
+
 def _check_owner(started: RunStarted | None, by: Principal, user: str, thread: str | None) -> None:
     """Raise UsageError if another person began the conversation.
 
     A run of its own would not have the labels of what the thread has read, and in this run the second person could approve calls
     that they have asked for.
     """
-    if started is not None and (started.subjects.user != user or not same_person(started.by, by)):
+    if started is not None and not _is_owner(started, by, user):
         what = "this object" if thread is None else f"the thread {thread!r}"
         own = "give each person a thread of their own"
         raise UsageError(f"the run of {what} is of {started.by.subject}, not of {by.subject}: {own}")

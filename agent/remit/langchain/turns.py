@@ -5,11 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+from uuid import uuid4
+
+from langchain_core.messages import AIMessage
 
 from remit.broker import CALLS_PER_TURN, HostTool, action_of, describe_tool, kept_for_tool
 from remit.core import (
     ContentObject,
+    Failed,
     ModelTurn,
     ProposedCall,
     Refusal,
@@ -23,7 +28,8 @@ from remit.core.parsing import canonical_json, digest
 from remit.guardrails import Sanitizer
 from remit.journal import Record
 from remit.langchain.commands import restored
-from remit.langchain.graph_call import GraphTool, Performed
+from remit.langchain.graph_call import GraphCall, GraphTool, Performed
+from remit.langchain.state import messages_of, tool_message
 from remit.workspace import Agent, Mode, WorkspaceSession
 from remit.workspace.manifest import ActionSchema
 
@@ -82,6 +88,58 @@ def schema_of(tool: HostTool) -> str:
 def pinned_schema(pinned: ActionSchema) -> str:
     """The same of the pin."""
     return canonical_json(pinned.model_dump(mode="json", include={"description", "input"})).decode()
+
+
+class ReadTurns:
+    """The answer of a LangChain model node: the turns of the model, until it makes no call that LangChain cannot read.
+
+    It is one answer: a node that looks at each turn would cost a checkpoint of each turn.
+    """
+
+    def __init__(self, request: Any, response: Any) -> None:
+        self.state, self.runtime = request.state, request.runtime
+        self.next_request: Any = request
+        self._before: list[Any] = []  # the turns before the last one, with the refusals of their calls
+        self.add(response)
+
+    def add(self, response: Any) -> None:
+        """The model has answered `next_request`."""
+        self._last: Any = response
+
+    @property
+    def unreadable(self) -> AIMessage | None:
+        """The last turn, if LangChain cannot read a call of it."""
+        message = next((item for item in reversed(self._last.result) if isinstance(item, AIMessage)), None)
+        if message is None or not message.invalid_tool_calls:
+            return None
+        message.id = message.id or str(uuid4())  # as the state of the graph would: the turn is recognized by it
+        return message
+
+    @property
+    def messages(self) -> Sequence[Any]:
+        """The messages of the conversation, with the last turn."""
+        return [*messages_of(self.state), *self._before, *self._last.result]
+
+    def refuse(self, outcomes: Sequence[tuple[GraphCall, Performed]]) -> bool:
+        """Answer calls of the last turn. True if the model is asked again: it has made no other call, and the run goes on.
+
+        Calls that are only observed stay without an answer.
+        """
+        answered = [(call, done) for call, done in outcomes if done.enforced]
+        if not answered:
+            return False
+        turn = [*self._last.result, *(tool_message(call, done) for call, done in answered)]
+        self._before += turn
+        self._last = replace(self._last, result=[])
+        self.next_request = self.next_request.override(messages=[*self.next_request.messages, *turn])
+        results = [done.result for _, done in answered]
+        ended = any(isinstance(result, Failed) and result.error.next_step == "stop" for result in results)
+        return not ended and len(answered[0][0].turn.proposed_calls) == len(answered)
+
+    @property
+    def response(self) -> Any:
+        """All turns and refusals, as one response of the model."""
+        return replace(self._last, result=[*self._before, *self._last.result]) if self._before else self._last
 
 
 def performed_call(record: Record, place: tuple[int, int], result: Result, returned: Any = None) -> Performed:

@@ -58,6 +58,7 @@ class Policy:
         self.digest: Final = digest(_digested(rules))
         self.links: Final = rules.links
         self._arguments_read: dict[str, frozenset[str]] = {}  # by action, as they are asked for
+        self._denied_last: tuple[Request | None, list[Pair]] = (None, [])  # `advise` follows `decide`, with its request
         self._index: Final = Index(rules.rows)
         self._roles: Final = closures(rules.links)
         ruled = {row.subject for row in rules.rows}
@@ -153,7 +154,8 @@ class Policy:
             return explain.undecidable(error.what, self.digest)
         if judgement.allowed:
             return explain.allowed(request, judgement.rows, self.digest)
-        denied = [pair for pair in self.pairs(request) if not pair.allowed(request.context)]
+        denied = self._denied(request)
+        self._denied_last = request, denied
         approvals = find_approvals(denied, request.context, lambda role: self.approvers(role, asking=request.subjects))
         if approvals.missing:
             return explain.approval_required(request, denied, approvals, self.digest)
@@ -228,8 +230,9 @@ class Policy:
         """
         if decision.verdict != "deny":
             return decision
+        last, denied = self._denied_last
         try:
-            denied = [pair for pair in self.pairs(request) if not pair.allowed(request.context)]
+            denied = denied if last is request else self._denied(request)
         except GlobError:
             return explain.add_model_denial(decision, request, (), None)
         return explain.add_model_denial(decision, request, denied, find_next_step(request, denied, self.decide))
@@ -247,6 +250,10 @@ class Policy:
         no_rule = denied and not any(pair.denying for pair in denied)
         near = self._near_misses(denied[0], request.action) if no_rule else []
         return explain.evaluate_rules(request, [*denied, *(pair for pair in pairs if pair not in denied)], near)
+
+    def _denied(self, request: Request) -> list[Pair]:
+        """The pairs of the request that are not allowed."""
+        return [pair for pair in self.pairs(request) if not pair.allowed(request.context)]
 
     def pairs(self, request: Request) -> list[Pair]:
         """Each subject with each resource, and the rows that match these and the action.

@@ -26,7 +26,7 @@ from remit.core import (
     Source,
     ToolSpec,
     in_thread,
-    settings_of,
+    known_turn,
 )
 from remit.core.events import (
     NANO,
@@ -39,7 +39,7 @@ from remit.core.events import (
     RunFinished,
 )
 from remit.journal import Record
-from remit.runtime.context import ask_until_it_fits, keep_below_limit
+from remit.runtime.context import ask_until_it_fits, record_request
 from remit.runtime.directory import directory_calls
 from remit.runtime.no_answer import TRIES, why_no_answer
 from remit.workspace import GraphFactory, millionths
@@ -248,7 +248,12 @@ class AgentGraph:
             asked = requested.model if isinstance(requested, ModelRequested) else ""
             if (model := self.models.choose(step, attempt, asked)) is None:
                 raise Paused({"model": step})  # only waits: the time is in the record
-            if await self._may_think(step) and (response := await self._ask_model(step, attempt, model, given)):
+            if not await self._may_think(step):
+                continue
+            record_request(self.record, (step, attempt), self.tools, model, None if given is None else given.digest)
+            if (known := known_turn(model)) is not None:  # nothing leaves this process: nothing has to be written first
+                return await self._record_turn(step, model, known, ())
+            if response := await self._ask_model(step, attempt, model, given):
                 return response
         return None
 
@@ -256,17 +261,6 @@ class AgentGraph:
         self, step: int, attempt: int | None, model: Model, given: ModelInput | None
     ) -> ModelResponded | None:
         """Ask that model for one turn and record it. None if it failed, or if that ended the run."""
-        if self.record.get(f"model.requested/{step}/-/{attempt or '-'}") is None:
-            if given is None:
-                keep_below_limit(self.record, step, self.tools)
-            request = ModelRequested(
-                step=step,
-                attempt=attempt,
-                model=model.name,
-                settings=settings_of(model),
-                input_digest=self.record.conversation.input_digest(self.tools) if given is None else given.digest,
-            )
-            self.record.append(request)
         await self.record.commit()
         try:
             if given is not None:  # the graph decides what its model reads, so nothing is left out

@@ -49,7 +49,7 @@ from remit.workspace import Agent, Workspace, WorkspaceSession, tool_specs
 
 
 class ExternalModel:
-    """The model of an external graph. The graph asks it; `turn` is its latest turn, set before Remit's graph reads it."""
+    """The model of an external graph. The graph asks it; `turn` is its latest turn, set before Remit's graph reads it (`known_turn`)."""
 
     scripted = False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from remit import __version__
@@ -23,16 +23,19 @@ from remit.core import (
     UsageError,
     tool_name,
 )
-from remit.core.events import AnyEvent, CallAnswered, CallDecided, Recorded, RunStarted
+from remit.core.events import NANO, AnyEvent, CallAnswered, CallDecided, Recorded, RunStarted
 from remit.guardrails import UNTRUSTED, Secrets
 from remit.journal import MemoryLog, Record
-from remit.policy import Evaluated
+from remit.policy import Evaluated, Policy
 from remit.runtime.assembly import agent_of, confinement_of, new_run_id, sanitizer_of, secret_names
 from remit.runtime.live import EvaluationPorts
 from remit.sandbox import Sandbox
 from remit.workspace import Workspace, WorkspaceSession, labels_in, labels_of
 
 KEPT_S: Final = 1.0
+MOST_KEPT: Final = 256  # decisions of an agent that answer the same question again
+LONGEST_KEPT: Final = 2048  # characters of the arguments of such a question
+_MINUTE: Final = 60 * NANO  # the fact `time` has minutes
 
 
 class OneCall:
@@ -60,6 +63,23 @@ class EarlierCall:
     names: tuple[str, ...] = ()
 
 
+@dataclass(kw_only=True)
+class _Kept:
+    """The broker of an agent, for the calls until a time, and what it has decided by the same rules in the same minute."""
+
+    broker: Broker
+    until: float
+    policy: Policy | None = None
+    minute: int = -1
+    decided: dict[tuple[str, str, str], CallDecided] = field(default_factory=dict[tuple[str, str, str], CallDecided])
+
+    def decisions(self, policy: Policy, minute: int) -> dict[tuple[str, str, str], CallDecided]:
+        """The decisions by these rules in that minute, by user, action and arguments."""
+        if policy is not self.policy or minute != self.minute:
+            self.policy, self.minute, self.decided = policy, minute, {}
+        return self.decided
+
+
 class DryRuns:
     """Decides calls of one workspace that nobody makes: nothing runs and nothing is recorded.
 
@@ -70,11 +90,24 @@ class DryRuns:
     def __init__(self, session: WorkspaceSession) -> None:
         self._session = session
         self._ports = EvaluationPorts(session)
-        self._kept: dict[str, tuple[float, Broker]] = {}
+        self._kept: dict[str, _Kept] = {}
 
     async def decide(self, name: str, action: str, arguments: str, *, subject: str) -> CallDecided:
-        """Decide one call. Raises UsageError if there is no such agent."""
+        """Decide one call. Raises UsageError if there is no such agent.
+
+        INVARIANT: a decision answers the same question again only while all that it was made from is the same: the user, the call, the
+        broker, the rules in force and the minute. What was read from the working folder may change at any time.
+        """
+        policy, minute = self._ports.policy(0, 0), time.time_ns() // _MINUTE
+        known = self._kept_of(name, subject).decisions(policy, minute)
+        if (earlier := known.get(asked := (subject, action, arguments))) is not None:
+            return earlier
         (decided,) = await self._broker(name, subject, _Unread).decide(0, [_proposed(action, arguments)])
+        by_these = decided.decision is not None and decided.decision.policy_digest == policy.digest
+        in_time = by_these and time.time_ns() // _MINUTE == minute
+        reads_folder = decided.call is None or decided.call.narrowing is not None
+        if in_time and not reads_folder and len(known) < MOST_KEPT and len(arguments) <= LONGEST_KEPT:
+            known[asked] = decided
         return decided
 
     async def explain(
@@ -112,11 +145,7 @@ class DryRuns:
 
     def _broker(self, name: str, subject: str, record: type[Record] = Record) -> Broker:
         """The broker of a new run of the agent. INVARIANT: two decisions share nothing that a call changes."""
-        now = time.monotonic()
-        at, kept = self._kept.get(name, (0.0, None))
-        if kept is None or now - at >= KEPT_S:
-            kept = _unrecorded(self._session, name, subject)
-            self._kept[name] = now, kept
+        kept = self._kept_of(name, subject).broker
         return replace(
             kept,
             subjects=Subjects(agent=kept.subjects.agent, user=subject),
@@ -125,6 +154,12 @@ class DryRuns:
             _unredacted={},
             _calls={},
         )
+
+    def _kept_of(self, name: str, subject: str) -> _Kept:
+        now, kept = time.monotonic(), self._kept.get(name)
+        if kept is None or now >= kept.until:
+            kept = self._kept[name] = _Kept(broker=_unrecorded(self._session, name, subject), until=now + KEPT_S)
+        return kept
 
 
 class _UnsealedLog(MemoryLog):

@@ -18,6 +18,7 @@ from remit.tracing.spans import Span
 SCOPE: Final = {"name": "remit.trace", "version": "1"}  # the version of this format
 RESOURCE: Final[Mapping[str, Attribute]] = {"service.name": "remit"}
 ERROR_STATUS: Final = 2
+_json: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,7 @@ def encode_span(span: Span) -> bytes:
     }
     scoped = {"scope": SCOPE, "spans": [written]}
     line = {"resourceSpans": [{"resource": {"attributes": _attributes(RESOURCE)}, "scopeSpans": [scoped]}]}
-    return json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+    return _json(line).encode() + b"\n"
 
 
 def decode(line: bytes) -> Iterator[ReadSpan]:

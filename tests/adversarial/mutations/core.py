@@ -53,7 +53,33 @@ def folded(self: ProposedCall) -> str:
     return "".join(letter for letter in plain if letter.isalnum() or letter in "_.").strip("_").replace("__", ".", 1)
 
 
+class EarlyIdle(threads._OwnThreads):
+    """A thread counts as idle while its function runs."""
+
+    def _next(self, inbox: Any) -> Any:
+        work = super()._next(inbox)
+        self._idle.append(inbox)
+        return work
+
+
+class Inherited(threads._OwnThreads):
+    """A process that is forked takes the idle threads of its parent for its own."""
+
+    def __init__(self) -> None:
+        self._idle = []
+
+
 ROWS: Final = (
+    brokered(
+        "a thread is used again only after its function has returned",
+        replaced(threads, "_OWN_THREADS", EarlyIdle()),
+        tests=("core/test_threads.py::test_a_function_that_has_not_returned_keeps_its_thread_to_itself",),
+    ),
+    brokered(
+        "a process that is forked uses no thread of its parent",
+        replaced(threads, "_OWN_THREADS", Inherited()),
+        tests=("core/test_threads.py::test_a_process_that_is_forked_starts_threads_of_its_own",),
+    ),
     Mutation(
         name="nesting, names and aliases of a file are limited before it is parsed",
         remove=(never(bounded_readers, "_check_toml"), never(bounded_readers, "_check_aliases")),

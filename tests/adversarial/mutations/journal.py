@@ -8,8 +8,23 @@ from adversarial.mutations.row import brokered, replaced
 from remit.journal import lease, reducer
 from remit.journal.run_state import RunState
 from remit.journal.storage import database
+from remit.journal.storage.sqlite import SqliteDatabase
+
+
+def only_own(self: SqliteDatabase, count: int) -> int:
+    """What other processes record is not noticed."""
+    return self._noted
+
 
 ROWS: Final = (
+    brokered(
+        "what another process records for all runs is read before the next call",
+        replaced(SqliteDatabase, "_shared_version", only_own),
+        tests=(
+            "journal/test_changes.py::"
+            "test_what_a_run_records_does_not_make_every_call_read_again_what_all_runs_share[sqlite]",
+        ),
+    ),
     brokered(
         "a process that lost its lease records nothing more",
         replaced(database, "MOVE_HELD_HEAD", database.MOVE_HEAD),

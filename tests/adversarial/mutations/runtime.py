@@ -18,7 +18,7 @@ from remit.guardrails.sanitizer import Sanitizer
 from remit.policy import reload
 from remit.replay import replayer
 from remit.rollout import recorded
-from remit.runtime import assembly, live, runner
+from remit.runtime import assembly, live, one_call, runner
 from remit.runtime.custom_graph.messages import spec_of
 from remit.runtime.custom_graph.parts import GraphModel
 from remit.runtime.custom_graph.turns import Turns
@@ -145,6 +145,14 @@ ROWS: Final = (
         "words of a tool that refused arguments keep their labels when they are read again",
         replaced(ResultReader, "labels", lambda self, call: ()),
         tests=("runtime/test_context.py::test_words_of_a_tool_that_refused_arguments_have_its_labels_when_they_are_read_again",),
+    ),
+    brokered(
+        "a decision answers the same question only under the rules and in the minute that it was made for",
+        replaced(one_call._Kept, "decisions", lambda self, *_: self.decided),
+        tests=(
+            "client/test_remit.py::"
+            "test_the_same_question_has_the_same_answer_while_the_rules_the_user_and_the_minute_are_the_same",
+        ),
     ),
     brokered(
         "a function of a host tool that never returns holds up no other call",

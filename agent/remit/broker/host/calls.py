@@ -65,7 +65,8 @@ async def decode_for_host(
     given = copy.deepcopy(dict(arguments))
     decode = _decode_hosted if isinstance(function, Hosted) else _decode
     try:
-        return await asyncio.wait_for(in_own_thread(decode, cast("Any", function), given, named), most)
+        async with asyncio.timeout(most):
+            return await in_own_thread(decode, cast("Any", function), given, named)
     except TimeoutError:
         raise not_decoded("timeout", f"no result within {most:g} s") from None
     except Refused as refused:
@@ -119,7 +120,8 @@ async def run_function(
     assert tool.pin is not None
     schema, run = tool.pin.schemas[action.name], partial(function, _tell(on_print))
     try:
-        made = await asyncio.wait_for(in_own_thread(_checked_value, run, schema), tool.manifest.limits.wall)
+        async with asyncio.timeout(tool.manifest.limits.wall):
+            made = await in_own_thread(_checked_value, run, schema)
         if (limit := made.over(tool.manifest.limits.output)) is not None:
             code, message, made = "resource_exhausted", exhausted(limit), _Returned()
     except Refusal as refusal:

@@ -16,6 +16,8 @@ from remit.core import Claim, RemitError
 from remit.journal.hash_chain import ChainLink
 from remit.journal.storage.core_tables import EVENT, HEAD, PAYLOAD
 
+SHARED: Final = "shared"  # the topic of holds, API keys, circuits and rollouts: every run reads them
+
 Dialect: TypeAlias = Literal["sqlite", "postgresql"]
 Row: TypeAlias = tuple[Any, ...]
 Params: TypeAlias = Mapping[str, Any]

@@ -15,6 +15,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from remit.journal.storage.database import (
+    SHARED,
     Batch,
     Dialect,
     HeadMoved,
@@ -58,6 +59,10 @@ class SqliteDatabase:
         self._writing = threading.Lock()
         self._reading = self._writing if path is None else threading.Lock()
         self._commits = 0
+        self._noted = 0  # commits of this process that concern all runs
+        self._shared = 0  # the number of changes of what all runs share; those below are what it was computed from
+        self._seen = -1
+        self._others = (-1, -1)
         self._durable: bool | None = None  # the level of `PRAGMA synchronous` that is set; None before the first write
         self._unwritable = ""  # why the file cannot be written; "": it can
         try:
@@ -133,9 +138,11 @@ class SqliteDatabase:
             # two events to it.
             self._writer.execute("BEGIN IMMEDIATE")
             try:
-                yield SqliteTransaction(self._writer)
+                transaction = SqliteTransaction(self._writer)
+                yield transaction
                 self._writer.execute("COMMIT")
                 self._commits += 1
+                self._noted += SHARED in transaction.topics
             except BaseException:
                 with suppress(sqlite3.Error):  # SQLite itself rolls back when the disk is full
                     self._writer.execute("ROLLBACK")
@@ -145,6 +152,7 @@ class SqliteDatabase:
         with self.transaction(durable=batch.durable) as transaction:
             try:
                 append_events(transaction, batch)
+                transaction.notify(batch.topics)
             except self.conflicts as conflict:
                 # The unique key is the fence between two processes that append without a lease.
                 raise HeadMoved(str(conflict)) from conflict
@@ -153,8 +161,27 @@ class SqliteDatabase:
         with self._reading:
             if self._path is None:
                 return self._commits
-            # It counts the commits of other connections, also of this process.
-            return int(self._reader.execute("PRAGMA data_version").fetchone()[0])
+            count = _data_version(self._reader)
+            return count if tuple(topics) != (SHARED,) else self._shared_version(count)
+
+    def _shared_version(self, count: int) -> int:
+        """The number of changes that may concern all runs, if the reader counts so many commits.
+
+        The reader counts also what the runs of this process record. Its own writer counts the commits of other processes only.
+        """
+        if count != self._seen:
+            self._seen = count
+            if self._writing.acquire(blocking=False):  # not while it commits: the event loop does not wait for a disk
+                try:
+                    others = _data_version(self._writer), self._noted
+                finally:
+                    self._writing.release()
+                # INVARIANT: read after `count`, so a later commit of another process changes `count` again.
+                self._shared += others != self._others
+                self._others = others
+            else:
+                self._shared += 1
+        return self._shared
 
     def wait(self, before: int, timeout: float) -> int:
         until = time.monotonic() + timeout
@@ -200,6 +227,7 @@ class SqliteTransaction:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self.topics: set[str] = set()
 
     def execute(self, statement: Sql | sa.ClauseElement, params: Params | None = None) -> list[Row]:
         return self._run(statement, params).fetchall()
@@ -214,13 +242,19 @@ class SqliteTransaction:
         """Does nothing: SQLite has one writer at a time."""
 
     def notify(self, topics: Sequence[str]) -> None:
-        """Does nothing: SQLite counts every commit; see `SqliteDatabase.version`."""
+        """Note the topics: SQLite counts every commit, whatever it concerns; see `SqliteDatabase.version`."""
+        self.topics.update(topics)
 
     def run(self, text: str) -> None:
         self._connection.execute(text)
 
     def _run(self, statement: Sql | sa.ClauseElement, params: Params | None) -> sqlite3.Cursor:
         return self._connection.execute(*text_and_params(statement, params, "sqlite"))
+
+
+def _data_version(connection: sqlite3.Connection) -> int:
+    """A number that differs after another connection, also of this process, has committed."""
+    return int(connection.execute("PRAGMA data_version").fetchone()[0])
 
 
 def _connect(name: str, *, uri: bool = False) -> sqlite3.Connection:

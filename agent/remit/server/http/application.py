@@ -45,13 +45,32 @@ def build_app(service: Service, routes: Sequence[Route]) -> ASGIApp:
         yield
         await service.end()
 
-    answered = [StarletteRoute(row.path, Endpoint(service, row), methods=[row.method]) for row in routes]
+    endpoints: dict[tuple[str, str], Endpoint] = {(row.method, row.path): Endpoint(service, row) for row in routes}
+    answered = [StarletteRoute(path, endpoint, methods=[method]) for (method, path), endpoint in endpoints.items()]
     app = Starlette(
         routes=answered if service.access is None else [*answered, *page_routes(service, service.access)],
         exception_handlers={HTTPException: _unrouted, ClientDisconnect: _gone, Exception: _defect},
         lifespan=lifespan,
     )
-    return HostChecked(app, service)
+    fixed = {place: endpoint for place, endpoint in endpoints.items() if "{" not in place[1]}
+    return HostChecked(Direct(app, fixed), service)
+
+
+class Direct:
+    """Answers the routes whose paths have no parameter by one look into the table, and the others by Starlette's router.
+
+    The router costs as much as everything else that is done before a decision.
+    """
+
+    def __init__(self, app: ASGIApp, endpoints: Mapping[tuple[str, str], Endpoint]) -> None:
+        self._app = app
+        self._endpoints: Final = endpoints
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        found = None
+        if scope["type"] == "http" and not scope.get("root_path"):
+            found = self._endpoints.get((scope["method"], scope["path"]))
+        await (self._app if found is None else found)(scope, receive, send)
 
 
 class HostChecked:
@@ -113,6 +132,11 @@ class Endpoint:
             response = failed(ServiceError(code="invalid_request", message=str(error)))
         except WorkspaceError as error:
             response = failed(_not_valid(error))
+        except ClientDisconnect as error:
+            response = await _gone(request, error)
+        except Exception as defect:
+            await (await _defect(request, defect))(scope, receive, send)
+            raise
         if named := request_id(request):
             response.headers[REQUEST_ID] = named
         await response(scope, receive, send)
