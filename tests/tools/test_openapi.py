@@ -19,7 +19,7 @@ from remit.core.errors import Refusal, UsageError, WorkspaceError
 from remit.sandbox import Sandbox
 from remit.tools.making.files import Origin, new_tool
 from remit.tools.making.openapi.files import TEMPLATE, openapi_files
-from remit.tools.making.openapi.texts import TAKEN
+from remit.tools.making.texts import TAKEN
 from remit.tools.workbench import derive_pin, run_tool_cases
 from remit.workspace.loader import load_workspace
 from remit.workspace.manifest.manifest import Manifest, parse_manifest

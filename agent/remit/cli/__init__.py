@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "key": ("access.key", "create, list and revoke API keys of services"),
     "settle": ("settle", "record the outcome of a call whose outcome is unknown"),
     "tool": ("tool", "write, try, test and pin tools"),
+    "agent": ("agent", "write a new agent"),
     "secret": ("secret", "set and list the secrets that tools use"),
     "policy": ("policy", "check, test, explain, compare and replay the rules"),
     "allow": ("policy.allow", "print or write the change that would let a refused call pass"),

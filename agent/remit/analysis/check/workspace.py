@@ -119,6 +119,7 @@ def _write(root: Path, files: Mapping[str, bytes | None]) -> None:
         if data is None:
             (root / file).unlink()
         else:
+            (root / file).parent.mkdir(parents=True, exist_ok=True)
             (root / file).write_bytes(data)
 
 

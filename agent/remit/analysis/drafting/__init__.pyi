@@ -1,5 +1,8 @@
+from .adopted import Adoption, adopt_tools
+from .agents import NewAgent, draft_agent
 from .approved import ApprovedRule, rule_from_approval
 from .call import CallToAllow, Patch, draft_for_call, recorded_call
+from .changes import FileChange
 from .observed import ActionWork, ObservedWork, SuggestedRules, observed_work
 from .recorded import Draft, DraftCoverage, draft_rules
 from .rows import CASES, RULES, added
@@ -10,14 +13,19 @@ __all__ = [
     "CASES",
     "RULES",
     "ActionWork",
+    "Adoption",
     "ApprovedRule",
     "CallToAllow",
     "Draft",
     "DraftCoverage",
+    "FileChange",
+    "NewAgent",
     "ObservedWork",
     "Patch",
     "SuggestedRules",
     "added",
+    "adopt_tools",
+    "draft_agent",
     "draft_for_call",
     "draft_for_tool",
     "draft_rules",

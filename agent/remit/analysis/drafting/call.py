@@ -6,13 +6,13 @@ the call is decided again, until nothing refuses it. So a finished patch is know
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
 
 from remit.analysis.backtest import recorded_decisions
 from remit.analysis.cases import run_cases
+from remit.analysis.drafting.changes import FileChange, diff_of
 from remit.analysis.drafting.rows import (
     CASES,
     RULES,
@@ -35,7 +35,6 @@ from remit.workspace import Workspace, WorkspaceSession, load_files, vocabulary
 from remit.workspace.manifest import GrantLine, ceiling_lines, lines_for
 
 MOST_ROUNDS: Final = 12  # changes of one patch
-MOST_LINES: Final = 200  # lines of a diff
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,15 +50,6 @@ class CallToAllow:
     arguments: str
     facts: Context | None = None
     denied: tuple[DeniedAccess, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileChange:
-    """One file, as it is and as it would be."""
-
-    file: str
-    before: str
-    after: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,17 +75,7 @@ class Patch:
     @property
     def diff(self) -> str:
         """A unified diff of the files."""
-        return "".join(line for change in self.changes for line in _diff(change))
-
-
-def _diff(change: FileChange) -> Iterator[str]:
-    before, after = change.before.splitlines(keepends=True), change.after.splitlines(keepends=True)
-    lines = difflib.unified_diff(before, after, f"a/{change.file}", f"b/{change.file}", n=2)
-    for number, line in enumerate(lines):
-        if number == MOST_LINES:
-            yield "…\n"
-            return
-        yield line if line.endswith("\n") else line + "\n"
+        return diff_of(self.changes)
 
 
 def recorded_call(records: Sequence[Recorded], place: tuple[int, int], rule_set: RuleSet) -> CallToAllow:

@@ -10,7 +10,7 @@ import asyncio
 import operator
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import wraps
@@ -18,7 +18,6 @@ from importlib import import_module, invalidate_caches
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar, cast
 
-from remit.broker.host.clients import CLIENTS
 from remit.broker.host.content import HostValue, content_value
 from remit.core import Json, UsageError
 from remit.core.parsing import Arguments, CopyOnRead, closed
@@ -182,50 +181,64 @@ def _imported(module: str, root: Path | None) -> Any:
         return thread.submit(import_module, module).result()
 
 
-def load_host(manifest: Manifest, root: Path | None) -> Mapping[str, Callable[..., Json]]:
-    """The functions of a host tool by action. Its module is installed, or a file below `root`, the folder of the workspace.
+def host_functions(host: str, root: Path | None) -> Mapping[str, Callable[..., Json]]:
+    """The functions at an entry point `package.module:functions`, by action. The module is installed, or a file below `root`, the
+    folder of the workspace.
 
-    Those of a coding agent are Remit's own: they have the types of its tools, and refuse every call.
+    Raises:
+        UsageError: there is no such entry point, or it is no table or list of functions or LangChain tools.
+    """
+    module, _, name = host.partition(":")
+    try:
+        entry: Any = getattr(_imported(module, root), name)
+    except (ImportError, AttributeError) as failure:
+        fix = "write the module beside remit.toml, or install it"
+        raise UsageError(f"{host!r} cannot be loaded: {failure}; {fix}") from failure
+    if isinstance(entry, Mapping):
+        return cast("Mapping[str, Callable[..., Json]]", entry)
+    if not isinstance(entry, Sequence):
+        raise UsageError(f"{host!r} is no table or list of functions or LangChain tools")
+    return dict(map(_named, cast("Sequence[object]", entry)))
+
+
+def _named(function: object) -> tuple[str, Callable[..., Json]]:
+    """A tool of LangChain or a function, with the name of its action."""
+    if isinstance(getattr(function, "name", None), str) and hasattr(function, "tool_call_schema"):
+        tool = cast("HostTool", function)
+        return action_of(tool.name), Hosted(tool=tool)
+    if not callable(function) or not hasattr(function, "__name__"):
+        raise UsageError(f"{function!r} in the list is no function and no LangChain tool: remove it")
+    return action_of(function.__name__), cast("Callable[..., Json]", function)
+
+
+def load_host(manifest: Manifest, root: Path | None) -> Mapping[str, Callable[..., Json]]:
+    """The functions of a host tool by action.
 
     Raises:
         UsageError: the entry point cannot be loaded, or has no function for an action.
     """
-    if manifest.source == "hook":
-        return _of_client(manifest)
-    module, _, name = manifest.host.partition(":")
     try:
-        entry: Any = getattr(_imported(module, root), name)
-    except (ImportError, AttributeError) as failure:
-        what = f"host tool {manifest.name!r} cannot be loaded from {manifest.host!r}: {failure}"
-        raise UsageError(f"{what}; write the module beside remit.toml, or install it") from failure
-    functions = (
-        cast("Mapping[str, Callable[..., Json]]", entry)
-        if isinstance(entry, Mapping)
-        else {action_of(tool.name): Hosted(tool=tool) for tool in cast("Iterable[HostTool]", entry)}
-    )
+        functions = host_functions(manifest.host, root)
+    except UsageError as error:
+        raise UsageError(f"host tool {manifest.name!r}: {error}") from error
     missing = [action for action in manifest.actions if action not in functions]
     if missing:
         raise UsageError(f"host tool {manifest.name!r}: {manifest.host!r} has no function for {', '.join(missing)}")
     return functions
 
 
-def _of_client(manifest: Manifest) -> Mapping[str, Callable[..., Json]]:
-    functions = CLIENTS[manifest.client]
-    if unknown := [action for action in manifest.actions if action not in functions]:
-        known = ", ".join(functions)
-        raise UsageError(
-            f"{manifest.client} has no action {unknown[0]!r}: remove it from tool {manifest.name!r}; it has {known}"
-        )
-    return functions
-
-
 def describe_host(manifest: Manifest, root: Path | None) -> dict[str, dict[str, Json]]:
     """The schemas of the functions by action, as the sandbox derives them for other tools."""
     return {
-        name: describe_tool(function.tool) if isinstance(function, Hosted) else described(function)
+        name: describe_function(function)
         for name, function in load_host(manifest, root).items()
         if name in manifest.actions
     }
+
+
+def describe_function(function: Callable[..., Json]) -> dict[str, Json]:
+    """The `description`, `input`, `output` and `hidden` of a function or of a LangChain tool; or only `problem`."""
+    return describe_tool(function.tool) if isinstance(function, Hosted) else described(function)
 
 
 def try_host(

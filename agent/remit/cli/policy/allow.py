@@ -11,6 +11,7 @@ import click
 
 from remit.cli.output import echo, json_text, style
 from remit.cli.run_argument import open_for_person
+from remit.cli.tool.changes import show_diff
 
 if TYPE_CHECKING:
     from remit.analysis import CallToAllow, Patch
@@ -131,8 +132,7 @@ def show_patch(patch: Patch, *, write: str, written: bool = False) -> None:
     if not patch.changes:
         echo(f"the call needs no change: {patch.message}")
         return
-    for line in patch.diff.splitlines():
-        echo(style(line, fg=_COLOURS.get(line[:1])) if line[:1] in _COLOURS else line)
+    show_diff(patch.diff)
     people = "; ".join(f"{role} ({', '.join(who)})" for role, who in patch.asks)
     echo(
         f"with this change the call {f'waits for the approval of {people}' if people else 'is allowed'}, as decided in a copy"
@@ -142,9 +142,6 @@ def show_patch(patch: Patch, *, write: str, written: bool = False) -> None:
     for tool in patch.repin:
         echo(f"then review tools/{tool} and run: remit tool pin {tool}")
     echo("written" if written else f"to write it: {write}")
-
-
-_COLOURS: Final = {"+": "green", "-": "red", "@": "cyan"}
 
 
 def _command(call: str, arguments: str | None, agent: str | None, user: str | None) -> str:

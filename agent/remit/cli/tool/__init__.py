@@ -16,7 +16,7 @@ import click
 from remit.cli.output import echo, json_text, style
 from remit.cli.text_argument import TEXT
 from remit.cli.tool.importing import import_group
-from remit.cli.tool.making import new_command
+from remit.cli.tool.making import adopt_command, new_command
 
 if TYPE_CHECKING:
     from remit.broker import AttemptOutcome
@@ -41,6 +41,7 @@ def tool_command() -> None:
 
 tool_command.add_command(new_command)
 tool_command.add_command(import_group)
+tool_command.add_command(adopt_command)
 
 
 @tool_command.command("list")

@@ -21,7 +21,7 @@ FORMS: Final[tuple[str, ...]] = get_args(Form)
 TEMPLATES: Final = Path(__file__).parent / "templates"
 _NAME: Final = "mytool"  # the name of the tool in each template
 # As `Name` of a manifest, which would refuse it only when the workspace is loaded.
-_VALID: Final = re.compile(r"(?!remit$|none$)(?=.{1,31}$)[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
+VALID_NAME: Final = re.compile(r"(?!remit$|none$)(?=.{1,31}$)[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ def template_files(form: str, name: str) -> dict[str, str]:
 
 def check_name(root: Path, name: str) -> None:
     """Raise UsageError unless the tool can have that name."""
-    if _VALID.fullmatch(name) is None:
+    if VALID_NAME.fullmatch(name) is None:
         fix = "use at most 31 lower-case letters, digits and single underscores, a letter first"
         raise UsageError(f"{name!r} is not a valid name: {fix}")
     folder = root / "tools" / name

@@ -6,15 +6,15 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from pprint import pformat
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from remit.core import Json, UsageError
 from remit.core.parsing import read_text
 from remit.tools.making.openapi.document import Document, read_document
 from remit.tools.making.openapi.operations import Argument, Described, Operation, operations_of
 from remit.tools.making.openapi.security import secrets_of
-from remit.tools.making.openapi.texts import one_line
 from remit.tools.making.service import host_and_path
+from remit.tools.making.texts import one_line, table_of, toml_value
 
 TEMPLATE: Final = Path(__file__).parent.parent / "templates" / "openapi" / "main.py"
 _BASE: Final = 'BASE = "https://api.example.com"\n'
@@ -65,18 +65,18 @@ def _list(value: Json) -> Sequence[Json]:
 
 def _manifest(name: str, document: Document, described: Described, server: str) -> str:
     info = document.root.get("info")
-    title = one_line(cast("Mapping[str, Json]", info).get("title") if isinstance(info, dict) else "", 150)
+    title = one_line(table_of(info).get("title"), 150)
     head = [
         "#:schema ../tool.schema.json",
         f'name = "{name}"',
         'version = "0.1.0"',
         'owner = "you@example.com"',
-        f"summary = {_toml(title or f'Operations of {server}')}",
+        f"summary = {toml_value(title or f'Operations of {server}')}",
         'source = "python"',
         "",
         "[always]                          # methods, host, port and path: no other request leaves the sandbox",
         "hosts = [",
-        *(f"    {_toml(line)}," for line in _hosts(described.operations, server)),
+        *(f"    {toml_value(line)}," for line in _hosts(described.operations, server)),
         "]",
         *_secrets(name, document, server),
         "",
@@ -104,23 +104,18 @@ def _secrets(name: str, document: Document, server: str) -> Iterator[str]:
         yield "secrets = ["
         for secret, item in found:
             parts = {"name": secret, "host": host, "header": item.header, "value": item.value}
-            yield f"    {{ {', '.join(f'{key} = {_toml(value)}' for key, value in parts.items())} }},"
+            yield f"    {{ {', '.join(f'{key} = {toml_value(value)}' for key, value in parts.items())} }},"
         yield "]"
 
 
 def _action(operation: Operation) -> Iterator[str]:
     yield f"\n[actions.{operation.name}]"
-    yield f"summary = {_toml(operation.summary)}"
-    yield f"touches = {_toml(list(operation.touches))}"
+    yield f"summary = {toml_value(operation.summary)}"
+    yield f"touches = {toml_value(list(operation.touches))}"
     yield f'effect = "{operation.effect}"'
     if operation.effect == "read":
         yield 'adds_labels = ["untrusted"]       # others may have written what it returns'
     yield 'errors = ["not_found", "rejected", "unavailable"]'
-
-
-def _toml(value: Any) -> str:
-    """A text or a list of texts: TOML has the escapes of JSON, but writes no half characters."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 # -- main.py -----------------------------------------------------------------------------------------------------------
@@ -159,9 +154,9 @@ def _parameter(item: Argument) -> str:
 
 def _or_null(schema: Json) -> Json:
     """The schema of an argument that need not be given."""
-    parts = cast("Mapping[str, Json]", schema if isinstance(schema, dict) else {})
+    parts = table_of(schema)
     described = {key: parts[key] for key in ("description",) if key in parts}
-    branches: list[Json] = [cast("Json", schema), {"type": "null"}]
+    branches: list[Json] = [schema, {"type": "null"}]
     return {"anyOf": branches, **described}
 
 
@@ -186,9 +181,9 @@ def _cases(name: str, described: Described, base: str) -> str:
             rows.append(
                 f"- note: {operation.name} returns what the service answers\n{call}{json.dumps(arguments)}\n{setup}"
             )
-        refused: dict[str, Json] = {f"{operation.name} refuses an argument that it does not have": "no_such_argument"}
+        refused = {f"{operation.name} refuses an argument that it does not have": "no_such_argument"}
         refused |= {
-            f"{operation.name} refuses a path in place of an id": part.name
+            f"{operation.name} refuses a path in place of {part.name}": part.name
             for part in operation.parts
             if isinstance(part, Argument)
         }
@@ -211,8 +206,9 @@ def _plain_arguments(operation: Operation) -> dict[str, Json] | None:
     arguments: dict[str, Json] = {}
     for item in operation.arguments:
         if item.required:
-            schema = cast("Mapping[str, Json]", item.schema if isinstance(item.schema, dict) else {})
-            if item.place == "body" or set(schema) - {"type", "description"} or schema.get("type") not in _PLAIN:
+            schema = table_of(item.schema)
+            limits = [key for key in schema if key not in ("type", "description")]
+            if item.place == "body" or limits or schema.get("type") not in _PLAIN:
                 return None
             arguments[item.name] = _PLAIN[schema["type"]]
     if any(item.place == "query" and item.required for item in operation.arguments):

@@ -9,10 +9,11 @@ from typing import Final, Literal, TypeAlias, cast
 
 from remit.core import Effect, Json, UsageError, near_names
 from remit.core.parsing import check_schema, hidden_character, texts_of
+from remit.tools.making.guesses import RESERVED_KINDS
 from remit.tools.making.openapi.document import Document, Unfit
 from remit.tools.making.openapi.schemas import Schemas
 from remit.tools.making.openapi.security import unsupported_schemes
-from remit.tools.making.openapi.texts import name_of, one_line
+from remit.tools.making.texts import name_of, one_line
 
 MOST: Final = 100  # actions of one tool
 MOST_ARGUMENTS: Final = 40
@@ -21,25 +22,6 @@ _EFFECTS: Final[Mapping[str, Effect]] = {"GET": "read", "HEAD": "read", "PUT": "
 _LITERAL: Final = re.compile(r"[A-Za-z0-9._~:@,=+$!-]*")
 _PARAMETER: Final = re.compile(r"\{([^{}/]{1,100})\}")
 _HIDDEN: Final = ("idempotency_key", "resources", "permitted")  # parameters that Remit fills in
-# Kinds of resources whose names have a grammar of their own, or a meaning in rules.
-_OTHER_KINDS: Final = frozenset(
-    (
-        "file",
-        "store",
-        "table",
-        "mail",
-        "host",
-        "http",
-        "https",
-        "url",
-        "document",
-        "run",
-        "none",
-        "agent",
-        "tool",
-        "user",
-    )
-)
 Place: TypeAlias = Literal["path", "query", "body"]
 
 
@@ -263,7 +245,7 @@ def _kind(text: str) -> str:
         words = f"{words[:-3]}y"
     elif words.endswith("s") and not words.endswith(("ss", "us", "is")) and len(words) > 2:
         words = words[:-1]
-    return f"{words[:26]}_item" if words in _OTHER_KINDS else words
+    return f"{words[:26]}_item" if words in RESERVED_KINDS else words
 
 
 def _check_arguments(arguments: Collection[Argument]) -> None:

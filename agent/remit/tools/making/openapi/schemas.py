@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 
 from remit.core import Json
 from remit.tools.making.openapi.document import Document, Unfit
-from remit.tools.making.openapi.texts import one_line
+from remit.tools.making.texts import one_line
 
 MOST: Final = 2000  # schemas of one operation
 DEEPEST: Final = 24

@@ -9,7 +9,7 @@ from typing import Final, cast
 
 from remit.core import Json
 from remit.tools.making.openapi.document import Document, Unfit
-from remit.tools.making.openapi.texts import name_of, one_line
+from remit.tools.making.texts import name_of, one_line
 
 _HEADER: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 

@@ -1,11 +1,12 @@
-"""Texts and names of an OpenAPI document as they can stand in a manifest, in Python and in a rule."""
+"""Texts and names from outside as they can stand in a manifest, in Python and in a rule."""
 
 from __future__ import annotations
 
+import json
 import keyword
 import re
-from collections.abc import Collection
-from typing import Final
+from collections.abc import Collection, Mapping
+from typing import Any, Final, cast
 
 from remit.core import Json
 from remit.core.parsing import hidden_character
@@ -37,3 +38,13 @@ def name_of(text: str, taken: Collection[str] = (), *, prefix: str) -> str:
         ending = f"_{number}"
         name, number = words[: LONGEST_NAME - len(ending)].strip("_") + ending, number + 1
     return name
+
+
+def toml_value(value: Any) -> str:
+    """A text or a list of texts in TOML, which has the escapes of JSON."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def table_of(value: Json) -> Mapping[str, Json]:
+    """The object that the value is; an empty one for anything else."""
+    return cast("Mapping[str, Json]", value) if isinstance(value, dict) else {}
