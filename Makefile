@@ -14,7 +14,7 @@ BENCHES := $(sort $(wildcard tests/benchmarks/*.py))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test interference grounded imported check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills kills-workers threads requests service-kills service-users hooks langgraphs deploys tiny-model eval handbook
+.PHONY: help setup run test interference grounded imported check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills kills-workers threads requests mcp-conformance service-kills service-users hooks langgraphs deploys tiny-model eval handbook
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -125,6 +125,9 @@ threads: setup  ## At full size: a thread of 1,000 messages over 30 simulated da
 
 requests: setup  ## At full size: 50,000 requests from the OpenAPI document and 20,000 messages of changed bytes to the service; none gets a server error
 	@REMIT_REQUESTS=50000 REMIT_MESSAGES=20000 $(BIN)/python -m pytest -v -n 2 tests/server/test_any_request.py $(ARGS)
+
+mcp-conformance: setup  ## The conformance suite of MCP and the Inspector against `remit serve`; needs npm and the network
+	@$(BIN)/python -m pytest -q -s -n 0 tests/server/mcp/conformance.py $(ARGS)
 
 service-kills: setup  ## Kill the service with -9 four times while 100 calls wait for approvals, are approved and resumed
 	@REMIT_SERVICE_RUNS=100 $(BIN)/python -m pytest -q -s tests/server/test_service_killed.py $(ARGS)

@@ -104,6 +104,38 @@ class Http:
             return made
 
 
+class Mcp:
+    """`remit serve`: an MCP client at `/mcp/AGENT`. A call alone is made at an address of its own."""
+
+    def run(self, folder: Path, calls: Sequence[tuple[str, Arguments]]) -> None:
+        asyncio.run(self._call(folder, "/mcp/clerk", calls))
+
+    def call(self, folder: Path, action: str, arguments: Arguments) -> dict[str, Any]:
+        path = f"/mcp/clerk/{secrets.token_hex(8)}"
+        return _without_run(asyncio.run(self._call(folder, path, [(action, arguments)]))[0])
+
+    async def _call(self, folder: Path, path: str, calls: Sequence[tuple[str, Arguments]]) -> list[dict[str, Any]]:
+        made: list[dict[str, Any]] = []
+        async with serving(folder) as caller:
+            for action, arguments in calls:
+                name = action.replace(".", "_")
+                params = {"name": name, "arguments": dict(arguments), "_meta": _META}
+                body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+                headers = {"mcp-protocol-version": _REVISION, "mcp-method": "tools/call", "mcp-name": name}
+                accept = {"accept": "application/json, text/event-stream"}
+                answer = await caller.send("POST", path, body, headers={**headers, **accept})
+                made.append(answer.body["result"]["structuredContent"])
+        return made
+
+
+_REVISION: Final = "2026-07-28"
+_META: Final[dict[str, Any]] = {
+    "io.modelcontextprotocol/protocolVersion": _REVISION,
+    "io.modelcontextprotocol/clientInfo": {"name": "tests", "version": "1"},
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
+
+
 def _name_in_graph(action: str) -> str:
     """The graph's own tools have their own names, and those that Remit adds the names of their actions."""
     return action.removeprefix("ledger.").replace(".", "__")
@@ -114,6 +146,7 @@ ENTRY_POINTS: Final[Mapping[str, EntryPoint]] = {
     "Python": Python(),
     "LangChain": LangChain(),
     "HTTP": Http(),
+    "MCP": Mcp(),
 }
 
 

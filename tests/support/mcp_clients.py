@@ -20,9 +20,9 @@ from support.served import Caller, answering
 from support.tokens import AUDIENCE, ISSUER, Provider
 
 ERAS: Final = ("legacy", "auto")  # of the protocol: with a handshake until 2025-11-25, and without one since
-READ: Final[Any] = ("files__read", {"path": "runbooks/payments-pool.md", "lines": 1})
-SECRET: Final[Any] = ("files__read", {"path": "secrets/payments.env"})
-CLOSE: Final[Any] = ("tickets__close", {"key": "INC-2041", "reason": "fixed"})
+READ: Final[Any] = ("files_read", {"path": "runbooks/payments-pool.md", "lines": 1})
+SECRET: Final[Any] = ("files_read", {"path": "secrets/payments.env"})
+CLOSE: Final[Any] = ("tickets_close", {"key": "INC-2041", "reason": "fixed"})
 _SETTINGS: Final = """
 [issuers.corp]
 kind = "oidc"

@@ -1,6 +1,7 @@
 """A service of tests in a process of its own, on a port of this machine: what can be killed, measured and sent anything.
 
 python -m support.service_process FOLDER            prints {"listening": URL}; who asks is named in the header Authorization
+python -m support.service_process FOLDER everybody  the same, and every request is of user:operator
 python -m support.service_process FOLDER TOKENS     prints also so many tokens of an identity provider, with which requests come
 """
 
@@ -104,11 +105,11 @@ def token_service(folder: Path, tokens: int) -> Iterator[tuple[ServiceProcess, l
         yield running, json.loads(running.process.stdout.readline())
 
 
-def main(folder: Path, tokens: int) -> None:
+def main(folder: Path, tokens: int, *, everybody: bool = False) -> None:
     from remit.server import Access, Service, serve
     from remit.workspace import open_session
     from support.cli_server import WITHOUT
-    from support.served import PEOPLE
+    from support.served import PEOPLE, Everybody
     from support.tokens import Provider
 
     if WITHOUT in os.environ:
@@ -118,7 +119,8 @@ def main(folder: Path, tokens: int) -> None:
 
         take_away(os.environ[WITHOUT], pytest.MonkeyPatch())
     session, provider = open_session(folder), Provider()
-    service = Service([session], Access([session], secure=False, get=provider) if tokens else PEOPLE)
+    named = Everybody() if everybody else PEOPLE
+    service = Service([session], Access([session], secure=False, get=provider) if tokens else named)
     bound = socket.create_server(("127.0.0.1", 0), backlog=1024)
 
     def listening(url: str) -> None:
@@ -130,4 +132,5 @@ def main(folder: Path, tokens: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)
+    given = sys.argv[2] if len(sys.argv) > 2 else "0"
+    main(Path(sys.argv[1]), 0 if given == "everybody" else int(given), everybody=given == "everybody")

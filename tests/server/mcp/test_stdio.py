@@ -44,8 +44,8 @@ async def test_a_client_lists_and_calls_the_tools_and_the_run_ends_with_the_conn
         assert [tool.title for tool in tools][:2] == ["files.list", "files.read"]
         assert len({json.dumps(tool.output_schema) for tool in tools}) == 1
         read = await called(client, *READ)
-        denied = await called(client, "files__read", {"path": "secrets/payments.env"})
-        unknown = await called(client, "files__destroy", {})
+        denied = await called(client, "files_read", {"path": "secrets/payments.env"})
+        unknown = await called(client, "files_destroy", {})
     assert (read["ok"], read["labels"], denied["run"]) == (True, ["untrusted"], read["run"])
     assert [denied["error"]["code"], unknown["error"]["code"]] == ["policy_denied", "unknown_action"]
     ((run),) = runs(session)

@@ -32,8 +32,10 @@ from remit.core import Json, ProposedCall, Refusal, RemitError, RunEnded, UsageE
 from remit.server.handlers.calls import ApprovalView, CallAnswer
 from remit.server.http.answers import HttpRefusal, ServiceError, error_of, error_of_run
 from remit.server.mcp.conversation import ClientCall, Conversation
+from remit.server.mcp.tools import action_called
 
 REQUEST: Final = "io.remit/request"  # in `_meta`: the id of the request for approval that the call was answered with
+_FLUSH_S: Final = 1.0
 _ASKED: Final = "approval"  # the name of the question of an approval
 _PROGRAM: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -64,7 +66,7 @@ async def call_tool(
     asked = ClientCall(
         client=served.client,
         program=program_of(ctx),
-        proposed=_proposed(params),
+        proposed=_proposed(served, params),
         request=_request(params),
         progress=progress.add,
     )
@@ -79,7 +81,7 @@ async def call_tool(
     except (HttpRefusal, RemitError) as error:
         return _failed(error)
     finally:
-        progress.end()
+        await progress.end()
 
 
 async def _ask(
@@ -128,10 +130,19 @@ class _Progress:
         while True:
             text, number = await self._lines.get(), number + 1
             await self._ctx.session.report_progress(float(number), None, text)
+            self._lines.task_done()
 
-    def end(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+    async def end(self) -> None:
+        """Report what is left, before the result: afterwards no client accepts it."""
+        if self._task is None:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FLUSH_S):
+                await asyncio.wait(
+                    {self._task, rest := asyncio.ensure_future(self._lines.join())}, return_when="FIRST_COMPLETED"
+                )
+                rest.cancel()
+        self._task.cancel()
 
 
 def program_of(ctx: ServerRequestContext[Any, Any]) -> str:
@@ -141,9 +152,10 @@ def program_of(ctx: ServerRequestContext[Any, Any]) -> str:
     return name or "client"
 
 
-def _proposed(params: CallToolRequestParams) -> ProposedCall:
+def _proposed(served: Served, params: CallToolRequestParams) -> ProposedCall:
+    actions = served.client.session.workspace.agents[served.agent].actions
     arguments = json.dumps(params.arguments or {}, ensure_ascii=False, separators=(",", ":"))
-    return ProposedCall(name=tool_name(params.name), arguments=arguments)
+    return ProposedCall(name=tool_name(action_called(actions, params.name)), arguments=arguments)
 
 
 def _request(params: CallToolRequestParams) -> str:

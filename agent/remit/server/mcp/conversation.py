@@ -1,4 +1,4 @@
-"""The runs of one client, one after the other: labels and what else a run knows carry over from each to the next."""
+"""The runs of one client, one after the other: each has the labels of the one before, and what else that knew."""
 
 from __future__ import annotations
 
@@ -209,8 +209,6 @@ def answer_of(run: str, result: Result | ApprovalRequested) -> CallAnswer:
         error = ServiceError(
             code="approval_required",
             message=f"waits for {', '.join(item.role for item in result.missing)}",
-            details={"request": view.id},
-            retryable=True,
             next_step="tell the user that a person must approve it; then make the same call again",
         )
         return CallAnswer(ok=False, run=run, error=error, approval=view)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from mcp_types import Tool, ToolAnnotations
 
 from remit.client import AsyncRemit
-from remit.core import action_matches, called_action
+from remit.core import action_matches, called_action, tool_name
 from remit.core.parsing import URL_KINDS
 from remit.policy import Policy
 from remit.workspace import tool_specs
@@ -49,6 +50,7 @@ RESULT_SCHEMA: Final[Mapping[str, Any]] = {
 def offered_tools(client: AsyncRemit, agent: str) -> list[Tool]:
     """The tools of the agent for this principal, in the order of the agent. A call of another one is refused all the same."""
     workspace, policy = client.session.workspace, client.policy
+    names = tool_names(workspace.agents[agent].actions)
     found: list[Tool] = []
     for spec in tool_specs(workspace, workspace.agents[agent]):
         name = called_action(spec.name)
@@ -58,7 +60,7 @@ def offered_tools(client: AsyncRemit, agent: str) -> list[Tool]:
         if tool.pinned and all(_may_be_allowed(policy, subject, name, kinds) for subject in subjects):
             found.append(
                 Tool(
-                    name=spec.name,
+                    name=names[name],
                     title=name,
                     description=spec.description,
                     input_schema=dict(spec.input),
@@ -67,6 +69,19 @@ def offered_tools(client: AsyncRemit, agent: str) -> list[Tool]:
                 )
             )
     return found
+
+
+def tool_names(actions: Sequence[str]) -> dict[str, str]:
+    """The name of the tool of each action, `files_read` for `files.read`; with two underscores where two would be the same."""
+    short = {action: action.replace(".", "_") for action in actions}
+    counted = Counter(short.values())
+    return {action: name if counted[name] == 1 else tool_name(action) for action, name in short.items()}
+
+
+def action_called(actions: Sequence[str], name: str) -> str:
+    """The action that a client calls by that name: of its tool, or its own. An unknown name is returned as it is, and refused later."""
+    named = {tool: action for action, tool in tool_names(actions).items()}
+    return named.get(name, name)
 
 
 def _kinds(action: Action, schema: Mapping[str, Any]) -> frozenset[str]:
