@@ -14,6 +14,7 @@ from remit.broker import set_hold
 from remit.core import Principal
 from remit.server import ROUTES
 from remit.workspace import open_session
+from support.hooked import copy_pack
 from support.principals import principal
 from support.served import Caller, NamedPrincipals, person, serving
 
@@ -55,9 +56,13 @@ MAY: Final = {
     "POST /mcp/{agent}/{run}": (RUN, RUN),
     "GET /mcp/{agent}/{run}": (RUN, RUN),
     "DELETE /mcp/{agent}/{run}": (RUN, RUN),
+    "POST /hooks/claude-code": (RUN, RUN),
+    "POST /hooks/codex": (RUN, RUN),
     "GET /metrics": (READ, READ),
 }
 BODIES: Final[dict[str, Any]] = {
+    "POST /hooks/claude-code": {"hook_event_name": "SessionStart", "session_id": "s"},
+    "POST /hooks/codex": {"hook_event_name": "SessionStart", "session_id": "s"},
     "POST /v1/decisions": ASKED,
     "POST /v1/calls": {**ASKED, "action": "tickets.list", "arguments": {}},
     "POST /v1/runs": {"agent": "triage", "task": "t", "scope": {"allow": [{"action": "nothing.here"}]}},
@@ -101,6 +106,8 @@ def people() -> dict[str, Principal]:
 @pytest_asyncio.fixture
 async def served(session: Path) -> AsyncIterator[Runs]:
     """The runs begin while everybody is an operator; then each person has one role."""
+    for client in ("claude-code", "codex"):
+        copy_pack(session, client)
     rules, policy, settings = (session / name for name in ("policies/rules.csv", "policies/remit.csv", "remit.toml"))
     names = ", ".join(f'"user:{name}"' for name in ROLES)
     settings.write_text(settings.read_text().replace("users = [", f"users = [{names}, "))

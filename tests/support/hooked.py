@@ -19,6 +19,13 @@ PEOPLE = "\ng, user:operator, role:developer\ng, user:dana, role:code-approver\n
 
 def with_pack(folder: Path, client: str = "claude-code", *, people: str = PEOPLE) -> Path:
     """The workspace, with the tool pack of that coding agent, pinned."""
+    copy_pack(folder, client, people=people)
+    asyncio.run(pin_tools(load_workspace(folder), (client.replace("-", "_"),), Sandbox()))
+    return folder
+
+
+def copy_pack(folder: Path, client: str, *, people: str = PEOPLE) -> None:
+    """Copy the tool pack into the workspace. Until its tool is pinned, no call of it runs."""
     pack, name = Path(str(files("remit.server.hooks"))) / "packs" / client, client.replace("-", "_")
     for place, named in (("tools", name), ("agent", client)):
         (folder / place / named).mkdir()
@@ -26,8 +33,6 @@ def with_pack(folder: Path, client: str = "claude-code", *, people: str = PEOPLE
     for file in ("agent.toml", "prompt.md"):
         shutil.copy(pack / file, folder / "agent" / client)
     (folder / "policies" / f"{client}.csv").write_text((pack / "rules.csv").read_text() + people)
-    asyncio.run(pin_tools(load_workspace(folder), (name,), Sandbox()))
-    return folder
 
 
 class Hooks:
@@ -57,18 +62,18 @@ class Hooks:
 
     async def use(self, tool: str, /, response: Any = "ok", **given: Any) -> str:
         """Make a call: "allow", or the code of its refusal."""
-        said = decision(await self.before(tool, **given))
-        if said == "allow":
+        answered = decision(await self.before(tool, **given))
+        if answered == "allow":
             assert (await self.after(tool, response)).status == 200
-        return said
+        return answered
 
 
 def decision(answer: Answer) -> str:
     """ "allow", or the code of the refusal that the model reads."""
     assert answer.status == 200, answer.body
-    said = answer.body.get("hookSpecificOutput", {})
-    if said.get("permissionDecision") != "deny":
-        return str(said.get("permissionDecision", "unchanged"))
+    answered = answer.body.get("hookSpecificOutput", {})
+    if answered.get("permissionDecision") != "deny":
+        return str(answered.get("permissionDecision", "unchanged"))
     return str(error_of(answer)["code"])
 
 

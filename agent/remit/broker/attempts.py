@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
-from remit.broker.host import carried_out_elsewhere, decode_for_host, load_host, run_function
+from remit.broker.host import decode_for_host, load_host, refuse_outside_of_hooks, run_function
 from remit.broker.mcp import speaker_of, with_server
 from remit.broker.ports import AttemptOutcome, ProbeOutcome, landed, mismatch_of, result_refusal
 from remit.core import (
@@ -405,7 +405,7 @@ class LiveExecutor:
             return function
         manifest = tool.manifest
         if manifest.source == "hook":  # refused before an attempt is recorded: nothing has happened
-            carried_out_elsewhere()
+            refuse_outside_of_hooks()
         if manifest.name not in self._hosted:
             self._hosted[manifest.name] = load_host(manifest, self._modules)
         return self._hosted[manifest.name][action.name]

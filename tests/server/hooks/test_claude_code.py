@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from remit.client import AsyncRemit
+from remit.core import Succeeded
 from remit.core.events import CallAnswered, CallDecided
 from remit.journal import StoredRecord, list_runs
 from support.hooked import Hooks, decision, error_of
@@ -39,7 +40,7 @@ async def test_a_call_that_the_rules_allow_runs_and_its_result_is_recorded(hooks
     (record,) = records(hooks)
     answered = record.get("call.answered/0/0/-")
     assert isinstance(answered, CallAnswered)
-    assert answered.result.ok
+    assert isinstance(answered.result, Succeeded)
     assert answered.result.value == {"text": "env"}
     assert record.state.task == "Read the settings"
     assert record.state.finished
@@ -233,7 +234,7 @@ async def test_who_may_not_run_the_agent_gets_no_decision(hooks: Hooks) -> None:
 
 
 async def test_a_tool_of_a_coding_agent_runs_for_no_other_caller(hooks: Hooks) -> None:
-    arguments = {"input": {}, "paths": ["remit.toml"], "outside": []}
+    arguments: dict[str, object] = {"input": {}, "paths": ["remit.toml"], "outside": []}
     body = {"agent": "claude-code", "action": "claude_code.read", "arguments": arguments}
     refused = await hooks.caller.post("/v1/calls", body)
     assert (refused.status, refused.code) == (403, "policy_denied")

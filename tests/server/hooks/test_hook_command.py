@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,8 @@ def answer(status: int, body: bytes, length: int | None = None) -> bytes:
 
 
 @contextmanager
-def answering(root: Path, reply: Callable[[bytes], bytes | None]) -> Iterator[list[bytes]]:
-    """A socket in the folder of the service, which answers what it is told; None: nothing, for as long as the test takes."""
+def answering(root: Path, reply: Callable[[bytes], bytes | None]) -> Generator[list[bytes]]:
+    """A socket in the folder of the service, which answers as the test says; None: nothing, for as long as the test takes."""
     (root / ".remit" / "service").mkdir(mode=0o700, parents=True, exist_ok=True)
     asked: list[bytes] = []
     ends = threading.Event()
@@ -54,10 +54,10 @@ def answering(root: Path, reply: Callable[[bytes], bytes | None]) -> Iterator[li
                 while len(body) < length:
                     body += connection.recv(1 << 20)
                 asked.append(body)
-                if (said := reply(body)) is None:
+                if (given := reply(body)) is None:
                     ends.wait(60)
                 else:
-                    connection.sendall(said)
+                    connection.sendall(given)
 
     with requests_socket(root) as listener:
         thread = threading.Thread(target=answer_each, args=(listener,), daemon=True)
@@ -78,7 +78,8 @@ def hook(session: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
         code = hooking.run_hook([client, "--workspace", str(session), *words])
         hooking.signal.alarm(0)
-        return code, *capsys.readouterr()
+        out, err = capsys.readouterr()
+        return code, out, err
 
     return run
 
@@ -201,8 +202,8 @@ async def _hooked(root: Path, data: bytes) -> tuple[int | None, str]:
         *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=dict(os.environ)
     )
     out, _ = await process.communicate(data)
-    said = json.loads(out).get("hookSpecificOutput", {}) if out else {}
-    return process.returncode, said.get("permissionDecision", "")
+    given: Any = json.loads(out).get("hookSpecificOutput", {}) if out else {}
+    return process.returncode, str(given.get("permissionDecision", ""))
 
 
 def _account() -> str:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ def project(session: Path) -> Path:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[None]:
+def serving(folder: Path) -> Generator[None]:
     """`remit serve`, as people start it."""
     process = subprocess.Popen([sys.executable, "-m", "remit", "serve"], cwd=folder, stdout=subprocess.DEVNULL)
     try:
@@ -85,34 +85,34 @@ READ_SECRET = ("Bash", {"command": "cat secrets/key"})
 
 def test_without_hooks_the_secret_is_read(project: Path) -> None:
     """The twin of all tests below: what they block would otherwise run."""
-    assert SECRET in played(project, READ_SECRET, hooks={}).heard[0]
+    assert SECRET in played(project, READ_SECRET, hooks={}).results[0]
 
 
 def test_a_denied_call_is_blocked_and_an_allowed_one_runs(project: Path) -> None:
     with serving(project):
-        heard = played(project, READ_SECRET, ("Read", {"file_path": str(project / "notes.md")})).heard
-    assert SECRET not in heard[0]
-    assert "Programs get no credentials as arguments" in heard[0]
-    assert "plain notes" in heard[1]
-    runs = json.loads(_remit(project, "trace", "list", "--json"))
-    replayed = _remit(project, "replay", (runs["runs"] if isinstance(runs, dict) else runs)[0]["run"])
+        results = played(project, READ_SECRET, ("Read", {"file_path": str(project / "notes.md")})).results
+    assert SECRET not in results[0]
+    assert "Programs get no credentials as arguments" in results[0]
+    assert "plain notes" in results[1]
+    runs: Any = json.loads(_remit(project, "trace", "list", "--json"))
+    replayed = _remit(project, "replay", runs[0]["run"])
     assert replayed.startswith("reproduced: ")
 
 
 def test_after_a_page_was_read_nothing_is_pushed(project: Path) -> None:
     push = ("Bash", {"command": "git push origin main"})
     with serving(project):
-        heard = played(project, ("WebFetch", {"url": "https://example.com/", "prompt": "p"}), push).heard
-    assert "After text from outside, nothing leaves by git" in heard[1]
+        results = played(project, ("WebFetch", {"url": "https://example.com/", "prompt": "p"}), push).results
+    assert "After text from outside, nothing leaves by git" in results[1]
 
 
 def test_an_approved_call_runs(project: Path) -> None:
     with serving(project):
         approving = threading.Thread(target=_approve, args=(project,))
         approving.start()
-        heard = played(project, ("Bash", {"command": "uname -s"})).heard
+        results = played(project, ("Bash", {"command": "uname -s"})).results
         approving.join(60)
-    assert "Linux" in heard[0]
+    assert "Linux" in results[0]
 
 
 def _approve(project: Path) -> None:
@@ -152,12 +152,12 @@ def test_without_a_decision_no_call_runs(project: Path, reply: bytes | None) -> 
     # The prompt is let pass, so that the model makes its call.
     hooks = {"PreToolUse": hooks_of(project)["PreToolUse"]}
     if reply is None:
-        heard = played(project, READ_SECRET, hooks=hooks).heard
+        results = played(project, READ_SECRET, hooks=hooks).results
     else:
         with _answering(project, reply):
-            heard = played(project, READ_SECRET, hooks=hooks).heard
-    assert SECRET not in heard[0]
-    assert "Remit did not decide, so the call does not run" in heard[0]
+            results = played(project, READ_SECRET, hooks=hooks).results
+    assert SECRET not in results[0]
+    assert "Remit did not decide, so the call does not run" in results[0]
 
 
 @pytest.mark.parametrize(
@@ -165,12 +165,12 @@ def test_without_a_decision_no_call_runs(project: Path, reply: bytes | None) -> 
 )
 def test_a_hook_that_does_not_start_blocks(project: Path, command: str) -> None:
     hook = {"type": "command", "command": command, "timeout": 10, "onFailure": "block"}
-    heard = played(project, READ_SECRET, hooks={"PreToolUse": [{"matcher": "*", "hooks": [hook]}]}).heard
-    assert SECRET not in heard[0]
+    results = played(project, READ_SECRET, hooks={"PreToolUse": [{"matcher": "*", "hooks": [hook]}]}).results
+    assert SECRET not in results[0]
 
 
 @contextmanager
-def _answering(project: Path, reply: bytes) -> Iterator[None]:
+def _answering(project: Path, reply: bytes) -> Generator[None]:
     (project / ".remit" / "service").mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def answer_each(listener: socket.socket) -> None:

@@ -1,5 +1,5 @@
 from .calls import decode_for_host, run_function
-from .clients import carried_out_elsewhere
+from .clients import refuse_outside_of_hooks
 from .content import HostValue, content_value, with_objects
 from .results import ResultReader
 from .tools import (
@@ -25,7 +25,6 @@ __all__ = [
     "Hosted",
     "ResultReader",
     "action_of",
-    "carried_out_elsewhere",
     "content_of",
     "content_value",
     "decode_for_host",
@@ -36,6 +35,7 @@ __all__ = [
     "invoke_tool",
     "kept_for_tool",
     "load_host",
+    "refuse_outside_of_hooks",
     "run_function",
     "try_host",
     "with_objects",

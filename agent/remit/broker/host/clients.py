@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn
 from remit.core import Json, Refusal
 
 
-def carried_out_elsewhere() -> NoReturn:
+def refuse_outside_of_hooks() -> NoReturn:
     """Raise Refusal `policy_denied`: only the coding agent can carry the call out, when its hook asks."""
     raise Refusal(
         "policy_denied",
@@ -25,52 +25,52 @@ def carried_out_elsewhere() -> NoReturn:
 
 def read(input: dict[str, Any], paths: list[str], outside: list[str]) -> Any:
     """Read a file."""
-    carried_out_elsewhere()
+    refuse_outside_of_hooks()
 
 
 def search(input: dict[str, Any], folder: str, outside: list[str]) -> Any:
     """Search the names or the text of the files of a folder."""
-    carried_out_elsewhere()
+    refuse_outside_of_hooks()
 
 
 def write(input: dict[str, Any], paths: list[str], outside: list[str]) -> Any:
     """Write or change files."""
-    carried_out_elsewhere()
+    refuse_outside_of_hooks()
 
 
 def program(input: dict[str, Any], program: str, verb: str, paths: list[str], outside: list[str]) -> Any:
     """Run one program: a command of plain words, without anything that a shell expands."""
-    carried_out_elsewhere()
+    refuse_outside_of_hooks()
 
 
 def shell(input: dict[str, Any]) -> Any:
     """Run a command that a shell interprets: what it does is not known before."""
-    carried_out_elsewhere()
+    refuse_outside_of_hooks()
 
 
 def fetch(input: dict[str, Any], url: str) -> Any:
     """Read a page."""
-    carried_out_elsewhere()
+    refuse_outside_of_hooks()
 
 
 def search_web(input: dict[str, Any]) -> Any:
     """Search the web."""
-    carried_out_elsewhere()
+    refuse_outside_of_hooks()
 
 
 def mcp(input: dict[str, Any], tool: str) -> Any:
     """Call a tool of an MCP server of the coding agent. `tool` is SERVER.TOOL."""
-    carried_out_elsewhere()
+    refuse_outside_of_hooks()
 
 
 def delegate(input: dict[str, Any], kind: str) -> Any:
     """Start a sub-agent. Each of its own calls is decided like any other."""
-    carried_out_elsewhere()
+    refuse_outside_of_hooks()
 
 
 def session(input: dict[str, Any], tool: str) -> Any:
     """A tool that changes only the coding agent's own session: plans, lists of tasks, questions to its user."""
-    carried_out_elsewhere()
+    refuse_outside_of_hooks()
 
 
 _EVERY: Final[Mapping[str, Callable[..., Json]]] = {

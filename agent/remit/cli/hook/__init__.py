@@ -57,9 +57,9 @@ def install_command(
 
     \b
     Examples:
-      remit hook install claude-code
+      remit hook install claude-code --approver user:dana
       remit hook install claude-code --approver user:dana --write
-      remit hook install codex --project ~/shop --write --json
+      remit hook install codex --approver user:dana --project ~/shop --write
     """
     from remit.cli.hook.installing import Installation, changed_files, written
 

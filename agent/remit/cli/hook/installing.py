@@ -91,7 +91,7 @@ def changed_files(asked: Installation) -> list[ChangedFile]:
     """The files that it writes. What the workspace has already is not changed.
 
     Raises:
-        UsageError: there is no workspace, or the settings of the coding agent cannot be read.
+        UsageError: there is no workspace, nobody may approve, or the settings of the coding agent cannot be read.
     """
     root = find_workspace(Path.cwd())
     found = [_kept(root / path, text) for path, text in _pack(asked, root).items()]
@@ -116,14 +116,15 @@ def written(asked: Installation, changed: list[ChangedFile]) -> str:
 def with_hooks(text: str, client: str, root: Path, file: Path) -> str:
     """The settings of the coding agent, with the hooks of Remit in place of those that it has of Remit."""
     settings = _settings(text, file)
-    hooks = settings.setdefault("hooks", {})
+    hooks: object = settings.setdefault("hooks", {})
     if not isinstance(hooks, dict):
         raise UsageError(f"'hooks' in {str(file)!r} is no object: correct it first")
     events = cast("dict[str, Any]", hooks)
     for event, blocks in EVENTS[client].items():
         others = [group for group in events.get(event, []) if not _is_own(group)]
         own: dict[str, Any] = {"hooks": [_hook(client, root, blocks=blocks)]}
-        events[event] = [*others, {"matcher": "*", **own} if event in _OF_TOOLS else own]
+        # Without a matcher, Codex asks for every tool; Claude Code does so for "*".
+        events[event] = [*others, {"matcher": "*", **own} if event in _OF_TOOLS and client == "claude-code" else own]
     return json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -146,7 +147,7 @@ def _hook(client: str, root: Path, *, blocks: bool) -> dict[str, Any]:
 
 
 def _is_own(group: object) -> bool:
-    hooks = cast("dict[str, Any]", group).get("hooks", []) if isinstance(group, dict) else []
+    hooks: object = cast("dict[str, Any]", group).get("hooks") if isinstance(group, dict) else None
     return isinstance(hooks, list) and any(
         isinstance(hook, dict) and _OWN in str(cast("dict[str, Any]", hook).get("command", ""))
         for hook in cast("list[object]", hooks)
@@ -155,12 +156,12 @@ def _is_own(group: object) -> bool:
 
 def _settings(text: str, file: Path) -> dict[str, Any]:
     try:
-        value = load_json(text or "{}")
+        value: object = load_json(text or "{}")
     except ValueError as failure:
         raise UsageError(f"{str(file)!r} is not JSON: {failure}; correct it first") from failure
     if not isinstance(value, dict):
         raise UsageError(f"{str(file)!r} is no JSON object: correct it first")
-    return value
+    return cast("dict[str, Any]", value)
 
 
 def _pack(asked: Installation, root: Path) -> dict[Path, str]:
@@ -170,6 +171,10 @@ def _pack(asked: Installation, root: Path) -> dict[Path, str]:
     def text(name: str) -> str:
         return (pack / name).read_text(encoding="utf-8")
 
+    if not asked.approvers and not (root / "policies" / f"{asked.client}.csv").is_file():
+        raise UsageError(
+            "the rules let people approve calls: name who may, another person than you: --approver user:dana"
+        )
     own = principal_of_process(load_workspace(root).settings).subject
     people = [f"g, {name}, role:developer" for name in asked.developers or (own,)]
     people += [f"g, {name}, role:code-approver" for name in asked.approvers]
@@ -206,12 +211,12 @@ def _status(session: WorkspaceSession, client: str, project: Path) -> Status:
     if not found.installed:
         return found
     install = f"run `remit hook install {client} --write`"
-    wanted = _settings(with_hooks(text, client, session.root, file), file)["hooks"]
+    expected = _settings(with_hooks(text, client, session.root, file), file)["hooks"]
     found.problems += [
         f"{event} in {file} is not as Remit writes it: {install}"
         for event in EVENTS[client]
         if [group for group in events.get(event, []) if _is_own(group)]
-        != [group for group in wanted[event] if _is_own(group)]
+        != [group for group in expected[event] if _is_own(group)]
     ]
     if settings.get("disableAllHooks"):
         found.problems.append(f"{file} has disableAllHooks: remove it")

@@ -23,9 +23,9 @@ _PASSED: Final = ("LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"
 
 @dataclass(frozen=True, kw_only=True)
 class Played:
-    """What became of the calls: `heard` are the results that the model read. `output` is what the coding agent printed."""
+    """What became of the calls: `results` are the results that the model read. `output` is what the coding agent printed."""
 
-    heard: tuple[str, ...]
+    results: tuple[str, ...]
     output: str
 
 
@@ -70,7 +70,7 @@ def play(
             )
             printed += [ended.stdout, ended.stderr]
             session = ["--continue"]  # of this project, in the home of this play
-        return Played(heard=tuple(model.heard), output="".join(printed))
+        return Played(results=tuple(model.results), output="".join(printed))
 
 
 def _run(command: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
@@ -134,7 +134,7 @@ def play_denied(program: str, hooks: Mapping[str, Any], *, variables: Mapping[st
             variables=variables,
         )
         if mark.exists():
-            return f"the call ran; the model read {played.heard[:1]}"
-        if not played.heard:
+            return f"the call ran; the model read {played.results[:1]}"
+        if not played.results:
             return f"the coding agent made no call: {played.output[-300:].strip()}"
         return ""

@@ -1,4 +1,4 @@
-"""A model for a coding agent, on this machine: it makes given calls, and hears what became of them."""
+"""A model for a coding agent, on this machine: it makes given calls, and receives what became of them."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ class NativeCall:
 
 @dataclass(kw_only=True)
 class StubModel:
-    """Answers requests of the Messages API of Anthropic. `heard` are the results of its calls, in their order."""
+    """Answers requests of the Messages API of Anthropic. `results` are the results of its calls, in their order."""
 
     calls: Sequence[NativeCall]
     url: str = ""
-    heard: list[str] = field(default_factory=list[str])
+    results: list[str] = field(default_factory=list[str])
 
     def turn(self, request: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The content of the next message. A request without tools is one of the coding agent's own, about titles and the like."""
-        results = list(_results(request))
-        if len(results) > len(self.heard):
-            self.heard = results
-        if not request.get("tools") or len(results) >= len(self.calls):
+        found = list(_results(request))
+        if len(found) > len(self.results):
+            self.results = found
+        if not request.get("tools") or len(found) >= len(self.calls):
             return [{"type": "text", "text": _ENOUGH}]
-        call = self.calls[len(results)]
-        return [{"type": "tool_use", "id": f"toolu_{len(results):04}", "name": call.tool, "input": dict(call.given)}]
+        call = self.calls[len(found)]
+        return [{"type": "tool_use", "id": f"toolu_{len(found):04}", "name": call.tool, "input": dict(call.given)}]
 
 
 @contextmanager
@@ -91,10 +91,10 @@ def listening(model: StubModel) -> Generator[StubModel]:
 def _results(request: Mapping[str, Any]) -> Generator[str]:
     """The results of calls in the messages, as texts."""
     for message in request.get("messages", []):
-        content: Any = message.get("content")
-        for block in content if isinstance(content, list) else []:
-            if isinstance(block, dict) and block.get("type") == "tool_result":
-                found = cast("dict[str, Any]", block)["content"]
+        content: object = message.get("content")
+        for block in cast("list[dict[str, Any]]", content) if isinstance(content, list) else []:
+            if block.get("type") == "tool_result":
+                found = block["content"]
                 yield found if isinstance(found, str) else json.dumps(found)
 
 

@@ -96,8 +96,8 @@ def _answer(options: Mapping[str, str], event: dict[str, Any]) -> dict[str, Any]
         )
     if status != 200:
         error = answer.get("error")
-        told = cast("dict[str, Any]", error) if isinstance(error, dict) else {}
-        message, step = told.get("message") or f"the service answered with {status}", told.get("next_step")
+        named = cast("dict[str, Any]", error) if isinstance(error, dict) else {}
+        message, step = named.get("message") or f"the service answered with {status}", named.get("next_step")
         raise Refused(f"{message}; {step}" if step else str(message))
     if event.get("hook_event_name") == "PreToolUse":
         _check_decision(answer)
@@ -108,8 +108,8 @@ def _check_decision(answer: Mapping[str, Any]) -> None:
     """Raise Refused unless the answer is a decision, or empty: then the coding agent decides as it does without Remit."""
     if not answer:
         return
-    said = answer.get("hookSpecificOutput")
-    decision = cast("dict[str, Any]", said).get("permissionDecision") if isinstance(said, dict) else None
+    given = answer.get("hookSpecificOutput")
+    decision = cast("dict[str, Any]", given).get("permissionDecision") if isinstance(given, dict) else None
     if decision not in ("allow", "deny"):
         raise Refused("the answer of the service is no decision")
 

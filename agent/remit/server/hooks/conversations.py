@@ -151,7 +151,7 @@ class HookConversations:
             thread=of.id,
             conversation=place,
         )
-        await self._make_room()
+        await self._end_oldest()
         await run.begin(start_run(session, request, external_graph=run))
         self._open[of.conversation] = _Open(run=run)
         return run
@@ -159,7 +159,7 @@ class HookConversations:
     def _new(self, of: SessionOf) -> HookedRun:
         return HookedRun(self._session, of.client, self._session.workspace.agents[of.agent].model)
 
-    async def _make_room(self) -> None:
+    async def _end_oldest(self) -> None:
         while len(self._open) >= MOST:
             await self._end(next(iter(self._open)), "")
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from remit.core import Error, Json, Result
+from remit.core import Error, Failed, Json, Result
 from remit.core.parsing import canonical_json, digest
 from remit.server.hooks.conversations import SessionOf
 from remit.server.hooks.hooked_run import Verdict
@@ -127,8 +126,8 @@ def _shown(error: Error) -> str:
 
 
 def _after(name: str, result: Result | None) -> Json:
-    """The answer to a reported result. A result that a content rule blocks is still read: the model is told not to use it."""
-    if result is None or result.ok or result.error.code != "content_blocked":
+    """The answer to a reported result. A result that a content rule blocks is still read: the model reads that it must not use it."""
+    if not isinstance(result, Failed) or result.error.code != "content_blocked":
         return {}
     return {"decision": "block", "reason": f"Remit: {_shown(result.error)}"}
 
@@ -140,12 +139,12 @@ def _id_of(event: HookEvent) -> str:
     return digest({"tool": event.tool_name, "input": event.tool_input})
 
 
-def _cut(value: Any, deep: int = 0) -> Any:
+def _cut(value: object, deep: int = 0) -> Json:
     """The value with long texts cut, for the record."""
     if isinstance(value, str) and len(value) > MOST_OF_RESULT:
         return f"{value[:MOST_OF_RESULT]}… ({len(value)} characters)"
     if isinstance(value, list) and deep < 8:
-        return [_cut(item, deep + 1) for item in value[:2000]]
-    if isinstance(value, Mapping) and deep < 8:
-        return {key: _cut(item, deep + 1) for key, item in value.items()}
-    return value
+        return [_cut(item, deep + 1) for item in cast("list[Any]", value)[:2000]]
+    if isinstance(value, dict) and deep < 8:
+        return {key: _cut(item, deep + 1) for key, item in cast("dict[str, Any]", value).items()}
+    return cast("Json", value)

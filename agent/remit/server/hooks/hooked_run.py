@@ -1,6 +1,6 @@
 """A run that a coding agent drives: each call of its native tools is decided here, and carried out by the coding agent.
 
-An attempt of such a call begins when its hook is told to let it pass, and ends when another hook reports the result. Until then a
+An attempt of such a call begins when its hook is answered that it may run, and ends when another hook reports the result. Until then a
 thread of this process waits. One call is a turn of its own, and the next one is decided once it has its result: so labels of what the model
 has read are facts of every later decision.
 """
@@ -43,7 +43,7 @@ BEGUN: Final[Json] = {"begun": True}
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the hook is told of a call. `result` is the refusal of a call that does not run, None for one that does.
+    """The answer to the hook of a call. `result` is the refusal of a call that does not run, None for one that does.
 
     `asked` is the request for approval for which it waits. A call with `enforced` False is only observed: it runs as without Remit.
     """
@@ -75,8 +75,6 @@ class NotReported(Exception):
 class HookedRun:
     """One run of a coding agent's session. Implements `ExternalGraph` for the runner, and takes the calls of the hooks."""
 
-    driver: Final[Driver] = "hooks"
-
     def __init__(self, session: WorkspaceSession, client: str, model: str) -> None:
         self._session = session
         self._client = client
@@ -100,6 +98,10 @@ class HookedRun:
     # -- called by the runner (`ExternalGraph`) --
 
     @property
+    def driver(self) -> Driver:
+        return "hooks"
+
+    @property
     def model(self) -> Model:
         return self._turn
 
@@ -116,11 +118,11 @@ class HookedRun:
         if tool.manifest.source != "hook" or tool.manifest.client != self._client or native is None:
             return None
 
-        def carried_out(**_: Json) -> Json:
+        def made_by_client(**_: Json) -> Json:
             self._loop.call_soon_threadsafe(native.released.set)
             return BEGUN if action.name == AT_ONCE else native.reported.result()
 
-        return carried_out
+        return made_by_client
 
     # -- called by hooks --
 

@@ -39,7 +39,7 @@ def proposed_call(client: str, name: str, given: Mapping[str, Any], project: Pro
     """
     tool, server = TOOLS[client].get(name), _MCP.fullmatch(name)
     arguments: dict[str, Any]
-    if tool is not None and (unknown := sorted(set(given) - tool.known)):
+    if tool is not None and (unknown := _unknown(tool, given)):
         action, arguments = tool.read(given, project)[0], {UNKNOWN: [key[:60] for key in unknown[:5]]}
     elif tool is not None:
         action, arguments = tool.read(given, project)
@@ -50,6 +50,10 @@ def proposed_call(client: str, name: str, given: Mapping[str, Any], project: Pro
         action, arguments = re.sub(r"[^A-Za-z0-9_]", "_", name)[:60] or "unnamed", {"input": dict(given)}
     text = json.dumps(arguments, ensure_ascii=False)
     return ProposedCall(name=tool_name(f"{client.replace('-', '_')}.{action}"), arguments=text, id=id_)
+
+
+def _unknown(tool: NativeTool, given: Mapping[str, Any]) -> list[str]:
+    return sorted(set(given) - tool.known)
 
 
 def unknown_arguments(proposed: ProposedCall) -> Sequence[str]:

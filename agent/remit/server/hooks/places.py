@@ -15,6 +15,11 @@ LONGEST: Final = 4096  # characters of a name
 _AREA: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 
 
+def real(path: str) -> str:
+    """The path with its links followed, as far as it is on this machine."""
+    return os.path.realpath(path)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Places:
     """`paths` are relative to the project. `outside` names areas of the machine: `home`, or the first folder of the path (`etc`, `tmp`)."""
@@ -33,7 +38,7 @@ class Project:
 
     folder: str
     cwd: str
-    home: str = field(default_factory=lambda: os.path.realpath(os.path.expanduser("~")))
+    home: str = field(default_factory=lambda: real(os.path.expanduser("~")))
 
     def places(self, names: Iterable[str]) -> Places:
         """The places of these names of files. One that names no file of the project is kept as it is, and refused by the broker."""
@@ -53,8 +58,8 @@ class Project:
             return "", ""
         if name.startswith("~"):
             return None, HOME
-        found = os.path.realpath(os.path.join(self.cwd, name))
-        folder = os.path.realpath(self.folder)
+        found = real(os.path.join(self.cwd, name))
+        folder = real(self.folder)
         if found == folder:
             return ".", ""
         if found.startswith(f"{folder.rstrip('/')}/"):
