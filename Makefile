@@ -14,7 +14,7 @@ BENCHES := $(sort $(wildcard tests/benchmarks/*.py))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test interference grounded imported check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills kills-workers threads requests mcp-conformance service-kills service-users hooks langgraphs deploys tiny-model eval handbook
+.PHONY: help setup run test interference grounded imported imported-policies check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills kills-workers threads requests mcp-conformance service-kills service-users hooks langgraphs deploys tiny-model eval handbook
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ exact: setup  ## At full size: 312,000 requests compared with stock Casbin, diff
 
 interference: setup  ## At full size: 10,000 generated cases in which documents that a reader may not read change no byte of a search
 	@REMIT_SEARCH_CASES=10000 $(BIN)/python -m pytest -q tests/search/test_non_interference.py $(ARGS)
+
+imported-policies: setup  ## At full size: 10,000 requests for each public Casbin policy, beside stock Casbin on its own model
+	@REMIT_IMPORT_REQUESTS=10000 $(BIN)/python -m pytest -q -s tests/analysis/importing/test_public_policies.py $(ARGS)
 
 imported: setup  ## At full size: a month of 10,000 calls of another tool is imported, and rules are drafted for it
 	@REMIT_IMPORTED_CALLS=10000 $(BIN)/python -m pytest -q -s tests/tracing/test_imported_traces.py -k month $(ARGS)

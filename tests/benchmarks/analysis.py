@@ -114,7 +114,7 @@ def recorded() -> list[list[Recorded]]:
             place = {"step": step, "index": 0}
             call = Call(
                 run=f"{run:032x}", subjects=subjects, action="files.read", arguments={"path": path, "lines": 400},
-                touches=(ResourceAccess(access="read", resource=f"file:{path}"),), effect="read", manifest="", request_digest="", **place,
+                touches=(ResourceAccess(access="read", resource=f"file:{path}"),), effect="read", manifest="sha256:0", request_digest="", **place,
             )  # fmt: skip
             events += [
                 ModelRequested(step=step, model="x", input_digest=""),

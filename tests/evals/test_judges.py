@@ -16,7 +16,7 @@ from remit.evals import check_scenarios, judging_task, read_judge, read_scenario
 from remit.evals.definitions import agent_digest
 from remit.evals.judges import LEAST_ROWS
 from remit.journal import RunQuery, list_runs
-from remit.workspace import open_session
+from remit.workspace import load_workspace, open_session
 from support.evaluations import evaluation
 from support.runs import DONE
 from support.scenarios import LOOK, PlayedEvaluation, evaluate, write_scenarios
@@ -175,7 +175,7 @@ def test_a_judge_that_does_not_count_starts_no_evaluation_and_is_a_problem_of_th
     assert problem.line is not None
     assert problem.line > 2
     assert problem.fix
-    assert problem in check_scenarios(judged)[1]
+    assert problem in check_scenarios(load_workspace(judged))[1]
 
 
 @pytest.mark.parametrize(

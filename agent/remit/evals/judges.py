@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Final
 
 from remit.core import FrozenModel, Problem, Refusal, RemitError, UsageError, WorkspaceError
@@ -22,7 +21,7 @@ from remit.evals.baseline import BASELINE, read_baseline
 from remit.evals.definitions import agent_digest
 from remit.evals.scenarios import FOLDER, Scenario, read_scenarios, script_problems
 from remit.evals.statistics import ScenarioOutcomes, suite_interval
-from remit.workspace import Workspace, load_workspace
+from remit.workspace import Workspace
 
 LEAST_ROWS: Final = 50
 VERDICT: Final = "passed"  # the member of a judge's answer: true or false
@@ -107,9 +106,10 @@ def read_judge(workspace: Workspace, name: str) -> Judge:
     return _calibrated(name, known, Counter(labels[outcomes.name][1] for outcomes in known), again)
 
 
-def check_scenarios(root: Path) -> tuple[int, list[Problem]]:
-    """How many scenarios the agents of the valid workspace at `root` have, and every problem of them and of their judges."""
-    workspace, count, problems = load_workspace(root), 0, list[Problem]()
+def check_scenarios(workspace: Workspace) -> tuple[int, list[Problem]]:
+    """How many scenarios the agents of a workspace on disk have, and every problem of them and of their judges."""
+    root, count, problems = workspace.root, 0, list[Problem]()
+    assert root is not None
     for agent in workspace.agents:
         if (root / "agent" / agent / FOLDER).is_dir():
             try:

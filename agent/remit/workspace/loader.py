@@ -354,7 +354,7 @@ class _Loading:
         for number, name in enumerate(table.tools):
             tool, dot, _ = name.partition(".")
             if not dot and tool in tools:
-                yield from (action for action in known if action.startswith(f"{tool}."))
+                yield from (f"{tool}.{action}" for action in tools[tool].manifest.actions)
             elif name in known:
                 yield name
             elif tool not in self._broken:  # the problems of its manifest are reported already

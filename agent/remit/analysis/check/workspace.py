@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from remit.analysis.cases import find_uncovered, run_tables
@@ -25,12 +25,13 @@ from remit.workspace.manifest import LOCK, wrong_authorities
 class CheckReport:
     """The findings, the gravest first, and how many items of each kind were checked; no counts if the files could not be loaded.
 
-    `fail_on` is the level of remit.toml at which a check fails.
+    `fail_on` is the level of remit.toml at which a check fails. `workspace` is what was checked, None if it could not be loaded.
     """
 
     findings: tuple[Finding, ...]
     counts: Mapping[str, int]
     fail_on: Level = "error"
+    workspace: Workspace | None = field(default=None, repr=False, compare=False)
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -87,7 +88,9 @@ def _check(root: Path, *, rules: bool) -> CheckReport:
         **({"agents that observe": observing} if observing else {}),
         **({"content cases": content_cases} if content_cases else {}),
     }
-    return CheckReport(findings=_ordered(findings), counts=counts, fail_on=workspace.settings.fail_on)
+    return CheckReport(
+        findings=_ordered(findings), counts=counts, fail_on=workspace.settings.fail_on, workspace=workspace
+    )
 
 
 def rule_set_of(workspace: Workspace, policy: Policy) -> RuleSet:

@@ -58,8 +58,8 @@ def check_command(form: Format, fail_on: Level | None, show_all: bool, as_json: 
 
     root = find_workspace(Path.cwd())
     report = check_workspace(root)
-    if report.counts:
-        scenarios, wrong = check_scenarios(root)
+    if report.workspace is not None:
+        scenarios, wrong = check_scenarios(report.workspace)
         found = (finding_of(problem, "scenario") for problem in wrong)
         report = report.with_findings(found, {"scenarios": scenarios} if scenarios else {})
     at = fail_on or report.fail_on
