@@ -53,6 +53,13 @@ class KeptStream(Protocol):
 
     async def send(self, line: bytes) -> None: ...
     async def receive(self) -> bytes: ...
+    def pending(self) -> list[bytes]:
+        """The lines that it wrote when its last call had ended."""
+        ...
+
+    def wake(self) -> None:
+        """Let it go on, without a call: between two calls it is stopped."""
+        ...
 
 
 class Speaker(Protocol):

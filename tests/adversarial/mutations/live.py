@@ -11,13 +11,19 @@ import pytest
 from adversarial.mutations.row import ANSWERED, Mutation, replaced
 from adversarial.mutations.sandbox import without
 from remit.broker.decisions import Decider
+from remit.broker.mcp import speaker
 from remit.journal import reducer
 from remit.sandbox.live.call import LiveCall
 from remit.sandbox.live.pool import LivePool, Place
+from remit.sandbox.live.served import ServedCall
+from remit.workspace.manifest import manifest
 
 TESTS: Final = "sandbox/test_live.py::"
+KEPT: Final = "sandbox/test_kept_servers.py::"
+SERVERS: Final = "end_to_end/test_mcp_servers.py::"
 RUNS: Final = "end_to_end/test_live_sandboxes.py::"
 CLOSE: Final = LiveCall.close
+CLOSE_SERVED: Final = ServedCall.close
 
 
 def shared(patch: pytest.MonkeyPatch) -> None:
@@ -37,6 +43,16 @@ def unreplaced(patch: pytest.MonkeyPatch) -> None:
         CLOSE(self)
 
     patch.setattr(LiveCall, "close", close)
+
+
+def ended_well(patch: pytest.MonkeyPatch) -> None:
+    """A server goes on after a call that did not end well."""
+
+    def close(self: ServedCall) -> None:
+        self._ended_well = True
+        CLOSE_SERVED(self)
+
+    patch.setattr(ServedCall, "close", close)
 
 
 ROWS: Final = (
@@ -76,6 +92,53 @@ ROWS: Final = (
             ),
         ),
         tests=(f"{TESTS}test_what_a_call_leaves_running_sees_nothing_of_later_calls",),
+    ),
+    Mutation(
+        name="between two calls the server of a run is stopped",
+        remove=(without("live.py", "os.kill(-1, signal.SIGSTOP)"),),
+        tests=(f"{KEPT}test_between_two_calls_nothing_of_the_server_runs",),
+    ),
+    Mutation(
+        name="the server of a run drops its rights",
+        remove=(without("live.py", "enclose()"),),
+        tests=(f"{KEPT}test_a_server_makes_no_namespace_and_no_mount",),
+    ),
+    Mutation(
+        name="a file that the server of a run wrote is taken over without following a link",
+        remove=(
+            without(
+                "live.py",
+                "file = kernel.open_beneath(self._lines[1], name, os.O_PATH | os.O_NOFOLLOW)",
+                'file = os.open(f"{self._boundary[\'root\']}/{name}", os.O_PATH)',
+            ),
+            without(
+                "live.py",
+                "files.append(kernel.open_beneath(tree, name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK))",
+                'files.append(os.open(f"{self._boundary[\'root\']}/{name}", os.O_RDONLY))',
+            ),
+        ),
+        tests=(f"{KEPT}test_a_link_that_the_server_puts_where_it_may_write_saves_nothing",),
+    ),
+    Mutation(
+        name="a server that did not end a call well gets no other one",
+        remove=(ended_well,),
+        tests=(f"{KEPT}test_a_call_that_ends_badly_gets_its_code_and_the_next_one_a_fresh_server",),
+    ),
+    Mutation(
+        name="a tool that its server has changed does not run",
+        remove=(replaced(speaker, "differences", lambda *_: ()),),
+        tests=(
+            f"{SERVERS}test_a_tool_that_its_server_has_changed_does_not_run_until_it_is_pinned_and_the_others_go_on",
+        ),
+        fixtures=True,
+        still=ANSWERED,
+    ),
+    Mutation(
+        name="what an MCP server returns is untrusted",
+        remove=(replaced(manifest, "UNTRUSTED", "none"),),
+        tests=("workspace/test_mcp_manifests.py::test_everything_that_a_server_returns_is_untrusted_and_a_name_of_its_tool_may_differ",),
+        fixtures=True,
+        still=ANSWERED,
     ),
     Mutation(
         name="calls of a live sandbox run one after another",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 from remit.broker.mcp.listing import add_tools
 from remit.broker.mcp.messages import (
@@ -23,20 +23,15 @@ from remit.broker.mcp.messages import (
     response,
 )
 from remit.core import Json
+from remit.sandbox import KeptStream
 
 MODERN: Final = "2026-07-28"
 OLDER: Final = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
+_LIST_CHANGED: Final = "notifications/tools/list_changed"
 _META: Final = "io.modelcontextprotocol/"
 _CLIENT: Final[Mapping[str, Json]] = {"name": "remit", "version": "0.1.0"}
 _MOST_PAGES: Final = 100
 _MOST_MESSAGES: Final = 10_000  # that are no answer, while one answer is awaited
-
-
-class Stream(Protocol):
-    """Lines to the server and from it."""
-
-    async def send(self, line: bytes) -> None: ...
-    async def receive(self) -> bytes: ...
 
 
 class Elicited(Exception):
@@ -56,7 +51,7 @@ class Session:
     changed: bool = False
     _number: int = 0
 
-    async def begin(self, stream: Stream) -> None:
+    async def begin(self, stream: KeptStream) -> None:
         """Agree on a version, and list the tools.
 
         Raises:
@@ -73,7 +68,7 @@ class Session:
             await self._initialize(stream)
         await self.list_tools(stream)
 
-    async def _initialize(self, stream: Stream) -> None:
+    async def _initialize(self, stream: KeptStream) -> None:
         self.version = ""
         params: dict[str, Json] = {
             "protocolVersion": OLDER[0],
@@ -90,7 +85,7 @@ class Session:
         self.version = version
         await stream.send(notification("notifications/initialized"))
 
-    async def list_tools(self, stream: Stream) -> None:
+    async def list_tools(self, stream: KeptStream) -> None:
         """Ask for the whole list of tools."""
         listing: dict[str, Mapping[str, Json]] = {}
         self.changed = False
@@ -108,8 +103,19 @@ class Session:
             params = {"cursor": cursor}
         raise NotMcp(f"its list of tools has more than {_MOST_PAGES} pages")
 
+    async def look(self, stream: KeptStream) -> None:
+        """Read what the server wrote after its last answer, and ask for its tools again if they have changed."""
+        for line in stream.pending():
+            message = read_message(line)
+            if not message.method:
+                raise NotMcp("an answer to a request that was not made")
+            self.changed = self.changed or message.method == _LIST_CHANGED
+        if self.changed:
+            stream.wake()
+            await self.list_tools(stream)
+
     async def ask(
-        self, stream: Stream, method: str, params: Mapping[str, Json], answer: Mapping[str, Json] | None = None
+        self, stream: KeptStream, method: str, params: Mapping[str, Json], answer: Mapping[str, Json] | None = None
     ) -> Mapping[str, Json]:
         """The result of one request. `answer` is given to the first question of the server to a person.
 
@@ -144,14 +150,14 @@ class Session:
         return {**params, "_meta": {**cast("Mapping[str, Json]", params.get("_meta", {})), **meta}}
 
     async def _other(
-        self, stream: Stream, message: Message, number: int, answer: Mapping[str, Json] | None
+        self, stream: KeptStream, message: Message, number: int, answer: Mapping[str, Json] | None
     ) -> Mapping[str, Json] | None:
         """Handle a message that is no answer. Returns the answer of a person that is still to give.
 
         Sampling and roots are refused: a server gets no model of the run, and its files are those of the call.
         """
         if message.id is None:
-            self.changed = self.changed or message.method == "notifications/tools/list_changed"
+            self.changed = self.changed or message.method == _LIST_CHANGED
         elif message.method == "ping":
             await stream.send(response(message.id, {}))
         elif message.method == "elicitation/create" and answer is None:

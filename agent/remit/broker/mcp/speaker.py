@@ -10,7 +10,7 @@ from remit.broker.mcp.arguments import server_arguments
 from remit.broker.mcp.content import text_of, value_of
 from remit.broker.mcp.listing import differences
 from remit.broker.mcp.messages import NotMcp, ServerError
-from remit.broker.mcp.session import Session, Stream
+from remit.broker.mcp.session import Session
 from remit.core import Json, Refusal
 from remit.sandbox import KeptStream, Spoken
 from remit.workspace import Tool
@@ -32,8 +32,8 @@ async def session_of(stream: KeptStream, tool: str) -> Session:
             session = Session()
             await session.begin(stream)
             stream.greeted = session
-        elif session.changed:
-            await session.list_tools(stream)
+        else:
+            await session.look(stream)
     except NotMcp as failure:
         stream.greeted = None
         next_step = "continue without this tool, and tell the user that its server cannot be used"
@@ -75,7 +75,7 @@ class McpCall:
         except NotMcp as failure:
             return Spoken(code="invalid_output", message=f"the server wrote {failure}")
 
-    async def _call(self, session: Session, stream: Stream) -> Spoken:
+    async def _call(self, session: Session, stream: KeptStream) -> Spoken:
         result = await session.ask(stream, "tools/call", {"name": self.name, "arguments": dict(self.arguments)})
         value = value_of(result)
         if result.get("isError") is not True:

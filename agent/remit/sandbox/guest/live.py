@@ -309,7 +309,7 @@ class ServerKeeper(Keeper):
 
     * `{"server": {"argv": [...], "env": {...}}}`, with its three standard streams: start it. Nothing is mounted then.
     * `{"call": n, "tree": {...}, "cpu": s}`, with the channel of the call: mount its files, let the server go on, and report.
-    * `{"collect": {...}}`: stop the server, and send what it wrote, by descriptor, on that channel.
+    * `{"collect": {...}}`: stop the server, and send what it wrote, by descriptor, on that channel. `{"wake": s}`: let it go on.
 
     INVARIANT: between two calls everything in the sandbox is stopped, so nothing runs that no call asked for.
     INVARIANT: the server is locked down before any file is mounted. Its Landlock rule is that of the folder above the files,
@@ -332,16 +332,21 @@ class ServerKeeper(Keeper):
                     os.close(line)
         elif "call" in order:
             self._begin(order, lines)
-        elif "collect" in order:
-            self._stop()
-            with suppress(OSError):  # the broker has left the call
-                self._collect(order["collect"])
+        elif "wake" in order:
+            self._go_on(order["wake"])
         else:
             self._stop()
-            self._unmount()
-            for line in self._lines:
-                os.close(line)
-            self._lines = ()
+            self._end(order)
+
+    def _end(self, order: dict[str, Any]) -> None:
+        if "collect" in order:
+            with suppress(OSError):  # the broker has left the call
+                self._collect(order["collect"])
+            return
+        self._unmount()
+        for line in self._lines:
+            os.close(line)
+        self._lines = ()
 
     def _start_server(self, server: dict[str, Any], lines: list[int]) -> None:
         assert not self._mounted
@@ -361,7 +366,7 @@ class ServerKeeper(Keeper):
         kernel.die_with_parent(first)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        lock = self._prepare_call()
+        enclose = self._prepare_call()
         for descriptor, target in zip(lines, (0, 1, 2), strict=True):
             os.dup2(descriptor, target)
         environment = {**os.environ, **server["env"]}
@@ -369,16 +374,15 @@ class ServerKeeper(Keeper):
         if program is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), server["argv"][0])
         os.chdir(self._boundary["scratch"])
-        lock()
+        enclose()
         onecall.close_others([])
         kernel.install(bytes.fromhex(self._boundary["call_filter"]))
         os.execve(program, server["argv"], environment)  # noqa: S606 - there is no shell
 
     def _stop(self) -> None:
         """Stop every process of the sandbox but this one."""
-        if self._server:
-            with suppress(ProcessLookupError):
-                os.kill(-1, signal.SIGSTOP)
+        with suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGSTOP)
 
     def _go_on(self, seconds: float) -> None:
         """Let them go on, and give the server so much more processor time."""
@@ -413,7 +417,7 @@ class ServerKeeper(Keeper):
         answer: dict[str, Any] = {
             "files": changed,
             "removed": [name for name in self._before if name not in after],
-            "note": self._stray(layout),
+            "note": self._stray(layout) if layout["writes"] else "",
             "cpu": self._used(),
         }
         files: list[int] = []
@@ -440,11 +444,7 @@ class ServerKeeper(Keeper):
 
     def _stray(self, layout: dict[str, Any]) -> str:
         """A note about files that the call may not write: they are not saved."""
-        if not layout["writes"]:
-            return ""
-        os.chdir(self._boundary["root"])
-        try:
-            dropped = serving.undecided_files(layout)
-        finally:
-            os.chdir("/")
+        os.fchdir(self._lines[1])
+        dropped = serving.undecided_files(layout)
+        os.chdir("/")
         return serving.not_saved(dropped)

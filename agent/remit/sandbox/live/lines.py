@@ -36,10 +36,11 @@ class ServerLines:
     `greeted` is what its speaker has learnt of it; None before.
     """
 
-    def __init__(self, stdin: int, stdout: int, stderr: int) -> None:
+    def __init__(self, stdin: int, stdout: int, stderr: int, wake: Callable[[], None]) -> None:
         self.printed = 0
         self.stderr = bytearray()
         self.greeted: object = None
+        self.wake = wake
         self._stdin, self._stdout, self._prints = stdin, stdout, stderr
         self._loop = asyncio.get_running_loop()
         self._data = bytearray()
@@ -101,6 +102,16 @@ class ServerLines:
             if not data:
                 raise ServerEnded
             self._data += data
+
+    def pending(self) -> list[bytes]:
+        """The lines that are there. The rest of a line that is not complete stays for `receive`."""
+        with suppress(BlockingIOError):
+            while len(self._data) <= LONGEST_LINE and (data := os.read(self._stdout, _PART)):
+                self._data += data
+        *lines, rest = bytes(self._data).split(b"\n")
+        self._data[:] = rest
+        self._searched = 0
+        return lines
 
     async def _ready(self, descriptor: int, *, writing: bool) -> None:
         ready: asyncio.Future[None] = self._loop.create_future()

@@ -231,7 +231,7 @@ async def _greeted(
     if sandbox.lines is None:
         network = profile.network
         proxy = {} if network is None else proxy_variables(network, sandbox.token, PORT)
-        sandbox.lines = _started(sandbox, profile.argv, {**profile.env, **proxy})
+        sandbox.lines = _started(sandbox, profile, {**profile.env, **proxy})
     lines = sandbox.lines
     lines.begin(profile.output, on_print)
     try:
@@ -252,17 +252,19 @@ async def _greeted(
     except BaseException:
         if lines.greeted is None:  # nothing is known of it, so no other call may use it
             sandbox.kill()
+        else:
+            sandbox.order({"clear": True}, [])  # it may have been woken
         raise
 
 
-def _started(sandbox: LiveSandbox, argv: tuple[str, ...], environment: Mapping[str, str]) -> ServerLines:
+def _started(sandbox: LiveSandbox, profile: Profile, environment: Mapping[str, str]) -> ServerLines:
     (stdin, ours), (out, stdout), (prints, stderr) = (os.pipe2(os.O_CLOEXEC) for _ in range(3))
     try:
-        sandbox.order({"server": {"argv": list(argv), "env": dict(environment)}}, [stdin, stdout, stderr])
+        sandbox.order({"server": {"argv": list(profile.argv), "env": dict(environment)}}, [stdin, stdout, stderr])
     finally:
         for descriptor in (stdin, stdout, stderr):
             os.close(descriptor)
-    return ServerLines(ours, out, prints)
+    return ServerLines(ours, out, prints, lambda: sandbox.order({"wake": profile.cpu}, []))
 
 
 async def _frame(channel: socket.socket, files: int) -> tuple[Mapping[str, Json], list[int]]:
