@@ -39,6 +39,7 @@ def without_packages(folder: Path) -> None:
         ("command", "", 3),
         ("command", "wc -l -- {path:file}", 3),
         ("command", "date", 1),
+        ("command", "git log --max-count={n:int} [--since={since}] -- {path:file}", 3),
     ],
 )
 def test_each_form_of_a_new_tool_passes_its_own_cases(session: Path, form: str, source: str, cases: int) -> None:
@@ -94,7 +95,7 @@ def test_a_tool_of_a_service_reaches_the_items_at_its_url_and_nothing_else(
         ("command", "   ", "names no program"),
         ("command", "/bin/ls", "begin with its name, without a folder"),
         ("command", "{program}", "names no program"),
-        ("command", "git log --author={who}", "as a word of its own"),
+        ("command", "git log -L{who}", "as a word of its own"),
         ("command", "git 'log", "cannot be read"),
         ("words", "something", "made from nothing else"),
         ("word", "", "did you mean words"),
@@ -125,6 +126,20 @@ def test_the_words_of_a_command_line_stay_words_of_the_manifest(tmp_path: Path) 
     manifest = parse_manifest((folder / "tool.toml").read_text(), file="tools/made/tool.toml")
     assert manifest.actions["run"].run == ("grep", "-e", 'a "b" ]\n[always]', "--", "{path}")
     assert (manifest.programs, manifest.actions["run"].effect) == (("grep",), "once")
+
+
+def test_types_and_groups_of_a_command_line_become_those_of_the_manifest(tmp_path: Path) -> None:
+    folder = make(
+        tmp_path, "command", "git log --max-count={n:int} [--since={since}] [-L {range} -w] [a-z] -- {path:file}"
+    )
+    action = parse_manifest((folder / "tool.toml").read_text(), file="tools/made/tool.toml").actions["run"]
+    assert action.run == (
+        *("git", "log", "--max-count={n}", ("--since={since}",), ("-L", "{range}", "-w"), "[a-z]", "--", "{path}"),
+    )
+    assert {name: argument.type for name, argument in action.args.items()} == {"n": "integer"}
+    assert action.touches == ("read file:{path}",)
+    with pytest.raises(UsageError, match="is not closed"):
+        make(tmp_path, "command", "git log [--since={since}", name="other")
 
 
 def test_the_command_names_the_forms_that_exist(remit: Remit) -> None:

@@ -338,7 +338,7 @@ def test_a_command_tool_has_its_program_and_arguments() -> None:
     ("old", "new", "what"),
     [
         ('run = ["grep", "-n", "--", "{text}", "{path}"]\n', "", "has no 'run'"),
-        ('"-n"', '"--file={text}"', "mixes a placeholder with text"),
+        ('"-n"', '"-f{text}"', "mixes a placeholder with text"),
         ('programs = ["grep"]', 'programs = ["sed"]', "not in 'always.programs'"),
         ('"{path}"]\n', '"x"]\n', "the placeholder 'path' is not in 'run'"),
         ('run = ["grep"', 'run = ["{text}"', "not in 'always.programs'"),

@@ -47,7 +47,9 @@ def _argument(schema: Json, required: bool) -> str:
     parts = cast("Mapping[str, Json]", schema)
     branches = [parts, *(cast("Sequence[Mapping[str, Json]]", parts.get("anyOf", ())))]
     shown = [_type(parts), *(f"{key} {branch[key]}" for branch in branches for key in _LIMITS if key in branch)]
-    shown.append("required" if required else f"default {_written(parts.get('default'))}")
+    shown.append(
+        "required" if required else f"default {_written(parts['default'])}" if "default" in parts else "optional"
+    )
     about = parts.get("description")
     return f"{', '.join(shown)}{f': {about}' if about else ''}"
 

@@ -21,6 +21,7 @@ from remit.workspace.answer_contract import AnswerContract
 from remit.workspace.bundle import vocabulary
 from remit.workspace.definitions import Tool, Workspace
 from remit.workspace.manifest import manifest, pins, resolution, schema
+from remit.workspace.manifest.sections import command
 
 
 def read_twice(root: Path) -> tuple[Workspace, Policy]:
@@ -123,6 +124,21 @@ ROWS: Final = (
             "broker/test_broker.py::test_arguments_that_are_not_exact_are_refused_and_never_repeated",
             "workspace/test_resolution.py::test_arguments_are_checked_without_coercion_and_never_repeated",
         ),
+    ),
+    brokered(
+        "no argument of a command line becomes an option",
+        replaced(command, "_reads_as_option", lambda _: False),
+        threats="E6",
+        tests=(
+            "workspace/test_command_lines.py::test_a_value_of_another_type_or_one_that_would_be_an_option_is_refused",
+            "workspace/test_command_lines.py::test_no_value_becomes_an_option_or_more_than_one_argument",
+        ),
+    ),
+    brokered(
+        "a line of a manifest that could be read in two ways is refused",
+        replaced(schema, "command_rules", lambda *_: ()),
+        threats="E6",
+        tests=("workspace/test_command_lines.py::test_a_command_line_that_could_be_read_in_two_ways_is_refused",),
     ),
     brokered(
         "the policy and its digest come from the same read",

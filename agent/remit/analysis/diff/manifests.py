@@ -273,8 +273,9 @@ def _retries(owner: str, before: Retry, after: Retry) -> Iterator[str]:
         yield f"{owner} may now be retried after {', '.join(gained)}"
 
 
-def _command(owner: str, _: object, after: Iterable[str]) -> Iterator[str]:
-    yield f"{owner} now runs {' '.join(after)!r}"
+def _command(owner: str, _: object, after: Iterable[str | Iterable[str]]) -> Iterator[str]:
+    parts = (part if isinstance(part, str) else f"[{' '.join(part)}]" for part in after)
+    yield f"{owner} now runs {' '.join(parts)!r}"
 
 
 def _confinement(_: str, before: Iterable[str], after: Iterable[str]) -> Iterator[str]:
@@ -407,6 +408,7 @@ ACTION: Final[FieldTable] = {
     "methods": _added_items("use the HTTP methods"),
     "idempotency_header": _any_change("now sends its idempotency key in the header"),
     "run": _command,
+    "args": _any_change("now takes the arguments"),
 }
 AGENT: Final[FieldTable] = {
     **dict.fromkeys(("name", "summary", "prompt", "model_settings", "context", "target"), "neutral"),

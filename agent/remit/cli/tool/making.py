@@ -36,8 +36,9 @@ def new_command(new_name: str, form: str, source: str, only: tuple[str, ...], ur
            package    Python with a package of its own
            http       a web service; SOURCE is the URL of its items
            openapi    a web service; SOURCE is its OpenAPI document
-           command    a program; SOURCE is its command line, with {name}
-                      or {name:file} for each argument
+           command    a program; SOURCE is its command line, with {name},
+                      {name:int} or {name:file} for each argument, and
+                      [--option={name}] for what may be left out
            langchain  functions or LangChain tools of a program; SOURCE is
                       module:LIST. See also: remit tool adopt
 
@@ -48,6 +49,7 @@ def new_command(new_name: str, form: str, source: str, only: tuple[str, ...], ur
       remit tool new issues --from http https://api.example.com/v1/issues
       remit tool new shop --from openapi openapi.json --only list_orders
       remit tool new lines --from command "wc -l -- {path:file}"
+      remit tool new history --from command "git log --max-count={n:int} [--since={since}]"
       remit tool new desk --from langchain shop:TOOLS
     """
     from remit.tools.making import Origin, new_tool

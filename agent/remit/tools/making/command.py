@@ -5,28 +5,33 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Final
 
 from remit.core import UsageError
 
-_PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(:file)?\}")
+_PLACEHOLDER: Final = re.compile(r"(--[A-Za-z0-9][A-Za-z0-9-]*=)?\{([A-Za-z_][A-Za-z0-9_]*)(:file|:int|:number)?\}")
+_TYPES: Final = {":int": "integer", ":number": "number"}
 _PROGRAM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _ACTION: Final = "run"
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Line:
-    """A command line: its argv as the manifest has it, its arguments, and those that name a file."""
+    """A command line: its argv as the manifest has it, with groups; its arguments with their types; those that name a file."""
 
-    argv: tuple[str, ...]
-    arguments: tuple[str, ...]
+    argv: tuple[str | tuple[str, ...], ...]
+    arguments: Mapping[str, str]
     files: tuple[str, ...]
+    required: tuple[str, ...]
 
 
 def command_files(name: str, line: str) -> dict[str, str]:
-    """The files of a tool that starts one program, with a placeholder `{name}`, or `{name:file}` for a file, for each argument.
+    """The files of a tool that starts one program.
+
+    An argument is `{name}`, `{name:int}`, `{name:number}` or, for a file, `{name:file}`, as a word of its own or behind `--option=`. Words in
+    brackets, such as `[--since={since}]`, are left out if their argument is not given.
 
     Raises:
         UsageError: the line names no program, or has a placeholder within a text.
@@ -42,27 +47,49 @@ def _read(line: str) -> _Line:
         raise UsageError(f"the command line cannot be read: {error}") from error
     if not words or _PROGRAM.fullmatch(words[0]) is None:
         raise UsageError(f"{line!r} names no program: begin with its name, without a folder")
-    argv: list[str] = []
-    arguments: list[str] = []
-    files: list[str] = []
+    argv: list[str | tuple[str, ...]] = []
+    group: list[str] | None = None
+    types: dict[str, str] = {}
+    required: dict[str, None] = {}
     for word in words:
-        placeholder = _PLACEHOLDER.fullmatch(word)
-        if placeholder is None and ("{" in word or "}" in word):
-            raise UsageError(f"{word!r} is no placeholder: write {{name}}, or {{name:file}}, as a word of its own")
-        if placeholder is None:
-            argv.append(word)
+        opens = group is None and word.startswith("[-")
+        group = [] if opens else group
+        closes = group is not None and word.endswith("]")
+        element, name, kind = _element(word.removeprefix("[" if opens else "").removesuffix("]" if closes else ""))
+        if name:
+            types[name] = kind or types.get(name, "")
+            required |= {name: None} if group is None else {}
+        if group is None:
+            argv.append(element)
             continue
-        argv.append(f"{{{placeholder[1]}}}")
-        arguments.append(placeholder[1])
-        if placeholder[2]:
-            files.append(placeholder[1])
-    return _Line(argv=tuple(argv), arguments=tuple(dict.fromkeys(arguments)), files=tuple(dict.fromkeys(files)))
+        group.append(element)
+        if closes:
+            argv.append(tuple(group))
+            group = None
+    if group is not None:
+        raise UsageError("a group in brackets is not closed: write [--option={name}]")
+    files = tuple(name for name, kind in types.items() if kind == ":file")
+    return _Line(argv=tuple(argv), arguments=types, files=files, required=tuple(required))
+
+
+def _element(word: str) -> tuple[str, str, str]:
+    """The element of `run` for a word, and the name and the type of its argument; "" for those of a plain word."""
+    placeholder = _PLACEHOLDER.fullmatch(word)
+    if placeholder is not None:
+        return f"{placeholder[1] or ''}{{{placeholder[2]}}}", placeholder[2], placeholder[3] or ""
+    if "{" in word or "}" in word:
+        fix = "write {name} or {name:file} as a word of its own, or behind --option="
+        raise UsageError(f"{word!r} is no placeholder: {fix}")
+    return word, "", ""
 
 
 def _manifest(name: str, line: _Line) -> str:
-    program = PurePosixPath(line.argv[0]).name
+    program = str(line.argv[0])
     touches = [f"read file:{{{argument}}}" for argument in line.files]
     ceiling = f'[at_most]\nread = ["{name}/**"]{_gap(name)}# the most that a call may open: name your folders\n\n'
+    typed = {argument: _TYPES[kind] for argument, kind in line.arguments.items() if kind in _TYPES}
+    args = "".join(f'{argument} = {{ type = "{kind}" }}\n' for argument, kind in typed.items())
+    table = f"\n[actions.{_ACTION}.args]            # also: enum, pattern, min, max, default, description\n{args}"
     comment = (
         "# There is no shell: each placeholder is one argument, and one that begins with - is refused before a --.\n"
     )
@@ -77,6 +104,7 @@ def _manifest(name: str, line: _Line) -> str:
         + comment
         + f"run = {json.dumps(line.argv, ensure_ascii=False)}\n"
         + "errors = []                       # exit status n is the error exit_n; one that is not listed is a crash\n"
+        + (table if args else "")
     )
 
 
@@ -86,12 +114,13 @@ def _gap(name: str) -> str:
 
 def _cases(name: str, line: _Line) -> str:
     """Refusals, which hold for each program; what it prints only its author knows."""
-    known = {argument: f"{name}/a.txt" if argument in line.files else "a" for argument in line.arguments}
-    rows: list[tuple[str, dict[str, str]]] = [
-        ("an argument that it does not have is refused", {**known, "another_argument": "a"})
-    ]
-    if line.arguments:
-        rows.append(("each argument is required", dict(list(known.items())[1:])))
+    example = {":file": f"{name}/a.txt", ":int": 1, ":number": 1}
+    known = {argument: example.get(kind, "a") for argument, kind in line.arguments.items()}
+    rows = [("an argument that it does not have is refused", {**known, "another_argument": "a"})]
+    if line.required:
+        rows.append(
+            (f"{line.required[0]} is required", {key: value for key, value in known.items() if key != line.required[0]})
+        )
     if line.files:
         rows.append(("a path outside the working folder is refused", {**known, line.files[0]: "../a.txt"}))
     texts = [

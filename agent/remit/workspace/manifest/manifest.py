@@ -26,7 +26,17 @@ from remit.workspace.manifest.schema import (
     rules,
 )
 from remit.workspace.manifest.schema import manifest_schema as manifest_schema
-from remit.workspace.manifest.sections import PYTHON, Authority, SecretTable, filled, parse_authorities
+from remit.workspace.manifest.sections import (
+    PYTHON,
+    Argument,
+    Authority,
+    Part,
+    SecretTable,
+    argument_of,
+    elements,
+    filled,
+    parse_authorities,
+)
 from remit.workspace.manifest.targets import Target, target_of
 from remit.workspace.manifest.touches import Template, parse_listing, parse_touch
 from remit.workspace.manifest.undecided import undecided
@@ -67,7 +77,8 @@ class Action(FrozenModel):
     directory. `passages` is the place in a result that has passages of documents, "" without any. `request_words` are the words
     by which people ask for the action. `errors` maps each declared error to the
     exception class that means it, "" for a class of its own. `methods` are the HTTP methods for the URLs that it touches, and
-    `idempotency_header` is the header with the key of a keyed call. `run` is the argv of a command tool, empty for others.
+    `idempotency_header` is the header with the key of a keyed call. `run` is the argv of a command tool, empty for others, and
+    `args` has the types of its arguments.
     `tool` is the tool of an MCP server that it calls. With `cache`, a call is answered from the record of its run if an earlier one read the same. `target` is what its calls should
     take and cost.
     """
@@ -87,7 +98,8 @@ class Action(FrozenModel):
     errors: Mapping[str, str] = Field(default_factory=dict)
     methods: tuple[str, ...] = ()
     idempotency_header: str = ""
-    run: tuple[str, ...] = ()
+    run: tuple[Part, ...] = ()
+    args: Mapping[str, Argument] = Field(default_factory=dict)
     tool: str = ""
     cache: bool = False
     target: Target = Target()
@@ -95,7 +107,7 @@ class Action(FrozenModel):
     @property
     def own_files(self) -> tuple[str, ...]:
         """The elements of `run` that name a file in the folder of the tool: "./main.js"."""
-        return tuple(part for part in self.run if part.startswith("./"))
+        return tuple(part for part, _ in elements(self.run) if part.startswith("./"))
 
     @property
     def means(self) -> tuple[str, ...]:
@@ -374,7 +386,8 @@ def _action(name: str, table: ActionTable, source: Source) -> Action:
         errors=dict(table.errors) if isinstance(table.errors, dict) else dict.fromkeys(table.errors, ""),
         methods=tuple(table.methods),
         idempotency_header=table.idempotency_header or "",
-        run=tuple(table.run),
+        run=tuple(part if isinstance(part, str) else tuple(part) for part in table.run),
+        args={name: argument_of(argument) for name, argument in table.args.items()},
         tool=(table.tool or name) if source == "mcp" else "",
         cache=table.cache,
         target=target_of(table.target),

@@ -6,7 +6,6 @@ interprets the arguments again.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Final, NoReturn, cast
 
@@ -25,11 +24,10 @@ from remit.core.parsing import (
 )
 from remit.sandbox.egress import is_address, parse_host, url_permission
 from remit.workspace.manifest.manifest import Action, ActionSchema, Manifest
+from remit.workspace.manifest.sections import command_input, filled_argv
 from remit.workspace.manifest.touches import Template
 
 MOST_TOUCHES: Final = 1000  # resources of one call; a longer list is an error or an attack
-
-_PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def resolve(
@@ -93,40 +91,18 @@ def check_output(schema: ActionSchema, value: Json) -> None:
 
 
 def command_schema(action: Action) -> ActionSchema:
-    """The schema of a command action: every placeholder is a required text, and the result is the text that it prints."""
-    names = [match[1] for part in action.run if (match := _PLACEHOLDER.fullmatch(part))]
-    return ActionSchema(
-        input={
-            "type": "object",
-            "properties": {name: {"type": "string"} for name in names},
-            "required": list(dict.fromkeys(names)),
-            "additionalProperties": False,
-        },
-        output={"type": "string"},
-    )
+    """The schema of a command action; the result is the text that it prints."""
+    return ActionSchema(input=command_input(action.run, action.args), output={"type": "string"})
 
 
 def fill_argv(action: Action, arguments: Mapping[str, Json], *, own: str = ".") -> tuple[str, ...]:
-    """The argv of a command action, with one element for each placeholder; empty for other actions.
-
-    An element that begins with `./` in the manifest is a file of the tool's folder, whose path is `own`.
+    """The argv of a command action; empty for other actions. An element that begins with `./` in the manifest is a file of the tool's
+    folder, whose path is `own`.
 
     Raises:
         Refusal: `invalid_arguments` for an argument that the program would read as an option, or that argv cannot contain.
     """
-    argv: list[str] = []
-    options = True
-    for part in action.run:
-        match = _PLACEHOLDER.fullmatch(part)
-        value = arguments.get(match[1]) if match else part
-        if not isinstance(value, str) or "\0" in value:
-            raise _unfit(match[1] if match else part, "not_a_text", "must be a text without NUL")
-        # After `--` the program reads no options, so a name may begin with a dash there.
-        if match and options and value.startswith("-"):
-            raise _unfit(match[1], "option", "may not start with '-'")
-        options = options and part != "--"
-        argv.append(f"{own}/{part[2:]}" if part in action.own_files else value)
-    return tuple(argv)
+    return filled_argv(action.run, action.args, arguments, own)
 
 
 def _named_at(template: Template, path: Sequence[str], value: Json) -> tuple[Json, list[str]]:
@@ -243,7 +219,3 @@ def _mismatched(mismatch: Mismatch) -> Refusal:
     if mismatch.expected is not None:
         details["expected"] = mismatch.expected
     return Refusal("invalid_arguments", f"the arguments do not match the schema: {mismatch}", details=details)
-
-
-def _unfit(name: str, problem: str, what: str) -> Refusal:
-    return Refusal("invalid_arguments", f"argument {name!r} {what}", details={"argument": name, "problem": problem})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Final, Literal, TypeAlias, TypeVar, cast
 
@@ -40,6 +39,7 @@ from remit.workspace.manifest.fields import (
     Word,
 )
 from remit.workspace.manifest.sections import (
+    ArgumentTable,
     AuthorityFile,
     Header,
     HostLine,
@@ -51,7 +51,9 @@ from remit.workspace.manifest.sections import (
     Variable,
     action_network_rules,
     authority_rules,
+    command_rules,
     network_rules,
+    placeholders,
     server_action_rules,
     server_rules,
 )
@@ -74,8 +76,6 @@ HOSTED: Final = ("host", "hook")
 # parameters that the broker fills in and the model never sees
 HIDDEN: Final = ("idempotency_key", "resources", "permitted")
 RETRIED_CODES: Final = ("timeout", "resource_exhausted", "tool_crashed")
-_OWN_FILE = re.compile(r"\./[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
-_ARGUMENT = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 class AlwaysTable(TomlTable):
@@ -180,9 +180,13 @@ class ActionTable(TomlTable):
         default=None,
         description='With source = "mcp": the tool of the server; absent: the one with the name of the action',
     )
-    run: list[str] = Field(
+    run: list[str | list[str]] = Field(
         default=[],
-        description='The argv of a command tool: ["jq", "--", "{filter}", "{path}"]; "./main.js" is a file of the tool\'s folder',
+        description='The argv of a command tool: ["jq", "--", "{filter}", "{path}"]; a list in it is left out if one of its arguments is '
+        'not given: ["--since={since}"]; "./main.js" is a file of the tool\'s folder',
+    )
+    args: dict[str, ArgumentTable] = Field(
+        default={}, description="The types of the arguments in run: [actions.NAME.args]; absent: required strings"
     )
 
 
@@ -425,21 +429,14 @@ class _Rules:
         if self._source != "command":
             if action.run:
                 yield self._problem((*at, "run"), "'run' is only for source = 'command'", "remove it")
+            if action.args:
+                yield self._problem((*at, "args"), "'args' is only for source = 'command'", "write types in main.py")
             return
         if not action.run:
             yield self._problem(at, "a command action has no 'run'", 'write run = ["program", "--", "{argument}"]')
             return
-        if action.run[0] not in self._always.programs:
-            fix = f'write programs = ["{action.run[0]}"] in [always]'
-            yield self._problem((*at, "run", "0"), f"the program {action.run[0]!r} is not in 'always.programs'", fix)
-        known = {match[1] for part in action.run if (match := _ARGUMENT.fullmatch(part))}
-        for number, part in enumerate(action.run):
-            if part.startswith("./") and _OWN_FILE.fullmatch(part) is None:
-                fix = 'write a file of the tool\'s folder: "./main.js"'
-                yield self._problem((*at, "run", str(number)), f"{part!r} is not the name of one file", fix)
-            if ("{" in part or "}" in part) and _ARGUMENT.fullmatch(part) is None:
-                fix = 'write the placeholder as an element of its own: "--file", "{path}"'
-                yield self._problem((*at, "run", str(number)), f"{part!r} mixes a placeholder with text", fix)
+        yield from command_rules(at, action.run, action.args, self._always.programs, self._problem)
+        known = placeholders([part if isinstance(part, str) else tuple(part) for part in action.run])
         for number, template in enumerate(templates):
             if template.argument and template.argument not in known:
                 fix = f'write "{{{template.argument}}}" in run, or another name here'
