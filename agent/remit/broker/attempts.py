@@ -33,7 +33,7 @@ from remit.core.parsing import digest
 from remit.guardrails import Sanitizer
 from remit.journal import Record
 from remit.sandbox import OWN_FOLDER, CallContext, Output, Profile, Sandbox, digest_of_reads, stores_of
-from remit.sandbox.egress import Answers, Permit
+from remit.sandbox.egress import Answers, ExchangeLog, Permit
 from remit.sandbox.packages import Environment, find_environment, make_environment
 from remit.workspace import Tool, Workspace, read_code
 from remit.workspace.manifest import (
@@ -195,11 +195,11 @@ class LiveExecutor:
         self._root = Path(os.path.realpath(folder))
         self._hosted: dict[str, Mapping[str, Callable[..., Json]]] = {}
         self._environments: dict[str, Environment | None] = {}  # by the digest of the code that needs it
-        self._answers: Answers | None = None
+        self._exchanges: Answers | ExchangeLog | None = None
 
-    def answered_by(self, answers: Answers) -> None:
-        """Let the answers of a test case come in place of the network. No run has any."""
-        self._answers = answers
+    def use(self, exchanges: Answers | ExchangeLog) -> None:
+        """Let the answers of a test case come in place of the network, or log what the network answers. No run does."""
+        self._exchanges = exchanges
 
     def prepare(self, call: Call, number: int) -> tuple[str, Confinement]:
         """The digest of the profile, and the confinement, that this call will run in.
@@ -296,7 +296,7 @@ class LiveExecutor:
             async def attempt(during: During) -> AttemptOutcome:
                 values = {item.secret: self._secrets[item.secret] for item in tool.manifest.credentials}
                 context = CallContext(
-                    permit=Permit(values=values, decide=during.decide, key=idempotency_key, answers=self._answers),
+                    permit=Permit(values=values, decide=during.decide, key=idempotency_key, exchanges=self._exchanges),
                     variables={item.env: self._secrets[item.secret] for item in tool.manifest.exposed},
                     # What is printed in pieces can hold a part of a secret, which no redaction finds.
                     on_print=None if tool.manifest.exposed else during.on_print,

@@ -14,7 +14,7 @@ from .provenance import (
     traceable_values,
     unnamed_resources,
 )
-from .redaction import Redactor, is_secret_name
+from .redaction import Redactor, is_secret_name, secrets_of_environment
 from .sanitizer import AlreadySanitized, Sanitizer, valid, with_visible_characters
 from .secrets import Secrets
 
@@ -38,6 +38,7 @@ __all__ = [
     "read_content",
     "repeated_names",
     "requests_action",
+    "secrets_of_environment",
     "spellings",
     "traceable_values",
     "unnamed_resources",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import os
 import re
 from collections import deque
 from collections.abc import Collection, Iterable
@@ -150,6 +151,11 @@ def replace_spans(text: str, pieces: Iterable[tuple[int, int, str]]) -> str:
 def _has_no_format(text: str) -> bool:
     """True if nothing in the text looks like a secret, by any format."""
     return not any(find(text) for finders in formats().values() for find in finders)
+
+
+def secrets_of_environment(named: Collection[str]) -> list[str]:
+    """The values of the environment variables that are `named`, or whose names suggest a secret."""
+    return [value for name, value in os.environ.items() if name in named or is_secret_name(name)]
 
 
 def is_secret_name(key: object) -> bool:

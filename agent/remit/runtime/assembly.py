@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterable
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 from remit.broker import check_revoked
 from remit.core import Confinement, RunEnded
 from remit.core.events import Recorded
-from remit.guardrails import Redactor, Sanitizer, Secrets, is_secret_name
+from remit.guardrails import Redactor, Sanitizer, Secrets, secrets_of_environment
 from remit.journal import Lease, LiveRecord
 from remit.sandbox.packages import make_environment
 from remit.tracing import Export, GaugeReader, Objects, ObjectStore, TraceFile
@@ -34,8 +33,7 @@ def sanitizer_of(workspace: Workspace, run: str, values: Iterable[str]) -> Sanit
 
     The value of an environment variable counts as a secret too, if remit.toml lists its name or the name looks like one.
     """
-    content, named = workspace.content, workspace.settings.redact_env
-    secrets = [value for name, value in os.environ.items() if name in named or is_secret_name(name)]
+    content, secrets = workspace.content, secrets_of_environment(workspace.settings.redact_env)
     return Sanitizer(Redactor(run, [*values, *secrets], off=content.off), content)
 
 

@@ -3,6 +3,7 @@ from .cases import check_tool_cases, read_tool_cases
 from .graph_pins import pinnable
 from .mcp import import_server, name_of_server
 from .offered import model_view, spec_lines
+from .recording import Recorded, record_case
 from .source_check import check_source
 from .usage_audit import UsageReport, observe_tool
 from .workbench import (
@@ -19,6 +20,7 @@ from .workbench import (
 )
 
 __all__ = [
+    "Recorded",
     "ToolCaseResult",
     "UsageReport",
     "check_source",
@@ -36,6 +38,7 @@ __all__ = [
     "pin_tools",
     "pinnable",
     "read_tool_cases",
+    "record_case",
     "run_tool_cases",
     "scratch_folder",
     "spec_lines",

@@ -17,9 +17,9 @@ from typing import Final
 from remit.broker import AttemptOutcome, Everything, LiveExecutor, describe_host, narrow, try_host
 from remit.core import Call, Json, Problem, Refusal, Subjects, UsageError, WorkspaceError, one_of, spelled
 from remit.core.parsing import closed, digest, parse_json, table_text, toml_line
-from remit.guardrails import Redactor, Sanitizer, Secrets
+from remit.guardrails import Redactor, Sanitizer, Secrets, secrets_of_environment
 from remit.sandbox import Profile, Sandbox
-from remit.sandbox.egress import Answers, Network
+from remit.sandbox.egress import Answers, ExchangeLog, Network
 from remit.sandbox.packages import check_environment, lock_environment, make_environment
 from remit.tools.cases import ToolCase, read_tool_cases
 from remit.tools.conformance import disagreements, made_examples
@@ -262,7 +262,19 @@ async def try_action(
         Refusal: the arguments are not valid, or the action is irreversible and `yes` is False.
     """
     tool, _ = workspace.action(name)
-    return await _attempt(await _fresh(workspace, tool, sandbox), name, arguments, folder, sandbox, yes=yes)
+    return await attempt(await _fresh(workspace, tool, sandbox), name, arguments, folder, sandbox, yes=yes)
+
+
+async def fresh_workspace(workspace: Workspace, action: str, sandbox: Sandbox) -> Workspace:
+    """The workspace with a pin for the current files of the tool of that action."""
+    return await _fresh(workspace, workspace.action(action)[0], sandbox)
+
+
+def known_secrets(workspace: Workspace, tool: str) -> list[str]:
+    """The secrets of a tool, and the values of environment variables that count as secrets."""
+    assert workspace.root is not None
+    own = Secrets(workspace.root).present(workspace.tools[tool].manifest.secrets)
+    return [*own.values(), *secrets_of_environment(workspace.settings.redact_env)]
 
 
 async def _fresh(workspace: Workspace, tool: Tool, sandbox: Sandbox) -> Workspace:
@@ -271,7 +283,7 @@ async def _fresh(workspace: Workspace, tool: Tool, sandbox: Sandbox) -> Workspac
     return replace(workspace, tools={**workspace.tools, fresh.manifest.name: fresh})
 
 
-async def _attempt(
+async def attempt(
     workspace: Workspace,
     name: str,
     arguments: Mapping[str, Json],
@@ -279,9 +291,9 @@ async def _attempt(
     sandbox: Sandbox,
     *,
     yes: bool,
-    answers: Answers | None = None,
+    exchanges: Answers | ExchangeLog | None = None,
 ) -> tuple[Call, AttemptOutcome]:
-    """One attempt. With the `answers` of a case, it reaches no network and gets no secret."""
+    """One attempt. With the answers of a case, it reaches no network and gets no secret."""
     fresh, action = workspace.action(name)
     assert fresh.pin is not None
     if action.effect == "once" and not yes:
@@ -301,13 +313,12 @@ async def _attempt(
     )
     assert workspace.root is not None
     secrets = fresh.manifest.secrets
-    values = (
-        Secrets(workspace.root).values(secrets) if answers is None else {name: f"{_MADE_UP}{name}" for name in secrets}
-    )
+    is_case = isinstance(exchanges, Answers)
+    values = {name: f"{_MADE_UP}{name}" for name in secrets} if is_case else Secrets(workspace.root).values(secrets)
     key, named = digest({"try": canonical}), named_arguments(action)
     executor = LiveExecutor(workspace, sandbox, folder, values)
-    if answers is not None:
-        executor.answered_by(answers)
+    if exchanges is not None:
+        executor.use(exchanges)
     call = narrow(call, action, executor, Everything())
     try:
         async with executor.decode(call, 1, named=named, idempotency_key=key) as decoded:
@@ -349,10 +360,11 @@ async def play(workspace: Workspace, name: str, sandbox: Sandbox) -> AsyncGenera
     cases = read_tool_cases(table_text(workspace.root / file, file=file), file, name)
     fresh = await _fresh(workspace, known_tool(workspace, name), sandbox) if cases else workspace
     for case in cases:
-        yield await _play(fresh, case, file, sandbox)
+        yield await play_case(fresh, case, sandbox)
 
 
-async def _play(workspace: Workspace, case: ToolCase, file: str, sandbox: Sandbox) -> Played:
+async def play_case(workspace: Workspace, case: ToolCase, sandbox: Sandbox) -> Played:
+    """Run one case; the workspace has a pin for the current files of its tool."""
     call: Call | None = None
     tool = case.action.partition(".")[0]
     answers = answers_of(case.setup.http, workspace.code(tool), tool)
@@ -362,8 +374,8 @@ async def _play(workspace: Workspace, case: ToolCase, file: str, sandbox: Sandbo
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")
         try:
-            call, done = await _attempt(
-                workspace, case.action, case.arguments, folder, sandbox, yes=True, answers=answers
+            call, done = await attempt(
+                workspace, case.action, case.arguments, folder, sandbox, yes=True, exchanges=answers
             )
         except Refusal as refusal:
             done = AttemptOutcome(code=refusal.code, message=refusal.message)
@@ -371,6 +383,7 @@ async def _play(workspace: Workspace, case: ToolCase, file: str, sandbox: Sandbo
             value=done.value, code=done.code, error=done.error, message=done.message, folder=folder
         )
         difference = difference or unused(answers)
+    file = f"tools/{tool}/cases.yaml"
     result = ToolCaseResult(file=file, line=case.line, note=case.note, passed=not difference, message=difference)
     return Played(case=case, call=call, done=done, result=result)
 

@@ -14,6 +14,7 @@ import pytest
 from adversarial.mutations.row import REACHED, Mutation, brokered, never, replaced
 from remit.broker import LiveExecutor
 from remit.core.attempts import Connection
+from remit.guardrails import Redactor
 from remit.sandbox.egress import (
     Answers,
     addresses,
@@ -28,7 +29,7 @@ from remit.sandbox.egress import (
 from remit.sandbox.egress.client_hello import ClientHelloReader
 from remit.sandbox.egress.errors import Blocked
 from remit.sandbox.egress.requests import Head, RequestReader
-from remit.tools import workbench
+from remit.tools import recording, workbench
 from remit.workspace.manifest.sections import authorities
 
 HEAD: Final = RequestReader.head
@@ -98,16 +99,43 @@ async def unended(self: call_session.CallSession) -> Sequence[Connection]:
 def with_lasting_answers(patch: pytest.MonkeyPatch) -> None:
     """The answers of a case are given to every later call of the process too."""
     last: list[Answers] = []
-    patch.setattr(LiveExecutor, "answered_by", lambda _, answers: last.append(answers))
+    patch.setattr(LiveExecutor, "use", lambda _, answers: last.append(answers))
     patch.setattr(
-        LiveExecutor, "_answers", property(lambda _: last[-1] if last else None, lambda *_: None), raising=False
+        LiveExecutor, "_exchanges", property(lambda _: last[-1] if last else None, lambda *_: None), raising=False
     )
+
+
+def unredacted(patch: pytest.MonkeyPatch) -> None:
+    """Record the texts of a call as they are."""
+    for name in ("text", "known", "json"):
+        patch.setattr(Redactor, name, lambda _, value: value)
 
 
 ROWS: Final = (
     Mutation(
+        name="a recorded case has only the headers that a client needs",
+        remove=(replaced(recording, "_KEPT", re.compile(".*")),),
+        tests=("tools/test_recording.py::test_a_recorded_row_has_the_request_and_what_a_client_needs_of_the_response",),
+        fixtures=True,
+    ),
+    Mutation(
+        name="what a case records is redacted",
+        remove=(unredacted,),
+        tests=(
+            "tools/test_recording.py::test_a_recorded_row_has_the_request_and_what_a_client_needs_of_the_response",
+            "tools/test_recording.py::test_a_call_that_cannot_be_a_case_is_refused_and_nothing_is_written",
+        ),
+        fixtures=True,
+    ),
+    Mutation(
+        name="a signature in a recorded URL is left out",
+        remove=(replaced(recording, "_SIGNATURE", re.compile("(?!)")),),
+        tests=("tools/test_recording.py::test_a_recorded_call_passes_without_its_service_and_holds_no_secret",),
+        fixtures=True,
+    ),
+    Mutation(
         name="a case of a tool reaches no network",
-        remove=(never(LiveExecutor, "answered_by"),),
+        remove=(never(LiveExecutor, "use"),),
         tests=("tools/test_http_cases.py::test_the_requests_of_a_case_are_answered_by_its_rows_and_nothing_reaches_the_network",),
         fixtures=True,
     ),

@@ -17,12 +17,13 @@ from remit.cli.output import echo, json_text, style
 from remit.cli.text_argument import TEXT
 from remit.cli.tool.importing import import_group
 from remit.cli.tool.making import adopt_command, new_command
+from remit.cli.tool.tried import show_attempt, show_attempt_as_json, show_recorded
 
 if TYPE_CHECKING:
     from remit.broker import AttemptOutcome
     from remit.core import Call, Refusal
     from remit.sandbox import Sandbox
-    from remit.tools import ToolCaseResult, UsageReport
+    from remit.tools import Recorded, ToolCaseResult, UsageReport
     from remit.workspace import Workspace
 
 
@@ -135,20 +136,27 @@ def schema_command(name: str, as_json: bool) -> None:
     help="The working folder. Default: a copy of an agent's seed folder.",
 )
 @click.option("--yes", is_flag=True, help="Required to run an irreversible action.")
+@click.option(
+    "--record", metavar="NOTE", help="Also write the call as a case of this name, with the answers of its services."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def try_command(action: str, pairs: tuple[str, ...], folder: Path | None, yes: bool, as_json: bool) -> None:
+def try_command(
+    action: str, pairs: tuple[str, ...], folder: Path | None, yes: bool, record: str | None, as_json: bool
+) -> None:
     """Run one action in the sandbox, also if the tool is not pinned.
 
-    It may access only what the arguments name. Its printed output and tracebacks are shown.
+    It may access only what the arguments name. Its printed output and tracebacks are shown. With --record, the call becomes
+    a case in cases.yaml, which runs without the network; no secret and no header of a request is written.
 
     \b
     Examples:
       remit tool try files.read path=runbooks/payments-pool.md
+      remit tool try jira.get key=OPS-7 --record "an open issue"
       remit tool try tickets.close key=INC-2041 reason=fixed --yes
     """
     from remit.cli.check import finding_lines
     from remit.core import Refusal
-    from remit.tools import check_source, derive_pin, parse_pairs, scratch_folder, try_action
+    from remit.tools import check_source, derive_pin, parse_pairs, record_case, scratch_folder, try_action
 
     workspace = _workspace()
     found, _ = workspace.action(action)
@@ -156,20 +164,24 @@ def try_command(action: str, pairs: tuple[str, ...], folder: Path | None, yes: b
     live = not as_json and not found.manifest.exposed
     sandbox = _sandbox(_print_live() if live else None)
 
-    async def run() -> tuple[Call, AttemptOutcome]:
+    async def run() -> tuple[Call, AttemptOutcome, Recorded | None]:
         schema = (await derive_pin(workspace, found, sandbox)).schemas[action.partition(".")[2]]
         where = nullcontext(folder) if folder else scratch_folder(workspace, found.manifest.name)
         with where as working:
-            return await try_action(workspace, action, parse_pairs(pairs, schema), working, sandbox, yes=yes)
+            arguments = parse_pairs(pairs, schema)
+            if record is not None:
+                return await record_case(workspace, action, arguments, working, sandbox, note=record, yes=yes)
+            return *await try_action(workspace, action, arguments, working, sandbox, yes=yes), None
 
     try:
-        call, done = asyncio.run(run())
+        call, done, recorded = asyncio.run(run())
     except Refusal as refusal:
         raise _with_lines(workspace, action, pairs, refusal) from None
     if as_json:
-        _show_attempt_as_json(call, done)
+        show_attempt_as_json(call, done, recorded)
     else:
-        _show_attempt(call, done, stderr_shown=live)
+        show_attempt(call, done, stderr_shown=live)
+        show_recorded(recorded)
         for line in finding_lines(
             check_source(workspace, action.partition(".")[0]) if done.code == "tool_crashed" else (), show_all=True
         ):
@@ -190,43 +202,6 @@ def _with_lines(workspace: Workspace, name: str, pairs: tuple[str, ...], refusal
     lines = ceiling_lines(tool.manifest, action, str(refusal.details.get("access")), argument, given.get(argument))
     step = "; ".join([str(refusal.next_step), *(f"to allow it, in tool.toml: {line}" for line in lines)])
     return Refusal(refusal.code, refusal.message, details=refusal.details, next_step=step)
-
-
-def _show_attempt_as_json(call: Call, done: AttemptOutcome) -> None:
-    nouns = ("refused", "changes", "connections")
-    body = {key: value for key, value in asdict(done).items() if key not in (*nouns, "spent", "limit")}
-    body |= {name: [item.model_dump(mode="json") for item in getattr(done, name)] for name in nouns}
-    body["limit"] = None if done.limit is None else done.limit.model_dump(mode="json")
-    body["touches"] = [touch.model_dump(mode="json") for touch in call.touches]
-    echo(json_text({"ok": done.code is None, **body}))
-
-
-def _show_attempt(call: Call, done: AttemptOutcome, *, stderr_shown: bool) -> None:
-    """Print the result on standard output, everything else on standard error."""
-    for touch in call.touches:
-        echo(style(f"touches {touch.access} {touch.resource}", dim=True), err=True)
-    if not stderr_shown and done.stderr:
-        echo(done.stderr.rstrip("\n"), err=True)
-    _show_accesses(done)
-    if done.code is None:
-        echo(done.value if isinstance(done.value, str) else json_text(done.value, indent=2))
-    else:
-        echo(f"{style(done.error or done.code, fg='red')}: {done.message}", err=True)
-
-
-def _show_accesses(done: AttemptOutcome) -> None:
-    """Print what the tool connected to, what it was refused, and what it wrote."""
-    for connection in done.connections:
-        allowed = connection.verdict == "allowed"
-        echo(style(str(connection), dim=allowed, fg=None if allowed else "red"), err=True)
-    for item in done.refused:
-        if item.allow.startswith("nothing"):  # libraries look for many files outside, and go on without them
-            echo(style(f"refused {item.access} {item.what}: no line can allow it", dim=True), err=True)
-        else:
-            where = f"to allow it, in tool.toml: {item.allow}"
-            echo(f"{style('refused', fg='red')} {item.access} {item.what}; {where}", err=True)
-    for change in done.changes:
-        echo(f"wrote {change.resource} ({change.size} bytes)", err=True)
 
 
 @tool_command.command("test")

@@ -14,7 +14,7 @@
     certificate_authority  certificates for opened TLS, of this process only
     connection             one socket, plain or TLS, with timeouts
     errors                 why a request is refused
-    exchanges              the answers of test cases
+    exchanges              the answers of test cases, and the requests and responses of a real call
 
 Policy decides on a name. The proxy resolves it once, checks the addresses and connects to a checked one, so that no
 second look-up can change the destination.

@@ -2,6 +2,7 @@ from .call_session import CallSession, Permit, proxy_variables
 from .certificate_authority import CertificateAuthority
 from .errors import BLOCKED, FINAL
 from .exchanges.answers import Answer, Answers, NetworkFailure, RequestPattern, parse_request
+from .exchanges.log import LARGEST_KEPT, Exchange, ExchangeLog
 from .permissions import (
     SHAPE,
     Credential,
@@ -22,6 +23,7 @@ from .proxy import PORT, Egress, ProxyListener
 __all__ = [
     "BLOCKED",
     "FINAL",
+    "LARGEST_KEPT",
     "PORT",
     "SHAPE",
     "Answer",
@@ -30,6 +32,8 @@ __all__ = [
     "CertificateAuthority",
     "Credential",
     "Egress",
+    "Exchange",
+    "ExchangeLog",
     "Exposed",
     "Host",
     "HostAuthority",

@@ -16,6 +16,7 @@ from remit.core import AddressClass, Connection, EgressVerdict, NetworkLimit, Re
 from remit.guardrails import spellings
 from remit.sandbox.egress.errors import Blocked
 from remit.sandbox.egress.exchanges.answers import Answers
+from remit.sandbox.egress.exchanges.log import ExchangeLog
 from remit.sandbox.egress.permissions import Network
 from remit.sandbox.egress.response_scrubber import Scrubber
 
@@ -32,13 +33,13 @@ class Permit:
 
     `values`: the values of its secrets, by name. `decide`: True if a URL that the decision did not name may be
     requested; it is called on the call's own event loop, and None allows no such URL. `key`: the call's idempotency
-    key. `answers`: those of a test case, which come in place of the network; None: the network.
+    key. `exchanges`: the answers of a test case, which come in place of the network; or a log of what the network answers.
     """
 
     values: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     decide: Decide | None = None
     key: str = ""
-    answers: Answers | None = None
+    exchanges: Answers | ExchangeLog | None = None
 
 
 class SessionEntry:
@@ -114,7 +115,8 @@ class CallSession:
         self.token = secrets.token_hex(16)
         self.users = 1  # calls that share the session
         self.network = network
-        self.answers = permit.answers
+        self.answers = permit.exchanges if isinstance(permit.exchanges, Answers) else None
+        self.log = permit.exchanges if isinstance(permit.exchanges, ExchangeLog) else None
         self.idle = idle
         self.tasks: set[asyncio.Task[None]] = set()
         self.scrubber: Scrubber | None = None
@@ -180,8 +182,8 @@ class CallSession:
             raise Blocked("not_decided", f"the host {name!r} is not allowed for this call")
 
     def opaque(self, name: str, port: int) -> bool:
-        """True if TLS to that host passes through unopened. The answers of a case are given to requests, so they need all of them."""
-        return self.answers is None and self.network.opaque(name, port)
+        """True if TLS to that host passes through unopened. A test case answers requests, and a log keeps them: both need it opened."""
+        return self._permit.exchanges is None and self.network.opaque(name, port)
 
     async def _decide(self, url: str) -> bool:
         """Ask the broker about a URL, once per call; the answer may not change while the call runs."""
@@ -207,7 +209,7 @@ class CallSession:
                 for item in self.network.credentials_at(name, port)
             ]
         # A response that echoes a secret is scrubbed, and one in an unknown compression is refused. So ask for none.
-        if self.scrubber is not None:
+        if self.scrubber is not None or self.log is not None:
             added.append((b"accept-encoding", b"identity"))
         return added
 

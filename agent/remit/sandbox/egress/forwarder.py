@@ -18,6 +18,7 @@ from remit.sandbox.egress.addresses import Resolver, dial, resolve_targets
 from remit.sandbox.egress.call_session import CallSession, SessionEntry
 from remit.sandbox.egress.connection import CHUNK, ProxiedConnection
 from remit.sandbox.egress.errors import Blocked
+from remit.sandbox.egress.exchanges.log import Exchange
 from remit.sandbox.egress.overrides import check_overrides
 from remit.sandbox.egress.requests import Head, HttpRequest, RequestReader, requested_url, tokens
 from remit.sandbox.egress.response_scrubber import Body
@@ -91,6 +92,7 @@ class Forwarder:
         self._trust = trust
         self._tunnel = tunnel
         self._server: ServerConnection | None = None
+        self._exchange: Exchange | None = None  # of the present request, if the call has a log
 
     async def run(self, head: Head | None) -> None:
         """Serve requests until the connection ends. `head`: the first one, if it was read before."""
@@ -115,6 +117,8 @@ class Forwarder:
         except Blocked as blocked:
             entry = entry or self._begin("")
             entry.block(blocked)
+            if self._exchange is not None and not blocked.final:
+                self._exchange.failure = blocked.verdict
             if response is None:  # the request was not read to its end, so the start of the next one is unknown
                 await self._requests.connection.send(refusal_response(blocked))
                 return False
@@ -134,6 +138,7 @@ class Forwarder:
         )
 
     def _begin(self, method: str) -> SessionEntry:
+        self._exchange = None
         name, port = self._tunnel or ("", 0)
         entry = self._call_session.begin("http" if self._tunnel is None else "https", name, port)
         entry.method = method
@@ -152,6 +157,8 @@ class Forwarder:
         await self._call_session.check(scheme, name, port, request.head.method, path, url.resource)
         entry.why = self._call_session.unsent(scheme, name, port)
         outgoing, body = self._outgoing(request, scheme, name, port, url)
+        if self._call_session.log is not None:
+            self._exchange = self._call_session.log.begin(request.head.method, url.address, body)
         if (answers := self._call_session.answers) is not None:
             # INVARIANT: a test case reaches no network: what no row answers is refused here.
             self.close()
@@ -241,20 +248,29 @@ class Forwarder:
                 if entry.status in (401, 403):
                     entry.why = entry.why or self._call_session.refused_secret(*server.origin)
                 body = Body(event, self._call_session.scrubber)
-                ready += response.begin(event.status_code, reason_of(event.status_code), [*_end_to_end(body)])
+                headers = [*_end_to_end(body)]
+                if self._exchange is not None:
+                    self._exchange.begin(event.status_code, headers)
+                ready += response.begin(event.status_code, reason_of(event.status_code), headers)
             elif isinstance(event, h11.Data):
                 assert body is not None
                 for piece in body.take(bytes(event.data)):
                     # A small compressed body can become a huge one, so the bytes after decompression count too.
                     if body.inflates:
                         self._call_session.spend_received(len(piece), None)
+                    if self._exchange is not None:
+                        self._exchange.add(piece)
                     ready += response.piece(piece)
                     if len(ready) > CHUNK:
                         await self._requests.connection.send(bytes(ready))
                         ready.clear()
             elif isinstance(event, h11.EndOfMessage):
                 assert body is not None
-                ready += response.piece(body.rest()) + response.end()
+                rest = body.rest()
+                if self._exchange is not None:
+                    self._exchange.add(rest)
+                    self._exchange.end()
+                ready += response.piece(rest) + response.end()
                 await self._requests.connection.send(bytes(ready))
                 return
             # Other 1xx responses are skipped. The proxy sends no Upgrade (RFC 9110 section 7.8), so nobody asked for a
