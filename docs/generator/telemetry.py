@@ -14,7 +14,7 @@ from remit.runtime.models.langchain import PROVIDERS
 from remit.runtime.models.wire.chat_completions import ADDRESSES, KEY, OPTIONAL_HEADERS
 from remit.sandbox.cgroups import VARIABLE
 from remit.tracing.attributes import CONTENT
-from remit.tracing.metrics import GAUGES, INSTRUMENTS
+from remit.tracing.metrics import GAUGES, INSTRUMENTS, OF_SERVICE
 from remit.tracing.otel_metrics import SECONDS, TOKENS
 from remit.tracing.otel_spans import CAPTURE, KIND, KINDS
 from remit.tracing.otlp import RESOURCE, SCOPE
@@ -332,7 +332,7 @@ def _metrics() -> str:
     )
     gauges = (
         (code(name), "gauge", code("{item}"), one_of(GAUGE_ATTRIBUTES.get(name, ())), text)
-        for name, text in GAUGES.items()
+        for name, text in {**GAUGES, **OF_SERVICE}.items()
     )
     return (
         "# Metrics\n\nA run, and `remit metrics`, send metrics by OTLP over HTTP if `OTEL_EXPORTER_OTLP_ENDPOINT`, or "
@@ -340,7 +340,7 @@ def _metrics() -> str:
         "[the alerts](../../traces/README.md).\n\n"
         + table(("metric", "kind", "unit", "attributes", "meaning"), [*instruments, *gauges])
         + "`code` is an [error code](codes.md), or `ok`. `action` is `_OTHER` for a name that no tool has. `error.type` is absent "
-        "without an error. A gauge is of the whole workspace; `rule` is the rule that denied, or the reason if none did. `source` is "
+        "without an error. A gauge is of the whole workspace, `remit.definition.invalid` only in `/metrics` of a service; `rule` is the rule that denied, or the reason if none did. `source` is "
         "`remit`, `tool`, `model` or `policy`: whose error it is, as in [the codes](codes.md).\n\n## Bucket boundaries\n\n"
         + table(
             ("unit", "boundaries"),

@@ -206,7 +206,7 @@ def test_the_command_listens_on_loopback_and_ends_without_an_error(session: Path
         url = json.loads(process.stdout.readline())["listening"]
         import httpx
 
-        assert httpx.get(f"{url}/healthz").json() == {"ok": True, "value": {"status": "ready"}}
+        assert httpx.get(f"{url}/healthz").json() == {"ok": True, "value": {"status": "ready", "definition": "current"}}
         assert httpx.post(f"{url}/v1/decisions", json=READ).status_code == 401
         os.kill(process.pid, signal.SIGTERM)
         _, errors = process.communicate(timeout=30)

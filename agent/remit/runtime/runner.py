@@ -130,7 +130,7 @@ async def start_run(
         Refusal: `policy_denied`: who starts it is not of the tenant of this workspace, the rules do not allow `remit.run`, or code of
             its tools was revoked. Nothing is recorded.
         UsageError: the agent, a secret or the working folder is missing, or the run id is in use. Nothing is recorded.
-        WorkspaceError: the rules are not valid. Nothing is recorded.
+        WorkspaceError: the rules, or other files of the workspace, are not valid. Nothing is recorded.
         RunEnded: the run cannot continue, for instance because there is no sandbox.
     """
     run = request.run or new_run_id()
@@ -267,7 +267,9 @@ def _check_prices(session: WorkspaceSession, agent: Agent, models: Iterable[Mode
 
 
 def _check_rules(session: WorkspaceSession) -> None:
-    """Raise WorkspaceError if stock Casbin decides a case of the rules differently from Remit: then no run starts."""
+    """Raise WorkspaceError if the files are not valid now, or if stock Casbin decides a case differently from Remit: then no run starts."""
+    if session.problem is not None:
+        raise session.problem
     check_agreement(session.policy, read_case_tables(session.policies))
 
 

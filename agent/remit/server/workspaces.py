@@ -13,11 +13,12 @@ from remit.core import Principal, RemitError, Request
 from remit.guardrails import Secrets
 from remit.journal import Journal
 from remit.policy import Policy, SecondOpinion
+from remit.server.definition import LiveDefinition
 from remit.server.driven import DrivenRuns
 from remit.server.feed import Feed
 from remit.server.given import GivenDecisions
 from remit.server.hooks import HookConversations
-from remit.workspace import WorkspaceSession
+from remit.workspace import Settings, WorkspaceSession
 
 if TYPE_CHECKING:  # a service without channels loads no client for HTTP
     from remit.notifications import Delivery
@@ -31,14 +32,24 @@ class ServedWorkspace:
     """One workspace with its journal, and the runs of it that this process drives."""
 
     def __init__(self, session: WorkspaceSession) -> None:
-        self.settings: Final = session.workspace.settings
+        self._root = AsyncRemit(session)
+        self.definition: Final = LiveDefinition(session, self._renew)
+        self._watching: asyncio.Task[None] | None = None
         self.driven: Final = DrivenRuns(self.settings.serve.runs)
         self.given: Final = GivenDecisions(session.journal)
-        self._root = AsyncRemit(session)
         self.hooks: Final = HookConversations(session)
         self.feed: Final = Feed(session.journal)
         self._notifying: asyncio.Task[None] | None = None
         self._second: tuple[Policy, SecondOpinion] | None = None
+
+    def _renew(self, session: WorkspaceSession) -> None:
+        """From now on, requests are about these agents, tools and rules. Runs that go on keep those that they have."""
+        self._root = AsyncRemit(session, self._root.principal)
+        self.hooks.renew(session)
+
+    @property
+    def settings(self) -> Settings:
+        return self.session.workspace.settings
 
     @property
     def session(self) -> WorkspaceSession:
@@ -63,7 +74,9 @@ class ServedWorkspace:
         return await asyncio.to_thread(function, self.journal, *given, **named)
 
     def begin(self) -> None:
-        """Notify people of what waits for them, from now on; without a channel, nothing begins."""
+        """Look for changed files, and notify people of what waits for them, if there is a channel, from now on."""
+        self._watching = asyncio.create_task(self.definition.watch())
+        self._watching.add_done_callback(_report_defect)
         if self.settings.notify:
             notifier = remit.notifications.Notifier(self.journal, self.settings.notify, Secrets(self.session.root))
             self._notifying = asyncio.create_task(notifier.watch(_report))
@@ -72,9 +85,9 @@ class ServedWorkspace:
     async def end(self) -> None:
         """Let runs pause, and close the journal."""
         self.feed.end()
-        if self._notifying is not None:
-            self._notifying.cancel()
-            await asyncio.wait({self._notifying})
+        for task in filter(None, (self._notifying, self._watching)):
+            task.cancel()
+            await asyncio.wait({task})
         await self.driven.end(self.settings.serve.shutdown)
         await self.hooks.close()
         await self.given.end()
@@ -90,4 +103,4 @@ def _report(item: Delivery | RemitError) -> None:
 
 def _report_defect(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (failure := task.exception()) is not None:
-        _log.error("notifications ended by a defect of Remit", exc_info=failure)
+        _log.error("a task of the service ended by a defect of Remit", exc_info=failure)

@@ -5,6 +5,7 @@ from .export import Export
 from .gauges import GaugeReader
 from .imported.conversion import Converter, Coverage, ImportedAs, group_spans
 from .imported.documents import read_spans
+from .metrics import INVALID, Measurement
 from .object_store import MemoryObjects, Objects, ObjectStore, read_index, write_atomically
 from .portable import write_portable
 from .prometheus import prometheus_text, serve_metrics
@@ -12,6 +13,7 @@ from .reader import Trace, is_trace_file, open_trace, read_trace
 from .trace_file import TraceFile, trace_path
 
 __all__ = [
+    "INVALID",
     "AuditFile",
     "AuditStream",
     "Converter",
@@ -20,6 +22,7 @@ __all__ = [
     "GaugeReader",
     "ImportedAs",
     "LineSink",
+    "Measurement",
     "MemoryObjects",
     "NotArrived",
     "ObjectStore",

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Final
 
 from remit.core import RunEnded
-from remit.tracing.metrics import GAUGES, Measurement
+from remit.tracing.metrics import GAUGES, OF_SERVICE, Measurement
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 PATIENCE_S: Final = 5.0  # for one request: a client that sends nothing does not keep others out
@@ -18,9 +18,10 @@ Read = Callable[[], Mapping[str, Sequence[Measurement]]]
 def prometheus_text(gauges: Mapping[str, Sequence[Measurement]]) -> str:
     """The gauges, by name, as Prometheus reads them from a page or a file."""
     lines: list[str] = []
+    described = {**GAUGES, **OF_SERVICE}
     for name, measurements in gauges.items():
         exported = name.replace(".", "_")
-        lines += [f"# HELP {exported} {GAUGES[name]}", f"# TYPE {exported} gauge"]
+        lines += [f"# HELP {exported} {described[name]}", f"# TYPE {exported} gauge"]
         lines += [f"{exported}{_labels(item.attributes)} {item.value:g}" for item in measurements]
     return "\n".join(lines) + "\n"
 

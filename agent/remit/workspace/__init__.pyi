@@ -26,7 +26,7 @@ from .definitions import (
     Workspace,
 )
 from .file_schema import MARKER
-from .files import find_workspace, read_code
+from .files import find_workspace, read_code, stamp_of
 from .identity import account_of, act_for, check_tenant, principal_of_process, subject_of
 from .labels import LABELS, labels_in, labels_of
 from .limits import LIMITS, Measure, SharedLimit, limit_claims, limit_refusal
@@ -130,6 +130,7 @@ __all__ = [
     "repeated_pairs",
     "resource_of",
     "run_resource",
+    "stamp_of",
     "subject_of",
     "sync_prices",
     "tool_spec",

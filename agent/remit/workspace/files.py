@@ -60,6 +60,24 @@ def _below(folder: str, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str
                 yield from _below(entry.path, f"{prefix}{entry.name}/")
 
 
+def stamp_of(root: Path) -> tuple[object, ...]:
+    """What changes when a file of the definition does. It includes the change time (ctime), which no program can set back."""
+    found: list[object] = [_stamp(root / MARKER)]
+    for area in ("policies", "tools", "agent"):
+        for name, entry in _below(str(root / area)):
+            if not (area == "agent" and name.split("/")[0] == RESERVED) and "__pycache__" not in name:
+                found.append((area, name, _stamp(entry.path)))
+    return tuple(found)
+
+
+def _stamp(path: Path | str) -> tuple[int, ...] | None:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
 class WorkspaceFiles:
     """The live files of a workspace, and the problems of reading them. `code` is the digest of each tool's code."""
 

@@ -29,6 +29,7 @@ class WorkspaceSession:
 
     `root` is the folder of its journal, its traces and its working folders. `workspace` was read from there, or from another folder
     with a definition of its own, as in an evaluation. `rules` is the folder of the rules in force, None: that of the workspace.
+    `problem` is why no new run starts: the files have changed since, and are not valid.
     """
 
     workspace: Workspace
@@ -36,6 +37,7 @@ class WorkspaceSession:
     journal: Journal
     root: Path
     rules: Path | None = None
+    problem: WorkspaceError | None = None
 
     @property
     def traces(self) -> Path:

@@ -8,7 +8,8 @@ from adversarial.mutations.row import Mutation, Remove, never, replaced
 from remit.cli import run_argument
 from remit.core.parsing import strict_json
 from remit.journal import live_record
-from remit.runtime import resuming
+from remit.runtime import resuming, runner
+from remit.server import definition
 from remit.server.driven import DrivenRuns
 from remit.server.handlers import approvals, calls, events, holds, runs
 from remit.server.http import application, bodies, idempotency
@@ -36,6 +37,18 @@ async def _any_run(asked: Asked, name: str) -> Any:
 
 
 ROWS: Final = (
+    served(
+        "no run starts while the changed files of a workspace are not valid",
+        replaced(runner, "_check_rules", lambda _: None),
+        tests=("server/test_changed_files.py::test_while_files_are_not_valid_no_run_starts_and_what_is_wrong_is_said",),
+    ),
+    served(
+        "a service that is started for one journal starts no run for the settings of another",
+        replaced(definition, "_KEPT", ()),
+        tests=(
+            "server/test_changed_files.py::test_settings_of_the_open_journal_start_no_run_and_those_of_the_start_are_named",
+        ),
+    ),
     served(
         "a service answers only requests that name it",
         replaced(application.HostChecked, "_is_named", lambda *_: True),

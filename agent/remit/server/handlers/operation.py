@@ -8,27 +8,36 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from remit.core import FrozenModel
+from remit.server.definition import State
 from remit.server.http.answers import answered, json_response
 from remit.server.http.route import EVERY_RUN, Asked
-from remit.tracing import GaugeReader, prometheus_text
+from remit.tracing import INVALID, GaugeReader, Measurement, prometheus_text
 
 if TYPE_CHECKING:
     from remit.server.service import Service
 
 
+_WORST_FIRST: Final[tuple[State, ...]] = ("invalid", "restart")
 PROMETHEUS: Final = "text/plain; version=0.0.4"
 
 
 class Health(FrozenModel):
-    """Whether the service answers requests. It says nothing of what it serves, because everybody may ask."""
+    """Whether the service answers requests. It says nothing of what it serves, because everybody may ask.
+
+    `definition` is "invalid" while the changed files of a workspace are not valid, so that no new run starts, and "restart" if settings
+    have changed that count from the next start of the service.
+    """
 
     status: Literal["ready", "ending"]
+    definition: State
 
 
 async def health(service: Service, _: Request) -> Response:
+    states = {workspace.definition.state for workspace in service.workspaces.values()}
+    definition = next((state for state in _WORST_FIRST if state in states), "current")
     if service.ending.is_set():
-        return answered(Health(status="ending"), 503)
-    return answered(Health(status="ready"))
+        return answered(Health(status="ending", definition=definition), 503)
+    return answered(Health(status="ready", definition=definition))
 
 
 async def metrics(asked: Asked) -> Response:
@@ -36,7 +45,9 @@ async def metrics(asked: Asked) -> Response:
     asked.authorize("remit.read", EVERY_RUN)
     agents = asked.workspace.session.workspace.agents
     gauges = await asked.workspace.read(lambda journal: GaugeReader(journal, agents).read())
-    return Response(prometheus_text(gauges), headers={"cache-control": "no-store"}, media_type=PROMETHEUS)
+    is_invalid = asked.workspace.definition.state == "invalid"
+    own = {INVALID: [Measurement(name=INVALID, value=is_invalid, attributes={})]}
+    return Response(prometheus_text({**gauges, **own}), headers={"cache-control": "no-store"}, media_type=PROMETHEUS)
 
 
 async def document(service: Service, _: Request) -> Response:

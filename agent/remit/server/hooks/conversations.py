@@ -65,6 +65,10 @@ class HookConversations:
         self._open: OrderedDict[str, _Open] = OrderedDict()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
+    def renew(self, session: WorkspaceSession) -> None:
+        """Begin runs with this definition from now on."""
+        self._session, self._ports = session, LivePorts(session)
+
     def lock(self, of: SessionOf) -> asyncio.Lock:
         """Events that begin or end runs of a session come one after the other."""
         return self._locks.setdefault(of.conversation, asyncio.Lock())

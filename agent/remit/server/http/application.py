@@ -192,10 +192,12 @@ async def _defect(_: Request, error: Exception) -> Response:
 
 
 def _not_valid(error: WorkspaceError) -> ServiceError:
-    """The error of a scope that the request has, or of the workspace, of which the answer says nothing."""
+    """The error of a scope that the request has, or of the workspace: its first problem, for those who may start runs there."""
     first = next(iter(error.problems), None)
     if first is not None and all(problem.file == SCOPE_FILE for problem in error.problems):
         message = f"the scope is not valid: {visible(first.what[:_LONGEST])}"
         return ServiceError(code="invalid_request", message=message, next_step=first.fix)
     _log.error("%s", error)
-    return ServiceError(code="unavailable", message="the workspace is not valid", retryable=True)
+    what = "" if first is None else f": {visible(f'{first.file}: {first.what}'[:_LONGEST])}"
+    fix = None if first is None else first.fix
+    return ServiceError(code="unavailable", message=f"the workspace is not valid{what}", retryable=True, next_step=fix)
