@@ -19,7 +19,7 @@ from remit.broker import Moment, policy_context
 from remit.core import Context, Request, Verdict, action_matches
 from remit.core.events import CallAnswered, CallDecided, Recorded, RunFinished, RunStarted
 from remit.journal import RunState, apply_event
-from remit.policy import SUBJECT, Policy, narrowed
+from remit.policy import SUBJECT, Policy, policy_for, token_roles
 from remit.policy.language import GlobError
 
 # The events that change facts that a condition may read. Applying the others as well would take most of the time.
@@ -267,9 +267,12 @@ def _lost_sources(ended: RunFinished, found: Sequence[RecordedDecision], policy:
 
 
 def _policy(rule_set: RuleSet, records: Sequence[Recorded]) -> Policy:
-    """The policy, narrowed to the run's own scope if it has one."""
+    """The policy for the calls of the run: with the roles of its token, and narrowed by its scope."""
     started = next((item.event for item in records if isinstance(item.event, RunStarted)), None)
-    return rule_set.policy if started is None or started.scope is None else narrowed(rule_set.policy, started.scope)
+    if started is None:
+        return rule_set.policy
+    user = started.subjects.user
+    return policy_for(rule_set.policy, user, token_roles(started.by, user), started.scope)
 
 
 def _allowed(policy: Policy, request: Request) -> bool:

@@ -66,7 +66,8 @@ class Broker:
     """The only entry point between model and tools, for one run.
 
     `confinement` is that of the sandbox. Secrets in arguments are not recorded, so only the process that received them can run
-    such a call. `needs_secrets` is False in a replay, which runs nothing and can therefore continue without them.
+    such a call. `needs_secrets` is False in a replay, which runs nothing and can therefore continue without them. `roles` are those of
+    the user's token, for a call of no run.
     """
 
     workspace: Workspace
@@ -78,6 +79,7 @@ class Broker:
     sanitizer: Sanitizer
     confinement: Confinement
     needs_secrets: bool = True
+    roles: tuple[str, ...] = ()
     _unredacted: dict[tuple[int, int], ProposedCall] = field(default_factory=dict[tuple[int, int], ProposedCall])
     _calls: dict[tuple[int, int], Call] = field(default_factory=dict[tuple[int, int], Call])
 
@@ -102,7 +104,14 @@ class Broker:
             ports=self.ports,
             sanitizer=self.sanitizer,
             confinement=self.confinement,
+            user=self.subjects.user,
+            roles=self.roles,
         )
+
+    @property
+    def policy_digest(self) -> str:
+        """The digest of the rules that are in force for the calls of this run."""
+        return self._decider.of_run(self.ports.policy(-1, -1)).digest
 
     def receive(self, step: int, proposed_calls: Sequence[ProposedCall]) -> tuple[ProposedCall, ...]:
         """The proposed calls as they may be recorded, with secrets redacted. The originals stay in the memory of this process.

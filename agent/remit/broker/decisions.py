@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from remit.broker.approvals.summary import shown_facts
@@ -29,7 +29,7 @@ from remit.core.events import ShadowDecided
 from remit.core.parsing import digest
 from remit.guardrails import Sanitizer
 from remit.journal import Record, RunState
-from remit.policy import SUBJECT, Policy, disputed, narrowed
+from remit.policy import SUBJECT, Policy, disputed, policy_for, token_roles
 from remit.workspace import Workspace
 from remit.workspace.manifest import Action
 
@@ -38,7 +38,10 @@ _NO_DECISION: Final = "none"  # equals no digest, so no grant counts
 
 @dataclass(frozen=True, kw_only=True)
 class Decider:
-    """Decides the calls of one run. `confinement` is that of the sandbox. `seen` changes the state that a decision reads."""
+    """Decides the calls of one run. `confinement` is that of the sandbox. `seen` changes the state that a decision reads.
+
+    `roles` are those of the token of `user`, for a call of no run; the record of a run has its own.
+    """
 
     workspace: Workspace
     record: Record
@@ -46,7 +49,8 @@ class Decider:
     sanitizer: Sanitizer
     confinement: Confinement
     seen: Callable[[RunState, Call], RunState] = lambda state, _: state
-    _narrowed: dict[Policy, Policy] = field(default_factory=dict[Policy, Policy])
+    user: str = ""
+    roles: tuple[str, ...] = ()
 
     def decide(self, call: Call, *, shadow: bool = False) -> Decision:
         """The decision of the policy. INVARIANT: an engine that fails allows nothing (threat E9).
@@ -105,7 +109,7 @@ class Decider:
         """Try other rules on the same request. INVARIANT: whatever they do, nothing but this event follows from it."""
         candidate, error = None, ""
         try:
-            policy = self._narrowed_by_scope(tried.policy)
+            policy = self.of_run(tried.policy)
             known = policy.entities.of(request)
             candidate = "allow" if policy.judge(known).allowed else policy.decide(known).verdict
         except Exception as failure:  # noqa: BLE001 - whatever fails is the candidate's, and the run goes on
@@ -176,17 +180,20 @@ class Decider:
         return None if started is None else started.scope
 
     def policy(self, call: Call) -> Policy:
-        """The policy in force for the call, narrowed by the scope of the run."""
-        return self._narrowed_by_scope(self.ports.policy(call.step, call.index))
+        """The policy in force for the call, with the roles of the run's token, and narrowed by its scope."""
+        return self.of_run(self.ports.policy(call.step, call.index))
 
-    def _narrowed_by_scope(self, policy: Policy) -> Policy:
-        if (scope := self._scope) is None:
-            return policy
-        if policy not in self._narrowed:
-            if len(self._narrowed) > 1:  # those in force, and those that are tried
-                self._narrowed.clear()
-            self._narrowed[policy] = narrowed(policy, scope)
-        return self._narrowed[policy]
+    def of_run(self, policy: Policy) -> Policy:
+        """These rules for the calls of the run: see `policy_for`."""
+        started = self.record.state.started
+        if started is None:
+            return policy_for(policy, self.user, self.roles, None) if self.roles else policy
+        roles = token_roles(started.by, started.subjects.user)
+        return (
+            policy
+            if not roles and started.scope is None
+            else policy_for(policy, started.subjects.user, roles, started.scope)
+        )
 
     def request_of(self, call: Call, policy: Policy, bound: str, *, ignore_grants: bool = False) -> Request:
         """The policy request for the call; with `ignore_grants`, as if there were no approvals."""

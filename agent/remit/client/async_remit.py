@@ -29,7 +29,7 @@ from remit.client.streams import AsyncRunStream
 from remit.core import Call, Decision, Failed, Json, Model, Principal, Refusal, Scope, UsageError
 from remit.core.events import CallDecided, HoldSet, Recorded, RunStarted
 from remit.journal import RolloutState, RunSummary, find_run, list_rollouts, list_runs, resolve_run
-from remit.policy import Policy
+from remit.policy import Policy, token_roles
 from remit.replay import ReplayResult
 from remit.rollout import check_bars, named_rollout, roll_back
 from remit.runtime import (
@@ -203,7 +203,9 @@ class AsyncRemit:
         """See `Remit.decide`."""
         subject = acting_subject(self._session_now, self.principal, user)
         _, decision = _decided(
-            await self._shared.dry_runs.decide(agent, action, _arguments(arguments), subject=subject)
+            await self._shared.dry_runs.decide(
+                agent, action, _arguments(arguments), subject=subject, roles=token_roles(self.principal, subject)
+            )
         )
         return decision
 
@@ -212,7 +214,9 @@ class AsyncRemit:
     ) -> Explanation:
         """See `Remit.explain`."""
         subject = acting_subject(self._session_now, self.principal, user)
-        decided, rules = await self._shared.dry_runs.explain(agent, action, _arguments(arguments), subject=subject)
+        decided, rules = await self._shared.dry_runs.explain(
+            agent, action, _arguments(arguments), subject=subject, roles=token_roles(self.principal, subject)
+        )
         call, decision = _decided(decided)
         return Explanation(call=call, decision=decision, rules=rules)
 

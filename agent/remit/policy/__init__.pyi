@@ -15,7 +15,7 @@ from .folder import (
     unread_files,
 )
 from .reload import PolicyWatcher
-from .run_scope import SCOPE_FILE, SUBJECT, narrowed, read_scope, scope_text
+from .run_scope import SCOPE_FILE, SUBJECT, narrowed, policy_for, read_scope, scope_text, token_roles
 from .second_opinion import SecondOpinion
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "is_cases",
     "load_policy",
     "narrowed",
+    "policy_for",
     "read_case_tables",
     "read_cases",
     "read_cases_text",
@@ -44,5 +45,6 @@ __all__ = [
     "request_of",
     "rule_files",
     "scope_text",
+    "token_roles",
     "unread_files",
 ]

@@ -21,7 +21,7 @@ from remit.policy.index import Index, ResourceKeys, RuleTable, entries_for
 from remit.policy.language.entities import EVERY
 from remit.policy.language.loader import RuleRow, Rules, Vocabulary, read_more, read_rules
 from remit.policy.language.patterns import NOTHING_TOUCHED, GlobError, parse_resource
-from remit.policy.language.roles import closures
+from remit.policy.language.roles import RoleLink, closures
 from remit.policy.matching import Pair, find_approvals
 from remit.policy.next_step import find_next_step
 
@@ -98,6 +98,13 @@ class Policy:
         """
         rows = read_more(self.rows, text, self.vocabulary, file=file, subject=subject)
         return Policy(Rules(rows=rows, links=self.links, entities=self.entities), self.vocabulary)
+
+    def with_roles(self, subject: str, roles: Iterable[str]) -> Policy:
+        """A policy in which the subject has these roles too: those of its token. Its digest names them."""
+        known = self.roles_of(subject)
+        given = tuple(RoleLink(file="", line=0, member=subject, role=role) for role in roles if role not in known)
+        rules = Rules(rows=self.rows, links=(*self.links, *given), entities=self.entities)
+        return Policy(rules, self.vocabulary) if given else self
 
     def roles_of(self, subject: str) -> frozenset[str]:
         """Every role of `subject`, direct or inherited; empty for an unknown subject."""

@@ -6,11 +6,12 @@ what agent and user may do does not change. A call beyond the scope is denied, o
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, Final
 
 from pydantic import Field
 
-from remit.core import Scope, ScopeEntry, WorkspaceError
+from remit.core import Principal, Scope, ScopeEntry, WorkspaceError
 from remit.core.parsing import Matching, TomlTable, load_toml, read_table
 from remit.policy.engine import Policy
 
@@ -64,6 +65,24 @@ def narrowed(policy: Policy, scope: Scope) -> Policy:
     if scope.widen:
         rows.append(f"p, {SUBJECT}, *, **, approved('{scope.widen}'), allow")
     return policy.extended("\n".join(["# The scope of this run", *rows]), file=SCOPE_FILE, subject=SUBJECT)
+
+
+@lru_cache(maxsize=64)
+def policy_for(policy: Policy, user: str, roles: tuple[str, ...], scope: Scope | None) -> Policy:
+    """The rules for the calls of one run: its user has the roles of the token with which the run was started, and its scope narrows it.
+
+    INVARIANT: stock Casbin and the approvals of a call read this same policy, so a role of a token counts for denials as for permissions.
+
+    Raises:
+        WorkspaceError: the scope names an action or a resource that does not exist.
+    """
+    given = policy.with_roles(user, roles) if roles else policy
+    return given if scope is None else narrowed(given, scope)
+
+
+def token_roles(by: Principal, user: str) -> tuple[str, ...]:
+    """The roles of the token that count for an agent's calls: those of its user, and of no other who acts for them."""
+    return by.roles if by.subject == user else ()
 
 
 def scope_text(scope: Scope) -> str:

@@ -66,7 +66,7 @@ class ApprovalWaiter:
 
     def _rules_changed(self) -> bool:
         """True if the rules that decided a waiting call are no longer in force: the call is then decided again."""
-        now = self._ports.policy(-1, -1).digest
+        now = self._broker.policy_digest
         decided = (self._broker.latest_decision(item.step or 0, item.index or 0) for item in self.waiting())
         return any(
             call.decision.policy_digest != now for call in decided if call is not None and call.decision is not None

@@ -26,7 +26,7 @@ from remit.core import (
 from remit.core.events import NANO, AnyEvent, CallAnswered, CallDecided, Recorded, RunStarted
 from remit.guardrails import UNTRUSTED, Secrets
 from remit.journal import MemoryLog, Record
-from remit.policy import Evaluated, Policy
+from remit.policy import Evaluated, Policy, policy_for
 from remit.runtime.assembly import agent_of, confinement_of, new_run_id, sanitizer_of, secret_names
 from remit.runtime.live import EvaluationPorts
 from remit.sandbox import Sandbox
@@ -71,9 +71,9 @@ class _Kept:
     until: float
     policy: Policy | None = None
     minute: int = -1
-    decided: dict[tuple[str, str, str], CallDecided] = field(default_factory=dict[tuple[str, str, str], CallDecided])
+    decided: dict[tuple[str, ...], CallDecided] = field(default_factory=dict[tuple[str, ...], CallDecided])
 
-    def decisions(self, policy: Policy, minute: int) -> dict[tuple[str, str, str], CallDecided]:
+    def decisions(self, policy: Policy, minute: int) -> dict[tuple[str, ...], CallDecided]:
         """The decisions by these rules in that minute, by user, action and arguments."""
         if policy is not self.policy or minute != self.minute:
             self.policy, self.minute, self.decided = policy, minute, {}
@@ -92,18 +92,21 @@ class DryRuns:
         self._ports = EvaluationPorts(session)
         self._kept: dict[str, _Kept] = {}
 
-    async def decide(self, name: str, action: str, arguments: str, *, subject: str) -> CallDecided:
-        """Decide one call. Raises UsageError if there is no such agent.
+    async def decide(
+        self, name: str, action: str, arguments: str, *, subject: str, roles: tuple[str, ...] = ()
+    ) -> CallDecided:
+        """Decide one call; `roles` are those of the subject's token. Raises UsageError if there is no such agent.
 
-        INVARIANT: a decision answers the same question again only while all that it was made from is the same: the user, the call, the
+        INVARIANT: a decision answers the same question again only while all that it was made from is the same: user, roles and call, the
         broker, the rules in force and the minute. What was read from the working folder may change at any time.
         """
         policy, minute = self._ports.policy(0, 0), time.time_ns() // _MINUTE
         known = self._kept_of(name, subject).decisions(policy, minute)
-        if (earlier := known.get(asked := (subject, action, arguments))) is not None:
+        if (earlier := known.get(asked := (subject, action, arguments, *roles))) is not None:
             return earlier
-        (decided,) = await self._broker(name, subject, _Unread).decide(0, [_proposed(action, arguments)])
-        by_these = decided.decision is not None and decided.decision.policy_digest == policy.digest
+        (decided,) = await self._broker(name, subject, _Unread, roles).decide(0, [_proposed(action, arguments)])
+        used = policy_for(policy, subject, roles, None) if roles else policy
+        by_these = decided.decision is not None and decided.decision.policy_digest == used.digest
         in_time = by_these and time.time_ns() // _MINUTE == minute
         reads_folder = decided.call is None or decided.call.narrowing is not None
         if in_time and not reads_folder and len(known) < MOST_KEPT and len(arguments) <= LONGEST_KEPT:
@@ -111,10 +114,10 @@ class DryRuns:
         return decided
 
     async def explain(
-        self, name: str, action: str, arguments: str, *, subject: str
+        self, name: str, action: str, arguments: str, *, subject: str, roles: tuple[str, ...] = ()
     ) -> tuple[CallDecided, tuple[Evaluated, ...]]:
         """Decide one call, and evaluate every rule that matches it."""
-        broker = self._broker(name, subject)
+        broker = self._broker(name, subject, roles=roles)
         (decided,) = await broker.decide(0, [_proposed(action, arguments)])
         return decided, () if decided.call is None else broker.evaluate(decided.call)
 
@@ -143,7 +146,7 @@ class DryRuns:
         refused = decided.call is None or decided.refusal is not None
         return decided, None if refused or decided.call is None else broker.request(decided.call)
 
-    def _broker(self, name: str, subject: str, record: type[Record] = Record) -> Broker:
+    def _broker(self, name: str, subject: str, record: type[Record] = Record, roles: tuple[str, ...] = ()) -> Broker:
         """The broker of a new run of the agent. INVARIANT: two decisions share nothing that a call changes."""
         kept = self._kept_of(name, subject).broker
         return replace(
@@ -151,6 +154,7 @@ class DryRuns:
             subjects=Subjects(agent=kept.subjects.agent, user=subject),
             record=record(_UnsealedLog(), kept.record.run),
             ports=self._ports,
+            roles=roles,
             _unredacted={},
             _calls={},
         )

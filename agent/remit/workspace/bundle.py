@@ -12,6 +12,7 @@ from remit.core import Effect, Json, Problem, ToolSpec, WorkspaceError, tool_nam
 from remit.core.parsing import SCHEMES, canonical_json, load_json
 from remit.policy import Policy, load_policy
 from remit.policy.language import DeclaredNames, Vocabulary
+from remit.workspace.access.issuers import OidcIssuer
 from remit.workspace.definitions import Agent, Workspace
 from remit.workspace.loader import load_files
 from remit.workspace.manifest.manifest import Action, ActionSchema, action_name
@@ -108,6 +109,13 @@ def declared_names(workspace: Workspace) -> DeclaredNames:
         users=None if open_to_all else frozenset({*(settings.identity or {}).values(), *(settings.users or ())}),
         kinds=resource_kinds(workspace),
         points=frozenset(settings.enforcement_points),
+        roles=frozenset(
+            role
+            for issuer in settings.issuers.values()
+            if isinstance(issuer, OidcIssuer)
+            for of_claim in issuer.roles.values()
+            for role in of_claim.values()
+        ),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from adversarial.mutations.row import Mutation, Remove, never, replaced
+from remit.broker import decisions
 from remit.cli import run_argument
 from remit.core.parsing import strict_json
 from remit.journal import live_record
@@ -41,6 +42,14 @@ ROWS: Final = (
         "no run starts while the changed files of a workspace are not valid",
         replaced(runner, "_check_rules", lambda _: None),
         tests=("server/test_changed_files.py::test_while_files_are_not_valid_no_run_starts_and_what_is_wrong_is_said",),
+    ),
+    served(
+        "a role of a token counts for calls of an agent: a deny for it denies",
+        replaced(decisions, "token_roles", lambda *_: ()),
+        tests=(
+            "server/authentication/test_access.py::"
+            "test_the_roles_of_a_token_count_for_calls_that_an_agent_makes_for_its_person[groups1-200-allow]",
+        ),
     ),
     served(
         "a service that is started for one journal starts no run for the settings of another",

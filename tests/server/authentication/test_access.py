@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from starlette.requests import Request
 
-from remit.client import create_key, disable_principal, enable_principal, revoke_key
+from remit.client import AsyncRemit, create_key, disable_principal, enable_principal, revoke_key
 from remit.core import KeyScope
 from remit.core.events import AccessRefused
 from remit.journal import WORKSPACE_RUN, Journal
@@ -37,12 +37,16 @@ g, user:admin, role:operator
 g, user:admin, role:reviewer
 g, user:ann, role:runner
 p, service:ci, *, **, True, allow
+p, role:sre, files.read, file:runbooks/**, True, allow
+# Contractors read nothing
+p, role:contractor, files.read, file:**, True, deny
 """
 SETTINGS: Final = """
 [issuers.corp]
 kind = "oidc"
 issuer = "{issuer}"
 audience = "{audience}"
+roles.groups = {{ sre = "role:sre", contractors = "role:contractor" }}
 
 [issuers.shop]
 kind = "application"
@@ -111,6 +115,27 @@ async def test_keys_and_tokens_say_who_asks(service: Served) -> None:
         "the application is for another agent"
     )
     assert service.refusals() == []
+
+
+@pytest.mark.parametrize(
+    ("groups", "status", "verdict"),
+    [
+        ((), 403, "deny"),
+        (("sre",), 200, "allow"),
+        (("sre", "contractors"), 403, "deny"),  # a deny for one role denies
+        (("contractors",), 403, "deny"),
+        (("role:sre", "admins"), 403, "deny"),  # the setting maps neither
+    ],
+)
+async def test_the_roles_of_a_token_count_for_calls_that_an_agent_makes_for_its_person(
+    service: Served, groups: tuple[str, ...], status: int, verdict: str
+) -> None:
+    ann = service.caller.as_(service.provider.token(groups=list(groups)))
+    assert (await ann.post("/v1/decisions", READ)).value["verdict"] == verdict
+    called = await ann.post("/v1/calls", READ)
+    assert called.status == status
+    replayed = await AsyncRemit(service.session, ADMIN).replay(called.body["run"])
+    assert replayed.reproduced
 
 
 def changed(text: str) -> str:

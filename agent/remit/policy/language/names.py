@@ -26,7 +26,7 @@ class DeclaredNames:
     """What the files of a workspace declare; agents and users as subjects. `users` None: any user name is valid.
 
     `kinds` are the kinds of resources that some call can have, and `points` the enforcement points, whose resources have any kind.
-    `properties` are those of subjects and resources that enforcement points may state.
+    `properties` are those of subjects and resources that enforcement points may state, and `roles` those that tokens can give.
     """
 
     envs: frozenset[str]
@@ -36,6 +36,7 @@ class DeclaredNames:
     kinds: frozenset[str]
     points: frozenset[str] = frozenset()
     properties: frozenset[str] = frozenset()
+    roles: frozenset[str] = frozenset()
 
     @property
     def subjects(self) -> frozenset[str]:
@@ -79,7 +80,7 @@ class _NameUse(NamedTuple):
 def check_names(rows: Iterable[RowNames], links: Iterable[RoleLink], declared: DeclaredNames) -> Iterator[Problem]:
     """A problem for every name that no file declares, once for each row."""
     rows, links = tuple(rows), tuple(links)
-    roles = frozenset({BREAK_GLASS, *(link.role for link in links)})
+    roles = frozenset({BREAK_GLASS, *declared.roles, *(link.role for link in links)})
     misspelled = dict(_misspelled_links(rows, links, roles))
     roles |= frozenset(misspelled.values())  # one problem is enough: that of the row which misspells the role
     for link in links:

@@ -49,14 +49,15 @@ RESULT_SCHEMA: Final[Mapping[str, Any]] = {
 
 def offered_tools(client: AsyncRemit, agent: str) -> list[Tool]:
     """The tools of the agent for this principal, in the order of the agent. A call of another one is refused all the same."""
-    workspace, policy = client.session.workspace, client.policy
+    workspace, by = client.session.workspace, client.principal
+    policy = client.policy.with_roles(by.subject, by.roles)
     names = tool_names(workspace.agents[agent].actions)
     found: list[Tool] = []
     for spec in tool_specs(workspace, workspace.agents[agent]):
         name = called_action(spec.name)
         tool, action = workspace.action(name)
         kinds = _kinds(action, spec.input)
-        subjects = (f"agent:{agent}", client.principal.subject)
+        subjects = (f"agent:{agent}", by.subject)
         if tool.pinned and all(_may_be_allowed(policy, subject, name, kinds) for subject in subjects):
             found.append(
                 Tool(
