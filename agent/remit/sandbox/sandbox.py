@@ -350,16 +350,11 @@ class Sandbox:
 
     def _fitted(self, profile: Profile) -> Profile:
         tier = self.confinement
-        if tier == "landlock" and profile.starts_programs:
+        uses = "starts programs" if profile.starts_programs else "uses the network" if profile.network is not None else ""
+        if tier == "landlock" and uses:
             raise RunEnded(
                 "sandbox_unavailable",
-                f"tool {profile.tool!r} starts programs, which the landlock tier cannot confine",
-                fix="make bubblewrap work here (see `remit doctor`), or remove the tool from the agent",
-            )
-        if tier == "landlock" and profile.network is not None:
-            raise RunEnded(
-                "sandbox_unavailable",
-                f"tool {profile.tool!r} uses the network, which the landlock tier cannot confine",
+                f"tool {profile.tool!r} {uses}, which the landlock tier cannot confine",
                 fix="make bubblewrap work here (see `remit doctor`), or remove the tool from the agent",
             )
         own = profile.environment
