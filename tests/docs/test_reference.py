@@ -271,7 +271,7 @@ def test_every_metric_is_in_the_reference_with_its_attributes() -> None:
         if re.search(rf'^    "{re.escape(name)}": ', source()["tracing/metrics.py"], re.MULTILINE)
     }
     assert first_cells(page("metrics").partition("## Bucket")[0]) == names
-    assert len(names) == 16
+    assert len(names) == 17
     for path in GOLDEN:
         metrics = Metrics()
         for link in read_trace(path).chain.links:

@@ -350,7 +350,9 @@ class Sandbox:
 
     def _fitted(self, profile: Profile) -> Profile:
         tier = self.confinement
-        uses = "starts programs" if profile.starts_programs else "uses the network" if profile.network is not None else ""
+        uses = (
+            "starts programs" if profile.starts_programs else "uses the network" if profile.network is not None else ""
+        )
         if tier == "landlock" and uses:
             raise RunEnded(
                 "sandbox_unavailable",

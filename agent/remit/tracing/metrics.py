@@ -55,11 +55,11 @@ GAUGES: Final[Mapping[str, str]] = {
     "remit.holds": "Holds in force",
     "remit.alerts": "Alerts of drift and of targets in force",
 }
-INVALID: Final = "remit.definition.invalid"
 # What only a service knows: /metrics has it, beside the gauges.
 OF_SERVICE: Final[Mapping[str, str]] = {
-    INVALID: "1 while the changed files of the workspace are not valid, so that no new run starts",
+    "remit.definition.invalid": "1 while the changed files of the workspace are not valid, so that no new run starts",
 }
+INVALID: Final = next(iter(OF_SERVICE))
 
 
 @dataclass(frozen=True, kw_only=True)
