@@ -126,14 +126,15 @@ class Sandbox:
     def shared(cls, accept: Sequence[Confinement]) -> Sandbox:
         """The sandbox of this process for those tiers, shared by its runs; callers must not close it.
 
-        A later run finds the tools warm that an earlier one used. No process of a tool serves two users or two
-        workspaces. A forked process takes over which tier works, and nothing else.
+        A later run finds the tools warm that an earlier one used; no process of a tool serves two users or workspaces. A fork takes
+        over which tier works, and nothing else.
         """
         key = (os.getpid(), tuple(accept), os.environ.get("REMIT_BWRAP"), os.environ.get("PATH"))
         with _sharing:
             sandbox = _shared.get(key)
-            # A failure is not kept: once the machine is fixed, the next run must find a working tier.
-            if sandbox is None or isinstance(sandbox._tier, RunEnded):
+            if sandbox is None or isinstance(
+                sandbox._tier, RunEnded
+            ):  # once the machine is fixed, a run must find that out
                 sandbox = cls(accept=accept)
                 for (_, *of), other in _shared.items():  # that of the process of which this one is a fork
                     if of == list(key[1:]) and not isinstance(other._tier, RunEnded):
@@ -339,8 +340,8 @@ class Sandbox:
         alone = replace(
             self._fitted(profile), reads=(), writes=(), stores=(), read_stores=(), source="python", output=1 << 20
         )
+        call = ToolCall(arguments=arguments, declared={}, allowed=_everything, mode=mode)
         try:
-            call = ToolCall(arguments=arguments, declared={}, allowed=_everything, mode=mode)
             output = await perform_once(alone, self._runtime(), call)
         except DidNotStart as failure:
             raise self._broken(failure) from failure
@@ -350,9 +351,7 @@ class Sandbox:
 
     def _fitted(self, profile: Profile) -> Profile:
         tier = self.confinement
-        uses = (
-            "starts programs" if profile.starts_programs else "uses the network" if profile.network is not None else ""
-        )
+        uses = "starts programs" if profile.starts_programs else "uses the network" if profile.network else ""
         if tier == "landlock" and uses:
             raise RunEnded(
                 "sandbox_unavailable",
