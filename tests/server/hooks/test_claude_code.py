@@ -13,8 +13,14 @@ from remit.client import AsyncRemit
 from remit.core import Succeeded
 from remit.core.events import CallAnswered, CallDecided
 from remit.journal import StoredRecord, list_runs
-from support.hooked import Hooks, decision, error_of
+from support.hooked import Hooks, decision, error_of, with_pack
 from support.served import person, serving
+
+
+@pytest.fixture
+def packed(session: Path) -> Path:
+    """The starter workspace with the tool pack of Claude Code."""
+    return with_pack(session)
 
 
 @pytest_asyncio.fixture

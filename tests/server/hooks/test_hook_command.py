@@ -22,6 +22,7 @@ from remit.core.events import RunStarted
 from remit.journal import list_runs
 from remit.server import Access, LocalSocket, Service, serve
 from remit.workspace import open_session
+from support.hooked import with_pack
 
 DENIED = {"hookSpecificOutput": {"hookEventName": "PreToolUse", "permissionDecision": "deny"}}
 
@@ -68,6 +69,12 @@ def answering(root: Path, reply: Callable[[bytes], bytes | None]) -> Generator[l
             ends.set()
             listener.shutdown(socket.SHUT_RDWR)
             thread.join(10)
+
+
+@pytest.fixture
+def packed(session: Path) -> Path:
+    """The starter workspace with the tool pack of Claude Code."""
+    return with_pack(session)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from importlib import import_module, invalidate_caches
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar, cast
 
+from remit.broker.host.clients import CLIENTS
 from remit.broker.host.content import HostValue, content_value
 from remit.core import Json, UsageError
 from remit.core.parsing import Arguments, CopyOnRead, closed
@@ -214,9 +215,13 @@ def _named(function: object) -> tuple[str, Callable[..., Json]]:
 def load_host(manifest: Manifest, root: Path | None) -> Mapping[str, Callable[..., Json]]:
     """The functions of a host tool by action.
 
+    Those of a coding agent are Remit's own: they have the types of its tools, and refuse every call.
+
     Raises:
         UsageError: the entry point cannot be loaded, or has no function for an action.
     """
+    if manifest.source == "hook":
+        return _of_client(manifest)
     try:
         functions = host_functions(manifest.host, root)
     except UsageError as error:
@@ -224,6 +229,14 @@ def load_host(manifest: Manifest, root: Path | None) -> Mapping[str, Callable[..
     missing = [action for action in manifest.actions if action not in functions]
     if missing:
         raise UsageError(f"host tool {manifest.name!r}: {manifest.host!r} has no function for {', '.join(missing)}")
+    return functions
+
+
+def _of_client(manifest: Manifest) -> Mapping[str, Callable[..., Json]]:
+    functions = CLIENTS[manifest.client]
+    if unknown := [action for action in manifest.actions if action not in functions]:
+        known = f"remove it from tool {manifest.name!r}; it has {', '.join(functions)}"
+        raise UsageError(f"{manifest.client} has no action {unknown[0]!r}: {known}")
     return functions
 
 
