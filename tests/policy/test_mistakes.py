@@ -92,6 +92,7 @@ MISTAKES: Final[dict[str, tuple[Edit, str, str, str]]] = {
     "a role without its kind": (row("g, user:dana, oncall-lead"), "error", "'oncall-lead' is not a role", "did you mean role:oncall-lead?"),
     "roles of each other": (row("g, role:operator, role:oncall-lead"), "error", "inherit from each other", "remove one of the g rows"),
     "two approvals of one person": (row(CLOSE.format("approvals('role:oncall-lead') >= 2")), "nobody_to_ask", "it asks for 2 approvals of role:oncall-lead, which 1 user has", "ask for fewer"),
+    "two roles of one person": (row("g, user:dana, role:second\n" + CLOSE.format("approved('role:oncall-lead') and approved('role:second')")), "nobody_to_ask", "it asks for 2 approvals of role:oncall-lead and role:second, which only user:dana can give, each of them once", "give one of the roles to another user"),
     # -- actions
     "an action": (row("p, agent:triage, sql.qurey, table:orders, True, allow"), "error", "no tool has the action 'sql.qurey'", "did you mean sql.query?"),
     "a tool": (row("p, agent:triage, sqll.*, table:orders, True, allow"), "error", "no tool has the action 'sqll.*'", "did you mean sql.*?"),

@@ -46,7 +46,7 @@ def lint_rules(rule_set: RuleSet, workspace: Workspace | None = None) -> tuple[F
         # A row that never applies has no effect either: one finding is enough, the one that says why.
         never = frozenset((item.file, item.line) for item in conditions if item.code == "never")
         ineffective = (item for item in _lint_ineffective(rule_set) if (item.file, item.line) not in never)
-        findings = [*_lint_approvers(rule_set), *conditions, *ineffective]
+        findings = [*_lint_approvers(rule_set), *_lint_shared_approvers(rule_set), *conditions, *ineffective]
         if workspace is not None:
             findings += _lint_reach(rule_set, workspace)
     findings += _lint_unmentioned(rule_set)
@@ -75,6 +75,24 @@ def _lint_approvers(rule_set: RuleSet) -> Iterator[Finding]:
             elif people < least:
                 what = f"it asks for {least} approvals of {role}, which {people} {'user has' if people == 1 else 'users have'}"
                 yield _finding(row, "nobody_to_ask", what, f"add the row g, user:<name>, {role}, or ask for fewer")
+
+
+def _lint_shared_approvers(rule_set: RuleSet) -> Iterator[Finding]:
+    """Find rows that ask several roles at once, if the roles have too few people together: one person approves a call once."""
+    for row in rule_set.rows:
+        least = {role: min(counts) for role, counts in sorted(row.condition.thresholds.items())}
+        if len(least) < 2 or " or " in row.condition.text or "not " in row.condition.text:
+            continue
+        people = {role: rule_set.approvers(role) for role in least}
+        everyone = frozenset[str]().union(*people.values())
+        if sum(least.values()) > len(everyone) and all(len(people[role]) >= least[role] for role in least):
+            what = f"it asks for {sum(least.values())} approvals of {' and '.join(least)}, which only {', '.join(sorted(everyone))} can give"
+            yield _finding(
+                row,
+                "nobody_to_ask",
+                f"{what}, each of them once",
+                "give one of the roles to another user, or ask fewer",
+            )
 
 
 def _why_nobody(rule_set: RuleSet, row: RuleRow) -> str:
