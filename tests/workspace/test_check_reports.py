@@ -168,11 +168,39 @@ def test_junit_has_a_failure_for_each_finding_that_fails(reports: list[CheckRepo
     ):
         suites = ElementTree.fromstring(report_text(report, at and "junit", fail_on=at))  # type: ignore[arg-type]
         (suite,) = suites
-        assert (suites.tag, suite.tag, suites.get("failures"), suite.get("tests")) == (
+        assert (suites.tag, suite.tag, suite.get("failures"), suite.get("tests")) == (
             "testsuites", "testsuite", str(failures), str(max(1, failures)),
         )  # fmt: skip
-        assert [len(case) for case in suite] == ([1] * failures or [0])
-        assert all(case.tag == "testcase" and case.get("name") and case.get("classname") for case in suite)
+        assert [len(case) for case in suite.iter("testcase")] == ([1] * failures or [0])
+
+
+# What the schema of Apache Ant requires and the one of Jenkins' xUnit plugin (junit-10.xsd) permits: children in their order, and attributes.
+JUNIT_XML: dict[str, tuple[str, set[str]]] = {
+    "testsuites": (r"testsuite ", set()),
+    "testsuite": (
+        r"properties (testcase )+system-out system-err ",
+        {"name", "package", "id", "hostname", "timestamp", "tests", "failures", "errors", "skipped", "time"},
+    ),
+    "properties": ("", set()),
+    "testcase": (r"(failure )?", {"classname", "name", "time"}),
+    "failure": ("", {"type", "message"}),
+    "system-out": ("", set()),
+    "system-err": ("", set()),
+}
+
+
+def test_junit_has_the_elements_and_attributes_that_the_schemas_of_ant_and_jenkins_have(
+    reports: list[CheckReport],
+) -> None:
+    for report in reports:
+        root = ElementTree.fromstring(report_text(report, "junit", fail_on="note"))
+        for element in root.iter():
+            children, attributes = JUNIT_XML[element.tag]
+            assert re.fullmatch(children, "".join(f"{child.tag} " for child in element)), element.tag
+            assert {*element.keys()} == attributes
+        (suite,) = root
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", suite.get("timestamp", ""))
+        assert len(list(root.iter("testcase"))) == int(suite.get("tests", "-1"))
 
 
 def test_annotations_of_github_are_one_line_each_and_cannot_be_forged(reports: list[CheckReport]) -> None:

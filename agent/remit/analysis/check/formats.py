@@ -1,7 +1,7 @@
 """Reports of a check for other programs: JSON, annotations of GitHub, SARIF 2.1.0 and JUnit.
 
 SARIF: https://docs.oasis-open.org/sarif/sarif/v2.1.0/. GitHub: workflow commands of GitHub Actions. JUnit: the XML that CI servers
-read, with one test case for each code that can be found, and a failure for each finding at the level that fails.
+read, valid for the schemas of Apache Ant (github.com/windyroad/JUnit-Schema) and of Jenkins (junit-10.xsd of its xUnit plugin).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias
 from xml.sax.saxutils import escape, quoteattr
 
@@ -89,18 +90,21 @@ def _junit(report: CheckReport, fail_on: Level) -> str:
     """One test case for each finding at a level that fails; one that passes, if there is none."""
     failing = [item for item in report.findings if LEVELS.index(item.level) <= LEVELS.index(fail_on)]
     cases = [_case(item) for item in failing] or ['<testcase classname="remit" name="check" time="0"/>']
-    head = f'tests="{len(cases)}" failures="{len(failing)}" errors="0" skipped="0" time="0"'
-    body = "".join(f"    {case}\n" for case in cases)
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f'<testsuites {head}>\n  <testsuite name="remit check" {head}>\n{body}  </testsuite>\n</testsuites>'
-    )
+    counts = f'tests="{len(cases)}" failures="{len(failing)}" errors="0" skipped="0" time="0"'
+    head = f'name="remit check" package="remit" id="0" hostname="localhost" timestamp="{_now()}" {counts}'
+    body = "".join(f"    {case}\n" for case in ("<properties/>", *cases, "<system-out/>", "<system-err/>"))
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n<testsuites>\n  <testsuite {head}>\n{body}  </testsuite>\n</testsuites>'
+
+
+def _now() -> str:
+    """The time in UTC as the schema of Ant wants it: without a zone."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _case(item: Finding) -> str:
     name = _attribute(f"{item.place} {item.what}")
     text = escape(visible(f"{item.place}: {item.what}\nfix: {item.fix}"))
-    head = f'<testcase classname="{item.code}" name={name} file={_attribute(item.file)} time="0">'
+    head = f'<testcase classname="{item.code}" name={name} time="0">'
     return f'{head}<failure type="{item.level}" message={_attribute(item.what)}>{text}</failure></testcase>'
 
 
