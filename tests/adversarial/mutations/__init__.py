@@ -24,6 +24,7 @@ from adversarial.mutations import (
     journal,
     langchain,
     live,
+    mcp_clients,
     notifications,
     policy,
     rollout,
@@ -62,5 +63,6 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     *inspect_ai.ROWS,
     *notifications.ROWS,
     *server.ROWS,
+    *mcp_clients.ROWS,
     *cli.ROWS,
 )

@@ -15,6 +15,7 @@ from mcp_types import ElicitResult
 from remit.client import AsyncRemit
 from remit.core import Principal
 from remit.journal import RunSummary, list_runs
+from remit.server.http.answers import STATUS
 from remit.workspace import open_session
 from support.mcp_clients import CLOSE, ERAS, READ, SECRET, McpService, called, mcp_service
 from support.principals import principal
@@ -170,7 +171,9 @@ async def test_what_is_malformed_or_misdirected_gets_one_structured_answer(
 ) -> None:
     answer = await service.send(body, **headers)
     assert answer.status_code == status, answer.text
-    assert "error" in answer.json()
+    error = answer.json()["error"]
+    code = error["data"]["error"]["code"] if isinstance(error["code"], int) else error["code"]
+    assert STATUS[code] == status
     assert (await service.send(HELLO)).status_code == 200, "and the next one is served"
     assert runs(service) == []
 

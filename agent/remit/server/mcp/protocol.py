@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from mcp.server.context import ServerRequestContext
-from mcp.server.lowlevel import Server
+from mcp.server.lowlevel import NotificationOptions, Server
+from mcp.server.models import InitializationOptions
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.server.subscriptions import ListenHandler, SubscriptionBus
 from mcp_types import (
@@ -30,6 +31,19 @@ INSTRUCTIONS: Final = (
 Context: TypeAlias = ServerRequestContext[Any, Any]
 
 
+class _Tools(Server[Any]):
+    """A server whose list of tools changes."""
+
+    def create_initialization_options(
+        self,
+        notification_options: NotificationOptions | None = None,
+        experimental_capabilities: dict[str, dict[str, Any]] | None = None,
+        extensions: dict[str, dict[str, Any]] | None = None,
+    ) -> InitializationOptions:
+        changes = notification_options or NotificationOptions(tools_changed=True)
+        return super().create_initialization_options(changes, experimental_capabilities, extensions)
+
+
 def build_server(
     served_of: Callable[[Context], Served], bus: SubscriptionBus, listed: Callable[[Context], None] = lambda _: None
 ) -> Server[Any]:
@@ -48,7 +62,7 @@ def build_server(
         by = served_of(ctx).client.principal
         return "\n".join((by.tenant, by.subject, by.issuer, by.account, served_of(ctx).conversation.id))
 
-    server: Server[Any] = Server(
+    server: Server[Any] = _Tools(
         "remit",
         version=__version__,
         title="Remit",

@@ -10,8 +10,6 @@ from typing import BinaryIO, Final
 
 import anyio
 import anyio.to_thread
-from mcp.server.lowlevel import NotificationOptions
-from mcp.server.subscriptions import InMemorySubscriptionBus
 from mcp.shared._context_streams import create_context_streams
 from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
@@ -21,6 +19,7 @@ from remit.client import AsyncRemit
 from remit.runtime import new_run_id
 from remit.server.driven import DrivenRuns
 from remit.server.mcp.calls import Served
+from remit.server.mcp.changes import ToolChanges
 from remit.server.mcp.conversation import Conversation
 from remit.server.mcp.messages import INVALID_REQUEST, Refused, checked, refused
 from remit.server.mcp.protocol import build_server
@@ -35,8 +34,10 @@ async def serve_stdio(client: AsyncRemit, agent: str) -> None:
     driven = DrivenRuns(2)
     conversation = Conversation(agent, new_run_id(), driven, named=True)
     served = Served(client=client, conversation=conversation, longest_wait=3600.0)
-    server = build_server(lambda _: served, InMemorySubscriptionBus())
-    options = server.create_initialization_options(NotificationOptions(tools_changed=True))
+    changes = ToolChanges()
+    server = build_server(
+        lambda _: served, changes.bus, lambda ctx: changes.listed(client, conversation.id, ctx.session)
+    )
     with _standard_streams() as (given, taken):
         to_server, from_client = create_context_streams[SessionMessage | Exception](0)
         to_client, from_server = create_context_streams[SessionMessage](0)
@@ -63,7 +64,8 @@ async def serve_stdio(client: AsyncRemit, agent: str) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(read)
             group.start_soon(pass_on)
-            await server.run(from_client, to_client, options)
+            group.start_soon(changes.watch)
+            await server.run(from_client, to_client, server.create_initialization_options())
             group.cancel_scope.cancel()
     await conversation.end()
     await driven.end(_ENDS_S)

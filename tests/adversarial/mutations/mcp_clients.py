@@ -1,0 +1,62 @@
+"""Protections of MCP clients, each with the tests that must fail without it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from adversarial.mutations.row import Mutation, Remove, replaced
+from remit.server.mcp import conversation, http, messages, tools
+from remit.server.mcp.clients import McpClients
+from remit.server.mcp.conversation import Conversation
+
+HTTP: Final = "server/mcp/test_http.py::"
+RUNS: Final = "server/mcp/test_conversation.py::"
+STILL: Final = (HTTP + "test_the_end_of_the_service_ends_idle_runs",)
+
+
+def served(name: str, *remove: Remove, tests: tuple[str, ...]) -> Mutation:
+    return Mutation(name=name, remove=remove, tests=tests, fixtures=True, still=STILL)
+
+
+def _one_conversation(self: McpClients, workspace: Any, by: Any, agent: str, name: str) -> Conversation:
+    """One conversation for all principals and addresses."""
+    found: dict[str, Conversation] = self._conversations
+    return found.setdefault("one", Conversation(agent, "0" * 32, workspace.driven))
+
+
+ROWS: Final = (
+    served(
+        "a message of an MCP client is read in one way only",
+        replaced(messages, "parse_json", json.loads),
+        tests=(HTTP + "test_what_is_malformed_or_misdirected_gets_one_structured_answer",),
+    ),
+    served(
+        "a page of another site reaches no MCP tool",
+        replaced(http, "_check_origin", lambda _: None),
+        tests=(HTTP + "test_what_is_malformed_or_misdirected_gets_one_structured_answer",),
+    ),
+    served(
+        "an address of MCP and a principal have a conversation of their own",
+        replaced(McpClients, "conversation", _one_conversation),
+        tests=(
+            HTTP + "test_the_address_names_the_conversation_and_each_principal_has_their_own",
+            HTTP + "test_a_stolen_state_of_a_question_and_a_foreign_session_are_refused",
+        ),
+    ),
+    served(
+        "what an MCP client has read counts in its next run",
+        replaced(conversation, "KEPT_S", -1e9),
+        tests=(RUNS + "test_an_idle_run_ends_and_the_next_call_begins_one_with_its_labels_and_its_files",),
+    ),
+    served(
+        "a request for approval is read again by its own conversation and call only",
+        replaced(conversation, "is_same_call", lambda *_: True),
+        tests=(RUNS + "test_a_request_of_another_conversation_or_of_another_call_is_refused",),
+    ),
+    served(
+        "the list of MCP tools has no tool that the rules never allow",
+        replaced(tools, "_may_be_allowed", lambda *_: True),
+        tests=(HTTP + "test_the_list_has_what_the_rules_may_allow_to_the_principal_and_changes_with_the_rules",),
+    ),
+)
