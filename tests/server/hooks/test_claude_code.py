@@ -177,7 +177,8 @@ async def test_a_session_belongs_to_the_person_who_began_it(hooks: Hooks) -> Non
     await hooks.prompt("Read it")
     other = Hooks(hooks.caller.as_("mara"), hooks.project)
     refused = await other.before("Read", file_path="remit.toml")
-    assert (refused.status, refused.code) == (403, "forbidden")
+    assert refused.status == 403
+    assert refused.code == "forbidden"
     own = Hooks(hooks.caller.as_("mara"), hooks.project, session="s2")
     assert (await own.event("SessionStart")).status == 200
     assert await hooks.use("Read", file_path="remit.toml") == "allow"
@@ -187,7 +188,7 @@ async def test_a_call_is_decided_when_the_one_before_it_has_its_result(hooks: Ho
     await hooks.prompt("Read the page and push")
     assert decision(await hooks.before("WebFetch", url="https://example.com/", prompt="p")) == "allow"
     busy = await hooks.event("PreToolUse", tool_name="Bash", tool_input={"command": "git log"}, tool_use_id="b")
-    assert error_of(busy)["code"] == "cancelled"
+    assert decision(busy) == "cancelled"
     pushes = asyncio.ensure_future(
         hooks.event("PreToolUse", tool_name="Bash", tool_input={"command": "git push"}, tool_use_id="c", wait=10)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, cast
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -144,7 +145,7 @@ def _cut(value: object, deep: int = 0) -> Json:
     if isinstance(value, str) and len(value) > MOST_OF_RESULT:
         return f"{value[:MOST_OF_RESULT]}… ({len(value)} characters)"
     if isinstance(value, list) and deep < 8:
-        return [_cut(item, deep + 1) for item in cast("list[Any]", value)[:2000]]
+        return [_cut(item, deep + 1) for item in cast("Sequence[Any]", value)[:2000]]
     if isinstance(value, dict) and deep < 8:
-        return {key: _cut(item, deep + 1) for key, item in cast("dict[str, Any]", value).items()}
+        return {key: _cut(item, deep + 1) for key, item in cast("Mapping[str, Any]", value).items()}
     return cast("Json", value)
