@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any, Final
 
 from adversarial.mutations.row import Mutation, Remove, never, replaced
@@ -24,7 +25,7 @@ def hooked(name: str, *remove: Remove, tests: tuple[str, ...]) -> Mutation:
 
 
 def _first_word(text: str) -> PlainCommand:
-    program, *words = text.split()
+    program, *words = re.findall(r"[a-z]+", text)
     return PlainCommand(program=program, verb=words[0] if words else "", words=tuple(words))
 
 
@@ -40,7 +41,7 @@ ROWS: Final = (
     hooked(
         "a shell command is read as one program only if every shell reads it so",
         replaced(naming, "plain_command", _first_word),
-        tests=(f"{DECIDED}[Bash-given19-approval_required]", f"{DECIDED}[Bash-given20-approval_required]"),
+        tests=(f"{DECIDED}[Bash-given20-approval_required]", f"{DECIDED}[Bash-given21-approval_required]"),
     ),
     hooked(
         "a native tool has no argument that Remit does not know",
