@@ -22,6 +22,7 @@ from remit.core.events import (
     HoldSet,
     PolicyAdopted,
     PolicyChanged,
+    PolicyPublished,
     RunErased,
     RunPruned,
     RunResumed,
@@ -57,6 +58,9 @@ OF_WORKSPACE: tuple[AnyEvent, ...] = (
     HoldLifted(number=1, scope="tool:files", by=ANN),
     PolicyAdopted(number=0, run=RUN, policy_digest=D, pins_digest=D, by=ANN),
     SecretSet(number=5, name="jira", by=ANN),
+    PolicyPublished(
+        number=9, files={"policies/rules.csv": ""}, policy_digest=D, earlier_policy=D, reason="quarter end", by=ANN
+    ),
     ContentRead(number=6, run=RUN, how="show", by=ANN),
     DecisionsGiven(
         number=8,

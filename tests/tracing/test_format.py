@@ -31,6 +31,7 @@ OF_WORKSPACE = {  # no run holds these
     "hold.set",
     "hold.lifted",
     "policy.adopted",
+    "policy.published",
     "secret.set",
     "content.read",
     "decisions.given",

@@ -162,6 +162,25 @@ async def test_the_runs_of_a_disabled_principal_do_not_go_on_and_those_of_others
     await client.close()
 
 
+async def test_a_run_does_not_go_on_once_its_principal_may_no_longer_run_the_agent(
+    clerk: Callable[..., Path],
+) -> None:
+    root = with_rule(clerk(PAY), "p, user:lea, remit.run, agent:clerk, True, allow")
+    rules = root / "policies" / "rules.csv"
+    granted = rules.read_text()
+    client = AsyncRemit(open_session(root))
+    run = await client.acting_as(LEA).enqueue("clerk", "pay")
+    rules.write_text(granted.replace("user:lea, remit.run", "user:leo, remit.run"))
+    await asyncio.sleep(0.6)
+    async with working([client]) as reports:
+        await until(lambda: bool(reports))
+        assert "user:lea may not" in reports[0].error
+        assert effects(root) == []
+        rules.write_text(granted)
+        await until(lambda: ended(reports) == [run])
+    await client.close()
+
+
 async def test_a_run_of_a_dead_process_is_continued_by_another_worker(desk: Callable[..., AsyncRemit]) -> None:
     """The lease of a process that lives on keeps others away."""
     client = desk(PAY)

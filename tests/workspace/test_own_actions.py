@@ -51,6 +51,7 @@ MAY: Final[dict[OwnAction, tuple[str, str]]] = {
     "remit.impersonate": ("", ""),
     "remit.disable": ("op lead", "op lead"),
     "remit.keys": ("reviewer", "reviewer"),
+    "remit.policy": ("reviewer", "reviewer"),
 }
 OTHERWISE: Final = {
     "remit.run": "agent:triage",
@@ -61,6 +62,7 @@ OTHERWISE: Final = {
     "remit.impersonate": "user:somebody",
     "remit.disable": "user:somebody",
     "remit.keys": "service:ci",
+    "remit.policy": "policy:rules",
 }
 
 
@@ -109,7 +111,13 @@ def test_an_action_that_no_row_names_is_open_unless_it_gives_more_than_one_has()
     nothing = policy_of("")
     opened = {action for action in OWN_ACTIONS if may(nothing, principal("ann"), action, "run:own/a")}
     assert opened == {name for name, is_open in OWN_ACTIONS.items() if is_open}
-    assert set(OWN_ACTIONS) - opened == {"remit.rollout", "remit.impersonate", "remit.disable", "remit.keys"}
+    assert set(OWN_ACTIONS) - opened == {
+        "remit.rollout",
+        "remit.impersonate",
+        "remit.disable",
+        "remit.keys",
+        "remit.policy",
+    }
     one_row = policy_of("p, user:kim, remit.hold, **, True, allow\n")
     assert not may(one_row, principal("ann"), "remit.hold", "hold:all")
     denied = policy_of("p, user:ann, *, run:*/*, True, deny\n")

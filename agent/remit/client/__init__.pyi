@@ -13,6 +13,7 @@ from .access import (
 )
 from .async_remit import AsyncRemit
 from .imports import Imported, import_traces
+from .publishing import Publishable, publish_rules, publishable_rules, retract_rules
 from .remit import Remit
 from .replays import open_trace_of, replay_trace, reviewed_graphs
 from .requests import (
@@ -41,6 +42,7 @@ __all__ = [
     "Explanation",
     "Imported",
     "NewKey",
+    "Publishable",
     "Remit",
     "RunPage",
     "RunStream",
@@ -57,8 +59,11 @@ __all__ = [
     "list_keys",
     "open_trace_of",
     "page_of_runs",
+    "publish_rules",
+    "publishable_rules",
     "reject",
     "replay_trace",
+    "retract_rules",
     "reviewed_graphs",
     "revoke_key",
     "waiting_approvals_of",

@@ -22,6 +22,7 @@ from remit.core.events import (
     HoldSet,
     KeyCreated,
     KeyRevoked,
+    PolicyPublished,
     Recorded,
     RolloutFinished,
     RolloutOpened,
@@ -45,7 +46,18 @@ from remit.journal.run_state import (
     RunStatus,
     RunSummary,
 )
-from remit.journal.storage.core_tables import ALERT, API_KEY, APPROVAL, CIRCUIT, EVALUATION, GRADE, HOLD, ROLLOUT, RUN
+from remit.journal.storage.core_tables import (
+    ALERT,
+    API_KEY,
+    APPROVAL,
+    CIRCUIT,
+    EVALUATION,
+    GRADE,
+    HOLD,
+    PUBLISHED,
+    ROLLOUT,
+    RUN,
+)
 from remit.journal.storage.database import Change, Drop, Put
 
 WORKSPACE_RUN: Final = "workspace"  # the stream of holds, alerts and pruned runs
@@ -54,6 +66,7 @@ EVALUATION_STREAM: Final = "evaluation:"  # the beginning of the name of the str
 
 QUEUE: Final = "queue"  # the topic of runs that a worker can take: their start, and answers that let them go on
 
+POLICY: Final = "policy"  # the one row of the rules that were published
 LONGEST_TASK: Final = 500  # characters of a task in the list of runs
 
 Key: TypeAlias = tuple[str, int]
@@ -236,6 +249,10 @@ def workspace_changes(recorded: Recorded) -> list[Change]:
             return [Put(table=HOLD, row={"scope": event.scope, "event": recorded.seq, "body": encode(event)})]
         case HoldLifted() as event:
             return [Drop(table=HOLD, key={"scope": event.scope})]
+        case PolicyPublished() as event if event.files:
+            return [Put(table=PUBLISHED, row={"name": POLICY, "event": event.key})]
+        case PolicyPublished():
+            return [Drop(table=PUBLISHED, key={"name": POLICY})]
         case KeyCreated() as event:
             return [Put(table=API_KEY, row={"id": event.id, "event": recorded.seq, "body": encode(event)})]
         case KeyRevoked() as event:

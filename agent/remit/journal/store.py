@@ -303,6 +303,10 @@ class Journal:
         """The holds in force, by scope."""
         return self._shared_state().holds
 
+    def published(self) -> str:
+        """The key of the event that published the rules in force; "" if each process has those of its files."""
+        return self._shared_state().published
+
     def keys(self) -> Mapping[str, KeyCreated]:
         """The API keys that are not revoked, by id; some of them may have expired."""
         return self._shared_state().keys

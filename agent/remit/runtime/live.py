@@ -18,15 +18,24 @@ from remit.broker import (
     hold_reason,
     requesters,
 )
-from remit.core import Call, Claim, Code, Exhausted, Failed, Refusal, Request, WorkspaceError
+from remit.core import Call, Claim, Code, Exhausted, Failed, Refusal, Request, RunEnded, UsageError, WorkspaceError
 from remit.core.events import CODE, NANO, BoundedApproval, BudgetSpent, PolicyChanged, QuestionAnswered, Usage
 from remit.journal import SHARED, Record, RunState, StoredRecord, conversation_of
 from remit.policy import Policy, PolicyWatcher, SecondOpinion
 from remit.rollout import CandidateRules, is_rules
 from remit.runtime.assembly import Recording
-from remit.workspace import Measure, SharedLimit, WorkspaceSession, files_of, limit_claims, limit_refusal
+from remit.workspace import (
+    Measure,
+    SharedLimit,
+    WorkspaceSession,
+    files_of,
+    limit_claims,
+    limit_refusal,
+    with_rules_in_force,
+)
 from remit.workspace.manifest import Breaker
 
+_REPUBLISH: Final = "bring the files of this workspace up to date, or publish other rules: remit policy publish"
 OF_RUN: Final = "run:"  # the beginning of the scope of a hold on one run
 
 
@@ -39,7 +48,6 @@ class LivePorts:
     def __init__(
         self, session: WorkspaceSession, recording: Recording | None = None, candidate: CandidateRules | None = None
     ) -> None:
-        self._session = session
         self._candidate = candidate
         self._session_now: WorkspaceSession | None = None
         self._held_in: dict[str, str] = {}  # the conversation of a held run, by the scope of the hold
@@ -49,14 +57,36 @@ class LivePorts:
         self.stops: Final[dict[tuple[int, int], asyncio.Event]] = {}  # filled by a program that may stop its calls
         self.answer_to: Callable[[int, int, int], QuestionAnswered | None] | None = None  # set by an external graph
         self._second_opinion: tuple[Policy, SecondOpinion] | None = None
+        self._published = session.journal.published()
+        self._use(session)
+
+    def _use(self, session: WorkspaceSession) -> None:
+        """From now on, the rules in force are those of this session, and of later edits of its folder."""
+        self._session = session
         files = {path: data for path, data in session.workspace.files.items() if is_rules(path)}
         self._watched = PolicyWatcher(session.policies, session.policy, files, report=self._record_problem)
+
+    def _rules(self) -> PolicyWatcher:
+        """The rules in force: those that were published last, or those of the files.
+
+        INVARIANT: what was published and cannot be loaded here ends the run; nothing is decided by the rules before.
+        """
+        if (published := self._journal.published()) != self._published:
+            try:
+                self._use(with_rules_in_force(self._session))
+            except (WorkspaceError, UsageError) as failure:
+                raise RunEnded(
+                    "unrecorded", f"the published rules are not in force here: {failure}", fix=_REPUBLISH
+                ) from failure
+            self._published = published
+        return self._watched
 
     def clock(self, step: int, index: int) -> int:
         return time.time_ns()
 
     def policy(self, step: int, index: int) -> Policy:
-        now, rules = self._watched.current(), self._watched.files
+        watched = self._rules()
+        now, rules = watched.current(), watched.files
         if (candidate := self._candidate) is not None and candidate.decides and candidate.count(self._journal, now):
             now, rules = candidate.policy, candidate.files
         if now is not self._recorded_policy:
@@ -72,7 +102,8 @@ class LivePorts:
     @property
     def session(self) -> WorkspaceSession:
         """The open workspace with the rules in force now, with which a new run starts."""
-        now, rules, opened = self._watched.current(), self._watched.files, self._session
+        watched = self._rules()
+        now, rules, opened = watched.current(), watched.files, self._session
         if now is opened.policy:
             return opened
         if self._session_now is None or self._session_now.policy is not now:
@@ -83,7 +114,7 @@ class LivePorts:
 
     def shadow_rules(self, step: int, index: int) -> ShadowRules | None:
         candidate = self._candidate
-        if candidate is None or candidate.decides or not candidate.count(self._journal, self._watched.current()):
+        if candidate is None or candidate.decides or not candidate.count(self._journal, self._rules().current()):
             return None
         return ShadowRules(rollout=candidate.rollout, policy=candidate.policy)
 

@@ -56,6 +56,8 @@ from .session import (
     open_journal_of,
     open_session,
     policy_files,
+    published_rules,
+    with_rules_in_force,
 )
 from .settings.notify import Channel
 from .settings.serve import ServeSettings
@@ -124,6 +126,7 @@ __all__ = [
     "open_session",
     "policy_files",
     "principal_of_process",
+    "published_rules",
     "read_code",
     "read_digests",
     "readable",
@@ -136,5 +139,6 @@ __all__ = [
     "tool_spec",
     "tool_specs",
     "vocabulary",
+    "with_rules_in_force",
     "write_starter",
 ]

@@ -40,6 +40,7 @@ OwnAction: TypeAlias = Literal[
     "remit.approve",  # approve or reject in a role that the request asks for, and review an emergency; on run:…
     "remit.erase",  # erase the content of runs, and delete runs; on run:…
     "remit.publish",  # pin a tool, or the graph of an agent, which lets it run; on tool:NAME and agent:NAME
+    "remit.policy",  # put rules in force for every process that shares the journal; on policy:rules
     "remit.revoke",  # revoke the code of a tool, or of the graph of an agent; on tool:NAME and agent:NAME
     "remit.alert",  # close an alert; on agent:NAME
     "remit.rollout",  # open and widen a rollout; on agent:NAME
@@ -64,9 +65,10 @@ OWN_ACTIONS: Final[Mapping[OwnAction, bool]] = {
     "remit.rollout": False,
     "remit.impersonate": False,
     "remit.disable": False,
+    "remit.policy": False,
     "remit.keys": False,
 }
-OWN_KINDS: Final = ("run", "agent", "tool", "user", "service", "hold")  # of the resources of these actions
+OWN_KINDS: Final = ("run", "agent", "tool", "user", "service", "hold", "policy")  # of the resources of these actions
 _OPEN: Final = frozenset(name for name, is_open in OWN_ACTIONS.items() if is_open)
 EVERY_HOLD: Final = "hold:all"
 NAMED: Final = 20  # runs that a request for a second person names

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import remit.journal
-from remit.core import Problem, WorkspaceError
-from remit.policy import Policy, load_policy, read_folder
+from remit.core import Problem, RunEnded, UsageError, WorkspaceError
+from remit.core.events import PolicyPublished
+from remit.core.parsing import digest
+from remit.policy import IN_FORCE, Policy, load_policy, read_folder
 from remit.workspace.bundle import vocabulary
 from remit.workspace.definitions import Settings, Workspace
 from remit.workspace.files import WorkspaceFiles, find_workspace
@@ -21,6 +25,7 @@ if TYPE_CHECKING:  # who only reads the files does not load the database
 
 
 JOURNAL: Final = Path("traces") / "journal.db"
+PUBLISHED: Final = "published"  # the folder below traces/ of rules that were published
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +100,7 @@ def open_session(start: Path | None = None) -> WorkspaceSession:
     else:
         workspace, policy = load_workspace_and_policy(root)
         journal = open_journal_of(root, workspace.settings)
-    return WorkspaceSession(workspace=workspace, policy=policy, journal=journal, root=root)
+    return with_rules_in_force(WorkspaceSession(workspace=workspace, policy=policy, journal=journal, root=root))
 
 
 def _is_unchanged(workspace: Workspace, root: Path) -> bool:
@@ -152,3 +157,77 @@ def load_workspace_and_policy(root: Path) -> tuple[Workspace, Policy]:
 def policy_files(root: Path, folder: str = "policies") -> Mapping[str, bytes]:
     """The Casbin model and the rules of a policy folder, with the names that they have in a workspace."""
     return read_folder(root / folder)
+
+
+# -- rules that were published --
+
+
+def published_rules(journal: Journal) -> PolicyPublished | None:
+    """The event that published the rules in force; None if each process has those of its own files.
+
+    Raises RunEnded `unrecorded` if the event is missing.
+    """
+    if not (key := journal.published()):
+        return None
+    recorded = journal.get(remit.journal.WORKSPACE_RUN, key)
+    if recorded is None or not isinstance(recorded.event, PolicyPublished):
+        raise RunEnded(
+            "unrecorded", "the rules that were published are missing in the journal", fix="publish them again"
+        )
+    return recorded.event
+
+
+def with_rules_in_force(session: WorkspaceSession) -> WorkspaceSession:
+    """The session with the rules that were published, or with those of its own files if none are.
+
+    A session with rules of its own, as those of an evaluation, keeps them.
+
+    INVARIANT: a process that cannot have the published rules gets no others: it decides nothing.
+
+    Raises:
+        WorkspaceError: this process cannot load them, for instance because they name a tool that it does not have.
+        UsageError: they cannot be written below `traces/`.
+    """
+    if not _follows(session):
+        return session
+    published = published_rules(session.journal)
+    rules = session.root / "policies" if published is None else _folder_of(session.traces, published.files)
+    if rules == session.policies:
+        return session
+    files = read_folder(rules)
+    try:
+        policy = load_policy(files, vocabulary(session.workspace))
+    except WorkspaceError as failure:
+        whose = "of its own files" if published is None else f"that {published.by.subject} published"
+        what = f"the rules {whose} cannot be loaded here"
+        fix = "bring the files of this workspace up to date, or publish other rules"
+        raise WorkspaceError([Problem(file="policies", what=what, fix=fix), *failure.problems]) from failure
+    kept = {path: data for path, data in session.workspace.files.items() if not _is_rules(path)}
+    return replace(session, workspace=replace(session.workspace, files={**kept, **files}), policy=policy, rules=rules)
+
+
+def _follows(session: WorkspaceSession) -> bool:
+    return session.policies == session.root / "policies" or session.policies.is_relative_to(session.traces / PUBLISHED)
+
+
+def _folder_of(traces: Path, files: Mapping[str, str]) -> Path:
+    """The folder with these files. It appears whole, also if two processes write it at once, and never changes."""
+    folder = traces / PUBLISHED / digest(dict(files)).removeprefix("sha256:")
+    try:
+        folder.parent.mkdir(mode=0o700, exist_ok=True)
+        if not folder.is_dir():
+            with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent, ignore_cleanup_errors=True) as place:
+                making = Path(place) / folder.name
+                for path, text in files.items():
+                    (making / path).parent.mkdir(parents=True, exist_ok=True)
+                    (making / path).write_text(text, encoding="utf-8")
+                with suppress(OSError):  # another process was first, and its folder has the same files
+                    making.rename(folder)
+    except OSError as failure:
+        what = f"the published rules cannot be written below {str(folder.parent)!r}: {failure.strerror}"
+        raise UsageError(f"{what}; free disk space, or restore write permission") from failure
+    return folder / "policies"
+
+
+def _is_rules(path: str) -> bool:
+    return path.startswith("policies/") and path.endswith(IN_FORCE)

@@ -34,6 +34,7 @@ from adversarial.mutations import (
     server,
     service,
     tracing,
+    workers,
     workspace,
 )
 from adversarial.mutations.row import Mutation
@@ -59,6 +60,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     *evals.ROWS,
     *search.ROWS,
     *service.ROWS,
+    *workers.ROWS,
     *counterfactual.ROWS,
     *inspect_ai.ROWS,
     *notifications.ROWS,

@@ -14,6 +14,7 @@ from remit.cli.policy.backtest import policy_backtest_command, policy_suggest_co
 from remit.cli.policy.check import policy_check_command, policy_fmt_command, policy_test_command
 from remit.cli.policy.diff import policy_diff_command
 from remit.cli.policy.importing import policy_import_command
+from remit.cli.policy.publishing import policy_publish_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -415,5 +416,6 @@ for _command in (
     policy_suggest_command,
     policy_fmt_command,
     policy_import_command,
+    policy_publish_command,
 ):
     policy_command.add_command(_command)

@@ -114,6 +114,27 @@ class PolicyAdopted(Event):
         return f"policy.adopted/{self.number}"
 
 
+class PolicyPublished(Event):
+    """Records that a person puts rules in force for every process of the workspace, on all machines, whatever their files say.
+
+    `files` are the rules, the teams, the entities and the cases: text by path (`policies/rules.csv`). Empty: each process has the
+    rules of its own files again. `policy_digest` is that of the rules, and `earlier_policy` that of those in force before. `number`
+    counts the events of the workspace.
+    """
+
+    type: Literal["policy.published"] = "policy.published"
+    number: int
+    files: dict[str, str]
+    policy_digest: str
+    earlier_policy: str
+    reason: str
+    by: Principal
+
+    @property
+    def key(self) -> str:
+        return f"policy.published/{self.number}"
+
+
 class SecretSet(Event):
     """Records that a person stored another value of a secret, which is never recorded. `number` counts the events of the workspace."""
 

@@ -38,6 +38,7 @@ from remit.core.events.operations import (
     HoldLifted,
     HoldSet,
     PolicyAdopted,
+    PolicyPublished,
     SecretSet,
     ToolFailed,
     ToolRecovered,
@@ -103,6 +104,7 @@ AnyEvent: TypeAlias = Annotated[
     | AlertRaised
     | AlertClosed
     | PolicyAdopted
+    | PolicyPublished
     | SecretSet
     | NotificationBegun
     | NotificationSent

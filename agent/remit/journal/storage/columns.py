@@ -97,6 +97,10 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "event": "big number",
         "body": "text",
     },
+    "published": {
+        "name": "word",
+        "event": "word",
+    },
     "api_key": {
         "id": "word",
         "event": "big number",
@@ -169,6 +173,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "approval": ("run", "seq"),
     "sealed": ("run",),
     "hold": ("scope",),
+    "published": ("name",),
     "api_key": ("id",),
     "alert": ("alert",),
     "circuit": ("tool",),

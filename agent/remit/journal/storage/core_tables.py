@@ -64,8 +64,21 @@ TABLES: Final = {
 }
 VERSIONS: Final = TABLES["remit_schema"]
 EVENT, PAYLOAD, HEAD, SEALED, RUN = (TABLES[name] for name in ("event", "payload", "head", "sealed", "run"))
-APPROVAL, HOLD, API_KEY, ALERT, CIRCUIT, LIMIT_BUCKET = (
-    TABLES[name] for name in ("approval", "hold", "api_key", "alert", "circuit", "limit_bucket")
+APPROVAL, HOLD, PUBLISHED, API_KEY, ALERT, CIRCUIT, LIMIT_BUCKET = (
+    TABLES[name] for name in ("approval", "hold", "published", "api_key", "alert", "circuit", "limit_bucket")
 )
 EVALUATION, GRADE, ROLLOUT, ARM_COUNT = (TABLES[name] for name in ("evaluation", "grade", "rollout", "arm_count"))
-PROJECTIONS: Final = (RUN, APPROVAL, HOLD, API_KEY, ALERT, CIRCUIT, LIMIT_BUCKET, EVALUATION, GRADE, ROLLOUT, ARM_COUNT)
+PROJECTIONS: Final = (
+    RUN,
+    APPROVAL,
+    HOLD,
+    PUBLISHED,
+    API_KEY,
+    ALERT,
+    CIRCUIT,
+    LIMIT_BUCKET,
+    EVALUATION,
+    GRADE,
+    ROLLOUT,
+    ARM_COUNT,
+)

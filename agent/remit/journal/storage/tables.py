@@ -216,6 +216,15 @@ class HoldRow(JournalRow, table=True):
     body: str = Field(sa_type=sa.Text)
 
 
+class PublishedRow(JournalRow, table=True):
+    """The rules that were published, if any are in force: one row, `policy`. `event` is the key of their event."""
+
+    __tablename__ = "published"
+
+    name: str = Field(primary_key=True)
+    event: str
+
+
 class KeyRow(JournalRow, table=True):
     """An API key that is not revoked. `event` is the number of its event in the stream of the workspace."""
 

@@ -34,6 +34,7 @@ from remit.core.events import (
     KeyRevoked,
     PolicyAdopted,
     PolicyChanged,
+    PolicyPublished,
     QuestionAnswered,
     Recorded,
     RolloutFinished,
@@ -286,8 +287,11 @@ def _answered(event: QuestionAnswered, chain: Chain) -> Act:
     return _entity((99, "Other"), "question", place, f"{event.by.subject} answered the tool of {place}", event.by)
 
 
-def _policy(event: PolicyChanged | PolicyAdopted, chain: Chain) -> Act:
-    if isinstance(event, PolicyAdopted):
+def _policy(event: PolicyChanged | PolicyAdopted | PolicyPublished, chain: Chain) -> Act:
+    if isinstance(event, PolicyPublished):
+        what = "puts its own rules in force for all processes" if event.files else "ends the rules that were published"
+        by, message = event.by, f"{event.by.subject} {what}: {event.reason}"
+    elif isinstance(event, PolicyAdopted):
         by, message = event.by, f"runs start under other {' and '.join(event.changes)}"
     else:
         problem = f": the new rules are not valid: {event.problem}" if event.problem else ""
@@ -365,6 +369,7 @@ _ACTS: Final[Mapping[str, Callable[[Any, Chain], Act | None]]] = {
     "run.resumed": _resumed,
     "policy.changed": _policy,
     "policy.adopted": _policy,
+    "policy.published": _policy,
     **dict.fromkeys((f"rollout.{what}" for what in ("opened", "staged", "rolled_back", "finished")), _rollout),
     "secret.set": _secret,
     "content.read": _read,

@@ -163,6 +163,11 @@ def _projections() -> None:
         sa.Column("body", sa.Text(), nullable=False),
     )
     op.create_table(
+        "published",
+        sa.Column("name", sa.String(), primary_key=True),
+        sa.Column("event", sa.String(), nullable=False),
+    )
+    op.create_table(
         "api_key",
         sa.Column("id", sa.String(), primary_key=True),
         sa.Column("event", sa.BigInteger(), nullable=False),
