@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import importlib
 import json
 import os
@@ -291,13 +292,17 @@ def main() -> int:
     for name in BYPASSES:
         message = {side: "runs" if found[name] else "runs nothing" for side, found in passed.items()}
         print(f"{name}: LangChain {message['langchain']}, Remit {message['remit']}")
-    names = ("ToolNode", "LangChain's stack", "RemitMiddleware", "Remit")
-    taken: dict[str, list[float]] = {name: [] for name in names}
+    measures: dict[str, Callable[[int], float]] = {
+        "ToolNode": lambda turns: langchain_turns(turns, stack=False),
+        "LangChain's stack": lambda turns: langchain_turns(turns, stack=True),
+        "RemitMiddleware": middleware_turns,
+        "Remit": remit_turns,
+    }
+    taken: dict[str, list[float]] = {name: [] for name in measures}
     for _ in range(options.rounds):  # by turns, so that a busy machine is busy for all
-        taken["ToolNode"].append(langchain_turns(options.turns, stack=False))
-        taken["LangChain's stack"].append(langchain_turns(options.turns, stack=True))
-        taken["RemitMiddleware"].append(middleware_turns(options.turns))
-        taken["Remit"].append(remit_turns(options.turns))
+        for name, measure in measures.items():
+            gc.collect()  # a full collection takes as long as ten turns, and would fall to any of them
+            taken[name].append(measure(options.turns))
     bare = median(taken["ToolNode"])
     for name, found in taken.items():
         print(f"{name:<18} {median(found):7.2f} ms a turn with its call   {median(found) / bare:5.1f} x")

@@ -134,6 +134,23 @@ def test_what_a_run_records_does_not_make_every_call_read_again_what_all_runs_sh
     assert journal.holds() == {}
 
 
+async def test_an_event_loop_looks_once_in_each_iteration_for_what_all_runs_share(
+    journal: Journal, other: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hold of another process counts from the next iteration on, and one of this process at once."""
+    looked: list[Sequence[str]] = []
+    version = journal.database.version
+    monkeypatch.setattr(journal.database, "version", lambda topics: looked.append(topics) or version(topics))  # type: ignore[func-returns-value]
+    assert [journal.holds(), dict(journal.keys()), dict(journal.circuits())] == [{}, {}, {}]
+    assert len(looked) == 1
+    hold = HoldSet(number=0, scope="all", reason="upgrade", by=principal("ann"))
+    other.append_shared(WORKSPACE_RUN, hold)
+    await soon(lambda: journal.holds() == {"all": hold})
+    lifted = HoldLifted(number=1, scope="all", by=principal("ann"))
+    journal.append_shared(WORKSPACE_RUN, lifted)
+    assert journal.holds() == {}
+
+
 @ON_POSTGRES
 async def test_what_happens_in_one_run_does_not_wake_another_one(journal: Journal, other: Journal) -> None:
     """A thousand runs that wait would all look."""

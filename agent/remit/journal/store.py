@@ -116,6 +116,7 @@ class Journal:
         self._ending = threading.Event()
         self.changes: Final = ChangeWatcher(database)
         self._shared: tuple[int, Shared] | None = None
+        self._looked: asyncio.AbstractEventLoop | None = None  # the event loop that has looked in its present iteration
         # SQLite has one writer, so more threads would only wait for each other.
         threads = 1 if database.dialect == "sqlite" else 4
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="remit-journal")
@@ -330,12 +331,22 @@ class Journal:
         return rollout_of(rows[0]) if rows else None
 
     def _shared_state(self) -> Shared:
-        """What all runs share, read again only after something has changed: every call asks for it."""
+        """What all runs share, read again only after something has changed: every call asks for it, and several times."""
+        # An event loop looks once in each iteration. INVARIANT: a request that arrives later is handled in a later one.
+        with suppress(RuntimeError):  # a thread without an event loop looks each time
+            loop = asyncio.get_running_loop()
+            if self._looked is loop and self._shared is not None:
+                return self._shared[1]
+            self._looked = loop
+            loop.call_soon(self._look_again)
         with self.failing("read"):
             version = self.database.version((SHARED,))
             if self._shared is None or self._shared[0] != version:
                 self._shared = version, read_shared(self.database)
             return self._shared[1]
+
+    def _look_again(self) -> None:
+        self._looked = None
 
     def version(self, topics: Sequence[str]) -> int:
         """A number that differs after a process has recorded something of these topics: the id of a run, or `SHARED`."""

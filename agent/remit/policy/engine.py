@@ -302,7 +302,10 @@ class Policy:
         text = resource.text
         for table in tables:
             for key in resource.keys:
-                for entry in entries_for(table.by_key.get(key, ()), names):
+                entries = table.by_key.get(key)
+                if entries is None:  # so for most keys
+                    continue
+                for entry in entries_for(entries, names):
                     if entry.rest is None or entry.rest(text[entry.literal :]):
                         yield entry.row
 

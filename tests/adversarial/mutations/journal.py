@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from adversarial.mutations.row import brokered, replaced
-from remit.journal import lease, reducer
+from adversarial.mutations.row import brokered, never, replaced
+from remit.journal import Journal, lease, reducer
 from remit.journal.run_state import RunState
 from remit.journal.storage import database
 from remit.journal.storage.sqlite import SqliteDatabase
@@ -17,6 +17,14 @@ def only_own(self: SqliteDatabase, count: int) -> int:
 
 
 ROWS: Final = (
+    brokered(
+        "an event loop looks in each iteration for what all runs share",
+        never(Journal, "_look_again"),
+        tests=(
+            "journal/test_changes.py::"
+            "test_an_event_loop_looks_once_in_each_iteration_for_what_all_runs_share[sqlite]",
+        ),
+    ),
     brokered(
         "what another process records for all runs is read before the next call",
         replaced(SqliteDatabase, "_shared_version", only_own),
