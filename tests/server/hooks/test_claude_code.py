@@ -114,6 +114,7 @@ async def test_a_link_out_of_the_project_counts_as_outside(hooks: Hooks) -> None
     (hooks.project / "notes").symlink_to("/etc")
     await hooks.prompt("Read it")
     refused = await hooks.before("Read", file_path="notes/passwd")
+    assert decision(refused) == "policy_denied"
     assert error_of(refused)["details"]["resources"] == ["outside:etc"]
 
 
