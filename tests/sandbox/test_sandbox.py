@@ -230,6 +230,17 @@ async def test_every_other_ending_has_its_code(harness: ToolHarness, body: str, 
     assert (output.value, output.scratch) == (None, None)
 
 
+@pytest.mark.parametrize(("name", "code"), [("absent.md", "tool_crashed"), ("other.md", "sandbox_violation")])
+async def test_a_missing_file_that_the_call_may_read_is_no_violation_whatever_else_was_refused(
+    harness: ToolHarness, name: str, code: str
+) -> None:
+    """Libraries look for many files of the machine before they open the one of the call."""
+    look = "try: open('/sys/fs/cgroup/cpu.max')\n    except OSError: pass"
+    output = await harness.run(f"def act():\n    {look}\n    return open({name!r}).read()\n", reads=("absent.md",))
+    assert output.code == code, output
+    assert name in output.message
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
     [

@@ -25,7 +25,7 @@ from remit.core import (
     Undecoded,
     WorkspaceError,
 )
-from remit.core.parsing import parse_json, read_file
+from remit.core.parsing import covered, parse_json, read_file
 from remit.sandbox.profile import OPEN_FILES, PROCESSES, SCRATCH_BYTES, Profile
 from remit.sandbox.scratch import Scratch
 
@@ -59,6 +59,7 @@ _WHAT: Final[Mapping[LimitName, str]] = {
     "requests": "requests over the network",
     "connections": "connections at once",
 }
+WORK: Final = "/work"  # where tools see their working folder
 _FORBIDDEN: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EXDEV)
 
 Stop: TypeAlias = Literal["wall", "flood", "output", "descriptors"]  # why the broker itself ended the process
@@ -322,8 +323,10 @@ def _raised(
     if hit is not None:
         used = (ending.memory_bytes or _number(frame, "memory") or None) if hit == "memory" else None
         return _exhausted(profile, hit, used, refused=refused, note=note)
-    # In the sandbox, what was not granted may not exist at all, so a missing file after a refusal counts as one.
-    if isinstance(number, int) and (number in _FORBIDDEN or (number == errno.ENOENT and refused)):
+    # In the sandbox, what was not granted may not exist at all, so a missing file after a refusal counts as one; but not a file that the
+    # call may open: it is missing in the working folder too, and the refusal was about something else.
+    hidden = number == errno.ENOENT and refused and not _may_open(profile, _text(frame, "filename"))
+    if isinstance(number, int) and (number in _FORBIDDEN or hidden):
         what = _text(frame, "filename") or (refused[-1].what if refused else "something that the sandbox refuses")
         return GuestAnswer(
             code="sandbox_violation",
@@ -338,6 +341,12 @@ def _raised(
         frames=_frames(profile, frame),
         note=note,
     )
+
+
+def _may_open(profile: Profile, name: str) -> bool:
+    """True if the call was decided for that file of the working folder."""
+    inside = name.removeprefix(f"{WORK}/")
+    return bool(inside) and covered([*profile.reads, *profile.writes], inside)
 
 
 def _frames(profile: Profile, frame: Mapping[str, Json]) -> tuple[CodeLine, ...]:

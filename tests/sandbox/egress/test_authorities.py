@@ -191,3 +191,17 @@ def test_a_secret_that_is_not_sent_says_why(session: Path, remit: Remit) -> None
             "; secret 'forge' was not sent: this is plain HTTP, and a secret is sent only under TLS"
         )
     assert all("x-token" not in got.headers for got in plain.requests)
+
+
+def test_tool_try_names_the_line_for_a_host_that_it_does_not_reach_or_trust(session: Path, remit: Remit) -> None:
+    with Server(name="localhost") as server:
+        folder = write(session, server.port)
+        url = f"repo=https://localhost:{server.port}/"
+        (folder / "main.py").write_text(CODE.replace("httpx.get(", "httpx.get(verify=False, url="))
+        toml = (folder / "tool.toml").read_text()
+        for text, fix in (
+            (toml.replace("ranges", "# "), 'ranges = ["127.0.0.0/8", "::1/128"]'),
+            (toml.replace(f":{server.port}", f":{server.port}/**"), f'ca = {{ "localhost:{server.port}" = "ca.pem" }}'),
+        ):
+            (folder / "tool.toml").write_text(text)
+            assert f"to allow it, in [always] of tool.toml: {fix}" in remit("tool", "try", "forge.get", url).err

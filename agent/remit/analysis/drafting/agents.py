@@ -122,6 +122,11 @@ def agent_files(workspace: Workspace, name: str, tools: Iterable[str], *, host: 
         "accept_parsed_arguments = true    # LangChain hides the text of the arguments"
         if host
         else f'folder = "work/{name}/{{run}}"{" " * max(34 - len(name) - 22, 1)}# each run has its own working folder',
+        *(
+            []
+            if host
+            else ['# seed = "data"                  # a folder of the workspace: each run begins with a copy of it']
+        ),
     ]
     files = {
         f"agent/{name}/agent.toml": "\n".join(settings) + "\n",

@@ -70,7 +70,7 @@ def new_command(new_name: str, form: str, source: str, only: tuple[str, ...], ur
         echo(f"no action: {line}", err=True)
     lock = f"remit tool env {new_name}; " if form == "package" else ""
     pin = f"remit tool test {new_name}; remit tool pin {new_name}"
-    echo(f"next:  {lock}{pin}; then rules: remit policy suggest --tool {new_name} --agent AGENT")
+    echo(f"next:  {lock}{pin}; then an agent: remit agent new AGENT --tools {new_name} --write")
 
 
 @click.command("adopt")

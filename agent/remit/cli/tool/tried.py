@@ -9,7 +9,7 @@ from remit.cli.output import echo, json_text, style
 
 if TYPE_CHECKING:
     from remit.broker import AttemptOutcome
-    from remit.core import Call
+    from remit.core import Call, Connection
     from remit.tools import Recorded
 
 
@@ -53,6 +53,8 @@ def _show_accesses(done: AttemptOutcome) -> None:
     for connection in done.connections:
         allowed = connection.verdict == "allowed"
         echo(style(str(connection), dim=allowed, fg=None if allowed else "red"), err=True)
+        if (fix := _network_fix(connection)) is not None:
+            echo(f"    to allow it, in [always] of tool.toml: {fix}", err=True)
     for item in done.refused:
         if item.allow.startswith("nothing"):  # libraries look for many files outside, and go on without them
             echo(style(f"refused {item.access} {item.what}: no line can allow it", dim=True), err=True)
@@ -61,3 +63,17 @@ def _show_accesses(done: AttemptOutcome) -> None:
             echo(f"{style('refused', fg='red')} {item.access} {item.what}; {where}", err=True)
     for change in done.changes:
         echo(f"wrote {change.resource} ({change.size} bytes)", err=True)
+
+
+def _network_fix(connection: Connection) -> str | None:
+    """The line that lets the proxy connect to a host of this machine or network, or trust it. The record names no address, so it is general."""
+    if connection.verdict == "not_public" and connection.address in ("loopback", "private"):
+        loopback = connection.address == "loopback"
+        return (
+            'ranges = ["127.0.0.0/8", "::1/128"]'
+            if loopback
+            else 'ranges = ["10.0.0.0/8"], with the range of its address'
+        )
+    if connection.verdict == "bad_certificate":
+        return f'ca = {{ "{connection.host}:{connection.port}" = "ca.pem" }}, with the authority in a file beside tool.toml'
+    return None

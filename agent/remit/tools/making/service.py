@@ -28,7 +28,11 @@ def service_files(texts: Mapping[str, str], url: str) -> dict[str, str]:
     name = host.removesuffix(":443")
     changes = {f"{_HOST}{_PATH}": f"{host}{path}", _BASE: f"https://{name}{path}", _HOST: host}
     old = re.compile("|".join(map(re.escape, changes)))  # in one pass: the new texts may contain the old ones
-    return {file: old.sub(lambda match: changes[match[0]], text) for file, text in texts.items()}
+    made = {file: old.sub(lambda match: changes[match[0]], text) for file, text in texts.items()}
+    if host.partition(":")[0] == "localhost":
+        ranges = 'ranges = ["127.0.0.0/8", "::1/128"]   # the service is on this machine\n'
+        made["tool.toml"] = made["tool.toml"].replace("secrets = ", f"{ranges}secrets = ", 1)
+    return made
 
 
 def host_and_path(url: str) -> tuple[str, str]:
