@@ -73,7 +73,7 @@ MISTAKES = {
     "a result without a type": (GOOD.replace(" -> int:", ":"), "error", 9, "the result of count has no type", "write it, as in -> str"),
     "a generator": (GOOD.replace("        return len", "        yield len").replace("-> int", "-> int"), "error", 9, "count is a generator, and a result is one value", "return a list"),
     "an iterator as result": (GOOD.replace("-> int", "-> 'list[int]'").replace("-> 'list[int]'", "-> Iterator[str]"), "error", 9, "count returns an iterator", "write list[…] as its type"),
-    "bytes as result": (GOOD.replace("-> int", "-> bytes"), "warning", 9, "count returns bytes, and a result is JSON", "return a text, or write a file"),
+    "bytes as a part of a result": (GOOD.replace("-> int", "-> list[bytes]"), "warning", 9, "count returns bytes inside of another value", "return bytes alone, a text, or blocks"),
     "no docstring": (GOOD.replace('    """Count the words of the file."""\n', ""), "note", 9, "count has no docstring", "write one"),
     "no function for an action": (GOOD.replace("def count(", "def cuont("), "error", None, "action 'count' has no function of that name", "did you mean cuont?"),
     "a function that is no action": (GOOD + "\ndef helper(a: str) -> str:\n    return a\n", "note", 18, "function 'helper' is no action of the manifest", "write [actions.helper], or name it _helper"),

@@ -14,20 +14,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
-from remit.broker.host import decode_for_host, load_host, refuse_outside_of_hooks, run_function
+from remit.broker.host import block_value, decode_for_host, load_host, refuse_outside_of_hooks, run_function
 from remit.broker.mcp import speaker_of, with_server
 from remit.broker.ports import AttemptOutcome, ProbeOutcome, landed, mismatch_of, result_refusal
-from remit.core import (
-    Access,
-    Call,
-    Change,
-    Confinement,
-    Json,
-    Refusal,
-    ResourceAccess,
-    SchemaMismatch,
-    in_thread,
-)
+from remit.core import Access, Call, Change, Confinement, Json, Refusal, ResourceAccess, SchemaMismatch, in_thread
 from remit.core.events import AttemptProgressed
 from remit.core.parsing import digest
 from remit.guardrails import Sanitizer
@@ -330,9 +320,11 @@ class LiveExecutor:
         finally:
             if output.scratch is not None:
                 output.scratch.discard()
+        content = block_value(value)
         return AttemptOutcome(
             code=code,
-            value=value,
+            value=content.value,
+            objects=content.objects,
             error=error if code == "tool_failed" else None,
             message=message,
             next_step=next_step,

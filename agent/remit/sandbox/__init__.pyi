@@ -1,6 +1,6 @@
 from .file_grants import expand, stores_of
-from .guest.conformance import tried
-from .guest.decoding import Action, Refused, described, validated
+from .guest.conformance import described, tried
+from .guest.decoding import Action, Refused, validated
 from .guest.serving import gathered, message_of, retry_after, snake_case
 from .network_handover import CallContext
 from .outcome import Output, exhausted, not_decoded, refused_by_validator

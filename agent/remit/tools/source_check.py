@@ -198,9 +198,11 @@ class _Source:
             what = f"{action.name} is a generator, and a result is one value"
             yield self._finding("error", function, what, "return a list")
         returned = _names_in(function.returns)
-        if returned & {"bytes", "bytearray"}:
-            what = f"{action.name} returns bytes, and a result is JSON"
-            yield self._finding("warning", function, what, "return a text, or write a file that `touches` names")
+        if returned & {"bytes", "bytearray"} and not _is_bytes(function.returns):
+            what = f"{action.name} returns bytes inside of another value, and a result is JSON"
+            yield self._finding(
+                "warning", function, what, "return bytes alone, a text, or blocks with base64 and mime_type"
+            )
         elif returned & {"Iterator", "Generator", "AsyncIterator", "AsyncGenerator", "Iterable"}:
             what = f"{action.name} returns an iterator, and a result is one value"
             yield self._finding("error", function, what, "write list[…] as its type, and return a list")
@@ -347,3 +349,7 @@ def _is_class_of(name: str, error: str, named: str) -> bool:
 def _snake_case(name: str) -> str:
     """As the sandbox names an error by its class: `not_found` of `NotFound`, `http_error` of `HTTPError`."""
     return _WORDS.sub("_", name).lower()
+
+
+def _is_bytes(annotation: ast.expr | None) -> bool:
+    return isinstance(annotation, ast.Name) and annotation.id == "bytes"

@@ -1,6 +1,6 @@
 from .calls import decode_for_host, run_function
 from .clients import refuse_outside_of_hooks
-from .content import HostValue, content_value, with_objects
+from .content import HostValue, block_value, content_value, with_objects
 from .results import ResultReader
 from .tools import (
     Explained,
@@ -25,6 +25,7 @@ __all__ = [
     "Hosted",
     "ResultReader",
     "action_of",
+    "block_value",
     "content_of",
     "content_value",
     "decode_for_host",

@@ -41,6 +41,23 @@ def content_value(content: Json) -> HostValue:
     return HostValue(value=_structured(content))
 
 
+def block_value(value: Json) -> HostValue:
+    """The value of a function that is no LangChain tool: blocks that say what they are by `mime_type` give their bytes away, and nothing
+    else is changed.
+    """
+    blocks = _is_list(value) and any(map(_is_standard, value))
+    if not blocks:
+        return HostValue(value=value)
+    found: dict[str, ContentObject] = {}
+    made = [_taken_out(block, found) if _is_standard(block) else block for block in value]
+    return HostValue(value=made, objects=tuple(found.values()))
+
+
+def _is_standard(block: Any) -> bool:
+    texts = (block.get("base64"), block.get("mime_type")) if _is_block(block) else ()
+    return bool(texts) and all(isinstance(text, str) for text in texts)
+
+
 def _structured(content: Json) -> Json:
     """LangChain writes an object or a list as a text of JSON. Another content as it is."""
     if not isinstance(content, str) or content[:1] not in ("{", "["):

@@ -1,4 +1,4 @@
-"""Tries examples on the types and the signature of a function, without calling it.
+"""Describes functions by JSON Schemas, and tries examples on their types and signatures, without calling them.
 
 Standard library only (and pydantic, for the tool's own types). It runs where the tool was imported, so what it reports is
 for the author of the tool, and is never a reason to allow anything.
@@ -9,9 +9,10 @@ from __future__ import annotations
 import inspect
 import json
 import time
+import types
 import typing
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ else:
     except ImportError:
         import decoding
 
+# What a function that returns bytes gives: one block with an image or a file.
+CONTENT: dict[str, Any] = {"type": "array", "items": {"type": "object"}}
 SECONDS = 3.0  # for all examples of one function; a validator may be slow
 _LONGEST = 500  # characters of a message
 _HIDDEN: dict[str, Any] = {"idempotency_key": "example", "resources": [], "permitted": {}}
@@ -61,6 +64,53 @@ _BOUNDS = frozenset(
 )
 # What in a schema of pydantic changes a value before its bounds are compared.
 _CHANGES = ("function-", "'strip_whitespace': True", "'to_lower': True", "'to_upper': True")
+
+
+def described(function: Callable[..., Any]) -> dict[str, Any]:
+    """The `description`, `input`, `output` and `hidden` of a function; only `problem` if it cannot be an action."""
+    from pydantic import TypeAdapter  # noqa: PLC0415 - as above
+    from pydantic.errors import PydanticUserError  # noqa: PLC0415
+    from pydantic.json_schema import GenerateJsonSchema  # noqa: PLC0415
+    from pydantic_core import SchemaError  # noqa: PLC0415
+
+    class Untitled(GenerateJsonSchema):
+        """Without titles of fields, which would only repeat the names."""
+
+        def field_title_should_be_set(self, schema: Any) -> bool:
+            return False
+
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+        shown: list[str] = []
+        hidden: list[str] = []
+        for name, parameter in inspect.signature(function).parameters.items():
+            if not decoding.is_named(parameter):
+                return {"problem": f"parameter {name!r} cannot be passed by name"}
+            if name not in hints:
+                return {"problem": f"parameter {name!r} has no type"}
+            (hidden if name in decoding.HIDDEN else shown).append(name)
+        if "return" not in hints:
+            return {"problem": "it has no return type"}
+        schema = decoding.model_of(function, shown).model_json_schema(schema_generator=Untitled)
+        schema.pop("title", None)
+        result = CONTENT
+        if hints["return"] is not bytes:
+            returned = TypeAdapter(decoding.collected(function, hints["return"]))
+            result = returned.json_schema(mode="serialization", schema_generator=Untitled)
+    except (PydanticUserError, TypeError, NameError) as failure:
+        return {"problem": _text_of(failure).splitlines()[0]}
+    except SchemaError as failure:  # its last line says what is wrong, the others where
+        return {"problem": f"a type cannot be built: {_text_of(failure).strip().splitlines()[-1].strip()}"}
+    described = {"description": inspect.getdoc(function) or "", "input": schema, "output": result, "hidden": hidden}
+    try:
+        return typing.cast("dict[str, Any]", json.loads(json.dumps(described, allow_nan=False)))
+    except ValueError:
+        return {"problem": "a default is not a finite number, which JSON cannot represent"}
+
+
+def describe(module: types.ModuleType) -> dict[str, Any]:
+    """The schemas of every public function of main.py; only `problem` for one that cannot be an action."""
+    return {name: described(getattr(module, name)) for name in decoding.public(module)}
 
 
 def of_module(module: Any, examples: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """Decodes the arguments of a call into the types of its function, and its result into JSON.
 
 Standard library only, and pydantic where a type needs it (60 ms to import). All annotations of a function are one pydantic
-model: `described` publishes its JSON Schema, and `Action.decode` validates with it. So both mean the same.
+model: `described` of conformance.py publishes its JSON Schema, and `Action.decode` validates with it. So both mean the same.
 """
 
 from __future__ import annotations
 
+import base64
 import enum
 import inspect
 import json
@@ -57,7 +58,7 @@ class Action:
         hints = typing.get_type_hints(function, include_extras=True)
         returned = collected(function, hints.pop("return", Any))
         parameters = inspect.signature(function).parameters
-        typed = all(name in hints and _is_named(parameter) for name, parameter in parameters.items())
+        typed = all(name in hints and is_named(parameter) for name, parameter in parameters.items())
         self._names = list(parameters)
         self._floats = [name for name, hint in hints.items() if _is_float(hint)]
         plain = all(_is_plain(hint) or _is_float(hint) for hint in hints.values()) and not any(
@@ -67,7 +68,8 @@ class Action:
         fields = () if self._model is None else self._model.model_fields.values()
         # The default of these is None, which their types need not accept.
         self._without = [item.alias for item in fields if item.default is None]
-        self._out_of: Any = None if _is_plain(returned, floats=True) else _adapter(returned)
+        self._is_content = returned is bytes
+        self._out_of: Any = None if self._is_content or _is_plain(returned, floats=True) else _adapter(returned)
         self._examples: list[tuple[Any, str]] = []
 
     @property
@@ -121,6 +123,8 @@ class Action:
 
     def encode(self, result: Any) -> Any:
         """A value that the function returned, as JSON data. Raises NotEncoded if its type has no JSON for it."""
+        if self._is_content and isinstance(result, bytes):
+            return content_blocks(result)
         if self._out_of is None:
             return result
         try:
@@ -146,6 +150,17 @@ class Action:
                 if example:
                     made = validator.validate_json(example)
                     json.dumps(validator.dump_python(made, mode="json", by_alias=True))
+
+
+_IMAGES = ((b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpeg"), (b"GIF8", "gif"), (b"RIFF", "webp"))
+
+
+def content_blocks(data: bytes) -> list[dict[str, str]]:
+    """Bytes as the block of an image, or else of a file, as LangChain writes one."""
+    image = next((kind for magic, kind in _IMAGES if data.startswith(magic)), "")
+    image = "" if image == "webp" and data[8:12] != b"WEBP" else image
+    named = ("image", f"image/{image}") if image else ("file", "application/octet-stream")
+    return [{"type": named[0], "base64": base64.b64encode(data).decode(), "mime_type": named[1]}]
 
 
 # ---- the functions of main.py ---------------------------------------------------------------------------------------
@@ -235,7 +250,7 @@ def collected(function: Callable[..., Any], hint: Any) -> Any:
     return list[(typing.get_args(hint) or (Any,))[0]] if generates else hint  # type: ignore[misc]
 
 
-def _is_named(parameter: inspect.Parameter) -> bool:
+def is_named(parameter: inspect.Parameter) -> bool:
     """True if the parameter can be passed by its name."""
     return parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
 
@@ -353,55 +368,6 @@ def _text_of(failure: BaseException) -> str:
         return str(failure).encode("utf-8", "replace").decode()[:_LONGEST]
     except Exception:  # noqa: BLE001 - a tool's own __str__ may raise anything
         return ""
-
-
-# ---- describe --------------------------------------------------------------------------------------------------------
-
-
-def described(function: Callable[..., Any]) -> dict[str, Any]:
-    """The `description`, `input`, `output` and `hidden` of a function; only `problem` if it cannot be an action."""
-    from pydantic import TypeAdapter  # noqa: PLC0415 - as above
-    from pydantic.errors import PydanticUserError  # noqa: PLC0415
-    from pydantic.json_schema import GenerateJsonSchema  # noqa: PLC0415
-    from pydantic_core import SchemaError  # noqa: PLC0415
-
-    class Untitled(GenerateJsonSchema):
-        """Without titles of fields, which would only repeat the names."""
-
-        def field_title_should_be_set(self, schema: Any) -> bool:
-            return False
-
-    try:
-        hints = typing.get_type_hints(function, include_extras=True)
-        shown: list[str] = []
-        hidden: list[str] = []
-        for name, parameter in inspect.signature(function).parameters.items():
-            if not _is_named(parameter):
-                return {"problem": f"parameter {name!r} cannot be passed by name"}
-            if name not in hints:
-                return {"problem": f"parameter {name!r} has no type"}
-            (hidden if name in HIDDEN else shown).append(name)
-        if "return" not in hints:
-            return {"problem": "it has no return type"}
-        schema = model_of(function, shown).model_json_schema(schema_generator=Untitled)
-        schema.pop("title", None)
-        result = TypeAdapter(collected(function, hints["return"])).json_schema(
-            mode="serialization", schema_generator=Untitled
-        )
-    except (PydanticUserError, TypeError, NameError) as failure:
-        return {"problem": _text_of(failure).splitlines()[0]}
-    except SchemaError as failure:  # its last line says what is wrong, the others where
-        return {"problem": f"a type cannot be built: {_text_of(failure).strip().splitlines()[-1].strip()}"}
-    described = {"description": inspect.getdoc(function) or "", "input": schema, "output": result, "hidden": hidden}
-    try:
-        return cast("dict[str, Any]", json.loads(json.dumps(described, allow_nan=False)))
-    except ValueError:
-        return {"problem": "a default is not a finite number, which JSON cannot represent"}
-
-
-def describe(module: types.ModuleType) -> dict[str, Any]:
-    """The schemas of every public function of main.py; only `problem` for one that cannot be an action."""
-    return {name: described(getattr(module, name)) for name in public(module)}
 
 
 # ---- examples --------------------------------------------------------------------------------------------------------

@@ -256,7 +256,7 @@ def _answer(
 ) -> tuple[dict[str, Any], str]:
     """The answer without its value, and the value as JSON text, so that a large value is serialized only once."""
     if call["mode"] == "describe":
-        return {"kind": "value"}, serving.to_json(decoding.describe(serving.load(boundary)))
+        return {"kind": "value"}, serving.to_json(conformance.describe(serving.load(boundary)))
     if call["mode"] == "conform":
         return {"kind": "value"}, serving.to_json(conformance.of_module(serving.load(boundary), call["arguments"]))
     if call["mode"] == "command":

@@ -1,0 +1,150 @@
+"""Images and files that a Python tool returns are kept beside the result by their digests, and nothing else of a result changes."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from remit.broker.host.content import block_value, with_objects
+from remit.core.parsing import digest_bytes
+from remit.sandbox.guest.decoding import Action, content_blocks
+from remit.workspace.session import open_session
+from support.runs import Remit
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+TOML = """\
+name = "pictures"
+version = "1"
+owner = "a@b.c"
+summary = "Pictures"
+[actions.draw]
+summary = "Draw"
+effect = "read"
+[actions.mixed]
+summary = "Draw and say"
+effect = "read"
+"""
+MAIN = f"""\
+from typing import Any
+
+
+def draw(kind: str) -> bytes:
+    return {PNG!r} if kind == "png" else b"\\xff\\x00" + kind.encode()
+
+
+def mixed() -> list[dict[str, Any]]:
+    return [
+        {{"type": "text", "text": "a picture"}},
+        {{"type": "image", "base64": "{base64.b64encode(PNG).decode()}", "mime_type": "image/png"}},
+        {{"type": "document", "data": "abcd"}},
+    ]
+"""
+
+
+@pytest.fixture
+def pictures(remit: Remit, session: Path) -> Path:
+    folder = session / "tools" / "pictures"
+    folder.mkdir()
+    (folder / "tool.toml").write_text(TOML)
+    (folder / "main.py").write_text(MAIN)
+    agent = session / "agent/triage/agent.toml"
+    agent.write_text(agent.read_text().replace('tools = ["files"', 'tools = ["pictures", "files"', 1))
+    rules = session / "policies/rules.csv"
+    rows = "p, agent:triage, pictures.*, none:, True, allow\np, role:operator, pictures.*, none:, True, allow\n"
+    rules.write_text(f"{rules.read_text()}\n{rows}")
+    assert remit("tool", "pin", "pictures").code == 0
+    return session
+
+
+def called(remit: Remit, action: str, arguments: dict[str, Any]) -> tuple[str, Any]:
+    done = remit("call", f"pictures.{action}", json.dumps(arguments), "--agent", "triage", "--json").json
+    return done["run"], done.get("value")
+
+
+def kept(root: Path, run: str) -> list[tuple[str, str, bytes]]:
+    """The media type, the digest and the bytes of each object that the run recorded."""
+    events = [item.event for item in open_session(root).journal.events(run)]
+    objects = [item for event in events for item in getattr(event, "objects", ()) or ()]
+    return [(item.media_type, item.digest, base64.b64decode(item.data)) for item in objects]
+
+
+def test_bytes_are_kept_by_their_digest_and_the_result_names_them(remit: Remit, pictures: Path) -> None:
+    """An image is known by its first bytes; the run replays, and its result stays short."""
+    run, value = called(remit, "draw", {"kind": "png"})
+    image = {"object": digest_bytes(PNG), "bytes": len(PNG)}
+    assert value == [{"type": "image", "base64": image, "mime_type": "image/png"}]
+    assert kept(pictures, run) == [("image/png", digest_bytes(PNG), PNG)]
+    assert "reproduced" in remit("replay", run).out
+    run, value = called(remit, "draw", {"kind": "x"})
+    assert (value[0]["type"], value[0]["mime_type"]) == ("file", "application/octet-stream")
+    assert kept(pictures, run) == [("application/octet-stream", digest_bytes(b"\xff\x00x"), b"\xff\x00x")]
+
+
+def test_blocks_among_others_are_kept_and_the_others_stay_as_they_are(remit: Remit, pictures: Path) -> None:
+    run, value = called(remit, "mixed", {})
+    assert value[0] == {"type": "text", "text": "a picture"}
+    assert value[1]["base64"]["object"] == digest_bytes(PNG)
+    assert value[2] == {"type": "document", "data": "abcd"}
+    assert [item[0] for item in kept(pictures, run)] == ["image/png"]
+
+
+def test_the_schema_of_bytes_is_a_list_of_blocks(remit: Remit, pictures: Path) -> None:
+    lock = json.loads((pictures / "policies/tools.lock").read_text())
+    schema = lock["tools"]["pictures"]["schemas"]["draw"]["output"]
+    assert schema == {"type": "array", "items": {"type": "object"}}
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (PNG, "image/png"),
+        (b"\xff\xd8\xff\xe0", "image/jpeg"),
+        (b"GIF89a", "image/gif"),
+        (b"RIFF\0\0\0\0WEBPVP8 ", "image/webp"),
+        (b"RIFF\0\0\0\0WAVEfmt ", "application/octet-stream"),
+        (b"", "application/octet-stream"),
+    ],
+)
+def test_an_image_is_known_by_its_first_bytes(data: bytes, kind: str) -> None:
+    (block,) = content_blocks(data)
+    assert (block["mime_type"], base64.b64decode(block["base64"])) == (kind, data)
+    assert (block["type"] == "image") is kind.startswith("image/")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["type", "data", "base64", "a"]), inner)
+    ),
+    max_leaves=12,
+)
+
+
+@given(JSON)
+def test_a_result_without_such_blocks_is_unchanged(value: Any) -> None:
+    """Only a block that says its `mime_type` is one: another list of a tool may have a field named `data` or `base64`."""
+    made = block_value(value)
+    assert (made.value, made.objects) == (value, ())
+
+
+@given(st.binary(max_size=64))
+def test_what_was_kept_can_be_put_back(data: bytes) -> None:
+    blocks = content_blocks(data)
+    made = block_value(blocks)
+    assert [item.digest for item in made.objects] == ([digest_bytes(data)])
+    assert with_objects(made.value, made.objects) == ([] if not data else blocks)
+
+
+def test_a_function_that_returns_something_else_than_its_bytes_is_told_so() -> None:
+    def text() -> bytes:
+        return "no bytes"  # type: ignore[return-value]
+
+    assert Action(text).encode("no bytes") == "no bytes"
