@@ -14,7 +14,7 @@ BENCHES := $(sort $(wildcard tests/benchmarks/*.py))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test interference grounded imported imported-policies check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills kills-workers threads requests mcp-conformance service-kills service-users hooks langgraphs deploys tiny-model eval handbook
+.PHONY: help setup run test interference grounded imported imported-policies check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills kills-workers threads requests mcp-conformance mcp-frameworks service-kills service-users hooks langgraphs deploys tiny-model eval handbook
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -131,6 +131,9 @@ requests: setup  ## At full size: 50,000 requests from the OpenAPI document and 
 
 mcp-conformance: setup  ## The conformance suite of MCP and the Inspector against `remit serve`; needs npm and the network
 	@$(BIN)/python -m pytest -q -s -n 0 tests/server/mcp/conformance.py $(ARGS)
+
+mcp-frameworks: setup  ## Agents of LangChain and of the OpenAI Agents SDK with the tools of `remit serve`; needs uv and the network
+	@$(BIN)/python -m pytest -q -s -n 0 tests/server/mcp/frameworks.py $(ARGS)
 
 service-kills: setup  ## Kill the service with -9 four times while 100 calls wait for approvals, are approved and resumed
 	@REMIT_SERVICE_RUNS=100 $(BIN)/python -m pytest -q -s tests/server/test_service_killed.py $(ARGS)
