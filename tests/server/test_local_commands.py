@@ -376,6 +376,40 @@ def test_another_account_acts_as_its_own_user_and_cannot_open_the_journal(
         as_account_opens(OTHER, session / "traces" / "journal.db")
 
 
+@ONLY_ROOT
+def test_two_people_with_two_accounts_approve_each_others_calls_and_neither_their_own(
+    passable: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = passable
+    monkeypatch.chdir(session)
+    identity(session, {account_of(os.geteuid()): "user:operator", f"uid-{OTHER}": "user:dana"})
+    rules = session / "policies" / "rules.csv"
+    rules.write_text(f"{rules.read_text()}\ng, user:operator, role:oncall-lead\n")
+    group = gid_of("nogroup")
+
+    def operator(*words: str) -> tuple[int | None, str]:
+        code, out, err = asked(*words)
+        return code, out + err
+
+    def dana(*words: str) -> tuple[int | None, str]:
+        return as_account(OTHER, group, words, session)
+
+    with listened(session, "nogroup"):
+        assert operator("approve", "list")[0] == 0
+        for asks, answers, approver in ((operator, dana, "user:dana"), (dana, operator, "user:operator")):
+            assert asks(*ASKS[:-2])[0] == 1
+            listed = json.loads(answers("approve", "list", "--json")[1])
+            (run,) = {row["run"] for row in listed}
+            grant = ("approve", "grant", run[:8], "--yes", "--reason", "as agreed")
+            code, refused = asks(*grant)
+            assert (code, "approval_invalid" in refused) == (1, True), refused
+            assert answers(*grant)[0] == 0
+            shown = operator("trace", "show", run)[1]
+            assert approver in shown
+            assert operator("run", "--resume", run[:8])[0] == 0
+            assert not json.loads(operator("approve", "list", "--json")[1])
+
+
 def as_account_opens(uid: int, file: Path) -> None:
     if (process := os.fork()) == 0:
         os.setresuid(uid, uid, uid)
