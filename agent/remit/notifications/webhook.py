@@ -17,15 +17,15 @@ from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-import httpx
-
 from remit.notifications.messages import Message
 from remit.notifications.sending import NotSent
+from remit.outgoing import FAILURES, Bounds, Response, open_client
 
 ANSWER_S: Final = 15.0  # seconds for the whole request
 CONNECT_S: Final = 5.0
 LONGEST_WISH_S: Final = 3600.0  # of a receiver, how long to wait
 _PREFIX: Final = "whsec_"
+_BOUNDS: Final = Bounds(connect=CONNECT_S, silence=ANSWER_S)
 _KEY_BYTES: Final = range(24, 65)
 _SECONDS: Final = re.compile(r"[0-9]{1,9}")
 
@@ -55,20 +55,14 @@ class WebhookSender:
         try:
             async with (
                 asyncio.timeout(ANSWER_S),
-                self._client() as client,
+                open_client(_BOUNDS) as client,
                 client.stream("POST", self._url, content=content, headers=headers) as answer,
             ):
                 _check(answer, self._clock())
         except TimeoutError as failure:
             raise NotSent(f"the receiver did not answer in {ANSWER_S:g} s") from failure
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as failure:
+        except FAILURES as failure:
             raise NotSent(f"the receiver cannot be reached: {type(failure).__name__}") from failure
-
-    def _client(self) -> httpx.AsyncClient:
-        # INVARIANT: no redirect: the signed message is for this address only.
-        limits = httpx.Limits(max_connections=1, max_keepalive_connections=0)
-        timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
-        return httpx.AsyncClient(timeout=timeout, limits=limits, follow_redirects=False)
 
 
 def signature(key: str, id: str, sent_at: int, content: bytes) -> str:
@@ -87,7 +81,7 @@ def signature(key: str, id: str, sent_at: int, content: bytes) -> str:
     return f"v1,{base64.b64encode(hmac.new(data, signed, hashlib.sha256).digest()).decode()}"
 
 
-def _check(answer: httpx.Response, now: float) -> None:
+def _check(answer: Response, now: float) -> None:
     status = answer.status_code
     if 200 <= status < 300:
         return

@@ -60,7 +60,7 @@ ROWS: Final = (
     ),
     _row(
         "a webhook follows no redirect",
-        replaced(webhook.WebhookSender, "_client", lambda _: httpx.AsyncClient(follow_redirects=True)),
+        replaced(webhook, "open_client", lambda _: httpx.AsyncClient(follow_redirects=True)),
         f"{_CHANNELS}test_a_redirect_is_not_followed[307-sqlite]",
     ),
     _row(

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from packaging.tags import Tag, sys_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
+import remit.outgoing
 from remit.core import Json, UsageError
 from remit.core.parsing import digest_bytes, load_toml, read_file
 from remit.sandbox.packages.requirements import LOCK
@@ -120,18 +121,12 @@ def _installed(code: Path, site: str) -> Iterator[Wheel]:
 
 def _fetched(wheel: Wheel) -> bytes:
     """The bytes of a wheel from its address. Raises OSError if it is not there, or others are there."""
-    import httpx  # noqa: PLC0415 - it takes a tenth of a second, and most runs fetch nothing
-
-    data = bytearray()
     try:
-        with httpx.stream("GET", wheel.url, follow_redirects=True, timeout=_SECONDS) as answer:
-            answer.raise_for_status()
-            for part in answer.iter_bytes():
-                data += part
-                if len(data) > _LARGEST:
-                    raise OSError(f"{wheel.name} has more than {_LARGEST >> 20} MiB")
-    except (httpx.HTTPError, httpx.InvalidURL) as failure:
+        data = remit.outgoing.download(wheel.url, most=_LARGEST, seconds=_SECONDS)
+    except remit.outgoing.TooLarge as failure:
+        raise OSError(f"{wheel.name} has more than {_LARGEST >> 20} MiB") from failure
+    except remit.outgoing.FAILURES as failure:
         raise OSError(f"{wheel.name}: {type(failure).__name__}") from failure
-    if digest_bytes(bytes(data)) != wheel.digest:
+    if digest_bytes(data) != wheel.digest:
         raise OSError(f"{wheel.name} is not the one of the lock")
-    return bytes(data)
+    return data

@@ -1,13 +1,17 @@
-"""The HTTP client for identity providers: with limits, without redirects, and without the proxy settings of the environment."""
+"""Asks identity providers: with bounds, without redirects, and without the proxy settings of the environment."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
+import remit.outgoing
+
 LARGEST: Final = 256 * 1024  # bytes of an answer
-SECONDS: Final = 5.0
+SECONDS: Final = 5.0  # until the connection is made, and between two parts of the answer
+LONGEST_S: Final = 15.0  # for the whole request
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
@@ -25,24 +29,21 @@ class Fetch(Protocol):
 
 async def fetch(url: str, form: Mapping[str, str] | None = None) -> bytes:
     """The `Fetch` of the service."""
-    import httpx  # noqa: PLC0415 - 5 MiB, and only identity providers are asked
-
+    bounds = remit.outgoing.Bounds(connect=SECONDS, silence=SECONDS, environment=False)
     try:
         async with (
-            httpx.AsyncClient(timeout=SECONDS, trust_env=False, follow_redirects=False) as client,
+            asyncio.timeout(LONGEST_S),
+            remit.outgoing.open_client(bounds) as client,
             client.stream(
                 "GET" if form is None else "POST", url, data=form, headers={"accept": "application/json"}
             ) as got,
         ):
             if got.status_code != 200:
                 raise ProviderFailed(f"it answers with status {got.status_code}")
-            body = b""
-            async for part in got.aiter_bytes():
-                body += part
-                if len(body) > LARGEST:
-                    raise ProviderFailed(f"its answer is longer than {LARGEST} bytes")
-            return body
-    except (httpx.HTTPError, httpx.InvalidURL) as failure:
+            return await remit.outgoing.read_body(got, LARGEST)
+    except remit.outgoing.TooLarge as failure:
+        raise ProviderFailed(f"its answer is longer than {failure}") from failure
+    except remit.outgoing.FAILURES as failure:
         raise ProviderFailed(f"it does not answer: {type(failure).__name__}") from failure
 
 

@@ -15,11 +15,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import httpx
-
 from remit.core import NO_SETTINGS, Message, ModelError, ModelTurn, ToolSpec, UsageError, in_thread
 from remit.core.events import ModelSettings
 from remit.core.parsing import visible
+from remit.outgoing import (
+    FAILURES,
+    AsyncBaseTransport,
+    AsyncClient,
+    Bounds,
+    ConnectTimeout,
+    Response,
+    TimeoutException,
+    open_client,
+    trusted_authorities,
+)
 from remit.runtime.models.wire.answer_reader import AnswerReader
 from remit.runtime.models.wire.error_texts import ERROR_BYTES
 from remit.runtime.models.wire.event_stream import BodyReader, Document, NotJson, TooLong
@@ -29,6 +38,7 @@ from remit.runtime.models.wire.sent_conversation import SentMessage, sent_messag
 from remit.runtime.models.wire.turns import SILENCE_S, TURN_S
 
 CONNECT_S: Final = 20.0  # seconds until the connection is made
+_BOUNDS: Final = Bounds(connect=CONNECT_S, silence=SILENCE_S)
 KEY: Final = "OPENAI_API_KEY"
 ADDRESSES: Final = ("OPENAI_BASE_URL", "OPENAI_API_BASE")
 OPENAI: Final = "https://api.openai.com/v1"
@@ -74,7 +84,7 @@ class ChatCompletionsModel:
         name: str,
         base_url: str | None = None,
         settings: ModelSettings = NO_SETTINGS,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: AsyncBaseTransport | None = None,
     ) -> None:
         self.name = name
         self.settings = settings
@@ -104,21 +114,15 @@ class ChatCompletionsModel:
         except TimeoutError as failure:
             raise self._errors.late() from failure
 
-    def _client(self) -> httpx.AsyncClient:
+    def _client(self) -> AsyncClient:
         if self._certificates is None and self._transport is None:
-            self._certificates = httpx.create_ssl_context()
+            self._certificates = trusted_authorities()
         # A local server seldom needs a key, but some refuse a request without one.
         headers = {"authorization": f"Bearer {self._secret or 'unset'}", "accept-encoding": "identity"}
         headers |= {header: value for key, header in OPTIONAL_HEADERS.items() if (value := os.environ.get(key))}
-        return httpx.AsyncClient(
-            headers=headers,
-            timeout=httpx.Timeout(SILENCE_S, connect=CONNECT_S),
-            verify=self._certificates or True,
-            transport=self._transport,
-            follow_redirects=False,  # the key is for this server only
-        )
+        return open_client(_BOUNDS, headers=headers, transport=self._transport, authorities=self._certificates)
 
-    async def _ask(self, client: httpx.AsyncClient, body: Mapping[str, Any], names: Sequence[str]) -> ModelTurn:
+    async def _ask(self, client: AsyncClient, body: Mapping[str, Any], names: Sequence[str]) -> ModelTurn:
         """Ask once. A server that rejects a member of the request is asked again without it."""
         while True:
             accepted = self._accepted
@@ -131,7 +135,7 @@ class ChatCompletionsModel:
                     raise rejected.error from rejected
                 self._accepted = fewer
 
-    async def _send(self, client: httpx.AsyncClient, body: Mapping[str, Any], names: Sequence[str]) -> ModelTurn:
+    async def _send(self, client: AsyncClient, body: Mapping[str, Any], names: Sequence[str]) -> ModelTurn:
         """One request. Raises _Rejected if the server answers with an error, and ModelError for every other failure."""
         content = await in_thread(_size(body), _encoded, body)
         headers = {"content-type": "application/json", "accept": "text/event-stream, application/json"}
@@ -143,15 +147,15 @@ class ChatCompletionsModel:
                     raise await self._rejection(response)
                 began = True
                 return await self._read(response, names)
-        except httpx.ConnectTimeout as failure:
+        except ConnectTimeout as failure:
             raise self._errors.unreachable("the connection was not made in time") from failure
-        except httpx.TimeoutException as failure:
+        except TimeoutException as failure:
             raise self._errors.late() from failure
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as failure:
+        except FAILURES as failure:
             reason = "the connection was lost in the middle of its answer" if began else _reason(failure)
             raise self._errors.unreachable(reason) from failure
 
-    async def _read(self, response: httpx.Response, names: Sequence[str]) -> ModelTurn:
+    async def _read(self, response: Response, names: Sequence[str]) -> ModelTurn:
         body, answer = BodyReader(), AnswerReader(self._errors, self.name, names, response.headers)
         try:
             async for data in response.aiter_bytes():
@@ -170,7 +174,7 @@ class ChatCompletionsModel:
             raise self._errors.within({"message": "it ended its answer before the first word"}, response.headers)
         return answer.turn(streamed=body.streamed)
 
-    def _check_encoding(self, response: httpx.Response) -> None:
+    def _check_encoding(self, response: Response) -> None:
         """Raise ModelError for a body that would grow without a bound before its size can be checked.
 
         Servers are asked not to compress. Some do it all the same; compressed once, what is received at a time becomes 64 MB at
@@ -183,7 +187,7 @@ class ChatCompletionsModel:
                 fix="check base_url, and turn compression off in the proxy before the model",
             )
 
-    async def _rejection(self, response: httpx.Response) -> _Rejected:
+    async def _rejection(self, response: Response) -> _Rejected:
         body = b""
         async for data in response.aiter_bytes():
             body += data

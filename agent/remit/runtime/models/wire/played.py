@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Final
 
-import httpx
+from remit.outgoing import AsyncBaseTransport, AsyncByteStream, Request, Response
 
 _PIECE: Final = 40  # bytes that arrive together, as from a network
 
 
-class Played(httpx.AsyncBaseTransport):
+class Played(AsyncBaseTransport):
     """Answers each request with the same bytes, and keeps the bodies of the requests."""
 
     def __init__(self, status: int, body: bytes) -> None:
@@ -18,13 +18,13 @@ class Played(httpx.AsyncBaseTransport):
         self._body = body
         self.requests: list[str] = []
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def handle_async_request(self, request: Request) -> Response:
         """The answer, in pieces."""
         self.requests.append((await request.aread()).decode())
-        return httpx.Response(self._status, stream=_Pieces(self._body))
+        return Response(self._status, stream=_Pieces(self._body))
 
 
-class _Pieces(httpx.AsyncByteStream):
+class _Pieces(AsyncByteStream):
     def __init__(self, body: bytes) -> None:
         self._body = body
 

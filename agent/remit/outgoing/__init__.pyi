@@ -1,0 +1,33 @@
+from .client import (
+    FAILURES,
+    AsyncBaseTransport,
+    AsyncByteStream,
+    AsyncClient,
+    Bounds,
+    ConnectTimeout,
+    Request,
+    Response,
+    TimeoutException,
+    TooLarge,
+    download,
+    open_client,
+    read_body,
+    trusted_authorities,
+)
+
+__all__ = [
+    "FAILURES",
+    "AsyncBaseTransport",
+    "AsyncByteStream",
+    "AsyncClient",
+    "Bounds",
+    "ConnectTimeout",
+    "Request",
+    "Response",
+    "TimeoutException",
+    "TooLarge",
+    "download",
+    "open_client",
+    "read_body",
+    "trusted_authorities",
+]
