@@ -476,7 +476,7 @@ def test_the_suggested_rules_keep_every_recorded_call_and_allow_nothing_more(pla
 @pytest.mark.parametrize(("runs", "share"), [(1, 0.95), (20, 0.139), (100, 0.03), (0, 1.0)])
 def test_a_suggestion_says_how_many_runs_may_need_what_it_drops(runs: int, share: float) -> None:
     """The upper bound of a rate of which nothing was seen."""
-    assert Evidence(runs=runs, single=0, unseen=()).missed == pytest.approx(share, abs=0.001)
+    assert Evidence(runs=runs, single=0, unrecorded=()).missed == pytest.approx(share, abs=0.001)
 
 
 def test_a_suggestion_names_agents_without_a_run_and_rules_that_one_call_needs(remit: Remit) -> None:
@@ -488,7 +488,7 @@ def test_a_suggestion_names_agents_without_a_run_and_rules_that_one_call_needs(r
     }
     recorded = [decision(f"r{number}", f"file:{name}") for number, name in enumerate("aab")]
     found = suggest_rules(whole, files, recorded).evidence
-    assert (found.runs, found.single, found.unseen) == (3, 1, ("agent:b",))
+    assert (found.runs, found.single, found.unrecorded) == (3, 1, ("agent:b",))
     assert remit("run", "triage", "Checkout is failing").code == 0
     lines = remit("policy", "suggest").out.splitlines()
     at = next(

@@ -238,7 +238,7 @@ def test_a_pattern_within_a_bound_matches_nothing_outside_of_it(text: str, bound
         (TEAM.replace("]", "", 1), "4: not valid TOML"),
     ],
 )  # fmt: skip
-def test_a_mistake_in_team_toml_is_told_with_its_line(team: str, expected: str) -> None:
+def test_a_mistake_in_team_toml_is_reported_with_its_line(team: str, expected: str) -> None:
     found = problems(lambda: load("", team=team))
     assert [text for text in found if text.startswith(f"policies/payments/team.toml:{expected}")], found
 

@@ -124,7 +124,7 @@ def _by_a_person(action: str) -> bool:
 
 
 def _facts(row: RuleRow) -> Iterator[Context]:
-    """Facts that the condition of the row tells apart."""
+    """Facts under which the condition of the row may differ."""
     yield Context()
     try:
         examples = cells_of(atoms_of(row.condition.text), {}).examples

@@ -17,11 +17,11 @@ from remit.policy.language import RuleRow, parse_resource
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """How much the record says: `single` kept rules are needed by one call each; `unseen` agents have rules that are dropped, and no run."""
+    """How much the record says: `single` kept rules are needed by one call each; `unrecorded` agents have rules that are dropped, and no run."""
 
     runs: int
     single: int
-    unseen: tuple[str, ...]
+    unrecorded: tuple[str, ...]
 
     @property
     def missed(self) -> float:
@@ -113,7 +113,7 @@ def _evidence(
     return Evidence(
         runs=len({one.run for one in recorded}),
         single=sum(count == 1 for count in calls.values()),
-        unseen=tuple(sorted(subject for subject in dropped - seen if subject.startswith("agent:"))),
+        unrecorded=tuple(sorted(subject for subject in dropped - seen if subject.startswith("agent:"))),
     )
 
 

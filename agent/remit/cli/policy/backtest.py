@@ -197,7 +197,7 @@ def _evidence_lines(evidence: Evidence) -> Iterator[str]:
     yield f"evidence: {counted(evidence.runs, 'run')}; up to {share} of runs may need a rule that is dropped (95% confidence)"
     if evidence.single:
         yield f"  {counted(evidence.single, 'kept rule')} used by one recorded call only"
-    for agent in evidence.unseen:
+    for agent in evidence.unrecorded:
         yield f"  no run of {agent} is recorded: its rules are dropped without evidence"
 
 
