@@ -150,8 +150,6 @@ def tool_specs(workspace: Workspace, agent: Agent) -> tuple[ToolSpec, ...]:
 
 
 def tool_spec(name: str, action: Action, schema: ActionSchema) -> ToolSpec:
-    """The action `name` (`files.read`) as a model is offered it: its summary, and its description if that says more."""
+    """The action `name` (`files.read`) as a model is offered it."""
     text = f"{action.summary}. {schema.description}" if schema.description else action.summary
-    if schema.description.startswith(action.summary):
-        text = schema.description
     return ToolSpec(name=tool_name(name), description=text, input=schema.input)

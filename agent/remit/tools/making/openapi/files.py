@@ -138,9 +138,10 @@ def _function(operation: Operation) -> str:
     path = "".join(part if isinstance(part, str) else f"{{_part({part.name})}}" for part in operation.parts)
     query = ", ".join(f"{item.wire!r}: {_sent(item)}" for item in operation.arguments if item.place == "query")
     body = "body" if any(item.place == "body" for item in operation.arguments) else "None"
-    text = (operation.description or operation.summary).replace("\\", "/").replace('"', "'")
+    # A model reads the summary of the manifest before this text.
+    text = operation.description.replace("\\", "/").replace('"', "'")
     lines += [
-        f'    """{text}"""',
+        *([f'    """{text}"""'] if text else ()),
         f'    return _request("{operation.method}", {"f" if "{" in path else ""}"{path}", {{{query}}}, {body})',
     ]
     return "\n".join(lines)
