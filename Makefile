@@ -14,7 +14,7 @@ BENCHES := $(sort $(wildcard tests/benchmarks/*.py))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test interference grounded imported imported-policies check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills kills-workers threads requests mcp-conformance mcp-frameworks service-kills service-users hooks langgraphs deploys tiny-model eval handbook
+.PHONY: help setup run test interference grounded imported imported-policies check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills kills-workers threads requests mcp-conformance mcp-frameworks mcp-servers service-kills service-users hooks langgraphs deploys tiny-model eval handbook
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -39,7 +39,7 @@ abuse: setup  ## Run the abuse tests as root, as root that becomes nobody, and a
 soak: setup  ## Long tests: 4,000 calls in a swap race, also in a live sandbox, 10,000 while processes are killed, 12,000 trials of channels between calls
 	@REMIT_FLIPS=4000 REMIT_SOAK_CALLS=10000 REMIT_TRIALS=250 $(BIN)/python -m pytest -q -n 2 \
 	    -k "swapped or ten_thousand or from_call_to_call" \
-	    tests/sandbox/test_live.py tests/sandbox/test_abuse.py tests/sandbox/test_warm.py tests/sandbox/test_import_time.py $(ARGS)
+	    tests/sandbox/test_live.py tests/sandbox/test_kept_servers.py tests/sandbox/test_abuse.py tests/sandbox/test_warm.py tests/sandbox/test_import_time.py $(ARGS)
 
 faithful: setup  ## Replay at full size: 1,000 random runs reproduced by 4 processes, kill -9 at 100 points, five incidents (REMIT_TEST_JOURNAL=postgresql)
 	@REMIT_RUNS=1000 REMIT_PROCESSES=4 REMIT_POINTS=100 REMIT_INCIDENTS=5 $(BIN)/python -m pytest -q -n 2 \
@@ -119,6 +119,9 @@ kills: setup  ## Kill 300 runs with -9 at random points and resume them, and an 
 	@REMIT_EVAL_KILLS=20 $(BIN)/python -m pytest -q tests/evals/test_player.py -k killed
 	@REMIT_INTERLEAVINGS=600 $(BIN)/python -m pytest -q tests/broker/test_approval_machine.py
 
+mcp-servers: setup  ## Eight MCP servers from PyPI and npm work offline under their imported manifests, and get out by no way; needs the network to install them
+	@REMIT_MCP_SERVERS=1 $(BIN)/python -m pytest -q -rs tests/end_to_end/test_real_mcp_servers.py $(ARGS)
+
 kills-workers: setup  ## Kill workers with -9 thirty times, and PostgreSQL twice, while three of them drive 300 runs (ARGS="--runs 3000 --kills 300")
 	@$(BIN)/python tests/adversarial/worker_kills.py $(ARGS)
 
@@ -164,6 +167,8 @@ bench:  ## Run every benchmark, with comparisons (bench-policy, bench-sandbox, â
 bench-attacks:  ## Security benchmarks: hijacked agents (AgentDojo, hidden suites, documents), data of other users (tau2), no false refusals (BFCL)
 	@$(SETUP) --group bench
 	@missed=0; for bench in attacks documents tau2 bfcl; do echo "tests/benchmarks/$$bench.py"; $(BIN)/python tests/benchmarks/$$bench.py || missed=1; done; exit $$missed
+
+bench-mcp: bench-mcp_servers
 
 bench-%:
 	@$(SETUP) --group bench

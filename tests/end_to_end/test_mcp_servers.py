@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from remit import workspace
+from remit.core.events import AttemptEnded
+from remit.core.parsing import digest_bytes
 from remit.workspace.manifest import LOCK, ServerPin, write_lock
 from remit.workspace.manifest import pin as make_pin
 from remit.workspace.manifest.pins import read_lock
@@ -131,3 +133,18 @@ def test_what_a_server_asks_of_its_client_is_refused_and_what_it_reports_changes
     embedded, link = run.result(4)["value"]["content"]
     assert embedded["resource"]["text"] == "inside"
     assert link == {"type": "resource_link", "uri": "file:///etc/passwd", "name": "outside"}
+
+
+def test_an_image_is_kept_beside_the_result_which_names_it_by_its_digest(tmp_path: Path) -> None:
+    run = played(tmp_path, [turn(kit__do={"text": "image 300000"}), turn(kit__do={"text": "image nonsense"})])
+    (block,) = run.result(0)["value"]["content"]
+    content = b"\x89PNG" + bytes(300_000)
+    assert block == {
+        "type": "image",
+        "data": {"object": digest_bytes(content), "bytes": len(content)},
+        "mimeType": "image/png",
+    }
+    (ended,) = [item.event for item in run.records if isinstance(item.event, AttemptEnded) and item.event.step == 0]
+    assert [(item.media_type, item.size) for item in ended.objects] == [("image/png", len(content))]
+    assert not run.result(1)["ok"]
+    assert not replayed(run).divergences

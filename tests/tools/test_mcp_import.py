@@ -64,10 +64,13 @@ def test_a_url_and_a_free_text_are_for_a_person_to_decide_and_numbers_and_choice
     text = text_of(
         tool("fetch", {"url": {"type": "string"}}),
         tool("ask", {"query": {"type": "string"}}),
+        tool("both", {"file_path": {"type": "string"}, "code": {"type": "string"}}),
         tool("plain", {"path": {"type": "integer"}, "source": {"enum": ["a", "b"]}}),
     )
     assert '# decide: touches = ["use url:{url}"]' in text
     assert '# decide: touches = ["use service:ask"]' in text
+    both = read(text.replace("# decide: ", "").replace("www.example.com:443", "**:443")).actions["both"]
+    assert both.touches == ("write file:{file_path}", "use service:both")
     with pytest.raises(WorkspaceError) as error:
         read(text)
     assert not any("'plain'" in problem.what for problem in error.value.problems)

@@ -279,8 +279,7 @@ class LiveExecutor:
         profile = self._profile(tool, action, call)
         if profile.environment is not None and not profile.environment.made:
             await asyncio.to_thread(make_environment, profile.code)
-        speaker = speaker_of(tool, action, arguments)
-        declared = action.errors
+        declared, speaker = action.errors, speaker_of(tool, action, arguments)
         async with self._sandbox.open(profile, arguments, named=named, declared=declared, speaker=speaker) as opened:
 
             async def attempt(during: During) -> AttemptOutcome:
@@ -324,7 +323,7 @@ class LiveExecutor:
         return AttemptOutcome(
             code=code,
             value=content.value,
-            objects=content.objects,
+            objects=(*content.objects, *output.objects),
             error=error if code == "tool_failed" else None,
             message=message,
             next_step=next_step,

@@ -15,6 +15,7 @@ from remit.core import (
     Code,
     CodeLine,
     Connection,
+    ContentObject,
     DeniedAccess,
     Json,
     LimitName,
@@ -109,6 +110,7 @@ class Output:
     limit: ReachedLimit | None = None
     frames: tuple[CodeLine, ...] = ()
     connections: tuple[Connection, ...] = ()
+    objects: tuple[ContentObject, ...] = ()
     scratch: Scratch | None = None
 
 

@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, cast
 
-from remit.core import Code, Json, Refusal
+from remit.core import Code, ContentObject, Json, Refusal
 from remit.core.parsing import parse_json
 from remit.sandbox.file_grants import FileGrant
 from remit.sandbox.outcome import FLOOD, Ending, Stop
@@ -38,9 +38,13 @@ _PRINTS_DELAY_SECONDS: Final = 0.005
 
 @dataclass(frozen=True, kw_only=True)
 class Spoken:
-    """What a server answered to one call: a value, or the code, the declared error and the message of a failure."""
+    """What a server answered to one call: a value, or the code, the declared error and the message of a failure.
+
+    `objects` are the bytes that the value names by their digests.
+    """
 
     value: Json = None
+    objects: tuple[ContentObject, ...] = ()
     code: Code | None = None
     error: str | None = None
     message: str = ""

@@ -189,8 +189,6 @@ ALLOWED = {
     "remit/sandbox/guest/": "runs inside the sandbox and imports nothing of Remit",
     "remit/sandbox/selfcheck/breakout/": "runs inside the sandbox",
     "remit/cli/local/": "packets of bounded size; whatever they raise refuses them",
-    "remit/cli/hook/": "settings that were read before, and the requests of a coding agent that this process has started",
-    "remit/server/hooks/naming.py": "arguments that this module wrote a moment before",
     "remit/core/parsing/": "the reader itself, and texts that it wrote",
     "remit/sandbox/cgroups.py": "files of the kernel",
     "remit/sandbox/one_shot.py": "a line of process 1, to which no tool has a way; of bounded length",

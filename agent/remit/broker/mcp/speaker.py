@@ -77,9 +77,9 @@ class McpCall:
 
     async def _call(self, session: Session, stream: KeptStream) -> Spoken:
         result = await session.ask(stream, "tools/call", {"name": self.name, "arguments": dict(self.arguments)})
-        value = value_of(result)
+        value, objects = value_of(result)
         if result.get("isError") is not True:
-            return Spoken(value=value)
+            return Spoken(value=value, objects=objects)
         message = text_of(value)[:_LONGEST]
         if IS_ERROR in self.errors:
             return Spoken(code="tool_failed", error=IS_ERROR, message=message)

@@ -1,4 +1,4 @@
-"""Completion of names in a shell: agents, tools, actions, runs, users and subjects, besides the commands and options that click completes itself.
+"""Completion of names in a shell: agents, tools, actions and runs, besides the commands and options that click completes itself.
 
 Nothing of this is loaded but while a shell completes. It reads the names of folders, the manifests of one tool, and the newest runs,
 never a whole workspace: a broken file must not keep the others from being completed.
@@ -42,10 +42,6 @@ def _kind(parameter: click.Parameter, group: str) -> Callable[[Path, str], Itera
             return _tools
         case "name" | "names" if group == "tool":
             return _tools
-        case "subject":
-            return _subjects
-        case "user":
-            return _users
         case "run" | "other" | "place" | "effect" | "request":
             return _runs
         case _:
@@ -78,21 +74,6 @@ def _root(start: Path) -> Path | None:
     from remit.workspace import MARKER
 
     return next((folder for folder in (start, *start.parents) if (folder / MARKER).is_file()), None)
-
-
-def _users(root: Path, _: str) -> Iterator[str]:
-    """The users and services that remit.toml names."""
-    from remit.core.parsing import load_toml, read_text
-    from remit.workspace import MARKER
-
-    settings = load_toml(read_text(root / MARKER, file=MARKER), file=MARKER)
-    named = [*settings.get("identity", {}).values(), *settings.get("users", [])]
-    yield from sorted({str(name) for name in named})
-
-
-def _subjects(root: Path, incomplete: str) -> Iterator[str]:
-    yield from (f"agent:{name}" for name in _agents(root, incomplete))
-    yield from _users(root, incomplete)
 
 
 def _folders(root: Path, area: str, marker: str) -> Iterator[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from remit.cli.hook.installing import SETTINGS, settings_of, statuses, text_of_file
+from remit.cli.hook.installing import SETTINGS, statuses
 from remit.cli.hook.playing import OLDEST, play_denied, version_of
 from remit.cli.local.hooking import MARKER
 from remit.core import RemitError
@@ -49,7 +49,7 @@ def check_hooks(
             *checks,
             HookCheck(name="codex: a denied call is blocked", ok=False, detail="only Claude Code can be played"),
         ]
-    hooks = settings_of(text_of_file(file), file).get("hooks", {})
+    hooks = json.loads(file.read_text(encoding="utf-8")).get("hooks", {})
     return [*checks, *_played(root, hooks, program, variables)]
 
 

@@ -17,7 +17,7 @@ from remit.cli.local.hooking import CLIENTS
 from remit.cli.local.peers import FOLDER
 from remit.cli.local.requests_socket import REQUESTS
 from remit.core import Refusal, UsageError
-from remit.core.parsing import load_json, read_text
+from remit.core.parsing import load_json
 from remit.workspace import WorkspaceSession, find_workspace, load_workspace, open_session, principal_of_process
 
 PATIENCE_S: Final = 90  # of the coding agent, for a hook: longer than the hook takes until it blocks
@@ -96,7 +96,7 @@ def changed_files(asked: Installation) -> list[ChangedFile]:
     root = find_workspace(Path.cwd())
     found = [_kept(root / path, text) for path, text in _pack(asked, root).items()]
     settings = (asked.project or root).absolute() / SETTINGS[asked.client]
-    before = text_of_file(settings)
+    before = settings.read_text(encoding="utf-8") if settings.is_file() else ""
     return [*found, ChangedFile(path=settings, before=before, after=with_hooks(before, asked.client, root, settings))]
 
 
@@ -115,7 +115,7 @@ def written(asked: Installation, changed: list[ChangedFile]) -> str:
 
 def with_hooks(text: str, client: str, root: Path, file: Path) -> str:
     """The settings of the coding agent, with the hooks of Remit in place of those that it has of Remit."""
-    settings = settings_of(text, file)
+    settings = _settings(text, file)
     hooks: object = settings.setdefault("hooks", {})
     if not isinstance(hooks, dict):
         raise UsageError(f"'hooks' in {str(file)!r} is no object: correct it first")
@@ -126,11 +126,6 @@ def with_hooks(text: str, client: str, root: Path, file: Path) -> str:
         # Without a matcher, Codex asks for every tool; Claude Code does so for "*".
         events[event] = [*others, {"matcher": "*", **own} if event in _OF_TOOLS and client == "claude-code" else own]
     return json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
-
-
-def text_of_file(path: Path) -> str:
-    """The text of the file; "" without it. Raises WorkspaceError if it is too long, or not UTF-8."""
-    return read_text(path, file=str(path)) if path.is_file() else ""
 
 
 def command_of(client: str, root: Path, *, blocks: bool) -> str:
@@ -159,8 +154,7 @@ def _is_own(group: object) -> bool:
     )
 
 
-def settings_of(text: str, file: Path) -> dict[str, Any]:
-    """The settings in a file of a coding agent. Raises UsageError if they are no JSON object."""
+def _settings(text: str, file: Path) -> dict[str, Any]:
     try:
         value: object = load_json(text or "{}")
     except ValueError as failure:
@@ -175,7 +169,7 @@ def _pack(asked: Installation, root: Path) -> dict[Path, str]:
     pack = files("remit.server.hooks") / "packs" / asked.client
 
     def text(name: str) -> str:
-        return read_text(Path(str(pack / name)), file=name)
+        return (pack / name).read_text(encoding="utf-8")
 
     if not asked.approvers and not (root / "policies" / f"{asked.client}.csv").is_file():
         raise UsageError(
@@ -194,7 +188,7 @@ def _pack(asked: Installation, root: Path) -> dict[Path, str]:
 
 
 def _kept(path: Path, text: str) -> ChangedFile:
-    before = text_of_file(path)
+    before = path.read_text(encoding="utf-8") if path.is_file() else ""
     return ChangedFile(path=path, before=before, after=before or text)
 
 
@@ -210,14 +204,14 @@ def statuses(project: Path | None) -> list[Status]:
 def _status(session: WorkspaceSession, client: str, project: Path) -> Status:
     found = Status(client=client)
     file = project.absolute() / SETTINGS[client]
-    text = text_of_file(file)
-    settings = settings_of(text, file)
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    settings = _settings(text, file)
     events = settings.get("hooks", {})
     found.installed = any(_is_own(group) for groups in events.values() for group in groups)
     if not found.installed:
         return found
     install = f"run `remit hook install {client} --write`"
-    expected = settings_of(with_hooks(text, client, session.root, file), file)["hooks"]
+    expected = _settings(with_hooks(text, client, session.root, file), file)["hooks"]
     found.problems += [
         f"{event} in {file} is not as Remit writes it: {install}"
         for event in EVENTS[client]

@@ -23,9 +23,13 @@ def import_group() -> None:
 
 @import_group.command("mcp", context_settings={"ignore_unknown_options": True})
 @click.option("--name", "tool_name", default="", help="The name of the tool. Default: from the package.")
+@click.option("--program", multiple=True, metavar="NAME", help="A program that the server starts, such as git.")
+@click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of its environment.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def import_mcp_command(tool_name: str, command: tuple[str, ...], as_json: bool) -> None:
+def import_mcp_command(
+    tool_name: str, program: tuple[str, ...], variables: tuple[str, ...], command: tuple[str, ...], as_json: bool
+) -> None:
     """Write a tool for an MCP server, from the COMMAND that starts it.
 
     Its packages are locked and installed. It is started confined, without network and files, and lists its tools. What a
@@ -36,6 +40,7 @@ def import_mcp_command(tool_name: str, command: tuple[str, ...], as_json: bool) 
     Examples:
       remit tool import mcp uvx mcp-server-time
       remit tool import mcp npx -y @modelcontextprotocol/server-filesystem .
+      remit tool import mcp --program git uvx mcp-server-git
       remit tool import mcp --name notes uvx --with "mcp<2" mcp-server-sqlite
     """
     from remit.sandbox import Sandbox
@@ -44,10 +49,13 @@ def import_mcp_command(tool_name: str, command: tuple[str, ...], as_json: bool) 
 
     root = find_workspace(Path.cwd())
     name = tool_name or name_of_server(command)
+    env = dict(variable.split("=", 1) for variable in variables if "=" in variable)
+    if len(env) < len(variables):
+        raise click.UsageError("write each --env as NAME=VALUE, with a name of its own")
 
     async def made() -> tuple[list[str], int, int]:
         async with Sandbox(accept=("full",)) as sandbox:
-            found = await import_server(root, name, command, sandbox)
+            found = await import_server(root, name, command, sandbox, programs=program, env=env)
             return [str(relative(root / "tools" / name / file)) for file in found.texts], found.actions, found.undecided
 
     files, actions, undecided = asyncio.run(made())

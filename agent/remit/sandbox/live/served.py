@@ -81,7 +81,7 @@ class ServedCall:
             lines.read_prints()
             ending = self._ending(started, stop, received.frame, used)
             output = settle(profile, ending, self._answer(spoken, ending, received), self._granted, received)
-            output = with_network_result(output, access)
+            output = replace(with_network_result(output, access), objects=spoken.objects)
         finally:
             close_files(received)
         # INVARIANT: a server that did not end a call as its protocol says gets no other one.

@@ -188,8 +188,7 @@ class ClientRun:
             reason = Refusal("cancelled", "its client has ended", details={"problem": "left_behind"})
             await self._broker.give_up(*place, reason)
         self.model.turn = ModelTurn(text="", finish=ENDED)
-        while not self.state.finished:  # the run of an agent with [answer] is escalated: no client sends an answer
-            await self._graph.turn({"step": self.state.step})
+        await self._graph.turn({"step": self.state.step})
 
     @property
     def _broker(self) -> Broker:

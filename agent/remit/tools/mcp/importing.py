@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, cast
 
@@ -39,8 +39,16 @@ class ImportedServer:
     undecided: int
 
 
-async def import_server(root: Path, name: str, words: Sequence[str], sandbox: Sandbox) -> ImportedServer:
-    """Write the tool NAME for the server that the command line starts.
+async def import_server(
+    root: Path,
+    name: str,
+    words: Sequence[str],
+    sandbox: Sandbox,
+    *,
+    programs: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+) -> ImportedServer:
+    """Write the tool NAME for the server that the command line starts. It may start `programs`, and has the variables of `env`.
 
     Raises:
         UsageError: the name is taken or not valid, or the command line starts no package.
@@ -52,7 +60,8 @@ async def import_server(root: Path, name: str, words: Sequence[str], sandbox: Sa
         folder = Path(made, name)
         folder.mkdir()  # noqa: ASYNC240 - nothing else runs in this loop yet
         folder.parent.chmod(0o755)
-        start = started(words, folder)
+        found = started(words, folder)
+        start = replace(found, programs=(*found.programs, *programs), env=env or {})
         head = _head(name, start)
         alone = parse_manifest(f'{head}[actions.none_yet]\nsummary = "none"\n', file=f"tools/{name}/tool.toml")
         server = await listed_server(folder, alone, sandbox)
@@ -70,10 +79,12 @@ def manifest_of(name: str, start: Started, server: ServerPin) -> str:
 
 def _head(name: str, start: Started) -> str:
     parts = ", ".join(map(_quoted, start.command))
+    variables = "".join(f"{key} = {_quoted(value)}, " for key, value in start.env.items()).removesuffix(", ")
+    env = f"env = {{ {variables} }}\n" if variables else ""
     programs = f"\n[always]\nprograms = [{', '.join(map(_quoted, start.programs))}]\n" if start.programs else ""
     return (
         f'#:schema ../tool.schema.json\nname = "{name}"\nversion = "0.1.0"\nowner = "you@example.com"\n'
-        f'summary = {_quoted(f"The MCP server {start.package}")}\nsource = "mcp"\n\n[server]\ncommand = [{parts}]\n'
+        f'summary = {_quoted(f"The MCP server {start.package}")}\nsource = "mcp"\n\n[server]\ncommand = [{parts}]\n{env}'
         f'{programs}\n[limits]\nwall = "30s"\ncpu = "20s"\nmemory = "{_MEMORY[start.node]}"\noutput = "256KiB"\n\n'
     )
 
@@ -104,16 +115,14 @@ def _action(name: str, tool_name: str, tool: Mapping[str, Json]) -> str:
     reads = _reads(tool)
     lines = [f"[actions.{name}]", *([] if name == tool_name else [f"tool = {_quoted(tool_name)}"])]
     lines.append(f"summary = {_quoted(_summary(tool, name))}")
+    texts = [argument for argument, kind in named if kind == "text"]
     resources = [_touch(argument, kind, reads=reads) for argument, kind in named if kind != "text"]
+    resources += [f"use service:{name}"] if texts else []
     if resources:
-        lines.append(f"{MARK} touches = [{', '.join(map(_quoted, resources))}]")
+        why = f"  # what the text in {', '.join(map(repr, texts))} can do" if texts else ""
+        lines.append(f"{MARK} touches = [{', '.join(map(_quoted, resources))}]{why}")
     if any(kind == "url" for _, kind in named):
         lines.append(f'{MARK} methods = ["GET"]')
-    texts = [argument for argument, kind in named if kind == "text"]
-    if texts:
-        lines.append(
-            f'{MARK} touches = ["use service:{name}"]  # what the text in {", ".join(map(repr, texts))} can do'
-        )
     if reads and not named:
         # Without files to write and without hosts, nothing that it does leaves its sandbox, whatever the server says.
         lines += ['effect = "read"', 'errors = ["is_error"]']

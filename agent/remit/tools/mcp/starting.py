@@ -10,7 +10,7 @@ import configparser
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, cast
 
@@ -27,13 +27,14 @@ _SHOWN: Final = "uvx PACKAGE [ARGUMENT…] or npx PACKAGE [ARGUMENT…]"
 
 @dataclass(frozen=True, kw_only=True)
 class Started:
-    """What starts a server: `texts` are files of the tool, `command` is that of `[server]`, `programs` those that it needs."""
+    """What starts a server: `texts` are files of the tool, `command` is that of `[server]`, `programs` and `env` are what it needs."""
 
     package: str
     texts: Mapping[str, str]
     command: tuple[str, ...]
     programs: tuple[str, ...] = ()
     node: bool = False
+    env: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def started(words: Sequence[str], folder: Path) -> Started:
