@@ -170,6 +170,12 @@ async def test_between_two_calls_nothing_of_the_server_runs(kept: KeptServer) ->
         ("sleep 60", {"wall": 0.5}, "timeout"),
         ("burn", {"cpu": 1.0}, "tool_crashed"),
         ("die", {}, "tool_crashed"),
+        ("elicit Which one?", {}, "tool_crashed"),
+        (
+            'raw {"jsonrpc":"2.0","id":NUMBER,"result":{"resultType":"input_required","requestState":"x"}}',
+            {},
+            "tool_crashed",
+        ),
         ("long 300000", {"output": 100_000}, "resource_exhausted"),
         ("print 3000000", {"output": 100_000}, "resource_exhausted"),
         ("raw no json", {}, "invalid_output"),

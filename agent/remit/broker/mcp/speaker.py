@@ -10,7 +10,7 @@ from remit.broker.mcp.arguments import server_arguments
 from remit.broker.mcp.content import text_of, value_of
 from remit.broker.mcp.listing import differences
 from remit.broker.mcp.messages import NotMcp, ServerError
-from remit.broker.mcp.session import Session
+from remit.broker.mcp.session import Elicited, Session
 from remit.core import Json, Refusal
 from remit.sandbox import KeptStream, Spoken
 from remit.workspace import Tool
@@ -70,6 +70,10 @@ class McpCall:
         assert isinstance(session, Session)
         try:
             return await self._call(session, stream)
+        except Elicited:
+            return Spoken(
+                code="tool_crashed", message="the server asks a person before it answers, which Remit does not pass on"
+            )
         except ServerError as failure:
             return Spoken(code="tool_crashed", message=f"the server answered with error {failure.code}: {failure}")
         except NotMcp as failure:
@@ -77,6 +81,8 @@ class McpCall:
 
     async def _call(self, session: Session, stream: KeptStream) -> Spoken:
         result = await session.ask(stream, "tools/call", {"name": self.name, "arguments": dict(self.arguments)})
+        if result.get("resultType", "complete") != "complete":
+            raise Elicited(result)
         value, objects = value_of(result)
         if result.get("isError") is not True:
             return Spoken(value=value, objects=objects)
