@@ -42,7 +42,7 @@ def set_command(name: str, keyring: bool, as_json: bool) -> None:
       remit secret set jira < token.txt
       remit secret set jira --keyring
     """
-    from remit.core import UsageError
+    from remit.core import UsageError, one_of, spelled
     from remit.core.events import SecretSet
     from remit.guardrails import Secrets
     from remit.journal import note_act
@@ -53,7 +53,7 @@ def set_command(name: str, keyring: bool, as_json: bool) -> None:
     used = _used(workspace)
     if name not in used:
         raise UsageError(
-            f"no tool and no channel here uses a secret {name!r}; secrets in use: {', '.join(sorted(used)) or 'none'}"
+            f"no tool and no channel here uses a secret {spelled(name)}: {one_of(name, used) if used else 'none is in use'}"
         )
     if sys.stdin.isatty():
         value = click.prompt(f"value of {name}", hide_input=True, err=True)

@@ -198,7 +198,7 @@ def test_a_secret_is_set_from_standard_input_and_listed_without_its_value(sessio
     missing, wrong = call("list"), call("set", "apii", stdin=value)
     assert (missing.returncode, wrong.returncode) == (1, 2)
     assert "missing" in missing.stdout
-    assert "no tool and no channel here uses a secret 'apii'; secrets in use: api" in wrong.stderr
+    assert "no tool and no channel here uses a secret 'apii': did you mean api?" in wrong.stderr
     assert call("set", "api", stdin=value + "\n").returncode == 0
     listed = call("list", "--json")
     assert json.loads(listed.stdout) == [
