@@ -7,9 +7,9 @@ def __getattr__(name: str) -> object:
     """The first public name that is used. The face is made then: a command that a service executes needs none of them."""
     from remit._face import face  # noqa: PLC0415 - it costs a third of such a command
 
-    found = dict(zip(("__getattr__", "__dir__", "__all__"), face(__name__, __file__), strict=True))
-    globals().update(found)
-    return globals()[name] if name in globals() else found["__getattr__"](name)  # type: ignore[operator]
+    get, names, public = face(__name__, __file__)
+    globals().update(__getattr__=get, __dir__=names, __all__=public)
+    return globals()[name] if name in globals() else get(name)
 
 
 def __dir__() -> list[str]:

@@ -130,16 +130,15 @@ class _OwnThreads:
     """
 
     def __init__(self) -> None:
-        self._idle: list[
-            SimpleQueue[_Work]
-        ] = []  # the inboxes of idle threads; `pop`, `append` and `remove` are atomic
+        # The inboxes of idle threads; `pop`, `append` and `remove` are atomic.
+        self._idle: list[SimpleQueue[_Work]] = []
         os.register_at_fork(after_in_child=self._idle.clear)  # the child has none of the threads
 
     def start(self, work: _Work) -> None:
         try:
             inbox = self._idle.pop()
         except IndexError:
-            inbox = SimpleQueue()
+            inbox = SimpleQueue[_Work]()
             threading.Thread(target=self._serve, args=(inbox,), name="remit-host", daemon=True).start()
         inbox.put(work)
 

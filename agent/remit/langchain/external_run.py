@@ -71,7 +71,7 @@ ToolOf: TypeAlias = Callable[[str], GraphTool | None]
 class ExternalRun:
     """One run that an external graph drives. Implements `ExternalGraph` for the runner, and takes the calls of the graph."""
 
-    driver: Final[Driver] = "langgraph"
+    driver: Driver = "langgraph"
 
     def __init__(self, session: WorkspaceSession, model: str, wait: float, hosted: Mapping[str, str]) -> None:
         self._session = session

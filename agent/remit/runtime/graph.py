@@ -419,8 +419,8 @@ async def drive_turns(agent_graph: AgentGraph, wait_for_change: WaitForChange) -
         if agent_graph.record.state.finished:
             return True
         await agent_graph.decide({"step": step})
-        waiting += [{"step": step, "index": index} for index in agent_graph.performed(step)]
-        waiting = await _acted(agent_graph, waiting)
+        calls = [GraphState(step=step, index=index) for index in agent_graph.performed(step)]
+        waiting = await _acted(agent_graph, [*waiting, *calls])
         while waiting and await wait_for_change():
             waiting = await _acted(agent_graph, waiting)
         step += 1

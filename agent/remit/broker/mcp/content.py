@@ -59,7 +59,8 @@ def _block(block: Json, found: dict[str, ContentObject]) -> dict[str, Json]:
         inner = fields.get("resource")
         if not isinstance(inner, dict):
             raise NotMcp("an embedded resource without its content")
-        kept = {"resource": _named({name: inner[name] for name in _RESOURCE if name in inner}, "blob", found)}
+        given = cast("dict[str, Json]", inner)
+        kept = {"resource": _named({name: given[name] for name in _RESOURCE if name in given}, "blob", found)}
     elif not all(isinstance(kept.get(name), str) for name in _FIELDS[kind][:1]):
         raise NotMcp(f"a block of type {kind!r} without {_FIELDS[kind][0]!r}")
     return {"type": kind, **_named(kept, "data", found)}

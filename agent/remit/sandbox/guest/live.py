@@ -369,7 +369,7 @@ class ServerKeeper(Keeper):
         enclose = self._prepare_call()
         for descriptor, target in zip(lines, (0, 1, 2), strict=True):
             os.dup2(descriptor, target)
-        environment = {**os.environ, **server["env"]}
+        environment: dict[str, str] = {**os.environ, **server["env"]}
         program = shutil.which(server["argv"][0], path=environment["PATH"])
         if program is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), server["argv"][0])

@@ -37,7 +37,7 @@ class ClientRun:
     INVARIANT: one call is carried out at a time.
     """
 
-    driver: Final[Driver] = "mcp"
+    driver: Driver = "mcp"
 
     def __init__(self, client: str) -> None:
         """`client` names the program, as it said itself."""
@@ -75,7 +75,7 @@ class ClientRun:
     def seen(self, recorded: Recorded) -> None:
         """Pass on what the tool of a call prints."""
         event = recorded.event
-        if isinstance(event, AttemptProgressed) and event.step is not None and event.index is not None:
+        if isinstance(event, AttemptProgressed):
             self._progress.get((event.step, event.index), _nothing)(event.text)
 
     # ── calls ────────────────────────────────────────────────────────────────────────────────────────────────────────

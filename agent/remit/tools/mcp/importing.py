@@ -136,9 +136,8 @@ def _action(name: str, tool_name: str, tool: Mapping[str, Json]) -> str:
 def _named(tool: Mapping[str, Json]) -> Iterator[tuple[str, str]]:
     """The arguments that seem to name something, each with "file", "url" or "text"."""
     schema = cast("Mapping[str, Json]", tool["inputSchema"])
-    properties = schema.get("properties")
-    for argument, described in (cast("Mapping[str, Json]", properties) if isinstance(properties, dict) else {}).items():
-        fields = cast("Mapping[str, Json]", described) if isinstance(described, dict) else {}
+    for argument, described in _object(schema.get("properties")).items():
+        fields = _object(described)
         snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|-", "_", argument).lower()
         if fields.get("type") in ("integer", "number", "boolean") or "enum" in fields:
             continue
@@ -150,6 +149,10 @@ def _named(tool: Mapping[str, Json]) -> Iterator[tuple[str, str]]:
             yield argument, "text"
 
 
+def _object(value: Json) -> Mapping[str, Json]:
+    return cast("Mapping[str, Json]", value) if isinstance(value, dict) else dict[str, Json]()
+
+
 def _touch(argument: str, kind: str, *, reads: bool) -> str:
     if kind == "url":
         return f"use url:{{{argument}}}"
@@ -158,8 +161,7 @@ def _touch(argument: str, kind: str, *, reads: bool) -> str:
 
 def _reads(tool: Mapping[str, Json]) -> bool:
     """True if the server says that the tool only reads, and nothing else that contradicts it."""
-    given = tool.get("annotations")
-    hints = cast("Mapping[str, Json]", given) if isinstance(given, dict) else {}
+    hints = _object(tool.get("annotations"))
     return hints.get("readOnlyHint") is True and hints.get("destructiveHint") is not True
 
 
