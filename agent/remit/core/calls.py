@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeAlias
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -81,10 +81,6 @@ class FrozenModel(BaseModel):
     """A model whose instances are immutable, reject unknown fields and are compared by value."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
-
-    if TYPE_CHECKING:  # pydantic writes it for a model that is frozen
-
-        def __hash__(self) -> int: ...
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with other values. Raises TypeError for a key that is not a field: pydantic would ignore it.

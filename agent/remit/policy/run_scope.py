@@ -67,7 +67,6 @@ def narrowed(policy: Policy, scope: Scope) -> Policy:
     return policy.extended("\n".join(["# The scope of this run", *rows]), file=SCOPE_FILE, subject=SUBJECT)
 
 
-@lru_cache(maxsize=64)
 def policy_for(policy: Policy, user: str, roles: tuple[str, ...], scope: Scope | None) -> Policy:
     """The rules for the calls of one run: its user has the roles of the token with which the run was started, and its scope narrows it.
 
@@ -76,6 +75,11 @@ def policy_for(policy: Policy, user: str, roles: tuple[str, ...], scope: Scope |
     Raises:
         WorkspaceError: the scope names an action or a resource that does not exist.
     """
+    return _policy_for(policy, user, roles, scope)  # pyright: ignore[reportArgumentType] - pydantic's frozen models are hashable
+
+
+@lru_cache(maxsize=64)
+def _policy_for(policy: Policy, user: str, roles: tuple[str, ...], scope: Scope | None) -> Policy:
     given = policy.with_roles(user, roles) if roles else policy
     return given if scope is None else narrowed(given, scope)
 

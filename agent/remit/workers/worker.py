@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from remit.core import Principal, RemitError, RunEnded
 from remit.journal import QUEUE, SHARED, Queued, look_into_queue
@@ -154,8 +154,8 @@ class Worker:
     async def _until_changed(self) -> None:
         """Wait for a change of a queue, if there is a free slot, for the end of a run, or for the end of the work."""
         sources = self._sources if len(self._running) < self._slots else []
-        waits: set[asyncio.Future[object]] = {asyncio.ensure_future(self._wake.wait())}
-        waits |= {asyncio.ensure_future(item.until_changed()) for item in sources}
+        waits: set[asyncio.Future[Any]] = {asyncio.ensure_future(self._wake.wait())}
+        waits.update(asyncio.ensure_future(item.until_changed()) for item in sources)
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -80,8 +80,8 @@ def names_in_cases(tables: Iterable[CaseTable]) -> Iterator[KnownName]:
         except WorkspaceError:
             continue
         for row in rows:
-            value = cast("dict[str, Any]", row.value) if isinstance(row.value, dict) else dict[str, Any]()
-            named = value.get("resources")
+            fields: dict[str, Any] = row.value if isinstance(row.value, dict) else {}
+            named = fields.get("resources")
             for resource in cast("list[object]", named) if isinstance(named, list) else []:
                 if isinstance(resource, str):
                     yield KnownName(resource=resource, source=f"{file}:{row.line}")

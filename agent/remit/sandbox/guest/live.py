@@ -370,14 +370,15 @@ class ServerKeeper(Keeper):
         for descriptor, target in zip(lines, (0, 1, 2), strict=True):
             os.dup2(descriptor, target)
         environment: dict[str, str] = {**os.environ, **server["env"]}
-        program = shutil.which(server["argv"][0], path=environment["PATH"])
+        words: list[str] = server["argv"]
+        program = shutil.which(words[0], path=environment["PATH"])
         if program is None:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), server["argv"][0])
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), words[0])
         os.chdir(self._boundary["scratch"])
         enclose()
         onecall.close_others([])
         kernel.install(bytes.fromhex(self._boundary["call_filter"]))
-        os.execve(program, server["argv"], environment)  # noqa: S606 - there is no shell
+        os.execve(program, words, environment)  # noqa: S606 - there is no shell
 
     def _stop(self) -> None:
         """Stop every process of the sandbox but this one."""

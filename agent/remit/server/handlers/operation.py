@@ -34,8 +34,8 @@ class Health(FrozenModel):
 
 async def health(service: Service, _: Request) -> Response:
     states = {workspace.definition.state for workspace in service.workspaces.values()}
-    worst = [state for state in _WORST_FIRST if state in states]
-    definition = worst[0] if worst else "current"
+    worst: list[State] = [state for state in _WORST_FIRST if state in states]
+    definition: State = worst[0] if worst else "current"
     if service.ending.is_set():
         return answered(Health(status="ending", definition=definition), 503)
     return answered(Health(status="ready", definition=definition))
