@@ -486,6 +486,7 @@ for name, finders in formats().items():
 
 # Functions that take no untrusted text, and the reason.
 INSIDE: Mapping[str, str] = {
+    "guardrails.redaction:secrets_of_environment": "takes names from the settings of this machine",
     "core.parsing.sql:read_only": "played as tables_of, which gives it the names",
     "core.parsing.toml:read_table": "takes what load_toml has read",
     "core.parsing.toml:invalid": "takes words of the code",

@@ -63,7 +63,7 @@ def decided(text: str) -> str:
     return re.sub(r"^# decide: ", "", text, flags=re.MULTILINE)
 
 
-def test_adopting_shows_the_files_and_writes_them_only_when_told(remit: Remit, shop: Path) -> None:
+def test_adopting_shows_the_files_and_writes_them_only_when_asked(remit: Remit, shop: Path) -> None:
     shown = remit("tool", "adopt", entry(shop), "--name", "desk", "--agent", "desk")
     assert shown.code == 0
     assert '+# decide: touches = ["use order:{order_id}"]' in shown.out

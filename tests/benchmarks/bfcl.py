@@ -50,7 +50,7 @@ from remit.core.parsing import Mismatch, validate
 from remit.replay.replayer import replay
 from remit.runtime import RunResult
 from remit.runtime import runner as run
-from remit.sandbox.guest.decoding import described
+from remit.sandbox.guest.conformance import described
 from remit.sandbox.guest.serving import snake_case
 from remit.tracing import read_trace
 from remit.workspace.bundle import Bundle, open_bundle

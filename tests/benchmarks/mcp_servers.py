@@ -1,7 +1,7 @@
 """What a call of an MCP server takes in the live sandbox of its run, beside the same server unconfined: `make bench-mcp`.
 
 The server is that of the tests, of the standard library: it reads one file. "bare" is the same program with the same interpreter,
-spoken to over its pipes. Both take turns, in one real-time class where the account may have one.
+used over its pipes. Both take turns, in one real-time class where the account may have one.
 
 Bars: a call in a started live sandbox adds at most 3 ms to the server's own time; the first call of a run at most 150 ms to the start
 of the server. The memory of one server, confined and bare, is printed.

@@ -83,7 +83,7 @@ def test_a_process_that_is_forked_starts_threads_of_its_own() -> None:
     os.close(writing)
 
 
-async def test_what_a_pool_has_begun_is_carried_out_although_its_caller_was_cancelled() -> None:
+async def test_what_a_pool_has_begun_is_completed_although_its_caller_was_cancelled() -> None:
     released, done = threading.Event(), threading.Event()
 
     def write() -> None:

@@ -59,6 +59,11 @@ def test_the_page_on_results_lists_every_code_with_its_sentence() -> None:
     assert table in (ROOT / "docs" / "results.md").read_text()
 
 
+def own_words(words: Sequence[str]) -> int:
+    """How many words belong to Remit: after `uvx` or `npx` follow those of the program that starts a server."""
+    return next((at for at, word in enumerate(words) if word in ("uvx", "npx")), len(words))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_command_that_a_page_names_exists_with_its_options(page: Path) -> None:
     for words in commands_of(page.read_text()):
@@ -68,7 +73,9 @@ def test_every_command_that_a_page_names_exists_with_its_options(page: Path) -> 
         if "Commands:" in help_text and len(words) > 2:
             # An option right after a group is one of its default command, which any other name stands for.
             help_text = help_of(command, "NAME" if words[2].startswith("-") else words[2])
-        for word in words[2:]:
+        if words[2:4] == ["import", "mcp"]:
+            help_text = help_of(command, "import", "mcp")
+        for word in words[2 : own_words(words)]:
             if word.startswith("-"):
                 assert word in help_text, words
 

@@ -17,13 +17,13 @@ from remit.workspace.manifest.pins import read_lock
 from support.lifecycle import replayed
 from support.runs import Played, turn
 from support.workspaces.ledger import pin
-from support.workspaces.mcp import again, behave, made, played, told
+from support.workspaces.mcp import again, behave, made, played, text_of
 
 
 def test_a_server_answers_the_calls_of_a_run_and_a_replay_does_not_start_it(tmp_path: Path) -> None:
     turns = [turn(kit__echo={"text": "hello"}), turn(kit__count={}), turn(kit__count={})]
     run = played(tmp_path, turns)
-    assert told(run, 0) == "hello"
+    assert text_of(run, 0) == "hello"
     assert run.result(0)["labels"] == ["untrusted"]
     assert [run.result(step)["value"]["structured"] for step in (1, 2)] == [{"calls": 1}, {"calls": 2}]
     (tmp_path / "tools/kit/server.py").unlink()
@@ -39,9 +39,9 @@ def test_a_server_has_the_decided_file_for_as_long_as_the_call_runs(tmp_path: Pa
         turn(kit__read_file={"path": "data/missing.md"}),
     ]
     run = played(tmp_path, turns)
-    assert told(run, 0) == "decided"
-    assert told(run, 1).startswith("FileNotFoundError")
-    assert told(run, 2) == "[]"
+    assert text_of(run, 0) == "decided"
+    assert text_of(run, 1).startswith("FileNotFoundError")
+    assert text_of(run, 2) == "[]"
     assert run.result(3)["ok"], run.result(3)
     assert (tmp_path / "work/helper/out/x.md").read_text() == "new"
     assert run.error(4)["code"] == "tool_failed"
@@ -58,9 +58,9 @@ CHANGES = [
 ]
 
 
-@pytest.mark.parametrize(("change", "said"), CHANGES)
+@pytest.mark.parametrize(("change", "expected"), CHANGES)
 def test_a_tool_that_its_server_has_changed_does_not_run_until_it_is_pinned_and_the_others_go_on(
-    tmp_path: Path, change: dict[str, Any], said: str
+    tmp_path: Path, change: dict[str, Any], expected: str
 ) -> None:
     turns = [
         turn(kit__do={"text": f"change {json.dumps(change)}"}),
@@ -68,10 +68,10 @@ def test_a_tool_that_its_server_has_changed_does_not_run_until_it_is_pinned_and_
         turn(kit__count={}),
     ]
     run = played(tmp_path, turns)
-    assert told(run, 0) == "changed"
+    assert text_of(run, 0) == "changed"
     error = run.error(1)
     assert (error["code"], error["attempts"]) == ("policy_denied", 0)
-    assert said in error["message"]
+    assert expected in error["message"]
     assert "remit tool pin kit" in error["next_step"]
     assert run.result(2)["ok"]
     assert not replayed(run).divergences
@@ -92,7 +92,7 @@ def test_a_server_that_lists_something_else_when_it_starts_runs_only_what_is_as_
     assert "'description' was" in repinned.error(0)["message"]
     assert repinned.result(1)["ok"]
     pin(tmp_path)
-    assert told(again(tmp_path, [turn(kit__echo={"text": "hi"})]), 0) == "hi"
+    assert text_of(again(tmp_path, [turn(kit__echo={"text": "hi"})]), 0) == "hi"
 
 
 def again_with_code_of(folder: Path, lock: dict[str, Any]) -> Played:
@@ -115,9 +115,9 @@ def test_a_lost_answer_of_an_irreversible_call_is_an_unknown_outcome_and_it_is_n
     assert not replayed(run).divergences
 
 
-def test_a_server_of_the_newer_version_of_the_protocol_is_spoken_with_too(tmp_path: Path) -> None:
+def test_a_server_of_the_newer_version_of_the_protocol_works_too(tmp_path: Path) -> None:
     run = played(tmp_path, [turn(kit__echo={"text": "hello"})], {"modern": True})
-    assert told(run, 0) == "hello"
+    assert text_of(run, 0) == "hello"
     lock = json.loads((tmp_path / LOCK).read_text())
     assert lock["tools"]["kit"]["server"]["protocol"] == "2026-07-28"
 
@@ -128,8 +128,8 @@ def test_what_a_server_asks_of_its_client_is_refused_and_what_it_reports_changes
     turns += [turn(kit__do={"text": "progress now"}), turn(kit__do={"text": "resource now"})]
     run = played(tmp_path, turns)
     for step in range(3):
-        assert json.loads(told(run, step))["error"]["code"] == -32601
-    assert told(run, 3) == "done"
+        assert json.loads(text_of(run, step))["error"]["code"] == -32601
+    assert text_of(run, 3) == "done"
     embedded, link = run.result(4)["value"]["content"]
     assert embedded["resource"]["text"] == "inside"
     assert link == {"type": "resource_link", "uri": "file:///etc/passwd", "name": "outside"}

@@ -21,7 +21,7 @@ from support.browser import lacking
 from support.lifecycle import replayed
 from support.runs import Played, turn
 from support.workspaces.ledger import pin
-from support.workspaces.mcp import again, made, told
+from support.workspaces.mcp import again, made, text_of
 
 ALL: Final = "REMIT_MCP_SERVERS" in os.environ
 more = pytest.mark.skipif(not ALL, reason="run `make mcp-servers`")
@@ -100,14 +100,14 @@ def test_filesystem(tmp_path: Path) -> None:
         {"kit__read_text_file": {"path": "/etc/passwd"}},
         {"kit__search_files": {"path": "data", "pattern": "**"}},
     )
-    assert told(run, 0) == "decided"
+    assert text_of(run, 0) == "decided"
     assert (tmp_path / "work/helper/out/x.md").read_text() == "new"
     assert [denied(run, step).split(":")[0] for step in (2, 3, 4)] == [
         "policy_denied",
         "invalid_arguments",
         "policy_denied",
     ]
-    assert told(run, 5) == "[FILE] a.md\n[FILE] b.md"
+    assert text_of(run, 5) == "[FILE] a.md\n[FILE] b.md"
     assert denied(run, 6).startswith("invalid_arguments")
     assert "SECRET" not in str(run.result(7))
     assert (tmp_path / "work/helper/data/a.md").read_text() == "decided"
@@ -125,7 +125,7 @@ def test_git(tmp_path: Path) -> None:
         f"cd {tmp_path}/work/helper/data && git init -q . && git add a.md && git -c user.name=t -c user.email=t@t commit -qm first"
     )
     run = ran(tmp_path, {"kit__git_log": {"repo_path": "data"}}, {"kit__git_log": {"repo_path": "."}})
-    assert "first" in told(run, 0) or "safe.directory" in told(run, 0)
+    assert "first" in text_of(run, 0) or "safe.directory" in text_of(run, 0)
     assert denied(run, 1).startswith("policy_denied")
 
 
@@ -155,10 +155,10 @@ def test_sqlite(tmp_path: Path) -> None:
         {"kit__read_query": {"query": "SELECT text FROM notes"}},
         {"kit__write_query": {"query": "ATTACH DATABASE '/work/files/secret' AS s"}},
     )
-    assert "kept" in told(run, 2)
+    assert "kept" in text_of(run, 2)
     assert "SECRET" not in str(run.result(3))
     other = ran(tmp_path, {"kit__list_tables": {}})
-    assert "notes" not in told(other, 0)
+    assert "notes" not in text_of(other, 0)
 
 
 @more
@@ -167,7 +167,7 @@ def test_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = imported(tmp_path, ["npx", "-y", "@modelcontextprotocol/server-everything"], {})
     assert "get-env" in text
     run = ran(tmp_path, {"kit__echo": {"message": "hello"}}, {"kit__get_env": {}}, {"kit__get_tiny_image": {}})
-    assert "hello" in told(run, 0)
+    assert "hello" in text_of(run, 0)
     assert "canary" not in str(run.result(1))
     blocks = run.result(2)["value"]["content"]
     assert [block["type"] for block in blocks if block["type"] != "text"] == ["image"]

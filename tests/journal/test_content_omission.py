@@ -20,7 +20,7 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
         "output_digest", "read_digest", "policy_digest", "changes.digest", "manifest", "bundle", "head",
         "conversation.id", "conversation.message", "conversation.after", "RolloutOpened.candidate", "RolloutOpened.live_policy", "RolloutOpened.salt",
         "via", "act", "ApprovalGranted.under", "KeyCreated.digest",
-        "PolicyAdopted.pins_digest", "PolicyAdopted.earlier_policy", "PolicyAdopted.earlier_pins",
+        "PolicyAdopted.pins_digest", "PolicyAdopted.earlier_policy", "PolicyPublished.earlier_policy", "PolicyAdopted.earlier_pins",
     ),
     "the name of a person, an account, a role, a run, an agent, a tool, an action or a model": (
         "account", "approver", "granted", "issuer", "subject", "roles", "session", "tenant", "role",
@@ -51,7 +51,7 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
     ),
     "a rule, and what Remit says of it": (
         "file", "note", "text", "rules", "CallDecided.decision.message", "next_step", "for_model.message",
-        "PolicyChanged.problem", "ApprovalRefused.message", "ApprovalGranted.scope.condition",
+        "PolicyChanged.problem", "PolicyPublished.files", "ApprovalRefused.message", "ApprovalGranted.scope.condition",
     ),
     "what an approver reads, without which nobody could decide": (
         "ApprovalRequested.summary", "ApprovalRequested.facts", "bounded.facts",
@@ -59,7 +59,7 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
     ),
     "why a person approved, rejected, held or settled something": (
         "ApprovalGranted.reason", "granted.reason", "ApprovalRejected.reason", "ApprovalRevoked.reason", "ApprovalVoided.reason",
-        "HoldSet.reason", "RolloutRolledBack.reason",
+        "HoldSet.reason", "RolloutRolledBack.reason", "PolicyPublished.reason",
         "ActRequested.what",
     ),
     "why the provider of the model, the run or a notification failed, without which nobody could repair it": (

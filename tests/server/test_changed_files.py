@@ -67,7 +67,9 @@ async def test_a_new_agent_is_there_without_a_restart(session: Path, caller: Cal
     await until(is_there)
 
 
-async def test_while_files_are_not_valid_no_run_starts_and_what_is_wrong_is_said(session: Path, caller: Caller) -> None:
+async def test_while_files_are_not_valid_no_run_starts_and_the_answer_names_what_is_wrong(
+    session: Path, caller: Caller
+) -> None:
     manifest = session / "tools" / "files" / "tool.toml"
     whole = manifest.read_text()
     waiting = await caller.post("/v1/calls", CLOSE)

@@ -143,7 +143,7 @@ def test_what_was_kept_can_be_put_back(data: bytes) -> None:
     assert with_objects(made.value, made.objects) == ([] if not data else blocks)
 
 
-def test_a_function_that_returns_something_else_than_its_bytes_is_told_so() -> None:
+def test_a_function_that_returns_something_else_than_its_bytes_is_refused() -> None:
     def text() -> bytes:
         return "no bytes"  # type: ignore[return-value]
 

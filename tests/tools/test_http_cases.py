@@ -49,7 +49,7 @@ class NotFound(Exception):
 
 
 def get(key: str, at: str = "https://api.shop.example/v1/items/") -> Any:
-    """Read one item, and try once more if the shop is busy."""
+    """Read one item, and try again if the shop is busy."""
     for _ in range(2):
         response = httpx.get(at + key, params={"full": "1"})
         if response.status_code != 503:

@@ -437,6 +437,7 @@ def test_the_schema_knows_every_key_of_a_whole_manifest() -> None:
         "summary",
         "source",
         "host",
+        "client",
         "life",
         "server",
         "trust",

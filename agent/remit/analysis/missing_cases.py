@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, product
+from itertools import chain, islice, product
 from typing import Final
 
 from remit.analysis.case_text import case_yaml
@@ -46,7 +46,7 @@ def new_cases(
 ) -> tuple[NewCase, ...]:
     """The cases to add. Each decides as the rules do now: a person has to look whether that is right."""
     chosen = _catching(rule_set, score)
-    decided = set(chain.from_iterable(rule_set.policy.decide(request).rules for request, _ in chosen))
+    decided: set[Rule] = set(chain.from_iterable(rule_set.policy.decide(request).rules for request, _ in chosen))
     for rule in coverage.rules:
         if rule not in decided and (request := _decided_by(rule_set, rule)) is not None:
             chosen.append((request, (f"{rule.file}:{rule.line} no case is decided by it",)))

@@ -28,7 +28,7 @@ class Evidence:
         """The share of runs that may need a dropped rule although none of these did, at 95% confidence.
 
         It is the upper bound of a rate of which nothing was seen in n trials: 1 - 0.05^(1/n), about 3/n (Hanley and
-        Lippman-Hand, 1983: "If nothing goes wrong, is everything all right?").
+        Lippman-Hand, JAMA 249, 1983).
         """
         return 1 - 0.05 ** (1 / self.runs) if self.runs else 1.0
 

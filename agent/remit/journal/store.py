@@ -38,7 +38,7 @@ from remit.journal.projections import (
     workspace_changes,
 )
 from remit.journal.run_state import ROLLOUT_STREAM, Circuit, RolloutState
-from remit.journal.storage.arm_counts import counting
+from remit.journal.storage.arm_counts import counting, ended_arm
 from remit.journal.storage.changes import ChangeWatcher
 from remit.journal.storage.core_tables import (
     CIRCUIT,
@@ -48,7 +48,6 @@ from remit.journal.storage.core_tables import (
     IS_LOOKED_UP,
     LOOKED_UP,
     ROLLOUT,
-    RUN,
     SEALED,
 )
 from remit.journal.storage.database import (
@@ -57,7 +56,6 @@ from remit.journal.storage.database import (
     Change,
     Database,
     HeadMoved,
-    Put,
     Row,
     Sql,
     Transaction,
@@ -156,7 +154,7 @@ class Journal:
             Exhausted: a claim would pass its limit. Nothing was recorded.
         """
         with self.failing("written"):
-            arm = _ended_arm(batch)
+            arm = ended_arm(batch)
             if not batch.claims and arm is None:
                 self.database.append(batch)
                 return
@@ -446,9 +444,3 @@ class Journal:
                 f"an event cannot be written as JSON: {failure}",
                 fix="report this as a bug: the text must be sanitized before it is recorded",
             ) from failure
-
-
-def _ended_arm(batch: Batch) -> tuple[str, str] | None:
-    """The rollout and the user of the run, if it has an arm and has ended with this batch or before."""
-    rows = (change.row for change in batch.changes if isinstance(change, Put) and change.table is RUN)
-    return next(((row["rollout"], row["user"]) for row in rows if row["rollout"] and row["ended"]), None)

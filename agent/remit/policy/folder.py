@@ -44,7 +44,7 @@ def rule_files(folder: Path) -> Iterator[tuple[str, Path]]:
     """Each file of a policy folder that decides calls, with its path in a workspace: the organization's, then those of teams."""
     for place, within in _places(folder):
         for path in sorted(within.iterdir()):
-            if (file := f"{place}{path.name}").endswith(IN_FORCE) and path.is_file():
+            if (file := f"{place}{path.name}").endswith(IN_FORCE):
                 yield file, path
 
 

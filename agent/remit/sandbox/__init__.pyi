@@ -5,7 +5,7 @@ from .guest.serving import gathered, message_of, retry_after, snake_case
 from .network_handover import CallContext
 from .outcome import Output, exhausted, not_decoded, refused_by_validator
 from .profile import OWN_FOLDER, PACKAGES_FOLDER, SERVER_FILES, Profile, Tier, argv
-from .protocol import DECODE_SECONDS, KeptStream, Speaker, Spoken
+from .protocol import DECODE_SECONDS, KeptStream, Reply, Speaker
 from .read_digest import digest_of_reads
 from .sandbox import OpenedCall, Sandbox, close_shared, probe
 from .scratch import Scratch
@@ -26,10 +26,10 @@ __all__ = [
     "Output",
     "Profile",
     "Refused",
+    "Reply",
     "Sandbox",
     "Scratch",
     "Speaker",
-    "Spoken",
     "Tier",
     "argv",
     "close_shared",

@@ -37,7 +37,7 @@ _PRINTS_DELAY_SECONDS: Final = 0.005
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spoken:
+class Reply:
     """What a server answered to one call: a value, or the code, the declared error and the message of a failure.
 
     `objects` are the bytes that the value names by their digests.
@@ -77,7 +77,7 @@ class Speaker(Protocol):
         """
         ...
 
-    async def call(self, stream: KeptStream) -> Spoken:
+    async def call(self, stream: KeptStream) -> Reply:
         """Have the server run the call."""
         ...
 

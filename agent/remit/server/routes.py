@@ -314,7 +314,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         for path, which in (("/mcp/{agent}", ""), ("/mcp/{agent}/{run}", ", in the conversation of that name"))
         for route in (
             _mcp("POST", path, f"list and call the tools of an agent{which}."),
-            _mcp("GET", path, "what the service tells a client, as a stream."),
+            _mcp("GET", path, "what the service sends to a client, as a stream."),
             _mcp("DELETE", path, "end a session."),
             _metadata(path),
         )

@@ -41,7 +41,9 @@ ROWS: Final = (
     served(
         "no run starts while the changed files of a workspace are not valid",
         replaced(runner, "_check_rules", lambda _: None),
-        tests=("server/test_changed_files.py::test_while_files_are_not_valid_no_run_starts_and_what_is_wrong_is_said",),
+        tests=(
+            "server/test_changed_files.py::test_while_files_are_not_valid_no_run_starts_and_the_answer_names_what_is_wrong",
+        ),
     ),
     served(
         "a role of a token counts for calls of an agent: a deny for it denies",

@@ -20,8 +20,10 @@ class Scripted(Model):
     async def get_response(self, *_, **__):
         if not self._calls:
             text = ResponseOutputText(text="done", type="output_text", annotations=[])
-            said = ResponseOutputMessage(id="m", content=[text], role="assistant", status="completed", type="message")
-            return ModelResponse(output=[said], usage=Usage(), response_id=None)
+            message = ResponseOutputMessage(
+                id="m", content=[text], role="assistant", status="completed", type="message"
+            )
+            return ModelResponse(output=[message], usage=Usage(), response_id=None)
         name, arguments, seconds = self._calls.pop(0)
         await asyncio.sleep(seconds)
         call = ResponseFunctionToolCall(

@@ -131,7 +131,7 @@ def again(folder: Path, turns: Sequence[Mapping[str, object]], *, task: str = "D
     return Played(folder=folder, opened=opened, ended=asyncio.run(runner.start_run(opened, start)))
 
 
-def told(run: Played, step: int, index: int = 0) -> str:
+def text_of(run: Played, step: int, index: int = 0) -> str:
     """The text that a call returned."""
     value = run.result(step, index)["value"]
     return "".join(block["text"] for block in value["content"])

@@ -80,8 +80,8 @@ def names_in_cases(tables: Iterable[CaseTable]) -> Iterator[KnownName]:
         except WorkspaceError:
             continue
         for row in rows:
-            fields: dict[str, Any] = row.value if isinstance(row.value, dict) else {}
-            named = fields.get("resources")
+            value: object = row.value
+            named = cast("dict[str, Any]", value).get("resources") if isinstance(value, dict) else None
             for resource in cast("list[object]", named) if isinstance(named, list) else []:
                 if isinstance(resource, str):
                     yield KnownName(resource=resource, source=f"{file}:{row.line}")

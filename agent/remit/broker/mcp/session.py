@@ -1,6 +1,6 @@
 """Speaks with one server: begin, list its tools, have it run one, and answer what it asks meanwhile.
 
-Both ways to begin are spoken. A server of 2026-07-28 answers `server/discover`, and each request says the version. Any other answer is
+Both ways to begin are understood. A server of 2026-07-28 answers `server/discover`, and each request says the version. Any other answer is
 that of an older server, which wants `initialize`. A server that has answered `server/discover` refuses `initialize` from then on, so
 the question is asked in this order. https://modelcontextprotocol.io/specification/
 """

@@ -12,7 +12,7 @@ from remit.broker.mcp.listing import differences
 from remit.broker.mcp.messages import NotMcp, ServerError
 from remit.broker.mcp.session import Elicited, Session
 from remit.core import Json, Refusal
-from remit.sandbox import KeptStream, Spoken
+from remit.sandbox import KeptStream, Reply
 from remit.workspace import Tool
 from remit.workspace.manifest import Action, ServerPin
 
@@ -65,31 +65,31 @@ class McpCall:
             next_step=f"continue without {self.action!r}, and tell the user to review it and run `remit tool pin {self.tool}`",
         )
 
-    async def call(self, stream: KeptStream) -> Spoken:
+    async def call(self, stream: KeptStream) -> Reply:
         session = stream.greeted
         assert isinstance(session, Session)
         try:
             return await self._call(session, stream)
         except Elicited:
-            return Spoken(
+            return Reply(
                 code="tool_crashed", message="the server asks a person before it answers, which Remit does not pass on"
             )
         except ServerError as failure:
-            return Spoken(code="tool_crashed", message=f"the server answered with error {failure.code}: {failure}")
+            return Reply(code="tool_crashed", message=f"the server answered with error {failure.code}: {failure}")
         except NotMcp as failure:
-            return Spoken(code="invalid_output", message=f"the server wrote {failure}")
+            return Reply(code="invalid_output", message=f"the server wrote {failure}")
 
-    async def _call(self, session: Session, stream: KeptStream) -> Spoken:
+    async def _call(self, session: Session, stream: KeptStream) -> Reply:
         result = await session.ask(stream, "tools/call", {"name": self.name, "arguments": dict(self.arguments)})
         if result.get("resultType", "complete") != "complete":
             raise Elicited(result)
         value, objects = value_of(result)
         if result.get("isError") is not True:
-            return Spoken(value=value, objects=objects)
+            return Reply(value=value, objects=objects)
         message = text_of(value)[:_LONGEST]
         if IS_ERROR in self.errors:
-            return Spoken(code="tool_failed", error=IS_ERROR, message=message)
-        return Spoken(code="tool_crashed", message=message or "the server answered with an error")
+            return Reply(code="tool_failed", error=IS_ERROR, message=message)
+        return Reply(code="tool_crashed", message=message or "the server answered with an error")
 
 
 def speaker_of(tool: Tool, action: Action, arguments: Mapping[str, Json]) -> McpCall | None:
@@ -116,5 +116,5 @@ class McpListing:
     async def greet(self, stream: KeptStream) -> None:
         self.session = await session_of(stream, self.tool)
 
-    async def call(self, stream: KeptStream) -> Spoken:
-        return Spoken(value=None)
+    async def call(self, stream: KeptStream) -> Reply:
+        return Reply(value=None)

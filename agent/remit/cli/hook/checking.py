@@ -14,6 +14,7 @@ from remit.cli.hook.installing import SETTINGS, statuses
 from remit.cli.hook.playing import OLDEST, play_denied, version_of
 from remit.cli.local.hooking import MARKER
 from remit.core import RemitError
+from remit.core.parsing import read_text
 from remit.workspace import find_workspace
 
 PROGRAM: Final = "claude"
@@ -49,7 +50,7 @@ def check_hooks(
             *checks,
             HookCheck(name="codex: a denied call is blocked", ok=False, detail="only Claude Code can be played"),
         ]
-    hooks = json.loads(file.read_text(encoding="utf-8")).get("hooks", {})
+    hooks = json.loads(read_text(file, file=str(file))).get("hooks", {})
     return [*checks, *_played(root, hooks, program, variables)]
 
 

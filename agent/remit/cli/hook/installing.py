@@ -17,7 +17,7 @@ from remit.cli.local.hooking import CLIENTS
 from remit.cli.local.peers import FOLDER
 from remit.cli.local.requests_socket import REQUESTS
 from remit.core import Refusal, UsageError
-from remit.core.parsing import load_json
+from remit.core.parsing import load_json, read_text
 from remit.workspace import WorkspaceSession, find_workspace, load_workspace, open_session, principal_of_process
 
 PATIENCE_S: Final = 90  # of the coding agent, for a hook: longer than the hook takes until it blocks
@@ -96,7 +96,7 @@ def changed_files(asked: Installation) -> list[ChangedFile]:
     root = find_workspace(Path.cwd())
     found = [_kept(root / path, text) for path, text in _pack(asked, root).items()]
     settings = (asked.project or root).absolute() / SETTINGS[asked.client]
-    before = settings.read_text(encoding="utf-8") if settings.is_file() else ""
+    before = _text_of(settings)
     return [*found, ChangedFile(path=settings, before=before, after=with_hooks(before, asked.client, root, settings))]
 
 
@@ -187,8 +187,13 @@ def _pack(asked: Installation, root: Path) -> dict[Path, str]:
     }
 
 
+def _text_of(path: Path) -> str:
+    """The text of the file; "" without one."""
+    return read_text(path, file=str(path)) if path.is_file() else ""
+
+
 def _kept(path: Path, text: str) -> ChangedFile:
-    before = path.read_text(encoding="utf-8") if path.is_file() else ""
+    before = _text_of(path)
     return ChangedFile(path=path, before=before, after=before or text)
 
 
@@ -204,7 +209,7 @@ def statuses(project: Path | None) -> list[Status]:
 def _status(session: WorkspaceSession, client: str, project: Path) -> Status:
     found = Status(client=client)
     file = project.absolute() / SETTINGS[client]
-    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    text = _text_of(file)
     settings = _settings(text, file)
     events = settings.get("hooks", {})
     found.installed = any(_is_own(group) for groups in events.values() for group in groups)

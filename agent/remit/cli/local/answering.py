@@ -173,7 +173,7 @@ class _Commands:
                     os.read(woken, 4096)
             for worker in self._workers.values():
                 if worker.control in ready:
-                    worker.hear()
+                    worker.receive()
             self._reap()
             self._dismiss_unused()
             if sys.stdin in ready:
@@ -287,7 +287,7 @@ class Worker:
         with suppress(OSError):
             socket.send_fds(self.control, [b"c"], [connection.fileno()])
 
-    def hear(self) -> None:
+    def receive(self) -> None:
         """It says that it is idle again, or has ended."""
         with suppress(OSError):
             if self.control.recv(16):

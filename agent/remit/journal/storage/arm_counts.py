@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from remit.core.events import NANO, ArmName, Bar, BarName, Outcome, RolloutOpened
 from remit.journal.storage.core_tables import ARM_COUNT, HAS_ARM, HAS_ENDED, ROLLOUT, RUN
-from remit.journal.storage.database import Row, Sql, Transaction
+from remit.journal.storage.database import Batch, Put, Row, Sql, Transaction
 
 # A candidate that refuses more makes its runs shorter and cheaper, so time and money of completed runs only are compared.
 OF_COMPLETED: Final[Mapping[BarName, str]] = {"slow": "time", "costly": "cost"}
@@ -211,3 +211,9 @@ def count_row(rollout: str, place: CountPlace, numbers: tuple[int, int]) -> dict
     """The row of these counts."""
     bar, arm, share = place
     return {"rollout": rollout, "bar": bar, "arm": arm, "share": share, "seen": numbers[0], "broke": numbers[1]}
+
+
+def ended_arm(batch: Batch) -> tuple[str, str] | None:
+    """The rollout and the user of the run, if it has an arm and has ended with this batch or before."""
+    rows = (change.row for change in batch.changes if isinstance(change, Put) and change.table is RUN)
+    return next(((row["rollout"], row["user"]) for row in rows if row["rollout"] and row["ended"]), None)

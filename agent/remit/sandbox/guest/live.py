@@ -7,9 +7,8 @@ It runs no code of the tool, and keeps the capabilities that bubblewrap gave it,
   `{"end": n}` kills the processes of a call.
 * Reports to the broker, on its control socket: one line for each process of a call that ended, or was not started.
 
-What is mounted for a call, its tree, is a new tmpfs at /work with exactly the decided files in it. It is filled where no
-other process can look, and moved to /work as a whole, so nothing that an earlier call left running can change it
-meanwhile. What a call writes elsewhere in it disappears with it.
+What is mounted for a call, its tree, is a new tmpfs at /work with exactly the decided files in it. It is filled where no other process
+can look, and moved to /work as a whole, so nothing that an earlier call left running can change it meanwhile. The rest of it disappears.
 
 INVARIANT: a file is opened below the working folder without following any link, and the opened inode is what is mounted.
 """

@@ -28,7 +28,7 @@ from remit.sandbox.one_shot import close_files, settle
 from remit.sandbox.outcome import Ending, GuestAnswer, Output, Stop, classify_ending
 from remit.sandbox.process import DRAIN_SECONDS, START_SECONDS, DidNotStart
 from remit.sandbox.profile import Profile
-from remit.sandbox.protocol import Speaker, Spoken, ToolCall
+from remit.sandbox.protocol import Reply, Speaker, ToolCall
 from remit.sandbox.warm.call import key_of
 from remit.sandbox.warm.zygote_handle import Cold, child_folder
 
@@ -72,20 +72,20 @@ class ServedCall:
             async with access:
                 used, failed = await self._mount()
                 if failed:
-                    spoken, stop = Spoken(code="tool_crashed", message=f"its files are not there: {failed}"), None
+                    reply, stop = Reply(code="tool_crashed", message=f"its files are not there: {failed}"), None
                 else:
                     received.entered = True
-                    spoken, stop = await self._speak()
+                    reply, stop = await self._speak()
                 if stop is None and not failed:
                     await self._collect(received)
             lines.read_prints()
             ending = self._ending(started, stop, received.frame, used)
-            output = settle(profile, ending, self._answer(spoken, ending, received), self._granted, received)
-            output = replace(with_network_result(output, access), objects=spoken.objects)
+            output = settle(profile, ending, self._answer(reply, ending, received), self._granted, received)
+            output = replace(with_network_result(output, access), objects=reply.objects)
         finally:
             close_files(received)
         # INVARIANT: a server that did not end a call as its protocol says gets no other one.
-        self._ended_well = stop is None and spoken.code in (None, "tool_failed") and not failed
+        self._ended_well = stop is None and reply.code in (None, "tool_failed") and not failed
         return output
 
     @property
@@ -107,18 +107,18 @@ class ServedCall:
         failed = int(frame.get("failed", 1))
         return float(frame.get("cpu", 0.0)), os.strerror(failed) if failed else ""
 
-    async def _speak(self) -> tuple[Spoken, Stop | None]:
+    async def _speak(self) -> tuple[Reply, Stop | None]:
         try:
             async with asyncio.timeout(self._profile.wall):
                 return await self._speaker.call(self._lines), None
         except TimeoutError:
-            return Spoken(), "wall"
+            return Reply(), "wall"
         except Flood:
-            return Spoken(), "flood"
+            return Reply(), "flood"
         except LineTooLong:
-            return Spoken(), "output"
+            return Reply(), "output"
         except ServerEnded:
-            return Spoken(code="tool_crashed", message="the server ended before it answered"), None
+            return Reply(code="tool_crashed", message="the server of the tool ended before it answered"), None
 
     async def _collect(self, received: _Collected) -> None:
         """Have the server stopped, and receive what it wrote."""
@@ -144,18 +144,18 @@ class ServedCall:
             memory_bytes=0,
         )
 
-    def _answer(self, spoken: Spoken, ending: Ending, received: _Collected) -> GuestAnswer:
+    def _answer(self, reply: Reply, ending: Ending, received: _Collected) -> GuestAnswer:
         if ending.stop is not None:
             return classify_ending(self._profile, ending, declared={})
-        size = len(json.dumps(spoken.value, ensure_ascii=False, separators=(",", ":")).encode())
-        if spoken.code is None and size > self._profile.output:
+        size = len(json.dumps(reply.value, ensure_ascii=False, separators=(",", ":")).encode())
+        if reply.code is None and size > self._profile.output:
             return classify_ending(self._profile, replace(ending, stop="output"), declared={})
         frame = received.frame
         return GuestAnswer(
-            value=spoken.value,
-            code=spoken.code,
-            error=spoken.error,
-            message=spoken.message,
+            value=reply.value,
+            code=reply.code,
+            error=reply.error,
+            message=reply.message,
             files=tuple(cast("list[str]", frame.get("files", []))),
             removed=tuple(cast("list[str]", frame.get("removed", []))),
             note=str(frame.get("note", "")),
@@ -281,8 +281,8 @@ async def _frame(channel: socket.socket, files: int) -> tuple[Mapping[str, Json]
             while len(data) < 4 or len(data) < 4 + int.from_bytes(data[:4], "big"):
                 await readable.wait()
                 readable.clear()
-                wanted = 4 - len(data) if len(data) < 4 else 4 + int.from_bytes(data[:4], "big") - len(data)
-                part, more, _, _ = socket.recv_fds(channel, wanted, files - len(received), socket.MSG_CMSG_CLOEXEC)
+                missing = 4 - len(data) if len(data) < 4 else 4 + int.from_bytes(data[:4], "big") - len(data)
+                part, more, _, _ = socket.recv_fds(channel, missing, files - len(received), socket.MSG_CMSG_CLOEXEC)
                 received += more
                 data += part
                 if not part or int.from_bytes(data[:4].ljust(4, b"\0"), "big") > _MOST_FRAME:

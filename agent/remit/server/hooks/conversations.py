@@ -180,4 +180,4 @@ class HookConversations:
 def _check_owner(started: RunStarted | None, by: Principal) -> None:
     """Raise Refusal if another person began the session: what it has read is not theirs, and they could approve its calls."""
     if started is not None and not same_person(started.by, by):
-        raise Refusal("policy_denied", "there is no such session of yours", details={"reason": "other_session"})
+        raise Refusal("policy_denied", "no session of that id is this person's", details={"reason": "other_session"})

@@ -185,7 +185,7 @@ class ClientRun:
 
     async def _finish(self) -> None:
         for place in sorted(self.state.open):
-            reason = Refusal("cancelled", "its client has ended", details={"problem": "left_behind"})
+            reason = Refusal("cancelled", "the client of the run has ended", details={"problem": "left_behind"})
             await self._broker.give_up(*place, reason)
         self.model.turn = ModelTurn(text="", finish=ENDED)
         await self._graph.turn({"step": self.state.step})

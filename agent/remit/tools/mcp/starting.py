@@ -102,8 +102,8 @@ def _python(package: str, more: Sequence[str], arguments: Sequence[str], folder:
 
 def _entry(name: str, site: Path) -> tuple[str, str]:
     """The module and the function of the script that a Python package installs."""
-    wanted = re.sub(r"[-_.]+", "_", name).lower()
-    found = [path for path in site.glob("*.dist-info") if path.name.lower().startswith(f"{wanted}-")]
+    searched = re.sub(r"[-_.]+", "_", name).lower()
+    found = [path for path in site.glob("*.dist-info") if path.name.lower().startswith(f"{searched}-")]
     parser = configparser.ConfigParser(interpolation=None, delimiters=("=",))
     if found and (found[0] / "entry_points.txt").is_file():
         parser.read_string(read_text(found[0] / "entry_points.txt", file="entry_points.txt"))

@@ -62,11 +62,11 @@ def parse_request(text: str) -> RequestPattern:
     return RequestPattern(text=text, scheme=scheme, host=host, query=pairs)
 
 
-def _same_query(wanted: Sequence[tuple[str, str]], query: str) -> bool:
+def _same_query(expected: Sequence[tuple[str, str]], query: str) -> bool:
     given = sorted(parse_qsl(query, keep_blank_values=True))
-    if [name for name, _ in given] != [name for name, _ in wanted]:
+    if [name for name, _ in given] != [name for name, _ in expected]:
         return False
-    return all(value in (_ANY, other) for (_, value), (_, other) in zip(wanted, given, strict=True))
+    return all(value in (_ANY, other) for (_, value), (_, other) in zip(expected, given, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -119,5 +119,5 @@ def server_action_rules(
             yield report(here, "a server gets no store to write", fix)
         if template.form in ("each", "within"):
             yield report(
-                here, "a server is not told what the rules permit one by one", "name the resources by an argument"
+                here, "a server does not learn what the rules permit one by one", "name the resources by an argument"
             )
