@@ -253,3 +253,14 @@ def test_keys_are_managed_in_a_shell(client: Remit, session: Path, command: Comm
     assert made["key"].rpartition("_")[2] not in shown
     assert command(session, "key", "revoke", made["id"]).code == 0
     assert command(session, "key", "list").out == "there are no keys\n"
+
+
+def test_a_name_that_nothing_knows_is_disabled_with_a_line_that_names_the_near_one(
+    session: Path, command: Command
+) -> None:
+    """A provider may know people that no file names, so it is not refused; one that is known gets no such line."""
+    misspelled = command(session, "principal", "disable", "user:mar", "--reason", "has left")
+    assert misspelled.code == 0
+    assert "check the name: no rule, setting or run names user:mar; did you mean user:mara?" in misspelled.out
+    known = command(session, "principal", "disable", "user:mara", "--reason", "has left", "--json")
+    assert known.json["unknown"] is None

@@ -10,12 +10,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain.agents import create_agent
+from langchain_core.messages import HumanMessage
 
 from remit.broker.host.content import block_value, with_objects
 from remit.core.parsing import digest_bytes
+from remit.langchain import RemitMiddleware
 from remit.sandbox.guest.decoding import Action, content_blocks
 from remit.workspace.session import open_session
 from support.runs import Remit
+from support.workspaces.langchain import Scripted, says
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -148,3 +152,17 @@ def test_a_function_that_returns_something_else_than_its_bytes_is_refused() -> N
         return "no bytes"  # type: ignore[return-value]
 
     assert Action(text).encode("no bytes") == "no bytes"
+
+
+def test_the_model_of_a_langchain_agent_sees_the_image_of_a_sandboxed_tool(pictures: Path) -> None:
+    """That of Remit's own loop reads the digest in its place."""
+    agent = pictures / "agent/triage/agent.toml"
+    agent.write_text(agent.read_text().replace("\nprompt =", "\naccept_parsed_arguments = true\nprompt =", 1))
+    model = Scripted(turns=[says(("pictures__draw", {"kind": "png"}))])
+    with RemitMiddleware("triage", workspace=pictures, task="draw") as governed:
+        state = create_agent(model, [], middleware=[governed]).invoke({"messages": [HumanMessage("draw")]})
+    (message,) = [item for item in state["messages"] if item.type == "tool"]
+    assert message.status == "success", message.content
+    text, image = message.content
+    assert json.loads(text["text"])["value"][0]["base64"]["object"] == digest_bytes(PNG)
+    assert image == {"type": "image", "base64": base64.b64encode(PNG).decode(), "mime_type": "image/png"}

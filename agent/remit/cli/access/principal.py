@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from remit.cli.output import echo, json_text
+from remit.cli.output import echo, json_text, style
 from remit.cli.text_argument import TEXT
+
+if TYPE_CHECKING:
+    from remit.workspace import WorkspaceSession
 
 
 @click.group("principal", short_help="disable people and services, and enable them again")
@@ -42,12 +47,34 @@ def disable_command(subject: str, reason: str, as_json: bool) -> None:
     opened = open_session()
     by = principal_of_process(opened.workspace.settings)
     done = disable_principal(opened, subject, by=by, reason=reason)
+    unknown = _doubt(opened, subject)
     if as_json:
-        echo(json_text({"ok": True, **done.hold.model_dump(mode="json"), "voided": list(done.voided)}))
+        body = {**done.hold.model_dump(mode="json"), "voided": list(done.voided), "unknown": unknown or None}
+        echo(json_text({"ok": True, **body}))
         return
     echo(f"{subject} is disabled; requests for approval that were rejected: {len(done.voided)}")
+    if unknown:
+        echo(f"{style('check the name', fg='yellow')}: {unknown}")
     for place in done.voided:
         echo(f"  {place}")
+
+
+def _doubt(opened: WorkspaceSession, subject: str) -> str:
+    """A line if nothing here names the subject; "" if something does. It is disabled in any case: a provider may know people that no file names."""
+    from remit.core import near_names
+    from remit.journal import RunQuery, list_runs
+
+    settings = opened.workspace.settings
+    known = {
+        *(settings.identity or {}).values(),
+        *(settings.users or ()),
+        *(link.member for link in opened.policy.links),
+    }
+    if subject in known or next(iter(list_runs(opened.journal, RunQuery(user=subject, evaluation=None), page=1)), None):
+        return ""
+    near = near_names(subject, known)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    return f"no rule, setting or run names {subject}{meant}"
 
 
 @principal_command.command("enable")
