@@ -115,3 +115,14 @@ def test_what_runs_is_built_from_this_repository(services: dict[str, Any]) -> No
     assert (FOLDER / build["context"]).resolve() == ROOT
     assert (ROOT / build["dockerfile"]).is_file()
     assert Path(build["dockerfile"] + ".dockerignore").name == "Dockerfile.dockerignore"
+
+
+def test_workers_run_in_the_same_container_as_the_service_and_have_no_port(services: dict[str, Any]) -> None:
+    worker, remit = services["services"]["worker"], services["services"]["remit"]
+    assert worker["command"] == ["worker"]
+    assert worker["ports"] == []
+    assert worker["deploy"]["replicas"] == 2
+    own = ("command", "ports", "deploy", "stop_grace_period")
+    assert {key: worker[key] for key in worker if key not in own} == {
+        key: remit[key] for key in remit if key not in own
+    }
