@@ -57,6 +57,7 @@ SCANS: Final = {
     ("list_runs in doubt", "SCAN run USING INDEX run_in_doubt"): "the index holds only these runs",
     ("used_bundles", "SCAN run"): "`remit trace prune` asks once which objects are still used",
     ("shared._HOLDS", "SCAN hold"): "every call reads all holds in force, of which there are few",
+    ("shared._PUBLISHED", "SCAN published"): "one row, if any rules are published",
     ("shared._KEYS", "SCAN api_key"): "all keys that are not revoked, of which there are few",
     ("used_bundles", "SCAN rollout"): "`remit trace prune` asks once which objects are still used",
     ("run_list._ALERTS", "SCAN alert"): "all alerts in force, of which there are few",

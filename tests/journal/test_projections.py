@@ -30,6 +30,7 @@ from remit.core.events import (
     HoldLifted,
     HoldSet,
     KeyCreated,
+    PolicyPublished,
     RunArm,
     RunFinished,
     RunStarted,
@@ -108,6 +109,16 @@ def key_created(id: str) -> KeyCreated:
     return KeyCreated(id=id, digest="d", subject="service:ci", scope=KeyScope(), by=principal("ann"))
 
 
+PUBLISHED: Final = PolicyPublished(
+    number=0,
+    files={"policies/rules.csv": "p, user:ann, *, **, True, allow"},
+    policy_digest="sha256:1",
+    earlier_policy="sha256:0",
+    reason="",
+    by=principal("ann"),
+)
+
+
 def fill(journal: Journal) -> None:
     """A row in each projection: a finished run, one that waits, an emergency, a hold, a key, an alert, a circuit, a limit, an evaluation."""
     record = StoredRecord(journal, RUN)
@@ -121,6 +132,7 @@ def fill(journal: Journal) -> None:
     claim(journal, "b" * 32, spent("reserved", 3, 7 * WINDOW), of_limit(3, 7 * WINDOW, most=9))
     journal.append_shared(WORKSPACE_RUN, hold_set(0))
     journal.append_shared(WORKSPACE_RUN, key_created("1f"))
+    journal.append_shared(WORKSPACE_RUN, PUBLISHED)
     journal.append_shared(WORKSPACE_RUN, alert_raised("cost"))
     failed = ToolFailed(step=0, index=0, attempt=1, tool="mail", run=RUN, code="tool_failed", limit=1, rest_s=5)
     journal.append_shared(f"{CIRCUIT_STREAM}mail", failed)
@@ -315,6 +327,7 @@ DAMAGE: Final = {
         f"INSERT INTO approval VALUES ('{RUN}', 3, 'waiting', 1, 2)",
         f"approval {RUN}/3: no event explains the row",
     ),
+    "missing rules": ("DELETE FROM published", "published policy: the row is missing"),
     "a changed key": ("UPDATE api_key SET body = '{}'", "api_key 1f: body differ from the events"),
     "a missing key": ("DELETE FROM api_key", "api_key 1f: the row is missing"),
     "a changed hold": ("UPDATE hold SET body = '{}'", "hold all: body differ from the events"),

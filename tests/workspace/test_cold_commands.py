@@ -55,10 +55,10 @@ def loaded_by(folder: Path, *words: str) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "without", "most"),
     [
-        (EXPLAIN, GRAPH | REST | {"casbin", "sqlalchemy"}, 320),
+        (EXPLAIN, GRAPH | REST | {"casbin", "sqlalchemy"}, 330),
         (("approve", "list"), GRAPH | REST | {"casbin", "ruamel"}, 560),
         (("trace", "list"), GRAPH | REST | {"casbin", "ruamel"}, 520),
-        (CALL, GRAPH | REST, 950),
+        (CALL, GRAPH | REST, 970),
     ],
     ids=["policy explain", "approve list", "trace list", "call"],
 )

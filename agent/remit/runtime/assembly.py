@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from remit.broker import check_revoked
-from remit.core import Confinement, RunEnded
-from remit.core.events import Recorded
+from remit.core import Confinement, RunEnded, UsageError
+from remit.core.events import Recorded, RunStarted
 from remit.guardrails import Redactor, Sanitizer, Secrets, secrets_of_environment
 from remit.journal import Lease, LiveRecord
 from remit.sandbox.packages import make_environment
@@ -175,3 +175,14 @@ async def open_recording(
     content = session.workspace.settings.content
     record = await journal.run_in_thread(LiveRecord, journal, lease, listeners=listeners, content=content)
     return StoredRecording(record=record, objects=ObjectStore(session.traces / "objects"), trace=trace, export=export)
+
+
+def same_confinement(session: WorkspaceSession, agent: Agent, sandbox: Sandbox, started: RunStarted) -> Confinement:
+    """The confinement of this machine. Raises UsageError if it is not that with which the run started."""
+    confinement, unavailable = confinement_of(session.workspace, agent, sandbox)
+    if unavailable is not None:
+        raise unavailable
+    if confinement != started.confinement:
+        here = f"this machine offers {confinement!r}; resume it on a machine that offers the same"
+        raise UsageError(f"the run started with confinement {started.confinement!r}, {here}")
+    return confinement

@@ -7,16 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from remit.core import Confinement, Model, Principal, RemitError, UsageError
+from remit.core import Principal, RemitError, UsageError
 from remit.core.events import AcceptedChanges, RunResumed, RunStarted
 from remit.journal import Record, StoredRecord
 from remit.rollout import Placement, place_again, recorded_definition, with_definition
-from remit.runtime.assembly import agent_of, check_code, confinement_of, install_packages
-from remit.runtime.models.agents import open_fallbacks_of, open_model_of
-from remit.runtime.one_call import OneCall
-from remit.sandbox import Sandbox
+from remit.runtime.assembly import agent_of, check_code, install_packages
 from remit.tracing import Objects, ObjectStore
-from remit.workspace import Agent, WorkspaceSession, authorize, authorize_run, check_enabled
+from remit.workspace import WorkspaceSession, authorize, authorize_run, check_enabled
 
 if TYPE_CHECKING:  # a caller that only looks whether a run can go on does not load what drives it
     from remit.runtime.lifecycle import ExternalGraph
@@ -153,29 +150,3 @@ def _bundle_of(record: Record, started: RunStarted) -> str:
     """The digest of the policy bundle with the definition that the run has had until now."""
     latest = record.get(f"run.resumed/{record.state.resumed}")
     return latest.bundle if isinstance(latest, RunResumed) else started.bundle
-
-
-def same_confinement(session: WorkspaceSession, agent: Agent, sandbox: Sandbox, started: RunStarted) -> Confinement:
-    """The confinement of this machine. Raises UsageError if it is not that with which the run started."""
-    confinement, unavailable = confinement_of(session.workspace, agent, sandbox)
-    if unavailable is not None:
-        raise unavailable
-    if confinement != started.confinement:
-        here = f"this machine offers {confinement!r}; resume it on a machine that offers the same"
-        raise UsageError(f"the run started with confinement {started.confinement!r}, {here}")
-    return confinement
-
-
-def models_of(session: WorkspaceSession, started: RunStarted, goes_on: Continuation) -> tuple[Model, list[Model]]:
-    """The models that the run started with; those of the agent, if the definition on disk is accepted.
-
-    The one turn of a `remit call` is already in the record.
-    """
-    if goes_on.external_graph is not None:
-        return goes_on.external_graph.model, []
-    if started.model.startswith("call:"):
-        return OneCall(started.model.removeprefix("call:"), "{}"), []
-    if goes_on.accept_changes:
-        return open_model_of(session, started.agent), open_fallbacks_of(session, started.agent)
-    fallbacks = [open_model_of(session, started.agent, name) for name in started.fallbacks]
-    return open_model_of(session, started.agent, started.model), fallbacks

@@ -43,22 +43,22 @@ from remit.runtime.assembly import (
     install_packages,
     new_run_id,
     open_recording,
+    same_confinement,
     sanitizer_of,
     secrets_of,
     working_folder,
 )
 from remit.runtime.lifecycle import Driven, ExternalGraph, RunContext, RunResult, drive_run
 from remit.runtime.models.agents import open_fallbacks_of, open_model_of
+from remit.runtime.models.resumed import models_of
 from remit.runtime.models.scripted import ScriptedApproval
 from remit.runtime.one_call import OneCall
 from remit.runtime.resuming import (
     RECORDED,
     Continuation,
     check_resumes,
-    models_of,
     placed_again,
     resumable,
-    same_confinement,
 )
 from remit.sandbox import Sandbox
 from remit.workspace import (

@@ -364,6 +364,7 @@ SETTINGS: Final[FieldTable] = {
     "notify": new_channels,
     "enforcement_points": new_enforcement_points,
     "serve": _any_change("the service now listens, and is limited, by"),
+    "worker": _any_change("workers are now limited by"),
 }
 MANIFEST: Final[FieldTable] = {
     **dict.fromkeys(("name", "version", "owner", "summary", "digest"), "neutral"),
