@@ -1,8 +1,7 @@
 """Compares settings, manifests and agents field by field: what they widen beside requests.
 
-Each field has an entry in one of the tables: a function that describes how it widens, "requests" (compared as requests
-elsewhere), or "neutral" (it grants nothing). A changed field without an entry is reported as not analysed, so a field
-that is added later is never overlooked.
+Each field has an entry in one of the tables: a function that describes how it widens, "requests" (compared as requests elsewhere), or
+"neutral" (it grants nothing). A changed field without an entry is reported as not analysed, so that no later field is overlooked.
 """
 
 from __future__ import annotations
