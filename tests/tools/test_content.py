@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from remit.broker.host.content import block_value, content_value, with_objects
 from remit.core.parsing import digest_bytes
+from remit.sandbox.guest.conformance import CONTENT, described
 from remit.sandbox.guest.decoding import Action, content_blocks
 from remit.workspace.session import open_session
 from support.runs import Remit
@@ -181,3 +182,16 @@ def test_a_function_that_returns_something_else_than_its_bytes_is_refused() -> N
         return "no bytes"  # type: ignore[return-value]
 
     assert Action(text).encode("no bytes") == "no bytes"
+
+
+def test_the_schema_of_a_generator_is_that_of_the_list_which_it_yields() -> None:
+    """Its values are no block, whatever its annotation says, so its schema is not that of one."""
+
+    def pieces() -> bytes:  # type: ignore[misc]
+        yield b"a"
+
+    def whole() -> bytes:
+        return b"a"
+
+    assert described(pieces)["output"] == {"type": "array", "items": {}}
+    assert described(whole)["output"] == CONTENT
