@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import textwrap
 from collections.abc import Sequence
@@ -160,12 +161,73 @@ async def test_a_function_that_was_called_counts_as_called_however_it_ends(
 
 
 async def test_a_result_that_json_cannot_represent_is_an_invalid_output(harness: ToolHarness, trust: Trust) -> None:
-    source = HEAD + "def act(text: str) -> bytes:\n    return text.encode('latin-1')\n"
+    """Bytes within another type are a text, or nothing that JSON has."""
+    source = HEAD + "def act(text: str) -> list[bytes]:\n    return [text.encode('latin-1')]\n"
     made = profile(harness, source, trust=trust)
     refused, written = await both(harness, made, {"text": "\xff"}), await both(harness, made, {"text": "a"})
     assert (refused.code, refused.entered) == ("invalid_output", True)
     assert refused.message.startswith("the result is not JSON: "), refused.message
-    assert written.value == "a"
+    assert written.value == ["a"]
+
+
+BYTES: Final = """
+from typing import Annotated, Any, Iterator
+
+PNG = b"\\x89PNG\\r\\n\\x1a\\n"
+
+def said() -> bytes:
+    return PNG
+
+async def said_later() -> bytes:
+    return PNG
+
+def as_text() -> str:
+    return PNG
+
+def as_any() -> Any:
+    return PNG
+
+def as_object() -> object:
+    return PNG
+
+def as_blocks() -> list[dict[str, Any]]:
+    return PNG
+
+def in_a_block() -> list[dict[str, Any]]:
+    return [{"type": "image", "base64": PNG, "mime_type": "image/png"}]
+
+def in_fields() -> dict[str, bytes]:
+    return {"a": PNG}
+
+def optional() -> bytes | None:
+    return PNG
+
+def annotated() -> Annotated[bytes, 1]:
+    return PNG
+
+def other_bytes() -> bytes:
+    return bytearray(PNG)
+
+def bytes_in_a_list() -> bytes:
+    return [PNG]
+
+def yielded() -> Iterator[bytes]:
+    yield PNG
+
+def yielded_as_bytes() -> bytes:
+    yield PNG
+"""
+
+
+@pytest.mark.parametrize("action", re.findall(r"^(?:async )?def (\w+)", BYTES, re.MULTILINE))
+async def test_only_a_function_whose_return_type_is_bytes_returns_them(full: ToolHarness, action: str) -> None:
+    output = await both(full, profile(full, BYTES, action=action), {})
+    if action.startswith("said"):
+        block = {"type": "image", "base64": "iVBORw0KGgo=", "mime_type": "image/png"}
+        assert (output.code, output.value) == (None, [block]), output
+    else:
+        assert (output.code, output.value, output.entered) == ("invalid_output", None, True), output
+        assert output.message.startswith("the result is not JSON: "), output.message
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from langchain.agents import create_agent
 from langchain_core.messages import HumanMessage
 
-from remit.broker.host.content import block_value, with_objects
+from remit.broker.host.content import block_value, content_value, with_objects
 from remit.core.parsing import digest_bytes
 from remit.langchain import RemitMiddleware
+from remit.sandbox.guest.conformance import CONTENT, described
 from remit.sandbox.guest.decoding import Action, content_blocks
 from remit.workspace.session import open_session
 from support.runs import Remit
@@ -133,10 +134,43 @@ JSON = st.recursive(
 
 
 @given(JSON)
+@example([{"type": []}])
+@example([{"type": {"type": "image"}, "base64": "", "mime_type": "image/png"}])
 def test_a_result_without_such_blocks_is_unchanged(value: Any) -> None:
     """Only a block that says its `mime_type` is one: another list of a tool may have a field named `data` or `base64`."""
     made = block_value(value)
     assert (made.value, made.objects) == (value, ())
+
+
+# What a hostile tool may write where a block has a text: no value of it may raise in the process of the broker.
+_ODD: st.SearchStrategy[Any] = st.sampled_from(
+    [None, True, -1, 10**30, 0.5, "", "image", "data:;base64,AA==", "AA==", "é", [], ["image"], {}]
+)
+_ODD_BLOCK = st.dictionaries(
+    st.sampled_from(["type", "base64", "data", "file_data", "mime_type", "media_type", "object", "prefix", "url"]),
+    st.recursive(_ODD, lambda inner: st.dictionaries(st.sampled_from(["object", "prefix", "data"]), inner)),
+)
+
+
+@given(st.one_of(_ODD_BLOCK, st.lists(st.one_of(_ODD, _ODD_BLOCK), max_size=4)))
+def test_a_hostile_result_is_read_without_an_exception(value: Any) -> None:
+    for read in (block_value, content_value):
+        made = read(value)
+        assert len(with_objects(made.value, made.objects)) <= len(value)
+
+
+def test_an_object_is_put_back_only_where_one_is_taken_out_and_behind_a_prefix_that_is_a_text() -> None:
+    made = block_value(content_blocks(PNG))
+    named = {"object": digest_bytes(PNG), "bytes": len(PNG)}
+    prefixes: list[Any] = [[], {}, 1, None]
+    odd: list[Any] = [{"type": "image", "base64": {**named, "prefix": prefix}} for prefix in prefixes]
+    deep: Any = named
+    for _ in range(5_000):
+        deep = {"a": deep}
+    assert with_objects([*odd, {"type": "image", "a": deep}], made.objects) == []
+    assert with_objects([{"type": "image", "base64": {**named, "prefix": "x,"}}], made.objects) == [
+        {"type": "image", "base64": f"x,{base64.b64encode(PNG).decode()}"}
+    ]
 
 
 @given(st.binary(max_size=64))
@@ -166,3 +200,16 @@ def test_the_model_of_a_langchain_agent_sees_the_image_of_a_sandboxed_tool(pictu
     text, image = message.content
     assert json.loads(text["text"])["value"][0]["base64"]["object"] == digest_bytes(PNG)
     assert image == {"type": "image", "base64": base64.b64encode(PNG).decode(), "mime_type": "image/png"}
+
+
+def test_the_schema_of_a_generator_is_that_of_the_list_which_it_yields() -> None:
+    """Its values are no block, whatever its annotation says, so its schema is not that of one."""
+
+    def pieces() -> bytes:  # type: ignore[misc]
+        yield b"a"
+
+    def whole() -> bytes:
+        return b"a"
+
+    assert described(pieces)["output"] == {"type": "array", "items": {}}
+    assert described(whole)["output"] == CONTENT

@@ -82,7 +82,8 @@ def _is_list(value: object) -> TypeGuard[list[Any]]:
 
 
 def _is_block(block: Any) -> bool:
-    return isinstance(block, dict) and cast("dict[str, Any]", block).get("type") in _KINDS
+    kind = cast("dict[str, Any]", block).get("type") if isinstance(block, dict) else None
+    return isinstance(kind, str) and kind in _KINDS  # a tool may write a list there, which no set can look up
 
 
 def _taken_out(block: Any, found: dict[str, ContentObject], name: str = "", media_type: str = "", deep: int = 0) -> Any:
@@ -115,11 +116,12 @@ def _object_of(name: str, text: str, media_type: str) -> tuple[str, ContentObjec
     return (url[0] if url else ""), item
 
 
-def _put_back(block: Any, known: Mapping[str, str]) -> Any:
-    if not isinstance(block, dict):
-        return block
+def _put_back(block: Any, known: Mapping[str, str], deep: int = 0) -> Any:
+    if not isinstance(block, dict) or deep > _DEEPEST:  # no deeper than `_taken_out` puts an object
+        return cast("Any", block)
     fields = cast("dict[str, Any]", block)
     data = known.get(fields["object"]) if isinstance(fields.get("object"), str) else None
-    if data is not None:
-        return f"{fields.get('prefix', '')}{data}"
-    return {key: _put_back(item, known) for key, item in fields.items()}
+    prefix = fields.get("prefix", "")
+    if data is not None and isinstance(prefix, str):
+        return f"{prefix}{data}"
+    return {key: _put_back(item, known, deep + 1) for key, item in fields.items()}

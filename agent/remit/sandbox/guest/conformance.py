@@ -93,10 +93,9 @@ def described(function: Callable[..., Any]) -> dict[str, Any]:
             return {"problem": "it has no return type"}
         schema = decoding.model_of(function, shown).model_json_schema(schema_generator=Untitled)
         schema.pop("title", None)
-        result = CONTENT
-        if hints["return"] is not bytes:
-            returned = TypeAdapter(decoding.collected(function, hints["return"]))
-            result = returned.json_schema(mode="serialization", schema_generator=Untitled)
+        result, returned = CONTENT, decoding.collected(function, hints["return"])
+        if returned is not bytes:  # as Action.encode asks: what a generator yields is a list in each case
+            result = TypeAdapter(returned).json_schema(mode="serialization", schema_generator=Untitled)
     except (PydanticUserError, TypeError, NameError) as failure:
         return {"problem": _text_of(failure).splitlines()[0]}
     except SchemaError as failure:  # its last line says what is wrong, the others where
