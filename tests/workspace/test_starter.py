@@ -5,6 +5,7 @@ These are tests of the files themselves. Tests of the broker run them.
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import inspect
 import json
@@ -19,12 +20,13 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from remit.core.errors import CODES
 from remit.core.parsing.names import tables_of
 from remit.guardrails.secret_formats import formats
 from remit.runtime.models.scripted import read_script
+from remit.tools import run_tool_cases
+from remit.workspace import load_workspace
 from support import ROOT
-from support.workspaces.files import write_files
+from support.sandbox import sandbox
 
 AGENT = ROOT / "agent/triage"
 INCIDENT = AGENT / "incident"
@@ -82,25 +84,13 @@ def incident(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 # ── the cases of each tool ───────────────────────────────────────────────────────────────────────────────────────────
 
-CASES = [(name, case) for name in TOOLS for case in load(ROOT / f"tools/{name}/cases.yaml")]
 
-
-@pytest.mark.parametrize(("name", "case"), CASES, ids=[f"{name}: {case['note']}" for name, case in CASES])
-def test_a_tool_does_what_its_case_expects(name: str, case: dict[str, Any], folder: Path) -> None:
-    assert set(case) <= {"note", "action", "arguments", "setup", "expect"}
-    assert case["action"].split(".")[0] == name
-    expect = case["expect"]
-    assert len(expect) == 1
-    if expect.get("error") in CODES:
-        return  # refused before the tool starts: not the tool's to show
-    write_files(folder, case.get("setup", {}).get("files", {}))
-    functions = tool(name)
-    error, value = perform(functions, case["action"].split(".")[1], case["arguments"])
-    assert error == expect.get("error")
-    if "value_contains" in expect:
-        assert expect["value_contains"] in json.dumps(value)
-    elif "value" in expect:
-        assert value == expect["value"]
+@pytest.mark.parametrize("name", TOOLS)
+def test_a_tool_does_what_its_cases_expect(name: str) -> None:
+    """As `remit tool test` plays them: in the sandbox, with the answers of `setup.http` in place of the network."""
+    results = asyncio.run(run_tool_cases(load_workspace(ROOT), name, sandbox("full")))
+    assert {result.note: result.message for result in results if not result.passed} == {}
+    assert len(results) == len(load(ROOT / f"tools/{name}/cases.yaml")) > 0
 
 
 @pytest.mark.parametrize("name", TOOLS)
