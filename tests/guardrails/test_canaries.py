@@ -35,6 +35,7 @@ secrets = [{ name = "vault", exposed = true, env = "VAULT_KEY" }]
 hosts = ["localhost:PORT"]
 [limits]
 output = "256KiB"
+wall = "30s"
 [actions.say]
 summary = "Give back what it was given, whole and in pieces, and print it in pieces"
 effect = "read"
@@ -94,7 +95,7 @@ def environment() -> dict[str, str]:
 def get(url: str) -> dict[str, str | list[str]]:
     """Ask."""
     try:
-        answer = httpx.get(url)
+        answer = httpx.get(url, timeout=25)  # not the 5 s of httpx, which a busy machine can take
     except httpx.HTTPError as failure:
         raise Unreachable(f"{url}: {failure}") from failure
     return {"text": answer.text, "headers": list(answer.headers.values()), "chunks": [c for c in answer.iter_text(5)]}
