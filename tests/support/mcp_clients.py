@@ -23,6 +23,12 @@ ERAS: Final = ("legacy", "auto")  # of the protocol: with a handshake until 2025
 READ: Final[Any] = ("files_read", {"path": "runbooks/payments-pool.md", "lines": 1})
 SECRET: Final[Any] = ("files_read", {"path": "secrets/payments.env"})
 CLOSE: Final[Any] = ("tickets_close", {"key": "INC-2041", "reason": "fixed"})
+HELLO: Final[Any] = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
+}
 _SETTINGS: Final = """
 [issuers.corp]
 kind = "oidc"

@@ -75,9 +75,15 @@ def hooks_of(folder: Path) -> Mapping[str, Any]:
     return hooks
 
 
-def played(folder: Path, *calls: tuple[str, dict[str, Any]], hooks: Mapping[str, Any] | None = None) -> Played:
+def played(
+    folder: Path,
+    *calls: tuple[str, dict[str, Any]],
+    hooks: Mapping[str, Any] | None = None,
+    servers: Mapping[str, Any] | None = None,
+) -> Played:
     made = [NativeCall(tool=tool, given=given) for tool, given in calls]
-    return play(CLAUDE, hooks_of(folder) if hooks is None else hooks, folder, made, variables=VARIABLES)
+    used = hooks_of(folder) if hooks is None else hooks
+    return play(CLAUDE, used, folder, made, variables=VARIABLES, servers=servers)
 
 
 READ_SECRET = ("Bash", {"command": "cat secrets/key"})
@@ -104,6 +110,26 @@ def test_after_a_page_was_read_nothing_is_pushed(project: Path) -> None:
     with serving(project):
         results = played(project, ("WebFetch", {"url": "https://example.com/", "prompt": "p"}), push).results
     assert "After text from outside, nothing leaves by git" in results[1]
+
+
+def test_after_a_page_was_read_nothing_is_pushed_by_a_native_tool_or_by_one_of_an_mcp_server(project: Path) -> None:
+    """The other server is Remit's own, whose tools the rules for hooks allow as long as nothing from outside was read."""
+    rules = project / "policies" / "claude-code.csv"
+    rules.write_text(rules.read_text() + "p, agent:claude-code, claude_code.mcp, mcp:remit.*, True, allow\n")
+    words = ["-m", "remit", "serve", "mcp", "triage", "--workspace", str(project)]
+    servers = {"remit": {"command": sys.executable, "args": words, "env": VARIABLES}}
+    at_once = json.loads(json.dumps(hooks_of(project)).replace("run claude-code", "run claude-code --wait 0"))
+    read = ("mcp__remit__files_read", {"path": "runbooks/payments-pool.md", "lines": 1})
+    push = ("Bash", {"command": "git push origin main"})
+    with serving(project):
+        page = ("WebFetch", {"url": "https://example.com/", "prompt": "p"})
+        by_page = played(project, page, push, read, hooks=at_once, servers=servers).results
+        by_tool = played(project, read, push, read, hooks=at_once, servers=servers).results
+    assert "After text from outside, nothing leaves by git" in by_page[1]
+    assert "approval_required" in by_page[2]
+    assert '"ok":true' in by_tool[0], by_tool
+    assert "After text from outside, nothing leaves by git" in by_tool[1]
+    assert "approval_required" in by_tool[2]
 
 
 def test_an_approved_call_runs(project: Path) -> None:

@@ -17,15 +17,9 @@ from remit.core import Principal
 from remit.journal import RunSummary, list_runs
 from remit.server.http.answers import STATUS
 from remit.workspace import open_session
-from support.mcp_clients import CLOSE, ERAS, READ, SECRET, McpService, called, mcp_service
+from support.mcp_clients import CLOSE, ERAS, HELLO, READ, SECRET, McpService, called, mcp_service
 from support.principals import principal
 
-HELLO: Final[Any] = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "initialize",
-    "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
-}
 LIST: Final[Any] = {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}
 
 

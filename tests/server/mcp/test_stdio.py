@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -18,7 +19,7 @@ from remit.client import AsyncRemit
 from remit.core.events import RunStarted
 from remit.journal import RunSummary, list_runs
 from remit.workspace import open_session
-from support.mcp_clients import CLOSE, ERAS, READ, called
+from support.mcp_clients import CLOSE, ERAS, HELLO, READ, called
 from support.principals import principal
 
 
@@ -90,6 +91,23 @@ async def test_a_malformed_line_gets_one_structured_answer_and_the_next_message_
     assert [answer["error"]["data"]["error"]["code"] for answer in refused] == ["invalid_request"] * 5
     assert [answer["id"] for answer in answers if "result" in answer] == [7]
     assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_client_that_ends_the_server_by_a_signal_ends_its_run(session: Path, number: int) -> None:
+    call = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": READ[0], "arguments": READ[1]}}
+    command = [sys.executable, "-m", "remit", "serve", "mcp", "triage", "--workspace", str(session)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for message in (HELLO, {"jsonrpc": "2.0", "method": "notifications/initialized"}, call):
+            process.stdin.write(f"{json.dumps(message)}\n")
+        process.stdin.flush()
+        answers = [json.loads(process.stdout.readline()) for _ in range(2)]
+        process.send_signal(number)
+        assert process.wait(30) == 0, "its end of the input is still open"
+    assert answers[1]["result"]["structuredContent"]["ok"], answers
+    assert [run.outcome for run in runs(session)] == ["completed"]
 
 
 async def test_the_account_of_the_process_is_who_asks_and_nothing_counts_as_the_words_of_a_user(session: Path) -> None:

@@ -38,11 +38,13 @@ def play(
     prompts: Sequence[str] = ("Do it",),
     path: Sequence[Path] = (),
     variables: Mapping[str, str] | None = None,
+    servers: Mapping[str, Any] | None = None,
 ) -> Played:
     """Let Claude Code make the calls in the project, in one session. Without hooks, each of them would run.
 
-    `path` are folders in front of PATH, and `variables` are further ones of the environment. The calls of the second prompt follow those of the first: each prompt lets the model go on until
-    it has made its share of them.
+    `path` are folders in front of PATH, and `variables` are further ones of the environment. `servers` are MCP servers by name, as its option
+    `--mcp-config` takes them; it uses no other ones. The calls of the second prompt follow those of the first: each prompt lets the model go
+    on until it has made its share of them.
     """
     with tempfile.TemporaryDirectory(prefix="remit-hook-") as home, listening(StubModel(calls=calls)) as model:
         tools = sorted({"Bash", *(call.tool for call in calls)})
@@ -63,6 +65,7 @@ def play(
                 "",
             ]
             command += ["--allowedTools", ",".join(tools), *session]
+            command += ["--strict-mcp-config", "--mcp-config", json.dumps({"mcpServers": dict(servers or {})})]
             ended = _run(
                 command,
                 cwd=project,

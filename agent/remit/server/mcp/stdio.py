@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import signal
+import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
+from itertools import chain
 from typing import BinaryIO, Final
 
 import anyio
@@ -29,7 +34,7 @@ _ENDS_S: Final = 10.0
 
 
 async def serve_stdio(client: AsyncRemit, agent: str) -> None:
-    """Serve the client at the other end of standard input and output, until it closes its end."""
+    """Serve the client at the other end of standard input and output, until it closes its end, or until SIGTERM or SIGINT."""
     client.session.workspace.agent(agent)
     driven = DrivenRuns(2)
     conversation = Conversation(agent, new_run_id(), driven, named=True)
@@ -41,7 +46,7 @@ async def serve_stdio(client: AsyncRemit, agent: str) -> None:
     with _standard_streams() as (given, taken):
         to_server, from_client = create_context_streams[SessionMessage | Exception](0)
         to_client, from_server = create_context_streams[SessionMessage](0)
-        one = anyio.Lock()
+        one, lines = anyio.Lock(), _read_beside(given)
 
         async def write(text: str) -> None:
             async with one:
@@ -49,7 +54,7 @@ async def serve_stdio(client: AsyncRemit, agent: str) -> None:
 
         async def read() -> None:
             async with to_server:
-                while line := await anyio.to_thread.run_sync(_line, given, abandon_on_cancel=True):
+                while (line := await lines.get()) is not None:
                     message = _message(line)
                     if isinstance(message, Refused):
                         await write(json.dumps(message.body))
@@ -62,6 +67,9 @@ async def serve_stdio(client: AsyncRemit, agent: str) -> None:
                     await write(message.message.model_dump_json(by_alias=True, exclude_unset=True))
 
         async with anyio.create_task_group() as group:
+            # A client ends a server by closing its input, or by these signals; then it kills it, within half a second.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, group.cancel_scope.cancel)
             group.start_soon(read)
             group.start_soon(pass_on)
             group.start_soon(changes.watch)
@@ -87,13 +95,30 @@ def _message(line: bytes) -> SessionMessage | Refused | None:
         return refused(INVALID_REQUEST, "the message is no message of JSON-RPC 2.0")
 
 
-def _line(given: BinaryIO) -> bytes:
-    """The next line, b"" at the end. Of one that is too long only the beginning is kept."""
-    line = given.readline(LONGEST + 1)
-    rest = line
-    while len(rest) > LONGEST and not rest.endswith(b"\n"):
-        rest = given.readline(LONGEST + 1)
-    return line
+def _read_beside(given: int) -> asyncio.Queue[bytes | None]:
+    """The lines that come, then None. A thread that the process does not wait for reads them: a client may leave its end open."""
+    loop, lines = asyncio.get_running_loop(), asyncio.Queue[bytes | None](1)
+
+    def read() -> None:
+        with suppress(RuntimeError, CancelledError):  # the loop ends, or has ended
+            for line in chain(_lines(given), [None]):
+                asyncio.run_coroutine_threadsafe(lines.put(line), loop).result()
+
+    threading.Thread(target=read, daemon=True).start()
+    return lines
+
+
+def _lines(descriptor: int) -> Generator[bytes]:
+    """The lines. Of one that is too long only the beginning is kept."""
+    line = bytearray()
+    while part := os.read(descriptor, 1 << 16):
+        *ends, rest = part.split(b"\n")
+        for end in ends:
+            yield bytes(line + end[: LONGEST + 1 - len(line)])
+            line.clear()
+        line += rest[: LONGEST + 1 - len(line)]
+    if line:
+        yield bytes(line)
 
 
 def _write(taken: BinaryIO, text: str) -> None:
@@ -102,12 +127,13 @@ def _write(taken: BinaryIO, text: str) -> None:
 
 
 @contextmanager
-def _standard_streams() -> Generator[tuple[BinaryIO, BinaryIO]]:
+def _standard_streams() -> Generator[tuple[int, BinaryIO]]:
     """Standard input and output as they are, for the protocol alone.
 
     INVARIANT: nothing that this process or a child of it prints becomes a part of the protocol: meanwhile descriptor 1 is standard error.
     """
-    with os.fdopen(os.dup(0), "rb") as given, os.fdopen(os.dup(1), "wb") as taken:
+    given = os.dup(0)  # not closed: a thread may read from it until the process ends
+    with os.fdopen(os.dup(1), "wb") as taken:
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
         os.close(nothing)
