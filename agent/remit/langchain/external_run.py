@@ -53,10 +53,10 @@ from remit.langchain.turns import (
     turn_key,
 )
 from remit.runtime import (
-    AgentGraph,
     ApprovalWaiter,
     ExternalModel,
     LivePorts,
+    OutsideRun,
     RunResult,
 )
 from remit.workspace import WorkspaceSession
@@ -68,12 +68,13 @@ LOOK_S: Final = 0.02
 ToolOf: TypeAlias = Callable[[str], GraphTool | None]
 
 
-class ExternalRun:
+class ExternalRun(OutsideRun):
     """One run that an external graph drives. Implements `ExternalGraph` for the runner, and takes the calls of the graph."""
 
     driver: Driver = "langgraph"
 
     def __init__(self, session: WorkspaceSession, model: str, wait: float, hosted: Mapping[str, str]) -> None:
+        super().__init__()
         self._session = session
         self._hosted = hosted
         self.model = ExternalModel(model)
@@ -86,18 +87,11 @@ class ExternalRun:
         self._writers: dict[tuple[int, int], Callable[[Any], None] | None] = {}
         self._running: dict[tuple[int, int], asyncio.Task[Result]] = {}
         self._turns, self._queue = asyncio.Lock(), asyncio.Lock()
-        self._ended = asyncio.Event()
-        self._failure: RunEnded | None = None
-        self._opened: asyncio.Future[AgentGraph] = asyncio.get_running_loop().create_future()
 
     async def begin(self, work: Coroutine[Any, Any, RunResult]) -> None:
         """Open the run with `work`. Raises the error that keeps it from starting."""
         self._work = asyncio.ensure_future(work)
-        either: set[asyncio.Future[Any]] = {self._work, self._opened}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if not self._opened.done():
-            await self._work
-        self.agent_graph = self._opened.result()
+        self.agent_graph = await self._opened_by(self._work)
         self.people = People(session=self._session, agent_graph=self.agent_graph, hosted=self._hosted)
         cast("LivePorts", self._broker.ports).answer_to = self.people.answer_to
         await self.agent_graph.fill_directory(lambda place: self._tools.update({place: None}))
@@ -106,12 +100,6 @@ class ExternalRun:
                 self._steps[recorded_key(event.proposed_calls)] = event.step
 
     # -- called by the runner (`ExternalGraph`) --
-
-    async def drive(self, agent_graph: AgentGraph) -> None:
-        self._opened.set_result(agent_graph)
-        await self._ended.wait()
-        if self._failure is not None:
-            raise self._failure
 
     def function(self, call: Call) -> Callable[..., Json] | None:
         place = (call.step, call.index)
@@ -223,12 +211,8 @@ class ExternalRun:
 
     async def commit(self) -> None:
         """Return when everything so far is recorded: only then may the graph read a result."""
-        try:
+        with self._failing():
             await self.agent_graph.record.commit()
-        except RunEnded as ended:
-            self._failure = self._failure or ended
-            self._ended.set()
-            raise
 
     async def end(self, answer: str, *, leave: bool = False, moved_on: bool = False) -> RunResult:
         """End the run with that answer. With `leave`, or if a call waits for approval, the run stays open for a later process.
@@ -288,8 +272,7 @@ class ExternalRun:
             except QuestionPending as pending:
                 return Paused(value=pending.asked.question, asked=pending.asked)
             except RunEnded as ended:
-                self._failure = self._failure or ended
-                self._ended.set()
+                self._end_with(ended)
                 raise
 
     async def _once(self, place: tuple[int, int]) -> Result:

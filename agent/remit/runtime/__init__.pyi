@@ -4,7 +4,7 @@ from .conversations import inside_of, next_run
 from .custom_graph.driver import drive
 from .custom_graph.parts import GraphParts, OfferedAction
 from .graph import AgentGraph, CustomGraph
-from .lifecycle import ExternalModel, RunResult
+from .lifecycle import ExternalModel, OutsideRun, RunResult
 from .live import LivePorts
 from .memory_run import MemoryRun, run_in_memory
 from .models.agents import open_fallbacks_of, open_model_of
@@ -43,6 +43,7 @@ __all__ = [
     "OfferedAction",
     "OneCall",
     "OutsideCall",
+    "OutsideRun",
     "RunRequest",
     "RunResult",
     "acting_subject",

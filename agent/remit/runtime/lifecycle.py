@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+import asyncio
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from remit import runtime
 from remit.broker import Broker, ToolExecutor, receipt_of
@@ -84,6 +85,44 @@ class ExternalGraph(Protocol):
     async def drive(self, agent_graph: AgentGraph) -> None:
         """Return when the graph has ended or left the run. The outcome is then in the record."""
         ...
+
+
+class OutsideRun:
+    """What every `ExternalGraph` has in common: the run stays open until its program ends it, or something keeps it from going on."""
+
+    def __init__(self) -> None:
+        self._failure: RunEnded | None = None
+        self._ended = asyncio.Event()
+        self._opened: asyncio.Future[AgentGraph] = asyncio.get_running_loop().create_future()
+
+    async def drive(self, agent_graph: AgentGraph) -> None:
+        """See `ExternalGraph`."""
+        self._opened.set_result(agent_graph)
+        await self._ended.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _opened_by(self, work: asyncio.Future[Any]) -> AgentGraph:
+        """Return once the runner, which is `work`, has opened the run. Raises the error that keeps it from starting."""
+        either: set[asyncio.Future[Any]] = {work, self._opened}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not self._opened.done():
+            await work
+        return self._opened.result()
+
+    def _end_with(self, failure: RunEnded) -> None:
+        """Let the runner end the run with what keeps it from going on, the first one if there are several."""
+        self._failure = self._failure or failure
+        self._ended.set()
+
+    @contextmanager
+    def _failing(self) -> Generator[None]:
+        """End the run with what keeps the block from going on."""
+        try:
+            yield
+        except RunEnded as ended:
+            self._end_with(ended)
+            raise
 
 
 @dataclass(frozen=True, kw_only=True)

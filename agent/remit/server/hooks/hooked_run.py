@@ -33,7 +33,7 @@ from remit.core import (
 )
 from remit.core.events import ApprovalRequested, Driver, RunFinished
 from remit.journal import LiveRecord
-from remit.runtime import AgentGraph, ApprovalWaiter, ExternalModel, LivePorts, RunResult
+from remit.runtime import AgentGraph, ApprovalWaiter, ExternalModel, LivePorts, OutsideRun, RunResult
 from remit.workspace import WorkspaceSession
 
 ENDS_S: Final = 5.0  # how long the result of a call may take to be recorded
@@ -72,28 +72,22 @@ class NotReported(Exception):
     """The coding agent went on without a result of the call."""
 
 
-class HookedRun:
+class HookedRun(OutsideRun):
     """One run of a coding agent's session. Implements `ExternalGraph` for the runner, and takes the calls of the hooks."""
 
     def __init__(self, session: WorkspaceSession, client: str, model: str) -> None:
+        super().__init__()
         self._session = session
         self._client = client
         self._turn: Final = ExternalModel(model)
         self._loop: Final = asyncio.get_running_loop()
         self._natives: dict[tuple[int, int], _Native] = {}
         self._one: Final = asyncio.Lock()
-        self._ended = asyncio.Event()
-        self._failure: RunEnded | None = None
-        self._opened: asyncio.Future[AgentGraph] = self._loop.create_future()
 
     async def begin(self, work: Coroutine[Any, Any, RunResult]) -> None:
         """Open the run with `work`. Raises the error that keeps it from starting."""
         self._work = asyncio.ensure_future(work)
-        either: set[asyncio.Future[Any]] = {self._work, self._opened}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if not self._opened.done():
-            await self._work
-        self.agent_graph: AgentGraph = self._opened.result()
+        self.agent_graph: AgentGraph = await self._opened_by(self._work)
 
     # -- called by the runner (`ExternalGraph`) --
 
@@ -104,12 +98,6 @@ class HookedRun:
     @property
     def model(self) -> Model:
         return self._turn
-
-    async def drive(self, agent_graph: AgentGraph) -> None:
-        self._opened.set_result(agent_graph)
-        await self._ended.wait()
-        if self._failure is not None:
-            raise self._failure
 
     def function(self, call: Call) -> Callable[..., Json] | None:
         """A function that lets the coding agent carry the call out, and returns what it reports; None for another tool."""
@@ -292,8 +280,7 @@ class HookedRun:
             await self._broker.give_up(*place, Refusal("cancelled", reason, details={"problem": "left_behind"}))
 
     async def _fail(self, ended: RunEnded) -> None:
-        self._failure = self._failure or ended
-        self._ended.set()
+        self._end_with(ended)
         with suppress(RunEnded):
             await self._work
 

@@ -6,8 +6,7 @@ A call that waits for people does not stop the others: they are later turns.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Final, TypeAlias, cast
 
 from remit.broker import ApprovalPending, Broker, QuestionPending, wall_end
@@ -21,17 +20,16 @@ from remit.core import (
     ProposedCall,
     Refusal,
     Result,
-    RunEnded,
 )
 from remit.core.events import ApprovalRequested, AttemptProgressed, Driver, Recorded, RunFinished
 from remit.journal import LiveRecord, RunState
-from remit.runtime import AgentGraph, ApprovalWaiter, ExternalModel, LivePorts
+from remit.runtime import ApprovalWaiter, ExternalModel, LivePorts, OutsideRun
 from remit.server.driven import DrivenRun
 
 Place: TypeAlias = tuple[int, int]  # step and index
 
 
-class ClientRun:
+class ClientRun(OutsideRun):
     """A run whose turns a client makes. Implements `ExternalGraph` for the runner.
 
     INVARIANT: one call is carried out at a time.
@@ -41,32 +39,20 @@ class ClientRun:
 
     def __init__(self, client: str) -> None:
         """`client` names the program, as it said itself."""
+        super().__init__()
         self.model: Final = ExternalModel(f"mcp:{client}")
         self._one: Final = asyncio.Lock()
         self._progress: dict[Place, Callable[[str], None]] = {}
-        self._ended = asyncio.Event()
-        self._failure: RunEnded | None = None
-        self._opened: asyncio.Future[AgentGraph] = asyncio.get_running_loop().create_future()
 
     async def begin(self, driven: DrivenRun) -> None:
         """Return once it can take calls. Raises what keeps it from starting."""
         self._driven = driven
-        either: set[asyncio.Future[object]] = {driven.task, self._opened}  # type: ignore[arg-type]  # only waited for
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if not self._opened.done():
-            driven.task.result()
-        self._graph = self._opened.result()
+        self._graph = await self._opened_by(driven.task)
         with self._failing():
             await self._graph.fill_directory()
         driven.idle = True
 
     # ── called by the runner ─────────────────────────────────────────────────────────────────────────────────────────
-
-    async def drive(self, agent_graph: AgentGraph) -> None:
-        self._opened.set_result(agent_graph)
-        await self._ended.wait()
-        if self._failure is not None:
-            raise self._failure
 
     def function(self, call: Call) -> Callable[..., Json] | None:
         """None: a function in the module of its tool carries out the call."""
@@ -212,16 +198,6 @@ class ClientRun:
             raise Refusal(ended, f"the run has ended: {why}", next_step="stop, and tell the user why")
         if (hold := self._graph.hold_reason()) is not None:
             raise Refusal("held", hold, retryable=True, next_step=NEXT_STEPS["held"])
-
-    @contextmanager
-    def _failing(self) -> Generator[None]:
-        """End the run with what keeps it from going on."""
-        try:
-            yield
-        except RunEnded as ended:
-            self._failure = self._failure or ended
-            self._ended.set()
-            raise
 
 
 def is_same_call(one: ProposedCall, other: ProposedCall) -> bool:

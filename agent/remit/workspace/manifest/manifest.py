@@ -368,7 +368,7 @@ def _credential(table: SecretTable) -> Credential:
 
 
 def _action(name: str, table: ActionTable, source: Source) -> Action:
-    # INVARIANT: everything that a server of somebody else returns is untrusted, whatever its manifest says.
+    # INVARIANT: everything that the server of another party returns is untrusted, whatever its manifest says.
     labels = dict.fromkeys((*table.adds_labels, *((UNTRUSTED,) if source == "mcp" else ())))
     return Action(
         name=name,
