@@ -17,10 +17,19 @@ from typing import Any, Final, cast
 from remit.core import FrozenModel, Json, UsageError
 from remit.core.events import Variant
 from remit.core.parsing import digest, load_toml, read_file
-from remit.policy import is_cases, load_policy, read_case_tables, read_folder
-from remit.rollout import files_of_definition, is_rules, write_definition
+from remit.policy import is_cases, is_rules, load_policy, read_case_tables, read_folder
+from remit.rollout import files_of_definition
 from remit.tracing import Objects
-from remit.workspace import MARKER, Agent, Workspace, WorkspaceSession, load_files, load_workspace, vocabulary
+from remit.workspace import (
+    MARKER,
+    Agent,
+    Workspace,
+    WorkspaceSession,
+    load_files,
+    load_workspace,
+    vocabulary,
+    write_files,
+)
 from remit.workspace.manifest import LOCK, code_digest
 
 ON_DISK: Final = "disk"  # the name of the variant without changes
@@ -133,7 +142,7 @@ def open_definition(session: WorkspaceSession, variant: Variant, objects: Object
         WorkspaceError: with every problem of every file.
     """
     files = objects.get_bundle(variant.bundle)
-    write_definition(files, folder)
+    write_files(files, folder)
     workspace = replace(_loaded(files), root=folder)
     policy = load_policy(workspace.files, vocabulary(workspace))
     opened = WorkspaceSession(workspace=workspace, policy=policy, journal=session.journal, root=session.root)

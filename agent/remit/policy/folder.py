@@ -40,6 +40,11 @@ class CaseTable(NamedTuple):
     text: str
 
 
+def is_rules(path: str) -> bool:
+    """True for the path, in a workspace, of a file that decides calls: the model, the rules, the entities, and the bounds of a team."""
+    return path.startswith(FOLDER) and path.endswith(IN_FORCE)
+
+
 def rule_files(folder: Path) -> Iterator[tuple[str, Path]]:
     """Each file of a policy folder that decides calls, with its path in a workspace: the organization's, then those of teams."""
     for place, within in _places(folder):

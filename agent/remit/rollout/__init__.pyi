@@ -3,10 +3,8 @@ from .candidate import (
     OF_ALL_RUNS,
     CandidateDefinition,
     files_of_definition,
-    is_rules,
     open_candidate,
     remove_unused_definitions,
-    write_definition,
 )
 from .delay import Delay, expected_delay
 from .evidence import RATIOS, EProcess, bet, chance_of_arm
@@ -50,7 +48,6 @@ __all__ = [
     "find_rollout",
     "finish",
     "give_up",
-    "is_rules",
     "keep_code",
     "move_to",
     "named_rollout",
@@ -65,5 +62,4 @@ __all__ = [
     "roll_back",
     "weigh",
     "with_definition",
-    "write_definition",
 ]

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 from collections.abc import Container, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from remit.core import UsageError
-from remit.policy import IN_FORCE, Policy, load_policy
+from remit.policy import Policy, is_rules, load_policy
 from remit.tracing import ObjectStore
 from remit.workspace import (
     LIMITS,
@@ -24,6 +21,7 @@ from remit.workspace import (
     policy_files,
     read_code,
     vocabulary,
+    whole_folder,
 )
 from remit.workspace.manifest import code_digest
 
@@ -86,21 +84,8 @@ def open_candidate(session: WorkspaceSession, digest: str) -> CandidateDefinitio
     )
 
 
-def write_definition(files: Mapping[str, bytes], folder: Path) -> None:
-    """Write the files of a definition below a folder. Raises OSError."""
-    for path, data in files.items():
-        target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
-
-
 def _tools_of(files: Iterable[str]) -> list[str]:
     return sorted({path.split("/")[1] for path in files if path.startswith("tools/")})
-
-
-def is_rules(path: str) -> bool:
-    """True for the Casbin model and the files of rules."""
-    return path.startswith("policies/") and path.endswith(IN_FORCE)
 
 
 def _is_code(path: str) -> bool:
@@ -116,20 +101,7 @@ def definition_folder(traces: Path, name: str, files: Mapping[str, bytes]) -> Pa
     Raises:
         UsageError: it cannot be written.
     """
-    folder = traces / FOLDER / name
-    if folder.is_dir():
-        return folder
-    try:
-        folder.parent.mkdir(mode=0o700, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent, ignore_cleanup_errors=True) as place:
-            making = Path(place) / folder.name
-            write_definition(files, making)
-            with suppress(OSError):  # another process was first, and its folder has the same files
-                making.rename(folder)
-    except OSError as failure:
-        what = f"the files of definition {name!r} cannot be written below {str(folder.parent)!r}: {failure.strerror}"
-        raise UsageError(f"{what}; free disk space, or restore write permission") from failure
-    return folder
+    return whole_folder(traces / FOLDER / name, files, what=f"the files of definition {name!r}")
 
 
 def remove_unused_definitions(traces: Path, used: Container[str], *, older_s: float) -> None:

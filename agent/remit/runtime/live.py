@@ -21,8 +21,8 @@ from remit.broker import (
 from remit.core import Call, Claim, Code, Exhausted, Failed, Refusal, Request, RunEnded, UsageError, WorkspaceError
 from remit.core.events import CODE, NANO, BoundedApproval, BudgetSpent, PolicyChanged, QuestionAnswered, Usage
 from remit.journal import SHARED, Record, RunState, StoredRecord, conversation_of
-from remit.policy import Policy, PolicyWatcher, SecondOpinion
-from remit.rollout import CandidateRules, is_rules
+from remit.policy import Policy, PolicyWatcher, SecondOpinion, is_rules
+from remit.rollout import CandidateRules
 from remit.runtime.assembly import Recording
 from remit.workspace import (
     Measure,

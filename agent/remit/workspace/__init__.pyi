@@ -26,7 +26,7 @@ from .definitions import (
     Workspace,
 )
 from .file_schema import MARKER
-from .files import find_workspace, read_code, stamp_of
+from .files import find_workspace, read_code, stamp_of, whole_folder, write_files
 from .identity import account_of, act_for, check_tenant, principal_of_process, subject_of
 from .labels import LABELS, labels_in, labels_of
 from .limits import LIMITS, Measure, SharedLimit, limit_claims, limit_refusal
@@ -139,6 +139,8 @@ __all__ = [
     "tool_spec",
     "tool_specs",
     "vocabulary",
+    "whole_folder",
     "with_rules_in_force",
+    "write_files",
     "write_starter",
 ]

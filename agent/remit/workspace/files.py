@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -49,6 +50,35 @@ def read_code(folder: Path) -> dict[str, bytes]:
     if links:
         raise WorkspaceError(links)
     return files
+
+
+def write_files(files: Mapping[str, bytes], folder: Path) -> None:
+    """Write files below a folder, by their paths in it. Raises OSError."""
+    for path, data in files.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+
+
+def whole_folder(folder: Path, files: Mapping[str, bytes], *, what: str) -> Path:
+    """The folder, whose name is a digest of these files. It appears whole, also if two processes write it at once, and never changes.
+
+    Raises:
+        UsageError: it cannot be written; `what` says what is in it.
+    """
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(mode=0o700, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent, ignore_cleanup_errors=True) as place:
+            making = Path(place) / folder.name
+            write_files(files, making)
+            with suppress(OSError):  # another process was first, and its folder has the same files
+                making.rename(folder)
+    except OSError as failure:
+        below = f"{what} cannot be written below {str(folder.parent)!r}: {failure.strerror}"
+        raise UsageError(f"{below}; free disk space, or restore write permission") from failure
+    return folder
 
 
 def _below(folder: str, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import remit.journal
-from remit.core import Problem, RunEnded, UsageError, WorkspaceError
+from remit.core import Problem, RunEnded, WorkspaceError
 from remit.core.events import PolicyPublished
 from remit.core.parsing import digest
-from remit.policy import IN_FORCE, Policy, load_policy, read_folder
+from remit.policy import Policy, is_rules, load_policy, read_folder
 from remit.workspace.bundle import vocabulary
 from remit.workspace.definitions import Settings, Workspace
-from remit.workspace.files import WorkspaceFiles, find_workspace
+from remit.workspace.files import WorkspaceFiles, find_workspace, whole_folder
 from remit.workspace.loader import load_workspace
 
 if TYPE_CHECKING:  # who only reads the files does not load the database
@@ -191,7 +189,7 @@ def with_rules_in_force(session: WorkspaceSession) -> WorkspaceSession:
     if not _follows(session):
         return session
     published = published_rules(session.journal)
-    rules = session.root / "policies" if published is None else _folder_of(session.traces, published.files)
+    rules = (session.root if published is None else _folder_of(session.traces, published)) / "policies"
     if rules == session.policies:
         return session
     files = read_folder(rules)
@@ -202,7 +200,7 @@ def with_rules_in_force(session: WorkspaceSession) -> WorkspaceSession:
         what = f"the rules {whose} cannot be loaded here"
         fix = "bring the files of this workspace up to date, or publish other rules"
         raise WorkspaceError([Problem(file="policies", what=what, fix=fix), *failure.problems]) from failure
-    kept = {path: data for path, data in session.workspace.files.items() if not _is_rules(path)}
+    kept = {path: data for path, data in session.workspace.files.items() if not is_rules(path)}
     return replace(session, workspace=replace(session.workspace, files={**kept, **files}), policy=policy, rules=rules)
 
 
@@ -210,24 +208,7 @@ def _follows(session: WorkspaceSession) -> bool:
     return session.policies == session.root / "policies" or session.policies.is_relative_to(session.traces / PUBLISHED)
 
 
-def _folder_of(traces: Path, files: Mapping[str, str]) -> Path:
-    """The folder with these files. It appears whole, also if two processes write it at once, and never changes."""
-    folder = traces / PUBLISHED / digest(dict(files)).removeprefix("sha256:")
-    try:
-        folder.parent.mkdir(mode=0o700, exist_ok=True)
-        if not folder.is_dir():
-            with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent, ignore_cleanup_errors=True) as place:
-                making = Path(place) / folder.name
-                for path, text in files.items():
-                    (making / path).parent.mkdir(parents=True, exist_ok=True)
-                    (making / path).write_text(text, encoding="utf-8")
-                with suppress(OSError):  # another process was first, and its folder has the same files
-                    making.rename(folder)
-    except OSError as failure:
-        what = f"the published rules cannot be written below {str(folder.parent)!r}: {failure.strerror}"
-        raise UsageError(f"{what}; free disk space, or restore write permission") from failure
-    return folder / "policies"
-
-
-def _is_rules(path: str) -> bool:
-    return path.startswith("policies/") and path.endswith(IN_FORCE)
+def _folder_of(traces: Path, published: PolicyPublished) -> Path:
+    name = digest(published.files).removeprefix("sha256:")
+    files = {path: text.encode() for path, text in published.files.items()}
+    return whole_folder(traces / PUBLISHED / name, files, what="the published rules")
