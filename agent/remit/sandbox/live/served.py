@@ -84,8 +84,9 @@ class ServedCall:
             output = replace(with_network_result(output, access), objects=reply.objects)
         finally:
             close_files(received)
-        # INVARIANT: a server that did not end a call as its protocol says gets no other one.
-        self._ended_well = stop is None and reply.code in (None, "tool_failed") and not failed
+        # INVARIANT: a server whose call did not end as its tool meant gets no other one. The output decides: an answer that the protocol
+        # allows can still be larger than the call may return, or name files that it may not write.
+        self._ended_well = output.code in (None, "tool_failed")
         return output
 
     @property
