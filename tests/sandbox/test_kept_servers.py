@@ -10,18 +10,18 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from remit.core.errors import Refusal
+from remit.core.errors import Refusal, RunEnded
+from remit.sandbox.live.pool import LivePool
+from remit.sandbox.live.started import LiveSandbox
 from support.live import committed
 from support.mcp_kept import KeptServer, text
 from support.sandbox import below, command
 
 FLIPS = int(os.environ.get("REMIT_FLIPS", "40"))  # calls under a swap race; `make soak` has 4,000
-
-# The process of one sandbox is killed and not waited for when its pool is closed: Python warns of it in a later test.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 @pytest.fixture
@@ -179,6 +179,7 @@ async def test_between_two_calls_nothing_of_the_server_runs(kept: KeptServer) ->
             {},
             "tool_crashed",
         ),
+        ("long 300000", {"output": 100_000}, "resource_exhausted"),
         ("print 3000000", {"output": 100_000}, "resource_exhausted"),
         ("raw no json", {}, "invalid_output"),
         ('raw {"jsonrpc":"2.0","id":NUMBER,"result":{"content":[]},"result":{"content":[]}}', {}, "invalid_output"),
@@ -201,10 +202,25 @@ async def test_a_call_that_ends_badly_gets_its_code_and_the_next_one_a_fresh_ser
     assert kept.sandbox.live[0] == 1
 
 
-async def test_an_answer_that_is_larger_than_the_call_may_return_is_refused(kept: KeptServer) -> None:
-    """The server has answered as its protocol says, so the run keeps it."""
-    assert (await kept.do("long 300000", output=100_000)).code == "resource_exhausted"
-    assert (await kept.call("count", {})).code is None
+async def test_a_sandbox_that_starts_for_a_run_that_has_ended_meanwhile_is_ended(
+    kept: KeptServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise nothing would end it."""
+    await kept.do("kept")  # the listing that pins the server is of another run
+    started, made = LivePool._started, list[LiveSandbox]()
+
+    async def ends_meanwhile(self: LivePool, *given: Any) -> LiveSandbox:
+        made.append(await started(self, *given))
+        self.end_run("brief")
+        return made[-1]
+
+    monkeypatch.setattr(LivePool, "_started", ends_meanwhile)
+    with pytest.raises(RunEnded, match="did not start"):
+        await kept.do("kept", run="brief")
+    assert [sandbox.process._process.returncode is not None for sandbox in made] == [True] * len(made)
+    assert made
+    monkeypatch.undo()
+    assert text(await kept.do("kept", run="brief")) == "nothing"
 
 
 async def test_a_cancelled_call_leaves_no_server(kept: KeptServer) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from remit.sandbox.egress import Egress, Permit
 from remit.sandbox.packages import base_python
 from remit.workspace.manifest import ServerPin
 from support.workspaces.mcp import SERVER
+
+_numbers = count()  # several calls at once may ask what the server lists
 
 
 @dataclass(kw_only=True)
@@ -63,11 +66,11 @@ class KeptServer:
 
     async def pin(self) -> ServerPin:
         """What the server lists now."""
-        listing = McpListing(tool="kit")
-        async with self.sandbox.open(self.profile(run="listing"), {}, speaker=listing):
+        listing, run = McpListing(tool="kit"), f"listing {next(_numbers)}"
+        async with self.sandbox.open(self.profile(run=run), {}, speaker=listing):
             assert isinstance(listing.session, Session)
             tools = {name: dict(tool) for name, tool in listing.session.listing.items()}
-        self.sandbox.end_run("listing")
+        self.sandbox.end_run(run)
         return ServerPin(protocol=listing.session.version, tools=tools)
 
     async def call(

@@ -176,4 +176,9 @@ ROWS: Final = (
         fixtures=True,
         still=ANSWERED,
     ),
+    Mutation(
+        name="a sandbox that starts for a run that has ended meanwhile is ended",
+        remove=(replaced(LivePool, "_leave", lambda self, key: self._places.pop(key)),),
+        tests=(f"{KEPT}test_a_sandbox_that_starts_for_a_run_that_has_ended_meanwhile_is_ended",),
+    ),
 )  # fmt: skip

@@ -48,6 +48,7 @@ class Place:
 
     def __init__(self) -> None:
         self.sandbox: LiveSandbox | None = None
+        self.is_over = False  # its run has ended, or the pool: a sandbox that is started for it now has no owner
         self.lock = asyncio.Lock()
         self._users = 0
         self._together: Hashable = None
@@ -132,9 +133,14 @@ class LivePool:
                 place.sandbox.close()
             place.sandbox = None
             with self._place_for_one():
-                place.sandbox = await self._started(key, profile, account)
+                found = await self._started(key, profile, account)
+            with self._lock:
+                place.sandbox = None if place.is_over else found
+            if place.is_over:
+                found.close()
+                raise DidNotStart("its run has ended meanwhile")
         self._restock(key, profile, account)
-        return place.sandbox
+        return found
 
     async def _started(self, key: Hashable, profile: Profile, account: int | None) -> LiveSandbox:
         """A sandbox that is ready. One that is killed before that is started again."""
@@ -157,7 +163,7 @@ class LivePool:
     def end_run(self, run: str) -> None:
         """End the sandboxes of that run; nothing of its calls is left."""
         with self._lock:
-            ended = [self._places.pop(key) for key in tuple(self._places) if key[0] == run]
+            ended = [self._leave(key) for key in tuple(self._places) if key[0] == run]
         for place in ended:
             if place.sandbox is not None:
                 place.sandbox.close()
@@ -167,13 +173,19 @@ class LivePool:
         with self._lock:
             self._closing = True
             thread, self._thread = self._thread, None
-            places, self._places = self._places, {}
-        for place in places.values():
+            places = [self._leave(key) for key in tuple(self._places)]
+        for place in places:
             if place.sandbox is not None:
                 place.sandbox.close_from_outside()
         self._tasks.put(None)
         if thread is not None and thread is not threading.current_thread():
             thread.join()
+
+    def _leave(self, key: tuple[str, asyncio.AbstractEventLoop, Hashable]) -> Place:
+        """Take the place of a run out of the pool; the caller holds the lock, and ends its sandbox."""
+        place = self._places.pop(key)
+        place.is_over = True
+        return place
 
     @property
     def live(self) -> int:
@@ -284,7 +296,7 @@ class LivePool:
                 for item in old:
                     if item in items:
                         items.remove(item)
-            lost = [self._places.pop(key) for key in tuple(self._places) if key[1].is_closed()]
+            lost = [self._leave(key) for key in tuple(self._places) if key[1].is_closed()]
             idle = [place.sandbox for place in self._places.values() if place.sandbox is not None]
         for sandbox in (*old, *(place.sandbox for place in lost if place.sandbox is not None)):
             sandbox.close()

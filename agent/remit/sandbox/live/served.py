@@ -172,7 +172,7 @@ class ServedCall:
                 return
         except OSError:
             pass
-        self._sandbox.close()  # not only killed: its process is waited for, too
+        self._sandbox.kill()
 
 
 @asynccontextmanager
@@ -244,7 +244,6 @@ async def _greeted(
             async with asyncio.timeout(DRAIN_SECONDS):
                 await lines.at_end()
         printed = lines.stderr.decode("utf-8", "replace").strip()[-_SHOWN:]
-        sandbox.close()
         why = f"did not answer within {START_SECONDS:g} s" if isinstance(failure, TimeoutError) else "did not start"
         raise Refusal(
             "tool_crashed",
@@ -253,7 +252,7 @@ async def _greeted(
         ) from failure
     except BaseException:
         if lines.greeted is None:  # nothing is known of it, so no other call may use it
-            sandbox.close()
+            sandbox.kill()
         else:
             sandbox.order({"clear": True}, [])  # it may have been woken
         raise
