@@ -198,7 +198,9 @@ async def test_a_call_that_ends_badly_gets_its_code_and_the_next_one_a_fresh_ser
     output = await kept.do(what, **given)
     assert output.code == code, output
     assert output.entered
-    assert (await kept.call("count", {}, **given)).value["structured"] == {"calls": 1}
+    following = await kept.call("count", {}, **given)
+    assert following.value is not None, following
+    assert following.value["structured"] == {"calls": 1}
     assert kept.sandbox.live[0] == 1
 
 
