@@ -629,6 +629,17 @@ def test_the_bubblewrap_of_the_environment_variable_is_the_only_one(
     assert find_bwrap() is None
 
 
+@pytest.mark.parametrize("name", ["PATH", "REMIT_BWRAP", "SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_runs_share_a_sandbox_only_while_the_environment_names_the_same_programs_and_authorities(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Otherwise the first run of a process would decide which servers all later ones trust."""
+    first = Sandbox.shared(("full",))
+    assert Sandbox.shared(("full",)) is first
+    monkeypatch.setenv(name, str(tmp_path))
+    assert Sandbox.shared(("full",)) is not first
+
+
 def test_the_broker_itself_keeps_its_rights(tmp_path: Path) -> None:
     """The lock-down does not affect the process that starts the sandbox."""
     probe()

@@ -26,19 +26,17 @@ from remit.broker import (
 )
 from remit.core import (
     ENDED,
-    NEXT_STEPS,
     Call,
     Error,
     Failed,
     Json,
-    ModelCode,
     ModelTurn,
     ProposedCall,
     Refusal,
     Result,
     RunEnded,
 )
-from remit.core.events import ApprovalRejected, AttemptProgressed, Driver, ModelResponded, Recorded, RunFinished
+from remit.core.events import ApprovalRejected, AttemptProgressed, Driver, ModelResponded, Recorded
 from remit.journal import LiveRecord
 from remit.langchain.answers import InterruptPlace
 from remit.langchain.commands import kept
@@ -303,19 +301,12 @@ class ExternalRun(OutsideRun):
 
     def _refuse_turn(self) -> Failed | None:
         """Why no turn is accepted now, as a result for the model; None: it is accepted. A refused turn is not recorded."""
-        finished = self.agent_graph.record.get("run.finished/-/-/-")
-        if isinstance(finished, RunFinished) or self._failure is not None:
-            exhausted = isinstance(finished, RunFinished) and finished.code in ("budget_exhausted", "denial_loop")
-            reason = finished.message if isinstance(finished, RunFinished) and finished.message else "no more calls run"
-            code: ModelCode = "budget_exhausted" if exhausted else "cancelled"
-            return Failed(error=Error(code=code, message=f"the run has ended: {reason}", next_step="stop"))
-        if (hold := self.agent_graph.hold_reason()) is not None:
-            return Failed(error=Error(code="held", message=hold, retryable=True, next_step=NEXT_STEPS["held"]))
-        if self._running:
+        refused = self._refused_turn(self.agent_graph, has_ended=self._failure is not None)
+        if refused is None and self._running:
             next_step = "make the call again when they have ended"
             message = "calls of another turn of this run are still running"
             return Failed(error=Error(code="cancelled", message=message, next_step=next_step))
-        return None
+        return refused
 
     async def _cancel_rest(self) -> None:
         """Cancel the open calls of earlier turns, because the graph has moved on without them. Each call then has one result."""

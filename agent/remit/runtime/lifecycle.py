@@ -13,11 +13,15 @@ from remit import runtime
 from remit.broker import Broker, ToolExecutor, receipt_of
 from remit.core import (
     ENDED,
+    NEXT_STEPS,
     Call,
     Confinement,
+    Error,
+    Failed,
     Json,
     Message,
     Model,
+    ModelCode,
     ModelTurn,
     ReceiptItem,
     RemitError,
@@ -109,6 +113,21 @@ class OutsideRun:
         if not self._opened.done():
             await work
         return self._opened.result()
+
+    def _refused_turn(self, agent_graph: AgentGraph, *, has_ended: bool) -> Failed | None:
+        """Why no turn is accepted now, as a result for the model; None: it is accepted. A refused turn is not recorded.
+
+        `has_ended`: the run takes no turn any more, although its record may not say so yet.
+        """
+        finished = agent_graph.record.get("run.finished/-/-/-")
+        if isinstance(finished, RunFinished) or has_ended:
+            exhausted = isinstance(finished, RunFinished) and finished.code in ("budget_exhausted", "denial_loop")
+            reason = finished.message if isinstance(finished, RunFinished) and finished.message else "no more calls run"
+            code: ModelCode = "budget_exhausted" if exhausted else "cancelled"
+            return Failed(error=Error(code=code, message=f"the run has ended: {reason}", next_step="stop"))
+        if (hold := agent_graph.hold_reason()) is not None:
+            return Failed(error=Error(code="held", message=hold, retryable=True, next_step=NEXT_STEPS["held"]))
+        return None
 
     def _end_with(self, failure: RunEnded) -> None:
         """Let the runner end the run with what keeps it from going on, the first one if there are several."""

@@ -127,9 +127,9 @@ class Sandbox:
         """The sandbox of this process for those tiers, shared by its runs; callers must not close it.
 
         A later run finds the tools warm that an earlier one used; no process of a tool serves two users or workspaces. A fork takes
-        over which tier works, and nothing else.
+        over which tier works, and nothing else. Other programs or trusted authorities in the environment: another sandbox.
         """
-        key = (os.getpid(), tuple(accept), os.environ.get("REMIT_BWRAP"), os.environ.get("PATH"))
+        key = (os.getpid(), tuple(accept), *map(os.environ.get, _DECIDES))
         with _sharing:
             sandbox = _shared.get(key)
             if sandbox is None or isinstance(
@@ -394,7 +394,9 @@ class Sandbox:
         return RunEnded("sandbox_unavailable", "the sandbox did not start", fix=fix_for(str(failure)))
 
 
-_shared: dict[tuple[int, tuple[Confinement, ...], str | None, str | None], Sandbox] = {}
+# The environment variables that a sandbox has read when it starts: its programs, and the authorities that its proxy trusts.
+_DECIDES: Final = ("REMIT_BWRAP", "PATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_shared: dict[tuple[int | str | tuple[Confinement, ...] | None, ...], Sandbox] = {}
 _sharing = threading.Lock()
 
 

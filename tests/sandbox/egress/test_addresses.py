@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import socket
 from ipaddress import ip_address
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adversarial.attack_list import abuse
-from remit.sandbox.egress import Permit
+from remit.sandbox.egress import Permit, addresses
 from remit.sandbox.egress.addresses import address_class
 from remit.sandbox.egress.permissions import Network, UrlPermission, parse_host
 from support import CORPORA
@@ -295,3 +298,22 @@ async def test_an_empty_list_of_hosts_reaches_nothing() -> None:
             connection.close()
         assert answer.status == 403
     assert {entry.verdict for entry in proxy.connections} == {"not_decided"}
+
+
+@pytest.mark.parametrize("machine", ["with IPv6", "without IPv6"])
+async def test_a_server_that_accepts_at_its_second_address_is_reached(
+    machine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names have IPv6 addresses at which nothing listens, also for a kernel that makes no such sockets."""
+
+    def without_ipv6(family: int, kind: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return socket.socket(family, kind)
+
+    with Server() as server:
+        allowed = network(f"api.test:{server.port}", ranges=("127.0.0.0/8", "::1/128"))
+        async with running_proxy(allowed, FakeResolver({"api.test": [["::1", "127.0.0.1"]]})) as proxy:
+            if machine == "without IPv6":
+                monkeypatch.setattr(addresses, "socket", SimpleNamespace(**{**vars(socket), "socket": without_ipv6}))
+            assert (await proxy.get(f"http://api.test:{server.port}/")).status == 200

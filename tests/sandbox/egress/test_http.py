@@ -98,7 +98,7 @@ p, role:operator, http.*, file:downloads/**, True, allow
     assert summary == [
         "GET /v1/a?q=1", "GET /v1/here", "sandbox_violation", "tool_failed", 100_000, "", "POST /v1/a", "PUT /v1/a",
         "DELETE /v1/a", "policy_denied",
-    ]  # fmt: skip
+    ], [one["error"] for one in results if not one["ok"]]  # fmt: skip
     assert results[2]["error"]["message"].startswith("blocked by policy, do not retry: GET of that URL at 'localhost'")
     assert results[3]["error"]["details"]["error"] == "too_large"
     assert (session / "work/web/downloads/large.txt").read_text() == "x" * 100_000

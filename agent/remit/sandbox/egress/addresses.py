@@ -163,26 +163,28 @@ async def dial(name: str, targets: Sequence[Target]) -> tuple[socket.socket, Tar
     Raises:
         Blocked: `unreachable`: no target accepted within `DIAL_SECONDS`.
     """
-    loop = asyncio.get_running_loop()
     last = ""
     with suppress(TimeoutError):
         async with asyncio.timeout(DIAL_SECONDS):
             for target in targets:
-                connection = socket.socket(_family(target.address), socket.SOCK_STREAM)
                 try:
-                    connection.setblocking(False)
-                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    await loop.sock_connect(connection, (str(target.address), target.port))
-                    _check_peer(connection, target)
-                except OSError as failure:
-                    connection.close()
+                    return await _connected(target), target
+                except OSError as failure:  # also of a kernel without IPv6
                     last = f": {failure.strerror}" if failure.errno != errno.EINPROGRESS else ""
-                except BaseException:
-                    connection.close()
-                    raise
-                else:
-                    return connection, target
     raise Blocked("unreachable", f"no connection to {name!r}{last}")
+
+
+async def _connected(target: Target) -> socket.socket:
+    connection = socket.socket(_family(target.address), socket.SOCK_STREAM)
+    try:
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await asyncio.get_running_loop().sock_connect(connection, (str(target.address), target.port))
+        _check_peer(connection, target)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _check_peer(connection: socket.socket, target: Target) -> None:

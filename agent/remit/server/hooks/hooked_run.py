@@ -23,7 +23,6 @@ from remit.core import (
     Failed,
     Json,
     Model,
-    ModelCode,
     ModelTurn,
     ProposedCall,
     Refusal,
@@ -31,7 +30,7 @@ from remit.core import (
     RunEnded,
     is_refused,
 )
-from remit.core.events import ApprovalRequested, Driver, RunFinished
+from remit.core.events import ApprovalRequested, Driver
 from remit.journal import LiveRecord
 from remit.runtime import AgentGraph, ApprovalWaiter, ExternalModel, LivePorts, OutsideRun, RunResult
 from remit.workspace import WorkspaceSession
@@ -217,13 +216,13 @@ class HookedRun(OutsideRun):
                 next_step="make the call again when it has ended",
             )
             return Failed(error=error)
-        if (refused := self._refused_turn()) is not None:
+        if (refused := self._refused_turn(self.agent_graph, has_ended=self.has_ended)) is not None:
             return refused
         await self._cancel_rest()
         step = self.record.state.step + 1
         self._turn.turn = ModelTurn(text="", proposed_calls=(proposed,), finish="tool_calls")
         await self.agent_graph.turn({"step": step - 1})
-        if (refused := self._refused_turn()) is not None:
+        if (refused := self._refused_turn(self.agent_graph, has_ended=self.has_ended)) is not None:
             return refused
         native = self._natives[step, 0] = _Native(place=(step, 0), proposed=proposed)
         await self.agent_graph.decide({"step": step})
@@ -260,18 +259,6 @@ class HookedRun(OutsideRun):
             refused = enforced or is_refused(result, enforced=False)
             # A call that ended without being carried out does not run, whatever its result says.
             return Verdict(result=_failure_of(result) if refused else None, enforced=enforced)
-
-    def _refused_turn(self) -> Failed | None:
-        """Why no call is accepted now; None: it is accepted. A refused one is not recorded."""
-        finished = self.record.get("run.finished/-/-/-")
-        if isinstance(finished, RunFinished) or self.has_ended:
-            reason = finished.message if isinstance(finished, RunFinished) and finished.message else "no more calls run"
-            exhausted = isinstance(finished, RunFinished) and finished.code in ("budget_exhausted", "denial_loop")
-            code: ModelCode = "budget_exhausted" if exhausted else "cancelled"
-            return Failed(error=Error(code=code, message=f"the run has ended: {reason}", next_step="stop"))
-        if (hold := self.agent_graph.hold_reason()) is not None:
-            return Failed(error=Error(code="held", message=hold, retryable=True, next_step=NEXT_STEPS["held"]))
-        return None
 
     async def _cancel_rest(self) -> None:
         """Cancel the open calls, because the coding agent has moved on without them. Each call then has one result."""
