@@ -233,16 +233,13 @@ def revoke_command(request: str, reason: str, as_json: bool) -> None:
     Examples:
       remit approve revoke 3f2a --reason "I misread the host"
     """
-    from remit.broker.approvals import revoke_approval
-    from remit.client import find_request, who_continues
-    from remit.journal import StoredRecord
-    from remit.workspace import check_enabled, open_session, principal_of_process
+    from remit.client import find_request, revoke, who_continues
+    from remit.workspace import open_session, principal_of_process
 
     opened = open_session()
     waiting = find_request(opened, request)
     by = principal_of_process(opened.workspace.settings)
-    check_enabled(opened.journal, by)
-    revoke_approval(StoredRecord(opened.journal, waiting.run), waiting.request, by=by, reason=reason)
+    revoke(opened, waiting, by=by, reason=reason)
     _confirm(as_json, f"the approval of {by.subject} is revoked", waiting.run, who_continues(opened, waiting.run))
 
 

@@ -5,7 +5,8 @@ async_remit  `AsyncRemit`: the same for asynchronous code
 results      what its methods return
 streams      the events of a run while it happens
 run_pages    pages of the list of runs that one principal may read
-requests     find, approve and reject requests for approval
+requests     find, approve, reject and revoke requests for approval
+review       what a person should know before they answer one
 replays      open the trace of a run, and replay it
 """
 

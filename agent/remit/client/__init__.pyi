@@ -23,10 +23,12 @@ from .requests import (
     bound_lines,
     find_request,
     reject,
+    revoke,
     waiting_approvals_of,
     who_continues,
 )
 from .results import CallResult, Explanation, call_result
+from .review import EarlierCall, RequestReview, rapid_before, review_of
 from .run_pages import RunPage, page_of_runs
 from .streams import AsyncRunStream, RunStream
 
@@ -39,11 +41,13 @@ __all__ = [
     "Bound",
     "CallResult",
     "Disabled",
+    "EarlierCall",
     "Explanation",
     "Imported",
     "NewKey",
     "Publishable",
     "Remit",
+    "RequestReview",
     "RunPage",
     "RunStream",
     "WaitingApproval",
@@ -61,10 +65,13 @@ __all__ = [
     "page_of_runs",
     "publish_rules",
     "publishable_rules",
+    "rapid_before",
     "reject",
     "replay_trace",
     "retract_rules",
+    "review_of",
     "reviewed_graphs",
+    "revoke",
     "revoke_key",
     "waiting_approvals_of",
     "who_continues",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from remit.broker import hold_reason, requesters
 from remit.broker.approvals import (
     Approval,
+    Instead,
     approved_within_a_minute,
     grant_approval,
     like_approvals,
@@ -15,6 +16,7 @@ from remit.broker.approvals import (
     open_approval,
     refusal_recorded,
     reject_approval,
+    revoke_approval,
     scope_lines,
     scope_of,
     waiting_approvals,
@@ -23,7 +25,7 @@ from remit.core import BREAK_GLASS, Call, Principal, Refusal, UsageError, roles_
 from remit.core.events import NANO, ApprovalRequested, CallDecided, GrantScope
 from remit.journal import Record, StoredRecord, approvals_in_state, find_run, resolve_run
 from remit.policy import Policy
-from remit.workspace import WorkspaceSession, authorize_run
+from remit.workspace import WorkspaceSession, authorize_run, check_enabled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,8 +190,16 @@ def who_continues(session: WorkspaceSession, run: str) -> str:
     return f"no process drives the run; continue it: remit run --resume {run[:8]}"
 
 
-def reject(session: WorkspaceSession, policy: Policy, waiting: WaitingApproval, *, by: Principal, reason: str) -> None:
-    """Record the rejection of the person `by`. The model reads `reason`.
+def reject(
+    session: WorkspaceSession,
+    policy: Policy,
+    waiting: WaitingApproval,
+    *,
+    by: Principal,
+    reason: str,
+    response: str | None = None,
+) -> None:
+    """Record the rejection of the person `by`. The model reads `reason`, or `response` as the answer in place of the tool.
 
     Raises:
         Refusal: the rejection does not count; the refusal is recorded. `policy_denied`: the rules do not allow `remit.approve`.
@@ -202,7 +212,18 @@ def reject(session: WorkspaceSession, policy: Policy, waiting: WaitingApproval, 
         roles_of=policy.roles_of,
         now=time.time_ns(),
         reason=reason,
+        instead=None if response is None else Instead(response=response),
     )
+
+
+def revoke(session: WorkspaceSession, waiting: WaitingApproval, *, by: Principal, reason: str) -> None:
+    """Record that the person `by` withdraws their approval.
+
+    Raises:
+        Refusal: they have not approved the call, or it is too late; the refusal is recorded. `policy_denied`: they are disabled.
+    """
+    check_enabled(session.journal, by)
+    revoke_approval(StoredRecord(session.journal, waiting.run), waiting.request, by=by, reason=reason)
 
 
 def bound_lines(session: WorkspaceSession, waiting: WaitingApproval, bound: Bound) -> list[str]:

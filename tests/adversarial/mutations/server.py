@@ -5,15 +5,12 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, Final
 
-from jinja2 import Environment, FileSystemLoader
-
 from adversarial.mutations.row import Mutation, Remove, never, replaced
 from remit.server.authentication import access, api_keys, claims, providers, refusals, tokens
 from remit.server.authentication.access import Access
 from remit.server.authentication.sessions import BrowserSession, Sessions
 from remit.server.authentication.tokens import TokenVerifier, Trusted
-from remit.server.pages import html, login
-from remit.server.pages.approvals import ApprovalPages
+from remit.server.pages import html, login, requests
 
 TOKENS: Final = "server/authentication/test_tokens.py::"
 ACCESS: Final = "server/authentication/test_access.py::"
@@ -118,13 +115,13 @@ ROWS: Final = (
     ),
     answered(
         "texts of a run are text on a page",
-        replaced(html, "_templates", lambda: Environment(loader=FileSystemLoader(html._FOLDER), autoescape=False)),
+        replaced(html, "_templates", lambda made=html._templates: made().overlay(autoescape=False)),
         tests=(f"{PAGES}test_every_text_of_a_run_stays_text[<script>alert(1)</script>]",),
     ),
     answered(
-        "pages are framed nowhere and run no script",
-        replaced(html, "_HEADERS", {}),
-        tests=(f"{PAGES}test_no_page_is_framed_cached_or_runs_a_script",),
+        "pages are framed nowhere and run no script of others",
+        replaced(html, "HEADERS", {}),
+        tests=(f"{PAGES}test_no_page_is_framed_cached_or_runs_a_script_of_others",),
     ),
     answered(
         "a session ends when a person logs out, or logs in again",
@@ -141,7 +138,7 @@ ROWS: Final = (
     ),
     answered(
         "a request is shown only to people whom it concerns",
-        replaced(ApprovalPages, "_is_concerned", lambda *_: True),
+        replaced(requests, "_is_concerned", lambda *_: True),
         tests=(f"{PAGES}test_a_request_that_is_not_for_a_person_is_as_if_it_did_not_exist",),
     ),
 )

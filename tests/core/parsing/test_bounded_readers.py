@@ -192,6 +192,7 @@ ALLOWED = {
     "remit/cli/hook/installing.py": "files of the package",
     "remit/cli/hook/checking.py": "settings of bounded size, which `remit hook status` has read a moment before",
     "remit/cli/hook/stub_model.py": "a model of this machine, which `remit doctor --hooks` plays to a coding agent",
+    "remit/server/pages/assets.py": "files of the package",
     "remit/server/hooks/naming.py": "arguments that the same module has written",
     "remit/core/parsing/": "the reader itself, and texts that it wrote",
     "remit/sandbox/cgroups.py": "files of the kernel",

@@ -1,12 +1,12 @@
 from .bounded import narrowest_condition, scope_lines, scope_of
 from .break_glass import emergencies, review
+from .like import Difference, SimilarApproval, like_approvals, similar_approvals
 from .requests import (
     Approval,
     Instead,
     approval_expired,
     approved_within_a_minute,
     grant_approval,
-    like_approvals,
     only_role,
     open_approval,
     refusal_recorded,
@@ -20,7 +20,9 @@ __all__ = [
     "GUTTER",
     "WIDTH",
     "Approval",
+    "Difference",
     "Instead",
+    "SimilarApproval",
     "approval_expired",
     "approval_summary",
     "approved_within_a_minute",
@@ -38,6 +40,7 @@ __all__ = [
     "scope_lines",
     "scope_of",
     "shown_facts",
+    "similar_approvals",
     "waiting_approvals",
     "wrapped",
 ]

@@ -43,8 +43,6 @@ from remit.workspace import Budget
 
 LASTS_NS: Final = 3600 * NANO
 LONGEST_BOUND_NS: Final = 24 * 3600 * NANO
-LIKE_SEEN: Final = 300  # the latest approvals that are looked at for like calls
-LIKE_WINDOW_NS: Final = 90 * 86_400 * NANO
 RAPID_WINDOW_NS: Final = 60 * NANO
 RAPID_APPROVALS: Final = 2  # approvals in that time; another one of a different action is then flagged as rapid
 
@@ -230,25 +228,6 @@ def approved_within_a_minute(
             decided = journal.get(item.run, f"call.decided/{event.step}/{event.index}/0")
             actions.append(_action_of(None if decided is None else decided.event))
     return actions if len(actions) >= RAPID_APPROVALS and any(action != this for action in actions) else []
-
-
-def like_approvals(journal: Journal, record: Record, requested: ApprovalRequested, now: int) -> int:
-    """How many calls like this one people approved lately: calls of the same agent, with the same action and resources."""
-
-    def like(decided: AnyEvent | None) -> tuple[object, ...]:
-        call = decided.call if isinstance(decided, CallDecided) else None
-        if call is None:
-            return ()
-        return (call.subjects.agent, call.action, *sorted({touch.resource for touch in call.touches}))
-
-    this, calls = like(record.get(f"call.decided/{requested.step}/{requested.index}/0")), set[tuple[object, ...]]()
-    for item in journal.every("approval.granted", since=now - LIKE_WINDOW_NS)[-LIKE_SEEN:]:
-        event = item.event
-        if isinstance(event, ApprovalGranted) and not event.scripted:
-            decided = journal.get(item.run, f"call.decided/{event.step}/{event.index}/0")
-            if this and like(None if decided is None else decided.event) == this:
-                calls.add((item.run, event.step, event.index))
-    return len(calls)
 
 
 def _action_of(event: AnyEvent | None) -> str:

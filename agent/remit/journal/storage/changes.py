@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from remit.journal.storage.database import Database
@@ -38,6 +38,17 @@ class ChangeWatcher:
                     async with asyncio.timeout(left):
                         await changed.wait()
                 changed.clear()
+        finally:
+            with self._lock:
+                self._waiting.discard(entry)
+
+    @contextmanager
+    def following(self) -> Generator[asyncio.Event]:
+        """An event that is set each time a process has recorded anything. INVARIANT: who clears it before reading misses nothing."""
+        entry = (asyncio.get_running_loop(), asyncio.Event())
+        self._join(entry)
+        try:
+            yield entry[1]
         finally:
             with self._lock:
                 self._waiting.discard(entry)

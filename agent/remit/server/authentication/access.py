@@ -89,6 +89,11 @@ class Access:
             return None
         return session
 
+    def is_open(self, id: str) -> bool:
+        """True while the session with that id is open, and its principal enabled. Unlike `session` it does not count as a use."""
+        session = self.sessions.find_unused(id)
+        return session is not None and session.principal.subject not in self.journals[session.principal.tenant].holds()
+
     def enabled(self, principal: Principal) -> Principal:
         """The principal. Raises AccessDenied `disabled`."""
         if principal.subject in self.journals[principal.tenant].holds():

@@ -96,6 +96,11 @@ class Sessions:
         self._open.put(id, session)
         return session
 
+    def find_unused(self, id: str) -> BrowserSession | None:
+        """`find`, but it does not count as used: the session of a page that is only looked at ends with the time."""
+        session = self._open.find(id)
+        return session if session is not None and self._clock() - session.started < LONGEST_S else None
+
     def end(self, id: str) -> None:
         """End the session with that id, if there is one."""
         self._open.take(id)

@@ -1,8 +1,12 @@
-"""The pages of the service: logging in, and one page for each request for approval.
+"""The console: the pages of the service.
 
+assets     the style, the scripts and the catalogue of strings
 html       templates, headers and forms
+forms      values of forms
+live       pages that follow the journal
 login      identity providers and one-time links
-approvals  requests for approval
+requests   what a person sees of a request for approval
+approvals  requests for approval, and their answers
 routing    the routes of the pages
 """
 

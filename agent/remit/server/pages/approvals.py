@@ -1,176 +1,172 @@
-"""The page of one request for approval: who asks for what, and the answer of a person. It works without scripts."""
+"""The pages of requests for approval: the inbox, who asks for what, and the answer of a person. They work without scripts."""
 
 from __future__ import annotations
 
 import asyncio
-import re
-import time
-from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from remit.client import WaitingApproval, find_request, waiting_approvals_of
-from remit.core import Principal, Refusal, UsageError, roles_held
-from remit.core.events import RunStarted
-from remit.journal import StoredRecord
-from remit.server.authentication import Access, AccessDenied, BrowserSession
-from remit.server.pages.html import BadForm, form, message, page, redirect
-from remit.tracing.reports import needs_text
-from remit.workspace import may, resource_of
+from remit.client import Bound, WaitingApproval, bound_lines, reject, revoke
+from remit.core import BREAK_GLASS, Principal, Refusal, UsageError
+from remit.server.authentication import Access, BrowserSession
+from remit.server.pages.assets import string
+from remit.server.pages.forms import whole_number
+from remit.server.pages.html import BadForm, checked_form, fragment, message, page, redirect
+from remit.server.pages.live import LivePages
+from remit.server.pages.requests import REQUEST, ShownRequest, circumstances, found_request, shown_requests
 
 if TYPE_CHECKING:
     from remit.server.service import Service
 
 _T = TypeVar("_T")
 
-_ID: Final = re.compile(r"([0-9a-f]{32})\.([0-9]{1,9}\.[0-9]{1,9})", re.ASCII)
+AREA: Final = "approvals"
 LONGEST_REASON: Final = 500
+LONGEST_ANSWER: Final = 2000
 MOST: Final = 100  # requests on the list
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shown:
-    """What a person sees of a request. `task` is "" for who may not read the run; `roles` are those in which they may answer it."""
-
-    id: str
-    summary: str
-    needs: str
-    expires: str
-    minutes: int
-    digest: str
-    task: str = ""
-    roles: tuple[str, ...] = ()
-    is_own: bool = False
-    is_closed: bool = False
 
 
 class ApprovalPages:
     """The pages about approvals of a service."""
 
-    def __init__(self, service: Service, access: Access) -> None:
+    def __init__(self, service: Service, access: Access, live: LivePages) -> None:
         self._service = service
         self._access = access
+        self._live = live
 
     async def overview(self, request: Request) -> Response:
         """The requests that the person may answer, and those of their own."""
         if (session := self._access.session(request)) is None:
             return redirect("/login")
-        found = await asyncio.to_thread(self._list, session.principal)
-        return page("approvals", session=session, requests=found[:MOST], more=len(found) > MOST)
+        values = await asyncio.to_thread(self._list, session.principal)
+        return page("approvals", session=session, area=AREA, **values)
+
+    async def follow(self, request: Request) -> Response:
+        """The list, each time that it changes."""
+        return self._live.stream(request, AREA, lambda by: fragment("approvals_list", **self._list(by)))
 
     async def show(self, request: Request) -> Response:
         """One request."""
         name = request.path_params["id"]
         if (session := self._access.session(request)) is None:
-            return redirect(f"/login?next=/approvals/{name}" if _ID.fullmatch(name) else "/login")
-        shown = await asyncio.to_thread(self._shown, session.principal, name)
-        if shown is None:
-            return _nothing(session)
-        return page("approval", session=session, item=shown)
+            return redirect(f"/login?next=/approvals/{name}" if REQUEST.fullmatch(name) else "/login")
+        values = await asyncio.to_thread(self._page, session.principal, name)
+        return _nothing(session) if values is None else page("approval", session=session, area=AREA, **values)
 
     async def grant(self, request: Request) -> Response:
-        """Approve the call that the page has shown, in one role."""
-        return await self._answer(request, "grant")
+        """Approve the call that the page has shown, in one role; with bounds also further calls like it."""
+        return await self._answer(request, self._grant)
 
     async def reject(self, request: Request) -> Response:
         """Reject it, with a reason that the model reads."""
-        return await self._answer(request, "reject")
+        return await self._answer(request, self._reject)
 
-    async def _answer(self, request: Request, verb: str) -> Response:
-        session = self._access.session(request)
-        if session is None:
+    async def instead(self, request: Request) -> Response:
+        """Reject it, with an answer that the model reads in place of that of the tool."""
+        return await self._answer(request, self._instead)
+
+    async def revoke(self, request: Request) -> Response:
+        """Withdraw one's own approval."""
+        return await self._answer(request, self._revoke)
+
+    async def bound(self, request: Request) -> Response:
+        """Show which further calls an approval with bounds would cover: the person approves them on that page."""
+        return await self._answer(request, self._bounds)
+
+    async def _answer(self, request: Request, act: Answer) -> Response:
+        """Carry out what a form of the page of a request asks for. Nothing counts that the person has not seen."""
+        if (session := self._access.session(request)) is None:
             return redirect("/login")
         try:
-            fields = await form(request, self._access)
-            if not session.accepts(fields.get("form_token", "")):
-                raise BadForm
+            fields = await checked_form(request, self._access, session)
         except BadForm:
-            self._access.record(
-                AccessDenied("cross_site", session.principal.subject, session.principal.tenant), request
-            )
-            return message("The request is refused", "Open the page of the request and answer there.", 403, session)
+            return message(string("message", "refused"), string("message", "refused_form"), 403, session)
         name = request.path_params["id"]
-        shown = await asyncio.to_thread(self._shown, session.principal, name)
-        if shown is None:
+        found = await asyncio.to_thread(self._found, session.principal, name)
+        if found is None:
             return _nothing(session)
-        if fields.get("digest") != shown.digest:
-            return message("The request has changed", "Read it again before you answer.", 409, session)
+        if fields.get("digest") != found[1].digest:
+            return message(string("approval", "changed"), string("approval", "changed_text"), 409, session)
         try:
-            text = await self._record(session.principal, name, verb, fields)
+            return await act(session, *found, fields)
         except (Refusal, UsageError) as refused:
             # What the rules deny is said without the rule; why an approval does not count is said to who gave it.
             is_silent = isinstance(refused, Refusal) and refused.code == "policy_denied"
-            return message("Your answer does not count", "" if is_silent else _text(refused), 403, session)
-        return message("Your answer is recorded", text, session=session)
+            return message(string("approval", "counts_not"), "" if is_silent else _text(refused), 403, session)
 
-    async def _record(self, by: Principal, name: str, verb: str, fields: Mapping[str, str]) -> str:
-        """Record the answer. Returns what happens next."""
-        workspace, client = self._service.client(by)
-        waiting = await asyncio.to_thread(find_request, workspace.session, _place(name))
-        if verb == "grant":
-            approved = await _apart(client.approve(waiting, role=fields.get("role") or None))
-            rapid = f" You approved {', '.join(approved.rapid)} within the last minute, too." if approved.rapid else ""
-            return f"Approved as {approved.approver} in {approved.role}.{rapid}"
-        reason = fields.get("reason", "").strip()
-        if not reason or len(reason) > LONGEST_REASON:
-            raise UsageError(f"a rejection needs a reason of at most {LONGEST_REASON} characters")
-        await _apart(client.reject(waiting, reason=" ".join(reason.split())))
-        return f"Rejected as {by.subject}."
+    async def _grant(
+        self, session: BrowserSession, waiting: WaitingApproval, shown: ShownRequest, fields: Mapping[str, str]
+    ) -> Response:
+        _, client = self._service.client(session.principal)
+        consent: dict[str, Any] = {"role": fields.get("role") or None, "bound": _bound(fields)}
+        if "minutes" in fields:
+            consent["minutes"] = whole_number(fields["minutes"], 1, 1440)
+        if consent["role"] == BREAK_GLASS:
+            consent["reason"] = _line(fields, "reason")
+        approved = await _apart(client.approve(waiting, **consent))
+        text = string("approval", "approved", approver=approved.approver, role=approved.role)
+        if approved.rapid:
+            text += " " + string("approval", "was_rapid", actions=", ".join(approved.rapid))
+        return _recorded(text, session)
 
-    def _list(self, by: Principal) -> list[Shown]:
-        workspace, _ = self._service.client(by)
-        views = (self._view(by, waiting) for waiting in waiting_approvals_of(workspace.session))
-        return [view for view in views if view is not None]
+    async def _reject(
+        self, session: BrowserSession, waiting: WaitingApproval, shown: ShownRequest, fields: Mapping[str, str]
+    ) -> Response:
+        _, client = self._service.client(session.principal)
+        await _apart(client.reject(waiting, reason=_line(fields, "reason")))
+        return _recorded(string("approval", "rejected", by=session.principal.subject), session)
 
-    def _shown(self, by: Principal, name: str) -> Shown | None:
-        """The request as the person may see it; None if there is none, or if it is not for them: nobody can tell these apart."""
-        if _ID.fullmatch(name) is None:
-            return None
-        workspace, _ = self._service.client(by)
-        try:
-            return self._view(by, find_request(workspace.session, _place(name)))
-        except UsageError:
-            return None
-
-    @staticmethod
-    def _is_concerned(reads: bool, roles: tuple[str, ...]) -> bool:
-        """True for who may read the run, and for who may answer the request."""
-        return reads or bool(roles)
-
-    def _view(self, by: Principal, waiting: WaitingApproval) -> Shown | None:
-        """INVARIANT: who may not read the run sees the call only, and who may not answer it either sees nothing."""
-        workspace, client = self._service.client(by)
-        record, request, now = StoredRecord(workspace.journal, waiting.run), waiting.request, time.time_ns()
-        started = record.get("run.started/-/-/-")
-        if not isinstance(started, RunStarted):
-            return None
-        opened = record.state.open.get((request.step, request.index))
-        approval = None if opened is None or opened.allowed else opened.approval
-        is_open = approval is not None and approval.requested.key == request.key and approval.waits(now)
-        run, own = resource_of(started, by), started.is_requested_by(by)
-        reads = may(client.policy, by, "remit.read", run)
-        roles: tuple[str, ...] = ()
-        if approval is not None and by.is_person and not own and may(client.policy, by, "remit.approve", run):
-            held = roles_held(by, client.policy.roles_of)
-            roles = tuple(dict.fromkeys(role for role in approval.accepts(now) if role in held))
-        if not self._is_concerned(reads, roles):
-            return None
-        return Shown(
-            id=f"{waiting.run}.{request.step}.{request.index}",
-            summary=request.summary,
-            needs=needs_text(request),
-            expires=datetime.fromtimestamp(request.expires_at // 10**9, UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            minutes=max(0, round(waiting.expires_in_s / 60)),
-            digest=request.decision_digest,
-            task=started.task if reads else "",
-            roles=roles if is_open else (),
-            is_own=own,
-            is_closed=not is_open,
+    async def _instead(
+        self, session: BrowserSession, waiting: WaitingApproval, shown: ShownRequest, fields: Mapping[str, str]
+    ) -> Response:
+        workspace, client = self._service.client(session.principal)
+        response, by = _line(fields, "answer", LONGEST_ANSWER), session.principal
+        what = string("approval", "answer")
+        await asyncio.to_thread(
+            reject, workspace.session, client.policy, waiting, by=by, reason=what, response=response
         )
+        return _recorded(string("approval", "answered", by=by.subject), session)
+
+    async def _revoke(
+        self, session: BrowserSession, waiting: WaitingApproval, shown: ShownRequest, fields: Mapping[str, str]
+    ) -> Response:
+        workspace, _ = self._service.client(session.principal)
+        by, reason = session.principal, _line(fields, "reason")
+        await asyncio.to_thread(revoke, workspace.session, waiting, by=by, reason=reason)
+        return _recorded(string("approval", "revoked", by=by.subject), session)
+
+    async def _bounds(
+        self, session: BrowserSession, waiting: WaitingApproval, shown: ShownRequest, fields: Mapping[str, str]
+    ) -> Response:
+        workspace, _ = self._service.client(session.principal)
+        bound = _bound(fields)
+        if bound is None or not shown.roles or not fields.get("role"):
+            raise UsageError("say how many further calls, and in which role you approve them")
+        whole_number(fields.get("minutes", ""), 1, 1440)
+        lines = await asyncio.to_thread(bound_lines, workspace.session, waiting, bound)
+        given = {name: fields.get(name, "") for name in ("role", "more", "minutes", "resources", "condition")}
+        return page("bound", session=session, area=AREA, item=shown, lines=lines, fields=given)
+
+    def _list(self, by: Principal) -> dict[str, Any]:
+        workspace, client = self._service.client(by)
+        found = shown_requests(workspace.session, client.policy, by)
+        return {"requests": found[:MOST], "more": len(found) > MOST}
+
+    def _page(self, by: Principal, name: str) -> dict[str, Any] | None:
+        if (found := self._found(by, name)) is None:
+            return None
+        workspace, _ = self._service.client(by)
+        return {"item": found[1], **circumstances(workspace.session, by, *found)}
+
+    def _found(self, by: Principal, name: str) -> tuple[WaitingApproval, ShownRequest] | None:
+        workspace, client = self._service.client(by)
+        return found_request(workspace.session, client.policy, by, name)
+
+
+Answer = Callable[[BrowserSession, WaitingApproval, ShownRequest, Mapping[str, str]], Coroutine[Any, Any, Response]]
 
 
 async def _apart(work: Coroutine[Any, Any, _T]) -> _T:
@@ -178,13 +174,30 @@ async def _apart(work: Coroutine[Any, Any, _T]) -> _T:
     return await asyncio.to_thread(asyncio.run, work)
 
 
-def _place(name: str) -> str:
-    run, _, place = name.partition(".")
-    return f"{run}/{place}"
+def _bound(fields: Mapping[str, str]) -> Bound | None:
+    """The further calls that the form names; None without any."""
+    if not fields.get("more"):
+        return None
+    resources = tuple(fields.get("resources", "").split())
+    return Bound(
+        more=whole_number(fields["more"], 1, 100), resources=resources, condition=fields.get("condition", "").strip()
+    )
+
+
+def _line(fields: Mapping[str, str], name: str, longest: int = LONGEST_REASON) -> str:
+    """A text that the person wrote, in one line. Raises UsageError if it is empty or too long."""
+    text = fields.get(name, "").strip()
+    if not text or len(text) > longest:
+        raise UsageError(f"write the {name}, in at most {longest} characters")
+    return " ".join(text.split())
+
+
+def _recorded(text: str, session: BrowserSession) -> Response:
+    return message(string("approval", "recorded"), text, session=session)
 
 
 def _nothing(session: BrowserSession) -> Response:
-    return message("There is no such request", "It may be closed, or it is not for you.", 404, session)
+    return message(string("approval", "no_such"), string("approval", "no_such_text"), 404, session)
 
 
 def _text(refused: Refusal | UsageError) -> str:

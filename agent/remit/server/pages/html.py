@@ -1,6 +1,7 @@
 """Pages: templates, the headers that every page has, and forms that only a page of this service can send.
 
-The headers follow the OWASP Secure Headers Project: nothing is loaded from elsewhere, no script runs, no other page frames it.
+The headers follow the OWASP Secure Headers Project: nothing is loaded from elsewhere, only the scripts of this package run, no other page
+frames it.
 """
 
 from __future__ import annotations
@@ -14,16 +15,21 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from remit.server.authentication import Access, BrowserSession
+from remit.server.authentication import Access, AccessDenied, BrowserSession
+from remit.server.pages.assets import ASSETS, asset, asset_path, string, strings
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-LARGEST_FORM: Final = 16 * 1024  # bytes
+AREAS: Final = ("approvals",)  # of the navigation
+LARGEST_FORM: Final = 32 * 1024  # bytes
 _MOST_FIELDS: Final = 20
 _FOLDER: Final = Path(__file__).parent / "templates"
-_CSP: Final = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-_HEADERS: Final = {
+_CSP: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+HEADERS: Final = {
     "content-security-policy": _CSP,
     "x-frame-options": "DENY",
     "x-content-type-options": "nosniff",
@@ -44,19 +50,25 @@ def _templates() -> Environment:
     """The templates, made for the first page: jinja2 takes 5 MiB, and most services answer programs only."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415
 
-    return Environment(
+    made = Environment(
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.globals.update(t=strings(), asset=asset_path, areas=AREAS)
+    return made
+
+
+def fragment(template: str, **values: Any) -> str:
+    """A part of a page. INVARIANT: every value is text: what a run, a model or a tool wrote makes no element and no attribute."""
+    return _templates().get_template(f"{template}.html").render(values)
 
 
 def page(template: str, status: int = 200, **values: Any) -> Response:
-    """A page. INVARIANT: every value is text: what a run, a model or a tool wrote makes no element and no attribute."""
-    text = _templates().get_template(f"{template}.html").render(values)
-    return Response(text, status, headers=_HEADERS, media_type="text/html; charset=utf-8")
+    """A whole page; see `fragment`."""
+    return Response(fragment(template, **values), status, headers=HEADERS, media_type="text/html; charset=utf-8")
 
 
 def message(title: str, text: str = "", status: int = 200, session: BrowserSession | None = None) -> Response:
@@ -66,12 +78,16 @@ def message(title: str, text: str = "", status: int = 200, session: BrowserSessi
 
 def redirect(path: str) -> Response:
     """Go on to another page of this service."""
-    return RedirectResponse(path, 303, headers=_HEADERS)
+    return RedirectResponse(path, 303, headers=HEADERS)
 
 
-def style() -> Response:
-    text = _templates().get_template("style.css").render()
-    return Response(text, headers={**_HEADERS, "cache-control": "max-age=3600"}, media_type="text/css")
+async def served_asset(request: Request) -> Response:
+    """One of the files of the pages."""
+    name = request.path_params["name"]
+    if name not in ASSETS:
+        return message(string("message", "no_page"), status=404)
+    headers = {**HEADERS, "cache-control": "max-age=31536000, immutable"}
+    return Response(asset(name), headers=headers, media_type=ASSETS[name])
 
 
 def set_cookie(response: Response, access: Access, name: str, value: str, *, seconds: int | None = None) -> None:
@@ -97,6 +113,24 @@ async def form(request: Request, access: Access) -> Mapping[str, str]:
     if len(dict(pairs)) != len(pairs):
         raise BadForm
     return dict(pairs)
+
+
+async def checked_form(request: Request, access: Access, session: BrowserSession) -> Mapping[str, str]:
+    """The fields of a form that a page of this session has sent. Raises BadForm otherwise, once that is recorded."""
+    try:
+        fields = await form(request, access)
+        if not session.accepts(fields.get("form_token", "")):
+            raise BadForm
+    except BadForm:
+        by = session.principal
+        access.record(AccessDenied("cross_site", by.subject, by.tenant), request)
+        raise
+    return fields
+
+
+def is_own_page(request: Request) -> bool:
+    """True unless the browser says that a page of another site asks (Fetch Metadata, `Sec-Fetch-Site`)."""
+    return request.headers.get("sec-fetch-site", "same-origin") == "same-origin"
 
 
 def is_from_here(request: Request, access: Access) -> bool:

@@ -20,12 +20,15 @@ from starlette.responses import RedirectResponse, Response
 from remit.core import Json, Principal, Refusal
 from remit.core.parsing import parse_json
 from remit.server.authentication import Access, AccessDenied, Expiring, ProviderFailed, Trust
+from remit.server.pages.assets import string
 from remit.server.pages.html import BadForm, form, message, page, redirect, set_cookie
 from remit.workspace import OidcIssuer
 
 LOGIN_S: Final = 10 * 60.0  # how long a login may take
 HOME: Final = "/approvals"
-_NEXT: Final = re.compile(r"/approvals(?:/[0-9a-f]{32}\.[0-9]{1,9}\.[0-9]{1,9})?", re.ASCII)
+_NEXT: Final = re.compile(
+    r"/(?:approvals(?:/[0-9a-f]{32}\.[0-9]{1,9}\.[0-9]{1,9})?|runs(?:/[0-9a-f]{32}(?:/trace)?)?|passkeys)", re.ASCII
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +68,12 @@ class Login:
         place = (request.path_params["tenant"], request.path_params["name"])
         trust = next((trust for trust in self._ways() if (trust.tenant, trust.name) == place), None)
         if trust is None or not isinstance(trust.issuer, OidcIssuer) or (login := trust.issuer.login) is None:
-            return message("There is no such page", status=404)
+            return message(string("message", "no_page"), status=404)
         try:
             provider = await self._access.providers.provider(trust.issuer.issuer)
         except AccessDenied as denied:
             self._access.record(denied, request)
-            return message("The identity provider does not answer", "Try again in a minute.", 503)
+            return message(string("login", "provider"), string("login", "provider_text"), 503)
         nonce, verifier, browser = (secrets.token_urlsafe(32) for _ in range(3))
         begun = _Begun(trust=trust, nonce=nonce, verifier=verifier, browser=_digest(browser), next=_next_of(request))
         asked = {
@@ -96,7 +99,7 @@ class Login:
             principal = await self._identified(request, begun)
         except AccessDenied as denied:
             self._access.record(denied, request)
-            return message("You are not logged in", "Begin again from the page that you want to see.", 403)
+            return message(string("login", "failed"), string("login", "failed_text"), 403)
         assert begun is not None  # otherwise it was refused
         return self._logged_in(request, principal, begun.next)
 
@@ -114,10 +117,10 @@ class Login:
             principal = self._access.enabled(principal)
         except BadForm:
             self._access.record(AccessDenied("cross_site"), request)
-            return message("The request is refused", status=403)
+            return message(string("message", "refused"), status=403)
         except AccessDenied as denied:
             self._access.record(denied, request)
-            return message("The link was used, or is too old", "`remit serve` prints a new one when it starts.", 403)
+            return message(string("login", "used"), string("login", "used_text"), 403)
         return self._logged_in(request, principal, HOME)
 
     async def out(self, request: Request) -> Response:
@@ -129,9 +132,9 @@ class Login:
                 raise BadForm
         except BadForm:
             self._access.record(AccessDenied("cross_site"), request)
-            return message("The request is refused", status=403)
+            return message(string("message", "refused"), status=403)
         self._access.sessions.end(request.cookies.get(self._access.cookie, ""))
-        response = message("You are logged out")
+        response = message(string("login", "out"))
         response.delete_cookie(self._access.cookie, path="/", secure=self._access.secure, httponly=True, samesite="lax")
         return response
 
@@ -187,7 +190,7 @@ def _id_token(answer: bytes) -> str:
 
 
 def _next_of(request: Request) -> str:
-    """The page to show after the login: one of the approvals, and no other address."""
+    """The page to show after the login: one of this service, and no other address."""
     path = request.query_params.get("next", "")
     return path if _NEXT.fullmatch(path) else HOME
 

@@ -11,7 +11,8 @@ from starlette.routing import Route
 
 from remit.server.authentication import Access
 from remit.server.pages.approvals import ApprovalPages
-from remit.server.pages.html import redirect, style
+from remit.server.pages.html import redirect, served_asset
+from remit.server.pages.live import LivePages
 from remit.server.pages.login import HOME, Login
 
 if TYPE_CHECKING:
@@ -22,17 +23,15 @@ PageHandler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 def page_routes(service: Service, access: Access) -> list[Route]:
     """The routes of every page of the service."""
-    login, approvals = Login(access), ApprovalPages(service, access)
+    live = LivePages(service, access)
+    login, approvals = Login(access), ApprovalPages(service, access, live)
 
     async def home(_: Request) -> Response:
         return redirect(HOME)
 
-    async def styled(_: Request) -> Response:
-        return style()
-
     pages: list[tuple[str, str, PageHandler]] = [
         ("GET", "/", home),
-        ("GET", "/pages/style.css", styled),
+        ("GET", "/pages/{name}", served_asset),
         ("GET", "/login", login.choose),
         ("GET", "/login/start/{tenant}/{name}", login.begin),
         ("GET", "/login/callback", login.finish),
@@ -43,5 +42,9 @@ def page_routes(service: Service, access: Access) -> list[Route]:
         ("GET", "/approvals/{id}", approvals.show),
         ("POST", "/approvals/{id}/grant", approvals.grant),
         ("POST", "/approvals/{id}/reject", approvals.reject),
+        ("POST", "/approvals/{id}/answer", approvals.instead),
+        ("POST", "/approvals/{id}/bound", approvals.bound),
+        ("POST", "/approvals/{id}/revoke", approvals.revoke),
+        ("GET", "/live/approvals", approvals.follow),
     ]
     return [Route(path, handler, methods=[method]) for method, path, handler in pages]

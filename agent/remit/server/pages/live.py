@@ -1,0 +1,135 @@
+"""Pages that follow the journal: what has changed of a page is sent to it, rendered, as server-sent events.
+
+One task of a workspace waits for the journal, however many pages are open. Pages that show the same person the same are rendered once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from remit.core import Principal, RemitError
+from remit.journal import Journal
+from remit.server.authentication import Access, BrowserSession
+from remit.server.pages.html import HEADERS, is_own_page
+
+if TYPE_CHECKING:
+    from remit.server.service import Service
+
+CHECK_S: Final = 1.0  # how often a page without news checks that its person is still logged in
+HEARTBEAT_S: Final = 15.0
+TOGETHER_S: Final = 0.05  # changes within so many seconds are shown together
+# Renders the part of a page that may change, for a person; "" once there is nothing more to show.
+Render = Callable[[Principal], str]
+
+
+class Pulse:
+    """The number of changes of one journal that this process has noticed, for the pages that follow it."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._pages: set[asyncio.Event] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._rendered: dict[object, asyncio.Future[str]] = {}
+        self._number = 0
+
+    def __len__(self) -> int:
+        return len(self._pages)
+
+    @contextmanager
+    def following(self) -> Generator[asyncio.Event]:
+        """An event that is set whenever something was recorded."""
+        changed = asyncio.Event()
+        self._pages.add(changed)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._watch(), name="changes for pages")
+        try:
+            yield changed
+        finally:
+            self._pages.discard(changed)
+
+    async def rendered(self, key: object, render: Callable[[], str]) -> str:
+        """The text that `render` returns now, in another thread; it is called once for each key after each change."""
+        number, found = self._number, self._rendered.get(key)
+        if found is None:
+            found = self._rendered[key] = asyncio.ensure_future(asyncio.to_thread(render))
+        text = await asyncio.shield(found)
+        return text if number == self._number else await self.rendered(key, render)
+
+    async def _watch(self) -> None:
+        with self._journal.changes.following() as changed:
+            while self._pages:
+                changed.clear()
+                self._number += 1
+                self._rendered.clear()
+                for page in self._pages:
+                    page.set()
+                await asyncio.sleep(TOGETHER_S)
+                try:
+                    async with asyncio.timeout(CHECK_S):
+                        await changed.wait()
+                except TimeoutError:
+                    continue
+
+
+class LivePages:
+    """The streams of a service for its pages."""
+
+    def __init__(self, service: Service, access: Access) -> None:
+        self._service = service
+        self._access = access
+        self._pulses: dict[str, Pulse] = {}
+
+    def stream(self, request: Request, what: str, render: Render) -> Response:
+        """The stream of a page. `what` names what it shows; `render` is called again after each change."""
+        id = request.cookies.get(self._access.cookie, "")
+        session = self._access.session(request)
+        if session is None or not is_own_page(request):
+            return Response(status_code=403, headers=HEADERS)
+        workspace, _ = self._service.client(session.principal)
+        pulse = self._pulses.setdefault(session.principal.tenant, Pulse(workspace.journal))
+        if sum(map(len, self._pulses.values())) >= self._service.settings.listeners:
+            return Response(status_code=429, headers={**HEADERS, "retry-after": "5"})
+        body = self._messages(pulse, id, session, what, render)
+        headers = {**HEADERS, "x-accel-buffering": "no"}
+        return StreamingResponse(body, media_type="text/event-stream", headers=headers)
+
+    async def _messages(
+        self, pulse: Pulse, id: str, session: BrowserSession, what: str, render: Render
+    ) -> AsyncGenerator[bytes]:
+        """What the page shows, each time that it differs from what was sent, until the person is no longer logged in."""
+        by, sent, beat = session.principal, "", time.monotonic()
+        key = (what, by.model_copy(update={"session": ""}))
+        with pulse.following() as changed:
+            yield b": follows the journal\n\n"
+            while not self._service.ending.is_set() and self._access.is_open(id):
+                changed.clear()
+                try:
+                    text = await pulse.rendered(key, lambda: render(by))
+                except RemitError:
+                    break
+                if text != sent:
+                    sent, beat = text, time.monotonic()
+                    yield _message(text)
+                elif time.monotonic() - beat >= HEARTBEAT_S:
+                    beat = time.monotonic()
+                    yield b":\n\n"
+                try:
+                    async with asyncio.timeout(CHECK_S):
+                        await changed.wait()
+                except TimeoutError:
+                    continue
+        yield b"event: end\ndata: 0\n\n"
+
+
+def _message(text: str) -> bytes:
+    number = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f"id: {number}\nevent: page\ndata: {json.dumps(text)}\n\n".encode()

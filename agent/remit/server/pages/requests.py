@@ -1,0 +1,162 @@
+"""What a person sees of a request for approval, and how they may answer it."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from remit.broker.approvals import plain
+from remit.client import RequestReview, WaitingApproval, find_request, rapid_before, review_of, waiting_approvals_of
+from remit.core import BREAK_GLASS, Principal, UsageError, roles_held, same_person
+from remit.core.events import NANO, ApprovalState, RunStarted
+from remit.core.parsing import canonical_json
+from remit.journal import StoredRecord
+from remit.policy import Policy
+from remit.tracing.reports import answer_lines, needs_text, utc
+from remit.workspace import WorkspaceSession, may, resource_of
+
+REQUEST: Final = re.compile(r"([0-9a-f]{32})\.([0-9]{1,9}\.[0-9]{1,9})", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownRequest:
+    """A request for approval, for one person. `task` is "" for who may not read the run; `roles` are those in which they may answer it.
+
+    `until` is in Unix seconds. `gave` is True if an approval of theirs counts, `emergency` if they may approve in `role:break-glass`.
+    """
+
+    id: str
+    run: str
+    place: str
+    summary: str
+    needs: str
+    expires: str
+    until: int
+    minutes: int
+    digest: str
+    task: str = ""
+    reads: bool = False
+    roles: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
+    gave: bool = False
+    emergency: bool = False
+    is_own: bool = False
+    is_closed: bool = False
+
+
+def shown_requests(session: WorkspaceSession, policy: Policy, by: Principal) -> list[ShownRequest]:
+    """The open requests that the person may answer or read, the oldest first."""
+    views = (shown_request(session, policy, by, waiting) for waiting in waiting_approvals_of(session))
+    return [view for view in views if view is not None]
+
+
+def found_request(
+    session: WorkspaceSession, policy: Policy, by: Principal, name: str
+) -> tuple[WaitingApproval, ShownRequest] | None:
+    """The request RUN.STEP.INDEX as the person may see it; None if there is none, or if it is not for them: nobody can tell these apart."""
+    matched = REQUEST.fullmatch(name)
+    if matched is None:
+        return None
+    try:
+        waiting = find_request(session, f"{matched[1]}/{matched[2]}")
+    except UsageError:
+        return None
+    shown = shown_request(session, policy, by, waiting)
+    return None if shown is None else (waiting, shown)
+
+
+def shown_request(
+    session: WorkspaceSession, policy: Policy, by: Principal, waiting: WaitingApproval
+) -> ShownRequest | None:
+    """INVARIANT: who may not read the run sees the call only, and who may not answer it either sees nothing."""
+    record, request, now = StoredRecord(session.journal, waiting.run), waiting.request, time.time_ns()
+    started = record.get("run.started/-/-/-")
+    if not isinstance(started, RunStarted):
+        return None
+    opened = record.state.open.get((request.step, request.index))
+    approval = None if opened is None or opened.allowed else opened.approval
+    is_open = approval is not None and approval.requested.key == request.key and approval.waits(now)
+    run, own = resource_of(started, by), started.is_requested_by(by)
+    reads = may(policy, by, "remit.read", run)
+    answers = approval is not None and by.is_person and not own and may(policy, by, "remit.approve", run)
+    roles = _roles(approval, policy, by, now) if answers and approval is not None else ()
+    if not _is_concerned(reads, roles):
+        return None
+    gave = approval is not None and any(same_person(grant.by, by) for grant in approval.counted(now))
+    usable = BREAK_GLASS in roles_held(by, policy.roles_of) and request.break_glass
+    return ShownRequest(
+        id=f"{waiting.run}.{request.step}.{request.index}",
+        run=waiting.run,
+        place=f"{waiting.run[:8]}/{request.step}.{request.index}",
+        summary=request.summary,
+        needs=needs_text(request),
+        expires=datetime.fromtimestamp(request.expires_at // NANO, UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        until=request.expires_at // NANO,
+        minutes=max(0, round(waiting.expires_in_s / 60)),
+        digest=request.decision_digest,
+        task=started.task if reads else "",
+        reads=reads,
+        roles=roles if is_open else (),
+        answers=tuple(answer_lines(approval.answers)) if approval is not None and reads else (),
+        gave=gave,
+        emergency=answers and is_open and usable,
+        is_own=own,
+        is_closed=not is_open,
+    )
+
+
+def circumstances(
+    session: WorkspaceSession, by: Principal, waiting: WaitingApproval, shown: ShownRequest
+) -> dict[str, Any]:
+    """What else the page shows: whether the person answers fast, and for who may read the run what came before."""
+    return {
+        "rapid": rapid_before(session, waiting, by) if shown.roles else (),
+        "review": _texts(review_of(session, waiting)) if shown.reads else None,
+    }
+
+
+def _texts(review: RequestReview) -> dict[str, Any]:
+    """The circumstances as texts in which no character hides."""
+    return {
+        "whole": review.whole,
+        "rules": [
+            {"file": rule.file, "line": rule.line, "text": plain(rule.text), "note": plain(rule.note)}
+            for rule in review.rules
+        ],
+        "facts": [(name, plain(canonical_json(value).decode())) for name, value in sorted(review.facts.items())],
+        "earlier": [
+            {
+                "place": item.place,
+                "action": plain(item.action),
+                "resources": [plain(name) for name in item.resources],
+                "labels": item.labels,
+            }
+            for item in review.earlier
+        ],
+        "earlier_count": review.earlier_count,
+        "like": review.like,
+        "similar": [
+            {
+                "run": one.run,
+                "place": f"{one.run[:8]}/{one.step}.{one.index}",
+                "approver": one.approver,
+                "role": one.role,
+                "at": utc(one.at),
+                "differences": one.differences,
+            }
+            for one in review.similar
+        ],
+    }
+
+
+def _roles(approval: ApprovalState, policy: Policy, by: Principal, now: int) -> tuple[str, ...]:
+    held = roles_held(by, policy.roles_of)
+    return tuple(dict.fromkeys(role for role in approval.accepts(now) if role in held))
+
+
+def _is_concerned(reads: bool, roles: tuple[str, ...]) -> bool:
+    """True for who may read the run, and for who may answer the request."""
+    return reads or bool(roles)
