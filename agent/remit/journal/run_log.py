@@ -23,6 +23,7 @@ from remit.journal.run_state import RunState
 from remit.journal.storage.database import Batch, HeadMoved
 from remit.journal.store import AlreadyRecorded, Journal
 
+_NEW: Final = RunState()  # of a run without events
 KEPT_STEPS: Final = 2  # whose events a record keeps in memory
 
 
@@ -67,7 +68,7 @@ class Record:
 
     def __init__(self, log: Log, run: str) -> None:
         self.run = run
-        self.state = RunState()
+        self.state = _NEW
         self.conversation = Conversation()
         self._log = log
         for recorded in log.events(run):

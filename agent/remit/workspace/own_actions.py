@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from weakref import WeakKeyDictionary
 
 import remit.journal
 import remit.policy
@@ -74,6 +75,8 @@ EVERY_HOLD: Final = "hold:all"
 NAMED: Final = 20  # runs that a request for a second person names
 LASTS_NS: Final = 24 * 3600 * NANO  # of a request for a second person
 _NO_FACTS: Final = Context()
+_MOST_KEPT: Final = 4096  # permissions by one set of rules
+_PERMITTED: Final[WeakKeyDictionary[Policy, set[object]]] = WeakKeyDictionary()
 # Reading has no effect, and the calls of a run are asked about one by one.
 _WITHOUT_CASBIN: Final[frozenset[OwnAction]] = frozenset({"remit.read", "remit.run", "remit.resume"})
 
@@ -185,8 +188,21 @@ def check_enabled(journal: Journal, by: Principal) -> None:
 
 
 def may(policy: Policy, by: Principal, action: OwnAction, resource: str) -> bool:
-    """True if the rules let that person do it."""
-    return _refusal(policy, by, action, resource) is None
+    """True if the rules let that person do it.
+
+    INVARIANT: a permission is used again for the same rules, subject, roles, scope, action and resource: it follows from nothing else.
+    A denial is decided each time, because it may come from a failure.
+    """
+    known = _PERMITTED.setdefault(policy, set())
+    asked = by.subject, by.roles, by.scope, action, resource
+    if asked in known:
+        return True
+    if _refusal(policy, by, action, resource) is not None:
+        return False
+    if len(known) >= _MOST_KEPT:
+        known.clear()
+    known.add(asked)
+    return True
 
 
 def _refusal(policy: Policy, by: Principal, action: OwnAction, resource: str) -> str | None:

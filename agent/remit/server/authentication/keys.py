@@ -6,7 +6,8 @@ with API keys alone has no use for it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Final, TypeAlias, cast
 
 from joserfc import jws
@@ -53,15 +54,17 @@ def public_key(text: str) -> PublicKey | None:
     return None
 
 
-def signed_payload(text: str, key: PublicKey, algorithm: str, *, longest_header: int) -> bytes | None:
-    """The payload of a token that the key has signed with that algorithm; None for every other token."""
-    registry = jws.JWSRegistry(algorithms=[algorithm], strict_check_header=False)
-    registry.max_header_length = longest_header
+def is_signature(signed: bytes, signature: bytes, key: PublicKey, algorithm: str) -> bool:
+    """True if it is the signature of the key over those bytes, with that algorithm."""
     try:
-        checked = jws.deserialize_compact(text, key, registry=registry)
+        return _verifier(algorithm)(signed, signature, key)
     except (JoseError, ValueError):
-        return None
-    return checked.payload if checked.protected.get("alg") == algorithm else None
+        return False
+
+
+@cache
+def _verifier(algorithm: str) -> Callable[[bytes, bytes, PublicKey], bool]:
+    return jws.JWSRegistry(algorithms=[algorithm]).get_alg(algorithm).verify
 
 
 def _usable(key: object) -> PublicKey | None:
