@@ -36,13 +36,12 @@ def play(
     calls: Sequence[NativeCall],
     *,
     prompts: Sequence[str] = ("Do it",),
-    path: Sequence[Path] = (),
     variables: Mapping[str, str] | None = None,
     servers: Mapping[str, Any] | None = None,
 ) -> Played:
     """Let Claude Code make the calls in the project, in one session. Without hooks, each of them would run.
 
-    `path` are folders in front of PATH, and `variables` are further ones of the environment. `servers` are MCP servers by name, as its option
+    `variables` are further ones of the environment. `servers` are MCP servers by name, as its option
     `--mcp-config` takes them; it uses no other ones. The calls of the second prompt follow those of the first: each prompt lets the model go
     on until it has made its share of them.
     """
@@ -53,27 +52,18 @@ def play(
         printed: list[str] = []
         session: list[str] = []
         for prompt in prompts:
-            command = [
-                program,
-                "-p",
-                prompt,
-                "--output-format",
-                "json",
-                "--settings",
-                str(file),
-                "--setting-sources",
-                "",
-            ]
-            command += ["--allowedTools", ",".join(tools), *session]
-            command += ["--strict-mcp-config", "--mcp-config", json.dumps({"mcpServers": dict(servers or {})})]
-            ended = _run(
-                command,
-                cwd=project,
-                env={**_environment(Path(home), model.url, path), **(variables or {})},
-            )
+            command = [*_command(program, prompt, tools, file, servers or {}), *session]
+            ended = _run(command, cwd=project, env={**_environment(Path(home), model.url), **(variables or {})})
             printed += [ended.stdout, ended.stderr]
             session = ["--continue"]  # of this project, in the home of this play
         return Played(results=tuple(model.results), output="".join(printed))
+
+
+def _command(program: str, prompt: str, tools: Sequence[str], settings: Path, servers: Mapping[str, Any]) -> list[str]:
+    """Claude Code with these settings and MCP servers, and no other ones."""
+    used = json.dumps({"mcpServers": dict(servers)})
+    words = [program, "-p", prompt, "--output-format", "json", "--settings", str(settings), "--setting-sources", ""]
+    return [*words, "--allowedTools", ",".join(tools), "--strict-mcp-config", "--mcp-config", used]
 
 
 def _run(command: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
@@ -92,12 +82,11 @@ def _run(command: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> subpro
         raise UsageError(f"the coding agent did not end within {PLAYS_S:g} s") from failure
 
 
-def _environment(home: Path, url: str, path: Sequence[Path]) -> dict[str, str]:
+def _environment(home: Path, url: str) -> dict[str, str]:
     passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
-    folders = [*(str(folder) for folder in path), os.environ.get("PATH", os.defpath)]
     return {
         **passed,
-        "PATH": os.pathsep.join(folders),
+        "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(home),
         "CLAUDE_CONFIG_DIR": str(home / ".claude"),
         "ANTHROPIC_BASE_URL": url,
@@ -128,14 +117,9 @@ def play_denied(program: str, hooks: Mapping[str, Any], *, variables: Mapping[st
         mark = Path(folder) / "it-ran"
         (bin_ / name).write_text(f"#!/bin/sh\ntouch {mark}\n")
         (bin_ / name).chmod(0o755)
-        played = play(
-            program,
-            hooks,
-            project,
-            [NativeCall(tool="Bash", given={"command": name})],
-            path=[bin_],
-            variables=variables,
-        )
+        found_first = {"PATH": os.pathsep.join([str(bin_), os.environ.get("PATH", os.defpath)])}
+        call = NativeCall(tool="Bash", given={"command": name})
+        played = play(program, hooks, project, [call], variables={**(variables or {}), **found_first})
         if mark.exists():
             return f"the call ran; the model read {played.results[:1]}"
         if not played.results:

@@ -15,9 +15,9 @@ from typing import BinaryIO, Final
 
 import anyio
 import anyio.to_thread
-from mcp.shared._context_streams import create_context_streams
+from mcp.shared._context_streams import ContextReceiveStream, ContextSendStream, create_context_streams
 from mcp.shared.message import SessionMessage
-from mcp_types import jsonrpc_message_adapter
+from mcp_types import JSONRPCError, JSONRPCRequest, JSONRPCResponse, RequestId, jsonrpc_message_adapter
 from pydantic import ValidationError
 
 from remit.client import AsyncRemit
@@ -31,6 +31,7 @@ from remit.server.mcp.protocol import build_server
 
 LONGEST: Final = 1024 * 1024  # bytes of one message
 _ENDS_S: Final = 10.0
+_ANSWERS_S: Final = 1.0  # after the end of the input
 
 
 async def serve_stdio(client: AsyncRemit, agent: str) -> None:
@@ -46,38 +47,58 @@ async def serve_stdio(client: AsyncRemit, agent: str) -> None:
     with _standard_streams() as (given, taken):
         to_server, from_client = create_context_streams[SessionMessage | Exception](0)
         to_client, from_server = create_context_streams[SessionMessage](0)
-        one, lines = anyio.Lock(), _read_beside(given)
-
-        async def write(text: str) -> None:
-            async with one:
-                await anyio.to_thread.run_sync(_write, taken, text)
-
-        async def read() -> None:
-            async with to_server:
-                while (line := await lines.get()) is not None:
-                    message = _message(line)
-                    if isinstance(message, Refused):
-                        await write(json.dumps(message.body))
-                    elif message is not None:
-                        await to_server.send(message)
-
-        async def pass_on() -> None:
-            async with from_server:
-                async for message in from_server:
-                    await write(message.message.model_dump_json(by_alias=True, exclude_unset=True))
-
+        wire = _Wire(_read_beside(given), taken)
         async with anyio.create_task_group() as group:
             # A client ends a server by closing its input, or by these signals; then it kills it, within half a second.
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, group.cancel_scope.cancel)
-            group.start_soon(read)
-            group.start_soon(pass_on)
+            group.start_soon(wire.read, to_server)
+            group.start_soon(wire.pass_on, from_server)
             group.start_soon(changes.watch)
             await server.run(from_client, to_client, server.create_initialization_options())
             group.cancel_scope.cancel()
     await conversation.end()
     await driven.end(_ENDS_S)
     await client.close()
+
+
+class _Wire:
+    """The messages of the client, checked, and those to it."""
+
+    def __init__(self, lines: asyncio.Queue[bytes | None], taken: BinaryIO) -> None:
+        self._lines, self._taken = lines, taken
+        self._one = anyio.Lock()
+        self._asked: set[RequestId] = set()  # requests without an answer
+        self._answered = asyncio.Event()
+
+    async def read(self, to_server: ContextSendStream[SessionMessage | Exception]) -> None:
+        """Pass on what the client sends, until its end. A client that then still reads gets the answers of quick requests."""
+        async with to_server:
+            while (line := await self._lines.get()) is not None:
+                message = _message(line)
+                if isinstance(message, Refused):
+                    await self._write(json.dumps(message.body))
+                elif message is not None:
+                    if isinstance(message.message, JSONRPCRequest):
+                        self._asked.add(message.message.id)
+                    await to_server.send(message)
+            with anyio.move_on_after(_ANSWERS_S):
+                while self._asked:
+                    self._answered.clear()
+                    await self._answered.wait()
+
+    async def pass_on(self, from_server: ContextReceiveStream[SessionMessage]) -> None:
+        """Write what the server sends."""
+        async with from_server:
+            async for sent in from_server:
+                await self._write(sent.message.model_dump_json(by_alias=True, exclude_unset=True))
+                if isinstance(sent.message, JSONRPCResponse | JSONRPCError) and sent.message.id is not None:
+                    self._asked.discard(sent.message.id)
+                    self._answered.set()
+
+    async def _write(self, text: str) -> None:
+        async with self._one:
+            await anyio.to_thread.run_sync(_write, self._taken, text)
 
 
 def _message(line: bytes) -> SessionMessage | Refused | None:
