@@ -320,7 +320,8 @@ class Execution:
             stderr=self.sanitizer.text(attempted.stderr, action=call.action),
             spent=attempted.spent,
             limit=attempted.limit,
-            frames=attempted.frames,
+            # Where a tool raises an error that it declares is for its author alone: `remit tool try`.
+            frames=attempted.frames if attempted.code == "tool_crashed" else (),
             mismatch=attempted.mismatch,
             retry_in_s=retries.retry_delay(call.run, call.step, call.index, number, attempted.retry_after_s)
             if retried

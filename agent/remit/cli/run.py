@@ -199,6 +199,7 @@ def print_progress(line: str) -> None:
 
 def _show_result(opened: WorkspaceSession, called: CallResult, as_json: bool) -> None:
     from remit.cli.policy.allow import allowing, show_allowing
+    from remit.core import expected
 
     body = called.result.model_dump(mode="json")
     allow = None if body["ok"] else allowing(opened, called.run, 0, 0, body["error"]["code"])
@@ -215,8 +216,8 @@ def _show_result(opened: WorkspaceSession, called: CallResult, as_json: bool) ->
     else:
         error = body["error"]
         echo(f"{style(error['code'], fg='red')}: {error['message']}")
-        if error.get("next_step"):
-            echo(f"  {error['next_step']}")
+        for line in filter(None, (expected(error["details"]), error.get("next_step"))):
+            echo(f"  {line}")
         echo(f"  trace: remit trace show {called.run[:8]}")
         if allow is not None:
             show_allowing(allow)

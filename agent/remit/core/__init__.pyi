@@ -73,7 +73,7 @@ from .errors import (
 )
 from .excerpts import READ_RESULT, SMALLEST_EXCERPT, excerpt_message, page_of, result_message, result_text
 from .findings import FINDINGS, LEVELS, Finding, Level, finding_of
-from .meant import listed, near_names, one_of, spelled
+from .meant import expected, listed, near_names, one_of, spelled
 from .messages import (
     COMPLETE_FINISHES,
     ENDED,
@@ -199,6 +199,7 @@ __all__ = [
     "called_action",
     "decision_digest",
     "excerpt_message",
+    "expected",
     "failure_place",
     "finding_of",
     "in_own_thread",

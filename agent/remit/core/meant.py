@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 MOST_COMPARED: Final = 2_000  # known names that a wrong one is compared with
 LONGEST_COMPARED: Final = 128  # characters of a name
@@ -41,6 +41,16 @@ def listed(names: Iterable[str]) -> str:
     every = list(names)
     more = len(every) - MOST_LISTED
     return ", ".join(every[:MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def expected(details: Mapping[str, Any]) -> str:
+    """What a person writes in place of arguments that do not match, from the details of the refusal; "" if they do not say."""
+    meant = details.get("expected")
+    if meant is None:
+        return ""
+    names = [str(name) for name in meant] if isinstance(meant, list) else [str(meant)]
+    what = "known arguments" if details.get("problem") == "unknown_property" else "expected"
+    return f"{what}: {listed(names) or 'none'}"
 
 
 def spelled(name: str) -> str:

@@ -82,6 +82,10 @@ class Secrets:
             return Secret(name=name, source="keyring", value=check_value(name, value))
         return Secret(name=name, source="store", value=check_value(name, kept))
 
+    def source(self, name: str) -> Source:
+        """Where the value of the secret comes from; no value is checked or fetched."""
+        return self.get(name).source
+
     def values(self, names: Iterable[str]) -> dict[str, str]:
         """The values of these secrets.
 

@@ -297,6 +297,7 @@ def _answered(profile: Profile, ending: Ending, frame: dict[str, Json], declared
                 message=_text(frame, "message"),
                 retry_after_s=after,
                 refused=refused,
+                frames=_frames(profile, frame),
                 note=note,
             )
         case "raised":

@@ -1,10 +1,11 @@
 from .card import permission_card
 from .cases import check_tool_cases, read_tool_cases
+from .grants_check import check_grants, check_packages
 from .graph_pins import pinnable
 from .mcp import import_server, name_of_server
 from .offered import model_view, spec_lines
 from .recording import Recorded, record_case
-from .source_check import check_source
+from .source_check import check_source, failed_at
 from .usage_audit import UsageReport, observe_tool
 from .workbench import (
     ToolCaseResult,
@@ -23,10 +24,13 @@ __all__ = [
     "Recorded",
     "ToolCaseResult",
     "UsageReport",
+    "check_grants",
+    "check_packages",
     "check_source",
     "check_tool_cases",
     "code_of",
     "derive_pin",
+    "failed_at",
     "import_server",
     "interpreter",
     "known_tool",

@@ -8,7 +8,19 @@ from typing import Any, Final
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from remit.core import Code, Finding, FrozenModel, Json, Problem, WorkspaceError, finding_of, one_of, spelled
+from remit.core import (
+    CODES,
+    Code,
+    Finding,
+    FrozenModel,
+    Json,
+    Problem,
+    WorkspaceError,
+    finding_of,
+    near_names,
+    one_of,
+    spelled,
+)
 from remit.core.parsing import YamlRow, read_rows, table_text
 from remit.tools.http_rows import HttpRow, wrong_rows
 from remit.tools.parts import contains
@@ -88,6 +100,7 @@ class ToolCase(FrozenModel):
 
 
 _CASES = TypeAdapter(ToolCase)
+_KEYS: Final = tuple({**ToolCase.model_fields, **Setup.model_fields, **Expected.model_fields})
 
 
 def read_tool_cases(text: str, file: str, tool: str) -> tuple[ToolCase, ...]:
@@ -101,7 +114,8 @@ def read_tool_cases(text: str, file: str, tool: str) -> tuple[ToolCase, ...]:
             problems.extend(_invalid(error, row, file))
             continue
         if case.action.partition(".")[0] != tool:
-            what, fix = f"{case.action!r} is not an action of {tool!r}", f"write {tool}.ACTION"
+            what = f"{case.action!r} is not an action of {tool!r}"
+            fix = f"write {tool}.{'ACTION' if '.' in case.action else case.action}"
             problems.append(Problem(file=file, line=row.lines.get("action", row.line), what=what, fix=fix))
         cases.append(case)
     if problems:
@@ -144,6 +158,11 @@ def _unknown_in(case: ToolCase, tool: Tool, known: Sequence[str]) -> tuple[str, 
     """What the case names that the tool does not have. A case that expects an error may give an unknown argument on purpose."""
     if case.action not in known:
         return f"{case.note}: no action has the name {spelled(case.action)}", one_of(case.action, known)
+    expects, declared = case.expect.error, tool.manifest.actions[case.action.partition(".")[2]].errors
+    if expects is not None and expects not in CODES and expects not in declared:
+        return f"{case.note}: {spelled(expects)} is no code, and no declared error of {case.action}", one_of(
+            expects, (*declared, *CODES)
+        )
     schema = tool.pin.schemas.get(case.action.partition(".")[2]) if tool.pinned and tool.pin else None
     properties: dict[str, Json] = {} if schema is None else schema.input.get("properties", {})
     unknown = next((name for name in case.arguments if name not in properties), None)
@@ -158,7 +177,9 @@ def _invalid(error: ValidationError, row: YamlRow, file: str) -> Iterator[Proble
         where = ".".join(str(part) for part in item["loc"]) or "the case"
         line = row.lines.get(str(item["loc"][0]) if item["loc"] else "", row.line)
         own: dict[str, Any] = item.get("ctx", {}) if item["type"] == "wrong" else {}
-        what = f"{where} {item['msg']}" if own else f"{where}: {item['msg'].lower()}"
+        if item["type"] == "extra_forbidden" and (near := near_names(str(item["loc"][-1]), _KEYS)):
+            own = {"fix": f"did you mean {near[0]}? {usual[0].upper()}{usual[1:]}"}
+        what = f"{where} {item['msg']}" if item["type"] == "wrong" else f"{where}: {item['msg'].lower()}"
         yield Problem(file=file, line=line, what=what, fix=own.get("fix", usual))
 
 

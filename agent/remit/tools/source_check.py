@@ -13,9 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from remit.broker import AttemptOutcome
 from remit.core import Finding, Level, WorkspaceError, near_names
 from remit.core.parsing import read_text
 from remit.sandbox.packages import find_environment
+from remit.tools.source_calls import Found, found_in_function, found_in_module, found_raised, own_nodes
 from remit.workspace import Workspace
 from remit.workspace.manifest import Action, Manifest, grant_text
 
@@ -58,6 +60,23 @@ def check_source(workspace: Workspace, name: str) -> tuple[Finding, ...]:
         return ()
 
 
+def failed_at(workspace: Workspace, action: str, done: AttemptOutcome) -> tuple[str, ...]:
+    """Where to look in the tool's code after a failed attempt: the line that raised a declared error, or the function whose result
+    is not of its type. Empty for what a traceback shows already."""
+    tool, _, name = action.partition(".")
+    if done.code == "tool_failed" and done.frames:
+        return (f"raised in tools/{tool}/{done.frames[-1]}",)
+    path = workspace.code(tool) / MAIN
+    if done.mismatch is None or workspace.tools[tool].manifest.source != "python" or not path.is_file():
+        return ()
+    found = re.search(rf"^(?:async )?def {re.escape(name)}\b", read_text(path, file=MAIN), re.MULTILINE)
+    return (
+        ()
+        if found is None
+        else (f"returned by tools/{tool}/{MAIN}:{found.string.count(chr(10), 0, found.start()) + 1}",)
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Source:
     """One main.py with the manifest of its tool."""
@@ -73,6 +92,7 @@ class _Source:
         for action in self.manifest.actions.values():
             if (function := self.functions.get(action.name)) is not None:
                 yield from self._function(action, function)
+                yield from self._of(found_in_function(self.manifest, action, function))
             elif action.name not in self._bound:
                 near = near_names(action.name, self.functions)
                 what = f"action {action.name!r} has no function of that name"
@@ -82,9 +102,15 @@ class _Source:
             yield from self._error_classes(action)
         yield from self._others()
         yield from self._raised()
+        yield from self._of(found_in_module(self.manifest, self.folder, self.tree, self.functions))
+        errors = [kind for action in self.manifest.actions.values() for pair in action.errors.items() for kind in pair]
+        yield from self._of(found_raised(self.tree, [*errors, *map(_class_name, errors)]))
         for node in ast.walk(self.tree):
             yield from self._variables(node)
             yield from self._programs(node)
+
+    def _of(self, found: Iterable[Found]) -> Iterator[Finding]:
+        return (self._finding(*one) for one in found)
 
     def _finding(self, level: Level, node: ast.AST | None, what: str, fix: str) -> Finding:
         line = getattr(node, "lineno", None)
@@ -194,7 +220,7 @@ class _Source:
         yield from self._result(action, function)
 
     def _result(self, action: Action, function: _Function) -> Iterator[Finding]:
-        if any(isinstance(node, ast.Yield | ast.YieldFrom) for node in _own_nodes(function)):
+        if any(isinstance(node, ast.Yield | ast.YieldFrom) for node in own_nodes(function)):
             what = f"{action.name} is a generator, and a result is one value"
             yield self._finding("error", function, what, "return a list")
         returned = _names_in(function.returns)
@@ -272,7 +298,11 @@ class _Source:
         name, level = _variable(node)
         secret = {*(item.env for item in self.manifest.credentials), *(item.env for item in self.manifest.exposed)}
         granted = {*self.manifest.env, *_GIVEN, *secret}
-        if name and name not in granted:
+        if name and name.lower() in {item.secret for item in self.manifest.credentials} and name not in granted:
+            what = f"it reads the variable {name}, and the value of the secret {name.lower()!r} never reaches the tool"
+            fix = f'remove it: the proxy adds the secret; or write env = "{name}" in it for a placeholder'
+            yield self._finding(level, node, what, fix)
+        elif name and name not in granted:
             action = next(iter(self.manifest.actions.values()))
             what = f"it reads the variable {name}, which the manifest does not grant"
             yield self._finding(level, node, what, grant_text(self.manifest, action, "variable", name))
@@ -294,16 +324,6 @@ def _names_in(node: ast.AST | None) -> set[str]:
         for inner in ast.walk(node)
         if isinstance(inner, ast.Name | ast.Attribute)
     }
-
-
-def _own_nodes(function: _Function) -> Iterator[ast.AST]:
-    """The nodes of a function without those of functions inside of it."""
-    waiting: list[ast.AST] = list(function.body)
-    while waiting:
-        node = waiting.pop()
-        yield node
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
-            waiting.extend(ast.iter_child_nodes(node))
 
 
 def _variable(node: ast.AST) -> tuple[str, Level]:

@@ -16,7 +16,7 @@ from remit.guardrails import CASES as CONTENT_CASES
 from remit.guardrails import check_content
 from remit.policy import CASES, Policy, cases_beside, read_case_tables
 from remit.runtime.models import ScriptedModel, open_model
-from remit.tools import check_source, check_tool_cases
+from remit.tools import check_grants, check_packages, check_source, check_tool_cases
 from remit.workspace import Workspace, load_workspace_and_policy, vocabulary
 from remit.workspace.manifest import LOCK, wrong_authorities
 
@@ -74,7 +74,7 @@ def _check(root: Path, *, rules: bool) -> CheckReport:
         found, wrong = check_tool_cases(workspace, name)
         tool_cases += found
         findings += wrong
-        findings += check_source(workspace, name)
+        findings += [*check_packages(workspace, name), *check_source(workspace, name), *check_grants(workspace, name)]
         wrong_files = wrong_authorities(workspace.tools[name].manifest.authorities, workspace.code(name))
         findings += [finding_of(problem, "authority") for problem in wrong_files]
     findings += _scripts(root, workspace)

@@ -17,7 +17,7 @@ from remit.cli.output import echo, json_text, style
 from remit.cli.text_argument import TEXT
 from remit.cli.tool.importing import import_group
 from remit.cli.tool.making import adopt_command, new_command
-from remit.cli.tool.tried import show_attempt, show_attempt_as_json, show_recorded
+from remit.cli.tool.tried import cut_line, show_attempt, show_attempt_as_json, show_recorded
 
 if TYPE_CHECKING:
     from remit.broker import AttemptOutcome
@@ -156,7 +156,7 @@ def try_command(
     """
     from remit.cli.check import finding_lines
     from remit.core import Refusal
-    from remit.tools import check_source, derive_pin, parse_pairs, record_case, scratch_folder, try_action
+    from remit.tools import check_source, derive_pin, failed_at, parse_pairs, record_case, scratch_folder, try_action
 
     workspace = _workspace()
     found, _ = workspace.action(action)
@@ -181,6 +181,8 @@ def try_command(
         show_attempt_as_json(call, done, recorded)
     else:
         show_attempt(call, done, stderr_shown=live)
+        for place in failed_at(workspace, action, done):
+            echo(f"    {place}", err=True)
         show_recorded(recorded)
         for line in finding_lines(
             check_source(workspace, action.partition(".")[0]) if done.code == "tool_crashed" else (), show_all=True
@@ -191,10 +193,12 @@ def try_command(
 
 def _with_lines(workspace: Workspace, name: str, pairs: tuple[str, ...], refusal: Refusal) -> Refusal:
     """The refusal with the lines of tool.toml that would allow the call, if the ceiling of its manifest refused it."""
-    from remit.core import Refusal
+    from remit.core import Refusal, expected
     from remit.workspace.manifest import ceiling_lines
 
     if refusal.details.get("reason") != "outside_manifest":
+        if (meant := expected(refusal.details)) and refusal.next_step is None:
+            return Refusal(refusal.code, refusal.message, details=refusal.details, next_step=meant)
         return refusal
     tool, action = workspace.action(name)
     argument = str(refusal.details.get("argument"))
@@ -403,6 +407,14 @@ def _sandbox(on_output: Callable[[bytes], None] | None = None) -> Sandbox:
 
 
 def _print_live() -> Callable[[bytes], None]:
-    """A callback that prints a tool's output on standard error while the tool runs."""
+    """A callback that prints a tool's output on standard error while the tool runs, of a very long line its beginning."""
     decoder = getincrementaldecoder("utf-8")("replace")
-    return lambda data: echo(decoder.decode(data), nl=False, err=True)
+    column = 0
+
+    def show(data: bytes) -> None:
+        nonlocal column
+        for part in decoder.decode(data).splitlines(keepends=True):
+            echo(cut_line(part, column), nl=False, err=True)
+            column = 0 if part.endswith("\n") else column + len(part)
+
+    return show

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from remit.cli.output import echo, json_text, style
+
+LONGEST_LINE: Final = 1000  # characters of one line that a tool prints
 
 if TYPE_CHECKING:
     from remit.broker import AttemptOutcome
     from remit.core import Call, Connection
     from remit.tools import Recorded
+
+
+def cut_line(text: str, column: int = 0) -> str:
+    """What is shown of a part of a line that begins at that column: nothing behind `LONGEST_LINE`, and where it ends."""
+    if column + len(text) <= LONGEST_LINE:
+        return text
+    end = "\n" if text.endswith("\n") else ""
+    left = max(0, LONGEST_LINE - column)
+    return f"{text[:left]}{' … (cut)' if column <= LONGEST_LINE else ''}{end}"
 
 
 def show_recorded(recorded: Recorded | None) -> None:
@@ -40,7 +51,9 @@ def show_attempt(call: Call, done: AttemptOutcome, *, stderr_shown: bool) -> Non
     for touch in call.touches:
         echo(style(f"touches {touch.access} {touch.resource}", dim=True), err=True)
     if not stderr_shown and done.stderr:
-        echo(done.stderr.rstrip("\n"), err=True)
+        for line in done.stderr.splitlines(keepends=True):
+            echo(cut_line(line), nl=False, err=True)
+        echo("", err=True, nl=not done.stderr.endswith("\n"))
     _show_accesses(done)
     if done.code is None:
         echo(done.value if isinstance(done.value, str) else json_text(done.value, indent=2))

@@ -17,7 +17,7 @@ from typing import Final, TypeAlias, cast
 
 from remit.core.calls import Json
 from remit.core.errors import Refusal
-from remit.core.parsing.json_schema import TYPES, compiled, is_type, resolved, types_of
+from remit.core.parsing.json_schema import TYPES, compiled, is_type, resolved, type_name, types_of
 from remit.core.parsing.strict_json import LARGEST_INTEGER, canonical_json
 
 MOST_BRANCHES: Final = 1_000_000  # branches of unions that the check of one value may visit
@@ -44,14 +44,24 @@ _KEYWORDS: Final[Mapping[str, str]] = {
 
 
 class Mismatch(Exception):
-    """The value does not match the schema. `path` has names of the schema only (`*` for any other), no text of the model."""
+    """The value does not match the schema. `path` has names of the schema only (`*` for any other), no text of the model.
 
-    def __init__(self, path: tuple[str, ...], problem: str, expected: Json = None, keyword: str = "") -> None:
+    `got` is the JSON type of the value, if `problem` is about its type.
+    """
+
+    def __init__(
+        self, path: tuple[str, ...], problem: str, expected: Json = None, keyword: str = "", got: str = ""
+    ) -> None:
         self.path = path
         self.problem = problem
         self.expected = expected
+        self.got = got
         self.keyword = keyword or _KEYWORDS.get(problem, "type")
         super().__init__(f"{'.'.join(path) or 'the value'}: {problem}")
+
+    def at(self, path: tuple[str, ...]) -> Mismatch:
+        """The same mismatch at another path."""
+        return Mismatch(path, self.problem, self.expected, self.keyword, self.got)
 
     @property
     def place(self) -> dict[str, Json]:
@@ -186,10 +196,10 @@ class _Check:
                 known = self.defaults.take(start)
             except Mismatch as mismatch:
                 self.defaults.take(start)
-                known = Mismatch(mismatch.path[len(path) :], mismatch.problem, mismatch.expected, mismatch.keyword)
+                known = mismatch.at(mismatch.path[len(path) :])
             self._known[id(schema), id(value)] = known
         if isinstance(known, Mismatch):
-            raise Mismatch((*path, *known.path), known.problem, known.expected, known.keyword)
+            raise known.at((*path, *known.path))
         if known.parts:
             self.defaults.parts.append(known)
 
@@ -197,7 +207,7 @@ class _Check:
         if "type" in schema:
             types = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
             if not any(is_type(value, name) for name in types):
-                raise Mismatch(path, "wrong_type", " or ".join(types))
+                raise Mismatch(path, "wrong_type", " or ".join(types), got=type_name(value))
 
     def _choice(self, schema: Mapping[str, Json], value: Json, path: _Path) -> None:
         for choices in ([schema["const"]] if "const" in schema else None, schema.get("enum")):
@@ -246,7 +256,8 @@ class _Check:
             if not exactly_one:
                 break
         if matched is None:
-            raise furthest if len(furthest.path) > len(path) else Mismatch(path, "wrong_type", self._types(branches))
+            here = Mismatch(path, "wrong_type", self._types(branches), got=type_name(value))
+            raise furthest if len(furthest.path) > len(path) else here
         if matched.parts:
             self.defaults.parts.append(matched)
 

@@ -121,13 +121,18 @@ def to_json(value: Any) -> str:
 
 def raised(failure: BaseException, declared: Mapping[str, str], code: str) -> dict[str, Any]:
     """The answer for an exception: a declared error by its name, else its class and message. The traceback is printed."""
-    message = message_of(failure)
+    message, frames = message_of(failure), _frames(failure, code)
     for kind in type(failure).__mro__:
         for name, of in declared.items():
             if kind.__name__ == of or (not of and snake_case(kind.__name__) == name):
-                return {"kind": "error", "name": name, "message": message, "retry_after_s": retry_after(failure)}
+                return {
+                    "kind": "error",
+                    "name": name,
+                    "message": message,
+                    "retry_after_s": retry_after(failure),
+                    "frames": frames,
+                }
     number = failure.errno if isinstance(failure, OSError) else None
-    frames = _frames(failure, code)
     _print_traceback(failure, code)
     filename = getattr(failure, "filename", None)
     return {

@@ -85,8 +85,9 @@ def check_output(schema: ActionSchema, value: Json) -> None:
         validate(schema.output, value, fill=False)
     except Mismatch as mismatch:
         details = {"mismatch": mismatch.place}
+        types = f", expected {mismatch.expected}, got {mismatch.got}" if mismatch.got else ""
         raise Refusal(
-            "invalid_output", f"the result of the tool does not match its schema: {mismatch}", details=details
+            "invalid_output", f"the result of the tool does not match its schema: {mismatch}{types}", details=details
         ) from mismatch
 
 

@@ -356,6 +356,8 @@ class _Rules:
             )
         elif template.constant and not covered(patterns, template.constant):
             fix = f'add "{template.constant}" to {template.access} in [at_most]'
+            if template.constant.isidentifier():
+                fix = f"write file:{{{template.constant}}} if it is an argument; or {fix}"
             yield self._problem(here, f"{template.constant!r} is not in 'at_most.{template.access}'", fix)
 
     def _effect_rules(self, at: tuple[str, ...], action: ActionTable, templates: list[Template]) -> Iterator[Problem]:
