@@ -26,7 +26,7 @@ from remit.journal import (
     store,
     used_bundles,
 )
-from remit.journal.storage import arm_counts, database, shared
+from remit.journal.storage import arm_counts, database, shared, used_tokens
 from remit.journal.storage.database import Params, Sql, text_and_params
 from remit.journal.watch import audit_cursor, figures, notes, queue
 from support.events import RUN, a_whole_run, started, turn
@@ -72,7 +72,20 @@ SCANS: Final = {
 def statements(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, str, Params]]:
     """Each statement of the list of runs, the store, leases and limits: its name, its text and parameters."""
     dialect = journal.database.dialect
-    for module in (run_list, store, lease, limits, database, shared, arm_counts, figures, audit_cursor, notes, queue):
+    for module in (
+        run_list,
+        store,
+        lease,
+        limits,
+        database,
+        shared,
+        arm_counts,
+        used_tokens,
+        figures,
+        audit_cursor,
+        notes,
+        queue,
+    ):
         for name, found in vars(module).items():
             for part in found if isinstance(found, tuple) else (found,):
                 if isinstance(part, Sql) and not part.text(dialect).startswith("INSERT"):

@@ -49,6 +49,7 @@ from .run_state import (
 )
 from .storage.arm_counts import OF_COMPLETED, ArmCounts, ArmRun, count_arms
 from .storage.database import SHARED
+from .storage.used_tokens import use_token
 from .store import AlreadyRecorded, Journal
 from .upkeep.check import Difference, check_projections, rebuild_projections
 from .upkeep.deletion import delete_run, release_space
@@ -149,6 +150,7 @@ __all__ = [
     "seal_run",
     "unsealed_runs",
     "unsent_chains",
+    "use_token",
     "used_bundles",
     "verify_chain",
     "waiting_requests",

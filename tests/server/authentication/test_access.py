@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ import pytest
 import pytest_asyncio
 from starlette.requests import Request
 
+import remit.server.authentication.access
 from remit.client import AsyncRemit, create_key, disable_principal, enable_principal, revoke_key
-from remit.core import KeyScope
+from remit.core import KeyScope, Principal, RunEnded
 from remit.core.events import AccessRefused
 from remit.journal import WORKSPACE_RUN, Journal
 from remit.server import ROUTES, Access, Service, build_app
@@ -181,10 +183,47 @@ async def test_a_disabled_principal_is_refused_at_once_with_key_and_with_token(s
     assert (await service.asks(token))[0] == 200
 
 
-async def test_a_replayed_token_of_an_application_is_refused(service: Served) -> None:
-    token = SHOPS.token()
+async def test_a_token_of_an_application_is_used_once_by_whichever_process_serves_the_workspace(
+    service: Served,
+) -> None:
+    """Another process has the same journal open: one that serves the workspace beside this one, or after it."""
+    token, another = SHOPS.token(), SHOPS.token()
     assert [(await service.asks(token))[0] for _ in range(2)] == [403, 401]
     assert service.refusals() == [("replayed", SHOP)]
+    other = open_session(service.session.root)
+    with other.journal:
+        access = Access([other], secure=False)
+        with pytest.raises(AccessDenied, match="replayed"):
+            await access.tokens.principal(token)
+        assert (await access.tokens.principal(another)).subject == "user:ann"
+    assert (await service.asks(another))[0] == 401
+
+
+async def test_of_many_uses_of_one_token_at_once_in_two_processes_one_is_accepted(service: Served) -> None:
+    token = SHOPS.token()
+    other = open_session(service.session.root)
+    with other.journal:
+        access = Access([other], secure=False)
+        tried = await asyncio.gather(
+            *(service.asks(token) for _ in range(10)),
+            *(access.tokens.principal(token) for _ in range(10)),
+            return_exceptions=True,
+        )
+    accepted = [one for one in tried if isinstance(one, Principal) or (isinstance(one, tuple) and one[0] == 403)]
+    assert len(accepted) == 1, "403: the token is accepted, and its user may not decide"
+    assert all(isinstance(one, AccessDenied | Principal | tuple) for one in tried)
+
+
+async def test_a_token_is_not_accepted_if_its_use_cannot_be_recorded(
+    service: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> bool:
+        raise RunEnded("unrecorded", "the disk is full", fix="free some space")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(remit.server.authentication.access, "use_token", full)
+        assert (await service.asks(SHOPS.token()))[0] == 503
+    assert (await service.asks(SHOPS.token()))[0] == 403
 
 
 @pytest.mark.parametrize("given", ["Basic dXNlcjpw", "Bearer", "Bearer ", "bearer a b c", "x"])

@@ -141,6 +141,10 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "start": "big number",
         "amount": "big number",
     },
+    "used_token": {
+        "token": "word",
+        "until": "big number",
+    },
     "evaluation": {
         "evaluation": "word",
         "agent": "word",
@@ -180,6 +184,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "rollout": ("rollout",),
     "arm_count": ("rollout", "bar", "arm", "share"),
     "limit_bucket": ("scope", "start"),
+    "used_token": ("token",),
     "evaluation": ("evaluation",),
     "grade": ("evaluation", "variant", "scenario", "repeat"),
 }

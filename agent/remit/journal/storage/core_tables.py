@@ -67,6 +67,7 @@ EVENT, PAYLOAD, HEAD, SEALED, RUN = (TABLES[name] for name in ("event", "payload
 APPROVAL, HOLD, PUBLISHED, API_KEY, ALERT, CIRCUIT, LIMIT_BUCKET = (
     TABLES[name] for name in ("approval", "hold", "published", "api_key", "alert", "circuit", "limit_bucket")
 )
+USED_TOKEN: Final = TABLES["used_token"]
 EVALUATION, GRADE, ROLLOUT, ARM_COUNT = (TABLES[name] for name in ("evaluation", "grade", "rollout", "arm_count"))
 PROJECTIONS: Final = (
     RUN,

@@ -1,7 +1,8 @@
 """The tables of the journal, for SQLite and PostgreSQL. Alembic reads them from here.
 
 `event` and `payload` are the truth: headers and bodies are apart, so that a body can be erased while the chain of headers can
-still be verified. `head` says where each chain ends and which process may extend it. The other tables are projections: they
+still be verified. `head` says where each chain ends and which process may extend it, and `used_token` which tokens of applications
+are used up. The other tables are projections: they
 are written in the transaction of the event that changes them, and `remit journal rebuild` computes them again from the events.
 
 Statements use `core_tables`, which has the same tables without SQLModel and the ORM: loading these takes 0.2 s, and each command would pay it.
@@ -300,6 +301,16 @@ class LimitBucketRow(JournalRow, table=True):
     scope: str = Field(primary_key=True)
     start: int = Field(primary_key=True, sa_type=sa.BigInteger)
     amount: int = Field(sa_type=sa.BigInteger)
+
+
+class UsedTokenRow(JournalRow, table=True):
+    """A token of an application that was used and has not ended. `token` is a digest of issuer and number, `until` Unix nanoseconds."""
+
+    __tablename__ = "used_token"
+    __table_args__ = (sa.Index("used_token_by_end", "until"),)
+
+    token: str = Field(primary_key=True)
+    until: int = Field(sa_type=sa.BigInteger)
 
 
 class EvaluationRow(JournalRow, table=True):

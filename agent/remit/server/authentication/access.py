@@ -9,7 +9,8 @@ from typing import Final, cast
 from starlette.requests import Request
 
 from remit.core import NOBODY, Principal
-from remit.journal import Journal
+from remit.core.events import NANO
+from remit.journal import Journal, use_token
 from remit.server.authentication.api_keys import is_key, key_principal
 from remit.server.authentication.authenticator import NotAuthenticated
 from remit.server.authentication.claims import MOST_SECONDS
@@ -51,7 +52,7 @@ class Access:
             {session.workspace.settings.tenant: session.workspace.settings.issuers for session in sessions}
         )
         self.providers: Final = Providers(get, clock)
-        self.tokens: Final = TokenVerifier(self.trusted, self.providers, clock)
+        self.tokens: Final = TokenVerifier(self.trusted, self.providers, self._use, clock)
         self.sessions: Final = Sessions(clock)
         self.clock: Final = clock
         self.secure: Final = secure
@@ -105,6 +106,10 @@ class Access:
         address = "" if request.client is None else request.client.host
         journal = self.journals.get(denied.tenant) or next(iter(self.journals.values()))
         self._refusals.record(journal, denied, address)
+
+    async def _use(self, tenant: str, issuer: str, number: str, until: float) -> bool:
+        journal = self.journals[tenant]
+        return await journal.run_in_thread(use_token, journal, issuer, number, until=int(until * NANO))
 
     async def _principal(self, request: Request) -> Principal:
         given = request.headers.getlist("authorization")

@@ -22,7 +22,7 @@ Why: TypeAlias = Literal[
     "not_yet_valid",
     "claims",  # a claim is missing, or has a wrong form
     "lifetime",  # the token of an application may be used for longer than 60 seconds
-    "replayed",  # the token of an application was used before, or made before the service started
+    "replayed",  # the token of an application was used before
     "issuer_unreachable",
     "unknown_key",
     "revoked_key",

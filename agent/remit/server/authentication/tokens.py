@@ -8,7 +8,7 @@ import time
 from base64 import urlsafe_b64decode
 from binascii import Error as NotBase64
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 
 LONGEST: Final = 16 * 1024  # characters of a token
 CACHED: Final = 10_000  # tokens that are kept as checked
-USED: Final = 100_000  # tokens of applications that are remembered as used
 # INVARIANT: the claims are read from the text that was signed, and no other character stands in it.
 _COMPACT: Final = re.compile(r"(([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+))\.([A-Za-z0-9_-]*)")
 _TYPES: Final = (None, "JWT", "jwt", "at+jwt", "application/at+jwt")  # RFC 8725 section 3.11; RFC 9068
 
 Pair: TypeAlias = tuple[str, str]  # issuer and audience
+# Notes the use of a token of that tenant, issuer and number, which ends at that time (Unix seconds). False if it was used before.
+Use: TypeAlias = Callable[[str, str, str, float], Awaitable[bool]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,13 +98,14 @@ class Trusted:
 class TokenVerifier:
     """Says who a bearer token is of."""
 
-    def __init__(self, trusted: Trusted, providers: Providers, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, trusted: Trusted, providers: Providers, use: Use, clock: Callable[[], float] = time.time
+    ) -> None:
         self._trusted = trusted
         self._providers = providers
+        self._use = use
         self._clock = clock
-        self._started = clock()
         self._checked: OrderedDict[bytes, tuple[Principal, float]] = OrderedDict()
-        self._used: dict[tuple[str, str], float] = {}
 
     async def principal(self, text: str) -> Principal:
         """The principal of the token. Raises AccessDenied."""
@@ -115,7 +117,7 @@ class TokenVerifier:
         trust = self._trusted.of(token.claims)
         try:
             if isinstance(trust.issuer, ApplicationIssuer):
-                return self._of_application(token, trust, trust.issuer)
+                return await self._of_application(token, trust, trust.issuer)
             principal = await self._of_provider(token, trust, trust.issuer)
         except AccessDenied as denied:
             denied.tenant = trust.tenant
@@ -148,30 +150,25 @@ class TokenVerifier:
         check_times(token.claims, self._clock())
         return oidc_principal(token.claims, issuer, tenant=trust.tenant)
 
-    def _of_application(self, token: _Token, trust: Trust, issuer: ApplicationIssuer) -> Principal:
+    async def _of_application(self, token: _Token, trust: Trust, issuer: ApplicationIssuer) -> Principal:
         algorithm = _algorithm(token, issuer)
         fitting = [key for key in trust.keys if fits(key, algorithm)]
         if not fitting:
             raise AccessDenied("unknown_signer", issuer.issuer)
         if not any(_is_signed(token, key, algorithm) for key in fitting):
             raise AccessDenied("signature", issuer.issuer)
-        now = self._clock()
-        check_times(token.claims, now, longest=MOST_SECONDS)
+        check_times(token.claims, self._clock(), longest=MOST_SECONDS)
         principal = application_principal(token.claims, issuer, tenant=trust.tenant)
-        self._use(issuer.issuer, token.claims, now)
+        await self._use_up(token.claims, trust)
         return principal
 
-    def _use(self, issuer: str, claims: Mapping[str, Json], now: float) -> None:
-        """Note that the token is used. INVARIANT: each is used once; those from before the start of this process may have been."""
-        number = claims.get("jti")
+    async def _use_up(self, claims: Mapping[str, Json], trust: Trust) -> None:
+        """Note that the token is used. INVARIANT: each is used once, whichever process of the workspace it is given to."""
+        number, issuer = claims.get("jti"), trust.issuer.issuer
         if not isinstance(number, str) or not 8 <= len(number) <= 200:
             raise AccessDenied("claims", issuer)
-        if len(self._used) >= USED:
-            self._used = {place: until for place, until in self._used.items() if until > now}
-        place = (issuer, number)
-        if self._used.get(place, now) > now or claims["iat"] < int(self._started) or len(self._used) >= USED:
+        if not await self._use(trust.tenant, issuer, number, float(claims["exp"]) + 2 * SKEW_S):
             raise AccessDenied("replayed", issuer)
-        self._used[place] = claims["exp"] + 2 * SKEW_S
 
 
 def taken_apart(text: str) -> _Token:

@@ -196,6 +196,12 @@ def _projections() -> None:
         sa.Column("amount", sa.BigInteger(), nullable=False),
     )
     op.create_table(
+        "used_token",
+        sa.Column("token", sa.String(), primary_key=True),
+        sa.Column("until", sa.BigInteger(), nullable=False),
+    )
+    op.create_index("used_token_by_end", "used_token", ["until"])
+    op.create_table(
         "rollout",
         sa.Column("rollout", _BYTES, primary_key=True),
         sa.Column("status", sa.String(), nullable=False),
