@@ -104,6 +104,41 @@ def test_an_adopted_tool_does_not_load_before_each_line_is_decided_and_works_the
     assert ", 0 problems" in remit("check").out
 
 
+def test_the_rules_for_an_adopted_tool_are_written_with_their_cases_by_one_command(remit: Remit, shop: Path) -> None:
+    remit("tool", "adopt", entry(shop), "--name", "desk", "--agent", "desk", "--write")
+    manifest = shop / "tools/desk/tool.toml"
+    manifest.write_text(decided(manifest.read_text()))
+    assert remit("tool", "pin", "desk").code == 0
+    write = ("policy", "suggest", "--tool", "desk", "--agent", "desk", "--write")
+    lines = remit(*write).out.splitlines()
+    assert lines[-1] == "written"
+    assert "+p, agent:desk, desk.get_order, order:*, True, allow" in lines
+    assert "+p, agent:desk, desk.refund_order, order:*, approved('role:oncall-lead'), allow" in lines
+    assert "order 17: a lamp" in remit("call", "desk.get_order", '{"order_id": "17"}', "--agent", "desk").out
+    assert remit("policy", "test").code == 0
+    assert " 0 warnings" in remit("policy", "check").out
+    again = remit(*write)
+    assert (again.code, again.out) == (0, "nothing is missing: the rules decide each action already\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("--agent", "triage"), "name it by --tool"),
+        (("--tool", "fils", "--agent", "triage"), "did you mean files?"),
+        (("--tool", "http", "--agent", "triage"), "does not have the tool"),
+        (("--tool", "files", "--agent", "nobody"), "nobody"),
+    ],
+)
+def test_rules_are_written_only_for_an_agent_and_a_tool_of_it(
+    remit: Remit, session: Path, arguments: tuple[str, ...], why: str
+) -> None:
+    before = (session / "policies/rules.csv").read_bytes()
+    refused = remit("policy", "suggest", *arguments, "--write")
+    assert (refused.code != 0, why in refused.err) == (True, True)
+    assert (session / "policies/rules.csv").read_bytes() == before
+
+
 def test_the_guesses_follow_names_and_arguments() -> None:
     text = {"type": "string"}
     nouns = nouns_of(["get_order", "list_orders", "refund_order"])

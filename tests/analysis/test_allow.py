@@ -101,7 +101,9 @@ def test_a_file_outside_of_the_manifest_gets_its_narrowest_line_and_a_new_review
     assert (done["repin"], done["files"][0]) == (["files"], "tools/files/tool.toml")
     added = tomllib.loads((session / "tools/files/tool.toml").read_text())["at_most"]["read"]
     assert added[-1] == "docs/plan.md"
-    assert remit("call", *read("docs/plan.md"), "--json").json["error"]["details"] == {"reason": "not_pinned"}
+    unreviewed = remit("call", *read("docs/plan.md"), "--json").json
+    assert unreviewed["error"]["details"] == {"reason": "not_pinned"}
+    assert "review tools/files, then run `remit tool pin files`" in unreviewed["allow"]["advice"]
     assert remit("tool", "pin", "files").code == 0
     assert remit("call", *read("docs/plan.md")).code == 0
     assert remit("call", *read("docs/other.md")).code == 1

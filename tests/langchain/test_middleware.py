@@ -79,6 +79,21 @@ def test_one_line_puts_every_call_of_an_agent_under_the_broker(
     assert "reproduced: 2 decisions, 2 model turns, 2 tool results compared" in workspace.reproduced()[1]
 
 
+def test_a_refused_call_of_an_agent_becomes_a_rule_by_one_command(
+    new_workspace: Callable[..., LangChainWorkspace],
+) -> None:
+    """LangChain hides the text of the arguments: what it parsed is what the call had."""
+    workspace = new_workspace()
+    rules = workspace.root / "policies/rules.csv"
+    rules.write_text("".join(line for line in rules.read_text().splitlines(True) if "get_order" not in line))
+    (refused,) = results(workspace.agent(says(LOOK)).invoke(ASKED))
+    assert refused["error"]["code"] == "policy_denied"
+    (run,) = workspace.runs()
+    assert workspace.cli("allow", f"{run}/0.0", "--write").out.splitlines()[-1] == "written"
+    (allowed,) = results(workspace.agent(says(LOOK)).invoke(ASKED))
+    assert allowed["ok"]
+
+
 def test_every_answer_of_an_agent_comes_with_the_receipt_of_what_the_broker_saw(
     new_workspace: Callable[..., LangChainWorkspace],
 ) -> None:

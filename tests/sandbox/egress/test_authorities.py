@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -205,3 +206,25 @@ def test_tool_try_names_the_line_for_a_host_that_it_does_not_reach_or_trust(sess
         ):
             (folder / "tool.toml").write_text(text)
             assert f"to allow it, in [always] of tool.toml: {fix}" in remit("tool", "try", "forge.get", url).err
+
+
+def test_a_call_that_fails_for_a_host_which_is_not_reached_says_which_line_is_missing(
+    session: Path, remit: Remit
+) -> None:
+    """The rules allow the call, so no change of them helps."""
+    with Server(name="localhost") as server:
+        folder = write(session, server.port)
+        (folder / "main.py").write_text(
+            CODE.replace("httpx.get(repo)", "httpx.get(repo, verify=False).raise_for_status()")
+        )
+        toml = (folder / "tool.toml").read_text()
+        (folder / "tool.toml").write_text(toml.replace("ranges", "# "))
+        remit("tool", "pin", "forge")
+        call = ("forge.get", json.dumps({"repo": f"https://localhost:{server.port}/"}), "--agent", "triage")
+        assert remit("allow", *call, "--write").code == 0
+        failed = remit("call", *call)
+        line = 'to allow it, in [always] of tool.toml: ranges = ["127.0.0.0/8", "::1/128"]'
+        assert (failed.code, line in failed.out) == (1, True)
+        run = failed.out.partition("remit trace show ")[2].split()[0]
+        assert line in remit("trace", "show", run).out
+        assert line in remit("allow", f"{run}/0.0").err

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,6 +39,16 @@ class NewAgent:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Use:
+    """Who is to use which tools; `approver` is the role that an action which cannot be undone asks, "" for one that another user has."""
+
+    agent: str
+    user: str
+    tools: tuple[str, ...]
+    approver: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Asked:
     """A request on one resource of a pattern that an action reaches."""
 
@@ -66,16 +76,48 @@ def draft_agent(
     files = {**workspace.files, **{file: text.encode() for file, text in made.items()}}
     code = {tool: item.code for tool, item in workspace.tools.items()}
     drafted = load_files(files, root=None, code=code)  # the script is not on disk yet
-    before = read_rule_set("before", files, vocabulary(drafted))
+    use = _Use(agent=f"agent:{name}", user=user, tools=tuple(tools), approver=approver)
+    rules = _draft_use(drafted, files, read_cases_text(session.policies), use)
+    own = {file: workspace.files.get(file, b"").decode() for file in made}
+    return NewAgent(
+        changes=(*(FileChange(file=file, before=own[file], after=text) for file, text in made.items()), *rules),
+        unpinned=tuple(tool for tool in tools if not workspace.tools[tool].pinned),
+    )
+
+
+def draft_use(
+    session: WorkspaceSession, agent: str, tool: str, *, user: str, approver: str = ""
+) -> tuple[FileChange, ...]:
+    """Rules with which an agent and its user may use a tool, and a case for each rule that decides, as `draft_agent` has them.
+
+    Raises:
+        UsageError: the agent or the tool does not exist, the agent lacks the tool, or nobody could approve.
+    """
+    workspace = session.workspace
+    if tool not in workspace.tools:
+        raise UsageError(f"there is no tool {spelled(tool)}: {one_of(tool, workspace.tools)}")
+    if not any(action.startswith(f"{tool}.") for action in workspace.agent(agent).actions):
+        raise UsageError(
+            f"agent {agent!r} does not have the tool: add {json.dumps(tool)} to tools in agent/{agent}/agent.toml"
+        )
+    use = _Use(agent=f"agent:{agent}", user=user, tools=(tool,), approver=approver)
+    changes = _draft_use(workspace, workspace.files, read_cases_text(session.policies), use)
+    return changes if any(change.file == RULES for change in changes) else ()  # the rules that decide have their cases
+
+
+def _draft_use(workspace: Workspace, files: Mapping[str, bytes], cases: str, use: _Use) -> tuple[FileChange, ...]:
+    """The changes of the rules and of their cases."""
+    user, approver = use.user, use.approver
+    before = read_rule_set("before", files, vocabulary(workspace))
     if approver and not before.approvers(chosen_approver(before, [user], approver)) - {user}:
         raise UsageError(f"no user but {user} has {approver}: write g, user:<name>, {approver} in {RULES}")
-    rules, cases = files.get(RULES, b"").decode(), read_cases_text(session.policies)
-    every = tuple(_requests(drafted, f"agent:{name}", user, tools))
+    rules = files.get(RULES, b"").decode()
+    every = tuple(_requests(workspace, use.agent, user, use.tools))
 
     def with_rows_for(asked: Collection[_Asked]) -> tuple[str, RuleSet]:
         lines = "\n".join(line for row in dict.fromkeys(_rows(before, asked, user, approver)) for line in row)
         text = added(rules, f"{lines}\n") if lines else rules
-        return text, read_rule_set("after", {**files, RULES: text.encode()}, vocabulary(drafted))
+        return text, read_rule_set("after", {**files, RULES: text.encode()}, vocabulary(workspace))
 
     _, first = with_rows_for(every)
     # What a rule denies anyway gets no row.
@@ -84,16 +126,8 @@ def draft_agent(
     own = [row for row in text.removeprefix(rules).splitlines() if row.startswith("p,")]
     lines = cases_text(after, (item.request for item in asked), own)
     table = added(cases, lines) if lines else cases
-    texts = {**made, RULES: text, CASES: table}
-    old = {**{file: data.decode() for file, data in workspace.files.items()}, CASES: cases}
-    return NewAgent(
-        changes=tuple(
-            FileChange(file=file, before=old.get(file, ""), after=new)
-            for file, new in texts.items()
-            if new != old.get(file)
-        ),
-        unpinned=tuple(tool for tool in tools if not workspace.tools[tool].pinned),
-    )
+    changes = (FileChange(file=RULES, before=rules, after=text), FileChange(file=CASES, before=cases, after=table))
+    return tuple(change for change in changes if change.after != change.before)
 
 
 def agent_files(workspace: Workspace, name: str, tools: Iterable[str], *, host: bool = False) -> dict[str, str]:

@@ -26,22 +26,41 @@ from remit.analysis.drafting.rows import (
 from remit.analysis.drafting.toml_edit import with_item
 from remit.analysis.reach import reach_of
 from remit.analysis.solver.ruleset import RuleSet, read_rule_set
-from remit.core import Context, Decision, DeniedAccess, Error, Failed, Refusal, Request, UsageError, one_of, spelled
+from remit.core import (
+    Connection,
+    Context,
+    Decision,
+    DeniedAccess,
+    Error,
+    Failed,
+    ProposedCall,
+    Refusal,
+    Request,
+    UsageError,
+    one_of,
+    spelled,
+)
 from remit.core.events import AttemptEnded, CallDecided, Recorded, RunStarted
-from remit.core.parsing import parse_arguments
+from remit.core.parsing import canonical_json, parse_arguments
+from remit.guardrails import with_visible_characters
 from remit.policy import load_policy, read_cases_text
 from remit.runtime import request_of_call
 from remit.workspace import Workspace, WorkspaceSession, load_files, vocabulary
-from remit.workspace.manifest import GrantLine, ceiling_lines, lines_for
+from remit.workspace.manifest import GrantLine, ceiling_lines, lines_for, network_line
 
 MOST_ROUNDS: Final = 12  # changes of one patch
+
+
+class NotByRules(UsageError):
+    """Raised if something else than rules stops a call. The message says what a person can do about it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CallToAllow:
     """A call that is to pass. `arguments` is JSON text.
 
-    `facts` are those of a recorded call; None: the facts of the first call of a run. `denied` is what the sandbox refused it.
+    `facts` are those of a recorded call; None: the facts of the first call of a run. `denied` is what the sandbox refused it,
+    `refused` a request for which the manifest lacks more than the record can name.
     """
 
     agent: str
@@ -50,6 +69,7 @@ class CallToAllow:
     arguments: str
     facts: Context | None = None
     denied: tuple[DeniedAccess, ...] = ()
+    refused: Connection | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +109,8 @@ def recorded_call(records: Sequence[Recorded], place: tuple[int, int], rule_set:
     decided = next((event for event in of_call if isinstance(event, CallDecided)), None)
     if started is None or decided is None:
         raise UsageError(f"the run has no call {place[0]}.{place[1]}: `remit trace show` lists its calls")
-    proposed = decided.proposed
-    if proposed.redacted or proposed.arguments is None:
+    proposed, arguments = decided.proposed, _arguments(decided.proposed)
+    if arguments is None:
         raise UsageError(f"the arguments of call {place[0]}.{place[1]} are not recorded: name the call itself")
     again = (one for one in recorded_decisions(records, rule_set)[0] if (one.step, one.index) == place)
     ended = [event for event in of_call if isinstance(event, AttemptEnded)]
@@ -98,10 +118,20 @@ def recorded_call(records: Sequence[Recorded], place: tuple[int, int], rule_set:
         agent=started.agent,
         user=started.subjects.user,
         action=proposed.action,
-        arguments=proposed.arguments,
+        arguments=arguments,
         facts=next((one.request.context.model_copy(update={"approvals": {}}) for one in again), None),
         denied=ended[-1].denied_accesses if ended else (),
+        refused=next((one for one in ended[-1].connections if network_line(one)), None) if ended else None,
     )
+
+
+def _arguments(proposed: ProposedCall) -> str | None:
+    """The arguments as the broker read them: those of a library that hides their text were parsed by it. None if they are not recorded."""
+    if proposed.redacted:
+        return None
+    if proposed.arguments is None and proposed.parsed is not None:
+        return canonical_json(proposed.parsed).decode()
+    return proposed.arguments
 
 
 async def draft_for_call(session: WorkspaceSession, call: CallToAllow, *, approver: str = "") -> Patch:
@@ -111,6 +141,9 @@ async def draft_for_call(session: WorkspaceSession, call: CallToAllow, *, approv
     Raises:
         UsageError: no change of these files can let it pass. It names what refuses the call, and what a person can do.
     """
+    if call.refused is not None:
+        request, line = with_visible_characters(str(call.refused)), network_line(call.refused)
+        raise NotByRules(f"the tool's request was refused: {request}; to allow it, in [always] of tool.toml: {line}")
     drafting = _Drafting(session, call, approver)
     await drafting.grant_denied()
     for _ in range(MOST_ROUNDS):
@@ -180,7 +213,7 @@ class _Drafting:
             return file, with_item(self._text(file), ("tools",), action, file=file)
         if reason == "not_pinned":
             tool = action.partition(".")[0]
-            raise UsageError(
+            raise NotByRules(
                 f"tool {tool!r} is not the reviewed one: review tools/{tool}, then run `remit tool pin {tool}`"
             )
         if reason == "outside_manifest" and (lines := self._ceiling(error)):

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from remit.cli.output import echo, json_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from remit.workspace import WorkspaceSession
 
 
 @click.group("agent", short_help="write a new agent")
@@ -60,4 +66,11 @@ def new_command(new_name: str, tools: str, user: str | None, approver: str, writ
         echo(f"then review tools/{tool} and run: remit tool pin {tool}")
     options = "".join(f" --{name} {value}" for name, value in (("user", user), ("approver", approver)) if value)
     again = f"remit agent new {new_name} --tools {','.join(names)}{options} --write"
-    echo(f'written; next:  remit run {new_name} "…"' if write else f"to write it: {again}")
+    echo(f"written; next:  {_first_steps(opened, new_name, names)}" if write else f"to write it: {again}")
+
+
+def _first_steps(opened: WorkspaceSession, agent: str, tools: Sequence[str]) -> str:
+    """A script stands for the model of a new agent, so its first call is made by hand."""
+    actions = [f"{tool}.{action}" for tool in tools for action in opened.workspace.tools[tool].manifest.actions]
+    run = f'with a model in agent.toml, remit run {agent} "…"'
+    return f"remit call {actions[0]} '{{…}}' --agent {agent}; {run}" if actions else run

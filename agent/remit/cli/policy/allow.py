@@ -80,16 +80,26 @@ def place_of(opened: WorkspaceSession, run: str, step: int, index: int) -> CallT
 
 # Codes of calls that another workspace would let pass.
 _CHANGEABLE: Final = ("unknown_action", "policy_denied", "sandbox_violation")
+_BY_TOOL: Final = ("tool_failed", "tool_crashed")  # a tool may fail because a request of it was refused
 
 
 def allowing(opened: WorkspaceSession, run: str, step: int, index: int, code: str) -> dict[str, Any] | None:
-    """The change that would let a refused call of the run pass, with the command that writes it; None if there is none."""
+    """The change that would let a refused call of the run pass, with the command that writes it; None if there is none.
+
+    If no change of rules helps, `advice` is what a person can do.
+    """
+    from remit.analysis import NotByRules
     from remit.core import RemitError
 
-    if code not in _CHANGEABLE:
+    if code not in (*_CHANGEABLE, *_BY_TOOL):
         return None
     try:
-        patch = draft_patch(opened, place_of(opened, run, step, index))
+        call = place_of(opened, run, step, index)
+        if code in _BY_TOOL and call.refused is None:
+            return None
+        patch = draft_patch(opened, call)
+    except NotByRules as why:
+        return {"advice": str(why)}
     except RemitError:  # the call stays refused, and its own result says why
         return None
     return {"command": f"remit allow {run[:8]}/{step}.{index} --write", **patch_body(patch)} if patch.changes else None
@@ -97,6 +107,9 @@ def allowing(opened: WorkspaceSession, run: str, step: int, index: int, code: st
 
 def show_allowing(allow: dict[str, Any]) -> None:
     """Print what `allowing` has found."""
+    if "advice" in allow:
+        echo(f"  {allow['advice']}")
+        return
     echo("  this change would let it pass:\n")
     for line in allow["diff"].splitlines():
         echo(f"  {line}")

@@ -130,16 +130,23 @@ def _runs(root: Path, traces: tuple[Path, ...], imported: str) -> Iterator[Seque
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Write the rules into this folder."
 )
+@click.option("--write", is_flag=True, help="With --tool: write the rules and their cases into policies/.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def policy_suggest_command(
-    traces: tuple[Path, ...], imported: str, tool: str | None, output: Path | None, as_json: bool, **who: str | None
+    traces: tuple[Path, ...],
+    imported: str,
+    tool: str | None,
+    output: Path | None,
+    write: bool,
+    as_json: bool,
+    **who: str | None,
 ) -> None:
     """Suggest a minimal subset of the rules that keeps every recorded call, proved to allow nothing more.
 
     \b
     Examples:
       remit policy suggest -o suggested
-      remit policy suggest --tool files --agent triage
+      remit policy suggest --tool files --agent triage --write
       remit policy suggest --imported july -o suggested
     """
     from dataclasses import asdict
@@ -150,6 +157,9 @@ def policy_suggest_command(
     from remit.workspace import find_workspace, policy_files
 
     root = find_workspace(Path.cwd())
+    if write:
+        _write_use(tool, who, as_json)
+        return
     here = working_tree(root)
     if tool is not None:
         _draft_tool(here, tool, who, output, as_json)
@@ -199,6 +209,28 @@ def _evidence_lines(evidence: Evidence) -> Iterator[str]:
         yield f"  {counted(evidence.single, 'kept rule')} used by one recorded call only"
     for agent in evidence.unrecorded:
         yield f"  no run of {agent} is recorded: its rules are dropped without evidence"
+
+
+def _write_use(tool: str | None, who: Mapping[str, str | None], as_json: bool) -> None:
+    """Write rules for a tool, with their cases, and show them."""
+    from remit.analysis import diff_of, draft_use, edit_workspace
+    from remit.cli.run_argument import open_for_person
+    from remit.cli.tool.changes import show_diff
+    from remit.runtime import acting_subject
+    from remit.workspace import principal_of_process
+
+    if tool is None:
+        raise click.UsageError("--write writes rules for a tool: name it by --tool")
+    opened = open_for_person()
+    user = acting_subject(opened, principal_of_process(opened.workspace.settings), who["user"])
+    agent = (who["agent"] or "").removeprefix("agent:")
+    changes = draft_use(opened, agent, tool, user=user, approver=who["approver"] or "")
+    edit_workspace(opened.root, {change.file: change.after.encode() for change in changes})
+    if as_json:
+        echo(json_text({"ok": True, "files": [change.file for change in changes], "diff": diff_of(changes)}))
+        return
+    show_diff(diff_of(changes))
+    echo("written" if changes else "nothing is missing: the rules decide each action already")
 
 
 def _draft_tool(

@@ -117,7 +117,9 @@ def _adopt(entry: str, name: str, *, agent: str, strict: bool, write: bool, as_j
         return
     decide = f"decide {adoption.open} lines of tools/{name}/tool.toml; " if adoption.open else ""
     who = agent or "AGENT"
-    echo(f"written; next:  {decide}remit tool pin {name}; then rules: remit policy suggest --tool {name} --agent {who}")
+    echo(
+        f"written; next:  {decide}remit tool pin {name}; then rules: remit policy suggest --tool {name} --agent {who} --write"
+    )
 
 
 def relative(path: Path) -> Path:

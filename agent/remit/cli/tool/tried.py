@@ -11,7 +11,7 @@ LONGEST_LINE: Final = 1000  # characters of one line that a tool prints
 
 if TYPE_CHECKING:
     from remit.broker import AttemptOutcome
-    from remit.core import Call, Connection
+    from remit.core import Call
     from remit.tools import Recorded
 
 
@@ -63,10 +63,12 @@ def show_attempt(call: Call, done: AttemptOutcome, *, stderr_shown: bool) -> Non
 
 def _show_accesses(done: AttemptOutcome) -> None:
     """Print what the tool connected to, what it was refused, and what it wrote."""
+    from remit.workspace.manifest import network_line
+
     for connection in done.connections:
         allowed = connection.verdict == "allowed"
         echo(style(str(connection), dim=allowed, fg=None if allowed else "red"), err=True)
-        if (fix := _network_fix(connection)) is not None:
+        if fix := network_line(connection):
             echo(f"    to allow it, in [always] of tool.toml: {fix}", err=True)
     for item in done.refused:
         if item.allow.startswith("nothing"):  # libraries look for many files outside, and go on without them
@@ -76,17 +78,3 @@ def _show_accesses(done: AttemptOutcome) -> None:
             echo(f"{style('refused', fg='red')} {item.access} {item.what}; {where}", err=True)
     for change in done.changes:
         echo(f"wrote {change.resource} ({change.size} bytes)", err=True)
-
-
-def _network_fix(connection: Connection) -> str | None:
-    """The line that lets the proxy connect to a host of this machine or network, or trust it. The record names no address, so it is general."""
-    if connection.verdict == "not_public" and connection.address in ("loopback", "private"):
-        loopback = connection.address == "loopback"
-        return (
-            'ranges = ["127.0.0.0/8", "::1/128"]'
-            if loopback
-            else 'ranges = ["10.0.0.0/8"], with the range of its address'
-        )
-    if connection.verdict == "bad_certificate":
-        return f'ca = {{ "{connection.host}:{connection.port}" = "ca.pem" }}, with the authority in a file beside tool.toml'
-    return None

@@ -268,6 +268,8 @@ def _is_allowable(call: CallTimeline) -> bool:
 
 def detail_lines(call: CallTimeline, *, running: bool | None) -> list[str]:
     """A call's repairs, rules, approvals and attempts, one line each."""
+    from remit.workspace.manifest import network_line
+
     lines = [] if call.enforced else ["not enforced: the call is carried out whatever is decided"]
     lines += [f"repaired: {repair.text}" for repair in call.repairs]
     if call.left_out:
@@ -293,5 +295,10 @@ def detail_lines(call: CallTimeline, *, running: bool | None) -> list[str]:
         lines += [
             f"  refused {item.access} {with_visible_characters(item.what)}; to allow it, in tool.toml: {item.allow}"
             for item in ended.denied_accesses
+        ]
+        lines += [
+            f"  refused {with_visible_characters(str(item))}; to allow it, in [always] of tool.toml: {line}"
+            for item in ended.connections
+            if (line := network_line(item))
         ]
     return lines

@@ -15,6 +15,7 @@ from remit.sandbox.egress import NetworkError, parse_host
 _HOST: Final = "api.example.com:443"  # those of the template
 _PATH: Final = "/v1/items"
 _BASE: Final = "https://api.example.com/v1/items"
+LOCAL_RANGES: Final = 'ranges = ["127.0.0.0/8", "::1/128"]   # the service is on this machine'
 _PLAIN: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")
 
 
@@ -29,10 +30,14 @@ def service_files(texts: Mapping[str, str], url: str) -> dict[str, str]:
     changes = {f"{_HOST}{_PATH}": f"{host}{path}", _BASE: f"https://{name}{path}", _HOST: host}
     old = re.compile("|".join(map(re.escape, changes)))  # in one pass: the new texts may contain the old ones
     made = {file: old.sub(lambda match: changes[match[0]], text) for file, text in texts.items()}
-    if host.partition(":")[0] == "localhost":
-        ranges = 'ranges = ["127.0.0.0/8", "::1/128"]   # the service is on this machine\n'
-        made["tool.toml"] = made["tool.toml"].replace("secrets = ", f"{ranges}secrets = ", 1)
+    if is_local(host):
+        made["tool.toml"] = made["tool.toml"].replace("secrets = ", f"{LOCAL_RANGES}\nsecrets = ", 1)
     return made
+
+
+def is_local(server: str) -> bool:
+    """True if a server, HOST:PORT with or without a path, is on this machine: only `LOCAL_RANGES` let the proxy connect to it."""
+    return server.partition(":")[0] == "localhost"
 
 
 def host_and_path(url: str) -> tuple[str, str]:

@@ -1,5 +1,5 @@
 from .decoded import check_decoded, named_arguments, values_at
-from .grants import NOTHING, GrantLine, Use, ceiling_lines, grant_text, lines_for, with_grant_text
+from .grants import NOTHING, GrantLine, Use, ceiling_lines, grant_text, lines_for, network_line, with_grant_text
 from .manifest import (
     Action,
     ActionSchema,
@@ -54,6 +54,7 @@ __all__ = [
     "is_code",
     "lines_for",
     "named_arguments",
+    "network_line",
     "parse_manifest",
     "pin",
     "read_arguments",

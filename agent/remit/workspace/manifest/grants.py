@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final, Literal, NamedTuple, TypeAlias, cast
 
-from remit.core import Access, DeniedAccess, Json, Refusal
+from remit.core import Access, Connection, DeniedAccess, Json, Refusal
 from remit.core.parsing import SCHEMES, URL_KINDS, canonical, canonical_url, covered
 from remit.sandbox.egress import NetworkError, is_address, parse_host, url_permission
 from remit.workspace.manifest.manifest import Action, Manifest
@@ -88,6 +88,20 @@ _UNNAMED: Final[dict[Use, str]] = {
     "connect": 'add the host and its port to hosts in [always]: "api.example.com:443"',
     "start": "add the name of the program to programs in [always]",
 }
+
+
+def network_line(connection: Connection) -> str:
+    """The line that lets the proxy connect to a host of this machine or network, or trust it; "" if none of them is missing.
+
+    The record names no address, so a person has to name the range.
+    """
+    if connection.verdict == "not_public" and connection.address == "loopback":
+        return 'ranges = ["127.0.0.0/8", "::1/128"]'
+    if connection.verdict == "not_public" and connection.address == "private":
+        return 'ranges = ["10.0.0.0/8"], with the range of its address'
+    if connection.verdict == "bad_certificate":
+        return f'ca = {{ "{connection.host}:{connection.port}" = "ca.pem" }}, with the authority in a file beside tool.toml'
+    return ""
 
 
 def lines_for(manifest: Manifest, action: Action, denied: DeniedAccess) -> tuple[GrantLine, ...]:

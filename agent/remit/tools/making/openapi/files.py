@@ -13,7 +13,7 @@ from remit.core.parsing import read_text
 from remit.tools.making.openapi.document import Document, read_document
 from remit.tools.making.openapi.operations import Argument, Described, Operation, operations_of
 from remit.tools.making.openapi.security import secrets_of
-from remit.tools.making.service import host_and_path
+from remit.tools.making.service import LOCAL_RANGES, host_and_path, is_local
 from remit.tools.making.texts import one_line, table_of, toml_value
 
 TEMPLATE: Final = Path(__file__).parent.parent / "templates" / "openapi" / "main.py"
@@ -78,6 +78,7 @@ def _manifest(name: str, document: Document, described: Described, server: str) 
         "hosts = [",
         *(f"    {toml_value(line)}," for line in _hosts(described.operations, server)),
         "]",
+        *([LOCAL_RANGES] if is_local(server) else ()),
         *_secrets(name, document, server),
         "",
         "[limits]",
