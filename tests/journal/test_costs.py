@@ -124,6 +124,7 @@ NUMBERS: Final = {
     "at",
     "before",
     "held",
+    "beat",
     "last",
     "more",
     "most",

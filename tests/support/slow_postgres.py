@@ -1,4 +1,4 @@
-"""A proxy before PostgreSQL that counts round trips and adds time to each: `with slow_postgres(url) as proxy: … proxy.url`.
+"""A proxy before PostgreSQL that counts round trips, adds time to each, and can be cut: `with slow_postgres(url) as proxy: … proxy.url`.
 
 A round trip is a message of the client that asks for an answer (Query, Sync or FunctionCall) while no answer is outstanding:
 what the client sends without waiting for an earlier answer is one round trip with it. The proxy is a process of its own, so it
@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 import queue
+import signal
 import socket
 import struct
 import subprocess
@@ -31,8 +32,9 @@ PLAIN: Final = frozenset((80877103, 80877104))  # SSLRequest and GSSENCRequest: 
 class Proxy:
     """A running proxy: `url` is the database's address through it."""
 
-    def __init__(self, url: str, shared: mmap.mmap) -> None:
+    def __init__(self, url: str, shared: mmap.mmap, process: int) -> None:
         self.url = url
+        self._process = process
         self._shared = shared
         self._from = 0
 
@@ -49,6 +51,15 @@ class Proxy:
         """Add this time to each round trip from now on."""
         struct.pack_into("=d", self._shared, 8, milliseconds / 1e3)
 
+    @contextmanager
+    def cut(self) -> Iterator[None]:
+        """Nothing passes meanwhile, and nothing fails: as with a network that is cut. What was sent arrives afterwards."""
+        os.kill(self._process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self._process, signal.SIGCONT)
+
 
 @contextmanager
 def slow_postgres(url: str, *, milliseconds: float = 0.0) -> Iterator[Proxy]:
@@ -64,7 +75,7 @@ def slow_postgres(url: str, *, milliseconds: float = 0.0) -> Iterator[Proxy]:
         through = f"{account}@127.0.0.1:{listening.getsockname()[1]}"
         try:
             with mmap.mmap(file.fileno(), SHARED.size) as shared:
-                yield Proxy(urlunsplit(parts._replace(netloc=through)), shared)
+                yield Proxy(urlunsplit(parts._replace(netloc=through)), shared, process.pid)
         finally:
             assert process.stdin is not None
             process.stdin.close()  # the proxy ends with its input, so it also ends if this process is killed

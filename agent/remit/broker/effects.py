@@ -7,9 +7,10 @@ person looks there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Literal
 
+from remit.broker.ports import AttemptOutcome
 from remit.core import Call, Principal, Refusal, UsageError
 from remit.core.events import AttemptEnded, EffectSettled, InDoubtEffect, QuestionAsked
 from remit.core.parsing import digest
@@ -74,6 +75,24 @@ def check_duplicate_in_step(calls: Sequence[Call], call: Call) -> None:
             details={"problem": "repeated_call", "call": f"{twin.step}.{twin.index}"},
             next_step="call it again in a later turn, only if it must happen twice",
         )
+
+
+async def overtaken(record: Record, call: Call, admit: Callable[[Call], Awaitable[None]]) -> AttemptOutcome | None:
+    """The outcome of an attempt that must not be carried out any more; None for one that may. It is asked right before the effect.
+
+    If its record took long, because this process was stopped or cut off, another process may drive the run, or a hold may be in
+    force.
+
+    Raises:
+        RunEnded: `unrecorded`: another process drives the run.
+    """
+    if call.effect == "read" or not await record.confirm():
+        return None
+    try:
+        await admit(call)
+    except Refusal as refusal:
+        return AttemptOutcome(code=refusal.code, message=str(refusal), landed="not_landed")
+    return None
 
 
 def earlier_attempts(record: Record, call: Call) -> tuple[int, AttemptEnded | None]:

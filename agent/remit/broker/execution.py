@@ -179,7 +179,8 @@ class Execution:
             self.record.append(begun if answer is None else answer, durable=call.effect != "read")
             await self.record.commit()
             try:
-                attempted = await self._bounded(call, number, decoded)
+                overtaken = await effects.overtaken(self.record, call, self.ports.admit)
+                attempted = overtaken or await self._bounded(call, number, decoded)
             except Question as question:
                 raise await self._ask(call, number, question) from None
         attempted = replace(attempted, read_digest=read if attempted.read_digest == read else "")

@@ -9,6 +9,7 @@ anybody reads an answer, so an effect without a record is impossible; what a cra
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
@@ -16,7 +17,7 @@ from typing import Final
 from remit.core import Claim, Exhausted, RunEnded
 from remit.core.events import AnyEvent, Recorded
 from remit.journal.hash_chain import ChainLink
-from remit.journal.lease import RUN_LOCKED, Lease
+from remit.journal.lease import FRESH_S, RUN_LOCKED, Lease, renew_lease
 from remit.journal.projections import changed_rows, queue_topics
 from remit.journal.reducer import apply_event
 from remit.journal.run_log import StoredRecord
@@ -25,6 +26,7 @@ from remit.journal.storage.database import SHARED, Batch, HeadMoved
 from remit.journal.store import AlreadyRecorded, Journal
 
 GATHER_S: Final = 0.05  # how long events wait for the ones that follow, if nobody waits for them
+TRIES: Final = 5  # to get an answer of the database in time
 
 
 class LiveRecord(StoredRecord):
@@ -41,7 +43,8 @@ class LiveRecord(StoredRecord):
         self._topics = (lease.run, SHARED)
         self._version = journal.version(self._topics)  # INVARIANT: before the events are read, so that none is missed
         super().__init__(journal, lease.run, listeners=listeners, content=content)
-        self._fence = lease.fence
+        self._lease = lease
+        self._renewed = _now()  # when the newest sign that this process lives was sent
         self._pending: list[tuple[ChainLink, Recorded]] = []
         self._durable = False
         self._written: tuple[tuple[int, str], RunState] = (self._head, self.state)
@@ -87,6 +90,32 @@ class LiveRecord(StoredRecord):
             await asyncio.shield(self._writing)
         if self._failure is not None:
             raise self._failure
+
+    async def confirm(self) -> bool:
+        """As `Record.confirm`.
+
+        The answer to an append can come late: the process was stopped (SIGSTOP, a machine that is suspended), or the network was
+        cut. Another process may have the run by then, and an effect would happen twice.
+
+        Raises:
+            RunEnded: `unrecorded`: another process has taken the run over, or the database answers too slowly.
+        """
+        for late in range(TRIES):
+            if _now() - self._renewed < FRESH_S:
+                return late > 0
+            renewed = _now()
+            if not await self._journal.run_in_thread(self._renew):
+                break
+            self._renewed = renewed
+            self._journal.forget_shared()
+        self._failure = RunEnded(
+            "unrecorded", RUN_LOCKED.format(self.run), fix="follow that process, or wait for its end"
+        )
+        raise self._failure
+
+    def _renew(self) -> bool:
+        with self._journal.failing("written"):
+            return renew_lease(self._journal.database, self._lease, self._journal.clock())
 
     async def catch_up(self) -> None:
         version = self._journal.version(self._topics)
@@ -179,11 +208,14 @@ class LiveRecord(StoredRecord):
             links=links,
             changes=changed_rows(self._rows, rows),
             claims=claims,
-            fence=self._fence,
+            fence=self._lease.fence,
             durable=durable,
             topics=queue_topics(state, first=True) if links[0].seq == 0 else (),
+            beat=self._journal.clock(),
         )
+        renewed = _now()
         await self._journal.run_in_thread(self._journal.write, batch)
+        self._renewed = renewed
         self._rows = rows
 
     async def _read_others(self) -> None:
@@ -199,7 +231,7 @@ class LiveRecord(StoredRecord):
             for recorded in others:
                 self._tell(recorded)
             return
-        if await self._journal.run_in_thread(self._journal.fence_of, self.run) != self._fence:
+        if await self._journal.run_in_thread(self._journal.fence_of, self.run) != self._lease.fence:
             raise RunEnded("unrecorded", RUN_LOCKED.format(self.run), fix="follow that process, or wait for its end")
         head = await self._journal.run_in_thread(self._journal.head, self.run)
         if written >= 0 and (head is None or head[0] < written):  # before its first commit, the journal has nothing
@@ -233,3 +265,8 @@ class LiveRecord(StoredRecord):
     def _tell(self, recorded: Recorded) -> None:
         for listener in self._listeners:
             listener(recorded)
+
+
+def _now() -> float:
+    """Seconds, also of the time in which this machine was suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

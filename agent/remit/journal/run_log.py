@@ -95,6 +95,13 @@ class Record:
     async def commit(self) -> None:
         """Return when every event so far is recorded. Raises as `append` does."""
 
+    async def confirm(self) -> bool:
+        """Make sure that this process still drives the run, right before an effect.
+
+        True if so much time has passed since the last append that what was decided must be checked again.
+        """
+        return False
+
     async def catch_up(self) -> None:
         """Apply the events that other processes have recorded since the last call."""
 

@@ -401,6 +401,10 @@ class Journal:
         with self.failing("written"):
             release_lease(self.database, lease, left=left)
 
+    def forget_shared(self) -> None:
+        """Read what all runs share again at the next look."""
+        self._shared = None
+
     def is_driven(self, run: str) -> bool:
         """True if a process drives the run now."""
         with self.failing("read"):

@@ -5,14 +5,21 @@ from __future__ import annotations
 from typing import Final
 
 from adversarial.mutations.row import Mutation, Remove, never, replaced
+from remit.broker import effects
 from remit.client import publishing
+from remit.journal import live_record
 from remit.runtime import live, resuming
 from remit.workers import enqueue
 from remit.workspace import session
 
 WORKERS: Final = "workers/test_workers.py::"
+CUT_OFF: Final = "workers/test_cut_off.py::"
 PUBLISHED: Final = "policy/test_published_rules.py::"
 DRIVEN: Final = (WORKERS + "test_the_commands_start_a_run_and_drive_it",)
+
+
+async def _nothing(*_: object) -> None:
+    return None
 
 
 def driven(name: str, *remove: Remove, tests: tuple[str, ...]) -> Mutation:
@@ -29,6 +36,19 @@ ROWS: Final = (
         "a queue has an end",
         replaced(enqueue, "count_queued", lambda _: 0),
         tests=(WORKERS + "test_a_full_queue_refuses_a_run_and_records_nothing",),
+    ),
+    driven(
+        "an effect begins only if the process still has its run",
+        replaced(live_record, "FRESH_S", 3600.0),
+        tests=(CUT_OFF + "test_an_effect_begins_only_if_this_process_has_said_that_it_lives_a_moment_ago",),
+    ),
+    driven(
+        "the holds are looked at again if the record of an effect was late",
+        replaced(effects, "overtaken", _nothing),
+        tests=(
+            CUT_OFF + "test_a_hold_that_was_set_while_the_record_was_late_stops_the_effect",
+            CUT_OFF + "test_without_an_answer_of_the_database_in_time_an_effect_does_not_begin_and_a_read_does[True]",
+        ),
     ),
     driven(
         "published rules replace those of the files",

@@ -95,7 +95,8 @@ class Batch:
 
     `before` is the number of the event to which the first one is sealed, -1 for none. With a `fence`, only the holder of
     the lease of that number may append. `claims` are granted, or nothing is recorded. `durable` means that the events survive a
-    power failure, too. `topics` are what waiting processes are notified of.
+    power failure, too. `topics` are what waiting processes are notified of. `beat` is when the holder of the lease said that it
+    lives, in Unix nanoseconds: with a `fence`, an append says it too.
     """
 
     run: str
@@ -106,6 +107,7 @@ class Batch:
     fence: int | None = None
     durable: bool = False
     topics: Sequence[str] = ()
+    beat: int = 0
 
 
 class Transaction(Protocol):
@@ -240,8 +242,9 @@ NEW_PAYLOAD: Final = Sql(PAYLOAD.insert())
 NEW_HEAD: Final = Sql(HEAD.insert())
 _AT_HEAD = (HEAD.c.run == sa.bindparam("of"), HEAD.c.seq == sa.bindparam("before"))
 _MOVED: Mapping[str, sa.BindParameter[Any]] = {"seq": sa.bindparam("seq"), "hash": sa.bindparam("hash")}
+_HELD: Mapping[str, sa.BindParameter[Any]] = {**_MOVED, "beat": sa.bindparam("beat")}
 MOVE_HEAD: Final = Sql(HEAD.update().where(*_AT_HEAD).values(_MOVED))
-MOVE_HELD_HEAD: Final = Sql(HEAD.update().where(*_AT_HEAD, HEAD.c.fence == sa.bindparam("held")).values(_MOVED))
+MOVE_HELD_HEAD: Final = Sql(HEAD.update().where(*_AT_HEAD, HEAD.c.fence == sa.bindparam("held")).values(_HELD))
 
 
 def append_events(transaction: Transaction, batch: Batch) -> None:
@@ -249,7 +252,7 @@ def append_events(transaction: Transaction, batch: Batch) -> None:
     last = batch.links[-1]
     moved = {"of": batch.run, "before": batch.before, "seq": last.seq, "hash": last.hash}
     if batch.fence is not None:
-        found = transaction.changed(MOVE_HELD_HEAD, {**moved, "held": batch.fence})
+        found = transaction.changed(MOVE_HELD_HEAD, {**moved, "held": batch.fence, "beat": batch.beat})
     else:
         found = transaction.changed(MOVE_HEAD, moved)
         if not found and batch.before == -1:

@@ -157,6 +157,7 @@ class PostgresDatabase:
             "last_seq": last.seq,
             "last_hash": last.hash,
             "held": batch.fence,
+            "beat": batch.beat,
             "sync": "on" if batch.durable else "off",
             **{f"e_{name}": values for name, values in columns.items()},
             "p_salt": [payload["salt"] for payload in payloads],
@@ -378,9 +379,9 @@ def _append_text(*, with_row: bool, held: bool, notify: bool) -> str:
     """The statement that moves the head and, only if it was where it should be, inserts everything else."""
     types = ", ".join(f"%(e_{name})s::{'bigint' if name in _NUMBERS else 'text'}[]" for name in _EVENT_COLUMNS)
     names = ", ".join(_EVENT_COLUMNS)
-    fence = " AND fence = %(held)s" if held else ""
+    fence, beat = (" AND fence = %(held)s", ", beat = %(beat)s") if held else ("", "")
     parts = [
-        f"moved AS (UPDATE {HEAD.name} SET seq = %(last_seq)s, hash = %(last_hash)s"
+        f"moved AS (UPDATE {HEAD.name} SET seq = %(last_seq)s, hash = %(last_hash)s{beat}"
         f" WHERE run = %(of)s AND seq = %(before)s{fence} RETURNING 1)",
         f"events AS (INSERT INTO {EVENT.name} (run, {names})"
         f" SELECT %(of)s, u.* FROM moved, unnest({types}) AS u ({names}))",
