@@ -49,7 +49,7 @@ ROW = """
             ROW + "  expect: {never: [{action: ledger.pya}]}\n",
             5,
             "has the action 'ledger.pya'",
-            "write one of: ledger.pay",
+            "did you mean ledger.pay",
         ),
         (ROW + "  expect: {effects: [{action: ledger.pay, resource: ann}]}\n", 5, "has no kind", "write kind:name"),
         (ROW + "  expect: {world: {contains: a}}\n", 5, "exactly one of `file` and `program`", "write one of them"),

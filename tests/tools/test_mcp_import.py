@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from remit.core.errors import UsageError, WorkspaceError
+from remit.core.errors import UsageError
 from remit.tools.mcp.importing import manifest_of
 from remit.tools.mcp.starting import Started, name_of_server, started
-from remit.workspace.manifest import Manifest, ServerPin, parse_manifest
+from remit.workspace.manifest import Manifest, ServerPin, open_lines, parse_manifest
 
 START = Started(package="mcp-server-kit", texts={}, command=("python", "./main.py"))
 FILE = "tools/kit/tool.toml"
@@ -50,9 +50,8 @@ def test_no_other_hint_makes_an_action_read(hints: dict[str, Any]) -> None:
 @pytest.mark.parametrize("argument", ["path", "filePath", "repo_path", "source", "directory", "paths"])
 def test_an_argument_that_seems_to_name_a_file_is_for_a_person_to_decide(argument: str) -> None:
     text = text_of(tool("look", {argument: {"type": "string"}}, annotations=READS))
-    with pytest.raises(WorkspaceError) as error:
-        read(text)
-    found = [problem.what for problem in error.value.problems]
+    found = [one.problem(FILE).what for one in open_lines(text)]
+    assert not read(text).actions
     assert f"action 'look' has a line that is not decided: touches = [\"read file:{{{argument}}}\"]" in found
     assert "action 'look' has a line that is not decided: effect = \"read\"" in found
     assert 'the tool has a line that is not decided: read = ["docs/**"]' in found
@@ -71,9 +70,7 @@ def test_a_url_and_a_free_text_are_for_a_person_to_decide_and_numbers_and_choice
     assert '# decide: touches = ["use service:ask"]' in text
     both = read(text.replace("# decide: ", "").replace("www.example.com:443", "**:443")).actions["both"]
     assert both.touches == ("write file:{file_path}", "use service:both")
-    with pytest.raises(WorkspaceError) as error:
-        read(text)
-    assert not any("'plain'" in problem.what for problem in error.value.problems)
+    assert not any("plain" in one.actions for one in open_lines(text))
 
 
 def test_names_and_texts_of_a_server_become_names_and_one_line_of_a_manifest() -> None:

@@ -52,6 +52,8 @@ def _text(error: Error, action: str, workspace: Workspace, agent: str) -> str:
         return f"agent/{agent}/agent.toml: `tools` does not name {action[:64]!r}: {fix}"
     if reason == "outside_manifest":
         return f"{_manifest(action)}: {error.message}"
+    if reason == "not_decided":
+        return error.message
     if reason == "not_pinned":
         return f"policies/tools.lock: {error.message}: review it, then run `remit tool pin {tool}`"
     return ""

@@ -239,6 +239,8 @@ class Broker:
 
     def _parse(self, step: int, index: int, name: str, proposed: ProposedCall) -> _Read:
         """The arguments of a call of the action `name`, and how they were repaired."""
+        if name in self.agent.undecided:
+            self.workspace.action(name)  # refuses it, and names the line
         if name not in self.agent.actions:
             raise refusals.unknown_action(self.sanitizer.text(proposed.name), self.subjects.agent, self.agent.actions)
         tool, action = self.workspace.action(name)

@@ -24,6 +24,7 @@ FINDINGS: Final[Mapping[str, str]] = {
     "scenario": "a scenario of an evaluation is not valid",
     "source": "the code of a tool does other than its manifest says",
     "grant": "a manifest grants what no call can have",
+    "undecided": "an action does not load before a person has decided a line of its manifest",
     "reference": "a file names something that no file declares",
     "uncovered": "no policy case covers a rule or an action",
     "unreachable": "a rule is for a role that no agent and no user has",

@@ -288,10 +288,8 @@ class _Reader:
             self._workspace.action(name)
         except Refusal as refusal:
             line = next((at for key, at in row.lines.items() if f"{name!r}" in repr(row.value[key])), row.line)
-            known = [f"{tool}.{its}" for tool, one in self._workspace.tools.items() for its in one.manifest.actions]
-            near = near_names(name, known) or sorted(known)
-            fix = f"write one of: {', '.join(near)}"
-            self.problems.append(Problem(file=file, line=line, what=refusal.message, fix=fix))
+            fix = refusal.next_step if refusal.code == "unknown_action" else "decide that line"
+            self.problems.append(Problem(file=file, line=line, what=refusal.message, fix=fix or ""))
 
     def _named(self, scenario: ScenarioRow, row: YamlRow, file: str) -> dict[str, str]:
         """The digests of the files that the expectations name."""

@@ -18,6 +18,7 @@ from .workbench import (
     run_tool_cases,
     scratch_folder,
     try_action,
+    undecided_problems,
 )
 
 __all__ = [
@@ -47,4 +48,5 @@ __all__ = [
     "scratch_folder",
     "spec_lines",
     "try_action",
+    "undecided_problems",
 ]

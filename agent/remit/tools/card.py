@@ -62,6 +62,10 @@ def permission_card(tool: Tool, packages: Environment | None = None) -> list[str
     )
     for name, action in manifest.actions.items():
         lines.extend(_card_of(manifest, name, action, kernel))
+    lines.extend(
+        f"  {action_name(manifest.name, name)}  does not load: line {line} of tool.toml is not decided"
+        for name, line in manifest.undecided.items()
+    )
     return lines
 
 

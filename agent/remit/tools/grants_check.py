@@ -50,7 +50,7 @@ def check_packages(workspace: Workspace, name: str) -> Iterator[Finding]:
     if manifest.source == "host" and not _importable(workspace, module := manifest.host.partition(":")[0]):
         what, fix = f"there is no module {module!r} for it", f"write {module.partition('.')[0]}.py beside remit.toml"
         yield Finding(level="warning", code="source", file=f"tools/{name}/tool.toml", what=what, fix=fix)
-    if manifest.source != "python":
+    if manifest.source != "python" or not manifest.actions:
         return
     if not (folder / MAIN).is_file():
         what, fix = (
@@ -87,7 +87,9 @@ def _unset(workspace: Workspace, manifest: Manifest) -> list[str]:
 
 
 def _unused(manifest: Manifest) -> Iterator[str]:
-    """The keys of `[at_most]` that have lines, and that no action's touches can use."""
+    """The keys of `[at_most]` that have lines, and that no action's touches can use; none while an action is not decided."""
+    if manifest.undecided:
+        return
     touched = {(one.kind, one.access) for action in manifest.actions.values() for one in action.templates}
     if manifest.read and ("file", "read") not in touched:
         yield "read"

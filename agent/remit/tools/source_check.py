@@ -35,7 +35,7 @@ def check_source(workspace: Workspace, name: str) -> tuple[Finding, ...]:
     """The findings about the code of a Python tool; none for tools that are not Python in a sandbox."""
     manifest = workspace.tools[name].manifest
     path = workspace.code(name) / MAIN
-    if manifest.source != "python" or not path.is_file():
+    if manifest.source != "python" or not path.is_file() or not manifest.actions:
         return ()
     file = f"tools/{name}/{MAIN}"
     try:
@@ -235,7 +235,7 @@ class _Source:
 
     def _others(self) -> Iterator[Finding]:
         for name, function in self.functions.items():
-            if name not in self.manifest.actions and not name.startswith("_"):
+            if name not in {**self.manifest.actions, **self.manifest.undecided} and not name.startswith("_"):
                 what = f"function {name!r} is no action of the manifest"
                 yield self._finding("note", function, what, f"write [actions.{name}], or name it _{name}")
 

@@ -38,6 +38,7 @@ from remit.workspace.manifest import (
     check_schemas,
     command_schema,
     named_arguments,
+    open_lines,
     pin,
     resolve,
     write_lock,
@@ -88,6 +89,8 @@ async def derive_pin(workspace: Workspace, tool: Tool, sandbox: Sandbox) -> Pin:
         RunEnded: `sandbox_unavailable`.
     """
     manifest = tool.manifest
+    if not manifest.actions:
+        raise WorkspaceError(undecided_problems(workspace, manifest.name))
     if wrong := list(wrong_authorities(manifest.authorities, workspace.code(manifest.name))):
         raise WorkspaceError(wrong)
     hidden: dict[str, tuple[str, ...]] = {}
@@ -126,6 +129,12 @@ async def derive_pin(workspace: Workspace, tool: Tool, sandbox: Sandbox) -> Pin:
     if problems:
         raise WorkspaceError(problems)
     return pin(manifest, tool.code, schemas, hidden, server)
+
+
+def undecided_problems(workspace: Workspace, name: str) -> list[Problem]:
+    """The lines of the manifest of a tool that a person still has to decide."""
+    file = f"tools/{name}/tool.toml"
+    return [one.problem(file) for one in open_lines(workspace.files[file].decode())]
 
 
 def _signature_fix(problem: str) -> str:

@@ -78,6 +78,8 @@ def vocabulary(workspace: Workspace) -> Vocabulary:
             effects[name], means[name] = action.effect, action.means
             if tool.manifest.hosted:
                 unconfined.add(name)
+        # A rule may name an action that does not load yet: nothing of it runs, and the rules stay in force for the others.
+        actions |= {action_name(tool.manifest.name, name): None for name in tool.manifest.undecided}
     points = workspace.settings.enforcement_points
     actions |= {action: None for point in points.values() for action in point.actions.values()}
     return Vocabulary(

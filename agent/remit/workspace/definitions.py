@@ -21,6 +21,7 @@ from remit.workspace.limits import SharedLimit
 from remit.workspace.manifest import built_in
 from remit.workspace.manifest.manifest import Action, Manifest, Pin
 from remit.workspace.manifest.targets import Target
+from remit.workspace.manifest.undecided import not_decided
 from remit.workspace.prices import Prices
 from remit.workspace.settings.notify import Channel
 from remit.workspace.settings.serve import ServeSettings, WorkerSettings
@@ -101,7 +102,8 @@ class Agent(FrozenModel):
     by model; without one, a model is at its provider's own. `prompt` is the text of its file; `actions` are the actions that its model is offered, `files.read`, in the order of the
     file. `folder` is its working folder relative to the workspace; with `{run}` in it, each run has its own. A new folder is a
     copy of `seed`. `target` is what its runs should take and cost. `graph` drives its runs; None: Remit's own loop. `observe` says
-    until when decisions on its host tools are not enforced; None: they are.
+    until when decisions on its host tools are not enforced; None: they are. `undecided` are actions of the file that do not load, because
+    a line of their manifest is not decided.
     """
 
     name: str
@@ -123,6 +125,7 @@ class Agent(FrozenModel):
     directory: tuple[LookUp, ...] = ()
     graph: GraphFactory | None = None
     observe: Observation | None = None
+    undecided: tuple[str, ...] = ()
 
     @property
     def mode(self) -> Mode:
@@ -239,10 +242,16 @@ class Workspace:
         return self.agents[name]
 
     def action(self, name: str) -> tuple[Tool, Action]:
-        """The tool and the action with the name `files.read`. Raises Refusal `unknown_action` without one."""
+        """The tool and the action with the name `files.read`.
+
+        Raises:
+            Refusal: `unknown_action` without one; `policy_denied` if a line of it is not decided.
+        """
         tool_name, _, action_name = name.partition(".")
         tool = BUILT_IN if tool_name == BUILT_IN.manifest.name else self.tools.get(tool_name)
         action = tool.manifest.actions.get(action_name) if tool else None
+        if tool is not None and (line := tool.manifest.undecided.get(action_name)) is not None:
+            raise not_decided(tool_name, action_name, line)
         if tool is None or action is None:
             known = (f"{one}.{its}" for one, has in self.tools.items() for its in has.manifest.actions)
             what = f"no tool of this workspace has the action {spelled(name[:64])}"

@@ -225,7 +225,8 @@ class _Loading:
             target=target_of(table.target),
             directory=self._directory(file, table, tools, actions),
             graph=self._graph(file, table),
-            observe=read_observation(file, text, table, tools, actions, self._problems),
+            undecided=(undecided := tuple(self._undecided(table, tools))),
+            observe=read_observation(file, text, table, tools, (*actions, *undecided), self._problems),
         )
 
     def _graph(self, file: str, table: AgentTable) -> GraphFactory | None:
@@ -278,11 +279,11 @@ class _Loading:
             action = tools[tool].manifest.actions.get(name) if tool in tools else None
             if action is not None and row.action in own and action.effect == "read" and action.adds_to_directory:
                 continue
-            if tool not in self._broken:
+            if tool not in self._broken and row.action not in _undecided_of(tools):
                 line = toml_line(self._texts[file], "directory", str(number), "action")
                 fix = 'write one of the agent\'s actions that has effect = "read" and adds_to_directory'
                 self._problem(file, line, f"'action' is {row.action!r}, which cannot fill the directory", fix)
-        return tuple(LookUp(action=row.action, arguments=row.args) for row in table.directory)
+        return tuple(LookUp(action=row.action, arguments=row.args) for row in table.directory if row.action in own)
 
     def _answer(self, file: str, name: str, table: AgentTable) -> AnswerContract | None:
         given = table.answer
@@ -313,7 +314,8 @@ class _Loading:
         """Report a grounded answer of an agent that can retrieve nothing."""
         named = [action.partition(".") for action in own]
         known = [tools[tool].manifest.actions[name] for tool, _, name in named if tool in tools]
-        if not any(action.passages for action in known) and not self._broken & {tool for tool, _, _ in named}:
+        unread = self._broken & {tool for tool, _, _ in named} or [*self._undecided(table, tools)]
+        if not any(action.passages for action in known) and not unread:
             fix = (
                 'add a tool like "search" to `tools`, or write passages = "items/*" for an action that returns passages'
             )
@@ -324,6 +326,7 @@ class _Loading:
         if LIMITS not in self._texts:
             return ()
         known = [f"{tool}.{action}" for tool in tools for action in tools[tool].manifest.actions]
+        known += _undecided_of(tools)
         try:
             return read_limits(self._texts[LIMITS], actions=known, agents=tuple(agents))
         except WorkspaceError as error:
@@ -357,7 +360,9 @@ class _Loading:
                 yield from (f"{tool}.{action}" for action in tools[tool].manifest.actions)
             elif name in known:
                 yield name
-            elif tool not in self._broken:  # the problems of its manifest are reported already
+            elif tool not in self._broken and name not in _undecided_of(
+                tools
+            ):  # the problems of its manifest are reported already
                 line = toml_line(self._texts[file], "tools", str(number))
                 near = near_names(name, known if dot else tools)
                 fix = (
@@ -371,6 +376,11 @@ class _Loading:
                     f"'tools' has {name!r}, which is not {'an action' if dot else 'a tool'} of this workspace",
                     fix,
                 )
+
+    def _undecided(self, table: AgentTable, tools: Mapping[str, Tool]) -> Iterable[str]:
+        """The actions that the agent names and that do not load yet."""
+        named = {*table.tools}
+        return (name for name in _undecided_of(tools) if named & {name, name.partition(".")[0]})
 
     def _content(self) -> Content:
         try:
@@ -419,6 +429,11 @@ class _Loading:
         table, problems = read_table(kind, document, file=file, text=text)
         self._problems.extend(problems)
         return table
+
+
+def _undecided_of(tools: Mapping[str, Tool]) -> list[str]:
+    """The actions that do not load because a line of their manifest is not decided."""
+    return [f"{tool}.{action}" for tool, one in tools.items() for action in one.manifest.undecided]
 
 
 def _context(table: ContextTable) -> ContextLimits:

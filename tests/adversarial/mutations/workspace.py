@@ -45,10 +45,16 @@ class Same(str):
 ROWS: Final = (
     brokered(
         "an action with a line that is not decided does not load",
-        replaced(manifest, "undecided", lambda text, *, file: ()),
+        replaced(manifest, "undecided_actions", lambda text, document: {}),
         tests=(
             "workspace/test_undecided.py::test_an_action_with_a_line_that_is_not_decided_does_not_load_and_is_named_with_its_line",
+            "workspace/test_undecided.py::test_a_workspace_with_an_open_line_works_but_for_that_action",
         ),
+    ),
+    brokered(
+        "a pin covers no action that is not decided",
+        replaced(manifest, "_without_actions", lambda document, left_out: document),
+        tests=("workspace/test_undecided.py::test_a_pin_never_covers_an_action_that_is_not_decided",),
     ),
     brokered(
         "the approver is the account of the operating system",

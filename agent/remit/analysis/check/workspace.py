@@ -16,7 +16,7 @@ from remit.guardrails import CASES as CONTENT_CASES
 from remit.guardrails import check_content
 from remit.policy import CASES, Policy, cases_beside, read_case_tables
 from remit.runtime.models import ScriptedModel, open_model
-from remit.tools import check_grants, check_packages, check_source, check_tool_cases
+from remit.tools import check_grants, check_packages, check_source, check_tool_cases, undecided_problems
 from remit.workspace import Workspace, load_workspace_and_policy, vocabulary
 from remit.workspace.manifest import LOCK, wrong_authorities
 
@@ -71,6 +71,7 @@ def _check(root: Path, *, rules: bool) -> CheckReport:
     findings += wrong
     tool_cases = 0
     for name in workspace.tools:
+        findings += [finding_of(problem, "undecided") for problem in undecided_problems(workspace, name)]
         found, wrong = check_tool_cases(workspace, name)
         tool_cases += found
         findings += wrong

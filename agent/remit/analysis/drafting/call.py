@@ -208,9 +208,12 @@ class _Drafting:
         if error.code == "unknown_action":
             known = [f"{tool}.{its}" for tool, one in self._workspace.tools.items() for its in one.manifest.actions]
             if action not in known:
+                self._workspace.action(action)  # refuses it, and names the line that is not decided
                 raise UsageError(f"no tool of this workspace has the action {spelled(action)}: {one_of(action, known)}")
             file = f"agent/{self._call.agent}/agent.toml"
             return file, with_item(self._text(file), ("tools",), action, file=file)
+        if reason == "not_decided":
+            raise UsageError(f"{error.message}: decide that line; until then the action does not load")
         if reason == "not_pinned":
             tool = action.partition(".")[0]
             raise NotByRules(

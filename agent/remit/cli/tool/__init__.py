@@ -340,7 +340,7 @@ def pin_command(names: tuple[str, ...], as_json: bool) -> None:
       remit tool pin agent:shop
     """
     from remit.broker import check_revoked
-    from remit.tools import code_of, pin_tools, pinnable
+    from remit.tools import code_of, pin_tools, pinnable, undecided_problems
     from remit.workspace import authorize, check_enabled, open_session, principal_of_process
 
     opened = open_session()
@@ -357,6 +357,8 @@ def pin_command(names: tuple[str, ...], as_json: bool) -> None:
         return
     for name, change in changes.items():
         echo(f"{name}: {change}")
+        for problem in undecided_problems(workspace, name) if name in workspace.tools else ():
+            echo(f"{style('not pinned', fg='yellow')}: {problem}", err=True)
 
 
 @tool_command.command("revoke")

@@ -83,7 +83,7 @@ def adopt_command(entry: str, new_name: str, new_agent: str, write: bool, as_jso
     """Put functions or LangChain tools that you have under Remit: a manifest, cases, and an agent if you name one.
 
     TOOLS is a list or table in a module beside remit.toml, or an installed one. What each function does is guessed from its name and
-    arguments, in lines that begin with "# decide:". The tool does not load before you have decided each of them.
+    arguments, in lines that begin with "# decide:". An action does not load before you have decided each of them.
 
     \b
     Examples:

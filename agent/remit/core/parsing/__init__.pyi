@@ -7,7 +7,7 @@ from .json_texts import leaves, map_texts, texts_of
 from .json_validation import Mismatch, validate
 from .names import SLASHED, canonical, is_name, proper_name, resource_of, tables_of
 from .strict_json import canonical_json, digest, digest_bytes, parse_arguments, parse_json
-from .toml import Matching, TomlTable, invalid, read_table, toml_line
+from .toml import Matching, TomlTable, invalid, lines_of, read_table, toml_line
 from .toml_fields import Duration, Label, Size, Summary, duration, size
 from .urls import DEFAULT_PORT, SCHEMES, URL_KINDS, Url, canonical_host, canonical_url
 from .yaml import MOST_BITS, YamlRow, plain_value, read_rows, table_text
@@ -49,6 +49,7 @@ __all__ = [
     "is_name",
     "is_type",
     "leaves",
+    "lines_of",
     "load_json",
     "load_toml",
     "load_yaml",

@@ -22,7 +22,7 @@ from .schema import ManifestTable, rules
 from .sections import Authority, with_authorities, wrong_authorities
 from .targets import Target
 from .touches import Template
-from .undecided import MARK
+from .undecided import MARK, open_lines
 
 __all__ = [
     "LOCK",
@@ -55,6 +55,7 @@ __all__ = [
     "lines_for",
     "named_arguments",
     "network_line",
+    "open_lines",
     "parse_manifest",
     "pin",
     "read_arguments",

@@ -6,7 +6,7 @@ An absent scope is an empty one, and an empty scope allows nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Literal, cast
 
 from pydantic import Field
 
@@ -39,7 +39,7 @@ from remit.workspace.manifest.sections import (
 )
 from remit.workspace.manifest.targets import Target, target_of
 from remit.workspace.manifest.touches import Template, parse_listing, parse_touch
-from remit.workspace.manifest.undecided import undecided
+from remit.workspace.manifest.undecided import undecided_actions
 
 
 class Limits(FrozenModel):
@@ -130,7 +130,7 @@ class Manifest(FrozenModel):
     files), `stores` and `url_hosts` are the most that the resources of one call may be. With `life` "run", the calls of a run share
     one live sandbox. `command` and `server_env` start an MCP server; with `proc`, a sandbox has a /proc of its own. The source
     "built-in" is Remit itself. The calls of a "hook" are carried out by the coding agent `client`: its `read` and `write` are empty,
-    and rules alone limit it. `digest` covers the parsed file without
+    and rules alone limit it. `undecided` are the actions that do not load, each with the line that a person has to decide. `digest` covers the parsed file without
     its targets, so comments, layout and targets do not change it.
     """
 
@@ -160,6 +160,7 @@ class Manifest(FrozenModel):
     limits: Limits = Limits()
     breaker: Breaker = Breaker()
     actions: Mapping[str, Action]
+    undecided: Mapping[str, int] = Field(default_factory=dict[str, int])
     digest: str
 
     @property
@@ -296,10 +297,12 @@ def parse_manifest(text: str, *, file: str) -> Manifest:
     Raises:
         WorkspaceError: with every problem of the file, its line and its fix.
     """
-    document = load_toml(text, file=file)
+    whole = load_toml(text, file=file)
+    undecided = undecided_actions(text, whole)
+    # INVARIANT: only decided actions are checked, loaded, and part of the digest; so no pin covers an action that is not decided.
+    document = _without_actions(whole, undecided) if undecided else whole
     table, problems = read_table(ManifestTable, document, file=file, text=text)
-    problems += rules(document, file=file, text=text)
-    problems += undecided(text, file=file)
+    problems += rules(document, file=file, text=text, may_be_empty=bool(undecided))
     if table is None or problems:
         raise WorkspaceError(sorted(problems, key=lambda problem: problem.line or 0))
     always, at_most = table.always, table.at_most
@@ -330,8 +333,17 @@ def parse_manifest(text: str, *, file: str) -> Manifest:
         limits=_limits(table.limits),
         breaker=Breaker(failures=table.circuit.failures, rest=duration(table.circuit.rest)),
         actions={name: _action(name, action, table.source) for name, action in table.actions.items()},
+        undecided=undecided,
         digest=digest(_without_targets(document)),
     )
+
+
+def _without_actions(document: dict[str, Json], left_out: Mapping[str, int]) -> dict[str, Json]:
+    actions = document.get("actions")
+    if not isinstance(actions, dict):
+        return document
+    kept = {name: table for name, table in cast("dict[str, Json]", actions).items() if name not in left_out}
+    return {**document, "actions": kept}
 
 
 def _without_targets(document: dict[str, Json]) -> dict[str, Json]:

@@ -231,9 +231,12 @@ def manifest_schema() -> Json:
 # -- rules between keys ------------------------------------------------------------------------------------------------
 
 
-def rules(document: Mapping[str, Json], *, file: str, text: str) -> list[Problem]:
-    """The problems between keys. Keys that are not valid by themselves are skipped, so that both kinds are reported together."""
-    return list(_Rules(document, file, text).all())
+def rules(document: Mapping[str, Json], *, file: str, text: str, may_be_empty: bool = False) -> list[Problem]:
+    """The problems between keys. Keys that are not valid by themselves are skipped, so that both kinds are reported together.
+
+    `may_be_empty`: the manifest has actions that are not decided yet, and may have no others.
+    """
+    return list(_Rules(document, file, text).all(may_be_empty))
 
 
 class _Rules:
@@ -256,11 +259,11 @@ class _Rules:
     def _problem(self, path: tuple[str, ...], what: str, fix: str) -> Problem:
         return Problem(file=self._file, line=toml_line(self._text, *path), what=what, fix=fix)
 
-    def all(self) -> Iterator[Problem]:
+    def all(self, may_be_empty: bool) -> Iterator[Problem]:
         yield from self._hidden_rules((), self._document)
         yield from self._source_rules()
         actions = self._document.get("actions")
-        if actions == {}:
+        if actions == {} and not may_be_empty:
             yield self._problem(("actions",), "the tool has no actions", "write [actions.NAME] for each function")
         for name in cast("dict[str, Json]", actions) if isinstance(actions, dict) else ():
             table = self._table(ActionTable, "actions", name)
