@@ -175,7 +175,7 @@ def _shell(manifest: Manifest, call: ast.Call) -> Iterator[Found]:
 
 
 def _reached(manifest: Manifest, node: ast.AST, scheme: str, name: str, port: str | None) -> Iterator[Found]:
-    """Hosts in URLs of the code that no line of the manifest covers, and secrets that plain HTTP would not carry."""
+    """Hosts in URLs of the code that no line of the manifest covers, and secrets that plain HTTP would not send."""
     number = int(port) if port else 443 if scheme == "https" else 80
     lines = (*manifest.hosts, *manifest.url_hosts)
     if scheme == "http" and any(item.name == name for item in manifest.credentials):
