@@ -22,7 +22,12 @@ from support.principals import principal
 from support.runs import Command, CommandResult, Play, Played, Remit
 from support.workspaces.ledger import ledger_workspace
 
-pytest_plugins = ["support.harness", "support.journal_fixtures", "support.postgres_fixtures"]
+pytest_plugins = [
+    "support.harness",
+    "support.journal_fixtures",
+    "support.postgres_fixtures",
+    "support.storage_fixtures",
+]
 
 
 def pytest_configure(config: pytest.Config) -> None:

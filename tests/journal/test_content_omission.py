@@ -16,7 +16,7 @@ from remit.journal.content_omission import omit_content
 # Fields that stay, each group with its reason. A field is named by its path, or by the end of its path after a dot.
 KEPT: Final[dict[str, tuple[str, ...]]] = {
     "a digest or a key": (
-        "decision_digest", "effect_digest", "RunStarted.graph", "idempotency_key", "profile_digest", "request_digest", "input_digest",
+        "decision_digest", "effect_digest", "RunStarted.graph", "RunStarted.files", "idempotency_key", "profile_digest", "request_digest", "input_digest",
         "output_digest", "read_digest", "policy_digest", "changes.digest", "manifest", "bundle", "head",
         "conversation.id", "conversation.message", "conversation.after", "RolloutOpened.candidate", "RolloutOpened.live_policy", "RolloutOpened.salt",
         "via", "act", "ApprovalGranted.under", "KeyCreated.digest",

@@ -186,6 +186,11 @@ class LiveExecutor:
         self._hosted: dict[str, Mapping[str, Callable[..., Json]]] = {}
         self._environments: dict[str, Environment | None] = {}  # by the digest of the code that needs it
         self._exchanges: Answers | ExchangeLog | None = None
+        self._written: Callable[[Call, Sequence[Change]], tuple[Change, ...]] | None = None
+
+    def keep_files(self, written: Callable[[Call, Sequence[Change]], tuple[Change, ...]]) -> None:
+        """Let `written` keep the files that a call wrote, before its result is recorded; it returns all of them."""
+        self._written = written
 
     def use(self, exchanges: Answers | ExchangeLog) -> None:
         """Let the answers of a test case come in place of the network, or log what the network answers. No run does."""
@@ -319,6 +324,8 @@ class LiveExecutor:
         finally:
             if output.scratch is not None:
                 output.scratch.discard()
+        if self._written is not None and call.effect != "read":
+            changes = await asyncio.to_thread(self._written, call, changes)
         content = block_value(value)
         return AttemptOutcome(
             code=code,

@@ -10,7 +10,7 @@ import remit.replay
 from remit.core import Principal
 from remit.journal import Chain, StoredRecord, resolve_run
 from remit.policy import Policy
-from remit.tracing import Trace, is_trace_file, open_trace, read_trace
+from remit.tracing import Trace, is_trace_file, objects_of, open_trace, read_trace
 from remit.tracing.reports import reconcile
 from remit.workspace import Workspace, WorkspaceSession, authorize_run, open_bundles
 
@@ -33,7 +33,7 @@ def open_trace_of(session: WorkspaceSession, run: str, *, by: Principal, damaged
         return read_trace(Path(run), damaged=damaged)
     run = resolve_run(session.journal, run)
     authorize_run(session.policy, session.journal, run, by, "remit.read", f"read run {run[:8]}")
-    trace = open_trace(session.traces, session.journal, run, damaged=damaged)
+    trace = open_trace(session.traces, session.journal, run, damaged=damaged, store=objects_of(session))
     reconcile(session.traces, session.journal, trace.chain)
     return trace
 

@@ -15,7 +15,7 @@ from remit.core import Problem, UsageError, WorkspaceError
 from remit.core.parsing import load_json, read_text
 from remit.evals.results import Evaluation
 from remit.evals.statistics import VariantOutcomes, outcomes_of
-from remit.tracing import write_atomically
+from remit.storage import write_atomically
 
 BASELINE: Final = "baseline.json"
 _AGAIN: Final = "write it again with `remit eval AGENT --write-baseline`, and review it"

@@ -20,7 +20,7 @@ from remit.journal import ROLLOUT_STREAM, AlreadyRecorded, Journal, RolloutState
 from remit.rollout import CandidateDefinition, open_candidate
 from remit.runtime import open_fallbacks_of, open_model_of
 from remit.runtime.models import ScriptedModel
-from remit.tracing import open_trace
+from remit.tracing import objects_of, open_trace
 from remit.workspace import Bundle, WorkspaceSession, vocabulary
 
 UNKNOWN: Final = "not known"  # how a run goes on rests on what nobody has recorded
@@ -94,7 +94,7 @@ async def play_finished_runs(
 
 async def _played(session: WorkspaceSession, run: RunSummary, definition: CandidateDefinition) -> Counterfactual:
     """The run as the candidate plays it from its first step."""
-    recorded = RecordedRun.of(open_trace(session.traces, session.journal, run.run))
+    recorded = RecordedRun.of(open_trace(session.traces, session.journal, run.run, store=objects_of(session)))
     its_session = replace(session, workspace=definition.workspace, policy=definition.policy)
     models = [open_model_of(its_session, recorded.agent), *open_fallbacks_of(its_session, recorded.agent)]
     candidate = Candidate(

@@ -41,7 +41,7 @@ from remit.journal import LiveRecord, RunQuery, list_runs
 from remit.runtime import EvaluatedRun, RunRequest, open_fallbacks_of, open_model_of, start_run
 from remit.runtime.models import ScriptedModel
 from remit.sandbox import Profile, Sandbox
-from remit.tracing import ObjectStore
+from remit.tracing import objects_of
 from remit.tracing.reports import Timeline, build_timeline
 from remit.workspace import WorkspaceSession
 
@@ -123,7 +123,7 @@ def record_evaluation(session: WorkspaceSession, selection: Selection, *, by: Pr
     scenarios = _chosen(read_scenarios(session.workspace, selection.agent), selection.scenarios)
     repeats = {} if selection.repeats is None else {"repeats": selection.repeats}
     judges = judges_of(session.workspace, scenarios)
-    objects = ObjectStore(session.traces / "objects")
+    objects = objects_of(session)
     started = EvaluationStarted(
         agent=selection.agent,
         by=by,
@@ -245,7 +245,7 @@ class _Player:
         return {info.name: found[info.name] for info in self._evaluation.scenarios}
 
     def _definitions(self) -> list[Definition]:
-        objects = ObjectStore(self._session.traces / "objects")
+        objects = objects_of(self._session)
         return [
             open_definition(self._session, variant, objects, self.folder / str(number))
             for number, variant in enumerate(self._evaluation.variants)
@@ -329,7 +329,7 @@ class _Player:
         async with going_on.played() as gone_on:
             played.records.extend(gone_on.records)
             played.sources, played.seconds = gone_on.sources, gone_on.seconds
-            objects = ObjectStore(self._session.traces / "objects")
+            objects = objects_of(self._session)
             await asyncio.to_thread(going_on.record, gone_on, self._session.journal, objects)
             played.reason = _infrastructure(build_timeline(gone_on.records), None) or gone_on.ungraded
             if scenario.expect.world and not played.reason:

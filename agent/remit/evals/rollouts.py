@@ -32,7 +32,7 @@ from remit.rollout import (
     open_rollout,
 )
 from remit.runtime import agent_of
-from remit.tracing import ObjectStore
+from remit.tracing import objects_of
 from remit.workspace import Workspace, WorkspaceSession, authorize, find_workspace, load_workspace
 
 RECENT: Final = 200  # runs from which a bar of time or money is taken
@@ -72,7 +72,7 @@ def open_for(
     live, files = files_of_definition(session.workspace), _files_of(session, agent, candidate)
     changes = _changed_files(live, files)
     _check_changes(changes)
-    digest = ObjectStore(session.traces / "objects").put_bundle(files)
+    digest = objects_of(session).put_bundle(files)
     definition = open_candidate(session, digest)  # it loads as a run will load it, or nothing is opened
     _check_agent(definition.workspace, agent)
     policy = definition.policy
@@ -212,7 +212,7 @@ def widen(session: WorkspaceSession, rollout: RolloutState, *, by: Principal, le
         raise UsageError(f"rollout {rollout.id} cannot leave stage {rollout.stage.name!r}: {missing}")
     if not last:
         return move_to(journal, rollout, rollout.number + 1, by=by)
-    candidate = ObjectStore(session.traces / "objects").get_bundle(rollout.opened.candidate)
+    candidate = objects_of(session).get_bundle(rollout.opened.candidate)
     live = files_of_definition(session.workspace)
     if changed := _changed_files(live, candidate):
         what = f"these files of the workspace are not those of the candidate yet: {', '.join(changed)}"

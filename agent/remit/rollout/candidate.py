@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from remit.policy import Policy, is_rules, load_policy
-from remit.tracing import ObjectStore
+from remit.tracing import objects_of
 from remit.workspace import (
     LIMITS,
     MARKER,
@@ -58,7 +58,7 @@ def files_in_force(session: WorkspaceSession, digest: str) -> dict[str, bytes]:
     Raises:
         UsageError: an object is missing or was changed.
     """
-    files = ObjectStore(session.traces / "objects").get_bundle(digest)
+    files = objects_of(session).get_bundle(digest)
     kept = {path: data for path, data in files.items() if path not in OF_ALL_RUNS}
     return {**kept, **{path: data for path, data in session.workspace.files.items() if path in OF_ALL_RUNS}}
 

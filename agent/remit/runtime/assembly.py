@@ -16,7 +16,7 @@ from remit.core.events import Recorded, RunStarted
 from remit.guardrails import Redactor, Sanitizer, Secrets, secrets_of_environment
 from remit.journal import Lease, LiveRecord
 from remit.sandbox.packages import make_environment
-from remit.tracing import Export, GaugeReader, Objects, ObjectStore, TraceFile
+from remit.tracing import Export, GaugeReader, Objects, TraceFile, objects_of
 from remit.workspace import Agent, Workspace, WorkspaceSession
 
 if TYPE_CHECKING:  # a caller that only looks whether a run can go on does not load the sandbox
@@ -94,7 +94,7 @@ async def install_packages(
 
     Their wheels are kept in the object store, so that a run goes on `offline` after uv's cache is gone.
     """
-    workspace, kept = session.workspace, ObjectStore(session.traces / "objects")
+    workspace, kept = session.workspace, objects_of(session)
     tools = [workspace.tools[name] for name in workspace.tools_of(agent)]
     python = [
         workspace.code(tool.manifest.name)
@@ -174,7 +174,7 @@ async def open_recording(
     )
     content = session.workspace.settings.content
     record = await journal.run_in_thread(LiveRecord, journal, lease, listeners=listeners, content=content)
-    return StoredRecording(record=record, objects=ObjectStore(session.traces / "objects"), trace=trace, export=export)
+    return StoredRecording(record=record, objects=objects_of(session), trace=trace, export=export)
 
 
 def same_confinement(session: WorkspaceSession, agent: Agent, sandbox: Sandbox, started: RunStarted) -> Confinement:

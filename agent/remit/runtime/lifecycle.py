@@ -193,7 +193,7 @@ class RunContext:
 
     `model` is asked first, then `fallbacks`, in this order. `executor` carries out the calls. `secrets` are values by name. `wait` is how many seconds the run waits for approvals; in an evaluation, `approvals` answer in place of people.
     `external_graph` drives the run; None: Remit's own graph does. `arm` is its side of a rollout, and `candidate` are the rules of
-    that rollout's candidate; None without them.
+    that rollout's candidate; None without them. `files` is that of `RunStarted`, for a new run.
     """
 
     session: WorkspaceSession
@@ -210,6 +210,7 @@ class RunContext:
     arm: RunArm | None = None
     candidate: CandidateRules | None = None
     approvals: Sequence[ScriptedApproval] = ()
+    files: str = ""
 
 
 async def drive_run(context: RunContext) -> Driven:

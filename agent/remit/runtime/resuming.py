@@ -12,7 +12,7 @@ from remit.core.events import AcceptedChanges, RunResumed, RunStarted
 from remit.journal import Record, StoredRecord
 from remit.rollout import Placement, place_again, recorded_definition, with_definition
 from remit.runtime.assembly import agent_of, check_code, install_packages
-from remit.tracing import Objects, ObjectStore
+from remit.tracing import Objects, objects_of
 from remit.workspace import WorkspaceSession, authorize, authorize_run, check_enabled
 
 if TYPE_CHECKING:  # a caller that only looks whether a run can go on does not load what drives it
@@ -36,7 +36,7 @@ RECORDED: Final[Continuation] = Continuation()
 
 async def resume_obstacle(session: WorkspaceSession, run: str) -> str:
     """Why the run could not go on with its own definition now, on this machine and without network; "" if nothing is missing."""
-    record, objects = StoredRecord(session.journal, run), ObjectStore(session.traces / "objects")
+    record, objects = StoredRecord(session.journal, run), objects_of(session)
     try:
         started = resumable(record, run, graph=True)
         if not started.driver:

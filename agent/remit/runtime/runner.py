@@ -5,6 +5,7 @@ The parts of a run that depend on this machine are built here and in `assembly`;
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,23 +13,8 @@ from typing import NoReturn
 
 from remit import __version__
 from remit.broker import LiveExecutor, ToolExecutor
-from remit.core import (
-    Model,
-    Principal,
-    RemitError,
-    RunEnded,
-    Scope,
-    Subjects,
-    UsageError,
-)
-from remit.core.events import (
-    AcceptedChanges,
-    ConversationRun,
-    Recorded,
-    RunFinished,
-    RunResumed,
-    RunStarted,
-)
+from remit.core import Model, Principal, RemitError, RunEnded, Scope, Subjects, UsageError
+from remit.core.events import AcceptedChanges, ConversationRun, Recorded, RunFinished, RunResumed, RunStarted
 from remit.core.parsing import digest_bytes
 from remit.guardrails import valid
 from remit.journal import note_adoption
@@ -53,13 +39,8 @@ from remit.runtime.models.agents import open_fallbacks_of, open_model_of
 from remit.runtime.models.resumed import models_of
 from remit.runtime.models.scripted import ScriptedApproval
 from remit.runtime.one_call import OneCall
-from remit.runtime.resuming import (
-    RECORDED,
-    Continuation,
-    check_resumes,
-    placed_again,
-    resumable,
-)
+from remit.runtime.resuming import RECORDED, Continuation, check_resumes, placed_again, resumable
+from remit.runtime.upkeep.folders import KeptFolder, kept_folder
 from remit.sandbox import Sandbox
 from remit.workspace import (
     LOCK,
@@ -146,7 +127,8 @@ async def start_run(
         sandbox = Sandbox.shared(session.workspace.settings.accept)
         confinement, unavailable = confinement_of(session.workspace, agent, sandbox)
         secrets = secrets_of(session, agent) if evaluated is None else {}
-        executor = _live_executor(session, sandbox, folder, secrets, request.subject, external_graph)
+        kept = kept_folder(session, run, folder)
+        executor = _live_executor(session, sandbox, folder, secrets, request.subject, external_graph, kept)
         if isinstance(request.model, OneCall) and request.model.action in agent.actions and unavailable is None:
             executor.expect(request.model.action)
         context = RunContext(
@@ -163,6 +145,7 @@ async def start_run(
             external_graph=external_graph,
             arm=placement.arm,
             candidate=placement.rules,
+            files="" if kept is None else kept.begin(recording.objects),
             approvals=() if evaluated is None else evaluated.approvals,
         )
         if evaluated is None:  # it may be resumed after the files have changed
@@ -280,11 +263,15 @@ def _live_executor(
     secrets: Mapping[str, str],
     user: str,
     external_graph: ExternalGraph | None,
+    kept: KeptFolder | None,
 ) -> LiveExecutor:
     host_function = None if external_graph is None else external_graph.function
-    return LiveExecutor(
+    executor = LiveExecutor(
         session.workspace, sandbox, folder, secrets, host_function=host_function, user=user, root=session.root
     )
+    if kept is not None:
+        executor.keep_files(kept.keep)
+    return executor
 
 
 def _result(driven: Driven, recording: StoredRecording) -> RunResult:
@@ -333,6 +320,7 @@ def started_event(context: RunContext, request: RunRequest) -> RunStarted:
         # Remit itself carries out no call that is refused; a graph's own tools run anyway.
         observe=agent.observe if _runs_own_tools(context) and request.evaluation is None else None,
         priority=request.priority,
+        files=context.files,
     )
 
 
@@ -393,13 +381,17 @@ async def resume_run(
         await install_packages(session, agent.name, progress)
         sandbox = Sandbox.shared(session.workspace.settings.accept)
         folder, secrets = session.root / started.folder, secrets_of(session, agent)
+        if (kept := kept_folder(session, run, folder)) is not None:  # another machine may have driven the run
+            await asyncio.to_thread(kept.bring_here, recording.record.every(), recording.objects)
         model, fallbacks = models_of(session, started, goes_on)
         context = RunContext(
             session=session,
             agent=agent,
             model=model,
             fallbacks=fallbacks,
-            executor=_live_executor(session, sandbox, folder, secrets, started.subjects.user, goes_on.external_graph),
+            executor=_live_executor(
+                session, sandbox, folder, secrets, started.subjects.user, goes_on.external_graph, kept
+            ),
             confinement=same_confinement(session, agent, sandbox, started),
             folder=folder,
             secrets=secrets,

@@ -8,7 +8,7 @@ from .profile import OWN_FOLDER, PACKAGES_FOLDER, SERVER_FILES, Profile, Tier, a
 from .protocol import DECODE_SECONDS, KeptStream, Reply, Speaker
 from .read_digest import digest_of_reads
 from .sandbox import OpenedCall, Sandbox, close_shared, probe
-from .scratch import Scratch
+from .scratch import Scratch, read_beneath
 from .selfcheck.bubblewrap import find_bwrap
 from .syscall_observer import Observed, ObservedAccess
 
@@ -42,6 +42,7 @@ __all__ = [
     "message_of",
     "not_decoded",
     "probe",
+    "read_beneath",
     "refused_by_validator",
     "retry_after",
     "snake_case",

@@ -135,6 +135,20 @@ def make_folders(root: int, path: str, mode: int = 0o777) -> int:
     return kernel.open_beneath(root, path, os.O_PATH | os.O_DIRECTORY)
 
 
+def read_beneath(root: int, path: str) -> bytes | None:
+    """The content of a regular file beneath the folder `root`; None if there is none of at most `SCRATCH_BYTES`.
+
+    Raises OSError: ELOOP if a symbolic link is in its path, or another error of the kernel.
+    """
+    try:
+        descriptor = kernel.open_beneath(root, path, os.O_RDONLY | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        return file.read() if stat.S_ISREG(status.st_mode) and status.st_size <= SCRATCH_BYTES else None
+
+
 def _not_placed(failure: OSError) -> Refusal:
     what = f"the written files could not be saved: {failure.strerror}"
     if failure.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

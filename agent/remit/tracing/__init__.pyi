@@ -6,7 +6,7 @@ from .gauges import GaugeReader
 from .imported.conversion import Converter, Coverage, ImportedAs, group_spans
 from .imported.documents import read_spans
 from .metrics import INVALID, Measurement
-from .object_store import MemoryObjects, Objects, ObjectStore, read_index, write_atomically
+from .object_store import MemoryObjects, Objects, ObjectStore, objects_of, read_index
 from .portable import write_portable
 from .prometheus import prometheus_text, serve_metrics
 from .reader import Trace, is_trace_file, open_trace, read_trace
@@ -33,6 +33,7 @@ __all__ = [
     "group_spans",
     "is_trace_file",
     "log_sink_from_environment",
+    "objects_of",
     "open_trace",
     "prometheus_text",
     "read_index",
@@ -40,6 +41,5 @@ __all__ = [
     "read_trace",
     "serve_metrics",
     "trace_path",
-    "write_atomically",
     "write_portable",
 ]

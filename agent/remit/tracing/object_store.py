@@ -1,25 +1,33 @@
-"""The object store: files named by their own digest, so that a run can name the policy bundle that it ran under."""
+"""The object store: files named by their own digest, so that a run can name the policy bundle that it ran under.
+
+With shared storage (`[storage]` in remit.toml), the folder is a bounded copy of a part of it: what one machine stored, another one reads.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-import secrets
-import stat
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pydantic import TypeAdapter, ValidationError
 
 from remit.core import RunEnded, UsageError
 from remit.core.parsing import canonical_json, digest_bytes
+from remit.storage import Store, file_mode, write_atomically
+
+if TYPE_CHECKING:  # who only reads a trace file does not load the workspace
+    from remit.workspace import WorkspaceSession
 
 _INDEX: Final = TypeAdapter(dict[str, str])
 _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})")
+_AT_ONCE: Final = 8  # requests to shared storage at one time
+_FULL: Final = 0.8  # of the bound, after the local copies were reduced
 
 
 class Objects(ABC):
@@ -59,26 +67,72 @@ class MemoryObjects(Objects):
         return self._objects[digest]
 
 
-class ObjectStore(Objects):
-    """Content-addressed files in one folder (mode 0700, files 0600). Each read is checked against the digest."""
+def objects_of(session: WorkspaceSession) -> ObjectStore:
+    """The objects of the workspace; of all machines, if remit.toml names shared storage."""
+    cache = session.workspace.settings.storage.cache
+    return ObjectStore(session.traces / "objects", shared=session.storage, most=cache)
 
-    def __init__(self, folder: Path) -> None:
+
+class ObjectStore(Objects):
+    """Content-addressed files in one folder (mode 0700, files 0600). Each read is checked against the digest.
+
+    With `shared` storage, an object is stored there first, and the folder keeps copies of at most about `most` bytes, the ones used last.
+    """
+
+    def __init__(self, folder: Path, *, shared: Store | None = None, most: int = 0) -> None:
         self._folder = folder
+        self._shared = shared
+        self._most = most
+        self._unmeasured = most  # bytes that were written since the copies were measured; before the first time, all
 
     def put(self, data: bytes) -> str:
         """Store `data` and return its digest. Raises RunEnded (`unrecorded`) if it cannot be stored."""
         digest = digest_bytes(data)
         try:
             if not self._touch(digest):
-                if not self._folder.exists():
-                    self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-                    if file_mode(self._folder.parent) == 0o660:
-                        self._folder.chmod(0o2770)
-                write_atomically(self._path(digest), data)
+                if self._shared is not None:
+                    # INVARIANT: first. What the folder has is in shared storage too.
+                    self._shared.put(_name(digest), data)
+                self._keep(digest, data)
         except OSError as failure:
             message = f"the object store {self._folder.name} cannot be written: {failure.strerror}"
             raise RunEnded("unrecorded", message, fix="free disk space or restore write permission") from failure
         return digest
+
+    def put_bundle(self, files: Mapping[str, bytes]) -> str:
+        if self._shared is None:
+            return super().put_bundle(files)
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            digests = pool.map(self.put, files.values())
+            return self.put(canonical_json(dict(zip(files, digests, strict=True))))
+
+    def _keep(self, digest: str, data: bytes) -> None:
+        """Write an object into the folder, which loses the copies that were not used for the longest time, if they become too many."""
+        if not self._folder.exists():
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if file_mode(self._folder.parent) == 0o660:
+                self._folder.chmod(0o2770)
+        write_atomically(self._path(digest), data)
+        self._unmeasured += len(data)
+        if self._shared is not None and self._unmeasured * 10 > self._most:
+            self._unmeasured = 0
+            self._reduce()
+
+    def _reduce(self) -> None:
+        found = sorted(
+            ((status.st_mtime_ns, status.st_size, path) for path, status in self._copies()), key=lambda item: item[0]
+        )
+        total = sum(size for _, size, _ in found)
+        for _, size, path in found if total > self._most else ():
+            path.unlink(missing_ok=True)
+            total -= size
+            if total <= self._most * _FULL:
+                return
+
+    def _copies(self) -> Iterator[tuple[Path, os.stat_result]]:
+        for path in self._folder.iterdir():
+            with suppress(FileNotFoundError):  # another process has removed it
+                yield path, path.stat()
 
     def _touch(self, digest: str) -> bool:
         """False if the object is not stored. In use again, it is not deleted by `remove_unused` in another process."""
@@ -93,16 +147,26 @@ class ObjectStore(Objects):
         path = self._path(digest)
         with suppress(FileNotFoundError, PermissionError):
             os.utime(path)
-        return path.exists()
+        return path.exists() or (self._shared is not None and self._fetched(digest) is not None)
 
     def get(self, digest: str) -> bytes:
         """The object with that digest. Raises UsageError if it is missing or was changed."""
         try:
-            data = self._path(digest).read_bytes()
+            data: bytes | None = self._path(digest).read_bytes()
         except FileNotFoundError:
-            raise UsageError(f"there is no object {digest!r}: it was removed, or is in another workspace") from None
+            data = self._fetched(digest)
+        if data is None:
+            raise UsageError(f"there is no object {digest!r}: it was removed, or is in another workspace")
         if digest_bytes(data) != digest:
             raise UsageError(f"the object {digest!r} was changed after it was stored: restore it from a backup")
+        return data
+
+    def _fetched(self, digest: str) -> bytes | None:
+        """The object from shared storage, of which the folder keeps a copy if it is intact; None if it is not there."""
+        data = None if self._shared is None else self._shared.get(_name(digest))
+        if data is not None and digest_bytes(data) == digest:
+            with suppress(OSError):  # a copy only
+                self._keep(digest, data)
         return data
 
     def remove_unused(self, used: set[str], *, older_s: float) -> list[tuple[str, int]]:
@@ -125,6 +189,11 @@ class ObjectStore(Objects):
         return self._folder / matched[1]
 
 
+def _name(digest: str) -> str:
+    """The name of an object in shared storage."""
+    return f"objects/{digest.removeprefix('sha256:')}"
+
+
 def read_index(data: bytes) -> dict[str, str]:
     """The digests of a bundle's files by path. Raises UsageError if `data` is not such an index."""
     try:
@@ -133,34 +202,3 @@ def read_index(data: bytes) -> dict[str, str]:
         raise UsageError(
             "the run names a policy bundle that Remit did not write: do not trust this run, and compare it with another copy"
         ) from failure
-
-
-def file_mode(folder: Path) -> int:
-    """The mode of a file in that folder: 0660 if a group shares it, which its set-group-ID bit says, else 0600."""
-    return 0o660 if folder.stat().st_mode & stat.S_ISGID else 0o600
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, also if the process is killed or the power fails. Its mode is `file_mode`."""
-    making = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(making, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
-    try:
-        os.fchmod(descriptor, file_mode(path.parent))
-        with open(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        making.replace(path)
-    except BaseException:
-        making.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush the folder itself to disk, so that a rename in it survives a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,8 +6,9 @@ import base64
 from pathlib import Path
 
 from remit.core import UsageError
+from remit.storage import write_atomically
 from remit.tracing.attributes import Attribute
-from remit.tracing.object_store import read_index, write_atomically
+from remit.tracing.object_store import read_index
 from remit.tracing.otlp import encode_span
 from remit.tracing.reader import BUNDLE_SPAN, Trace
 from remit.tracing.spans import INTERNAL, Place, Span, SpanEvent, Spans, span_id

@@ -107,8 +107,12 @@ class RecordSource(Protocol):
     def chain(self, run: str) -> Chain: ...
 
 
-def open_trace(folder: Path, log: RecordSource, run: str, *, damaged: bool = False) -> Trace:
+def open_trace(
+    folder: Path, log: RecordSource, run: str, *, damaged: bool = False, store: ObjectStore | None = None
+) -> Trace:
     """The trace of a run of this workspace, from its journal: also if the run still goes on or was killed.
+
+    `store` has the objects that it names, None: the folder has them.
 
     Raises UsageError if an event cannot be read; with `damaged`, it is left out and named in `Trace.damage`.
     """
@@ -124,7 +128,7 @@ def open_trace(folder: Path, log: RecordSource, run: str, *, damaged: bool = Fal
                     f"run {run} has an event that this version cannot read: {_short(failure)}"
                 ) from failure
             damage.append(Problem(file="journal", what=f"event {link.seq} cannot be read: {_short(failure)}", fix=FIX))
-    store = ObjectStore(folder / "objects")
+    store = store or ObjectStore(folder / "objects")
     return Trace(run=run, records=tuple(records), chain=chain, store=store, damage=tuple(damage))
 
 

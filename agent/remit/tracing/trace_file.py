@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from remit.core import RunEnded, UsageError
 from remit.core.events import Recorded
 from remit.journal import ChainLink
-from remit.tracing.object_store import file_mode, sync_folder
+from remit.storage import file_mode, sync_folder
 from remit.tracing.otlp import encode_span
 from remit.tracing.spans import Place, Span, Spans
 

@@ -25,6 +25,7 @@ from remit.workspace.manifest.undecided import not_decided
 from remit.workspace.prices import Prices
 from remit.workspace.settings.notify import Channel
 from remit.workspace.settings.serve import ServeSettings, WorkerSettings
+from remit.workspace.settings.storage import StorageSettings
 
 
 class Budget(FrozenModel):
@@ -164,7 +165,7 @@ class Settings(FrozenModel):
     group `journal_group` share. With `content` False, what people, models and tools wrote is not recorded. `keep` is how long runs are kept, "90d"; None: without end; the first of `keep_rules` that
     matches a run comes before it. `issuers` say who asks the service, by name. `seal` is
     how long after its end a run is sealed. `fail_on` is the level at which a check fails. `notify` are the channels to which notifications go,
-    `serve` is how `remit serve` listens, and its limits, and `worker` are those of `remit worker`.
+    `serve` is how `remit serve` listens, and its limits, and `worker` are those of `remit worker`; `storage` is what all machines share.
     `enforcement_points` are the applications that may ask for decisions, by name.
     """
 
@@ -191,6 +192,7 @@ class Settings(FrozenModel):
     notify: tuple[Channel, ...] = ()
     serve: ServeSettings = ServeSettings()
     worker: WorkerSettings = WorkerSettings()
+    storage: StorageSettings = StorageSettings()
     enforcement_points: Mapping[str, EnforcementPoint] = Field(default_factory=dict)
 
 

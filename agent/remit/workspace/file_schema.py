@@ -15,6 +15,7 @@ from remit.workspace.access.issuers import IssuerTables
 from remit.workspace.manifest.targets import TargetTable
 from remit.workspace.settings.notify import NotifyTable
 from remit.workspace.settings.serve import Group, ServeTable, WorkerTable
+from remit.workspace.settings.storage import StorageTable
 
 MARKER: Final = "remit.toml"
 PROTECTED: Final = ("policies", "tools", "agent", "traces", ".git", MARKER)  # no working folder is in one of these
@@ -382,6 +383,7 @@ class SettingsTable(TomlTable):
     )
     serve: ServeTable = ServeTable()
     worker: WorkerTable = WorkerTable()
+    storage: StorageTable = StorageTable()
     issuers: IssuerTables = Field(
         default={}, description="Who may say who asks the service: identity providers and applications, by name"
     )

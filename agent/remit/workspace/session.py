@@ -13,6 +13,7 @@ from remit.core import Problem, RunEnded, WorkspaceError
 from remit.core.events import PolicyPublished
 from remit.core.parsing import digest
 from remit.policy import Policy, is_rules, load_policy, read_folder
+from remit.storage import Store, open_store
 from remit.workspace.bundle import vocabulary
 from remit.workspace.definitions import Settings, Workspace
 from remit.workspace.files import WorkspaceFiles, find_workspace, whole_folder
@@ -45,6 +46,11 @@ class WorkspaceSession:
     @property
     def traces(self) -> Path:
         return self.root / "traces"
+
+    @property
+    def storage(self) -> Store | None:
+        """The storage that all machines share; None if remit.toml names none."""
+        return open_storage(self.workspace.settings)
 
     @property
     def policies(self) -> Path:
@@ -127,6 +133,12 @@ def open_journal_of(root: Path, settings: Settings) -> Journal:
     (root / "traces").mkdir(mode=0o700, exist_ok=True)
     location = settings.journal or root / JOURNAL
     return remit.journal.open_journal(location, tenant=settings.tenant, group=settings.journal_group)
+
+
+def open_storage(settings: Settings) -> Store | None:
+    """The storage that remit.toml names; None without one. Raises UsageError if it needs a package that is missing."""
+    table = settings.storage
+    return open_store(table.url, endpoint=table.endpoint, region=table.region)
 
 
 def load_workspace_and_policy(root: Path) -> tuple[Workspace, Policy]:

@@ -203,6 +203,8 @@ ALLOWED = {
     "remit/sandbox/packages/environment.py": "bytes that are only compared or hashed, and the lock that locked_versions reads",
     "remit/sandbox/packages/node.py": "a lock that npm has just written, which is compared; it is read by locked_node_versions",
     "remit/tools/mcp/starting.py": "a lock that uv or npm has just written, which is copied",
+    "remit/runtime/upkeep/folders.py": "files of a working folder, which are only stored and hashed",
+    "remit/storage/": "bytes of bounded size, which the caller compares with their digest or verifies as a chain",
     "remit/tracing/object_store.py": "bytes that are compared with their digest",
     "remit/tracing/reports/html/": "files of the package",
     "remit/evals/worlds.py": "files of a seed, which are only hashed",

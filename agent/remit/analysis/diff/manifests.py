@@ -355,15 +355,15 @@ SETTINGS: Final[FieldTable] = {
     "journal": _any_change("holds, approvals and shared limits are now those of the journal"),
     "journal_group": _any_change("the journal is now shared with the accounts of the group"),
     **dict.fromkeys(("keep", "keep_rules", "seal"), "neutral"),
-    **dict.fromkeys(
-        ("envs", "kinds", "users", "fail_on"), "neutral"
-    ),  # names that rules may use; what rules allow is compared as requests
+    # Names that rules may use; what rules allow is compared as requests.
+    **dict.fromkeys(("envs", "kinds", "users", "fail_on"), "neutral"),
     "casbin": _casbin_mode,
     "issuers": new_issuers,
     "notify": new_channels,
     "enforcement_points": new_enforcement_points,
     "serve": _any_change("the service now listens, and is limited, by"),
     "worker": _any_change("workers are now limited by"),
+    "storage": _any_change("what machines share is now in"),
 }
 MANIFEST: Final[FieldTable] = {
     **dict.fromkeys(("name", "version", "owner", "summary", "digest"), "neutral"),

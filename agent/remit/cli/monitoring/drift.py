@@ -76,9 +76,9 @@ def check_agent(opened: WorkspaceSession, agent: str | None) -> None:
 def _find(opened: WorkspaceSession, agent: str, since: int, one_in: int) -> list[Drift]:
     """The drifts that were seen since that time (Unix nanoseconds)."""
     from remit.evals.monitoring import Definitions, find_drifts, finished_runs
-    from remit.tracing import ObjectStore
+    from remit.tracing import objects_of
 
-    definitions = Definitions(ObjectStore(opened.traces / "objects"))
+    definitions = Definitions(objects_of(opened))
     found: list[Drift] = []
     for name, runs in finished_runs(opened.journal, since=opened.journal.clock() - HISTORY_NS, agent=agent).items():
         if sys.stderr.isatty():

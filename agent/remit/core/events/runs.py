@@ -121,6 +121,7 @@ class RunStarted(Event):
     `graph` is the digest of the custom graph of its agent, which Remit drives; "" without one.
     `observe` says which decisions are not enforced, for the graph of another framework only; None: all are.
     `priority` is its place among the runs that wait for a worker, 9 the first; None: no worker drives the run.
+    `files` is the digest of the list of the files that its working folder began with, if machines share them; "" otherwise.
     """
 
     type: Literal["run.started"] = "run.started"
@@ -153,6 +154,7 @@ class RunStarted(Event):
     graph: str = ""
     observe: Observation | None = None
     priority: Annotated[int, Field(ge=1, le=9)] | None = None
+    files: str = ""
 
     @property
     def agent(self) -> str:

@@ -22,6 +22,7 @@ from remit.journal import (
     release_space,
 )
 from remit.runtime.upkeep.retention import golden_runs
+from remit.storage import forget_run
 from remit.tracing import TraceFile
 from remit.workspace import WorkspaceSession, authorize_runs
 
@@ -72,6 +73,7 @@ def erase_runs(
         if file.path.exists():
             file.rebuild(replace(link, salt=None, body=None) for link in journal.links(run))
             file.close()
+        forget_run(session.storage, run)
         erase(
             journal, run
         )  # INVARIANT: last. While the list has the user, the next call finds the run and erases the rest.

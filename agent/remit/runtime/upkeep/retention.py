@@ -34,7 +34,8 @@ from remit.journal import (
 from remit.rollout import remove_unused_definitions
 from remit.sandbox.packages import LOCK as PACKAGES
 from remit.sandbox.packages import locked_wheels
-from remit.tracing import ObjectStore, read_index, read_trace, trace_path
+from remit.storage import forget_run
+from remit.tracing import ObjectStore, objects_of, read_index, read_trace, trace_path
 from remit.workspace import CODE_DIGESTS, KeepRule, Settings, WorkspaceSession, authorize_runs, read_digests
 
 _AGE: Final = re.compile(r"([1-9][0-9]{0,4})([hdw])")
@@ -141,6 +142,7 @@ def _delete(session: WorkspaceSession, run: str, by: Principal) -> int:
     path = trace_path(session.traces, run)
     freed = path.stat().st_size if path.exists() else 0
     path.unlink(missing_ok=True)
+    forget_run(session.storage, run)
     # INVARIANT: last. While the journal has the run, the next call finds it and deletes the rest.
     delete_run(session.journal, run)
     release_space(session.journal)
@@ -162,7 +164,7 @@ def seal_finished(session: WorkspaceSession, older_s: int) -> int:
 
 def _unused(session: WorkspaceSession) -> list[tuple[str, int]]:
     """Remove the objects that no run uses any more. Returns their digests and sizes."""
-    objects = ObjectStore(session.traces / "objects")
+    objects = objects_of(session)
     used: set[str] = set()
     for digest in used_bundles(session.journal):
         try:

@@ -35,5 +35,6 @@ def settings_of(table: SettingsTable) -> Settings:
         notify=channels_of(table.notify),
         serve=table.serve.settings(),
         worker=table.worker.settings(),
+        storage=table.storage.settings(),
         enforcement_points=points_of(table.enforcement_points),
     )

@@ -14,7 +14,7 @@ from typing import Final
 from remit.core import Failed, Json, UsageError, failure_place
 from remit.core.events import AttemptEnded, RunStarted
 from remit.policy import scope_text
-from remit.tracing import write_atomically
+from remit.storage import write_atomically
 from remit.tracing.reports.approvals import answer_lines, emergency_lines, needs_text
 from remit.tracing.reports.html.document import escaped, html_document
 from remit.tracing.reports.incident import IncidentReport

@@ -1,0 +1,127 @@
+"""Workers of two machines: each has a folder of its own, and they share the journal and the storage."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from remit.client import AsyncRemit
+from remit.core import Succeeded, UsageError
+from remit.journal import StoredRecord
+from remit.testing import read_run
+from remit.tracing import objects_of
+from remit.workers import DroveRun, Worker
+from remit.workspace import open_session
+from support.principals import principal
+from support.runs import TASK
+
+LEAD = principal("dana")
+COMMENT = {"key": "INC-2041", "text": "the pool was too small"}
+TURNS = [
+    {"calls": [{"tickets__comment": COMMENT}, {"files__write": {"path": "reports/a.md", "text": "the pool"}}]},
+    {"calls": [{"tickets__close": {"key": "INC-2041", "reason": "the pool is larger now"}}]},
+    {"calls": [{"files__read": {"path": "reports/a.md"}}, {"tickets__get": {"key": "INC-2041"}}]},
+    {"say": "The report is written, and the ticket is closed."},
+]
+
+
+@pytest.fixture
+def machines(session: Path, tmp_path: Path, storage: str, postgres_journal: str) -> tuple[Path, Path]:
+    """Two machines with the same definition: `work/` and `traces/` are their own."""
+    (session / "agent/triage/script.yaml").write_text(json.dumps({"turns": TURNS}))
+    settings = session / "remit.toml"
+    settings.write_text(f'journal = "{postgres_journal}"\n{settings.read_text()}{storage}')
+    other = tmp_path / "other"
+    shutil.copytree(session, other, symlinks=True)
+    for name in ("work", "traces/objects"):
+        shutil.rmtree(other / name, ignore_errors=True)
+    return session, other
+
+
+async def driven(client: AsyncRemit) -> list[DroveRun]:
+    """What a worker of that machine drives until nothing is left that can go on."""
+    reports: list[DroveRun] = []
+    worker = Worker([(client.session, client.principal)], slots=2, report=reports.append)
+    await worker.run(drain=0.0, until_idle=True)
+    return reports
+
+
+def contents(client: AsyncRemit, run: str) -> dict[str, bytes]:
+    """The working folder of the run, without its stores' files that SQLite writes beside a database."""
+    folder = client.root / "work" / "triage" / run
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.endswith(("-wal", "-shm")))
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+async def test_a_run_that_began_on_one_machine_goes_on_on_another_with_its_files(machines: tuple[Path, Path]) -> None:
+    first, second = (AsyncRemit(open_session(root)) for root in machines)
+    run = await first.enqueue("triage", TASK)
+    assert [drove.word for drove in await driven(first)] == ["waiting"]
+    before = contents(first, run)
+    assert any(name.startswith("reports/") for name in before)
+    assert contents(second, run) == {}
+    # The definition of the first machine is gone: the run goes on with the one that it began with.
+    (machines[1] / "agent/triage/prompt.md").write_text("Do something else.\n")
+    await first.acting_as(LEAD).approve(run)
+    (drove,) = await driven(second)
+    assert (drove.run, drove.word, drove.error) == (run, "completed", "")
+    after = contents(second, run)
+    assert {name for name in before if name not in after} == set()
+    read, ticket = (read_run(second.session, run).call(2, index).result for index in (0, 1))
+    assert isinstance(read, Succeeded)
+    assert "the pool" in str(read.value)
+    assert isinstance(ticket, Succeeded)  # with the comment of the first machine
+    assert COMMENT["text"] in str(ticket.value)
+    assert "closed" in str(ticket.value)
+    assert {name: data for name, data in after.items() if name.startswith("reports/")} == {
+        name: data for name, data in before.items() if name.startswith("reports/")
+    }
+    assert second.session.journal.verify(run) == ()
+    assert (second.session.traces / f"{run}.jsonl").exists()
+    await first.close()
+    await second.close()
+
+
+ONE = pytest.mark.parametrize("storage", ["folder"], indirect=True)
+
+
+@ONE
+async def test_a_file_that_was_changed_in_the_storage_is_not_given_to_a_run(machines: tuple[Path, Path]) -> None:
+    first, second = (AsyncRemit(open_session(root)) for root in machines)
+    run = await first.enqueue("triage", TASK)
+    await driven(first)
+    await first.acting_as(LEAD).approve(run)
+    store = first.session.storage
+    assert store is not None
+    name, *_ = store.names(f"runs/{run}/files/")
+    kept = store.get(name)
+    store.put(name, b"another text")
+    (drove,) = await driven(second)
+    assert "was changed in the storage" in drove.error
+    assert contents(second, run) == {}
+    assert kept is not None
+    store.put(name, kept)
+    assert [drove.word for drove in await driven(second)] == ["completed"]
+    await first.close()
+    await second.close()
+
+
+@ONE
+async def test_a_definition_that_was_changed_in_the_storage_is_refused(machines: tuple[Path, Path]) -> None:
+    first, second = (AsyncRemit(open_session(root)) for root in machines)
+    run = await first.enqueue("triage", TASK)
+    started = StoredRecord(first.session.journal, run).state.started
+    store = first.session.storage
+    assert store is not None
+    assert started is not None
+    objects = objects_of(second.session)
+    assert objects.get_bundle(started.bundle)
+    shutil.rmtree(second.session.traces / "objects")
+    store.put(f"objects/{started.bundle.removeprefix('sha256:')}", b"{}")
+    with pytest.raises(UsageError, match="was changed after it was stored"):
+        objects.get_bundle(started.bundle)
+    await first.close()
+    await second.close()
