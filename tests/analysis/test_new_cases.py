@@ -40,9 +40,11 @@ def thinned(session: Path) -> Path:
 def test_the_written_cases_leave_nothing_uncovered_or_uncaught_and_are_distinct(thinned: Path, remit: Remit) -> None:
     before, missing = scored(thinned)
     assert len(before.survivors) > len(missing) > 10
+    assert "not covered; `remit policy test --write` adds cases" in remit("policy", "test").out
     done = remit("policy", "test", "--write")
     assert done.code == 0, done
     assert f"{len(missing)} cases added to policies/cases.yaml: look if each decides what it should" in done.out
+    assert "without the added cases: " in done.out
     rows = [row.value for row in read_rows((thinned / "policies/cases.yaml").read_text(), file="")]
     assert len({str({**row, "note": ""}) for row in rows}) == len({row["note"] for row in rows}) == len(rows)
     after = remit("policy", "test", "--mutate")

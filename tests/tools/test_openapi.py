@@ -6,6 +6,7 @@ import ast
 import asyncio
 import importlib.util
 import json
+import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -288,6 +289,14 @@ def test_a_document_in_yaml_with_an_address_of_the_service_is_read(tmp_path: Pat
     (tmp_path / "a.yaml").write_text((tmp_path / "a.yaml").read_text().replace("[integer, 'null']", "integer"))
     texts, _ = openapi_files("shop", tmp_path / "a.yaml", url="https://api.example.org")
     assert 'hosts = [\n    "GET api.example.org:443/items/*",\n]' in texts["tool.toml"]
+
+
+def test_a_service_on_this_machine_gets_the_ranges_with_which_it_is_reached(tmp_path: Path) -> None:
+    (tmp_path / "shop.json").write_text(json.dumps(SHOP))
+    local, _ = openapi_files("shop", tmp_path / "shop.json", url="https://localhost:8443/v1")
+    assert tomllib.loads(local["tool.toml"])["always"]["ranges"] == ["127.0.0.0/8", "::1/128"]
+    public, _ = openapi_files("shop", tmp_path / "shop.json", url="https://localhost.example.org/v1")
+    assert "ranges" not in public["tool.toml"]
 
 
 def test_only_the_named_operations_become_actions(remit: Remit, session: Path) -> None:

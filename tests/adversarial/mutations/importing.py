@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from adversarial.mutations.row import DECIDES, Mutation
@@ -11,6 +12,7 @@ from remit.analysis.importing.names import Names
 
 REFUSE: Final[Any] = _Importer._refuse  # pyright: ignore[reportPrivateUsage]  # what remains of it
 HERE: Final = "analysis/importing/test_rows.py"
+CLAUDE: Final = "analysis/importing/test_claude_code.py"
 
 
 def refused(self: Any, line: Any, why: str, **_: object) -> None:
@@ -24,6 +26,10 @@ def unchecked(_: Names, ours: str, _theirs: str) -> str:
 
 
 def never_reads(_: object) -> bool:
+    return False
+
+
+def never_reaches(_what: str, _project: object) -> bool:
     return False
 
 
@@ -65,7 +71,19 @@ ROWS: Final = (
     Mutation(
         name="a file that may not be read is not listed or searched",
         remove=(lambda patch: patch.setattr(claude_code, "_READS", ("files.read",)),),
-        tests=("analysis/importing/test_claude_code.py::test_a_file_that_may_not_be_read_is_not_listed_or_searched",),
+        tests=(f"{CLAUDE}::test_a_file_that_may_not_be_read_is_not_listed_or_searched",),
+        still=DECIDES,
+    ),
+    Mutation(
+        name="a denied path outside denies every file if the project may be below it",
+        remove=(lambda patch: patch.setattr(claude_code, "_may_reach", never_reaches),),
+        tests=(f"{CLAUDE}::test_a_denied_path_outside_denies_every_file_if_the_project_may_be_below_it",),
+        still=DECIDES,
+    ),
+    Mutation(
+        name="a denial of tools that cannot be named exactly denies more",
+        remove=(lambda patch: patch.setattr(claude_code, "_SERVER", re.compile("(?!)")),),
+        tests=(f"{CLAUDE}::test_a_denial_of_tools_that_cannot_be_named_exactly_denies_more",),
         still=DECIDES,
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -71,6 +72,9 @@ def test_a_permission_becomes_an_action_on_resources(rule: str, asked: tuple[str
         "Edit(a[0-9])",
         "x y",
         "mcp__A__b",
+        "mcp__*",
+        "mcp__tickets__get_*",
+        "*",
     ],
 )
 def test_a_permission_without_counterpart_is_refused_and_allows_nothing(rule: str) -> None:
@@ -82,6 +86,63 @@ def test_a_permission_without_counterpart_is_refused_and_allows_nothing(rule: st
 def test_a_denial_that_cannot_be_read_denies_every_file() -> None:
     text = settings(allow=["Edit(/docs/**)"], deny=["Edit(/docs/[ab])"])
     assert verdicts(text, [("files.write", "file:docs/a"), ("files.write", "file:docs/c")]) == ["deny", "deny"]
+
+
+@pytest.mark.parametrize(
+    ("denied", "verdict"),
+    [
+        ("mcp__tickets__*", ["deny", "deny", "allow"]),
+        ("mcp__tickets__delete-all", ["deny", "deny", "allow"]),
+        ("mcp__tickets__get_*", ["deny", "deny", "allow"]),
+        ("mcp__tickets__get", ["deny", "allow", "allow"]),
+        ("mcp__*__get", ["deny", "deny", "deny"]),
+        ("*", ["deny", "deny", "deny"]),
+        ("mcp__Other-Server__get", ["allow", "allow", "allow"]),
+    ],
+)
+def test_a_denial_of_tools_that_cannot_be_named_exactly_denies_more(denied: str, verdict: list[str]) -> None:
+    text = settings(allow=["mcp__tickets", "mcp__mail__*"], deny=[denied])
+    assert (
+        verdicts(text, [("tickets.get", "ticket:1"), ("tickets.close", "ticket:1"), ("mail.send", "none:")]) == verdict
+    )
+
+
+@pytest.mark.parametrize(
+    ("denied", "verdict"),
+    [
+        ("//**", "deny"),
+        ("/{parent}/**", "deny"),
+        ("/{project}", "deny"),
+        ("/{project}/docs/*.md", "deny"),
+        ("~elsewhere/**", "deny"),
+        ("/{project}-other/**", "allow"),
+        ("//etc/passwd", "allow"),
+    ],
+)
+def test_a_denied_path_outside_denies_every_file_if_the_project_may_be_below_it(
+    tmp_path: Path, denied: str, verdict: str
+) -> None:
+    project = tmp_path / "project"
+    rule = denied.format(project=project, parent=tmp_path)
+    text = settings(allow=["Edit(/docs/**)"], deny=[f"Edit({rule})"])
+    asked = Request(subjects=(AGENT,), action="files.write", resources=("file:docs/a",), context=Context())
+    assert loaded(import_claude_code(text, project=project)).decide(asked).verdict == verdict
+    assert loaded(import_claude_code(text)).decide(asked).verdict == "deny"
+
+
+def test_a_question_that_cannot_be_asked_exactly_asks_for_more_and_allows_nothing() -> None:
+    asked = [("files.write", "file:docs/a"), ("files.write", "file:other")]
+    assert verdicts(settings(ask=["Edit(/docs/[ab])"]), asked, approved=1) == ["deny", "deny"]
+    text = settings(allow=["Edit(/docs/**)"], ask=["Edit(/docs/[ab])"])
+    assert verdicts(text, asked) == ["deny", "deny"]
+    assert verdicts(text, asked, approved=1) == ["allow", "deny"]
+
+
+def test_settings_beside_the_permissions_that_may_refuse_a_call_are_named() -> None:
+    text = json.dumps({"permissions": {"allow": ["Edit(/docs/**)"]}, "hooks": {"PreToolUse": []}, "model": "x"})
+    imported = import_claude_code(text)
+    assert [(row.status, row.text.split()[0]) for row in imported.rows] == [("kept", "allow"), ("refused", "hooks")]
+    assert "it may refuse calls" in imported.rows[1].why
 
 
 def test_other_settings_are_named_and_allow_nothing() -> None:

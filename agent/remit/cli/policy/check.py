@@ -176,8 +176,11 @@ def _show_tested(shown: _Shown) -> None:
         shown.print_part(list(_not_caught(shown.found)), _MOST_NOT_CAUGHT, "rules with mutants that are not caught")
         _show_missing(shown)
     passed = len(shown.results) - len(failed)
-    not_covered = f"{len(shown.coverage.rules)} rules and {len(shown.coverage.actions)} actions not covered"
-    echo(f"{passed} passed, {len(failed)} failed; {not_covered}")
+    rules, actions = len(shown.coverage.rules), len(shown.coverage.actions)
+    before = "without the added cases: " if shown.written and shown.missing else ""
+    step = "; `remit policy test --write` adds cases" if shown.found is None and (rules or actions) else ""
+    not_covered = f"{counted(rules, 'rule')} and {counted(actions, 'action')} not covered{step}"
+    echo(f"{before}{passed} passed, {len(failed)} failed; {not_covered}")
     if (found := shown.found) is not None:
         equivalent, missed = len(found.mutants) - found.counted, found.counted - found.killed
         counts = f"{found.killed} mutants caught, {missed} not caught, {equivalent} equivalent (proved)"

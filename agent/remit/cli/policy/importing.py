@@ -89,12 +89,16 @@ class Import:
         """Translate the file. Raises UsageError and WorkspaceError if it cannot be read."""
         from remit.analysis.importing import ARGO_CD, Names, import_casbin, import_claude_code
         from remit.core.parsing import read_text
+        from remit.workspace import find_workspace
 
         text = read_text(self.file, file=str(self.file))
         if self.file.suffix == ".json":
             agent = f"agent:{self.agent.removeprefix('agent:')}"
             approver = f"role:{self.approver.removeprefix('role:')}"
-            return import_claude_code(text, file=self.file.name, agent=agent, approver=approver)
+            # The settings of a project lie in its folder .claude.
+            return import_claude_code(
+                text, file=self.file.name, agent=agent, approver=approver, project=find_workspace(Path.cwd())
+            )
         if (self.model is None) != self.argo_cd:
             raise click.UsageError("name the model of the policy: --model FILE, or --argo-cd")
         model = ARGO_CD if self.model is None else read_text(self.model, file=str(self.model))
