@@ -20,6 +20,8 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
         "output_digest", "read_digest", "policy_digest", "changes.digest", "manifest", "bundle", "head",
         "conversation.id", "conversation.message", "conversation.after", "RolloutOpened.candidate", "RolloutOpened.live_policy", "RolloutOpened.salt",
         "via", "act", "ApprovalGranted.under", "KeyCreated.digest",
+        "PasskeyEnrolled.public_key", "passkey.id", "passkey.public_key", "passkey.origin", "passkey.nonce", "passkey.client_data",
+        "passkey.authenticator_data", "passkey.signature",
         "PolicyAdopted.pins_digest", "PolicyAdopted.earlier_policy", "PolicyPublished.earlier_policy", "PolicyAdopted.earlier_pins",
     ),
     "the name of a person, an account, a role, a run, an agent, a tool, an action or a model": (
@@ -27,7 +29,7 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
         "widen", "run", "tool", "scope", "agent", "user", "probe",
         "action", "actions", "RunStarted.observe.enforce", "model", "RunStarted.fallbacks", "response_model", "version", "env", "folder", "shrunk_from", "proposed.name",
         "proposed.id", "proposed_calls.name", "proposed_calls.id", "own_calls.name", "own_calls.id", "edited.name", "edited.id", "ModelResponded.finish", "cached",
-        "rollout", "RolloutOpened.changes", "RunResumed.accepted.changed", "ShadowDecided.error", "scope.actions", "scope.agents", "scope.points", "KeyCreated.id", "KeyRevoked.id", "AccessRefused.why", "AccessRefused.claimed", "AccessRefused.address", "alert", "AlertRaised.changes", "AlertRaised.before", "AlertRaised.after", "SecretSet.name",
+        "rollout", "RolloutOpened.changes", "RunResumed.accepted.changed", "ShadowDecided.error", "scope.actions", "scope.agents", "scope.points", "KeyCreated.id", "KeyRevoked.id", "PasskeyEnrolled.id", "PasskeyConfirmed.id", "PasskeyRevoked.id", "PasskeyEnrolled.name", "PasskeyEnrolled.origin", "AccessRefused.why", "AccessRefused.claimed", "AccessRefused.address", "alert", "AlertRaised.changes", "AlertRaised.before", "AlertRaised.after", "SecretSet.name",
         "channel", "NotificationBegun.subject", "NotificationSent.subject", "NotificationFailed.subject",
         "point", "decisions.code", "decisions.request", "decisions.rules",
     ),
@@ -59,7 +61,7 @@ KEPT: Final[dict[str, tuple[str, ...]]] = {
     ),
     "why a person approved, rejected, held or settled something": (
         "ApprovalGranted.reason", "granted.reason", "ApprovalRejected.reason", "ApprovalRevoked.reason", "ApprovalVoided.reason",
-        "HoldSet.reason", "RolloutRolledBack.reason", "PolicyPublished.reason",
+        "HoldSet.reason", "PasskeyRevoked.reason", "RolloutRolledBack.reason", "PolicyPublished.reason",
         "ActRequested.what",
     ),
     "why the provider of the model, the run or a notification failed, without which nobody could repair it": (

@@ -97,7 +97,10 @@ def press(page: Browser, button: str, *, within: str = "document") -> None:
     page.events.clear()
     found = f"[...{within}.querySelectorAll('button, a')].find(one => one.textContent.trim().startsWith({button!r}))"
     page.value(f"{found}.click()")
-    page.loaded()
+    try:
+        page.loaded()
+    except AssertionError:
+        raise AssertionError(f"no page after {button!r}: {text_of(page)}") from None
 
 
 def text_of(page: Browser) -> str:

@@ -51,6 +51,7 @@ MAY: Final[dict[OwnAction, tuple[str, str]]] = {
     "remit.impersonate": ("", ""),
     "remit.disable": ("op lead", "op lead"),
     "remit.keys": ("reviewer", "reviewer"),
+    "remit.passkeys": ("op lead", "op lead"),
     "remit.policy": ("reviewer", "reviewer"),
 }
 OTHERWISE: Final = {
@@ -62,6 +63,7 @@ OTHERWISE: Final = {
     "remit.impersonate": "user:somebody",
     "remit.disable": "user:somebody",
     "remit.keys": "service:ci",
+    "remit.passkeys": "user:somebody",
     "remit.policy": "policy:rules",
 }
 
@@ -116,6 +118,7 @@ def test_an_action_that_no_row_names_is_open_unless_it_gives_more_than_one_has()
         "remit.impersonate",
         "remit.disable",
         "remit.keys",
+        "remit.passkeys",
         "remit.policy",
     }
     one_row = policy_of("p, user:kim, remit.hold, **, True, allow\n")

@@ -7,6 +7,7 @@ streams      the events of a run while it happens
 run_pages    pages of the list of runs that one principal may read
 requests     find, approve, reject and revoke requests for approval
 review       what a person should know before they answer one
+passkeys     passkeys of people, and the approvals that they sign
 replays      open the trace of a run, and replay it
 """
 

@@ -13,17 +13,29 @@ from .access import (
 )
 from .async_remit import AsyncRemit
 from .imports import Imported, import_traces
+from .passkeys import (
+    active_passkeys,
+    check_signature,
+    confirm_passkey,
+    enroll_passkey,
+    passkeys_seen_by,
+    revoke_passkey,
+)
 from .publishing import Publishable, publish_rules, publishable_rules, retract_rules
 from .remit import Remit
 from .replays import open_trace_of, replay_trace, reviewed_graphs
 from .requests import (
     Approved,
     Bound,
+    Consent,
     WaitingApproval,
+    approve,
     bound_lines,
+    end_of,
     find_request,
     reject,
     revoke,
+    statement_to_sign,
     waiting_approvals_of,
     who_continues,
 )
@@ -40,6 +52,7 @@ __all__ = [
     "AsyncRunStream",
     "Bound",
     "CallResult",
+    "Consent",
     "Disabled",
     "EarlierCall",
     "Explanation",
@@ -51,18 +64,25 @@ __all__ = [
     "RunPage",
     "RunStream",
     "WaitingApproval",
+    "active_passkeys",
+    "approve",
     "bound_lines",
     "call_result",
+    "check_signature",
+    "confirm_passkey",
     "create_key",
     "digest_of",
     "disable_principal",
     "disabled_principals",
     "enable_principal",
+    "end_of",
+    "enroll_passkey",
     "find_request",
     "import_traces",
     "list_keys",
     "open_trace_of",
     "page_of_runs",
+    "passkeys_seen_by",
     "publish_rules",
     "publishable_rules",
     "rapid_before",
@@ -73,6 +93,8 @@ __all__ = [
     "reviewed_graphs",
     "revoke",
     "revoke_key",
+    "revoke_passkey",
+    "statement_to_sign",
     "waiting_approvals_of",
     "who_continues",
 ]

@@ -21,9 +21,11 @@ from remit.broker.approvals import (
     scope_of,
     waiting_approvals,
 )
+from remit.client.passkeys import check_signature
 from remit.core import BREAK_GLASS, Call, Principal, Refusal, UsageError, roles_held
-from remit.core.events import NANO, ApprovalRequested, CallDecided, GrantScope
+from remit.core.events import NANO, ApprovalRequested, CallDecided, GrantScope, PasskeyProof
 from remit.journal import Record, StoredRecord, approvals_in_state, find_run, resolve_run
+from remit.passkeys import ApprovalStatement
 from remit.policy import Policy
 from remit.workspace import WorkspaceSession, authorize_run, check_enabled
 
@@ -69,13 +71,18 @@ class Bound:
 
 @dataclass(frozen=True, kw_only=True)
 class Consent:
-    """How a person approves a request; see `Remit.approve`."""
+    """How a person approves a request; see `Remit.approve`.
+
+    `passkey` is the signature of a passkey of theirs over this approval, which then ends at `until` (Unix nanoseconds) and not after `minutes`.
+    """
 
     by: Principal
     role: str | None = None
     reason: str = ""
     minutes: int = 15
     bound: Bound | None = None
+    until: int | None = None
+    passkey: PasskeyProof | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,17 +147,20 @@ def approve(session: WorkspaceSession, policy: Policy, waiting: WaitingApproval,
         open_approval(record, request), waiting.roles, roles_held(by, policy.roles_of), now
     )
     rapid = tuple(approved_within_a_minute(session.journal, record, request, by=by, now=now))
-    bound, until = consent.bound, now + consent.minutes * 60 * NANO
-    if role == BREAK_GLASS:
-        until = min(until, request.expires_at)
+    bound = consent.bound
     approval = Approval(
         by=by,
         role=role,
         reason=consent.reason,
-        until=until if role == BREAK_GLASS or bound is not None else None,
+        until=consent.until if consent.passkey is not None else end_of(waiting, role, consent, now),
         rapid=bool(rapid),
         scope=None if bound is None else _scope(record, request, bound),
+        passkey=consent.passkey,
     )
+    if consent.passkey is not None:
+        with refusal_recorded(record, request, by):
+            statement = _statement(waiting, approval, consent.passkey.nonce)
+            check_signature(session.journal, statement, consent.passkey, by)
     grant_approval(record, request, approval, roles_of=policy.roles_of, now=now)
     return Approved(
         run=waiting.run,
@@ -160,6 +170,46 @@ def approve(session: WorkspaceSession, policy: Policy, waiting: WaitingApproval,
         rapid=rapid,
         like=like_approvals(session.journal, record, request, now),
         next=who_continues(session, waiting.run),
+    )
+
+
+def end_of(waiting: WaitingApproval, role: str, consent: Consent, now: int) -> int | None:
+    """When an approval ends, in Unix nanoseconds; None for one that is neither for an emergency nor for further calls."""
+    until = now + consent.minutes * 60 * NANO
+    if role == BREAK_GLASS:
+        return min(until, waiting.request.expires_at)
+    return until if consent.bound is not None else None
+
+
+def statement_to_sign(
+    session: WorkspaceSession, waiting: WaitingApproval, consent: Consent, nonce: str
+) -> ApprovalStatement:
+    """What a passkey must sign so that this approval counts; `consent` has a role, and `until` if it ends.
+
+    Raises:
+        UsageError, Refusal: as `approve` for a bound that is not valid.
+    """
+    assert consent.role is not None
+    record, bound = StoredRecord(session.journal, waiting.run), consent.bound
+    scope = None if bound is None else _scope(record, waiting.request, bound)
+    approval = Approval(by=consent.by, role=consent.role, reason=consent.reason, until=consent.until, scope=scope)
+    return _statement(waiting, approval, nonce)
+
+
+def _statement(waiting: WaitingApproval, approval: Approval, nonce: str) -> ApprovalStatement:
+    request = waiting.request
+    return ApprovalStatement(
+        tenant=approval.by.tenant,
+        run=waiting.run,
+        step=request.step,
+        index=request.index,
+        decision_digest=request.decision_digest,
+        subject=approval.by.subject,
+        role=approval.role,
+        reason=approval.reason,
+        until=approval.until,
+        scope=approval.scope,
+        nonce=nonce,
     )
 
 

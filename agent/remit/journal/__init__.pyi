@@ -59,6 +59,7 @@ from .watch.audit_cursor import UnsentChain, count_unsent, mark_sent, unsent_cha
 from .watch.figures import AGES, WorkspaceFigures, workspace_figures
 from .watch.notes import note_act, note_adoption
 from .watch.pages import EVENTS, page_of_events
+from .watch.passkeys import Passkey, enrolled_passkey, find_passkey, list_passkeys
 from .watch.queue import Queued, count_queued, look_into_queue
 from .watch.waiting import WaitingRequest, request_of, waiting_requests
 
@@ -95,6 +96,7 @@ __all__ = [
     "LiveRecord",
     "Log",
     "MemoryLog",
+    "Passkey",
     "Queued",
     "Record",
     "RolloutState",
@@ -122,7 +124,9 @@ __all__ = [
     "delete_run",
     "effect_digest",
     "ended_runs",
+    "enrolled_passkey",
     "erase",
+    "find_passkey",
     "find_run",
     "forget_deleted",
     "last_completed",
@@ -130,6 +134,7 @@ __all__ = [
     "link",
     "link_of",
     "list_evaluations",
+    "list_passkeys",
     "list_rollouts",
     "list_runs",
     "look_into_queue",

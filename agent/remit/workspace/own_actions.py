@@ -48,6 +48,7 @@ OwnAction: TypeAlias = Literal[
     "remit.impersonate",  # act for another user; on user:NAME
     "remit.disable",  # disable a person or a service, and enable them; on user:NAME and service:NAME
     "remit.keys",  # create and revoke API keys of a service; on service:NAME
+    "remit.passkeys",  # confirm and revoke the passkey of another person; on user:NAME
 ]
 
 # Whether everybody may do it while no row says who may do such things.
@@ -68,6 +69,7 @@ OWN_ACTIONS: Final[Mapping[OwnAction, bool]] = {
     "remit.disable": False,
     "remit.policy": False,
     "remit.keys": False,
+    "remit.passkeys": False,
 }
 OWN_KINDS: Final = ("run", "agent", "tool", "user", "service", "hold", "policy")  # of the resources of these actions
 _OPEN: Final = frozenset(name for name, is_open in OWN_ACTIONS.items() if is_open)

@@ -6,15 +6,19 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 from adversarial.mutations.row import Mutation, Remove, never, replaced
+from remit.client import passkeys
+from remit.passkeys import assertion
 from remit.server.authentication import access, api_keys, claims, providers, refusals, tokens
 from remit.server.authentication.access import Access
-from remit.server.authentication.sessions import BrowserSession, Sessions
+from remit.server.authentication.sessions import BrowserSession, Expiring, Sessions
 from remit.server.authentication.tokens import TokenVerifier, Trusted
 from remit.server.pages import html, login, requests
+from remit.server.pages.passkeys import Signing
 
 TOKENS: Final = "server/authentication/test_tokens.py::"
 ACCESS: Final = "server/authentication/test_access.py::"
 PAGES: Final = "server/pages/test_pages.py::"
+PASSKEYS: Final = "server/pages/test_passkeys.py::"
 BAD: Final = f"{TOKENS}test_a_token_that_is_not_exactly_right_is_refused"
 
 
@@ -159,5 +163,39 @@ ROWS: Final = (
         "a request is shown only to people whom it concerns",
         replaced(requests, "_is_concerned", lambda *_: True),
         tests=(f"{PAGES}test_a_request_that_is_not_for_a_person_is_as_if_it_did_not_exist",),
+    ),
+    answered(
+        "a signature of a passkey is over the approval, at the address of the service",
+        never(assertion, "check_client_data"),
+        tests=(
+            f"{PASSKEYS}test_a_signature_for_another_request_does_not_count",
+            f"{PASSKEYS}test_a_signature_counts_for_its_bounds_only[changed0]",
+            f"{PASSKEYS}test_a_signature_made_elsewhere_or_without_the_person_does_not_count",
+            f"{PASSKEYS}test_the_record_of_an_approval_shows_any_change_of_what_was_signed",
+        ),
+    ),
+    answered(
+        "a device has verified the person who signs",
+        never(assertion, "check_device"),
+        tests=(f"{PASSKEYS}test_a_signature_made_elsewhere_or_without_the_person_does_not_count",),
+    ),
+    answered(
+        "a passkey counts for its person, once it is confirmed and until it is revoked",
+        never(passkeys, "check_signature"),
+        replaced(passkeys, "active_passkeys", lambda journal, _: passkeys.list_passkeys(journal)),
+        tests=(
+            f"{PASSKEYS}test_a_passkey_signs_for_its_person_and_only_once_another_person_has_confirmed_it",
+            f"{PASSKEYS}test_a_revoked_passkey_signs_nothing",
+        ),
+    ),
+    answered(
+        "who has a passkey approves nothing in the console without it",
+        replaced(Signing, "signed", lambda _, __, consent, ___: consent),
+        tests=(f"{PASSKEYS}test_who_has_a_confirmed_passkey_approves_only_with_its_signature",),
+    ),
+    answered(
+        "a challenge of a passkey is used once",
+        replaced(Expiring, "take", Expiring.find),
+        tests=(f"{PASSKEYS}test_a_signature_counts_once",),
     ),
 )

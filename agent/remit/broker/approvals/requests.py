@@ -36,6 +36,7 @@ from remit.core.events import (
     CallDecided,
     GrantScope,
     ModelResponded,
+    PasskeyProof,
 )
 from remit.guardrails import Sanitizer
 from remit.journal import Journal, Record, RunState
@@ -101,6 +102,7 @@ class Approval:
 
     In `role:break-glass` it has a `reason`, and counts until `until` (Unix nanoseconds). `rapid` is True if it follows approvals
     of other actions within a minute. With `scope` it covers further calls of the run too, until `until`. `via` is that of the event.
+    `passkey` is the signature of a passkey, which the caller has checked; None without one.
     """
 
     by: Principal
@@ -110,6 +112,7 @@ class Approval:
     rapid: bool = False
     scope: GrantScope | None = None
     via: str = ""
+    passkey: PasskeyProof | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +162,7 @@ def grant_approval(
         rapid=approval.rapid,
         scope=approval.scope,
         via=approval.via,
+        passkey=approval.passkey,
     )
     record.append(granted, durable=True)
 

@@ -243,7 +243,7 @@ def verify_command(run: str, head: str | None, as_json: bool) -> None:
     """Verify the hash chain and the internal consistency of a recorded run, and name each fault.
 
     It checks the chain of events, the spans made from them, the file against the journal if this workspace has the run, the
-    policy bundles, and the digests from decision to approval, attempt and result.
+    policy bundles, the digests from decision to approval, attempt and result, and the signatures of passkeys.
 
     \b
     Examples:
@@ -252,8 +252,9 @@ def verify_command(run: str, head: str | None, as_json: bool) -> None:
       remit trace verify incident.jsonl --head 41:sha256:9d0c…
     """
     from remit.client import open_trace_of
+    from remit.journal import enrolled_passkey
     from remit.tracing import is_trace_file
-    from remit.tracing.reports import reconcile, verify
+    from remit.tracing.reports import passkey_faults, reconcile, verify
     from remit.workspace import principal_of_process
 
     opened = _session_if_any() if is_trace_file(run) else _session()
@@ -267,6 +268,7 @@ def verify_command(run: str, head: str | None, as_json: bool) -> None:
     faults = list(verify(trace, original=original if original and original.links else None, head=kept))
     if opened is not None and not is_trace_file(run):
         faults += reconcile(opened.traces, opened.journal, trace.chain).faults
+        faults += passkey_faults(trace.records, lambda id: enrolled_passkey(opened.journal, id))
     broken = any(fault.broken for fault in faults)
     last = f"{trace.chain.links[-1].seq}:{trace.chain.links[-1].hash}"
     if as_json:

@@ -7,6 +7,7 @@ event       the fields that every event has
 runs        the run and its model
 calls       a call: decided, attempted, answered
 approvals   approvals of calls; approval_state is the state of one request after some of its events
+passkeys    passkeys of people, and what they sign
 acts        acts of people with Remit itself, for which the rules ask a second person
 operations  holds, alerts and circuit breakers
 notifications  messages to people, and whether they arrived

@@ -51,6 +51,7 @@ from .operations import (
     ToolRecovered,
     ToolTrialStarted,
 )
+from .passkeys import PasskeyConfirmed, PasskeyEnrolled, PasskeyProof, PasskeyRevoked
 from .recorded import EVENT, AnyEvent, Recorded
 from .rollouts import (
     ArmName,
@@ -165,6 +166,10 @@ __all__ = [
     "NotificationSent",
     "Observation",
     "Outcome",
+    "PasskeyConfirmed",
+    "PasskeyEnrolled",
+    "PasskeyProof",
+    "PasskeyRevoked",
     "PolicyAdopted",
     "PolicyChanged",
     "PolicyPublished",

@@ -15,6 +15,7 @@ from pydantic import Field
 from remit.core.calls import Escalation, FrozenModel, Json, MissingApproval, ProposedCall
 from remit.core.errors import Code
 from remit.core.events.event import Event
+from remit.core.events.passkeys import PasskeyProof
 from remit.core.principals import Principal
 
 
@@ -75,7 +76,8 @@ class ApprovalGranted(_Answer):
     In `role:break-glass`, `reason` is required and the approval counts only before `until` (Unix nanoseconds). `rapid` is True
     if the person approved several unlike calls within one minute. `number` counts the approvals of that person from 1: one that
     was revoked may be given again. With `scope`, further calls of the run are approved too, until `until`. Such an approval of a
-    further call names the key of the approval that covers it in `under`.
+    further call names the key of the approval that covers it in `under`. `passkey` is the signature of a passkey of that person, None
+    without one.
     """
 
     type: Literal["approval.granted"] = "approval.granted"
@@ -89,6 +91,7 @@ class ApprovalGranted(_Answer):
     number: int = 1
     scope: GrantScope | None = None
     under: str = ""
+    passkey: PasskeyProof | None = None
 
     @property
     def scripted(self) -> bool:

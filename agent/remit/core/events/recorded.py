@@ -44,6 +44,7 @@ from remit.core.events.operations import (
     ToolRecovered,
     ToolTrialStarted,
 )
+from remit.core.events.passkeys import PasskeyConfirmed, PasskeyEnrolled, PasskeyRevoked
 from remit.core.events.rollouts import (
     RolloutCompared,
     RolloutFinished,
@@ -99,6 +100,9 @@ AnyEvent: TypeAlias = Annotated[
     | KeyCreated
     | KeyRevoked
     | AccessRefused
+    | PasskeyEnrolled
+    | PasskeyConfirmed
+    | PasskeyRevoked
     | HoldSet
     | HoldLifted
     | AlertRaised

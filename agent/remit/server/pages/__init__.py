@@ -7,6 +7,7 @@ live       pages that follow the journal
 login      identity providers and one-time links
 requests   what a person sees of a request for approval
 approvals  requests for approval, and their answers
+passkeys   passkeys of people, and what they sign
 routing    the routes of the pages
 """
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from remit.client import Bound, WaitingApproval, bound_lines, reject, revoke
+from remit.client import Bound, Consent, WaitingApproval, active_passkeys, approve, bound_lines, reject, revoke
 from remit.core import BREAK_GLASS, Principal, Refusal, UsageError
 from remit.server.authentication import Access, BrowserSession
 from remit.server.pages.assets import string
 from remit.server.pages.forms import whole_number
-from remit.server.pages.html import BadForm, checked_form, fragment, message, page, redirect
+from remit.server.pages.html import BadForm, checked_form, fragment, message, origin_of, page, redirect
 from remit.server.pages.live import LivePages
+from remit.server.pages.passkeys import Signing
 from remit.server.pages.requests import REQUEST, ShownRequest, circumstances, found_request, shown_requests
 
 if TYPE_CHECKING:
@@ -29,6 +31,21 @@ LONGEST_ANSWER: Final = 2000
 MOST: Final = 100  # requests on the list
 
 
+@dataclass(frozen=True)
+class Given:
+    """A form that a person has sent from the page of a request, and the request as they see it; `origin` is the address of the service."""
+
+    session: BrowserSession
+    waiting: WaitingApproval
+    shown: ShownRequest
+    fields: Mapping[str, str]
+    origin: str
+
+    @property
+    def by(self) -> Principal:
+        return self.session.principal
+
+
 class ApprovalPages:
     """The pages about approvals of a service."""
 
@@ -36,6 +53,7 @@ class ApprovalPages:
         self._service = service
         self._access = access
         self._live = live
+        self._signing: Final = Signing(service, access)
 
     async def overview(self, request: Request) -> Response:
         """The requests that the person may answer, and those of their own."""
@@ -59,6 +77,10 @@ class ApprovalPages:
     async def grant(self, request: Request) -> Response:
         """Approve the call that the page has shown, in one role; with bounds also further calls like it."""
         return await self._answer(request, self._grant)
+
+    async def challenge(self, request: Request) -> Response:
+        """What a passkey of the person must sign for the approval that the form asks for, as JSON for the script of the page."""
+        return await self._answer(request, self._challenge)
 
     async def reject(self, request: Request) -> Response:
         """Reject it, with a reason that the model reads."""
@@ -91,64 +113,54 @@ class ApprovalPages:
         if fields.get("digest") != found[1].digest:
             return message(string("approval", "changed"), string("approval", "changed_text"), 409, session)
         try:
-            return await act(session, *found, fields)
+            return await act(Given(session, *found, fields, origin_of(request, self._access)))
         except (Refusal, UsageError) as refused:
             # What the rules deny is said without the rule; why an approval does not count is said to who gave it.
             is_silent = isinstance(refused, Refusal) and refused.code == "policy_denied"
             return message(string("approval", "counts_not"), "" if is_silent else _text(refused), 403, session)
 
-    async def _grant(
-        self, session: BrowserSession, waiting: WaitingApproval, shown: ShownRequest, fields: Mapping[str, str]
-    ) -> Response:
-        _, client = self._service.client(session.principal)
-        consent: dict[str, Any] = {"role": fields.get("role") or None, "bound": _bound(fields)}
-        if "minutes" in fields:
-            consent["minutes"] = whole_number(fields["minutes"], 1, 1440)
-        if consent["role"] == BREAK_GLASS:
-            consent["reason"] = _line(fields, "reason")
-        approved = await _apart(client.approve(waiting, **consent))
+    async def _grant(self, given: Given) -> Response:
+        workspace, client = self._service.client(given.by)
+        consent = await asyncio.to_thread(self._signing.signed, given.session, _consent(given), given.fields)
+        approved = await asyncio.to_thread(approve, workspace.session, client.policy, given.waiting, consent)
         text = string("approval", "approved", approver=approved.approver, role=approved.role)
         if approved.rapid:
             text += " " + string("approval", "was_rapid", actions=", ".join(approved.rapid))
-        return _recorded(text, session)
+        return _recorded(text, given.session)
 
-    async def _reject(
-        self, session: BrowserSession, waiting: WaitingApproval, shown: ShownRequest, fields: Mapping[str, str]
-    ) -> Response:
-        _, client = self._service.client(session.principal)
-        await _apart(client.reject(waiting, reason=_line(fields, "reason")))
-        return _recorded(string("approval", "rejected", by=session.principal.subject), session)
+    async def _challenge(self, given: Given) -> Response:
+        return await asyncio.to_thread(self._signing.begin, given.session, _consent(given), given.waiting, given.origin)
 
-    async def _instead(
-        self, session: BrowserSession, waiting: WaitingApproval, shown: ShownRequest, fields: Mapping[str, str]
-    ) -> Response:
-        workspace, client = self._service.client(session.principal)
-        response, by = _line(fields, "answer", LONGEST_ANSWER), session.principal
+    async def _reject(self, given: Given) -> Response:
+        _, client = self._service.client(given.by)
+        await _apart(client.reject(given.waiting, reason=_line(given.fields, "reason")))
+        return _recorded(string("approval", "rejected", by=given.by.subject), given.session)
+
+    async def _instead(self, given: Given) -> Response:
+        workspace, client = self._service.client(given.by)
+        response, by = _line(given.fields, "answer", LONGEST_ANSWER), given.by
         what = string("approval", "answer")
         await asyncio.to_thread(
-            reject, workspace.session, client.policy, waiting, by=by, reason=what, response=response
+            reject, workspace.session, client.policy, given.waiting, by=by, reason=what, response=response
         )
-        return _recorded(string("approval", "answered", by=by.subject), session)
+        return _recorded(string("approval", "answered", by=by.subject), given.session)
 
-    async def _revoke(
-        self, session: BrowserSession, waiting: WaitingApproval, shown: ShownRequest, fields: Mapping[str, str]
-    ) -> Response:
-        workspace, _ = self._service.client(session.principal)
-        by, reason = session.principal, _line(fields, "reason")
-        await asyncio.to_thread(revoke, workspace.session, waiting, by=by, reason=reason)
-        return _recorded(string("approval", "revoked", by=by.subject), session)
+    async def _revoke(self, given: Given) -> Response:
+        workspace, _ = self._service.client(given.by)
+        by, reason = given.by, _line(given.fields, "reason")
+        await asyncio.to_thread(revoke, workspace.session, given.waiting, by=by, reason=reason)
+        return _recorded(string("approval", "revoked", by=by.subject), given.session)
 
-    async def _bounds(
-        self, session: BrowserSession, waiting: WaitingApproval, shown: ShownRequest, fields: Mapping[str, str]
-    ) -> Response:
-        workspace, _ = self._service.client(session.principal)
-        bound = _bound(fields)
-        if bound is None or not shown.roles or not fields.get("role"):
+    async def _bounds(self, given: Given) -> Response:
+        workspace, _ = self._service.client(given.by)
+        bound = _bound(given.fields)
+        if bound is None or not given.shown.roles or not given.fields.get("role"):
             raise UsageError("say how many further calls, and in which role you approve them")
-        whole_number(fields.get("minutes", ""), 1, 1440)
-        lines = await asyncio.to_thread(bound_lines, workspace.session, waiting, bound)
-        given = {name: fields.get(name, "") for name in ("role", "more", "minutes", "resources", "condition")}
-        return page("bound", session=session, area=AREA, item=shown, lines=lines, fields=given)
+        whole_number(given.fields.get("minutes", ""), 1, 1440)
+        lines = await asyncio.to_thread(bound_lines, workspace.session, given.waiting, bound)
+        sent = {name: given.fields.get(name, "") for name in ("role", "more", "minutes", "resources", "condition")}
+        signs = bool(await asyncio.to_thread(active_passkeys, workspace.journal, given.by))
+        return page("bound", session=given.session, area=AREA, item=given.shown, lines=lines, fields=sent, signs=signs)
 
     def _list(self, by: Principal) -> dict[str, Any]:
         workspace, client = self._service.client(by)
@@ -159,14 +171,23 @@ class ApprovalPages:
         if (found := self._found(by, name)) is None:
             return None
         workspace, _ = self._service.client(by)
-        return {"item": found[1], **circumstances(workspace.session, by, *found)}
+        signs = bool(found[1].roles or found[1].emergency) and bool(active_passkeys(workspace.journal, by))
+        return {"item": found[1], "signs": signs, **circumstances(workspace.session, by, *found)}
 
     def _found(self, by: Principal, name: str) -> tuple[WaitingApproval, ShownRequest] | None:
         workspace, client = self._service.client(by)
         return found_request(workspace.session, client.policy, by, name)
 
 
-Answer = Callable[[BrowserSession, WaitingApproval, ShownRequest, Mapping[str, str]], Coroutine[Any, Any, Response]]
+Answer: TypeAlias = Callable[[Given], Coroutine[Any, Any, Response]]
+
+
+def _consent(given: Given) -> Consent:
+    """The approval that a form asks for. Raises UsageError."""
+    fields, role = given.fields, given.fields.get("role") or None
+    minutes = whole_number(fields["minutes"], 1, 1440) if "minutes" in fields else 15
+    reason = _line(fields, "reason") if role == BREAK_GLASS else ""
+    return Consent(by=given.by, role=role, reason=reason, minutes=minutes, bound=_bound(fields))
 
 
 async def _apart(work: Coroutine[Any, Any, _T]) -> _T:

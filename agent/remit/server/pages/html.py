@@ -6,6 +6,7 @@ frames it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -21,7 +22,7 @@ from remit.server.pages.assets import ASSETS, asset, asset_path, string, strings
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-AREAS: Final = ("approvals",)  # of the navigation
+AREAS: Final = ("approvals", "passkeys")  # of the navigation
 LARGEST_FORM: Final = 32 * 1024  # bytes
 _MOST_FIELDS: Final = 20
 _FOLDER: Final = Path(__file__).parent / "templates"
@@ -57,7 +58,8 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(t=strings(), asset=asset_path, areas=AREAS)
+    known: dict[str, Any] = made.globals
+    known.update(t=strings(), asset=asset_path, areas=AREAS)
     return made
 
 
@@ -74,6 +76,11 @@ def page(template: str, status: int = 200, **values: Any) -> Response:
 def message(title: str, text: str = "", status: int = 200, session: BrowserSession | None = None) -> Response:
     """A page that says one thing."""
     return page("message", status, title=title, text=text, session=session)
+
+
+def data(value: Any) -> Response:
+    """JSON for a script of a page."""
+    return Response(json.dumps(value), headers=HEADERS, media_type="application/json")
 
 
 def redirect(path: str) -> Response:
@@ -128,6 +135,11 @@ async def checked_form(request: Request, access: Access, session: BrowserSession
     return fields
 
 
+def origin_of(request: Request, access: Access) -> str:
+    """The address of this service, as the browser names it. The header `Host` was checked against the settings before."""
+    return f"{'https' if access.secure else 'http'}://{request.headers.get('host', '')}"
+
+
 def is_own_page(request: Request) -> bool:
     """True unless the browser says that a page of another site asks (Fetch Metadata, `Sec-Fetch-Site`)."""
     return request.headers.get("sec-fetch-site", "same-origin") == "same-origin"
@@ -139,5 +151,5 @@ def is_from_here(request: Request, access: Access) -> bool:
     `Sec-Fetch-Site` (Fetch Metadata) and `Origin` must both fit, as far as they are there; without either, it is refused.
     """
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
-    own = f"{'https' if access.secure else 'http'}://{request.headers.get('host', '')}"
+    own = origin_of(request, access)
     return (site, origin) != (None, None) and site in (None, "same-origin") and origin in (None, own)

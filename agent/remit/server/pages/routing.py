@@ -14,6 +14,7 @@ from remit.server.pages.approvals import ApprovalPages
 from remit.server.pages.html import redirect, served_asset
 from remit.server.pages.live import LivePages
 from remit.server.pages.login import HOME, Login
+from remit.server.pages.passkeys import PasskeyPages
 
 if TYPE_CHECKING:
     from remit.server.service import Service
@@ -24,7 +25,7 @@ PageHandler: TypeAlias = Callable[[Request], Awaitable[Response]]
 def page_routes(service: Service, access: Access) -> list[Route]:
     """The routes of every page of the service."""
     live = LivePages(service, access)
-    login, approvals = Login(access), ApprovalPages(service, access, live)
+    login, approvals, passkeys = Login(access), ApprovalPages(service, access, live), PasskeyPages(service, access)
 
     async def home(_: Request) -> Response:
         return redirect(HOME)
@@ -45,6 +46,12 @@ def page_routes(service: Service, access: Access) -> list[Route]:
         ("POST", "/approvals/{id}/answer", approvals.instead),
         ("POST", "/approvals/{id}/bound", approvals.bound),
         ("POST", "/approvals/{id}/revoke", approvals.revoke),
+        ("POST", "/approvals/{id}/challenge", approvals.challenge),
+        ("GET", "/passkeys", passkeys.show),
+        ("POST", "/passkeys/begin", passkeys.begin),
+        ("POST", "/passkeys/enroll", passkeys.enroll),
+        ("POST", "/passkeys/confirm", passkeys.confirm),
+        ("POST", "/passkeys/revoke", passkeys.revoke),
         ("GET", "/live/approvals", approvals.follow),
     ]
     return [Route(path, handler, methods=[method]) for method, path, handler in pages]

@@ -32,6 +32,9 @@ from remit.core.events import (
     HoldSet,
     KeyCreated,
     KeyRevoked,
+    PasskeyConfirmed,
+    PasskeyEnrolled,
+    PasskeyRevoked,
     PolicyAdopted,
     PolicyChanged,
     PolicyPublished,
@@ -269,6 +272,17 @@ def _key(event: KeyCreated | KeyRevoked, _: Chain) -> Act:
     return _entity(activity, "api key", event.id, message, event.by, severity=2)
 
 
+def _passkey(event: PasskeyEnrolled | PasskeyConfirmed | PasskeyRevoked, _: Chain) -> Act:
+    match event:
+        case PasskeyEnrolled():
+            activity, what = _CREATE, f"enrolls the passkey {event.id[:8]} {event.name!r}"
+        case PasskeyConfirmed():
+            activity, what = (99, "Other"), f"confirms the passkey {event.id[:8]} of {event.subject}"
+        case PasskeyRevoked():
+            activity, what = _DISABLE, f"revokes the passkey {event.id[:8]} of {event.subject}: {event.reason}"
+    return _entity(activity, "passkey", event.id, f"{event.by.subject} {what}", event.by, severity=2)
+
+
 def _access(event: AccessRefused, _: Chain) -> Act:
     """Authentication that was refused; the record says whom it was for only as far as the token or key claims it."""
     message = f"the service refuses a request without valid authentication: {event.why}"
@@ -361,6 +375,7 @@ _ACTS: Final[Mapping[str, Callable[[Any, Chain], Act | None]]] = {
     "break_glass.reviewed": _reviewed,
     **dict.fromkeys((f"act.{what}" for what in ("requested", "approved", "used")), _act),
     **dict.fromkeys(("key.created", "key.revoked"), _key),
+    **dict.fromkeys((f"passkey.{what}" for what in ("enrolled", "confirmed", "revoked")), _passkey),
     "access.refused": _access,
     "hold.set": _hold,
     "hold.lifted": _hold,

@@ -19,7 +19,7 @@ from .timeline import (
     unended_text,
     utc,
 )
-from .verification import verify
+from .verification import passkey_faults, verify
 
 __all__ = [
     "SELECTOR_FORMS",
@@ -53,6 +53,7 @@ __all__ = [
     "model_wait_text",
     "needs_text",
     "parse_failure_selector",
+    "passkey_faults",
     "percentile",
     "reconcile",
     "resumed_text",

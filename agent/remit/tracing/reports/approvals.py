@@ -55,9 +55,9 @@ def _line(answer: PersonsAct, review: BreakGlassReviewed | None) -> str:
         case ApprovalGranted() if answer.role == BREAK_GLASS:
             end = "" if answer.until is None else f"; ends {utc(answer.until)}"
             done = "not reviewed" if review is None else f"reviewed by {review.approver}: {plain(review.note)}"
-            return f"emergency approval by {_who(answer)}: {plain(answer.reason)}{end}; {done}"
+            return f"emergency approval by {_who(answer)}{_signed(answer)}: {plain(answer.reason)}{end}; {done}"
         case ApprovalGranted():
-            return f"approved by {_who(answer)}"
+            return f"approved by {_who(answer)}{_signed(answer)}"
         case ApprovalRejected(response=str() as response):
             return f"answered by {answer.approver} in place of the tool: {plain(response)}"
         case ApprovalRejected(edited=ProposedCall() as edited):
@@ -78,6 +78,12 @@ def _line(answer: PersonsAct, review: BreakGlassReviewed | None) -> str:
 
 def _json(value: Json) -> str:
     return plain(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+def _signed(answer: ApprovalGranted) -> str:
+    """How the person has signed the approval, "" without a passkey."""
+    proof = answer.passkey
+    return "" if proof is None else f", signed by the passkey {plain(proof.id[:8])} at {plain(proof.origin)}"
 
 
 def _who(answer: ApprovalGranted) -> str:

@@ -7,11 +7,12 @@ policy must be one of the run's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from remit.broker.approvals import shown_facts
-from remit.core import Call, Decision, Succeeded, UsageError, WorkspaceError, decision_digest, request_digest
+from remit.core import Call, Decision, Refusal, Succeeded, UsageError, WorkspaceError, decision_digest, request_digest
 from remit.core.events import (
     AnyEvent,
     ApprovalGranted,
@@ -25,14 +26,29 @@ from remit.core.events import (
     CallDecided,
     EffectSettled,
     ModelResponded,
+    PasskeyEnrolled,
+    PasskeyProof,
     PolicyChanged,
     Recorded,
     RunResumed,
     RunStarted,
 )
 from remit.journal import Chain, ChainFault, verify_chain
+from remit.passkeys import challenge_of, check_assertion, statement_of
 from remit.tracing import Trace
 from remit.tracing.reports.reconciliation import compare_copies
+
+_OfCall: TypeAlias = (
+    ApprovalRequested
+    | ApprovalGranted
+    | ApprovalRejected
+    | ApprovalRevoked
+    | ApprovalVoided
+    | AttemptBegun
+    | AttemptEnded
+    | EffectSettled
+    | CallAnswered
+)
 
 
 def verify(
@@ -64,6 +80,18 @@ def find_contradictions(records: Iterable[Recorded]) -> list[ChainFault]:
                 for what in checker.add(item.run, item.event)
             ]
     return checker.faults
+
+
+def passkey_faults(records: Iterable[Recorded], enrolled: Callable[[str], PasskeyEnrolled | None]) -> list[ChainFault]:
+    """The approvals that were signed by a passkey which the journal does not have, or has for another person or with another key."""
+    faults: list[ChainFault] = []
+    for item in records:
+        if isinstance(item.event, ApprovalGranted) and (proof := item.event.passkey) is not None:
+            known = enrolled(proof.id)
+            if known is None or (known.by.subject, known.public_key) != (item.event.approver, proof.public_key):
+                what = f"{item.key}: {item.event.approver} has not enrolled the passkey {proof.id[:8]} in this journal"
+                faults.append(ChainFault(seq=item.seq, kind="contradicted", what=what))
+    return faults
 
 
 def _bundle_faults(trace: Trace) -> Iterator[ChainFault]:
@@ -102,6 +130,7 @@ class _RunChecker:
         self._imported = False
         self._turns: dict[int, ModelResponded] = {}
         self._calls: dict[tuple[int, int], _CallHistory] = {}
+        self._signed: set[tuple[str, str]] = set()
 
     def add(self, run: str, event: AnyEvent) -> Iterator[str]:
         """Add one event; yields each contradiction to earlier events."""
@@ -116,6 +145,9 @@ class _RunChecker:
                 self._turns[event.step] = event
             case CallDecided():
                 yield from self._decided(run, event)
+            case ApprovalGranted(passkey=PasskeyProof() as proof) if self._bound:
+                yield from self._signature(run, event, proof)
+                yield from self._of_call(event)
             case (
                 ApprovalRequested()
                 | ApprovalGranted()
@@ -127,13 +159,26 @@ class _RunChecker:
                 | EffectSettled()
                 | CallAnswered()
             ):
-                history = self._calls.get((event.step, event.index))
-                if history is None:
-                    yield "there is no decision about this call"
-                elif not (self._imported and isinstance(event, CallAnswered)):
-                    yield from _contradictions_of_call(history, event)
+                yield from self._of_call(event)
             case _:
                 pass
+
+    def _of_call(self, event: _OfCall) -> Iterator[str]:
+        history = self._calls.get((event.step, event.index))
+        if history is None:
+            yield "there is no decision about this call"
+        elif not (self._imported and isinstance(event, CallAnswered)):
+            yield from _contradictions_of_call(history, event)
+
+    def _signature(self, run: str, granted: ApprovalGranted, proof: PasskeyProof) -> Iterator[str]:
+        """The passkey of an approval has signed exactly that approval, and no other one with the same nonce."""
+        if (proof.id, proof.nonce) in self._signed:
+            yield f"{granted.approver} has used one signature of a passkey twice"
+        self._signed.add((proof.id, proof.nonce))
+        try:
+            check_assertion(proof, challenge_of(statement_of(run, granted)))
+        except Refusal as refusal:
+            yield f"{granted.approver}: {refusal.message}"
 
     def _decided(self, run: str, event: CallDecided) -> Iterator[str]:
         turn = self._turns.get(event.step)

@@ -22,3 +22,43 @@ function count() {
 }
 if (document.querySelector("time[data-until]")) { count(); }
 setInterval(count, 1000);
+const bytes = (text) => Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), (one) => one.charCodeAt(0));
+const text = (buffer) => btoa(String.fromCharCode(...new Uint8Array(buffer))).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
+const keys = (ids) => ids.map((id) => ({ type: "public-key", id: bytes(id) }));
+async function signed(asked) {
+  const made = await navigator.credentials.get({ publicKey: { challenge: bytes(asked.challenge), rpId: asked.rpId,
+    allowCredentials: keys(asked.ids), userVerification: "required", timeout: asked.timeout } });
+  return { nonce: asked.nonce, id: made.id, client_data: text(made.response.clientDataJSON),
+    authenticator_data: text(made.response.authenticatorData), signature: text(made.response.signature) };
+}
+async function enrolled(asked) {
+  const made = await navigator.credentials.create({ publicKey: { challenge: bytes(asked.challenge), rp: { id: asked.rpId, name: "Remit" },
+    user: { id: bytes(asked.user), name: asked.name, displayName: asked.name }, excludeCredentials: keys(asked.ids),
+    pubKeyCredParams: asked.algorithms.map((alg) => ({ type: "public-key", alg })), timeout: asked.timeout,
+    authenticatorSelection: { userVerification: "required" }, attestation: "none" } });
+  return { nonce: asked.nonce, client_data: text(made.response.clientDataJSON), attestation: text(made.response.attestationObject) };
+}
+// Ask the service what is to be signed, let the device sign it, and send the form with the answer.
+async function send(form, address, answer) {
+  try {
+    const asked = await fetch(address, { method: "POST", body: new URLSearchParams(new FormData(form)) });
+    if (!asked.ok || !asked.headers.get("content-type").startsWith("application/json")) {
+      throw new Error(new DOMParser().parseFromString(await asked.text(), "text/html").querySelector("main").textContent.trim());
+    }
+    for (const [name, value] of Object.entries(await answer(await asked.json()))) {
+      let field = form.querySelector(`input[name=${name}]`);
+      if (!field) { field = form.appendChild(document.createElement("input")); field.type = "hidden"; field.name = name; }
+      field.value = value;
+    }
+    form.submit();
+  } catch (failure) {
+    const place = document.querySelector("#failed");
+    place.textContent = failure.message;
+    place.hidden = false;
+  }
+}
+for (const [name, answer] of [["signed", signed], ["enrolled", enrolled]]) {
+  for (const form of document.querySelectorAll(`form[data-${name}]`)) {
+    form.addEventListener("submit", (event) => { event.preventDefault(); send(form, form.dataset[name], answer); });
+  }
+}

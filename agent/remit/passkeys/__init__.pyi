@@ -1,0 +1,12 @@
+from .assertion import check_assertion
+from .registration import NewPasskey, registered
+from .statement import ApprovalStatement, challenge_of, statement_of
+
+__all__ = [
+    "ApprovalStatement",
+    "NewPasskey",
+    "challenge_of",
+    "check_assertion",
+    "registered",
+    "statement_of",
+]
