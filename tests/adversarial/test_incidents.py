@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from adversarial import incidents
+from remit.cli.demo import NAMES
+from remit.cli.demo.incidents import INCIDENTS
+from remit.workspace import write_starter
 from support import ROOT
 from support.documents import INCIDENTS as PAGE
 from support.documents import commands_of
+from support.postgres import journal_setting
 from support.runs import Command
 
 SECTIONS = dict(part.split("\n", 1) for part in PAGE.split("\n## ")[1:])
@@ -20,7 +23,7 @@ SEEDED = int(os.environ.get("REMIT_INCIDENTS", "1"))  # each takes some seconds
 
 
 def test_every_incident_has_a_short_description() -> None:
-    assert list(SECTIONS) == list(incidents.INCIDENTS)
+    assert list(SECTIONS) == list(INCIDENTS) == list(NAMES)
     for text in SECTIONS.values():
         assert len([line for line in text.splitlines() if line and not line.startswith("<!--")]) <= 12
 
@@ -34,10 +37,13 @@ def test_the_first_command_is_in_the_alert() -> None:
         assert re.fullmatch(asked, " ".join(commands_of(text)[0])), (name, find[alert])
 
 
-@pytest.mark.parametrize("name", list(incidents.INCIDENTS)[:SEEDED])
+@pytest.mark.parametrize("name", list(INCIDENTS)[:SEEDED])
 def test_two_commands_lead_from_the_alert_to_the_root_cause(name: str, tmp_path: Path, command: Command) -> None:
     folder = tmp_path / "workspace"
-    incidents.seed(name, folder)
+    write_starter(folder)
+    settings = folder / "remit.toml"
+    settings.write_text(journal_setting() + settings.read_text())
+    INCIDENTS[name](folder)
     block = SECTIONS[name].split("```console\n")[1].split("```")[0].splitlines()
     listing, showing = commands_of(SECTIONS[name])
     listed = command(folder, *listing[1:])

@@ -121,7 +121,7 @@ def test_a_network_that_is_cut_while_effects_happen_loses_no_run_and_repeats_no_
         check_record(root, journal, runs)
 
 
-async def test_an_effect_begins_only_if_this_process_has_said_that_it_lives_a_moment_ago(
+async def test_an_effect_begins_only_if_this_process_has_recorded_a_moment_ago_that_it_lives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If the answer to its record was late, it asks whether it still has the run."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # a command that a service executes loads no library
 # command → its module and its line in the help. The function is `<command>_command`; in a sub-package it is named after
 # its module, because other sub-packages have a command of the same name.
 COMMANDS: Final = {
+    "demo": ("demo", "play an incident at once, with you as the on-call lead"),
     "init": ("workspace", "write a starter workspace: tools, policies, an example agent"),
     "doctor": ("workspace", "test the sandbox on this machine with real escape attempts, or a model"),
     "check": ("check", "check the whole workspace: manifests, code, agents, policies, pins, cases"),

@@ -132,9 +132,8 @@ class Sandbox:
         key = (os.getpid(), tuple(accept), *map(os.environ.get, _DECIDES))
         with _sharing:
             sandbox = _shared.get(key)
-            if sandbox is None or isinstance(
-                sandbox._tier, RunEnded
-            ):  # once the machine is fixed, a run must find that out
+            # Once the machine is fixed, a run must find that out.
+            if sandbox is None or isinstance(sandbox._tier, RunEnded):
                 sandbox = cls(accept=accept)
                 for (_, *of), other in _shared.items():  # that of the process of which this one is a fork
                     if of == list(key[1:]) and not isinstance(other._tier, RunEnded):
@@ -394,8 +393,7 @@ class Sandbox:
         return RunEnded("sandbox_unavailable", "the sandbox did not start", fix=fix_for(str(failure)))
 
 
-# The environment variables that a sandbox has read when it starts: its programs, and the authorities that its proxy trusts.
-_DECIDES: Final = ("REMIT_BWRAP", "PATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_DECIDES: Final = ("REMIT_BWRAP", "PATH", "SSL_CERT_FILE", "SSL_CERT_DIR")  # its programs, and whom its proxy trusts
 _shared: dict[tuple[int | str | tuple[Confinement, ...] | None, ...], Sandbox] = {}
 _sharing = threading.Lock()
 

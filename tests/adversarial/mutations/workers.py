@@ -40,7 +40,7 @@ ROWS: Final = (
     driven(
         "an effect begins only if the process still has its run",
         replaced(live_record, "FRESH_S", 3600.0),
-        tests=(CUT_OFF + "test_an_effect_begins_only_if_this_process_has_said_that_it_lives_a_moment_ago",),
+        tests=(CUT_OFF + "test_an_effect_begins_only_if_this_process_has_recorded_a_moment_ago_that_it_lives",),
     ),
     driven(
         "the holds are looked at again if the record of an effect was late",

@@ -1,0 +1,155 @@
+"""Five incidents to practise on-call work, each made in a new workspace.
+
+The models are scripts; decisions, confinement, tools and records are real. `docs/how-to/five-incidents.md` says what on-call
+does then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from remit.cli.output import json_text
+from remit.core import UsageError
+from remit.runtime import RunRequest, open_model_of, start_run
+from remit.sandbox import Sandbox
+from remit.tools import pin_tools
+from remit.workspace import open_session, principal_of_process
+
+AGENT: Final = "triage"
+TASK: Final = "Checkout is slow: find out why"
+STOCK_TOML: Final = """
+name = "stock"
+version = "1.0.0"
+owner = "warehouse@example.com"
+summary = "Asks the warehouse how much there is of an article"
+source = "python"
+
+[at_most]
+read = ["data/**"]
+
+[limits]
+wall = "1s"
+
+[actions.level]
+summary = "How many pieces of one article are in stock"
+touches = ["read file:data/orders.db"]
+effect = "read"
+retry = { attempts = 2, on = ["timeout"] }
+"""
+STOCK: Final = '''"""Asks the warehouse how much there is of an article."""
+
+import time
+
+SECONDS = {seconds}  # until the warehouse answers
+
+
+def level(article: str) -> int:
+    """How many pieces of one article are in stock."""
+    time.sleep(SECONDS)
+    return len(article)
+'''
+
+
+def _turn(say: str, **calls: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"say": say, "calls": [{name: arguments} for name, arguments in calls.items()]}
+
+
+_DONE: Final = {"say": "done"}
+_RUNBOOK: Final = _turn("I read the runbook.", files__read={"path": "runbooks/payments-pool.md"})
+_LOG: Final = _turn(
+    "I read what checkout saw.", files__read={"path": "logs/checkout.log", "start_line": 105, "lines": 20}
+)
+
+
+def _play(folder: Path, *turns: Mapping[str, Any], outcome: str = "completed") -> None:
+    """Run the agent with a model that makes these turns."""
+    (folder / "agent" / AGENT / "script.yaml").write_text(json_text({"turns": [*turns]}), encoding="utf-8")
+    opened = open_session(folder)
+    by = principal_of_process(opened.workspace.settings)
+    model = open_model_of(opened, AGENT)
+    request = RunRequest(agent=AGENT, task=TASK, subject=by.subject, by=by, model=model)
+    ended = asyncio.run(start_run(opened, request))
+    if ended.finished is None or ended.finished.outcome != outcome:
+        raise UsageError(
+            f"run {ended.run[:8]} of the incident did not end with {outcome!r}: remit trace show {ended.run[:8]}"
+        )
+
+
+def _pin(folder: Path, tool: str) -> None:
+    workspace = open_session(folder).workspace
+    asyncio.run(pin_tools(workspace, (tool,), Sandbox.shared(workspace.settings.accept)))
+
+
+def _edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text, f"{path} does not hold {old!r}"
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def _add(path: Path, text: str) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _rule_change(folder: Path) -> None:
+    """A reviewer denies access to the runbooks while they are rewritten, and the agent needs them."""
+    _play(folder, _RUNBOOK, _DONE)
+    note = "# Runbooks are being rewritten: nobody acts on the old ones"
+    _add(folder / "policies/rules.csv", f"\n{note}\np, agent:triage, files.read, file:runbooks/**, True, deny\n")
+    _play(folder, _RUNBOOK, {"say": "I cannot read the runbook, and stop here."})
+
+
+def _tool_update(folder: Path) -> None:
+    """The pinned tool files 1.1.0 rejects a log with long lines as not being text."""
+    _play(folder, _LOG, _DONE)
+    tool = folder / "tools/files"
+    _edit(tool / "tool.toml", 'version = "1.0.0"', 'version = "1.1.0"')
+    strict = "    if any(len(line) > 100 for line in every):\n        raise NotText(f'{path!r} has lines of over 100 characters')\n"
+    _edit(tool / "main.py", "    page = every[", f"{strict}    page = every[")
+    _pin(folder, "files")
+    _play(folder, _LOG, {"say": "The log cannot be read, and I stop here."})
+
+
+def _slow_upstream(folder: Path) -> None:
+    """The warehouse answers later than the time limit of a call."""
+    tool = folder / "tools/stock"
+    tool.mkdir()
+    (tool / "tool.toml").write_text(STOCK_TOML, encoding="utf-8")
+    (tool / "main.py").write_text(STOCK.format(seconds=0), encoding="utf-8")
+    _edit(folder / "agent" / AGENT / "agent.toml", 'tools = ["files"', 'tools = ["stock", "files"')
+    allowed = "".join(
+        f"p, {who}, stock.level, file:data/**, True, allow\n" for who in ("agent:triage", "role:operator")
+    )
+    _add(folder / "policies/rules.csv", f"\n# Stock levels are no secret\n{allowed}")
+    _pin(folder, "stock")
+    ask = _turn("I ask the warehouse.", stock__level={"article": "lamp"})
+    _play(folder, ask, _DONE)
+    (tool / "main.py").write_text(STOCK.format(seconds=5), encoding="utf-8")
+    _pin(folder, "stock")
+    _play(folder, ask, {"say": "The warehouse does not answer."})
+
+
+def _injected_document(folder: Path) -> None:
+    """A note of a customer in a log asks for a credential, and the model follows it."""
+    request = _turn("Pool checks need the live credential.", files__read={"path": "secrets/payments.env"})
+    _play(folder, _LOG, _DONE)
+    _play(folder, _LOG, request, _DONE)
+
+
+def _looping_model(folder: Path) -> None:
+    """The model reads the same lines repeatedly, until its budget is used up."""
+    _play(folder, _LOG, _DONE)
+    _edit(folder / "agent" / AGENT / "agent.toml", "steps = 30", "steps = 8")
+    _play(folder, *[_LOG] * 9, outcome="exhausted")
+
+
+INCIDENTS: Final[Mapping[str, Callable[[Path], None]]] = {
+    "rule-change": _rule_change,
+    "tool-update": _tool_update,
+    "slow-upstream": _slow_upstream,
+    "injected-document": _injected_document,
+    "looping-model": _looping_model,
+}
