@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import grp
 import json
 import os
 import re
@@ -14,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import click
@@ -28,16 +26,14 @@ from remit.cli.local.forwarded import OPTIONS, command_of
 from remit.core import NOBODY, UsageError
 from remit.workspace import Settings, open_session
 from remit.workspace.identity import account_of
-from remit.workspace.template import write_starter
+from support.accounts import ONLY_ROOT, OTHER, gid_of, identity, passable_starter
 from support.runs import Remit
 
 NOTE: Final = "runbooks/payments-pool.md"
 CALL: Final = ("call", "files.read", json.dumps({"path": NOTE}), "--agent", "triage")
 ASKS: Final = ("call", "tickets.close", '{"key": "INC-2041", "reason": "fixed"}', "--agent", "triage", "--wait", "100")
-ONLY_ROOT: Final = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another account")
 INTERRUPTED: Final = "interrupted; everything recorded so far is kept"
 REFUSED: Final = "error: the service does not know your account: [identity] of remit.toml names those that it knows\n"
-OTHER: Final = 48_123  # an account without an entry in the list of accounts
 _VARIES: Final = re.compile(r"[0-9a-f]{32}|\b[0-9a-f]{8}\b|\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ")
 
 Asked = Callable[..., tuple[int | None, str, str]]
@@ -91,15 +87,6 @@ def as_account(uid: int, gid: int, words: Sequence[str], root: Path) -> tuple[in
     _, status = os.waitpid(process, 0)
     code = os.waitstatus_to_exitcode(status)
     return (None if code == 98 else code), out.read_text()
-
-
-def identity(root: Path, accounts: dict[str, str]) -> None:
-    """Let only these accounts be users, in place of every account."""
-    rows = "".join(f'"{account}" = "{user}"\n' for account, user in accounts.items())
-    marker = root / "remit.toml"
-    found = re.sub(r'^"\*" = .*\n', rows, marker.read_text(), flags=re.MULTILINE)
-    assert rows in found
-    marker.write_text(found)
 
 
 # The same output
@@ -422,17 +409,10 @@ def as_account_opens(uid: int, file: Path) -> None:
         raise PermissionError(file)
 
 
-def gid_of(group: str) -> int:
-    return grp.getgrnam(group).gr_gid
-
-
 @pytest.fixture
 def passable() -> Iterator[Path]:
-    """A starter workspace that other accounts can reach. Not below the folder of pytest, which each run makes private again."""
-    with TemporaryDirectory(prefix="remit-passable-") as folder:
-        Path(folder).chmod(0o711)
-        write_starter(Path(folder) / "workspace")
-        yield Path(folder) / "workspace"
+    with passable_starter() as folder:
+        yield folder
 
 
 # Who answers

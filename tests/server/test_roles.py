@@ -59,6 +59,7 @@ MAY: Final = {
     "POST /hooks/claude-code": (RUN, RUN),
     "POST /hooks/codex": (RUN, RUN),
     "GET /metrics": (READ, READ),
+    "POST /v1/login-links": ("", ""),  # for accounts of this machine
 }
 BODIES: Final[dict[str, Any]] = {
     "POST /hooks/claude-code": {"hook_event_name": "SessionStart", "session_id": "s"},
@@ -72,6 +73,7 @@ BODIES: Final[dict[str, Any]] = {
     "POST /v1/policy/explain": ASKED,
     "POST /v1/policy/who": {"action": "files.read", "resource": "file:runbooks/a.md"},
     "POST /v1/policy/can": {"subject": "user:operator"},
+    "POST /v1/login-links": {},
 }
 
 

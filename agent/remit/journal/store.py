@@ -331,11 +331,8 @@ class Journal:
     def _shared_state(self) -> Shared:
         """What all runs share, read again only after something has changed: every call asks for it, and several times."""
         # An event loop looks once in each iteration. INVARIANT: a request that arrives later is handled in a later one.
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # a thread without an event loop looks each time
-            loop = None
-        if loop is not None:
+        loop = asyncio._get_running_loop()  # pyright: ignore[reportPrivateUsage] - without an exception where there is none
+        if loop is not None:  # a thread without an event loop looks each time
             if self._looked is loop and self._shared is not None:
                 return self._shared[1]
             self._looked = loop

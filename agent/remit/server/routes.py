@@ -321,6 +321,14 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     _metadata(""),
     Route(
+        method="POST",
+        path="/v1/login-links",
+        summary="A link with which an account of this machine logs in with a browser. Only over the socket in the workspace.",
+        handler=operation.login_link,
+        body=operation.NoFields,
+        answer=operation.LoginLink,
+    ),
+    Route(
         method="GET",
         path="/metrics",
         summary="The state of the workspace as metrics, in the text format of Prometheus.",

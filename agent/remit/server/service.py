@@ -28,6 +28,7 @@ class Service:
         self.settings: Final[ServeSettings] = opened[0].settings.serve
         self.ending: Final = asyncio.Event()
         self.document: Json = {}  # OpenAPI, of the routes of the application
+        self.address = ""  # by which browsers reach it, once it listens
         self.mcp: Final = McpClients()
         self._authenticator = authenticator
         # Who logs in with a browser; None: the service has no pages.

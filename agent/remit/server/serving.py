@@ -70,6 +70,7 @@ async def serve(
     bound = [_bound(service)] if sockets is None else sockets
 
     def started() -> None:
+        service.address = _address(bound, service)
         for item in bound:
             listening(_url(item, service))
 
@@ -100,6 +101,14 @@ def _url(item: socket.socket, service: Service) -> str:
         return f"unix:{name}"
     host = f"[{name[0]}]" if item.family == socket.AF_INET6 else name[0]
     return f"{'https' if service.settings.certificate else 'http'}://{host}:{name[1]}"
+
+
+def _address(bound: Sequence[socket.socket], service: Service) -> str:
+    """How browsers reach the service: by its name behind a proxy, and otherwise where it listens."""
+    named = next(iter(service.settings.hosts), "")
+    if service.settings.behind_proxy and named:
+        return f"https://{named}"
+    return next((_url(item, service) for item in bound if item.family != socket.AF_UNIX), "")
 
 
 def _bound(service: Service) -> socket.socket:

@@ -12,6 +12,7 @@ from remit.server.authentication import access, api_keys, claims, providers, ref
 from remit.server.authentication.access import Access
 from remit.server.authentication.sessions import BrowserSession, Expiring, Sessions
 from remit.server.authentication.tokens import TokenVerifier, Trusted
+from remit.server.handlers import operation
 from remit.server.pages import html, login, requests
 from remit.server.pages.passkeys import Signing
 
@@ -92,6 +93,11 @@ ROWS: Final = (
             f"{ACCESS}test_a_token_of_an_application_is_used_once_by_whichever_process_serves_the_workspace",
             f"{ACCESS}test_of_many_uses_of_one_token_at_once_in_two_processes_one_is_accepted",
         ),
+    ),
+    answered(
+        "only an account of this machine gets a link to log in",
+        replaced(operation, "_is_account", lambda _: True),
+        tests=(f"{ACCESS}test_only_an_account_of_this_machine_gets_a_link_to_log_in",),
     ),
     answered(
         "forged key ids make the service ask no provider",

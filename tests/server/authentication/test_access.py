@@ -226,6 +226,15 @@ async def test_a_token_is_not_accepted_if_its_use_cannot_be_recorded(
     assert (await service.asks(SHOPS.token()))[0] == 403
 
 
+async def test_only_an_account_of_this_machine_gets_a_link_to_log_in(service: Served) -> None:
+    """A token or a key that is stolen must not become a session of a person."""
+    key = create_key(service.session, "service:ci", RUNS, by=ADMIN).text
+    for credentials in (service.provider.token(), key, SHOPS.token()):
+        given = {"authorization": f"Bearer {credentials}"}
+        answer = await service.caller.send("POST", "/v1/login-links", {}, headers=given)
+        assert (answer.status, answer.code) == (403, "forbidden")
+
+
 @pytest.mark.parametrize("given", ["Basic dXNlcjpw", "Bearer", "Bearer ", "bearer a b c", "x"])
 async def test_other_credentials_are_none(service: Served, given: str) -> None:
     answer = await service.caller.send("POST", "/v1/decisions", READ, headers={"authorization": given})

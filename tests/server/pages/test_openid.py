@@ -70,6 +70,10 @@ class Site:
         run: str = answer.json()["run"]
         return run
 
+    def started_by(self, run: str) -> tuple[str, str]:
+        (started,) = [item.event for item in self.session.journal.events(run) if isinstance(item.event, RunStarted)]
+        return started.by.subject, started.by.issuer
+
     def grants(self, run: str) -> list[ApprovalGranted]:
         return [item.event for item in self.session.journal.events(run) if isinstance(item.event, ApprovalGranted)]
 
@@ -101,11 +105,18 @@ async def approve(site: Site, browser: httpx.AsyncClient, run: str) -> httpx.Res
     return await browser.post(f"/approvals/{run}.0.0/grant", data=fields, headers={"origin": site.base})
 
 
-async def test_two_people_with_accounts_at_a_provider_approve_each_others_calls(site: Site) -> None:
+async def grant(site: Site, person: str, run: str) -> httpx.Response:
+    """Approve by HTTP, with a token of the provider."""
+    token = site.provider.access_token(person)
+    async with site.browser() as client:
+        path, headers = f"/v1/approvals/{run}/0.0/grant", {"authorization": f"Bearer {token}"}
+        return await client.post(path, json={}, headers=headers)
+
+
+async def test_two_people_with_accounts_at_a_provider_approve_each_others_calls_on_the_page(site: Site) -> None:
     for asking, answering in (("ann", "dana"), ("dana", "ann")):
         run = await site.calls(asking)
-        (started,) = [item.event for item in site.session.journal.events(run) if isinstance(item.event, RunStarted)]
-        assert (started.by.subject, started.by.issuer) == (f"user:{asking}", site.provider.issuer)
+        assert site.started_by(run) == (f"user:{asking}", site.provider.issuer)
         async with site.logged_in(asking) as own, site.logged_in(answering) as other:
             assert "another person must answer" in (await own.get(f"/approvals/{run}.0.0")).text
             done = await approve(site, other, run)
@@ -114,6 +125,23 @@ async def test_two_people_with_accounts_at_a_provider_approve_each_others_calls(
             by = granted.by
             assert (by.subject, by.authenticated, granted.role) == (f"user:{answering}", "oidc", "role:oncall-lead")
             assert "Approve as" not in (await own.get(f"/approvals/{run}.0.0")).text
+
+
+async def test_two_people_with_accounts_at_a_provider_approve_each_others_calls_by_http(site: Site) -> None:
+    for asking, answering in (("ann", "dana"), ("dana", "ann")):
+        run = await site.calls(asking)
+        own = await grant(site, asking, run)
+        assert (own.status_code, own.json()["error"]["code"]) == (403, "approval_invalid")
+        assert (await grant(site, "eve", run)).status_code == 404, (
+            "a group that the setting does not name gives nothing"
+        )
+        assert site.grants(run) == []
+        done = await grant(site, answering, run)
+        assert done.status_code == 200, done.text
+        (granted,) = site.grants(run)
+        by = granted.by
+        assert (by.subject, by.authenticated, by.issuer) == (f"user:{answering}", "oidc", site.provider.issuer)
+        assert granted.role == "role:oncall-lead"
 
 
 async def test_claims_that_are_not_mapped_give_nothing(site: Site) -> None:

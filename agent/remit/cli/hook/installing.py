@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 
 from remit.cli.local.hooking import CLIENTS
 from remit.cli.local.peers import FOLDER
-from remit.cli.local.requests_socket import REQUESTS
+from remit.cli.local.requesting import REQUESTS
 from remit.core import Refusal, UsageError
 from remit.core.parsing import load_json, read_text
 from remit.workspace import WorkspaceSession, find_workspace, load_workspace, open_session, principal_of_process

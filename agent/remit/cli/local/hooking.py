@@ -9,22 +9,20 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn, cast
 
-from remit.cli.local.peers import NotTrusted, peer_uid, place_in, service_folder
+from remit.cli.local.peers import NotTrusted
+from remit.cli.local.requesting import NotAnswered, error_text, posted
 
 BLOCKS: Final = 2
 CLIENTS: Final = ("claude-code", "codex")
 DEADLINE_S: Final = 70  # of the whole hook: the service answers within a minute
 MARKER: Final = "remit.toml"
-REQUESTS: Final = "requests"
 LARGEST: Final = 32 << 20  # bytes of an event
 LARGEST_SENT: Final = 200_000  # of a request; the result of a call is cut to that
-_LARGEST_ANSWER: Final = 4 << 20
 # The events after which nothing runs that a refusal could stop; with 2, `Stop` would make the coding agent go on.
 _LATER: Final = ("Stop", "SessionEnd", "SessionStart")
 _RESULTS: Final = ("PostToolUse", "PostToolUseFailure")
@@ -49,7 +47,11 @@ def run_hook(words: Sequence[str]) -> int:
             sys.stdout.flush()
         return 0
     except BaseException as failure:  # noqa: BLE001 - INVARIANT: any failure blocks
-        why = str(failure) if isinstance(failure, Refused | NotTrusted) else f"{type(failure).__name__}: {failure}"
+        why = (
+            str(failure)
+            if isinstance(failure, Refused | NotAnswered | NotTrusted)
+            else f"{type(failure).__name__}: {failure}"
+        )
         sys.stderr.write(f"Remit did not decide, so the call does not run: {why[:500]}\n")
         return 1 if name in _LATER else BLOCKS
 
@@ -83,22 +85,18 @@ def _event() -> dict[str, Any]:
 def _answer(options: Mapping[str, str], event: dict[str, Any]) -> dict[str, Any]:
     project = options.get("project") or os.environ.get("CLAUDE_PROJECT_DIR") or ""
     root = _workspace(options.get("workspace", ""), project)
+    path = f"/hooks/{options['client']}"
     event["project"] = project or str(root)
     if "wait" in options:
         event["wait"] = float(options["wait"])
     is_result = event.get("hook_event_name") in _RESULTS
     if is_result and event.get("tool_use_id"):
         event.pop("tool_input", None)
-    status, answer = _asked(root, options["client"], _cut(event) if is_result else event)
+    status, answer = posted(root, path, _cut(event) if is_result else event)
     if status != 200 and is_result:  # the call has run: that is recorded, if not what it returned
-        status, answer = _asked(
-            root, options["client"], {**event, "tool_response": {"unreadable": True}, "tool_input": {}}
-        )
+        status, answer = posted(root, path, {**event, "tool_response": {"unreadable": True}, "tool_input": {}})
     if status != 200:
-        error = answer.get("error")
-        named = cast("dict[str, Any]", error) if isinstance(error, dict) else {}
-        message, step = named.get("message") or f"the service answered with {status}", named.get("next_step")
-        raise Refused(f"{message}; {step}" if step else str(message))
+        raise Refused(error_text(answer, status))
     if event.get("hook_event_name") == "PreToolUse":
         _check_decision(answer)
     return answer
@@ -128,53 +126,3 @@ def _workspace(given: str, project: str) -> Path:
     if root is None:
         raise Refused(f"there is no workspace at {str(begin)!r}: write --workspace into the hook's command")
     return root
-
-
-def _asked(root: Path, client: str, event: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-    """The status and the answer of the service. Raises Refused if it gives none."""
-    body = json.dumps(event).encode()
-    head = (
-        f"POST /hooks/{client} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    )
-    try:
-        with service_folder(root) as folder, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(DEADLINE_S)
-            connection.connect(place_in(folder, REQUESTS))
-            if peer_uid(connection) not in (0, os.fstat(folder).st_uid):
-                raise NotTrusted("the process that listens there is not one of the owner of the workspace")
-            connection.sendall(head.encode() + body)
-            data = _read(connection)
-    except OSError as failure:
-        why = failure.strerror or str(failure)
-        raise Refused(f"no service answers in {str(root)!r} ({why}): start it with `remit serve`") from None
-    return _parsed(data)
-
-
-def _read(connection: socket.socket) -> bytes:
-    parts: list[bytes] = []
-    read = 0
-    while part := connection.recv(1 << 16):
-        parts.append(part)
-        read += len(part)
-        if read > _LARGEST_ANSWER:
-            raise Refused("the answer of the service is too long")
-    return b"".join(parts)
-
-
-def _parsed(data: bytes) -> tuple[int, dict[str, Any]]:
-    head, _, body = data.partition(b"\r\n\r\n")
-    first, *lines = head.split(b"\r\n")
-    parts = first.split(b" ")
-    lengths = [line.partition(b":")[2].strip() for line in lines if line.lower().startswith(b"content-length:")]
-    if (
-        len(parts) < 2
-        or not parts[0].startswith(b"HTTP/1.")
-        or not parts[1].isdigit()
-        or lengths != [b"%d" % len(body)]
-    ):
-        raise Refused("the answer of the service is not complete")
-    value: object = json.loads(body)
-    if not isinstance(value, dict):
-        raise Refused("the answer of the service is no JSON object")
-    return int(parts[1]), cast("dict[str, Any]", value)

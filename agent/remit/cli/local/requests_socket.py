@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from remit.cli.local.peers import is_overflow, peer_uid, place_in, service_folder
+from remit.cli.local.requesting import REQUESTS
 from remit.core import UsageError
 
-REQUESTS: Final = "requests"  # the name of the socket
 _WAITING: Final = 128
 
 

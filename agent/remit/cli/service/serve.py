@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from remit.cli.output import echo, json_text
+from remit.cli.service.login import login_command
 from remit.cli.service.mcp import mcp_command
 
 if TYPE_CHECKING:
@@ -37,10 +38,12 @@ def serve_command() -> None:
       remit serve
       remit serve /srv/agents/shop /srv/agents/support
       remit serve mcp triage
+      remit serve login
     """
 
 
 serve_command.add_command(mcp_command)
+serve_command.add_command(login_command)
 
 
 @serve_command.command("http", short_help="answer requests of programs and people over HTTP")

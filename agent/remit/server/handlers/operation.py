@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Final, Literal
 from starlette.requests import Request
 from starlette.responses import Response
 
-from remit.core import FrozenModel
+from remit.core import FrozenModel, Principal
+from remit.server.authentication.sessions import LINK_S
 from remit.server.definition import State
-from remit.server.http.answers import answered, json_response
+from remit.server.http.answers import HttpRefusal, answered, json_response
 from remit.server.http.route import EVERY_RUN, Asked
 from remit.tracing import INVALID, GaugeReader, Measurement, prometheus_text
 
@@ -49,6 +50,30 @@ async def metrics(asked: Asked) -> Response:
     is_invalid = asked.workspace.definition.state == "invalid"
     own = {INVALID: [Measurement(name=INVALID, value=is_invalid, attributes={})]}
     return Response(prometheus_text({**gauges, **own}), headers={"cache-control": "no-store"}, media_type=PROMETHEUS)
+
+
+class NoFields(FrozenModel):
+    """A body without fields."""
+
+
+class LoginLink(FrozenModel):
+    """A link with which the account logs in with a browser, once within `seconds`."""
+
+    url: str
+    seconds: int
+
+
+async def login_link(asked: Asked) -> Response:
+    """INVARIANT: only for an account of this machine, which the kernel names: a key or a token must not become a session of a person."""
+    service, by = asked.service, asked.principal
+    if service.access is None or not _is_account(by):
+        raise HttpRefusal("forbidden", "only an account of this machine gets a link")
+    secret = service.access.sessions.link(by.model_copy(update={"authenticated": "link"}))
+    return answered(LoginLink(url=f"{service.address}/login/link/{secret}", seconds=int(LINK_S)))
+
+
+def _is_account(by: Principal) -> bool:
+    return by.authenticated == "os_account"
 
 
 async def document(service: Service, _: Request) -> Response:
