@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -72,7 +71,7 @@ def policy_context(
         requested_by_user=requests_action(state.task, means),
         effect=call.effect,
         calls=_calls(state, place),
-        approvals=Counter(grant.role for grant in counted_grants(state, call, moment)),
+        approvals=_by_role(counted_grants(state, call, moment)),
         env=moment.env,
         confinement=moment.confinement,
         time=_time_of_day(moment.at),
@@ -110,6 +109,13 @@ def _calls(state: RunState, place: tuple[int, int]) -> dict[str, int]:
     earlier = state.conversation.calls if state.conversation else {}
     every = {f"{name}{IN_CONVERSATION}": counts.get(name, 0) + earlier.get(name, 0) for name in {*counts, *earlier}}
     return counts | every
+
+
+def _by_role(grants: Iterable[ApprovalGranted]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for grant in grants:
+        counts[grant.role] = counts.get(grant.role, 0) + 1
+    return counts
 
 
 def _time_of_day(at: int) -> str:

@@ -158,8 +158,13 @@ def unnamed_resources(
 
 def requests_action(words: str, means: Iterable[str]) -> bool:
     """True if the words contain one of the request words of an action (`means`), in any case, singular or plural."""
-    text = words.casefold()
-    return any(re.search(rf"(?<!\w){re.escape(word.casefold())}s?(?!\w)", text) for word in means)
+    return (found := _asked_by(tuple(means))) is not None and found.search(words.casefold()) is not None
+
+
+@lru_cache(maxsize=1024)
+def _asked_by(means: tuple[str, ...]) -> re.Pattern[str] | None:
+    each = "|".join(re.escape(word.casefold()) for word in means)
+    return re.compile(rf"(?<!\w)(?:{each})s?(?!\w)") if each else None
 
 
 def quotes_all(words: str, texts: Iterable[str]) -> bool:
@@ -351,8 +356,9 @@ def _contains_word(words: str, name: str) -> bool:
 
 
 def _contains_account(words: str, name: str) -> bool:
-    plain = _alphanumeric(name) if name.isascii() else ""  # letters of other scripts would be dropped like punctuation
-    return sum(map(str.isdigit, plain)) >= SHORTEST_NUMBER and plain in find_mentions(words).accounts
+    # Letters of other scripts would be dropped like punctuation.
+    numbered = name.isascii() and sum(map(str.isdigit, name)) >= SHORTEST_NUMBER
+    return numbered and _alphanumeric(name) in find_mentions(words).accounts
 
 
 def _normalized(text: str) -> str:

@@ -210,8 +210,13 @@ def _decided(state: RunState, event: CallDecided, recorded: Recorded) -> RunStat
         rule=_rule_of(event.decision),
         enforced=event.enforced,
     )
-    state = replace(state, open={**state.open, place: call}, let_through=state.let_through + event.let_through)
-    return replace(state, attempted=state.attempted + 1, retried=state.retried + (1 if key in state.tries else 0))
+    return replace(
+        state,
+        open={**state.open, place: call},
+        let_through=state.let_through + event.let_through,
+        attempted=state.attempted + 1,
+        retried=state.retried + (1 if key in state.tries else 0),
+    )
 
 
 def _used(state: RunState, bundle: str) -> tuple[str, ...]:
@@ -277,18 +282,19 @@ def _attempted(state: RunState, event: AttemptBegun | AttemptEnded, recorded: Re
             state = replace(state, given=given(state, call, event.given, begins=True))
         begun = replace(call, idempotency_key=event.idempotency_key, attempting=True, settled=None)
         return _with(state, place, begun if call.approval is None else _followed(begun, recorded))
-    call = replace(call, attempting=False)
-    violated = "sandbox_violation" in (event.code, event.cause)
-    state = _with(replace(state, violations=state.violations + violated), place, call)
     output = state.output_bytes + event.spent.output_bytes
     if event.code is None:
+        ended = replace(call, attempting=False, happened=True, doubtful=False)
+        changes: dict[str, Any] = {"output_bytes": output, "open": {**state.open, place: ended}}
         if event.read_digest:
             attempt = (event.step, event.index, event.attempt)
             # The highest, not the latest: calls of one step end in any order, and a replay must find the same one.
             last = max(attempt, state.reads.get(call.request_digest, attempt))
-            state = replace(state, reads={**state.reads, call.request_digest: last})
-        opened = {**state.open, place: replace(call, happened=True, doubtful=False)}
-        return replace(state, output_bytes=output, open=opened)
+            changes["reads"] = {**state.reads, call.request_digest: last}
+        return replace(state, **changes)
+    call = replace(call, attempting=False)
+    violated = "sandbox_violation" in (event.code, event.cause)
+    state = _with(replace(state, violations=state.violations + violated), place, call)
     # The model does not read results of internal steps, so these put no labels on the run.
     labels = event.labels if event.step > state.internal else ()
     state = _labelled(replace(state, output_bytes=output, given=given(state, call, event.labels)), labels)
@@ -335,7 +341,11 @@ def _answered(state: RunState, event: CallAnswered, at: int) -> RunState:
             cleared = () if call is None else (call.retry_key, f"ask:{call.action}")
             if state.tries:
                 changes["tries"] = {key: tries for key, tries in state.tries.items() if key not in cleared}
-            state = _learned(replace(state, worked_in_step=True, **changes), event, result, call)
+            changes |= _learned(state, event, result, call)
+            read = result.labels if event.step > state.internal else ()  # as in `_attempted`
+            state = _labelled(replace(state, worked_in_step=True, **changes), read)
+            if event.labels_removed and event.step > state.internal:
+                state = replace(state, labels=state.labels.difference(event.labels_removed))
         case Failed() as result:
             read = event.labels if event.step > state.internal else ()  # as in `_attempted`
             state = _failed(_labelled(replace(state, **changes), read), event.step, call, result)
@@ -384,24 +394,19 @@ def _doubted(state: RunState, event: CallAnswered, call: OpenCall) -> RunState:
     return state
 
 
-def _learned(state: RunState, event: CallAnswered, result: Succeeded, call: OpenCall | None) -> RunState:
-    """Apply what a result adds to the run: its labels, resources for the directory, and texts of other labels than "untrusted"."""
-    state = replace(state, given=given(state, call, result.labels))
-    changes: dict[str, Any] = {}
-    if event.step <= state.internal:
-        return replace(state, directory=state.directory.union(event.directory_added))
-    state = _labelled(state, result.labels)
-    if event.labels_removed:
-        changes["labels"] = state.labels.difference(event.labels_removed)
+def _learned(state: RunState, event: CallAnswered, result: Succeeded, call: OpenCall | None) -> dict[str, Any]:
+    """What a result adds to the run beside its labels: resources for the directory, and texts of other labels than "untrusted"."""
+    changes: dict[str, Any] = {"given": given(state, call, result.labels)}
     if event.directory_added:  # INVARIANT: the broker adds no resource that untrusted text could have chosen
         changes["directory"] = state.directory.union(event.directory_added)
-    if secret := [label for label in result.labels if label != UNTRUSTED]:
+    secret = [label for label in result.labels if label != UNTRUSTED] if event.step > state.internal else []
+    if secret:
         traceable = traceable_values(result.value)
         changes["values"] = {
             **state.values,
             **{label: traceable | state.values.get(label, frozenset()) for label in secret},
         }
-    return replace(state, **changes) if changes else state
+    return changes
 
 
 def _labelled(state: RunState, labels: Collection[str]) -> RunState:

@@ -349,13 +349,13 @@ class RunState:
             return "finished"
         if self.model_wait is not None:
             return "waiting: model"
-        calls = self.open.values()
-        if any(call.attempting for call in calls):
-            return "running"
-        if any(call.waiting for call in calls):
-            return "waiting"
-        answered = any(call.needs_approval and call.approval is not None and not call.allowed for call in calls)
-        return "ready" if answered else "running"
+        waiting = answered = False
+        for call in self.open.values():  # in one pass: it is asked after each event of a call
+            if call.attempting:
+                return "running"
+            waiting = waiting or call.waiting
+            answered = answered or (call.needs_approval and call.approval is not None and not call.allowed)
+        return "waiting" if waiting else "ready" if answered else "running"
 
     @property
     def waits_until(self) -> int:

@@ -121,7 +121,9 @@ class Entities:
         plain = name.partition(":")[2]
         if not plain or name == NOBODY:
             return _NOTHING
-        return {**self._properties.get(name, _NOTHING), "id": plain if not plain.startswith("//") else name}
+        own = plain if not plain.startswith("//") else name
+        known = self._properties.get(name)
+        return {"id": own} if known is None else {**known, "id": own}
 
 
 NO_ENTITIES: Final = Entities()
@@ -129,7 +131,10 @@ NO_ENTITIES: Final = Entities()
 
 def _asking(subjects: Sequence[str]) -> str:
     """The one for whom something is asked: the user of a call, else its only subject."""
-    return next((name for name in subjects if not name.startswith("agent:")), subjects[0] if subjects else "")
+    for name in subjects:
+        if not name.startswith("agent:"):
+            return name
+    return subjects[0] if subjects else ""
 
 
 def _merged(side: str, known: Properties, stated: Properties, unclear: set[str]) -> Properties:
