@@ -14,7 +14,7 @@ BENCHES := $(sort $(wildcard tests/benchmarks/*.py))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test interference grounded imported imported-policies check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills kills-workers fleet threads requests mcp-conformance mcp-frameworks mcp-servers service-kills service-users hooks langgraphs deploys tiny-model eval handbook
+.PHONY: help setup run test interference grounded imported imported-policies check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills kills-workers fleet manifests threads requests mcp-conformance mcp-frameworks mcp-servers service-kills service-users hooks langgraphs deploys tiny-model eval handbook
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -128,6 +128,9 @@ kills-workers: setup  ## Kill workers with -9 thirty times, and PostgreSQL twice
 fleet: setup  ## At full size: 10,000 runs that wait, 1,000 of one tenant, a hold of everything, a network that is cut for 30 s, 50 runs through a rolling upgrade
 	@REMIT_WAITING_RUNS=10000 REMIT_QUIET_S=20 REMIT_FLOOD_RUNS=1000 REMIT_CUT_S=30 REMIT_CUT_RUNS=30 REMIT_UPGRADED_RUNS=50 REMIT_FLEET_BARS=1 \
 	    $(BIN)/python -m pytest -q -s -n 0 tests/workers/test_fleet.py tests/workers/test_cut_off.py tests/workers/test_upgrade.py $(ARGS)
+
+manifests: setup  ## The Kubernetes manifests of container/ against the schemas of Kubernetes; needs the network once
+	@$(BIN)/uv tool run --from "kubernetes-validate>=1.37" kubernetes-validate --strict container/kubernetes/remit.yaml
 
 threads: setup  ## At full size: a thread of 1,000 messages over 30 simulated days, 200 users of one graph at once
 	@REMIT_THREAD_MESSAGES=1000 REMIT_THREAD_USERS=200 $(BIN)/python -m pytest -q -n 2 tests/langchain/test_conversations.py \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import tomllib
@@ -14,6 +15,8 @@ from ruamel.yaml import YAML
 from uv import find_uv_bin
 
 from support import ROOT
+from support.browser import lacking
+from support.promtool import PROMTOOL
 
 FOLDER: Final = ROOT / "container"
 
@@ -105,9 +108,9 @@ def test_only_the_service_reaches_the_database_and_its_password_is_in_no_variabl
     assert services["networks"]["inside"] == {"internal": True}
     assert "ports" not in postgres
     for service in services["services"].values():
-        variables = service["environment"]
+        variables = service.get("environment", {})
         assert not [name for name in variables if name.endswith("PASSWORD")]
-        assert set(service["secrets"]) <= set(services["secrets"])
+        assert set(service.get("secrets", [])) <= set(services["secrets"])
 
 
 def test_what_runs_is_built_from_this_repository(services: dict[str, Any]) -> None:
@@ -126,3 +129,60 @@ def test_workers_run_in_the_same_container_as_the_service_and_have_no_port(servi
     assert {key: worker[key] for key in worker if key not in own} == {
         key: remit[key] for key in remit if key not in own
     }
+
+
+def test_every_container_that_runs_tools_has_the_profile_with_which_the_full_sandbox_works(
+    services: dict[str, Any],
+) -> None:
+    """`test_doctor_names_the_setting_of_the_container_and_with_it_the_full_tier_holds` shows that it does."""
+    for name in ("remit", "worker"):
+        assert "seccomp=seccomp.json" in services["services"][name]["security_opt"]
+    profile = json.loads((FOLDER / "seccomp.json").read_text())
+    assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
+    allowed = {name for rule in profile["syscalls"] if rule["action"] == "SCMP_ACT_ALLOW" for name in rule["names"]}
+    assert {"unshare", "mount", "pivot_root", "sethostname"} <= allowed
+    assert not allowed & {"bpf", "perf_event_open", "init_module", "finit_module", "kexec_load", "open_by_handle_at"}
+
+
+def test_prometheus_of_the_compose_file_has_the_alerts_and_scrapes_the_collector(
+    services: dict[str, Any], tmp_path: Path
+) -> None:
+    if PROMTOOL is None:
+        lacking("promtool", "install the package prometheus, or set REMIT_PROMTOOL")
+    mounted = {item.split(":")[1]: item.split(":")[0] for item in services["services"]["prometheus"]["volumes"]}
+    assert (FOLDER / mounted["/etc/prometheus/alerts.yaml"]).resolve() == ROOT / "traces" / "alerts.yaml"
+    config = (FOLDER / mounted["/etc/prometheus/prometheus.yml"]).read_text()
+    (tmp_path / "prometheus.yml").write_text(
+        config.replace("/etc/prometheus/alerts.yaml", str(ROOT / "traces/alerts.yaml"))
+    )
+    checked = subprocess.run(
+        [PROMTOOL, "check", "config", str(tmp_path / "prometheus.yml")], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
+    assert "rules found" in checked.stdout
+    collector = YAML(typ="safe").load((FOLDER / "collector.yaml").read_text())
+    (target,) = YAML(typ="safe").load(config)["scrape_configs"][0]["static_configs"][0]["targets"]
+    assert target.partition(":")[0] in services["services"]
+    assert collector["exporters"]["prometheus"]["endpoint"].endswith(f":{target.partition(':')[2]}")
+    assert all({"otlp"} == set(pipeline["receivers"]) for pipeline in collector["service"]["pipelines"].values())
+
+
+def test_the_pods_have_no_right_that_the_containers_lack(services: dict[str, Any]) -> None:
+    """`make manifests` checks the file against the schemas of Kubernetes."""
+    objects = list(YAML(typ="safe").load_all((FOLDER / "kubernetes" / "remit.yaml").read_text()))
+    pods = {
+        item["metadata"]["name"]: item["spec"]["template"]["spec"] for item in objects if item["kind"] == "Deployment"
+    }
+    assert set(pods) == {"remit-serve", "remit-worker", "remit-metrics"}
+    for pod in pods.values():
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        (container,) = pod["containers"]
+        context = container["securityContext"]
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert context["seccompProfile"] == {"type": "Localhost", "localhostProfile": "remit.json"}
+        written = {item["mountPath"] for item in container["volumeMounts"] if not item.get("readOnly")}
+        assert written == {"/srv/workspace/traces", "/srv/workspace/work", "/tmp"}
+        assert str(pod["securityContext"]["runAsUser"]) == services["services"]["remit"]["user"].partition(":")[0]

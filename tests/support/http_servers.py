@@ -22,7 +22,7 @@ from typing import Any, Self
 import h11
 
 from remit.core.attempts import Connection
-from remit.sandbox import Output, Profile, Sandbox
+from remit.sandbox import Output, Profile, Sandbox, Tier
 from remit.sandbox.egress import CallSession, Egress, Permit, ProxyListener
 from remit.sandbox.egress.certificate_authority import CertificateAuthority
 from remit.sandbox.egress.permissions import Network, parse_host
@@ -406,10 +406,11 @@ def act(code: str) -> Any:
 class NetworkHarness:
     """A tool in a real sandbox that runs the Python code of a test, and a proxy that resolves the names of the tests."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, tier: Tier = "full") -> None:
+        self.tier = tier
         self.names = FakeResolver()
         self.egress = Egress(resolver=self.names, trust=trust(), idle=20)
-        self.sandbox = Sandbox(egress=self.egress, bounds=Bounds(min_ready=1, max_tools=2))
+        self.sandbox = Sandbox(accept=(tier,), egress=self.egress, bounds=Bounds(min_ready=1, max_tools=2))
         self._base = base
         self.bare = base / "bare"  # the same tool without network and HTTP library
         for folder in ("tool", "work", "bare"):

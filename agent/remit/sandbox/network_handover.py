@@ -1,6 +1,7 @@
 """Network access of a sandbox, on the broker's side: take over its listener, and admit each call at the proxy.
 
-The sandbox has a network namespace of its own, in which this listener is the only thing to connect to.
+The sandbox has a network namespace of its own, in which this listener is the only thing to connect to. In the tier without
+namespaces it is on a free port of this machine, and a process that runs no code of the tool makes the connections.
 `guest/outlet.py` makes it and sends its descriptor before any code of the tool runs. A connection proves by its ticket
 to which call it belongs.
 """
@@ -44,8 +45,9 @@ class Handover:
     The caller closes it.
     """
 
-    def __init__(self, egress: Egress, network: Network) -> None:
+    def __init__(self, egress: Egress, network: Network, *, namespaces: bool = True) -> None:
         self._egress = egress
+        self._port = PORT if namespaces else 0
         self._roots = os.memfd_create("roots", os.MFD_CLOEXEC)
         self._ours, self._theirs = socket.socketpair()
         self._ours.setblocking(False)
@@ -57,7 +59,7 @@ class Handover:
     def boundary_part(self) -> dict[str, Json]:
         """The part of the boundary frame that names the inherited descriptors."""
         line, roots = self.numbers
-        return {"port": PORT, "line": line, "roots": roots}
+        return {"port": self._port, "line": line, "roots": roots}
 
     def close_inherited(self) -> None:
         """Close the ends that the sandbox has inherited."""
@@ -78,7 +80,7 @@ class Handover:
         # than one descriptor, because each must be closed if there are too many.
         _, descriptors, _, _ = socket.recv_fds(self._ours, 64, 4, socket.MSG_CMSG_CLOEXEC)
         try:
-            listener = _listener(descriptors)
+            listener = _listener(descriptors, self._port)
         except BaseException:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -90,13 +92,14 @@ class Handover:
         self._ours.close()
 
 
-def _listener(descriptors: list[int]) -> socket.socket:
-    """The listener, checked: the proxy must not serve any other socket that was put in its place."""
+def _listener(descriptors: list[int], port: int) -> socket.socket:
+    """The listener, checked: the proxy must not serve any other socket that was put in its place. `port` is 0 for any."""
     if len(descriptors) != 1 or not stat.S_ISSOCK(os.fstat(descriptors[0]).st_mode):
         raise OSError("the sandbox did not send its listener")
     listener = socket.socket(fileno=descriptors[0])
     listening = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-    if listener.family != socket.AF_INET or not listening or listener.getsockname() != ("127.0.0.1", PORT):
+    name = listener.getsockname() if listener.family == socket.AF_INET and listening else None
+    if name is None or name != ("127.0.0.1", port or name[1]):
         listener.detach()  # the caller closes the descriptors
         raise OSError("the sandbox sent a socket that is not its listener")
     return listener

@@ -84,16 +84,25 @@ def boundary(
     # Databases ask who holds a lock. Other tools must not: the answer shows one process the locks of another.
     locks = bool(programs or profile.stores or profile.read_stores)
 
+    asks = network is not None and not namespaces  # another process connects in the place of the tool
+
     def first_layer(*, mounts: bool) -> str:
         if warm:
             return base_filter(machine, namespaces=mounts, network=network is not None, locks=locks).hex()
         return boundary_filter(
-            machine, programs=programs, namespaces=mounts, network=network is not None, observed=observed, locks=locks
+            machine,
+            programs=programs,
+            namespaces=mounts,
+            network=network is not None,
+            asks=asks,
+            observed=observed,
+            locks=locks,
         ).hex()
 
     return {
         "kind": kind,
         "network": network,
+        "asks": asks,
         "observed": observed,
         "tier": profile.tier,
         "runtime": [*runtime.folders],
@@ -198,7 +207,7 @@ class Process:
         self.control, control = socket.socketpair()
         self.prints, prints = os.pipe()
         if self._proxy is not None:
-            self.handover = Handover(*self._proxy)
+            self.handover = Handover(*self._proxy, namespaces=not self._guarded)
         try:
             self._process = subprocess.Popen(
                 self._argv,

@@ -308,7 +308,7 @@ def places(profile: Profile, runtime: Runtime, base: str = "") -> Places:
         root=str(profile.root),
         scratch=f"{base}/scratch",
         temporary=f"{base}/tmp",  # noqa: S108
-        packages=runtime.packages,
+        packages=runtime.packages_of(profile),
     )
 
 

@@ -29,6 +29,7 @@ from remit.sandbox.process import DidNotStart
 from remit.sandbox.profile import Profile, Runtime, Tier, runtime
 from remit.sandbox.protocol import Speaker, ToolCall
 from remit.sandbox.selfcheck.bubblewrap import FIXED, find_bwrap, version_of
+from remit.sandbox.selfcheck.fit import check_fit
 from remit.sandbox.selfcheck.probe import TierReport, examine, fix_for, try_tier
 from remit.sandbox.syscall_observer import Observed, Observer
 from remit.sandbox.warm.call import WarmCall, expect_call, open_warm
@@ -350,13 +351,7 @@ class Sandbox:
 
     def _fitted(self, profile: Profile) -> Profile:
         tier = self.confinement
-        uses = "starts programs" if profile.starts_programs else "uses the network" if profile.network else ""
-        if tier == "landlock" and uses:
-            raise RunEnded(
-                "sandbox_unavailable",
-                f"tool {profile.tool!r} {uses}, which the landlock tier cannot confine",
-                fix="make bubblewrap work here (see `remit doctor`), or remove the tool from the agent",
-            )
+        check_fit(profile, tier, observed=self._observed is not None)
         own = profile.environment
         if own is not None and own.folder.is_relative_to(os.path.realpath(profile.root)):
             raise RunEnded(

@@ -159,6 +159,7 @@ def boundary_filter(
     programs: bool,
     namespaces: bool,
     network: bool = False,
+    asks: bool = False,
     observed: bool = False,
     locks: bool = True,
 ) -> bytes:
@@ -171,11 +172,14 @@ def boundary_filter(
             read-only.
         network: plain TCP connections, in a network namespace where the only thing to connect to is the proxy's
             listener.
+        asks: each `connect` notifies the process that connects to the proxy in its place.
         observed: calls that the second layer notifies the broker of pass this layer; refused here, the broker would not
             see them.
         locks: asking who holds a lock, as databases do.
     """
     rules = _boundary_rules(programs=programs, namespaces=namespaces, network=network, locks=locks)
+    if asks:
+        rules["connect"] = [_NOTIFY]
     if observed:
         rules = {"socket": [_ALLOW], **rules, **{name: [_ALLOW] for name in (*_PROGRAMS, "seccomp")}}
     return _program(machine, rules, listed=True)

@@ -23,6 +23,7 @@ from remit.sandbox.selfcheck.probe import TierReport
 from remit.sandbox.warm import call as warm_call
 from remit.sandbox.warm import pool
 
+CALLS: Final = "sandbox/egress/test_sandboxed_calls.py::"
 IMPORTS: Final = "sandbox/test_import_time.py::test_nothing_that_an_import_prepared_passes_data_from_call_to_call"
 
 
@@ -160,6 +161,12 @@ def allowing_all(*_: object, **__: object) -> bytes:
 
 
 ROWS: Final = (
+    Mutation(
+        name="without namespaces, only the address of the proxy is connected",
+        remove=(without("outlet.py", "if not _names_proxy(notice.thread, address, size, port):", "if False:"),),
+        tests=(CALLS + "test_the_proxy_is_the_only_thing_that_a_tool_can_connect_to[landlock]",),
+        still=(CALLS + "test_many_calls_at_once_each_reach_their_own_host[landlock]",),
+    ),
     Mutation(
         name="Landlock limits the files that a tool can open",
         remove=(believed, without("kernel.py", 'syscall("landlock_restrict_self", self.descriptor, 0)')),

@@ -6,23 +6,21 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator
-from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from adversarial.attack_list import abuse
 from remit.core.attempts import DeniedAccess
-from remit.core.errors import RunEnded
 from remit.guardrails.encodings import spellings
-from remit.sandbox import Profile, Sandbox
 from remit.sandbox.egress import Egress, Permit, proxy
-from remit.sandbox.egress.permissions import Network, parse_credential
+from remit.sandbox.egress.permissions import parse_credential
 from support.http_servers import NetworkHarness, Response, Server, connects, network
 
 
-@pytest.fixture(scope="module")
-def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NetworkHarness]:
-    confined = NetworkHarness(tmp_path_factory.mktemp("egress"))
+@pytest.fixture(scope="module", params=["full", "landlock"])
+def harness(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NetworkHarness]:
+    confined = NetworkHarness(tmp_path_factory.mktemp("egress"), request.param)
     yield confined
     asyncio.run(confined.sandbox.close())
 
@@ -84,15 +82,16 @@ def listening(bind=True):
     if bind:
         one.bind(("127.0.0.1", 0))
     one.listen()
+proxy = int(os.environ["HTTP_PROXY"].rpartition(":")[2])
 families = [number for number in range(64) if number not in (socket.AF_INET,)]
 result = {{
-    "proxy": tried(lambda: connection("127.0.0.1", 3128)),
+    "proxy": tried(lambda: connection("127.0.0.1", proxy)),
     **{{f"family {{number}}": tried(lambda: socket.socket(number, socket.SOCK_STREAM)) for number in families}},
     "udp": tried(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)),
     "raw": tried(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW)),
     "icmp": tried(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM, 1)),
-    "mptcp": tried(lambda: connection("127.0.0.1", 3128, protocol=262)),
-    "sctp": tried(lambda: connection("127.0.0.1", 3128, protocol=132)),
+    "mptcp": tried(lambda: connection("127.0.0.1", proxy, protocol=262)),
+    "sctp": tried(lambda: connection("127.0.0.1", proxy, protocol=132)),
     "fast open": tried(fast_open),
     "other port": tried(lambda: connection("127.0.0.1", {port})),
     "metadata": tried(lambda: connection("169.254.169.254", 80)),
@@ -137,11 +136,12 @@ async def test_a_call_cannot_use_the_session_of_another_call(harness: NetworkHar
         harness.names.answers = {"api.test": [["127.0.0.1"]], "other.test": [["127.0.0.1"]]}
         url = f"http://api.test:{server.port}/"
         first = await harness.run("result = os.environ['HTTP_PROXY']", network(f"api.test:{server.port}"))
-        kept = f"with httpx.Client(proxy={first.value!r}) as client:\n    result = client.get({url!r}).status_code"
         none = (
-            f"with httpx.Client(proxy='http://127.0.0.1:3128') as client:\n    result = client.get({url!r}).status_code"
+            "port = os.environ['HTTP_PROXY'].rpartition(':')[2]\n"
+            f"with httpx.Client(proxy=f'http://127.0.0.1:{{port}}') as client:\n    result = client.get({url!r}).status_code"
         )
         guessed = none.replace("//127", f"//call:{'0' * 32}@127")
+        kept = none.replace("//127", f"//{urlsplit(first.value).netloc.partition('@')[0]}@127")
         for code in (kept, none, guessed):
             assert (await harness.run(code, network(f"other.test:{server.port}"))).value == 407
         assert (await harness.run(GET.format(url=url), network(f"api.test:{server.port}"))).value[0] == 200
@@ -248,7 +248,7 @@ import select, time
 crowd, reset = [], 0
 for _ in range(200):
     try:
-        crowd.append(socket.create_connection(("127.0.0.1", 3128)))
+        crowd.append(socket.create_connection(("127.0.0.1", int(os.environ["HTTP_PROXY"].rpartition(":")[2]))))
     except (ConnectionResetError, ConnectionAbortedError, BrokenPipeError):  # closed before this process ran again
         reset += 1
 until = time.monotonic() + 20
@@ -300,11 +300,3 @@ def test_a_listener_that_closes_just_before_its_proxy_is_released() -> None:
         egress.open(listener).close()
         egress.close()
         assert listener.fileno() == -1
-
-
-async def test_the_landlock_tier_has_no_network(tmp_path: Path) -> None:
-    """It shares the network namespace of this machine, so a tool with hosts does not run there."""
-    async with Sandbox(accept=("landlock",)) as sandbox:
-        profile = Profile(tool="t", action="act", source="python", code=tmp_path, root=tmp_path, network=Network())
-        with pytest.raises(RunEnded, match="the landlock tier cannot confine"):
-            await sandbox.run(profile, {}, declared={})

@@ -30,7 +30,7 @@ from remit.sandbox.egress.responses import refusal_response
 if TYPE_CHECKING:  # cryptography is loaded at the first use
     from remit.sandbox.egress.certificate_authority import CertificateAuthority
 
-PORT: Final = 3128  # of the listener in every sandbox
+PORT: Final = 3128  # of the listener in every sandbox with namespaces
 IDENTIFY_SECONDS: Final = 10.0  # for a new connection to send the token of its call
 DISMISS_SECONDS: Final = 1.0
 PAUSE_SECONDS: Final = 0.05
@@ -155,10 +155,14 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class ProxyListener:
-    """Accepts the connections of one sandbox. Its socket was made inside, so no other process can reach it."""
+    """Accepts the connections of one sandbox. With namespaces its socket was made inside, so no other process can reach it.
+
+    Without them, any process of this machine can, but it has the token of no call.
+    """
 
     def __init__(self, egress: Egress, listener: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         self._egress = egress
+        self._port = listener.getsockname()[1]
         self._listener = listener
         self._loop = loop
         self._sessions: dict[str, CallSession] = {}  # by token
@@ -186,7 +190,7 @@ class ProxyListener:
         if (call_session := self._sessions.get(token)) is not None:
             call_session.users += 1
             return call_session
-        call_session = CallSession(network, permit, PORT, self._egress.idle, asyncio.get_running_loop(), source)
+        call_session = CallSession(network, permit, self._port, self._egress.idle, asyncio.get_running_loop(), source)
         call_session.token = token or call_session.token
         self._sessions[call_session.token] = call_session
         return call_session

@@ -73,6 +73,8 @@ def main() -> None:
     if boundary["kind"] == "warm":
         _report(control, b"begun\n", handle)
         supervisor.serve(channel, control, boundary, lambda: lock_down(boundary))
+    if boundary["asks"]:
+        _answer_for_call(channel, control, boundary, handle)
     lock_down(boundary)
     kernel.install(bytes.fromhex(boundary["filter"]))
     _report(control, b"ready\n", handle)
@@ -81,6 +83,33 @@ def main() -> None:
         os.close(control)
         _one_call(channel, boundary, first)
     channel.close()
+    _reap(child, control)
+
+
+def _answer_for_call(channel: socket.socket, control: int, boundary: dict[str, Any], handle: int) -> NoReturn:
+    """Run one call of the tier without namespaces in a child that is locked down alone: this process connects in its place.
+
+    INVARIANT: this process runs no code of the tool, and the child has no listener of its filter when it does.
+    """
+    kernel.no_new_privileges()
+    kernel.drop_capabilities()
+    ours, theirs = socket.socketpair()
+    first, child = os.getpid(), os.fork()
+    if child == 0:
+        os.close(control)
+        lock_down(boundary)
+        listener = kernel.install_with_listener(bytes.fromhex(boundary["filter"]))
+        socket.send_fds(theirs, [b"!"], [listener])
+        os.close(listener)
+        _one_call(channel, boundary, first)
+    kernel.not_dumpable()
+    theirs.close()
+    _, descriptors, _, _ = socket.recv_fds(ours, 1, 1, socket.MSG_CMSG_CLOEXEC)
+    if not descriptors:
+        os._exit(1)
+    _report(control, b"ready\n", handle)
+    channel.close()
+    outlet.answer_until_ended(descriptors[0], child, boundary["network"]["port"])
     _reap(child, control)
 
 
@@ -145,14 +174,16 @@ def _drop_rights(boundary: dict[str, Any], opened: Sequence[kernel.OpenedPath] |
     full = boundary["tier"] == "full"
     kernel.no_new_privileges()
     kernel.drop_capabilities()
-    if not boundary["observed"]:  # the observer reads paths from the memory of this process
+    if boundary["network"] and not full:  # another process reads the addresses to which this one connects
+        kernel.traceable()
+    elif not boundary["observed"]:  # the observer reads paths from the memory of this process
         kernel.not_dumpable()
     rules = kernel.Ruleset()
     for path in kernel.open_paths(_allowed(boundary)) if opened is None else opened:
         rules.allow(path.descriptor, path.access, is_file=path.is_file)
         if opened is None:
             os.close(path.descriptor)
-    if boundary["network"]:
+    if boundary["network"] and full:  # without namespaces, no process of the tool connects by itself
         rules.allow_connect(boundary["network"]["port"])
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_NOFILE, boundary["open_files"])
@@ -204,7 +235,7 @@ def _one_call(channel: socket.socket, boundary: dict[str, Any], parent: int) -> 
     os._exit(0)
 
 
-def _reap(child: int, control: int) -> None:
+def _reap(child: int, control: int) -> NoReturn:
     """Wait for the process of the call, kill what it left, and report its exit status and usage to the broker."""
     while True:
         pid, status, usage = os.wait4(-1, 0)

@@ -107,6 +107,11 @@ def not_dumpable() -> None:
     syscall("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
+def traceable() -> None:
+    """Undo `not_dumpable`, also as inherited: the process that answers for this one must read its memory without any capability."""
+    syscall("prctl", _PR_SET_DUMPABLE, 1, 0, 0, 0)
+
+
 def die_with_parent(parent: int) -> None:
     """End this process with SIGKILL when its parent ends. `parent` is the expected parent."""
     syscall("prctl", _PR_SET_PDEATHSIG, 9, 0, 0, 0)

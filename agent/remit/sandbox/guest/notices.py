@@ -62,13 +62,15 @@ class Notices:
         """Return `value` to the caller without running the system call; False if its caller is gone."""
         return self._send(notice, value, 0, 0)
 
-    def install_descriptor(self, notice: Notice, descriptor: int, number: int) -> None:
+    def install_descriptor(self, notice: Notice, descriptor: int, number: int, *, on_exec: int = 0) -> None:
         """Install a copy of the descriptor in the caller under that number; what is open there is closed.
+
+        `on_exec` is O_CLOEXEC if the copy is closed when the caller starts a program.
 
         Raises:
             OSError: the caller is gone, or has no free descriptor.
         """
-        fcntl.ioctl(self.descriptor, _ADD, struct.pack("=QIIII", notice.id, _AT_NUMBER, descriptor, number, 0))
+        fcntl.ioctl(self.descriptor, _ADD, struct.pack("=QIIII", notice.id, _AT_NUMBER, descriptor, number, on_exec))
 
     def _send(self, notice: Notice, value: int, code: int, flags: int) -> bool:
         try:

@@ -102,7 +102,7 @@ def prepare(boundary: dict[str, Any], keep: list[int]) -> tuple[kernel.Ruleset, 
         rules.allow_path(path, access)
     for path in (boundary["scratch"], boundary["temporary"]):
         rules.allow_path(path, kernel.CHANGE)
-    if boundary["network"]:
+    if boundary["network"] and boundary["tier"] == "full":
         rules.allow_connect(boundary["network"]["port"])
     reading = kernel.Ruleset()
     reading.allow_path("/", kernel.READ | kernel.EXECUTE)

@@ -295,6 +295,9 @@ class Supervisor:
         if child is None or not child.has_call or not network:
             self._notices.refuse(notice, errno.EPERM)
             return
+        if self._boundary["tier"] != "full":
+            outlet.connect_instead(self._notices, notice, child.source, network["port"])
+            return
         code = outlet.connect(child.process, notice.thread, notice.arguments, child.source, network["port"])
         if code:
             self._notices.refuse(notice, code)

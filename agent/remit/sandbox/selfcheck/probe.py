@@ -29,6 +29,7 @@ from remit.sandbox.profile import Profile, Runtime, Tier
 from remit.sandbox.protocol import ToolCall
 from remit.sandbox.seccomp import this_machine
 from remit.sandbox.selfcheck.cases import ALLOWED, ATTEMPTS, ENDINGS, LEFT, QUICK, ExpectedEnd
+from remit.sandbox.selfcheck.container import container_fix
 from remit.sandbox.warm.call import open_warm
 from remit.sandbox.warm.pool import Pool
 from remit.sandbox.warm.zygote_handle import Cold
@@ -291,9 +292,14 @@ _FIXES: Final = (
 )  # fmt: skip
 
 
+_FORBIDDEN: Final = r"namespace|[ug]id map|mount|pivot_root|hostname|not permitted|Permission denied|not implemented"
+
+
 def fix_for(text: str) -> str:
     """The fix for a sandbox that did not start, chosen by what it printed."""
     last = " ".join(text.split())[-300:]
+    if re.search(_FORBIDDEN, text) and (fix := container_fix()):
+        return f"{fix} (it printed: {last})"
     for pattern, fix in _FIXES:
         if re.search(pattern, text):
             return f"{fix} (it printed: {last})"
