@@ -14,7 +14,7 @@ BENCHES := $(sort $(wildcard tests/benchmarks/*.py))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test interference grounded imported imported-policies check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills kills-workers fleet manifests threads requests mcp-conformance mcp-frameworks mcp-servers service-kills service-users hooks langgraphs deploys tiny-model eval handbook
+.PHONY: help setup run test interference grounded imported imported-policies check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills kills-workers fleet manifests threads requests mcp-conformance mcp-frameworks mcp-servers service-kills service-users hooks langgraphs deploys tiny-model eval handbook release
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -107,6 +107,10 @@ docs:  ## Build the documentation into .cache/site, without network: a broken li
 
 eval: setup  ## Evaluate the example agents: 12 scenarios of each, 8 times each, with scripted models (AGENTS=support ARGS="--scenario NAME")
 	@for agent in $(AGENTS); do $(BIN)/remit eval "$$agent" --repeats 8 $(ARGS) || exit; done
+
+release:  ## Rehearse a release: two equal builds, an installation of the wheel, SBOM and licences in .cache/release; publishes nothing
+	@$(SETUP) --group release
+	@$(BIN)/python .ci/release.py $(ARGS)
 
 handbook: setup  ## Read the changed documents of the example handbook into its index, which is committed beside them
 	@PYTHONPATH=tools/search $(BIN)/python -c 'import main, os; os.chdir("agent/support/handbook"); [print(main.ingest(each)) for each in ("handbook", "managers")]'
