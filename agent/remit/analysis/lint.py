@@ -19,7 +19,7 @@ from remit.analysis.solver.paths import ResourceSpace
 from remit.analysis.solver.ruleset import RuleKey, RuleSet, without_garbage_collection
 from remit.analysis.solver.search import FactValues, Question, Solution, solve
 from remit.analysis.solver.segments import AnalysisLimitReached
-from remit.core import Finding, Verdict, matching_actions
+from remit.core import CONFIRMATION, Finding, Verdict, matching_actions
 from remit.policy.language import RuleRow, parse_pattern
 from remit.workspace import Workspace
 
@@ -67,7 +67,9 @@ def _leveled(code: Code, file: str, line: int | None, what: str, fix: str) -> Fi
 
 def _lint_approvers(rule_set: RuleSet) -> Iterator[Finding]:
     for row in rule_set.rows:
-        for role in dict.fromkeys(atom.role for atom in atoms_of(row.condition.text) if atom.role):
+        for role in dict.fromkeys(
+            atom.role for atom in atoms_of(row.condition.text) if atom.role not in ("", CONFIRMATION)
+        ):
             people, least = len(rule_set.approvers(role)), min(row.condition.thresholds.get(role, (1,)))
             if not people:
                 what = f"it asks for the approval of {role}, which no user has"
@@ -80,7 +82,8 @@ def _lint_approvers(rule_set: RuleSet) -> Iterator[Finding]:
 def _lint_shared_approvers(rule_set: RuleSet) -> Iterator[Finding]:
     """Find rows that ask several roles at once, if the roles have too few people together: one person approves a call once."""
     for row in rule_set.rows:
-        least = {role: min(counts) for role, counts in sorted(row.condition.thresholds.items())}
+        asked = {role: counts for role, counts in row.condition.thresholds.items() if role != CONFIRMATION}
+        least = {role: min(counts) for role, counts in sorted(asked.items())}
         if len(least) < 2 or " or " in row.condition.text or "not " in row.condition.text:
             continue
         people = {role: rule_set.approvers(role) for role in least}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from remit.core import IN_CONVERSATION, Call, Confinement, Context, Json, Principal, roles_held
+from remit.core import CONFIRMATION, IN_CONVERSATION, Call, Confinement, Context, Json, roles_held
 from remit.core.events import NANO, ApprovalGranted, AttemptBegun, RunStarted
 from remit.core.parsing import URL_KINDS
 from remit.guardrails import argument_texts, contained_kinds, kind_of, quotes_all, requests_action, unnamed_resources
@@ -127,20 +127,22 @@ def _time_of_day(at: int) -> str:
 def counted_grants(state: RunState, call: Call, moment: Moment) -> tuple[ApprovalGranted, ...]:
     """The grants of the latest approval request of the call that count now.
 
-    A grant counts if it has not expired, and if it is from another person than the requester who has the role now.
+    A grant counts if it has not expired, and if it is from another person than the requester who has the role now; a confirmation, if it
+    is from the requester.
     """
     found = state.open.get((call.step, call.index))
     approval = None if found is None else found.approval
     if approval is None or moment.decision_digest not in (None, approval.requested.decision_digest):
         return ()
-    return tuple(
-        grant
-        for grant in approval.counted(moment.at)
-        if _is_another_person(grant.by, call, state.started) and grant.role in roles_held(grant.by, moment.roles_of)
-    )
+    return tuple(grant for grant in approval.counted(moment.at) if _counts(grant, call, state.started, moment.roles_of))
 
 
-def _is_another_person(by: Principal, call: Call, started: RunStarted | None) -> bool:
-    """True for a person who is neither a subject of the call nor the one who started the run for that subject."""
+def _counts(
+    grant: ApprovalGranted, call: Call, started: RunStarted | None, roles_of: Callable[[str], frozenset[str]]
+) -> bool:
+    """True if the grant is from a person who may give it now. INVARIANT: no requester gives more than a confirmation."""
+    by = grant.by
     own = by.subject in call.subjects.all or (started is not None and started.is_requested_by(by))
-    return by.is_person and not own
+    if grant.role == CONFIRMATION:
+        return by.is_person and own
+    return by.is_person and not own and grant.role in roles_held(by, roles_of)

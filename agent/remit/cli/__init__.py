@@ -11,8 +11,6 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from remit.cli.local.forwarded import command_of
-
 if TYPE_CHECKING:  # a command that a service executes loads no library
     from remit.cli.commands import remit as remit
     from remit.cli.commands import run_command as run_command
@@ -67,6 +65,8 @@ def main(args: list[str] | None = None) -> None:
         from remit.cli.local.hooking import run_hook
 
         sys.exit(run_hook(words[2:]))
+    from remit.cli.local.forwarded import command_of
+
     if command_of(words):
         from remit.cli.local.asking import answered_by_service
 

@@ -20,6 +20,7 @@ from .attempts import (
 )
 from .calls import (
     BREAK_GLASS,
+    CONFIRMATION,
     IN_CONVERSATION,
     Access,
     Call,
@@ -106,6 +107,7 @@ __all__ = [
     "BREAK_GLASS",
     "CODES",
     "COMPLETE_FINISHES",
+    "CONFIRMATION",
     "DEFAULT_TENANT",
     "ENDED",
     "FINDINGS",

@@ -50,6 +50,8 @@ Confinement: TypeAlias = Literal[
 
 # The role that may approve in an emergency: with a reason, for a limited time, and a second person reviews it.
 BREAK_GLASS = "role:break-glass"
+# What `confirmed()` counts: the user of the call agrees to it. INVARIANT: it is written as no role can be, so it is no role's approval.
+CONFIRMATION: Final = "confirmation"
 IN_CONVERSATION: Final = " in conversation"  # the end of a key of `Context.calls` that counts a whole conversation
 
 JSON_SAFE_INTEGER = 2**53 - 1  # RFC 8785 section 3.2.2.3: larger integers are not exact in every JSON reader

@@ -223,6 +223,11 @@ class OpenCall:
             return True
         return not self.allowed and self.approval is not None and self.approval.waits()
 
+    @property
+    def pending(self) -> bool:
+        """True if people were asked about the call and it has not begun, whatever they have answered: made again, it goes on."""
+        return self.waiting or (self.approval is not None and self.approval.end != "used")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunState:

@@ -1,5 +1,5 @@
 from .agreement import check_agreement, disagreement
-from .cases import Case, read_cases, request_of
+from .cases import Case, approver_named, read_cases, request_of
 from .engine import Policy, load_policy
 from .explanation import Evaluated, disputed
 from .folder import (
@@ -30,6 +30,7 @@ __all__ = [
     "Policy",
     "PolicyWatcher",
     "SecondOpinion",
+    "approver_named",
     "cases_beside",
     "check_agreement",
     "disagreement",

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from pydantic import ConfigDict, Field, ValidationError
 
 from remit.core import (
+    CONFIRMATION,
     READ_RESULT,
     RENAMED,
     Confinement,
@@ -84,7 +85,7 @@ class Case(FrozenModel):
             requested_by_user=self.requested_by_user,
             effect=self.effect or effect,
             calls=self.calls,
-            approvals={_prefixed("role", role): count for role, count in self.approvals.items()},
+            approvals={approver_named(role): count for role, count in self.approvals.items()},
             env=self.env,
             confinement=self.confinement,
             time=self.time,
@@ -108,7 +109,7 @@ class Case(FrozenModel):
         deciding = [rule.note or rule.text for rule in decision.rules]
         if self.rule and not any(self.rule in text for text in deciding):
             return f"{decision.verdict}, but not by {self.rule!r}; the deciding rules were {deciding or 'none'}"
-        expected = None if self.missing is None else {_prefixed("role", role): n for role, n in self.missing.items()}
+        expected = None if self.missing is None else {approver_named(role): n for role, n in self.missing.items()}
         required = {missing.role: missing.count for missing in decision.missing}
         if expected is not None and expected != required:
             return f"expected the missing approvals {expected}, got {required}"
@@ -198,7 +199,7 @@ def _stated_problems(case: Case, point: Collection[str] | None) -> Iterator[tupl
 
 
 def _undeclared(case: Case, policy: Policy, names: DeclaredNames) -> Iterator[tuple[str, str]]:
-    asked = {_prefixed("role", role) for role in (*case.approvals, *(case.missing or ()))}
+    asked = {approver_named(role) for role in (*case.approvals, *(case.missing or ()))}
     return undeclared_names(
         names,
         policy.roles,
@@ -219,6 +220,11 @@ def request_of(policy: Policy, case: Case) -> Request:
 def _stated(case: Case) -> Iterator[str]:
     yield from (f"subject.{name}" for name in case.subject)
     yield from (f"resource.{name}" for name in case.resource)
+
+
+def approver_named(name: str) -> str:
+    """The role of that name, which may be written without `role:`; a confirmation is none."""
+    return name if name == CONFIRMATION else _prefixed("role", name)
 
 
 def _prefixed(kind: str, name: str) -> str:

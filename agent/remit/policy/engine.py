@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from remit.core import Context, Decision, Permitted, Request, Rule, UsageError, action_matches
+from remit.core import CONFIRMATION, Context, Decision, Permitted, Request, Rule, UsageError, action_matches
 from remit.core.parsing import digest
 from remit.policy import explanation as explain
 from remit.policy.folder import read_folder
@@ -120,7 +120,9 @@ class Policy:
         return self._members.get(role, frozenset())
 
     def approvers(self, role: str, *, asking: Iterable[str] = ()) -> frozenset[str]:
-        """The users who may approve in `role`: those who have it, without the subjects in `asking`."""
+        """The users who may approve in `role`: those who have it, without the subjects in `asking`. Of these comes a confirmation."""
+        if role == CONFIRMATION:
+            return frozenset(name for name in asking if name.startswith("user:")) - {NOBODY}
         people = (name for name in self.members_of(role) if name.startswith("user:"))
         return frozenset(people) - {*asking, NOBODY}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Literal, TypeAlias
 
-from remit.core import BREAK_GLASS, Context, Decision, Json, MissingApproval, ModelDenial, Request, Rule
+from remit.core import BREAK_GLASS, CONFIRMATION, Context, Decision, Json, MissingApproval, ModelDenial, Request, Rule
 from remit.policy.language.disclosure import Disclosure, least_disclosure
 from remit.policy.language.evaluation import Unreadable
 from remit.policy.language.loader import RuleRow
@@ -252,7 +252,12 @@ def _action_on(action: str, resources: Sequence[str]) -> str:
 
 
 def _roles_text(missing: Iterable[MissingApproval]) -> str:
-    return " and ".join(item.role if item.count == 1 else f"{item.count} people as {item.role}" for item in missing)
+    def text(item: MissingApproval) -> str:
+        if item.role == CONFIRMATION:
+            return "the user of the call, who confirms it"
+        return item.role if item.count == 1 else f"{item.count} people as {item.role}"
+
+    return " and ".join(map(text, missing))
 
 
 def _missing_approvers(approvals: PossibleApprovals) -> str:

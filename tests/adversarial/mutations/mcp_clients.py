@@ -6,7 +6,9 @@ import json
 from typing import Any, Final
 
 from adversarial.mutations.row import Mutation, Remove, replaced
+from remit.broker.approvals import requests
 from remit.server.mcp import conversation, http, messages, tools
+from remit.server.mcp.client_run import ClientRun
 from remit.server.mcp.clients import McpClients
 from remit.server.mcp.conversation import Conversation
 
@@ -25,7 +27,29 @@ def _one_conversation(self: McpClients, workspace: Any, by: Any, agent: str, nam
     return found.setdefault("one", Conversation(agent, "0" * 32, workspace.driven))
 
 
+ASKED: Final = "server/mcp/test_confirmation.py::"
+CONFIRM: Final = ClientRun.confirm
+CONFIRMS: Final = (ASKED + "test_a_client_without_forms_lets_its_user_confirm_elsewhere_and_nobody_else_can",)
+
+
+def _confirms_anything(self: ClientRun, place: Any, by: Any, _: str) -> None:
+    """Confirm whatever the call waits for now."""
+    approval = self.state.open[place].approval
+    assert approval is not None
+    CONFIRM(self, place, by, approval.requested.decision_digest)
+
+
 ROWS: Final = (
+    served(
+        "only the user of a call confirms it",
+        replaced(requests, "_check_user", lambda *_: None),
+        tests=CONFIRMS,
+    ),
+    served(
+        "a confirmation is about the decision that the user was asked about",
+        replaced(ClientRun, "confirm", _confirms_anything),
+        tests=(ASKED + "test_an_answer_about_an_earlier_decision_confirms_nothing",),
+    ),
     served(
         "a message of an MCP client is read in one way only",
         replaced(messages, "parse_json", json.loads),

@@ -66,6 +66,7 @@ async def test_a_call_that_waits_is_made_once_a_person_has_approved_it_and_the_r
         assert (await called(client, *READ))["ok"], "other calls go on meanwhile"
         assert (await called(client, *CLOSE))["approval"]["id"] == waits["approval"]["id"], "it is the same request"
         await lead.approve(waits["approval"]["id"], reason="seen")
+        assert (await called(client, *READ))["ok"], "the run has read the approval"
         closed = await called(client, *CLOSE)
         again = await called(client, *CLOSE, meta={"io.remit/request": waits["approval"]["id"]})
     assert closed["ok"], closed

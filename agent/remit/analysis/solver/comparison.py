@@ -135,7 +135,7 @@ class Comparison:
     def _ask_approval(self, keys: frozenset[RuleKey]) -> bool:
         if keys not in self._asks_approval:
             # `approved` and `approvals` both contain it; a condition that only quotes the word costs time, no more.
-            self._asks_approval[keys] = any("appro" in key.condition for key in keys)
+            self._asks_approval[keys] = any("appro" in key.condition or "confirmed" in key.condition for key in keys)
         return self._asks_approval[keys]
 
     def argument_types(self, action: str) -> tuple[tuple[str, str], ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, TypeAlias, cast
 
-from remit.core import Context, Json
+from remit.core import CONFIRMATION, Context, Json
 from remit.policy.language import SIDES, Condition, parse_condition
 
 # One variable of the search: ("args", "path"), ("resource", "status"), ("labels", "untrusted"), ("calls", "mail.send"), ("time", "").
@@ -116,6 +116,8 @@ def _atom(text: str) -> Atom:
     node = ast.parse(text, mode="eval").body
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "approved":
         return _approval(text, str(cast("ast.Constant", node.args[0]).value), 1)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "confirmed":
+        return _approval(text, CONFIRMATION, 1)
     if isinstance(node, ast.Compare):
         left, right, op = node.left, node.comparators[0], node.ops[0]
         for side, other, mirrored in ((left, right, False), (right, left, True)):

@@ -14,6 +14,7 @@ from remit.broker.approvals.summary import LONGEST, approval_summary, shown_fact
 from remit.broker.context import Moment, counted_grants
 from remit.core import (
     BREAK_GLASS,
+    CONFIRMATION,
     Call,
     Decision,
     Principal,
@@ -147,7 +148,10 @@ def grant_approval(
             _check_bounded(approval, now)
         if role == BREAK_GLASS:
             _check_emergency(requested, approval.reason, approval.until, now)
-        _check_approver(record, requested, by, {role}, roles_of)
+        if role == CONFIRMATION:
+            _check_user(record, by)
+        else:
+            _check_approver(record, requested, by, {role}, roles_of)
         _check_first(record, requested, by, now)
     prefix = f"approval.granted/{requested.step}/{requested.index}/{requested.decision_digest}/{by.subject}"
     granted = ApprovalGranted(
@@ -291,8 +295,10 @@ def _check_open(record: Record, requested: ApprovalRequested) -> ApprovalState:
 
 def _check_bounded(approval: Approval, now: int) -> None:
     """Raise `approval_invalid` unless an approval of further calls has an end, and is no emergency approval."""
-    if approval.role == BREAK_GLASS:
-        raise Refusal("approval_invalid", f"an approval by {BREAK_GLASS} is for one call", next_step="leave out --more")
+    if approval.role in (BREAK_GLASS, CONFIRMATION):
+        raise Refusal(
+            "approval_invalid", f"an approval by {approval.role} is for one call", next_step="leave out --more"
+        )
     if approval.until is None or not now < approval.until <= now + LONGEST_BOUND_NS:
         raise Refusal(
             "approval_invalid",
@@ -403,6 +409,17 @@ def _check_approver(
             "approval_invalid",
             f"{approver} may not answer this request: the answer needs {' or '.join(sorted(roles))}",
             next_step="ask another person with the role to answer",
+        )
+
+
+def _check_user(record: Record, by: Principal) -> None:
+    """Raise `approval_invalid` unless that person is the user of the run, who alone can confirm its calls."""
+    started = record.state.started
+    if started is None or not by.is_person or by.tenant != started.tenant or not started.is_requested_by(by):
+        raise Refusal(
+            "approval_invalid",
+            f"{by.subject} cannot confirm this call: only the user of the run can",
+            next_step="ask the user of the run to confirm it",
         )
 
 

@@ -136,11 +136,12 @@ class PolicyQuery:
     def check_names(self, rules: Policy) -> None:
         """Raise UsageError for a name that no file declares: the answer would be that of nobody, or of nothing."""
         from remit.core import UsageError
+        from remit.policy import approver_named
         from remit.policy.language import undeclared_names
 
         if rules.vocabulary is None or rules.vocabulary.names is None:
             return
-        roles = [f"role:{name.partition('=')[0].removeprefix('role:')}" for name in self.approvals]
+        roles = [approver_named(name.partition("=")[0]) for name in self.approvals]
         wrong = undeclared_names(
             rules.vocabulary.names,
             rules.roles,
@@ -179,6 +180,7 @@ class PolicyQuery:
     def _context(self, vocabulary: Vocabulary | None) -> Context:
         from remit.core import Context
         from remit.guardrails import kind_of
+        from remit.policy import approver_named
 
         known = self.identified or self.named_by_user
         return Context(
@@ -192,7 +194,7 @@ class PolicyQuery:
             effect=vocabulary.effect(self.action) if vocabulary else "once",
             confinement=self.confinement,
             calls=dict(map(_counted, self.calls)),
-            approvals={f"role:{role.removeprefix('role:')}": count for role, count in map(_counted, self.approvals)},
+            approvals={approver_named(role): count for role, count in map(_counted, self.approvals)},
             named_by_user=self.named_by_user,
             env=self.env,
             time=self.at,

@@ -47,7 +47,10 @@ class ApprovalRequested(Event):
 
 
 class _Answer(Event):
-    """What one person answered. `via` identifies the answer to an interrupt of an external graph that brought it; "": none."""
+    """What one person answered.
+
+    `via` identifies what brought it: the answer to an interrupt of an external graph, or the MCP client, as `mcp:NAME`; "": none.
+    """
 
     by: Principal
     via: str = ""

@@ -2,7 +2,7 @@
 
     args.<name>  subject.<name>  resource.<name>  has(args.<name>)  len(args.<name>)  labels  named_by_user  identified  unidentified  contains  quoted_by_user  requested_by_user
     effect  env  confinement  time  calls('mail.send')  calls('mail.send in conversation')  approved('role:lead')
-    approvals('role:lead') >= 2  and  or  not  ==  !=  <  <=  >  >=  in  not in  'text'  12  True  False
+    approvals('role:lead') >= 2  confirmed()  and  or  not  ==  !=  <  <=  >  >=  in  not in  'text'  12  True  False
 
 `has(args.x)` is true if the call has that argument, so that a rule may ask before it reads it; likewise `has(resource.x)`.
 
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
-from remit.core import IN_CONVERSATION, RENAMED, Context, Json, one_of, spelled
+from remit.core import CONFIRMATION, IN_CONVERSATION, RENAMED, Context, Json, one_of, spelled
 from remit.policy.language.evaluation import (
     TIME,
     ChangePoint,
@@ -239,6 +239,8 @@ class _ConditionReader:
             case ast.Call(func=ast.Name(id="approved")):
                 role = self._role(node)
                 return self._approvals_reach(role, 1, positive, f"approved({role!r})")
+            case ast.Call(func=ast.Name(id="confirmed"), args=[], keywords=[]):
+                return self._approvals_reach(CONFIRMATION, 1, positive, "confirmed()")
             case _:
                 term = self.term(node)
                 if term.kind not in ("boolean", "any"):
@@ -315,10 +317,11 @@ class _ConditionReader:
         removes an allow, and `matching.find_approvals` may first test whether all approvals together would be enough.
         """
         if positive != (self.effect == "allow"):
-            form = "without not" if self.effect == "allow" else "as not approved('role:…')"
+            form = "without not" if self.effect == "allow" else "as not approved('role:…') or not confirmed()"
             self._report(f"in {shown!r}, an approval would forbid the call", f"in {self.effect} rows write it {form}")
         self.thresholds.setdefault(role, set()).add(least)
-        self.reads.setdefault(f"approvals({role!r})", lambda context: context.approvals.get(role, 0))
+        fact = "confirmed()" if role == CONFIRMATION else f"approvals({role!r})"
+        self.reads.setdefault(fact, lambda context: context.approvals.get(role, 0))
         return lambda context: context.approvals.get(role, 0) >= least
 
     def _role(self, node: ast.Call) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, Protocol
 
-from remit.core import BREAK_GLASS, Problem, Rule, near_names, one_of, spelled
+from remit.core import BREAK_GLASS, CONFIRMATION, Problem, Rule, near_names, one_of, spelled
 from remit.policy.language.conditions import Condition
 from remit.policy.language.patterns import Pattern
 from remit.policy.language.roles import RoleLink
@@ -91,7 +91,8 @@ def check_names(rows: Iterable[RowNames], links: Iterable[RoleLink], declared: D
         yield from _undeclared((_subject_use(link.file, link.line, link.member, declared, roles),))
     for row in rows:
         file, line = row.rule.file, row.rule.line
-        approvers = (_subject_use(file, line, role, declared, roles) for role in row.condition.thresholds)
+        asked = (role for role in row.condition.thresholds if role != CONFIRMATION)
+        approvers = (_subject_use(file, line, role, declared, roles) for role in asked)
         subject = _subject_use(file, line, row.subject, declared, roles)
         yield from _undeclared((subject, *approvers, *_kind_use(row, declared), *_names_in_facts(row, declared)))
 
@@ -188,5 +189,5 @@ def undeclared_names(
         yield f"no file declares the environment {spelled(env)}", one_of(env, declared.envs)
     for label in sorted({*labels} - declared.labels - LABELS):
         yield f"no file declares the label {spelled(label)}", one_of(label, declared.labels | LABELS)
-    for role in sorted({*approvers} - {BREAK_GLASS, *roles}):
+    for role in sorted({*approvers} - {BREAK_GLASS, CONFIRMATION, *roles}):
         yield f"nobody has the role {spelled(role)}", one_of(role, roles)

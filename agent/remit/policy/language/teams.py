@@ -13,7 +13,7 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from remit.core import BREAK_GLASS, Problem, WorkspaceError, action_matches, listed, one_of, spelled
+from remit.core import BREAK_GLASS, CONFIRMATION, Problem, WorkspaceError, action_matches, listed, one_of, spelled
 from remit.core.parsing import Matching, Summary, TomlTable, load_toml, read_table, toml_line
 from remit.policy.language.patterns import EVERYTHING, GlobError, Pattern, parse_pattern
 
@@ -80,7 +80,7 @@ class Team:
         if not any(_within(pattern, bound) for bound in self.resources):
             yield self._outside(pattern.text, "resources", [bound.text for bound in self.resources])
         for role in approvers:
-            if role not in self.roles | self.approvers:
+            if role not in self.roles | self.approvers | {CONFIRMATION}:
                 yield self._outside(role, "approvers", self.roles | self.approvers)
 
     def outside_link(self, member: str, role: str) -> Iterator[tuple[str, str]]:

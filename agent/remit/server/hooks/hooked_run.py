@@ -119,8 +119,8 @@ class HookedRun(OutsideRun):
 
     @property
     def waits(self) -> bool:
-        """True while a call waits for people."""
-        return any(call.waiting for call in self.record.state.open.values())
+        """True while a call waits for people, or for the coding agent to make it again once they have answered."""
+        return any(call.pending for call in self.record.state.open.values())
 
     @property
     def has_ended(self) -> bool:
@@ -201,7 +201,7 @@ class HookedRun(OutsideRun):
             (
                 native
                 for place, native in self._natives.items()
-                if place in open_calls and open_calls[place].waiting and native.is_same(proposed)
+                if place in open_calls and open_calls[place].pending and native.is_same(proposed)
             ),
             None,
         )

@@ -1,7 +1,7 @@
 """A call of a tool, as a client makes it: its result, its progress, and how people approve it.
 
-A client that can open a page for its user gets the page of the request for approval; the call waits meanwhile. Every other client
-reads the error `approval_required`, and makes the same call again once a person has approved it.
+A client that can open a page for its user gets the page of the request for approval; the call waits meanwhile. One that can show a form
+asks its user to confirm a call whose rules want that. Every other client reads the error `approval_required`, and makes the same call again once a person has approved it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,6 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import (
     CallToolRequestParams,
     CallToolResult,
-    ElicitRequest,
-    ElicitRequestURLParams,
-    ElicitResult,
     InputRequiredResult,
     TextContent,
 )
@@ -32,11 +29,11 @@ from remit.core import Json, ProposedCall, Refusal, RemitError, RunEnded, UsageE
 from remit.server.handlers.calls import ApprovalView, CallAnswer
 from remit.server.http.answers import HttpRefusal, ServiceError, error_of, error_of_run
 from remit.server.mcp.conversation import ClientCall, Conversation
+from remit.server.mcp.questions import CONFIRM, OPEN, ask, is_agreed, is_confirmed, questions_about
 from remit.server.mcp.tools import action_called
 
 REQUEST: Final = "io.remit/request"  # in `_meta`: the id of the request for approval that the call was answered with
 _FLUSH_S: Final = 1.0
-_ASKED: Final = "approval"  # the name of the question of an approval
 _PROGRAM: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -71,12 +68,14 @@ async def call_tool(
         progress=progress.add,
     )
     try:
-        reply = (params.input_responses or {}).get(_ASKED)
-        if isinstance(reply, ElicitResult) and reply.action == "accept":
+        replies = params.input_responses or {}
+        if is_confirmed(replies.get(CONFIRM)):
+            await served.conversation.confirm(asked, _state(params)[1])
+        if is_agreed(replies.get(OPEN)):
             asked = replace(asked, wait=served.longest_wait)
         answer = await served.conversation.call(asked)
-        if answer.approval is not None and reply is None:
-            return await _ask(served, ctx, asked, answer)
+        if answer.approval is not None and not replies:
+            return await _ask(served, ctx, asked, answer, answer.approval)
         return _result(served, answer)
     except (HttpRefusal, RemitError) as error:
         return _failed(error)
@@ -85,29 +84,24 @@ async def call_tool(
 
 
 async def _ask(
-    served: Served, ctx: ServerRequestContext[Any, Any], asked: ClientCall, answer: CallAnswer
+    served: Served, ctx: ServerRequestContext[Any, Any], asked: ClientCall, answer: CallAnswer, view: ApprovalView
 ) -> CallToolResult | InputRequiredResult:
-    """Ask the user of the client to open the page of the request, if the client can show one."""
-    view = answer.approval
-    assert view is not None  # the caller has looked
-    capabilities = ctx.session.client_capabilities
-    can = capabilities is not None and capabilities.elicitation is not None and capabilities.elicitation.url is not None
-    if not can or not (page := served.page(view)):
-        return _result(served, answer)
-    message = f"{answer.error.message if answer.error else 'waits for approval'}: {view.summary}"
-    if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
-        question = ElicitRequest(params=ElicitRequestURLParams(message=message, url=page))
-        return InputRequiredResult(input_requests={_ASKED: question}, request_state=view.id)
+    """Ask the user of the client about a call that waits, as far as the client can."""
+    unconfirmed = served.conversation.is_unconfirmed(asked.proposed)
+    questions = questions_about(view, ctx, served.page(view), unconfirmed=unconfirmed)
+    if questions and ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
+        return InputRequiredResult(input_requests=dict(questions), request_state=f"{view.id} {view.decision_digest}")
     if not ctx.session.can_send_request:
         return _result(served, answer)
-    try:
-        replied = await ctx.session.elicit_url(message, page, view.id, ctx.request_id)
-    except MCPError:  # a client that has said that it can, and cannot
-        return _result(served, answer)
-    if replied.action == "accept":
-        answer = await served.conversation.call(replace(asked, wait=served.longest_wait))
-        with suppress(MCPError):
-            await ctx.session.send_elicit_complete(view.id, ctx.request_id)
+    for name, question in questions.items():
+        reply = await ask(ctx, question, view.id)
+        if name == CONFIRM and is_confirmed(reply):
+            await served.conversation.confirm(asked, view.decision_digest)
+            answer = await served.conversation.call(asked)
+        elif name == OPEN and is_agreed(reply):
+            answer = await served.conversation.call(replace(asked, wait=served.longest_wait))
+            with suppress(MCPError):
+                await ctx.session.send_elicit_complete(view.id, ctx.request_id)
     return _result(served, answer)
 
 
@@ -159,11 +153,20 @@ def _proposed(served: Served, params: CallToolRequestParams) -> ProposedCall:
 
 
 def _request(params: CallToolRequestParams) -> str:
-    """The request for approval that the client names. INVARIANT: `request_state` was sealed by this process for this call."""
+    """The request for approval that the client names."""
     if params.request_state:
-        return params.request_state
+        return _state(params)[0]
     named: object = dict(params.meta or {}).get(REQUEST)
     return named if isinstance(named, str) else ""
+
+
+def _state(params: CallToolRequestParams) -> tuple[str, str]:
+    """The id of the request and the digest of the decision that the user was asked about.
+
+    INVARIANT: `request_state` was sealed by this process for this call.
+    """
+    request, _, decision = (params.request_state or "").partition(" ")
+    return request, decision
 
 
 def _result(served: Served, answer: CallAnswer) -> CallToolResult:

@@ -6,17 +6,21 @@ A call that waits for people does not stop the others: they are later turns.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Final, TypeAlias, cast
 
 from remit.broker import ApprovalPending, Broker, QuestionPending, wall_end
+from remit.broker.approvals import Approval, grant_approval
 from remit.core import (
+    CONFIRMATION,
     ENDED,
     NEXT_STEPS,
     Call,
     Json,
     ModelCode,
     ModelTurn,
+    Principal,
     ProposedCall,
     Refusal,
     Result,
@@ -87,14 +91,14 @@ class ClientRun(OutsideRun):
 
     @property
     def waits(self) -> bool:
-        """True if a call of it waits for people."""
-        return any(call.waiting for call in self.state.open.values())
+        """True if a call of it waits for people, or for its client to make it again once they have answered."""
+        return any(call.pending for call in self.state.open.values())
 
     def waiting_like(self, proposed: ProposedCall) -> Place | None:
-        """The call with that name and these arguments that waits for people; None without one."""
+        """The call with that name and these arguments about which people were asked, and which has not begun; None without one."""
         for place, opened in self.state.open.items():
             decided = self._broker.latest_decision(*place)
-            if opened.waiting and decided is not None and is_same_call(decided.proposed, proposed):
+            if opened.pending and decided is not None and is_same_call(decided.proposed, proposed):
                 return place
         return None
 
@@ -154,6 +158,29 @@ class ClientRun(OutsideRun):
             return await self._broker.perform(*place)
         except QuestionPending:
             return await self._broker.give_up(*place, _unanswerable())
+
+    def confirm(self, place: Place, by: Principal, decision: str) -> None:
+        """Record that the user agrees to a call that waits, as the client says. It is an approval of no role.
+
+        `decision` is the digest of the decision that the user was asked about. Raises Refusal `approval_invalid` if the call does not wait
+        for that.
+        """
+        opened = self.state.open.get(place)
+        requested = None if opened is None or opened.approval is None else opened.approval.requested
+        if requested is None or requested.decision_digest != decision:
+            raise Refusal("approval_invalid", "the rules or facts have changed", next_step="make the call again")
+        approval = Approval(by=by, role=CONFIRMATION, via=self.model.name)
+        roles_of = self._ports.policy(*place).roles_of
+        grant_approval(self._graph.record, requested, approval, roles_of=roles_of, now=time.time_ns())
+
+    def is_unconfirmed(self, proposed: ProposedCall) -> bool:
+        """True if the same call waits for its user to confirm it."""
+        place = self.waiting_like(proposed)
+        approval = None if place is None else self.state.open[place].approval
+        if approval is None:
+            return False
+        asks = any(item.role == CONFIRMATION for item in approval.requested.missing)
+        return asks and all(grant.role != CONFIRMATION for grant in approval.counted(time.time_ns()))
 
     def stop(self, place: Place) -> None:
         """Stop the call if it runs: its client has cancelled it. One that waits for people goes on waiting."""

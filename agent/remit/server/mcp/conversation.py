@@ -89,6 +89,21 @@ class Conversation:
             self._wind_up()
         return answer_of(run.id, result)
 
+    async def confirm(self, asked: ClientCall, decision: str) -> None:
+        """Record that the user of the client agrees to the call that waits; `decision` is the digest of what the user was asked about.
+
+        Raises Refusal `approval_invalid` if it does not wait for that.
+        """
+        run = await self._opened(asked)
+        place = run.waiting_like(asked.proposed)
+        if place is None:
+            raise _no_such_request()
+        run.confirm(place, asked.client.principal, decision)
+
+    def is_unconfirmed(self, proposed: ProposedCall) -> bool:
+        """True if the call waits for its user to confirm it."""
+        return self._run is not None and self._run.is_unconfirmed(proposed)
+
     async def end(self, *, leave: bool = False) -> None:
         """End the open run, if there is one. With `leave` one that waits for people stays open for a later process."""
         async with self._opening:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
+from weakref import WeakKeyDictionary
 
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import NotificationOptions, Server
@@ -20,7 +21,8 @@ from mcp_types import (
 
 from remit import __version__
 from remit.server.mcp.calls import Served, call_tool
-from remit.server.mcp.tools import offered_tools
+from remit.server.mcp.conversation import Conversation
+from remit.server.mcp.tools import OfferedTools
 
 LISTED_MS: Final = 1000  # how long a client may keep the list of tools
 INSTRUCTIONS: Final = (
@@ -49,10 +51,12 @@ def build_server(
 ) -> Server[Any]:
     """A server whose requests are served what `served_of` says. `listed` is called for each request for the list of tools."""
 
+    offered = WeakKeyDictionary[Conversation, OfferedTools]()
+
     async def list_tools(ctx: Context, params: PaginatedRequestParams | None) -> ListToolsResult:
         served = served_of(ctx)
         listed(ctx)
-        tools = offered_tools(served.client, served.agent)
+        tools = offered.setdefault(served.conversation, OfferedTools()).now(served.client, served.agent)
         return ListToolsResult(tools=tools, ttl_ms=LISTED_MS, cache_scope="private")
 
     async def call(ctx: Context, params: CallToolRequestParams) -> CallToolResult | InputRequiredResult:

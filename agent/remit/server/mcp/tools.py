@@ -13,7 +13,7 @@ from remit.client import AsyncRemit
 from remit.core import action_matches, called_action, tool_name
 from remit.core.parsing import URL_KINDS
 from remit.policy import Policy
-from remit.workspace import tool_specs
+from remit.workspace import Workspace, tool_specs
 from remit.workspace.manifest import Action
 
 _ARGUMENT: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)")  # in a resource of a manifest
@@ -45,6 +45,21 @@ RESULT_SCHEMA: Final[Mapping[str, Any]] = {
         "approval": {"type": "object", "description": "The request for approval for which the call waits"},
     },
 }
+
+
+class OfferedTools:
+    """The tools that one principal is offered, as long as nothing changes: the library asks for them at each call."""
+
+    def __init__(self) -> None:
+        self._of: tuple[Workspace, str, tuple[str, ...]] | None = None
+        self._tools: list[Tool] = []
+
+    def now(self, client: AsyncRemit, agent: str) -> list[Tool]:
+        """The tools by the rules, roles and definitions of now."""
+        workspace, digest, roles = client.session.workspace, client.policy.digest, client.principal.roles
+        if self._of is None or self._of[0] is not workspace or self._of[1:] != (digest, roles):
+            self._tools, self._of = offered_tools(client, agent), (workspace, digest, roles)
+        return self._tools
 
 
 def offered_tools(client: AsyncRemit, agent: str) -> list[Tool]:
