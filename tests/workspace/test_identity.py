@@ -24,7 +24,7 @@ MAY_ASK: Final = {
     "guardrails/secrets.py": "whose file a file of secrets is",
     "journal/storage/sqlite.py": "whose file the journal is",
     "sandbox/packages/environment.py": "whose folder the cache of packages is",
-    "sandbox/sandbox.py": "as root, tools run as another account",
+    "sandbox/selfcheck/tiers.py": "as root, tools run as another account",
     "cli/local/answering.py": "whose folder the socket of the service is",
 }
 # The entry points. The commands of the command line are entry points too.

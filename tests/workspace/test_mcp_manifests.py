@@ -71,3 +71,65 @@ def test_a_tool_that_is_no_server_has_no_server_table(line: str, what: str) -> N
     with pytest.raises(WorkspaceError) as error:
         parse_manifest(WHOLE.replace("[always]", line, 1), file=FILE)
     assert [problem.what for problem in error.value.problems] == [f"[server] is {what}"]
+
+
+REMOTE = """
+name = "kit"
+version = "1.0.0"
+owner = "tests@example.com"
+summary = "A server elsewhere"
+source = "mcp"
+
+[server]
+url = "https://mcp.example.com/mcp"
+
+[always]
+hosts = ["GET,POST mcp.example.com:443/mcp"]
+
+[actions.echo]
+summary = "Return the text"
+touches = ["use mcp:mcp.example.com"]
+effect = "read"
+"""
+
+
+def test_a_server_at_a_url_is_reached_at_the_host_of_its_manifest_and_confined_by_nothing_here() -> None:
+    manifest = parse(REMOTE)
+    assert (manifest.server_url, manifest.confined, manifest.life) == ("https://mcp.example.com/mcp", False, "run")
+    assert manifest.actions["echo"].adds_labels == ("untrusted",)
+    assert parse(KIT).confined
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ('touches = ["use mcp:mcp.example.com"]', "", "no line of 'touches' names the server"),
+        ("[actions.echo]", '[at_most]\nread = ["docs/**"]\n[actions.echo]', "gets no files and no stores"),
+        ("[always]", '[always]\nenv = ["TZ"]', "'always.env' has no effect"),
+        ("[always]", '[always]\nprograms = ["git"]', "'always.programs' has no effect"),
+        ("[always]", 'command = ["python", "./x.py"]\n[always]', "'command' of a server that runs at a URL"),
+        ("[always]", 'env = { A = "b" }\n[always]', "'env' of a server that runs at a URL"),
+    ],
+)
+def test_a_server_at_a_url_gets_no_files_and_each_action_names_it(old: str, new: str, what: str) -> None:
+    with pytest.raises(WorkspaceError) as error:
+        parse(REMOTE.replace(old, new, 1))
+    assert any(what in problem.what for problem in error.value.problems), error.value.problems
+
+
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [
+        ("https://other.example.com/mcp", "no line of 'always.hosts' allows POST"),
+        ("https://mcp.example.com/other", "no line of 'always.hosts' allows POST"),
+        ("https://mcp.example.com:8443/mcp", "no line of 'always.hosts' allows POST"),
+        ("http://mcp.example.com/mcp", "is not encrypted"),
+        ("https://user@mcp.example.com/mcp", "is no plain URL"),
+        ("https://mcp.example.com/a/../mcp", "is no plain URL"),
+        ("file:///etc/passwd", "is no plain URL"),
+    ],
+)
+def test_an_address_that_the_manifest_does_not_allow_is_a_problem(url: str, what: str) -> None:
+    with pytest.raises(WorkspaceError) as error:
+        parse(REMOTE.replace("https://mcp.example.com/mcp", url, 1))
+    assert any(what in f"{problem.what}" for problem in error.value.problems), error.value.problems

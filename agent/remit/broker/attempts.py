@@ -217,7 +217,8 @@ class LiveExecutor:
         if tool.manifest.hosted:
             self._function(tool, action, call)
             return digest({"host": tool.manifest.host or tool.manifest.client, "action": action.name}), "none"
-        return self._profile(tool, action, call).digest, self._sandbox.confinement
+        profile = self._profile(tool, action, call)
+        return profile.digest, profile.tier
 
     def expect(self, name: str) -> None:
         """Let the sandbox prepare for a call of that action in this working folder, if its tool is warm. Nothing runs."""
@@ -366,7 +367,7 @@ class LiveExecutor:
             cpu=manifest.limits.cpu,
             memory=manifest.limits.memory,
             output=manifest.limits.output,
-            tier=self._sandbox.confinement,
+            tier="none" if manifest.server_url else self._sandbox.confinement,  # of one elsewhere, nothing runs here
             workspace=self._folder,
             tenant=self._workspace.settings.tenant,
             user=self._user,

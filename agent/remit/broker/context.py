@@ -7,15 +7,17 @@ from dataclasses import dataclass, replace
 
 from remit.core import CONFIRMATION, IN_CONVERSATION, Call, Confinement, Context, Json, roles_held
 from remit.core.events import NANO, ApprovalGranted, AttemptBegun, RunStarted
-from remit.core.parsing import URL_KINDS
+from remit.core.parsing import SERVER_KIND, URL_KINDS
 from remit.guardrails import argument_texts, contained_kinds, kind_of, quotes_all, requests_action, unnamed_resources
 from remit.journal import Record, RunState
 from remit.policy.language import Entities
 
 
 def leaves_system(call: Call) -> bool:
-    """True if the arguments may leave the system: the action has an effect, or it requests a URL that the model chose."""
-    return call.effect != "read" or any(touch.kind in URL_KINDS and not touch.fixed for touch in call.touches)
+    """True if the arguments may leave the system: the action has an effect, requests a URL that the model chose, or asks a server elsewhere."""
+    return call.effect != "read" or any(
+        touch.kind == SERVER_KIND or (touch.kind in URL_KINDS and not touch.fixed) for touch in call.touches
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,19 +59,23 @@ def open_client(
     headers: Mapping[str, str] | None = None,
     transport: AsyncBaseTransport | None = None,
     authorities: ssl.SSLContext | None = None,
+    proxy: str | None = None,
+    connections: int = 1,
 ) -> AsyncClient:
     """A client that follows no redirect: keys, forms and signed messages are for the address of the request only.
 
     `transport` replaces the network, for tests. `authorities` are those of `trusted_authorities`; None: they are read now.
+    `proxy` is the URL of the only way out, with its password; `connections` is how many may be open at once.
     """
     return AsyncClient(
         headers=headers,
         timeout=httpx.Timeout(bounds.silence, connect=bounds.connect),
-        limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
+        limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
         follow_redirects=False,
         trust_env=bounds.environment,
         verify=authorities or True,
         transport=transport,
+        proxy=proxy,
     )
 
 

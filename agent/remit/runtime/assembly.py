@@ -112,9 +112,9 @@ async def install_packages(
 def confinement_of(workspace: Workspace, agent: Agent, sandbox: Sandbox) -> tuple[Confinement, RunEnded | None]:
     """The confinement of the agent's tools, and the error if there is none.
 
-    The sandbox is probed only if a tool needs it; an agent with host tools only has the confinement "none".
+    The sandbox is probed only if a tool needs it; an agent whose tools all run elsewhere, or unconfined, has the confinement "none".
     """
-    if all(workspace.action(name)[0].manifest.source in ("host", "hook", "built-in") for name in agent.actions):
+    if not any(workspace.action(name)[0].manifest.confined for name in agent.actions):
         return "none", None
     try:
         return sandbox.confinement, None

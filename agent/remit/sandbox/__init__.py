@@ -5,6 +5,7 @@
     one_shot          one call in a sandbox of its own
     warm/             a pool of tools that stay imported, with a child process for each call
     live/             one sandbox for the calls of a run to a command tool, with the files of each call mounted while it runs
+    remote/           calls to servers that run elsewhere, over HTTP
     process           a running sandbox: its command line, its pipes and sockets, its end
     protocol          the frames between the broker and the process of a call
     file_grants       the authorized files, opened beneath the working folder

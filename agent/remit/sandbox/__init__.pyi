@@ -2,14 +2,16 @@ from .file_grants import expand, stores_of
 from .guest.conformance import described, tried
 from .guest.decoding import Action, Refused, validated
 from .guest.serving import gathered, message_of, retry_after, snake_case
+from .live.speaker import KeptStream, Reply, SessionLost, Speaker
 from .network_handover import CallContext
 from .outcome import Output, exhausted, not_decoded, refused_by_validator
 from .profile import OWN_FOLDER, PACKAGES_FOLDER, SERVER_FILES, Profile, Tier, argv
-from .protocol import DECODE_SECONDS, KeptStream, Reply, Speaker
+from .protocol import DECODE_SECONDS
 from .read_digest import digest_of_reads
-from .sandbox import OpenedCall, Sandbox, close_shared, probe
+from .sandbox import OpenedCall, Sandbox, close_shared
 from .scratch import Scratch, read_beneath
 from .selfcheck.bubblewrap import find_bwrap
+from .selfcheck.tiers import probe
 from .syscall_observer import Observed, ObservedAccess
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "Reply",
     "Sandbox",
     "Scratch",
+    "SessionLost",
     "Speaker",
     "Tier",
     "argv",

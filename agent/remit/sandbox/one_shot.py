@@ -277,13 +277,15 @@ class Received(Protocol):
     def entered(self) -> bool: ...
 
 
-def settle(profile: Profile, ending: Ending, answer: GuestAnswer, granted: GrantedFiles, exchange: Received) -> Output:
+def settle(
+    profile: Profile, ending: Ending, answer: GuestAnswer, granted: GrantedFiles | None, exchange: Received
+) -> Output:
     """The output of the call. Its written files are taken only if the names match the descriptors and all were granted.
 
     INVARIANT: the names are written by untrusted code, so each must be one of the granted ones, and named once.
     """
     code, message, scratch = answer.code, answer.message, None
-    if code is None and profile.writes:
+    if code is None and granted is not None and profile.writes:
         names, files = answer.files, exchange.files
         granted_names = set(profile.writes)
         if (

@@ -94,6 +94,7 @@ class Profile:
     workspace, tenant, user: whom the call is for. No process serves two of them. `workspace` is its absolute folder.
     trust: "none" gives each call a sandbox of its own, where nothing but the granted files is mounted.
     life: "run" lets the calls of `run` share one live sandbox, which no other run gets.
+    url: of an MCP server that runs elsewhere, so that nothing is started here; "" for all others.
     proc: the process information of the sandbox itself is mounted at /proc.
     environment: the packages that only this tool imports; None: it has none.
     network: the hosts that the call may connect to; None: no network.
@@ -124,6 +125,7 @@ class Profile:
     life: Life = "call"
     run: str = ""
     proc: bool = False
+    url: str = ""
     environment: Environment | None = None
     network: Network | None = None
 
@@ -151,6 +153,7 @@ class Profile:
                 **({"trust": "none"} if self.trust == "none" else {}),
                 **({"life": "run"} if self.life == "run" else {}),
                 **({"proc": True} if self.proc else {}),
+                **({"url": self.url} if self.url else {}),
                 **({"environment": self.environment.lock} if self.environment else {}),
                 **({"network": self.network.model_dump(mode="json")} if self.network is not None else {}),
             }

@@ -21,9 +21,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, cast
 
-from remit.core import Code, ContentObject, Json, Refusal
+from remit.core import Json, Refusal
 from remit.core.parsing import parse_json
 from remit.sandbox.file_grants import FileGrant
+from remit.sandbox.live.speaker import Speaker
 from remit.sandbox.outcome import FLOOD, Ending, Stop
 from remit.sandbox.profile import Profile
 
@@ -34,52 +35,6 @@ _AS_GIVEN: Final = b'{"kind":"decoded","arguments":null}'
 _REPORTS: Final = (b'{"kind":"loaded"', b'{"kind":"decoded"')
 _BATCH: Final = 64  # descriptors on one message: an account may have few in flight at a time
 _PRINTS_DELAY_SECONDS: Final = 0.005
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reply:
-    """What a server answered to one call: a value, or the code, the declared error and the message of a failure.
-
-    `objects` are the bytes that the value names by their digests.
-    """
-
-    value: Json = None
-    objects: tuple[ContentObject, ...] = ()
-    code: Code | None = None
-    error: str | None = None
-    message: str = ""
-
-
-class KeptStream(Protocol):
-    """Lines to a server and from it. `greeted` is what its speaker has learnt of it."""
-
-    greeted: object
-
-    async def send(self, line: bytes) -> None: ...
-    async def receive(self) -> bytes: ...
-    def pending(self) -> list[bytes]:
-        """The lines that it wrote when its last call had ended."""
-        ...
-
-    def wake(self) -> None:
-        """Let it go on, without a call: between two calls it is stopped."""
-        ...
-
-
-class Speaker(Protocol):
-    """Speaks with a server that is kept for the calls of a run. The sandbox bounds the time and the sizes, and ends a server that fails."""
-
-    async def greet(self, stream: KeptStream) -> None:
-        """Begin with a server that has just been started, or find that it still is the one that was pinned.
-
-        Raises:
-            Refusal: the call does not run.
-        """
-        ...
-
-    async def call(self, stream: KeptStream) -> Reply:
-        """Have the server run the call."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,43 +12,36 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, cast
 
 from remit.core import Confinement, Json, ModelCode, Refusal, RunEnded
-from remit.sandbox.account import NOBODY, account_note, closed_to_others
-from remit.sandbox.cgroups import delegated
+from remit.sandbox import remote
 from remit.sandbox.egress import Egress, Permit
 from remit.sandbox.live.call import LiveCall, open_live
 from remit.sandbox.live.pool import LiveBounds, LivePool
-from remit.sandbox.live.selfcheck import live_note
 from remit.sandbox.live.served import ServedCall, open_served
+from remit.sandbox.live.speaker import Speaker
 from remit.sandbox.network_handover import CallContext
 from remit.sandbox.one_shot import OneShotCall, open_once, perform_once
 from remit.sandbox.outcome import Output, refused
 from remit.sandbox.process import DidNotStart
 from remit.sandbox.profile import Profile, Runtime, Tier, runtime
-from remit.sandbox.protocol import Speaker, ToolCall
-from remit.sandbox.selfcheck.bubblewrap import FIXED, find_bwrap, version_of
+from remit.sandbox.protocol import ToolCall
+from remit.sandbox.selfcheck.bubblewrap import find_bwrap
 from remit.sandbox.selfcheck.fit import check_fit
-from remit.sandbox.selfcheck.probe import TierReport, examine, fix_for, try_tier
+from remit.sandbox.selfcheck.probe import TierReport, fix_for, try_tier
+from remit.sandbox.selfcheck.tiers import TIERS, try_accounts
 from remit.sandbox.syscall_observer import Observed, Observer
 from remit.sandbox.warm.call import WarmCall, expect_call, open_warm
 from remit.sandbox.warm.pool import Closed, Pool
 from remit.sandbox.warm.zygote_handle import Bounds, Cold
 
-_TIERS: Final[tuple[Tier, ...]] = ("full", "landlock")  # the strongest first
+if TYPE_CHECKING:  # its HTTP client is loaded at the first use
+    from remit.sandbox.remote import RemoteCall
+
 _OBSERVED_SLOWDOWN: Final = 4  # an observed call gets this many times its wall limit
-_OLD: Final = (
-    "bubblewrap {}.{} is older than 0.12, which fixes CVE-2026-87766 (a symlink planted below a writable mount); "
-    "no mount of this sandbox lies below a folder that a tool can write, so it is not affected; update bubblewrap anyway"
-)
-_WEAKER: Final = (
-    "temporary files are limited one by one and not in total; a tool can find out which paths exist (`stat`); "
-    "no tool can start programs; accept this tier only where the full tier does not work"
-)
 
-
-_Call: TypeAlias = WarmCall | LiveCall | ServedCall | OneShotCall
+_Call: TypeAlias = "WarmCall | LiveCall | ServedCall | RemoteCall | OneShotCall"
 
 
 class OpenedCall:
@@ -111,7 +104,7 @@ class Sandbox:
         self._bwrap = bwrap if bwrap is not None else find_bwrap()
         if self._bwrap is not None and not os.access(self._bwrap, os.X_OK):
             self._bwrap = None
-        self._accept: tuple[Tier, ...] = tuple(tier for tier in _TIERS if tier in accept)
+        self._accept: tuple[Tier, ...] = tuple(tier for tier in TIERS if tier in accept)
         self._tier: Tier | RunEnded | None = None
         self._bounds = bounds
         self._live_bounds = live
@@ -121,6 +114,7 @@ class Sandbox:
         self._account: int | None = None
         self._pool: Pool | None = None
         self._live: LivePool | None = None
+        self._remote = remote.RemoteServers()
         self._lock = threading.Lock()
 
     @classmethod
@@ -251,6 +245,9 @@ class Sandbox:
             raise _not_set_up(failure) from failure
 
     async def _enter(self, stack: AsyncExitStack, profile: Profile, call: ToolCall) -> _Call:
+        if profile.url:
+            opened = remote.open_remote(self._egress, self._remote, profile, call)
+            return await stack.enter_async_context(opened)
         if profile.source == "mcp":
             served = open_served(self._live_pool(), profile, call, on_print=self._on_print)
             return await stack.enter_async_context(served)
@@ -299,7 +296,8 @@ class Sandbox:
         return (0, 0) if pool is None else (pool.live, pool.unused)
 
     def end_run(self, run: str) -> None:
-        """End the live sandboxes of that run, with everything that its calls left in them."""
+        """End the live sandboxes of that run, with everything that its calls left in them, and its sessions elsewhere."""
+        self._remote.end_run(run)
         if (pool := self._live) is not None:
             pool.end_run(run)
 
@@ -350,6 +348,8 @@ class Sandbox:
         return output.value
 
     def _fitted(self, profile: Profile) -> Profile:
+        if profile.url:  # nothing is started here
+            return profile
         tier = self.confinement
         check_fit(profile, tier, observed=self._observed is not None)
         own = profile.environment
@@ -367,7 +367,7 @@ class Sandbox:
     def _find(self) -> Tier | RunEnded:
         reports: list[TierReport] = []
         for tier in self._accept:
-            report, self._account = _try_accounts(tier, self._runtime(), try_tier)
+            report, self._account = try_accounts(tier, self._runtime(), try_tier)
             if report.works:
                 return report.name
             reports.append(report)
@@ -402,35 +402,6 @@ def close_shared() -> None:
         _shared.clear()
     for sandbox in shared:
         sandbox.close_sync()
-
-
-def probe(*, bwrap: Path | None = None) -> tuple[TierReport, ...]:
-    """Try every escape in every tier on this machine: what `remit doctor` prints."""
-    here = runtime(bwrap if bwrap is not None else find_bwrap())
-    (full, account), (landlock, _) = (_try_accounts(tier, here, examine) for tier in _TIERS)
-    notes: list[str] = []
-    if full.works and here.bwrap is not None and (version := version_of(here.bwrap)) < FIXED:
-        notes.append(_OLD.format(*version))
-    if full.works and os.geteuid() == 0:
-        notes.append(account_note(here, account))
-    if full.works and (problem := live_note(replace(here, account=account))):
-        notes.append(problem)
-    if full.works and delegated() is None:
-        notes.append(
-            "no control group (v2, memory and pids) is delegated here: limits apply to each process, not to their sum"
-        )
-    return replace(full, note="; ".join(notes)), replace(landlock, note=_WEAKER if landlock.works else "")
-
-
-def _try_accounts(
-    tier: Tier, here: Runtime, trying: Callable[[Tier, Runtime], TierReport]
-) -> tuple[TierReport, int | None]:
-    """The report, and the account that it was made for (None: the broker's own). Root tries the account `nobody` first."""
-    if os.geteuid() == 0 and tier == "full" and here.bwrap is not None and not closed_to_others(here):
-        report = trying(tier, replace(here, account=NOBODY))
-        if report.works:
-            return report, NOBODY
-    return trying(tier, here), None
 
 
 def _not_set_up(failure: OSError) -> RunEnded:

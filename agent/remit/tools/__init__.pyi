@@ -2,7 +2,7 @@ from .card import permission_card
 from .cases import check_tool_cases, read_tool_cases
 from .grants_check import check_grants, check_packages
 from .graph_pins import pinnable
-from .mcp import import_server, name_of_server
+from .mcp import import_remote, import_server, name_of_server
 from .offered import model_view, spec_lines
 from .recording import Recorded, record_case
 from .source_check import check_source, failed_at
@@ -32,6 +32,7 @@ __all__ = [
     "code_of",
     "derive_pin",
     "failed_at",
+    "import_remote",
     "import_server",
     "interpreter",
     "known_tool",

@@ -96,7 +96,8 @@ async def derive_pin(workspace: Workspace, tool: Tool, sandbox: Sandbox) -> Pin:
     hidden: dict[str, tuple[str, ...]] = {}
     server: ServerPin | None = None
     if manifest.source == "mcp":
-        server = await listed_server(workspace.code(manifest.name), manifest, sandbox)
+        values = Secrets(workspace.root).present(manifest.secrets) if workspace.root and manifest.server_url else {}
+        server = await listed_server(workspace.code(manifest.name), manifest, sandbox, values)
         schemas = server_schemas(manifest, server)
     elif manifest.source == "command":
         _check_own_files(workspace, manifest)

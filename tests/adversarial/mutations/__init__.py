@@ -27,6 +27,7 @@ from adversarial.mutations import (
     mcp_clients,
     notifications,
     policy,
+    remote,
     rollout,
     runtime,
     sandbox,
@@ -42,6 +43,7 @@ from adversarial.mutations.row import Mutation
 MUTATIONS: Final[tuple[Mutation, ...]] = (
     *sandbox.ROWS,
     *live.ROWS,
+    *remote.ROWS,
     *egress.ROWS,
     *policy.ROWS,
     *authzen.ROWS,

@@ -198,6 +198,7 @@ ALLOWED = {
     "remit/sandbox/cgroups.py": "files of the kernel",
     "remit/sandbox/one_shot.py": "a line of process 1, to which no tool has a way; of bounded length",
     "remit/sandbox/live/served.py": "a frame of process 1, to which no tool has a way; of bounded length",
+    "remit/sandbox/remote/http_lines.py": "a message that Remit sends",
     "remit/sandbox/live/started.py": "a line of process 1, to which no tool has a way; of bounded length",
     "remit/sandbox/warm/zygote_handle.py": "one line of bounded length; whatever it raises ends the sandbox",
     "remit/sandbox/packages/environment.py": "bytes that are only compared or hashed, and the lock that locked_versions reads",

@@ -1,6 +1,7 @@
-"""Speaks with MCP servers: tools with `source = "mcp"`. The server runs in a live sandbox; its lines are read here.
+"""Speaks with MCP servers: tools with `source = "mcp"`. The server runs in a live sandbox, or elsewhere; its messages are read here.
 
 messages   one JSON-RPC message, read strictly
+fields     the header fields of a request over HTTP
 session    begin with a server, list its tools, have it run one
 listing    what is pinned of a server, and how it differs from what the server says now
 content    the value that a result is for Remit

@@ -37,9 +37,11 @@ def _placed(value: Json, path: Sequence[str]) -> Json:
 
 
 def with_server(profile: Profile, manifest: Manifest) -> Profile:
-    """The profile of a call, with what starts the server of an MCP tool; another tool's profile as it is."""
+    """The profile of a call, with what starts the server of an MCP tool, or where it is; another tool's profile as it is."""
     if manifest.source != "mcp":
         return profile
+    if manifest.server_url:
+        return replace(profile, source="mcp", url=manifest.server_url, tier="none")
     packages = PACKAGES_FOLDER if profile.environment else ""
     argv = manifest.server_command(python=base_python(), own=OWN_FOLDER, files=SERVER_FILES, packages=packages)
     given = manifest.server_variables(own=OWN_FOLDER, files=SERVER_FILES, packages=packages)

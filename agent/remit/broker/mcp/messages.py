@@ -43,6 +43,11 @@ class Message:
     error: ServerError | None = None
 
 
+def members(value: Json) -> Mapping[str, Json]:
+    """The members of an object; none of any other value."""
+    return cast("dict[str, Json]", value) if isinstance(value, dict) else {}
+
+
 def request(number: int, method: str, params: Mapping[str, Json]) -> bytes:
     return _line({"jsonrpc": "2.0", "id": number, "method": method, "params": dict(params)})
 

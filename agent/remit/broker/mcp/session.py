@@ -7,15 +7,18 @@ the question is asked in this order. https://modelcontextprotocol.io/specificati
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, cast
+from typing import Final
 
+from remit.broker.mcp.fields import MODERN, WrongField, header_fields
 from remit.broker.mcp.listing import add_tools
 from remit.broker.mcp.messages import (
     Message,
     NotMcp,
     ServerError,
+    members,
     notification,
     read_message,
     refusal,
@@ -23,14 +26,15 @@ from remit.broker.mcp.messages import (
     response,
 )
 from remit.core import Json
+from remit.core.parsing import canonical_json
 from remit.sandbox import KeptStream
 
-MODERN: Final = "2026-07-28"
 OLDER: Final = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
 _LIST_CHANGED: Final = "notifications/tools/list_changed"
 _META: Final = "io.modelcontextprotocol/"
 _CLIENT: Final[Mapping[str, Json]] = {"name": "remit", "version": "0.1.0"}
 _MOST_PAGES: Final = 100
+_LONGEST_REPORT: Final = 500  # characters of one line of progress
 _MOST_MESSAGES: Final = 10_000  # that are no answer, while one answer is awaited
 
 
@@ -83,7 +87,7 @@ class Session:
         if version not in OLDER:
             raise NotMcp(f"it speaks version {str(version)[:40]!r}, and Remit {', '.join((MODERN, *OLDER))}")
         self.version = version
-        await stream.send(notification("notifications/initialized"))
+        await stream.send(notification("notifications/initialized"), self._fields("notifications/initialized", {}))
 
     async def list_tools(self, stream: KeptStream) -> None:
         """Ask for the whole list of tools."""
@@ -104,13 +108,13 @@ class Session:
         raise NotMcp(f"its list of tools has more than {_MOST_PAGES} pages")
 
     async def look(self, stream: KeptStream) -> None:
-        """Read what the server wrote after its last answer, and ask for its tools again if they have changed."""
+        """Read what the server wrote after its last answer, and ask for its tools again if they have changed, or may have."""
         for line in stream.pending():
             message = read_message(line)
             if not message.method:
                 raise NotMcp("an answer to a request that was not made")
             self.changed = self.changed or message.method == _LIST_CHANGED
-        if self.changed:
+        if self.changed or not stream.watched:
             stream.wake()
             await self.list_tools(stream)
 
@@ -126,7 +130,16 @@ class Session:
         """
         self._number += 1
         number = self._number
-        await stream.send(request(number, method, self._stamped(params)))
+        given = self._stamped(params, progress=number if method == "tools/call" else None)
+        await stream.send(request(number, method, given), self._fields(method, params))
+        try:
+            return await self._result(stream, number, answer)
+        except asyncio.CancelledError:
+            if self.version not in ("", MODERN):  # from 2026-07-28 on, the end of the connection says it
+                await stream.cancel(_cancelled(number, "its time is up"))
+            raise
+
+    async def _result(self, stream: KeptStream, number: int, answer: Mapping[str, Json] | None) -> Mapping[str, Json]:
         for _ in range(_MOST_MESSAGES):
             message = read_message(await stream.receive())
             if message.method:
@@ -139,15 +152,22 @@ class Session:
                 return message.result
         raise NotMcp(f"more than {_MOST_MESSAGES} messages before an answer")
 
-    def _stamped(self, params: Mapping[str, Json]) -> dict[str, Json]:
-        if self.version != MODERN:
-            return dict(params)
-        meta: dict[str, Json] = {
-            f"{_META}protocolVersion": MODERN,
-            f"{_META}clientInfo": dict(_CLIENT),
-            f"{_META}clientCapabilities": {"elicitation": {"form": {}}},
-        }
-        return {**params, "_meta": {**cast("Mapping[str, Json]", params.get("_meta", {})), **meta}}
+    def _stamped(self, params: Mapping[str, Json], progress: int | None) -> dict[str, Json]:
+        meta: dict[str, Json] = {} if progress is None else {"progressToken": progress}
+        if self.version == MODERN:
+            meta |= {
+                f"{_META}protocolVersion": MODERN,
+                f"{_META}clientInfo": dict(_CLIENT),
+                f"{_META}clientCapabilities": {"elicitation": {"form": {}}},
+            }
+        return {**params, "_meta": meta} if meta else dict(params)
+
+    def _fields(self, method: str, params: Mapping[str, Json]) -> dict[str, str]:
+        tool = self.listing.get(str(params.get("name"))) if method == "tools/call" else None
+        try:
+            return header_fields(self.version, method, params, None if tool is None else members(tool["inputSchema"]))
+        except WrongField as failure:
+            raise NotMcp(f"a tool of which {failure}") from failure
 
     async def _other(
         self, stream: KeptStream, message: Message, number: int, answer: Mapping[str, Json] | None
@@ -158,13 +178,13 @@ class Session:
         """
         if message.id is None:
             self.changed = self.changed or message.method == _LIST_CHANGED
+            if (text := reported(message, number)) is not None:
+                stream.tell(text)
         elif message.method == "ping":
             await stream.send(response(message.id, {}))
         elif message.method == "elicitation/create" and answer is None:
             await stream.send(response(message.id, {"action": "cancel"}))
-            await stream.send(
-                notification("notifications/cancelled", {"requestId": number, "reason": "a person is asked"})
-            )
+            await stream.send(_cancelled(number, "a person is asked"))
             raise Elicited(message.params)
         elif message.method == "elicitation/create" and answer is not None:
             await stream.send(response(message.id, answer))
@@ -172,3 +192,21 @@ class Session:
         else:
             await stream.send(refusal(message.id, "not offered by Remit"))
         return answer
+
+
+def _cancelled(number: int, reason: str) -> bytes:
+    return notification("notifications/cancelled", {"requestId": number, "reason": reason})
+
+
+def reported(message: Message, number: int) -> str | None:
+    """What a notification reports of the request of that number, as a line of text; None if it reports nothing of it."""
+    params = message.params
+    if message.method == "notifications/message":
+        data = params.get("data")
+        text = data if isinstance(data, str) else canonical_json(data).decode()
+        return f"{str(params.get('level', 'info'))[:20]}: {text}"[:_LONGEST_REPORT]
+    if message.method != "notifications/progress" or params.get("progressToken") != number:
+        return None
+    total = f" of {params['total']}" if isinstance(params.get("total"), (int, float)) else ""
+    words = params.get("message")
+    return f"progress {params.get('progress')}{total}{f': {words}' if isinstance(words, str) else ''}"[:_LONGEST_REPORT]

@@ -12,7 +12,7 @@ from remit.broker.mcp.listing import differences
 from remit.broker.mcp.messages import NotMcp, ServerError
 from remit.broker.mcp.session import Elicited, Session
 from remit.core import Json, Refusal
-from remit.sandbox import KeptStream, Reply
+from remit.sandbox import KeptStream, Reply, SessionLost
 from remit.workspace import Tool
 from remit.workspace.manifest import Action, ServerPin
 
@@ -28,12 +28,15 @@ async def session_of(stream: KeptStream, tool: str) -> Session:
     """
     session = stream.greeted
     try:
+        if isinstance(session, Session):
+            try:
+                await session.look(stream)
+            except SessionLost:
+                session = None
         if not isinstance(session, Session):
             session = Session()
             await session.begin(stream)
             stream.greeted = session
-        else:
-            await session.look(stream)
     except NotMcp as failure:
         stream.greeted = None
         next_step = "continue without this tool, and tell the user that its server cannot be used"

@@ -24,13 +24,23 @@ def import_group() -> None:
 @import_group.command("mcp", context_settings={"ignore_unknown_options": True})
 @click.option("--name", "tool_name", default="", help="The name of the tool. Default: from the package.")
 @click.option("--program", multiple=True, metavar="NAME", help="A program that the server starts, such as git.")
+@click.option(
+    "--secret", default="", metavar="NAME", help="The token of a server at a URL; its value is in REMIT_SECRET_NAME."
+)
+@click.option("--range", "ranges", multiple=True, metavar="RANGE", help="The private range of its address.")
 @click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of its environment.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def import_mcp_command(
-    tool_name: str, program: tuple[str, ...], variables: tuple[str, ...], command: tuple[str, ...], as_json: bool
+    tool_name: str,
+    program: tuple[str, ...],
+    secret: str,
+    ranges: tuple[str, ...],
+    variables: tuple[str, ...],
+    command: tuple[str, ...],
+    as_json: bool,
 ) -> None:
-    """Write a tool for an MCP server, from the COMMAND that starts it.
+    """Write a tool for an MCP server, from the COMMAND that starts it, or from the URL of one that runs elsewhere.
 
     Its packages are locked and installed. It is started confined, without network and files, and lists its tools. What a
     person has to decide stands behind `# decide:` in tool.toml; such an action does not load. The argument `.` stands for
@@ -42,9 +52,11 @@ def import_mcp_command(
       remit tool import mcp npx -y @modelcontextprotocol/server-filesystem .
       remit tool import mcp --program git uvx mcp-server-git
       remit tool import mcp --name notes uvx --with "mcp<2" mcp-server-sqlite
+      remit tool import mcp https://mcp.example.com/mcp
+      remit tool import mcp --secret tickets https://mcp.example.com/mcp
     """
     from remit.sandbox import Sandbox
-    from remit.tools import import_server, name_of_server
+    from remit.tools import import_remote, import_server, name_of_server
     from remit.workspace import find_workspace
 
     root = find_workspace(Path.cwd())
@@ -52,10 +64,20 @@ def import_mcp_command(
     env = dict(variable.split("=", 1) for variable in variables if "=" in variable)
     if len(env) < len(variables):
         raise click.UsageError("write each --env as NAME=VALUE, with a name of its own")
+    at_url = command[0].startswith(("https://", "http://"))
+    if at_url and (len(command) > 1 or program or variables):
+        raise click.UsageError(
+            "a server at a URL has no arguments, no --program and no --env: nothing is started for it"
+        )
+    if not at_url and (secret or ranges):
+        raise click.UsageError("--secret and --range are for a server at a URL")
 
     async def made() -> tuple[list[str], int, int]:
         async with Sandbox(accept=("full",)) as sandbox:
-            found = await import_server(root, name, command, sandbox, programs=program, env=env)
+            if at_url:
+                found = await import_remote(root, name, command[0], sandbox, secret=secret, ranges=ranges)
+            else:
+                found = await import_server(root, name, command, sandbox, programs=program, env=env)
             return [str(relative(root / "tools" / name / file)) for file in found.texts], found.actions, found.undecided
 
     files, actions, undecided = asyncio.run(made())

@@ -9,7 +9,7 @@ from .names import SLASHED, canonical, is_name, proper_name, resource_of, tables
 from .strict_json import canonical_json, digest, digest_bytes, parse_arguments, parse_json
 from .toml import Matching, TomlTable, invalid, lines_of, read_table, toml_line
 from .toml_fields import Duration, Label, Size, Summary, duration, size
-from .urls import DEFAULT_PORT, SCHEMES, URL_KINDS, Url, canonical_host, canonical_url
+from .urls import DEFAULT_PORT, SCHEMES, SERVER_KIND, URL_KINDS, Url, canonical_host, canonical_url
 from .yaml import MOST_BITS, YamlRow, plain_value, read_rows, table_text
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "LARGEST_LINE",
     "MOST_BITS",
     "SCHEMES",
+    "SERVER_KIND",
     "SLASHED",
     "URL_KINDS",
     "Arguments",

@@ -30,6 +30,7 @@ LONGEST_HOST: Final = 253  # characters, RFC 1035 section 2.3.4
 DEFAULT_PORT: Final = {"http": 80, "https": 443}
 SCHEMES: Final = ("https", "http")
 URL_KINDS: Final = ("url", *SCHEMES)  # kinds of resources that are reached by a URL
+SERVER_KIND: Final = "mcp"  # the kind of a server that runs elsewhere, which gets the arguments of its calls
 
 _URL = re.compile(
     r"(?P<scheme>[A-Za-z]+)://(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s\[\]:/?#@\\%<>^|\"`{}]+)"

@@ -4,6 +4,7 @@
     pool      which sandbox a run has, and those that are started and unused
     served    one call to the server that a sandbox keeps for its run
     lines     the standard streams of such a server
+    speaker   what asks a server, and the messages by which it does
     started   one started sandbox, from the broker's side
 
 A program that a call leaves running goes on, and so does what it has written to /tmp: whatever such a sandbox was given counts as

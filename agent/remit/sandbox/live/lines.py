@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -36,6 +36,8 @@ class ServerLines:
     `greeted` is what its speaker has learnt of it; None before.
     """
 
+    watched = True  # what it wrote between two calls is read before the next
+
     def __init__(self, stdin: int, stdout: int, stderr: int, wake: Callable[[], None]) -> None:
         self.printed = 0
         self.stderr = bytearray()
@@ -59,8 +61,8 @@ class ServerLines:
         self.printed, self._keeps, self._on_print = 0, keeps, on_print
         self.stderr.clear()
 
-    async def send(self, line: bytes) -> None:
-        """Write one line; `line` has no newline.
+    async def send(self, line: bytes, fields: Mapping[str, str] | None = None) -> None:
+        """Write one line; `line` has no newline. There is no header for `fields`.
 
         Raises:
             ServerEnded: it reads no more.
@@ -113,6 +115,13 @@ class ServerLines:
         self._searched = 0
         return lines
 
+    def tell(self, text: str) -> None:
+        """Show a line of progress. It counts like what the server prints."""
+        self._keep(text.encode("utf-8", "replace") + b"\n")
+
+    async def cancel(self, line: bytes) -> None:
+        """Nothing: a server that has not ended its call is ended."""
+
     async def _ready(self, descriptor: int, *, writing: bool) -> None:
         ready: asyncio.Future[None] = self._loop.create_future()
         add = self._loop.add_writer if writing else self._loop.add_reader
@@ -139,6 +148,9 @@ class ServerLines:
             self._ended.set()
             self._loop.remove_reader(self._prints)
             return
+        self._keep(data)
+
+    def _keep(self, data: bytes) -> None:
         self.printed += len(data)
         kept = data[: max(0, self._keeps - len(self.stderr))]
         self.stderr += kept

@@ -22,13 +22,14 @@ from remit.sandbox.egress import PORT, proxy_variables
 from remit.sandbox.file_grants import GrantedFiles
 from remit.sandbox.live.lines import Flood, LineTooLong, ServerEnded, ServerLines
 from remit.sandbox.live.pool import LivePool, Place
+from remit.sandbox.live.speaker import Reply, Speaker
 from remit.sandbox.live.started import LiveSandbox
 from remit.sandbox.network_handover import CallContext, NetworkAccess, with_network_result
 from remit.sandbox.one_shot import close_files, settle
 from remit.sandbox.outcome import Ending, GuestAnswer, Output, Stop, classify_ending
 from remit.sandbox.process import DRAIN_SECONDS, START_SECONDS, DidNotStart
 from remit.sandbox.profile import Profile
-from remit.sandbox.protocol import Reply, Speaker, ToolCall
+from remit.sandbox.protocol import ToolCall
 from remit.sandbox.warm.call import key_of
 from remit.sandbox.warm.zygote_handle import Cold, child_folder
 

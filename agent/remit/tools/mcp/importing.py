@@ -12,9 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, cast
+from urllib.parse import urlsplit
 
 from remit.core import Json, UsageError
-from remit.core.parsing import hidden_character
+from remit.core.parsing import DEFAULT_PORT, hidden_character
+from remit.guardrails import Secrets
 from remit.sandbox import Sandbox
 from remit.tools.making import check_name, write_tool
 from remit.tools.mcp.listing import listed_server
@@ -65,26 +67,88 @@ async def import_server(
         head = _head(name, start)
         alone = parse_manifest(f'{head}[actions.none_yet]\nsummary = "none"\n', file=f"tools/{name}/tool.toml")
         server = await listed_server(folder, alone, sandbox)
-    text = manifest_of(name, start, server)
-    write_tool(root, name, {"tool.toml": text, **start.texts})
-    return ImportedServer(
-        texts={"tool.toml": text, **start.texts}, actions=len(server.tools), undecided=text.count(f"\n{MARK}")
+    return _written(root, name, manifest_of(name, start, server), start.texts, server)
+
+
+async def import_remote(
+    root: Path, name: str, url: str, sandbox: Sandbox, *, secret: str = "", ranges: Sequence[str] = ()
+) -> ImportedServer:
+    """Write the tool NAME for the server at that URL. `secret` is the name of its token, "" without one; `ranges` has its address if that is private.
+
+    Raises:
+        UsageError: the name is taken or not valid, or the value of the secret is not set.
+        WorkspaceError: the URL is no plain one, or there is no MCP server.
+    """
+    check_name(root, name)
+    place = Elsewhere(url=url, secret=secret, ranges=tuple(ranges))
+    alone = parse_manifest(
+        f'{_head(name, place)}[actions.none_yet]\nsummary = "none"\ntouches = ["use mcp:{place.host}"]\n',
+        file=f"tools/{name}/tool.toml",
+    )
+    values = Secrets(root).values(alone.secrets)
+    with tempfile.TemporaryDirectory(prefix="remit-import-") as made:
+        server = await listed_server(Path(made), alone, sandbox, values)
+    return _written(root, name, manifest_of(name, place, server), {}, server)
+
+
+def _written(root: Path, name: str, text: str, texts: Mapping[str, str], server: ServerPin) -> ImportedServer:
+    texts = {"tool.toml": text, **texts}
+    write_tool(root, name, texts)
+    return ImportedServer(texts=texts, actions=len(server.tools), undecided=text.count(f"\n{MARK}"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elsewhere:
+    """A server that runs already. `secret` is the name of its token, "" without one."""
+
+    url: str
+    secret: str = ""
+    ranges: tuple[str, ...] = ()
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.url).hostname or ""
+
+
+def manifest_of(name: str, start: Started | Elsewhere, server: ServerPin) -> str:
+    """The text of tool.toml for the tools of that server."""
+    host = start.host if isinstance(start, Elsewhere) else ""
+    return f"{_head(name, start)}{'' if host else _at_most(server)}{''.join(_actions(server, host))}"
+
+
+def _head(name: str, start: Started | Elsewhere) -> str:
+    package = start.url if isinstance(start, Elsewhere) else start.package
+    return (
+        f'#:schema ../tool.schema.json\nname = "{name}"\nversion = "0.1.0"\nowner = "you@example.com"\n'
+        f'summary = {_quoted(f"The MCP server {package}")}\nsource = "mcp"\n\n[server]\n'
+        f"{_remote_head(start) if isinstance(start, Elsewhere) else _local_head(start)}"
     )
 
 
-def manifest_of(name: str, start: Started, server: ServerPin) -> str:
-    """The text of tool.toml for the tools of that server."""
-    return f"{_head(name, start)}{_at_most(server)}{''.join(_actions(server))}"
+def _remote_head(place: Elsewhere) -> str:
+    parts = urlsplit(place.url)
+    try:
+        host = f"{parts.hostname}:{parts.port or DEFAULT_PORT[parts.scheme]}"
+    except (KeyError, ValueError):
+        raise UsageError(f"{place.url!r} is no URL: write https://mcp.example.com/mcp") from None
+    ranges = f"ranges = [{', '.join(map(_quoted, place.ranges))}]\n" if place.ranges else ""
+    secret = (
+        f'\n[[always.secrets]]\nname = {_quoted(place.secret)}\nhost = "{host}"\nheader = "Authorization"\n'
+        f'value = "Bearer {{{place.secret}}}"\n'
+    )
+    return (
+        f"url = {_quoted(place.url)}\n\n[always]\nhosts = [{_quoted(f'GET,POST {host}{parts.path}')}]\n{ranges}"
+        f'{secret if place.secret else ""}\n[limits]\nwall = "30s"\noutput = "256KiB"\n\n'
+    )
 
 
-def _head(name: str, start: Started) -> str:
+def _local_head(start: Started) -> str:
     parts = ", ".join(map(_quoted, start.command))
     variables = "".join(f"{key} = {_quoted(value)}, " for key, value in start.env.items()).removesuffix(", ")
     env = f"env = {{ {variables} }}\n" if variables else ""
     programs = f"\n[always]\nprograms = [{', '.join(map(_quoted, start.programs))}]\n" if start.programs else ""
     return (
-        f'#:schema ../tool.schema.json\nname = "{name}"\nversion = "0.1.0"\nowner = "you@example.com"\n'
-        f'summary = {_quoted(f"The MCP server {start.package}")}\nsource = "mcp"\n\n[server]\ncommand = [{parts}]\n{env}'
+        f"command = [{parts}]\n{env}"
         f'{programs}\n[limits]\nwall = "30s"\ncpu = "20s"\nmemory = "{_MEMORY[start.node]}"\noutput = "256KiB"\n\n'
     )
 
@@ -102,28 +166,31 @@ def _at_most(server: ServerPin) -> str:
     return "[at_most]\n" + "\n".join(lines) + "\n\n" if lines else ""
 
 
-def _actions(server: ServerPin) -> Iterator[str]:
+def _actions(server: ServerPin, host: str) -> Iterator[str]:
     taken: set[str] = set()
     for tool_name in sorted(server.tools):
         name = _name(tool_name, taken)
         taken.add(name)
-        yield _action(name, tool_name, server.tools[tool_name])
+        yield _action(name, tool_name, server.tools[tool_name], host)
 
 
-def _action(name: str, tool_name: str, tool: Mapping[str, Json]) -> str:
-    named = list(_named(tool))
+def _action(name: str, tool_name: str, tool: Mapping[str, Json], host: str) -> str:
+    """The table of one action. `host` is where a server elsewhere is: it gets no file and reaches what it wants; "" for one here."""
+    named = [] if host else list(_named(tool))
     reads = _reads(tool)
     lines = [f"[actions.{name}]", *([] if name == tool_name else [f"tool = {_quoted(tool_name)}"])]
     lines.append(f"summary = {_quoted(_summary(tool, name))}")
     texts = [argument for argument, kind in named if kind == "text"]
     resources = [_touch(argument, kind, reads=reads) for argument, kind in named if kind != "text"]
     resources += [f"use service:{name}"] if texts else []
+    if host:
+        lines.append(f"touches = [{_quoted(f'use mcp:{host}')}]")
     if resources:
         why = f"  # what the text in {', '.join(map(repr, texts))} can do" if texts else ""
         lines.append(f"{MARK} touches = [{', '.join(map(_quoted, resources))}]{why}")
     if any(kind == "url" for _, kind in named):
         lines.append(f'{MARK} methods = ["GET"]')
-    if reads and not named:
+    if reads and not named and not host:
         # Without files to write and without hosts, nothing that it does leaves its sandbox, whatever the server says.
         lines += ['effect = "read"', 'errors = ["is_error"]']
     elif reads:

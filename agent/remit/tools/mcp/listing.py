@@ -10,22 +10,48 @@ from typing import cast
 from remit.broker import McpListing, output_schema, with_server
 from remit.core import Json, Problem, Refusal, WorkspaceError
 from remit.core.parsing import check_schema, closed
-from remit.sandbox import Profile, Sandbox
-from remit.sandbox.egress import Network
+from remit.sandbox import CallContext, Profile, Sandbox, Tier
+from remit.sandbox.egress import Network, Permit
 from remit.sandbox.packages import check_environment, make_environment
-from remit.workspace.manifest import ActionSchema, Manifest, ServerPin
+from remit.workspace import read_code
+from remit.workspace.manifest import ActionSchema, Manifest, ServerPin, code_digest, with_authorities
 
 
-async def listed_server(code: Path, manifest: Manifest, sandbox: Sandbox) -> ServerPin:
-    """What the server of the tool in that folder says of itself now.
+async def listed_server(
+    code: Path, manifest: Manifest, sandbox: Sandbox, values: Mapping[str, str] | None = None
+) -> ServerPin:
+    """What the server of the tool in that folder says of itself now. `values` are the secrets for one that runs elsewhere.
 
     Raises:
         WorkspaceError: it does not start, or does not speak MCP.
         RunEnded: `sandbox_unavailable`.
     """
+    run = f"list-{secrets.token_hex(8)}"  # no run of an agent has its sandbox, or its session
+    profile = (
+        _elsewhere(code, manifest, run) if manifest.server_url else _here(code, manifest, run, sandbox.confinement)
+    )
+    listing = McpListing(tool=manifest.name)
+    context = CallContext(permit=Permit(values=values or {}))
+    try:
+        async with sandbox.open(with_server(profile, manifest), {}, speaker=listing) as opened:
+            if listing.session is None and (output := await opened.run(context)).code is not None:
+                raise Refusal("tool_crashed", output.message)
+    except Refusal as refusal:
+        fix = "correct [server], or what it needs: it is started without files and without secrets"
+        if manifest.server_url:
+            fix = "correct the URL, the hosts and the secrets in tool.toml, or start the server"
+        problem = Problem(file=f"tools/{manifest.name}/tool.toml", what=refusal.message, fix=fix)
+        raise WorkspaceError([problem]) from refusal
+    finally:
+        sandbox.end_run(run)
+    assert listing.session is not None  # else a refusal was raised
+    tools = {name: dict(tool) for name, tool in listing.session.listing.items()}
+    return ServerPin(protocol=listing.session.version, tools=tools)
+
+
+def _here(code: Path, manifest: Manifest, run: str, tier: Tier) -> Profile:
     check_environment(code)
-    run = f"list-{secrets.token_hex(8)}"  # no run of an agent has its sandbox
-    profile = Profile(
+    return Profile(
         tool=manifest.name,
         action="",
         source="mcp",
@@ -33,26 +59,30 @@ async def listed_server(code: Path, manifest: Manifest, sandbox: Sandbox) -> Ser
         root=code,
         programs=manifest.programs,
         memory=manifest.limits.memory,
-        tier=sandbox.confinement,
+        tier=tier,
         life="run",
         run=run,
         proc=manifest.proc,
         environment=make_environment(code),
         network=Network() if manifest.hosts or manifest.url_hosts else None,
     )
-    listing = McpListing(tool=manifest.name)
-    try:
-        async with sandbox.open(with_server(profile, manifest), {}, speaker=listing) as opened:
-            if listing.session is None:
-                raise Refusal("tool_crashed", (await opened.run()).message)
-    except Refusal as refusal:
-        fix = "correct [server], or what it needs: it is started without files and without secrets"
-        problem = Problem(file=f"tools/{manifest.name}/tool.toml", what=refusal.message, fix=fix)
-        raise WorkspaceError([problem]) from refusal
-    finally:
-        sandbox.end_run(run)
-    tools = {name: dict(tool) for name, tool in listing.session.listing.items()}
-    return ServerPin(protocol=listing.session.version, tools=tools)
+
+
+def _elsewhere(code: Path, manifest: Manifest, run: str) -> Profile:
+    network = manifest.network(next(iter(manifest.actions.values())), ())
+    network = with_authorities(network, manifest.authorities, code, code_digest(read_code(code)))
+    limits = manifest.limits
+    return Profile(
+        tool=manifest.name,
+        action="",
+        source="mcp",
+        code=code,
+        root=code,
+        wall=limits.wall,
+        output=limits.output,
+        run=run,
+        network=network,
+    )
 
 
 def server_schemas(manifest: Manifest, server: ServerPin) -> dict[str, ActionSchema]:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, cast
+from urllib.parse import urlsplit
 
 from remit.core import Json, Refusal, UsageError
 from remit.core.parsing import parse_json, read_text
@@ -63,7 +64,9 @@ def started(words: Sequence[str], folder: Path) -> Started:
 
 
 def name_of_server(words: Sequence[str]) -> str:
-    """A name for the tool of that server, from its package: `time` of `mcp-server-time`; `server` if nothing of it is left."""
+    """A name for the tool of that server, from its package or host: `time` of `mcp-server-time`; `server` if nothing of it is left."""
+    if words and "://" in words[0]:
+        return name_of_server(("", (urlsplit(words[0]).hostname or "").removeprefix("www.").replace(".", "-")))
     rest = list(words[1:])
     while rest and rest[0].startswith("-"):
         del rest[: 2 if rest[0] == "--with" else 1]

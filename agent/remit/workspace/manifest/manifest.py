@@ -128,7 +128,8 @@ class Manifest(FrozenModel):
 
     `hosts`, `ranges`, `credentials`, `authorities`, `exposed`, `env` and `programs` are available to every call. `read` and `write` (patterns of
     files), `stores` and `url_hosts` are the most that the resources of one call may be. With `life` "run", the calls of a run share
-    one live sandbox. `command` and `server_env` start an MCP server; with `proc`, a sandbox has a /proc of its own. The source
+    one live sandbox. `command` and `server_env` start an MCP server, and one that runs
+    elsewhere is at `server_url`; with `proc`, a sandbox has a /proc of its own. The source
     "built-in" is Remit itself. The calls of a "hook" are carried out by the coding agent `client`: its `read` and `write` are empty,
     and rules alone limit it. `undecided` are the actions that do not load, each with the line that a person has to decide. `digest` covers the parsed file without
     its targets, so comments, layout and targets do not change it.
@@ -146,6 +147,7 @@ class Manifest(FrozenModel):
     proc: bool = False
     command: tuple[str, ...] = ()
     server_env: Mapping[str, str] = Field(default_factory=dict)
+    server_url: str = ""
     hosts: tuple[str, ...] = ()
     ranges: tuple[str, ...] = ()
     credentials: tuple[Credential, ...] = ()
@@ -167,6 +169,11 @@ class Manifest(FrozenModel):
     def hosted(self) -> bool:
         """True if its calls run outside of every sandbox: in the process of the broker, or in a coding agent."""
         return self.source in HOSTED
+
+    @property
+    def confined(self) -> bool:
+        """True if something of it runs in a sandbox of this machine."""
+        return not self.hosted and self.source != "built-in" and not self.server_url
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -319,6 +326,7 @@ def parse_manifest(text: str, *, file: str) -> Manifest:
         proc=always.proc,
         command=() if table.server is None else tuple(table.server.command),
         server_env={} if table.server is None else dict(table.server.env),
+        server_url="" if table.server is None else table.server.url or "",
         hosts=tuple(always.hosts),
         ranges=tuple(always.ranges),
         credentials=tuple(_credential(secret) for secret in always.secrets if not secret.exposed),

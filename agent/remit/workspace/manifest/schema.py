@@ -50,6 +50,7 @@ from remit.workspace.manifest.sections import (
     ServerTool,
     Variable,
     action_network_rules,
+    at_url,
     authority_rules,
     command_rules,
     network_rules,
@@ -58,12 +59,7 @@ from remit.workspace.manifest.sections import (
     server_rules,
 )
 from remit.workspace.manifest.targets import TargetTable
-from remit.workspace.manifest.touches import (
-    LISTED,
-    SHAPE,
-    Template,
-    parse_touch,
-)
+from remit.workspace.manifest.touches import LISTED, SHAPE, Template, parse_touch
 
 _T = TypeVar("_T", bound=TomlTable)
 Source: TypeAlias = Literal["python", "command", "mcp", "host", "hook"]
@@ -301,7 +297,7 @@ class _Rules:
                 yield self._problem((key,), what, "remove it, and limit the tool by rules")
         yield from self._sandbox_rules()
         server = self._table(ServerTable, "server") if "server" in self._document else None
-        yield from server_rules(self._document, server, self._always.secrets, self._always.programs, self._problem)
+        yield from server_rules(self._document, server, self._always, self._problem)
         yield from network_rules(self._always, self._problem, self._source)
         reached = [*self._always.hosts, *(self._at_most.hosts if self._at_most is not None else ())]
         yield from authority_rules(self._always.ca, reached, self._problem)
@@ -322,7 +318,9 @@ class _Rules:
         yield from self._effect_rules(at, action, templates)
         yield from self._error_rules(at, action)
         yield from self._run_rules(at, action, templates)
-        yield from server_action_rules(self._source, at, action, templates, self._problem)
+        yield from server_action_rules(
+            self._source, at, action, templates, self._problem, elsewhere=at_url(self._document)
+        )
         yield from action_network_rules(at, action, templates, self._problem, self._reached())
 
     def _reached(self) -> bool:

@@ -22,7 +22,7 @@ from .network import (
     authority_rules,
     network_rules,
 )
-from .server import PYTHON, ServerTable, ServerTool, filled, server_action_rules, server_rules
+from .server import PYTHON, ServerTable, ServerTool, at_url, filled, server_action_rules, server_rules
 
 __all__ = [
     "PYTHON",
@@ -41,6 +41,7 @@ __all__ = [
     "Variable",
     "action_network_rules",
     "argument_of",
+    "at_url",
     "authority_rules",
     "command_input",
     "command_rules",

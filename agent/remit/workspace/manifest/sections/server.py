@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Final, Protocol, TypeAlias
+from typing import Annotated, Final, Protocol, TypeAlias, cast
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from remit.core import Json, Problem
-from remit.core.parsing import Matching, TomlTable
+from remit.core import Json, Problem, Refusal
+from remit.core.parsing import DEFAULT_PORT, SCHEMES, SERVER_KIND, Matching, TomlTable, canonical_url, invalid
+from remit.sandbox.egress import parse_host
 from remit.workspace.manifest.sections.network import SecretTable, Variable
 from remit.workspace.manifest.touches import Template
 
@@ -27,12 +29,47 @@ Part = Annotated[
 ]
 
 
+def _server_url(value: str) -> str:
+    scheme = value.partition(":")[0]
+    try:
+        plain = scheme in SCHEMES and canonical_url(scheme, value).address == value
+    except Refusal:
+        plain = False
+    if not plain:
+        raise invalid(f"is {value!r}, which is no plain URL", 'write it in full: "https://mcp.example.com/mcp"')
+    return value
+
+
+ServerUrl = Annotated[str, AfterValidator(_server_url)]
+
+
+class _Always(Protocol):
+    @property
+    def hosts(self) -> list[str]: ...
+    @property
+    def ranges(self) -> list[str]: ...
+    @property
+    def secrets(self) -> list[SecretTable]: ...
+    @property
+    def env(self) -> list[str]: ...
+    @property
+    def programs(self) -> list[str]: ...
+    @property
+    def proc(self) -> bool: ...
+
+
 class ServerTable(TomlTable):
-    """What starts an MCP server that speaks on its standard input and output. It is started once for a run."""
+    """What starts an MCP server that speaks on its standard input and output, once for a run; or where one runs already."""
 
     command: list[Part] = Field(
+        default=[],
         description='What starts it: ["python", "./main.py"], ["node", "{packages}/node_modules/NAME/index.js", "{files}"]; '
-        "{files} is the folder with the files of a call, {packages} that of the locked packages, ./ the folder of the tool"
+        "{files} is the folder with the files of a call, {packages} that of the locked packages, ./ the folder of the tool",
+    )
+    url: ServerUrl | None = Field(
+        default=None,
+        description='In place of the command, for a server that runs elsewhere: "https://mcp.example.com/mcp"; its host stands in '
+        "[always] too",
     )
     env: dict[Variable, Part] = Field(
         default={}, description='Environment variables: { MEMORY_FILE = "{files}/memory.json" }'
@@ -51,11 +88,16 @@ def filled(part: str, values: Mapping[str, str], own: str) -> str:
     return f"{own}/{part[2:]}" if part.startswith("./") else text
 
 
+def at_url(document: Mapping[str, Json]) -> bool:
+    """True if the manifest is that of a server that runs elsewhere."""
+    server = document.get("server")
+    return isinstance(server, dict) and "url" in server
+
+
 def server_rules(
     document: Mapping[str, Json],
     server: ServerTable | None,
-    secrets: Sequence[SecretTable],
-    programs: Sequence[str],
+    always: _Always,
     report: _Report,
 ) -> Iterator[Problem]:
     """The problems between the keys of an MCP server. `server` is None if the key is missing, or not valid by itself."""
@@ -65,20 +107,53 @@ def server_rules(
         return
     if "server" not in document:
         yield report(
-            ("source",), "the table [server] is missing", 'write [server] with command = ["python", "./main.py"]'
+            ("source",),
+            "the table [server] is missing",
+            'write [server] with command = ["python", "./main.py"], or with url',
         )
+    elif server is not None and server.url is not None:
+        yield from _url_rules(server, server.url, document, always, report)
     elif server is not None:
-        yield from _command_rules(server, programs, report)
+        yield from _command_rules(server, always.programs, report)
     if document.get("life") == "call":
         yield report(("life",), "a server serves the calls of a run", "remove it")
     if document.get("trust") == "none":
         fix = "remove it: a server lives longer than a call, so each call knows what earlier ones of its run were given"
         yield report(("trust",), "trust = 'none' and source = 'mcp' exclude each other", fix)
-    for number, secret in enumerate(secrets):
+    for number, secret in enumerate(always.secrets):
         if secret.exposed:
             fix = "write host, header and value: the proxy adds the secret, and `env` gets a text that stands for it"
             at = ("always", "secrets", str(number))
             yield report(at, "a server is started before a call is recorded, so it gets no secret", fix)
+
+
+def _url_rules(
+    server: ServerTable, url: str, document: Mapping[str, Json], always: _Always, report: _Report
+) -> Iterator[Problem]:
+    """The problems of a server that runs elsewhere: nothing is started for it, and it gets no files."""
+    for key in ("command", "env"):
+        if getattr(server, key):
+            yield report(("server", key), f"'{key}' of a server that runs at a URL", "remove it, or the URL")
+    for key in ("env", "programs", "proc"):
+        if getattr(always, key):
+            what = f"'always.{key}' has no effect for a server that runs at a URL"
+            yield report(("always", key), what, "remove it")
+    at_most = document.get("at_most")
+    for key in ("read", "write", "stores"):
+        if isinstance(at_most, dict) and key in cast("dict[str, Json]", at_most):
+            yield report(("at_most", key), "a server that runs at a URL gets no files and no stores", "remove it")
+    parts = urlsplit(url)
+    port, path = parts.port or DEFAULT_PORT[parts.scheme], parts.path or "/"
+    name = parts.hostname or ""
+    lines = [parse_host(line) for line in always.hosts]
+    if not any(line.covers(name, port) and line.allows("POST", path) for line in lines):
+        fix = f'write hosts = ["GET,POST {name}:{port}{path}"] in [always]'
+        yield report(("server", "url"), f"no line of 'always.hosts' allows POST to {url}", fix)
+    if parts.scheme == "http" and always.secrets:
+        yield report(("server", "url"), "a secret is not sent without encryption", "write https, or remove the secret")
+    if parts.scheme == "http" and not always.ranges:
+        fix = "write https, or name the private range of its address in 'always.ranges'"
+        yield report(("server", "url"), f"{url} is not encrypted, and not within a private range", fix)
 
 
 def _command_rules(server: ServerTable, programs: Sequence[str], report: _Report) -> Iterator[Problem]:
@@ -101,13 +176,23 @@ def _command_rules(server: ServerTable, programs: Sequence[str], report: _Report
 
 
 def server_action_rules(
-    source: str, at: tuple[str, ...], action: _Action, templates: Sequence[Template], report: _Report
+    source: str,
+    at: tuple[str, ...],
+    action: _Action,
+    templates: Sequence[Template],
+    report: _Report,
+    *,
+    elsewhere: bool,
 ) -> Iterator[Problem]:
     """The problems of one action of an MCP server."""
     if source != "mcp":
         if action.tool is not None:
             yield report((*at, "tool"), "'tool' is only for source = 'mcp'", "remove it")
         return
+    # INVARIANT: rules see that the arguments of the call leave this machine (`leaves_system`).
+    if elsewhere and not any(template.kind == SERVER_KIND for template in templates):
+        fix = 'write touches = ["use mcp:NAME"], with a name of the server by which rules can name it'
+        yield report(at, "no line of 'touches' names the server that runs at a URL", fix)
     if action.cache:
         yield report(
             (*at, "cache"), "the answer of a server does not follow from arguments and files alone", "remove it"

@@ -1,0 +1,137 @@
+"""A tool whose MCP server runs elsewhere: imported from its URL, decided by rules, recorded, replayed without the server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.http_servers import Response, Server
+from support.lifecycle import replayed
+from support.mcp_remote import ECHO, ScriptedServer, as_events, as_json, result
+from support.runs import Command, CommandResult, turn
+from support.workspaces.ledger import pin
+from support.workspaces.mcp import again, made, text_of
+
+SEND = {**ECHO, "name": "send", "description": "Sends the text"}
+
+
+def imported(command: Command, folder: Path, port: int, *options: str, scheme: str = "http") -> CommandResult:
+    """`remit tool import mcp` of the server on this machine, as the tool `kit`."""
+    words = ("tool", "import", "mcp", "--name", "kit", "--range", "127.0.0.0/8", *options, "--json")
+    return command(folder, *words, f"{scheme}://localhost:{port}/mcp")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """A workspace without the tool `kit`, which its agent names."""
+    made(tmp_path)
+    for path in (tmp_path / "tools/kit").iterdir():
+        path.unlink()
+    (tmp_path / "tools/kit").rmdir()
+    return tmp_path
+
+
+def test_a_server_is_imported_from_its_url_called_under_rules_and_replayed_without_it(
+    workspace: Path, command: Command
+) -> None:
+    server = ScriptedServer(tools=[ECHO, SEND])
+    with Server(server) as listening:
+        done = imported(command, workspace, listening.port)
+        assert done.code == 0, done.out + done.err
+        assert done.json["actions"] == 2
+        pin(workspace)
+        run = again(workspace, [turn(kit__echo={"text": "hello"})])
+        assert text_of(run, 0) == "hello"
+        assert run.result(0)["labels"] == ["untrusted"]
+    assert not replayed(run).divergences
+
+
+def test_a_lost_answer_of_an_irreversible_call_is_an_unknown_outcome_and_it_is_not_repeated(
+    workspace: Path, command: Command
+) -> None:
+    server = ScriptedServer(tools=[SEND], call=lambda _message, _request: as_events(": lost\n\n"))
+    with Server(server) as listening:
+        assert imported(command, workspace, listening.port).code == 0
+        pin(workspace)
+        run = again(workspace, [turn(kit__send={"text": "a"}), turn(kit__send={"text": "a"})])
+    assert run.error(0)["code"] == "outcome_unknown"
+    assert server.methods.count("tools/call") == 1
+    assert not replayed(run).divergences
+
+
+def test_a_changed_tool_does_not_run_until_it_is_pinned_and_the_others_go_on(workspace: Path, command: Command) -> None:
+    server = ScriptedServer(tools=[ECHO, SEND])
+    with Server(server) as listening:
+        assert imported(command, workspace, listening.port).code == 0
+        pin(workspace)
+        server.tools = [ECHO, {**SEND, "description": "Sends the text to everyone"}]
+        run = again(workspace, [turn(kit__send={"text": "a"}), turn(kit__echo={"text": "b"})])
+        assert run.error(0)["code"] == "policy_denied"
+        assert "remit tool pin kit" in run.error(0)["next_step"]
+        assert text_of(run, 1) == "b"
+        assert server.methods.count("tools/call") == 1
+        pin(workspace)
+        assert text_of(again(workspace, [turn(kit__send={"text": "a"})]), 0) == "a"
+    assert not replayed(run).divergences
+
+
+@pytest.mark.usefixtures("trusting")
+def test_a_token_is_sent_by_the_proxy_and_stands_in_no_record(
+    workspace: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = ScriptedServer(
+        call=lambda message, request: as_json(message["id"], result(request.headers["authorization"]))
+    )
+    server.before = lambda _, request: None if "authorization" in request.headers else Response(status=401)
+    with Server(server, name="localhost") as listening:
+        refused = imported(command, workspace, listening.port, scheme="https")
+        assert refused.code != 0
+        assert "the server wants a login" in refused.out
+        unset = imported(command, workspace, listening.port, "--secret", "tickets", scheme="https")
+        assert unset.code != 0
+        assert "'tickets' is not set" in unset.out
+        monkeypatch.setenv("REMIT_SECRET_TICKETS", "canary-of-this-test")
+        assert imported(command, workspace, listening.port, "--secret", "tickets", scheme="https").code == 0
+        pin(workspace)
+        run = again(workspace, [turn(kit__echo={"text": "a"})])
+    assert "canary" not in text_of(run, 0)
+    assert server.requests[-1].headers["authorization"] == "Bearer canary-of-this-test"
+    assert not any(b"canary-of-this-test" in path.read_bytes() for path in workspace.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("url", ["ftp://x/mcp", "https://u@x.example/mcp", "http://1.2.3.4/m", "http://x.example/mcp"])
+def test_an_import_of_a_url_that_is_no_server_is_refused_and_writes_nothing(
+    workspace: Path, command: Command, url: str
+) -> None:
+    done = command(workspace, "tool", "import", "mcp", "--name", "kit", url)
+    assert done.code != 0
+    assert not (workspace / "tools/kit").exists()
+
+
+def test_two_calls_at_once_of_a_run_reach_the_server_one_after_another(workspace: Path, command: Command) -> None:
+    server = ScriptedServer()
+    with Server(server) as listening:
+        assert imported(command, workspace, listening.port).code == 0
+        pin(workspace)
+        run = again(workspace, [turn(kit__echo=[{"text": "a"}, {"text": "b"}])])
+        assert [text_of(run, 0, index) for index in (0, 1)] == ["a", "b"]
+    assert server.methods.count("initialize") == 3  # of the import, of the pin, and one of the run
+
+
+def test_a_read_of_a_server_elsewhere_is_decided_by_what_its_arguments_contain(
+    workspace: Path, command: Command
+) -> None:
+    server = ScriptedServer(tools=[{**ECHO, "annotations": {"readOnlyHint": True}}])
+    with Server(server) as listening:
+        assert imported(command, workspace, listening.port).code == 0
+        manifest, rules = workspace / "tools/kit/tool.toml", workspace / "policies/rules.csv"
+        manifest.write_text(manifest.read_text().replace("# decide: ", ""))
+        rules.write_text(
+            f"{rules.read_text()}# No address leaves\np, agent:helper, kit.*, mcp:*, 'address' in contains, deny\n"
+        )
+        pin(workspace)
+        run = again(workspace, [turn(kit__echo={"text": "write to dana@example.com"}), turn(kit__echo={"text": "hi"})])
+        assert run.error(0)["code"] == "policy_denied"
+        assert text_of(run, 1) == "hi"
+        assert server.methods.count("tools/call") == 1
