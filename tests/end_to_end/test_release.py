@@ -1,8 +1,11 @@
-"""`make release` at the size of a test: equal builds, the lists of what is inside, and what stops a release."""
+"""`make release` and `make full` at the size of a test: equal builds, the lists of what is inside, what stops a release."""
 
 from __future__ import annotations
 
 import importlib.util
+import re
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -11,14 +14,23 @@ import pytest
 from support import ROOT
 
 
-@pytest.fixture(scope="module")
-def release() -> ModuleType:
-    described = importlib.util.spec_from_file_location("release", ROOT / ".ci" / "release.py")
+def module(name: str) -> ModuleType:
+    described = importlib.util.spec_from_file_location(name, ROOT / ".ci" / f"{name}.py")
     assert described is not None
     assert described.loader is not None
-    module = importlib.util.module_from_spec(described)
-    described.loader.exec_module(module)
-    return module
+    loaded = importlib.util.module_from_spec(described)
+    described.loader.exec_module(loaded)
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def release() -> ModuleType:
+    return module("release")
+
+
+@pytest.fixture
+def full() -> ModuleType:
+    return module("full")
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no commit to build")
@@ -77,3 +89,47 @@ def test_a_licence_that_is_unknown_stops_the_release(release: ModuleType) -> Non
     for unfit in ("", "GPL-3.0-only", "Proprietary"):
         with pytest.raises(release.Stop, match="not known to fit"):
             release.licence_list([("some", "1", unfit)])
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+
+
+def test_every_target_and_every_benchmark_is_part_of_make_full_or_left_out_by_name(full: ModuleType) -> None:
+    assert set(full.LEFT_OUT) <= make_targets()
+    listed = set(full.targets())
+    assert {"check", "ablate", "release", "bench-broker", "bench-attacks"} <= listed
+    assert not listed & full.LEFT_OUT
+    assert {f"bench-{path.stem}" for path in (ROOT / "tests/benchmarks").glob("*.py")} - listed == {
+        "bench-bfcl",
+        "bench-documents",
+        "bench-tau2",
+    }
+
+
+def test_make_full_goes_on_after_the_targets_that_passed_and_says_what_failed(
+    full: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tests/benchmarks").mkdir(parents=True)
+    rows = "one:  ## Passes\n\t@echo done >> ran\n\ntwo:  ## Fails\n\t@test -e repaired\n\nhelp:  ## Shows\n\t@true\n"
+    (tmp_path / "Makefile").write_text(rows)
+    for line in (
+        ["init", "-q"],
+        ["add", "Makefile"],
+        ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "x"],
+    ):
+        subprocess.run(["git", *line], cwd=tmp_path, check=True)
+    monkeypatch.setattr(full, "ROOT", tmp_path)
+    monkeypatch.setattr(full, "OUT", tmp_path / "out")
+    monkeypatch.setattr(sys, "argv", ["full.py"])
+    assert full.main() == 1
+    assert "two: FAILED" in capsys.readouterr().out
+    (tmp_path / "repaired").touch()
+    monkeypatch.setattr(sys, "argv", ["full.py", "--write"])
+    assert full.main() == 0
+    assert "one: passed before" in capsys.readouterr().out
+    assert (tmp_path / "ran").read_text() == "done\n"  # once
+    (page,) = (tmp_path / "docs/benchmarks").iterdir()
+    assert page.read_text().count("| passed |") == 2
+    monkeypatch.setattr(sys, "argv", ["full.py", "three"])
+    assert full.main() == 2
