@@ -1,4 +1,4 @@
-from .attempts import DecodedCall, During, LiveExecutor, Ready, ToolExecutor, receives_key, run_probe
+from .attempts import DecodedCall, LiveExecutor, Ready, ToolExecutor, receives_key, run_probe
 from .broker import ApprovalPending, Broker
 from .budgets import CALLS_PER_TURN, check_counted, check_turn, too_many_calls, wall_end
 from .circuit_breaker import check_circuit, count_attempt
@@ -25,7 +25,7 @@ from .host import (
     with_objects,
 )
 from .mcp import IS_ERROR, McpListing, differences, output_schema, with_server
-from .ports import AttemptOutcome, ProbeOutcome, Question, ShadowRules, mismatch_of
+from .ports import AttemptOutcome, During, ProbeOutcome, Question, ShadowRules, mismatch_of
 from .receipt import landed_of, receipt_of, retrieved_by
 
 __all__ = [

@@ -16,11 +16,23 @@ from typing import Final, Protocol
 
 from remit.broker.host import block_value, decode_for_host, load_host, refuse_outside_of_hooks, run_function
 from remit.broker.mcp import speaker_of, with_server
-from remit.broker.ports import AttemptOutcome, ProbeOutcome, landed, mismatch_of, result_refusal
-from remit.core import Access, Call, Change, Confinement, Json, Refusal, ResourceAccess, SchemaMismatch, in_thread
+from remit.broker.ports import AttemptOutcome, During, ProbeOutcome, landed, mismatch_of, result_refusal
+from remit.broker.refusals import no_secret
+from remit.core import (
+    Access,
+    Call,
+    Change,
+    Confinement,
+    Json,
+    Refusal,
+    ResourceAccess,
+    SchemaMismatch,
+    UsageError,
+    in_thread,
+)
 from remit.core.events import AttemptProgressed
 from remit.core.parsing import digest
-from remit.guardrails import Sanitizer
+from remit.guardrails import RunSecrets, Sanitizer
 from remit.journal import Record
 from remit.sandbox import OWN_FOLDER, CallContext, Output, Profile, Sandbox, digest_of_reads, stores_of
 from remit.sandbox.egress import Answers, ExchangeLog, Permit
@@ -40,18 +52,6 @@ from remit.workspace.manifest import (
 
 PROGRESS_LINES: Final = 100  # of one attempt that are recorded while it runs; the end of the attempt has everything
 PROGRESS_CHARACTERS: Final = 500  # of one line
-
-
-@dataclass(frozen=True, kw_only=True)
-class During:
-    """What a running attempt asks, and what it reports.
-
-    `decide` returns True if the call may follow a redirect to that URL; None allows no redirect. `on_print` gets what the tool prints,
-    in the event loop of the broker.
-    """
-
-    decide: Callable[[str], bool] | None = None
-    on_print: Callable[[bytes], None] | None = None
 
 
 @dataclass(kw_only=True)
@@ -168,7 +168,7 @@ class LiveExecutor:
         workspace: Workspace,
         sandbox: Sandbox,
         folder: Path,
-        secrets: Mapping[str, str] | None = None,
+        secrets: Mapping[str, str] | RunSecrets | None = None,
         *,
         host_function: Callable[[Call], Callable[..., Json] | None] | None = None,
         user: str = "",
@@ -177,12 +177,11 @@ class LiveExecutor:
         self._modules = root or workspace.root
         self._workspace = workspace
         self._sandbox = sandbox
-        self._secrets: Mapping[str, str] = secrets or {}
+        self._secrets = secrets if isinstance(secrets, RunSecrets) else RunSecrets(secrets or {})
         self._host_function = host_function
         self._user = user
-        root = workspace.root  # resolved like the folder below, so that one path is a prefix of the other
-        self._folder = "" if root is None else os.path.realpath(root)
-        self._root = Path(os.path.realpath(folder))
+        self._folder = "" if workspace.root is None else os.path.realpath(workspace.root)
+        self._root = Path(os.path.realpath(folder))  # both resolved, so that one path is a prefix of the other
         self._hosted: dict[str, Mapping[str, Callable[..., Json]]] = {}
         self._environments: dict[str, Environment | None] = {}  # by the digest of the code that needs it
         self._exchanges: Answers | ExchangeLog | None = None
@@ -206,14 +205,8 @@ class LiveExecutor:
         tool, action = self._workspace.action(call.action)
         self._check_code(tool)
         for name in tool.manifest.secrets:
-            if name not in self._secrets:
-                details = {"reason": "no_secret"}
-                raise Refusal(
-                    "policy_denied",
-                    f"secret {name!r} of tool {tool.manifest.name!r} is not set",
-                    details=details,
-                    next_step=f"continue without this tool, and tell the user to run `remit secret set {name}`",
-                )
+            if not self._secrets.has(name):
+                raise no_secret(tool.manifest.name, f"secret {name!r} is not set: run `remit secret set {name}`")
         if tool.manifest.hosted:
             self._function(tool, action, call)
             return digest({"host": tool.manifest.host or tool.manifest.client, "action": action.name}), "none"
@@ -285,14 +278,18 @@ class LiveExecutor:
         profile = self._profile(tool, action, call)
         if profile.environment is not None and not profile.environment.made:
             await asyncio.to_thread(make_environment, profile.code)
+        try:
+            secrets = await self._secrets.current(tool.manifest.secrets)
+        except UsageError as failure:
+            raise no_secret(tool.manifest.name, str(failure)) from failure
         declared, speaker = action.errors, speaker_of(tool, action, arguments)
         async with self._sandbox.open(profile, arguments, named=named, declared=declared, speaker=speaker) as opened:
 
             async def attempt(during: During) -> AttemptOutcome:
-                values = {item.secret: self._secrets[item.secret] for item in tool.manifest.credentials}
+                values = {item.secret: secrets[item.secret] for item in tool.manifest.credentials}
                 context = CallContext(
                     permit=Permit(values=values, decide=during.decide, key=idempotency_key, exchanges=self._exchanges),
-                    variables={item.env: self._secrets[item.secret] for item in tool.manifest.exposed},
+                    variables={item.env: secrets[item.secret] for item in tool.manifest.exposed},
                     # What is printed in pieces can hold a part of a secret, which no redaction finds.
                     on_print=None if tool.manifest.exposed else during.on_print,
                 )

@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from remit.broker import budgets, effects, retries
-from remit.broker.attempts import DecodedCall, During, Progress, ToolExecutor
+from remit.broker.attempts import DecodedCall, Progress, ToolExecutor
 from remit.broker.cached_reads import CachedRead, cached_read
 from remit.broker.context import known_labels
 from remit.broker.host import ResultReader
-from remit.broker.ports import AttemptOutcome, ExecutionPorts, Question, landed
+from remit.broker.ports import AttemptOutcome, During, ExecutionPorts, Question, landed
 from remit.core import (
     NEXT_STEPS,
     READ_RESULT,

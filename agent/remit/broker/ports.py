@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
@@ -151,6 +151,18 @@ class AttemptOutcome:
     mismatch: SchemaMismatch | None = None
     lost: bool = False
     read_digest: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class During:
+    """What a running attempt asks, and what it reports.
+
+    `decide` returns True if the call may follow a redirect to that URL; None allows no redirect. `on_print` gets what the tool prints,
+    in the event loop of the broker.
+    """
+
+    decide: Callable[[str], bool] | None = None
+    on_print: Callable[[bytes], None] | None = None
 
 
 class Question(Exception):

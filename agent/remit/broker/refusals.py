@@ -86,6 +86,16 @@ def not_reviewed(tool: str) -> Refusal:
     )
 
 
+def no_secret(tool: str, why: str) -> Refusal:
+    """A secret of the tool has no value now; `why` says so, and what a person has to do."""
+    return Refusal(
+        "policy_denied",
+        f"tool {tool!r} lacks a secret: {why}",
+        details={"reason": "no_secret"},
+        next_step="continue without this tool, and tell the user about its secret",
+    )
+
+
 def secret_in_resource(action: str) -> Refusal:
     return Refusal(
         "content_blocked",

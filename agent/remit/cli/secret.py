@@ -20,7 +20,7 @@ def secret_command() -> None:
     """Set and list the secrets that tools name in their manifests, and channels in [notify.NAME] of remit.toml. No command prints a value.
 
     The value of secret NAME comes from the variable REMIT_SECRET_NAME, else from the file that REMIT_SECRET_NAME_FILE names,
-    else from the secret store of this account.
+    else from the file or command in [secrets.NAME] of remit.toml, else from the secret store of this account.
 
     \b
     Examples:
@@ -55,6 +55,10 @@ def set_command(name: str, keyring: bool, as_json: bool) -> None:
         raise UsageError(
             f"no tool and no channel here uses a secret {spelled(name)}: {one_of(name, used) if used else 'none is in use'}"
         )
+    if name in workspace.settings.secrets:
+        raise UsageError(
+            f"the value of {name!r} comes from [secrets.{name}] in remit.toml: remove that table to set it here"
+        )
     if sys.stdin.isatty():
         value = click.prompt(f"value of {name}", hide_input=True, err=True)
     else:
@@ -63,7 +67,7 @@ def set_command(name: str, keyring: bool, as_json: bool) -> None:
     with open_journal_of(root, workspace.settings) as journal:  # recorded first: no secret changes without a record
         check_enabled(journal, by)
         note_act(journal, lambda number: SecretSet(number=number, name=name, by=by), durable=True)
-    source = Secrets(root).set(name, value, keyring=keyring)
+    source = Secrets(root, workspace.settings.secrets).set(name, value, keyring=keyring)
     if as_json:
         echo(json_text({"ok": True, "name": name, "source": source}))
     else:
@@ -71,23 +75,27 @@ def set_command(name: str, keyring: bool, as_json: bool) -> None:
 
 
 @secret_command.command("list")
+@click.option("--read", "reading", is_flag=True, help="Also read the files and run the commands of [secrets], now.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def secret_list_command(as_json: bool) -> None:
+def secret_list_command(reading: bool, as_json: bool) -> None:
     """List the secrets that tools and channels of notifications use.
 
-    Shows where the value of each comes from and where it may be sent. Exit code 1 if one is missing.
+    Shows where the value of each comes from and where it may be sent. Exit code 1 if one is missing. No command of [secrets] in
+    remit.toml runs without --read.
 
     \b
     Examples:
       remit secret list
-      remit secret list --json
+      remit secret list --read
     """
     from remit.guardrails import Secrets
     from remit.workspace import find_workspace, load_workspace
 
     root = find_workspace(Path.cwd())
-    used = _used(load_workspace(root))
-    sources = {name: Secrets(root).get(name).source for name in sorted(used)}
+    workspace = load_workspace(root)
+    used = _used(workspace)
+    secrets = Secrets(root, workspace.settings.secrets)
+    sources = {name: secrets.get(name).source if reading else secrets.source(name) for name in sorted(used)}
     if as_json:
         echo(json_text([{"name": name, "source": source, "goes_to": used[name]} for name, source in sources.items()]))
     else:

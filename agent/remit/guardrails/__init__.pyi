@@ -16,7 +16,8 @@ from .provenance import (
 )
 from .redaction import Redactor, is_secret_name, secrets_of_environment
 from .sanitizer import AlreadySanitized, Sanitizer, valid, with_visible_characters
-from .secrets import Secrets
+from .secret_sources import SecretSource
+from .secrets import RunSecrets, Secrets
 
 __all__ = [
     "CASES",
@@ -26,7 +27,9 @@ __all__ = [
     "Content",
     "Grounding",
     "Redactor",
+    "RunSecrets",
     "Sanitizer",
+    "SecretSource",
     "Secrets",
     "argument_texts",
     "check_content",

@@ -34,13 +34,20 @@ class Redactor:
 
     def __init__(self, run: str, secrets: Iterable[str] = (), *, off: Collection[str] = ()) -> None:
         self._key = run.encode()
-        given = list(secrets)
-        # The password of a `name:password` is also a secret on its own.
-        known = {word for value in given for word in (value, value.partition(":")[2]) if len(word) >= SHORTEST_SECRET}
-        self._known = tuple(KnownSecret(secret) for secret in sorted(known, key=len, reverse=True))
+        self._words: frozenset[str] = frozenset()
+        self._known: tuple[KnownSecret, ...] = ()
+        self.learn(secrets)
         self._off = frozenset(off)
         # The same text is redacted for the model, the journal, the trace and the log, and names of members many times.
         self._patterns: Final = Remembered(self._patterned, most=REMEMBERED)
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Replace these secrets too, from now on."""
+        # The password of a `name:password` is also a secret on its own.
+        words = {word for value in secrets for word in (value, value.partition(":")[2]) if len(word) >= SHORTEST_SECRET}
+        if not words <= self._words:
+            self._words |= words
+            self._known = tuple(KnownSecret(word) for word in sorted(self._words, key=len, reverse=True))
 
     def text(self, text: str) -> str:
         """The text with every secret replaced; a text longer than `LONGEST_TEXT` is replaced as a whole."""

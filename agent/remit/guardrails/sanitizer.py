@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from remit.core import Json, ProposedCall
 from remit.core.parsing import map_texts
@@ -37,6 +38,10 @@ class Sanitizer:
     def __init__(self, redactor: Redactor, content: Content | None = None) -> None:
         self._redactor = redactor
         self._content = content or Content()
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Redact these secrets too, from now on."""
+        self._redactor.learn(secrets)
 
     def text(self, text: str, *, where: Where = "result", action: str = "") -> str:
         """Sanitize a text: valid Unicode, hidden characters escaped, secrets and matches of content rules replaced."""

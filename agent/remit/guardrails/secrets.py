@@ -1,19 +1,21 @@
-"""Secrets by name, stored outside of the workspace: in the environment, in a private file of this account, or in its keyring.
+"""Secrets by name, stored outside of the workspace: in the environment, in a private file, in a vault with a client, or in a keyring.
 
 A stored secret belongs to one workspace, so another workspace cannot read it by its name. Order of the search:
 
     REMIT_SECRET_<NAME>          the value itself
     REMIT_SECRET_<NAME>_FILE     a file that contains the value
+    [secrets.NAME]               of remit.toml: a file that contains the value, or a command that prints it
     remit secret set NAME        the store of this account, or its keyring
 """
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -24,8 +26,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from remit.core import UsageError
 from remit.guardrails.encodings import SHORTEST_SECRET
+from remit.guardrails.secret_sources import Fetched, SecretSource
 
-Source: TypeAlias = Literal["environment", "file", "store", "keyring", "missing"]
+Source: TypeAlias = Literal["environment", "file", "command", "store", "keyring", "missing"]
 
 LONGEST: Final = 16 << 10  # bytes
 _LARGEST_STORE: Final = 1 << 20  # characters
@@ -48,11 +51,18 @@ class Secret:
         return f"Secret(name={self.name!r}, source={self.source!r})"
 
 
-class Secrets:
-    """The secrets of one workspace. Each read returns the current value."""
+_FETCHED: Final = Fetched()  # of this process: each run of a service uses what the one before has fetched
 
-    def __init__(self, root: Path) -> None:
+
+class Secrets:
+    """The secrets of one workspace. Each read returns the current value. `sources` are the tables `[secrets.NAME]` of remit.toml."""
+
+    def __init__(
+        self, root: Path, sources: Mapping[str, SecretSource] | None = None, fetched: Fetched = _FETCHED
+    ) -> None:
         self._root = str(root.resolve())
+        self._sources = sources or {}
+        self._fetched = fetched
         base = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
         self._store = Path(base) / "remit" / "secrets.json"
 
@@ -60,18 +70,45 @@ class Secrets:
         """Read one secret.
 
         Raises:
-            UsageError: other accounts can read its file, or its value is not valid.
+            UsageError: other accounts can read its file, its command fails, or its value is not valid.
         """
+        match self._place(name):
+            case "environment", value:
+                return Secret(name=name, source="environment", value=check_value(name, value))
+            case "file", path:
+                return Secret(name=name, source="file", value=check_value(name, self._of_file(path, name)))
+            case "command", _:
+                try:
+                    value = self._fetched.value(self._sources[name], self._root)
+                except UsageError as failure:
+                    raise UsageError(f"secret {name!r} has no value: {failure}") from failure
+                return Secret(name=name, source="command", value=check_value(name, value))
+            case _:
+                return self._kept(name)
+
+    def _place(self, name: str) -> tuple[Source, str]:
+        """Where the value is looked for: the environment with the value, a file with its path, a command, or the store."""
         variable = f"REMIT_SECRET_{name.upper()}"
         if (value := os.environ.get(variable)) is not None:
-            return Secret(name=name, source="environment", value=check_value(name, value))
+            return "environment", value
         if (path := os.environ.get(f"{variable}_FILE")) is not None:
-            try:
-                return Secret(name=name, source="file", value=check_value(name, _read(Path(path)).rstrip("\r\n")))
-            except FileNotFoundError:
-                raise UsageError(
-                    f"file {path} of {variable}_FILE does not exist: correct the path, or unset the variable"
-                ) from None
+            return "file", path
+        source = self._sources.get(name)
+        if source is None:
+            return "store", ""
+        return ("file", source.file) if source.file else ("command", "")
+
+    def _of_file(self, path: str, name: str) -> str:
+        # Resolved first: a mounted secret is a link, which its system moves to each new version.
+        found = os.path.realpath(os.path.join(self._root, path))
+        try:
+            return _read(Path(found)).rstrip("\r\n")
+        except FileNotFoundError:
+            variable = f"REMIT_SECRET_{name.upper()}_FILE"
+            where, fix = (f" of {variable}", ", or unset the variable") if variable in os.environ else ("", "")
+            raise UsageError(f"file {path}{where} does not exist: correct the path{fix}") from None
+
+    def _kept(self, name: str) -> Secret:
         kept = self._stored().get(name)
         if kept is None:
             return Secret(name=name, source="missing")
@@ -83,8 +120,13 @@ class Secrets:
         return Secret(name=name, source="store", value=check_value(name, kept))
 
     def source(self, name: str) -> Source:
-        """Where the value of the secret comes from; no value is checked or fetched."""
-        return self.get(name).source
+        """Where the value of the secret comes from; no command runs."""
+        found, _ = self._place(name)
+        return self._kept(name).source if found == "store" else found
+
+    def changes(self, name: str) -> bool:
+        """True if the value may change while Remit runs: another system keeps it."""
+        return self._place(name)[0] in ("file", "command")
 
     def values(self, names: Iterable[str]) -> dict[str, str]:
         """The values of these secrets.
@@ -99,8 +141,14 @@ class Secrets:
         return {secret.name: secret.value for secret in secrets}
 
     def present(self, names: Iterable[str]) -> dict[str, str]:
-        """The values of those of these secrets that are set."""
-        return {secret.name: secret.value for secret in map(self.get, names) if secret.source != "missing"}
+        """The values of those of these secrets that are set. No command runs: it counts only if it has run already."""
+        every: dict[str, str] = {}
+        for name in names:
+            if self._place(name)[0] == "command":
+                every[name] = self._fetched.present(self._sources[name], self._root)
+            else:
+                every[name] = self.get(name).value
+        return {name: value for name, value in every.items() if value}
 
     def set(self, name: str, value: str, *, keyring: bool = False) -> Source:
         """Store a secret for this workspace.
@@ -153,6 +201,66 @@ class Secrets:
             file.flush()
             os.fsync(descriptor)
         temporary.replace(self._store)
+
+
+class RunSecrets:
+    """The secrets that the calls of one run use. What another system keeps is read again for each call.
+
+    INVARIANT: the sanitizer of the run knows a value before a call gets it: see `watch`.
+    """
+
+    def __init__(self, values: Mapping[str, str], secrets: Secrets | None = None, changing: Iterable[str] = ()) -> None:
+        self._values = dict(values)
+        self._secrets = secrets
+        self._changing = frozenset(changing)
+        self._seen = set(values.values())
+        self._watching: list[Callable[[Collection[str]], None]] = []
+
+    @classmethod
+    def opened(cls, secrets: Secrets, names: Iterable[str]) -> RunSecrets:
+        """The present values of these secrets. One that another system does not give now is refused when a call needs it.
+
+        Raises:
+            UsageError: one is missing; the message names the command that sets it.
+        """
+        changing = [name for name in names if secrets.changes(name)]
+        found = cls(secrets.values(name for name in names if name not in changing), secrets, changing)
+        for name in changing:
+            with suppress(UsageError):
+                found.read([name])
+        return found
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Every value that this run has known, also those that have changed since."""
+        return tuple(self._seen)
+
+    def watch(self, learn: Callable[[Collection[str]], None]) -> None:
+        """Let `learn` get each new value before a call gets it."""
+        self._watching.append(learn)
+
+    def has(self, name: str) -> bool:
+        """True if the secret is set, or another system keeps it."""
+        return name in self._values or name in self._changing
+
+    def read(self, names: Iterable[str]) -> dict[str, str]:
+        """The present values of these secrets. It may run commands, which block. Raises UsageError for one without a value."""
+        return {name: self._current(name) for name in names}
+
+    async def current(self, names: Sequence[str]) -> dict[str, str]:
+        """As `read`, without blocking the event loop."""
+        return self.read(names) if self._changing.isdisjoint(names) else await asyncio.to_thread(self.read, names)
+
+    def _current(self, name: str) -> str:
+        if name not in self._changing:
+            return self._values[name]
+        assert self._secrets is not None  # `opened` gives both
+        value = self._secrets.values((name,))[name]
+        if value not in self._seen:
+            for learn in self._watching:
+                learn((value,))
+            self._seen.add(value)
+        return value
 
 
 def check_value(name: str, value: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from remit.broker import check_revoked
 from remit.core import Confinement, RunEnded, UsageError
 from remit.core.events import Recorded, RunStarted
-from remit.guardrails import Redactor, Sanitizer, Secrets, secrets_of_environment
+from remit.guardrails import Redactor, RunSecrets, Sanitizer, Secrets, secrets_of_environment
 from remit.journal import Lease, LiveRecord
 from remit.sandbox.packages import make_environment
 from remit.tracing import Export, GaugeReader, Objects, TraceFile, objects_of
@@ -43,9 +43,14 @@ def secret_names(session: WorkspaceSession, agent: Agent) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for tool in tools for name in tool.manifest.secrets))
 
 
-def secrets_of(session: WorkspaceSession, agent: Agent) -> dict[str, str]:
-    """The secrets of the agent's tools, by name. Raises UsageError for one that is missing, so that no run starts."""
-    return Secrets(session.root).values(secret_names(session, agent))
+def secrets_of(session: WorkspaceSession, agent: Agent) -> RunSecrets:
+    """The secrets of the agent's tools. Raises UsageError for one that is missing, so that no run starts."""
+    return RunSecrets.opened(secrets_in(session), secret_names(session, agent))
+
+
+def secrets_in(session: WorkspaceSession) -> Secrets:
+    """The secrets of the workspace."""
+    return Secrets(session.root, session.workspace.settings.secrets)
 
 
 def agent_of(session: WorkspaceSession, name: str) -> Agent:

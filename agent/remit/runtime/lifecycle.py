@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,7 @@ from remit.core.events import (
     RunFinished,
     RunStarted,
 )
+from remit.guardrails import RunSecrets
 from remit.journal import RUN_LOCKED, AlreadyRecorded, Record
 from remit.rollout import CandidateRules, check_bars
 from remit.runtime.approvals_wait import ApprovalWaiter
@@ -191,7 +192,7 @@ class Driven:
 class RunContext:
     """Everything that one process needs to drive one run.
 
-    `model` is asked first, then `fallbacks`, in this order. `executor` carries out the calls. `secrets` are values by name. `wait` is how many seconds the run waits for approvals; in an evaluation, `approvals` answer in place of people.
+    `model` is asked first, then `fallbacks`, in this order. `executor` carries out the calls. `secrets` are those of its tools. `wait` is how many seconds the run waits for approvals; in an evaluation, `approvals` answer in place of people.
     `external_graph` drives the run; None: Remit's own graph does. `arm` is its side of a rollout, and `candidate` are the rules of
     that rollout's candidate; None without them. `files` is that of `RunStarted`, for a new run.
     """
@@ -203,7 +204,7 @@ class RunContext:
     executor: ToolExecutor
     confinement: Confinement
     folder: Path
-    secrets: Mapping[str, str]
+    secrets: RunSecrets
     wait: float = 0.0
     external_graph: ExternalGraph | None = None
     fallbacks: Sequence[Model] = ()
@@ -266,6 +267,8 @@ def _build(context: RunContext) -> tuple[AgentGraph, ApprovalWaiter]:
     started = record.get("run.started/-/-/-")
     assert isinstance(started, RunStarted)
     ports = (EvaluationPorts if started.evaluation else LivePorts)(session, context.recording, context.candidate)
+    sanitizer = sanitizer_of(session.workspace, record.run, context.secrets.values)
+    context.secrets.watch(sanitizer.learn)
     broker = Broker(
         workspace=session.workspace,
         agent=context.agent,
@@ -273,7 +276,7 @@ def _build(context: RunContext) -> tuple[AgentGraph, ApprovalWaiter]:
         record=record,
         executor=context.executor,
         ports=ports,
-        sanitizer=sanitizer_of(session.workspace, record.run, context.secrets.values()),
+        sanitizer=sanitizer,
         confinement=context.confinement,
     )
     agent_graph = AgentGraph(

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from remit.broker import ToolExecutor
 from remit.core import Confinement
 from remit.core.events import ApprovalRequested, Recorded
-from remit.guardrails import Secrets
+from remit.guardrails import RunSecrets
 from remit.journal import LiveRecord, open_journal
-from remit.runtime.assembly import Recording, folder_of, new_run_id, secret_names
+from remit.runtime.assembly import Recording, folder_of, new_run_id, secret_names, secrets_in
 from remit.runtime.lifecycle import RunContext, drive_run
 from remit.runtime.runner import RunRequest, checked_agent, started_event
 from remit.tracing import MemoryObjects
@@ -62,7 +62,7 @@ async def run_in_memory(
                 executor=executor,
                 confinement=confinement,
                 folder=session.root / request.folder if request.folder else folder_of(session, agent, run),
-                secrets=Secrets(session.root).present(secret_names(session, agent)),
+                secrets=RunSecrets(secrets_in(session).present(secret_names(session, agent))),
                 wait=wait,
             )
             record.append(started_event(context, request))

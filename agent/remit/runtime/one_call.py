@@ -24,10 +24,10 @@ from remit.core import (
     tool_name,
 )
 from remit.core.events import NANO, AnyEvent, CallAnswered, CallDecided, Recorded, RunStarted
-from remit.guardrails import UNTRUSTED, Secrets
+from remit.guardrails import UNTRUSTED
 from remit.journal import MemoryLog, Record
 from remit.policy import Evaluated, Policy, policy_for
-from remit.runtime.assembly import agent_of, confinement_of, new_run_id, sanitizer_of, secret_names
+from remit.runtime.assembly import agent_of, confinement_of, new_run_id, sanitizer_of, secret_names, secrets_in
 from remit.runtime.live import EvaluationPorts
 from remit.sandbox import Sandbox
 from remit.workspace import Workspace, WorkspaceSession, labels_in, labels_of
@@ -291,7 +291,7 @@ def _unrecorded(session: WorkspaceSession, name: str, subject: str) -> Broker:
         executor=LiveExecutor(session.workspace, sandbox, session.root),
         ports=EvaluationPorts(session),
         sanitizer=sanitizer_of(
-            session.workspace, run, Secrets(session.root).present(secret_names(session, agent)).values()
+            session.workspace, run, secrets_in(session).present(secret_names(session, agent)).values()
         ),
         confinement=confinement,
     )

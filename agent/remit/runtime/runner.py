@@ -6,7 +6,7 @@ The parts of a run that depend on this machine are built here and in `assembly`;
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -16,7 +16,7 @@ from remit.broker import LiveExecutor, ToolExecutor
 from remit.core import Model, Principal, RemitError, RunEnded, Scope, Subjects, UsageError
 from remit.core.events import AcceptedChanges, ConversationRun, Recorded, RunFinished, RunResumed, RunStarted
 from remit.core.parsing import digest_bytes
-from remit.guardrails import valid
+from remit.guardrails import RunSecrets, valid
 from remit.journal import note_adoption
 from remit.policy import check_agreement, narrowed, read_case_tables
 from remit.rollout import Placement, give_up, keep_code, place
@@ -126,7 +126,8 @@ async def start_run(
         folder = session.root / request.folder if request.folder else working_folder(session, agent, run)
         sandbox = Sandbox.shared(session.workspace.settings.accept)
         confinement, unavailable = confinement_of(session.workspace, agent, sandbox)
-        secrets = secrets_of(session, agent) if evaluated is None else {}
+        # In a thread: a command of [secrets] may take seconds.
+        secrets = RunSecrets({}) if evaluated else await asyncio.to_thread(secrets_of, session, agent)
         kept = kept_folder(session, run, folder)
         executor = _live_executor(session, sandbox, folder, secrets, request.subject, external_graph, kept)
         if isinstance(request.model, OneCall) and request.model.action in agent.actions and unavailable is None:
@@ -260,7 +261,7 @@ def _live_executor(
     session: WorkspaceSession,
     sandbox: Sandbox,
     folder: Path,
-    secrets: Mapping[str, str],
+    secrets: RunSecrets,
     user: str,
     external_graph: ExternalGraph | None,
     kept: KeptFolder | None,
@@ -296,7 +297,7 @@ def started_event(context: RunContext, request: RunRequest) -> RunStarted:
         subjects=Subjects(agent=f"agent:{agent.name}", user=request.subject),
         by=request.by,
         tenant=settings.tenant,
-        task=sanitizer_of(session.workspace, run, context.secrets.values()).arguments(valid(request.task)),
+        task=sanitizer_of(session.workspace, run, context.secrets.values).arguments(valid(request.task)),
         prompt=agent.prompt,
         model=request.model.name,
         fallbacks=tuple(model.name for model in request.fallbacks),
@@ -380,7 +381,7 @@ async def resume_run(
         _check_rules(session)
         await install_packages(session, agent.name, progress)
         sandbox = Sandbox.shared(session.workspace.settings.accept)
-        folder, secrets = session.root / started.folder, secrets_of(session, agent)
+        folder, secrets = session.root / started.folder, await asyncio.to_thread(secrets_of, session, agent)
         if (kept := kept_folder(session, run, folder)) is not None:  # another machine may have driven the run
             await asyncio.to_thread(kept.bring_here, recording.record.every(), recording.objects)
         model, fallbacks = models_of(session, started, goes_on)

@@ -78,7 +78,9 @@ class ServedWorkspace:
         self._watching = asyncio.create_task(self.definition.watch())
         self._watching.add_done_callback(_report_defect)
         if self.settings.notify:
-            notifier = remit.notifications.Notifier(self.journal, self.settings.notify, Secrets(self.session.root))
+            notifier = remit.notifications.Notifier(
+                self.journal, self.settings.notify, Secrets(self.session.root, self.settings.secrets)
+            )
             self._notifying = asyncio.create_task(notifier.watch(_report))
             self._notifying.add_done_callback(_report_defect)
 

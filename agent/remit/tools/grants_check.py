@@ -81,7 +81,8 @@ def _importable(workspace: Workspace, module: str) -> bool:
 def _unset(workspace: Workspace, manifest: Manifest) -> list[str]:
     assert workspace.root is not None
     try:
-        return [name for name in manifest.secrets if Secrets(workspace.root).source(name) == "missing"]
+        kept = Secrets(workspace.root, workspace.settings.secrets)
+        return [name for name in manifest.secrets if kept.source(name) == "missing"]
     except UsageError:  # a store that cannot be read is reported by the commands that need it
         return []
 

@@ -283,7 +283,7 @@ async def fresh_workspace(workspace: Workspace, action: str, sandbox: Sandbox) -
 def known_secrets(workspace: Workspace, tool: str) -> list[str]:
     """The secrets of a tool, and the values of environment variables that count as secrets."""
     assert workspace.root is not None
-    own = Secrets(workspace.root).present(workspace.tools[tool].manifest.secrets)
+    own = Secrets(workspace.root, workspace.settings.secrets).present(workspace.tools[tool].manifest.secrets)
     return [*own.values(), *secrets_of_environment(workspace.settings.redact_env)]
 
 
@@ -324,7 +324,8 @@ async def attempt(
     assert workspace.root is not None
     secrets = fresh.manifest.secrets
     is_case = isinstance(exchanges, Answers)
-    values = {name: f"{_MADE_UP}{name}" for name in secrets} if is_case else Secrets(workspace.root).values(secrets)
+    kept = Secrets(workspace.root, workspace.settings.secrets)
+    values = {name: f"{_MADE_UP}{name}" for name in secrets} if is_case else kept.values(secrets)
     key, named = digest({"try": canonical}), named_arguments(action)
     executor = LiveExecutor(workspace, sandbox, folder, values)
     if exchanges is not None:

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from remit.core import DEFAULT_TENANT, Confinement, FrozenModel, Json, Level, Refusal, UsageError, one_of, spelled
 from remit.core.events import ContextLimits, ModelSettings, Observation
-from remit.guardrails import Content
+from remit.guardrails import Content, SecretSource
 from remit.policy.authzen import EnforcementPoint
 from remit.workspace.access.issuers import ApplicationIssuer, OidcIssuer
 from remit.workspace.answer_contract import AnswerContract
@@ -164,7 +164,7 @@ class Settings(FrozenModel):
     `journal` is the URL of the journal in PostgreSQL, "" for the file in `traces/`, which the accounts of the operating-system
     group `journal_group` share. With `content` False, what people, models and tools wrote is not recorded. `keep` is how long runs are kept, "90d"; None: without end; the first of `keep_rules` that
     matches a run comes before it. `issuers` say who asks the service, by name. `seal` is
-    how long after its end a run is sealed. `fail_on` is the level at which a check fails. `notify` are the channels to which notifications go,
+    how long after its end a run is sealed. `fail_on` is the level at which a check fails. `secrets` are files and commands that give the values of secrets, by name. `notify` are the channels to which notifications go,
     `serve` is how `remit serve` listens, and its limits, and `worker` are those of `remit worker`; `storage` is what all machines share.
     `enforcement_points` are the applications that may ask for decisions, by name.
     """
@@ -189,6 +189,7 @@ class Settings(FrozenModel):
     )
     journal: str = ""
     journal_group: str = ""
+    secrets: Mapping[str, SecretSource] = Field(default_factory=dict[str, SecretSource])
     notify: tuple[Channel, ...] = ()
     serve: ServeSettings = ServeSettings()
     worker: WorkerSettings = WorkerSettings()

@@ -14,6 +14,7 @@ from remit.policy.authzen import EnforcementPointTable, PointName
 from remit.workspace.access.issuers import IssuerTables
 from remit.workspace.manifest.targets import TargetTable
 from remit.workspace.settings.notify import NotifyTable
+from remit.workspace.settings.secrets import SecretName, SecretSourceTable
 from remit.workspace.settings.serve import Group, ServeTable, WorkerTable
 from remit.workspace.settings.storage import StorageTable
 
@@ -378,6 +379,9 @@ class SettingsTable(TomlTable):
     traces: TracesTable = TracesTable()
     policy: PolicyTable = PolicyTable()
     check: CheckTable = CheckTable()
+    secrets: dict[SecretName, SecretSourceTable] = Field(
+        default={}, description="Where the values of secrets come from that another system keeps, by name"
+    )
     notify: dict[ChannelName, NotifyTable] = Field(
         default={}, description="The channels to which notifications go, by name"
     )

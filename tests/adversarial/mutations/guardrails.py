@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import html
+import os
 import re
 from typing import Any, Final
 
 from adversarial.mutations.row import Remove, brokered, never, replaced
 from remit.core.parsing import map_texts, texts_of
-from remit.guardrails import encodings, naming, provenance, redaction, remembered, sanitizer, secret_formats
+from remit.guardrails import (
+    encodings,
+    naming,
+    printed_secret,
+    provenance,
+    redaction,
+    remembered,
+    sanitizer,
+    secret_formats,
+    secret_sources,
+    secrets,
+)
 from remit.guardrails.content_rules import Content
 from remit.guardrails.encodings import Found, KnownSecret, Reading
 
@@ -46,6 +58,14 @@ def never_dropped(self: Any, text: str, found: Any) -> None:
     self._known[text] = found
 
 
+def kept_for_ever(self: secret_sources.Fetched, source: secret_sources.SecretSource, folder: str) -> str:
+    """The first value of a command, whatever its time to live is."""
+    key = folder, source.command
+    if key not in self._values:
+        self._values[key] = (0.0, printed_secret.printed_by(source.command, folder))
+    return self._values[key][1]
+
+
 ROWS: Final = (
     brokered(
         "hidden characters in results are escaped",
@@ -67,6 +87,29 @@ ROWS: Final = (
             "guardrails/test_content.py::test_a_known_secret_is_found_in_every_encoding",
             "guardrails/test_canaries.py::test_a_secret_of_a_sandboxed_tool_appears_in_no_output",
             "guardrails/test_content.py::test_a_known_secret_is_found_when_several_strings_share_it",
+        ),
+    ),
+    brokered(
+        "a secret that another system gives is known to the sanitizer before a call gets it",
+        replaced(secrets.RunSecrets, "watch", lambda self, learn: None),
+        tests=(
+            "guardrails/test_secret_sources.py::test_each_value_of_a_command_is_in_no_record_and_each_call_gets_the_present_one",
+            "guardrails/test_secret_sources.py::test_the_sanitizer_knows_a_new_value_before_a_call_gets_it",
+        ),
+    ),
+    brokered(
+        "a value of a command is used for its time to live only",
+        replaced(secret_sources.Fetched, "value", kept_for_ever),
+        tests=(
+            "guardrails/test_secret_sources.py::test_a_value_of_a_command_is_used_for_its_time_to_live_and_then_printed_again",
+            "guardrails/test_secret_sources.py::test_a_value_whose_time_has_passed_is_never_used_again",
+        ),
+    ),
+    brokered(
+        "a command of a secret is ended with all of its processes",
+        replaced(os, "killpg", lambda process, number: None),
+        tests=(
+            "guardrails/test_secret_sources.py::test_a_command_gets_no_other_secret_and_no_input_and_its_processes_end_with_it",
         ),
     ),
     brokered(

@@ -17,6 +17,7 @@ def check_references(workspace: Workspace) -> Iterator[Finding]:
     names = declared_names(workspace)
     yield from _keep_rules(workspace, names)
     yield from _labelled_resources(workspace, names)
+    yield from _secrets(workspace)
 
 
 def _keep_rules(workspace: Workspace, names: DeclaredNames) -> Iterator[Finding]:
@@ -28,6 +29,14 @@ def _keep_rules(workspace: Workspace, names: DeclaredNames) -> Iterator[Finding]
             yield from _unknown(
                 workspace, MARKER, (*place, "label"), "label", rule.label, names.labels | _SHARED_LABELS
             )
+
+
+def _secrets(workspace: Workspace) -> Iterator[Finding]:
+    """Tables `[secrets.NAME]` that nothing uses: a misspelled name would leave the secret unset."""
+    used = {name for tool in workspace.tools.values() for name in tool.manifest.secrets}
+    used |= {channel.needs for channel in workspace.settings.notify}
+    for name in workspace.settings.secrets:
+        yield from _unknown(workspace, MARKER, ("secrets", name), "secret", name, used)
 
 
 def _labelled_resources(workspace: Workspace, names: DeclaredNames) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from remit.guardrails import SecretSource
 from remit.policy.authzen import EnforcementPoint
 from remit.workspace import ApplicationIssuer, Channel, OidcIssuer
 
@@ -51,3 +52,15 @@ def new_enforcement_points(
             yield f"{point.account} may now ask for decisions as the enforcement point {name}"
         for stated in sorted(point.properties - (was.properties if was is not None else frozenset())):
             yield f"the enforcement point {name} may now state {stated}"
+
+
+def new_secret_sources(_: str, before: Mapping[str, SecretSource], after: Mapping[str, SecretSource]) -> Iterator[str]:
+    """Which programs now run as the account of Remit, and which files are now secrets."""
+    for name, source in after.items():
+        was = before.get(name)
+        if source.command and (was is None or source.command != was.command):
+            yield f"the account of Remit now runs {' '.join(source.command)!r} for the secret {name!r}"
+        if source.file and (was is None or source.file != was.file):
+            yield f"the file {source.file} is now the secret {name!r}"
+        if was is not None and source.ttl > was.ttl:
+            yield f"the secret {name!r} is now used for {source.ttl:g} s (was {was.ttl:g})"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
-from remit.analysis.diff.access import new_channels, new_enforcement_points, new_issuers
+from remit.analysis.diff.access import new_channels, new_enforcement_points, new_issuers, new_secret_sources
 from remit.core import Effect, FrozenModel, Json
 from remit.core.events import Observation
 from remit.guardrails import CONTENT, Content
@@ -354,9 +354,9 @@ SETTINGS: Final[FieldTable] = {
     "content": _content_recording,
     "journal": _any_change("holds, approvals and shared limits are now those of the journal"),
     "journal_group": _any_change("the journal is now shared with the accounts of the group"),
-    **dict.fromkeys(("keep", "keep_rules", "seal"), "neutral"),
-    # Names that rules may use; what rules allow is compared as requests.
-    **dict.fromkeys(("envs", "kinds", "users", "fail_on"), "neutral"),
+    # Names that rules may use are neutral: what rules allow is compared as requests.
+    **dict.fromkeys(("keep", "keep_rules", "seal", "envs", "kinds", "users", "fail_on"), "neutral"),
+    "secrets": new_secret_sources,
     "casbin": _casbin_mode,
     "issuers": new_issuers,
     "notify": new_channels,
@@ -368,7 +368,7 @@ SETTINGS: Final[FieldTable] = {
 MANIFEST: Final[FieldTable] = {
     **dict.fromkeys(("name", "version", "owner", "summary", "digest"), "neutral"),
     **dict.fromkeys(("read", "write", "stores"), "requests"),
-    **dict.fromkeys(("limits", "actions"), "neutral"),  # in tables of their own
+    **dict.fromkeys(("limits", "actions", "undecided"), "neutral"),  # in tables of their own
     "source": _any_change("now runs as"),
     "host": _any_change("now runs the functions of"),
     "client": _any_change("now is carried out by"),
@@ -411,7 +411,7 @@ ACTION: Final[FieldTable] = {
     "args": _any_change("now takes the arguments"),
 }
 AGENT: Final[FieldTable] = {
-    **dict.fromkeys(("name", "summary", "prompt", "model_settings", "context", "target"), "neutral"),
+    **dict.fromkeys(("name", "summary", "prompt", "model_settings", "context", "target", "undecided"), "neutral"),
     "budget": "neutral",  # in a table of its own
     "actions": "requests",
     "models": _models,

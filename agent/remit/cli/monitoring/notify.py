@@ -43,7 +43,7 @@ def notify_command(watch: bool, as_json: bool) -> None:
         authorize(opened.policy, by, "remit.read", run_resource(agent, own=False), f"send notifications about {agent}")
     if not settings.notify:
         raise UsageError("remit.toml has no channel for notifications: add a table [notify.NAME]")
-    notifier = Notifier(opened.journal, settings.notify, Secrets(opened.root))
+    notifier = Notifier(opened.journal, settings.notify, Secrets(opened.root, settings.secrets))
 
     def report(item: Delivery | RemitError) -> None:
         if isinstance(item, RemitError):

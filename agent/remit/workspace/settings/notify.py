@@ -11,13 +11,11 @@ from pydantic import AfterValidator, Field, model_validator
 from remit.core import FrozenModel, Problem
 from remit.core.events import NotificationKind
 from remit.core.parsing import Matching, TomlTable, invalid, toml_line
+from remit.workspace.settings.secrets import SecretName
 
 KINDS: Final[tuple[NotificationKind, ...]] = ("approval", "lost", "in-doubt", "hold")
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
-_SecretName = Annotated[
-    str, Matching(r"[a-z][a-z0-9_]{0,63}", "the name of a secret", "write lower-case letters, digits and _")
-]
 _Role = Annotated[str, Matching(r"role:[a-z][a-z0-9_-]{0,63}", "a role", 'write "role:NAME"')]
 _Kind: TypeAlias = Literal["approval", "lost", "in-doubt", "hold"]
 
@@ -51,10 +49,10 @@ class NotifyTable(TomlTable):
     webhook: Annotated[str, AfterValidator(_address)] | None = Field(
         default=None, description="The address that gets a signed request for each notification; needs `secret`"
     )
-    secret: _SecretName | None = Field(
+    secret: SecretName | None = Field(
         default=None, description='The secret with which the webhook is signed: its value is "whsec_" and base64'
     )
-    apprise: _SecretName | None = Field(
+    apprise: SecretName | None = Field(
         default=None,
         description="In place of `webhook`: the secret whose value is an apprise URL, as slack://… or mailtos://…",
     )

@@ -6,6 +6,7 @@ from remit.policy.authzen import points_of
 from remit.workspace.definitions import KeepRule, Settings
 from remit.workspace.file_schema import SettingsTable
 from remit.workspace.settings.notify import channels_of
+from remit.workspace.settings.secrets import sources_of
 
 
 def settings_of(table: SettingsTable) -> Settings:
@@ -32,6 +33,7 @@ def settings_of(table: SettingsTable) -> Settings:
         issuers=table.issuers,
         journal=table.journal or "",
         journal_group=table.journal_group or "",
+        secrets=sources_of(table.secrets),
         notify=channels_of(table.notify),
         serve=table.serve.settings(),
         worker=table.worker.settings(),

@@ -1,0 +1,53 @@
+"""Values of secrets that other systems keep: a file that they write, or a command that prints the value.
+
+`[secrets.NAME]` of remit.toml names one of them. The command runs as the account of the broker, without a shell, in the folder of the
+workspace; a vault's own client is such a command. What it prints is a secret, so no part of it is recorded or shown, and neither is
+what it writes to standard error.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from importlib import import_module
+
+from remit.core import FrozenModel
+
+
+class SecretSource(FrozenModel):
+    """Where the value of a secret comes from: `command` prints it, or `file` contains it; the other is empty.
+
+    `ttl` is how many seconds the value of a command is used before it runs again. A file is read for each call.
+    """
+
+    command: tuple[str, ...] = ()
+    file: str = ""
+    ttl: float = 300.0
+
+
+class Fetched:
+    """The values of commands that this process has run, each until its time to live has passed. Calls at once run a command once."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._values: dict[tuple[str, tuple[str, ...]], tuple[float, str]] = {}
+
+    def value(self, source: SecretSource, folder: str) -> str:
+        """The value that the command of that folder prints. Raises UsageError if it fails."""
+        key = folder, source.command
+        with self._lock:
+            until, kept = self._values.get(key, (0.0, ""))
+            if self._clock() < until:
+                return kept
+            # INVARIANT: a value is used for its time to live and no longer, also if the next one fails.
+            self._values.pop(key, None)
+            # Imported only now: most commands of Remit start no program.
+            value: str = import_module("remit.guardrails.printed_secret").printed_by(source.command, folder)
+            self._values[key] = self._clock() + source.ttl, value
+            return value
+
+    def present(self, source: SecretSource, folder: str) -> str:
+        """The value as it was printed last; "" if the command has not run. It does not run now."""
+        return self._values.get((folder, source.command), (0.0, ""))[1]
