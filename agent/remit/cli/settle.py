@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -52,23 +51,11 @@ def settle_command(effect: str | None, landed: str | None, reason: str | None, a
 
 
 def _settle(opened: WorkspaceSession, run: str, doubt: InDoubt, landed: str, reason: str) -> None:
-    from remit.broker import settle_effect
-    from remit.journal import StoredRecord
-    from remit.workspace import authorize_run, principal_of_process
+    from remit.client import settle
+    from remit.workspace import principal_of_process
 
     by = principal_of_process(opened.workspace.settings)
-    authorize_run(opened.policy, opened.journal, run, by, "remit.settle", f"settle an effect of run {run[:8]}")
-    # A call without a result may be running now. The lease cannot be taken while a process drives the run: then nobody may
-    # settle it.
-    with nullcontext() if doubt.answered else opened.journal.brief_lease(run):
-        settle_effect(
-            StoredRecord(opened.journal, run),
-            doubt.step,
-            doubt.index,
-            landed="landed" if landed == "landed" else "not_landed",
-            by=by,
-            reason=reason,
-        )
+    settle(opened, opened.policy, run, doubt, landed=landed == "landed", by=by, reason=reason)
 
 
 def _list(opened: WorkspaceSession, as_json: bool) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Literal
 
-from remit.broker import hold_reason, requesters
+from remit.broker import hold_reason, requesters, settle_effect
 from remit.broker.approvals import (
     Approval,
     Instead,
@@ -24,7 +26,7 @@ from remit.broker.approvals import (
 from remit.client.passkeys import check_signature
 from remit.core import BREAK_GLASS, Call, Principal, Refusal, UsageError, roles_held
 from remit.core.events import NANO, ApprovalRequested, CallDecided, GrantScope, PasskeyProof
-from remit.journal import Record, StoredRecord, approvals_in_state, find_run, resolve_run
+from remit.journal import InDoubt, Record, StoredRecord, approvals_in_state, find_run, resolve_run
 from remit.passkeys import ApprovalStatement
 from remit.policy import Policy
 from remit.workspace import WorkspaceSession, authorize_run, check_enabled
@@ -274,6 +276,24 @@ def revoke(session: WorkspaceSession, waiting: WaitingApproval, *, by: Principal
     """
     check_enabled(session.journal, by)
     revoke_approval(StoredRecord(session.journal, waiting.run), waiting.request, by=by, reason=reason)
+
+
+def settle(
+    session: WorkspaceSession, policy: Policy, run: str, doubt: InDoubt, *, landed: bool, by: Principal, reason: str
+) -> None:
+    """Record what the person `by` found out about an effect of unknown outcome.
+
+    Raises:
+        UsageError: its outcome is known, or a process drives the run, so that the call may be running now.
+        Refusal: `policy_denied`: the rules do not allow `remit.settle`.
+    """
+    journal = session.journal
+    authorize_run(policy, journal, run, by, "remit.settle", f"settle an effect of run {run[:8]}")
+    # A call without a result may be running now. The lease cannot be taken while a process drives the run: then nobody may
+    # settle it.
+    with nullcontext() if doubt.answered else journal.brief_lease(run):
+        outcome: Literal["landed", "not_landed"] = "landed" if landed else "not_landed"
+        settle_effect(StoredRecord(journal, run), doubt.step, doubt.index, landed=outcome, by=by, reason=reason)
 
 
 def bound_lines(session: WorkspaceSession, waiting: WaitingApproval, bound: Bound) -> list[str]:

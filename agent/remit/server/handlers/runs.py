@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from pydantic import Field
 from starlette.responses import Response
 
-from remit.client import AsyncRunStream, page_of_runs
+from remit.client import AsyncRemit, AsyncRunStream, page_of_runs
 from remit.core import Code, FrozenModel, Refusal, Scope, UsageError
 from remit.core.events import Outcome, Recorded, RunFinished
 from remit.journal import RunQuery, RunStatus, RunSummary, find_run
@@ -19,6 +19,7 @@ from remit.server.http.answers import HttpRefusal, answered, conflict, not_found
 from remit.server.http.idempotency import new_run
 from remit.server.http.route import Asked
 from remit.server.http.times import rfc3339
+from remit.server.workspaces import ServedWorkspace
 from remit.workers import QueueFull
 from remit.workspace import run_resource
 
@@ -171,20 +172,22 @@ async def resume(asked: Asked) -> Response:
     asked.authorize("remit.resume", asked.client.run_resource(row.run))
     if row.state == "finished":
         raise conflict("the run has ended", f"read it: GET /v1/runs/{row.run}")
-    if asked.workspace.driven.get(row.run) is not None:
+    await resume_here(asked.workspace, asked.client, row.run, accept_changes=body.accept_changes)
+    return await _after(asked, row.run, body.wait)
+
+
+async def resume_here(
+    workspace: ServedWorkspace, client: AsyncRemit, run: str, *, accept_changes: bool = False
+) -> None:
+    """Let the service drive the run from now on. Raises HttpRefusal if it cannot go on here."""
+    if workspace.driven.get(run) is not None:
         raise conflict("the service drives the run already")
-    drive = partial(
-        asked.client.resume,
-        row.run,
-        accept_changes=body.accept_changes,
-        wait=asked.workspace.settings.serve.waiting,
-    )
-    driven = asked.workspace.driven.start(row.run, lambda on_event: drive(on_event=on_event))
+    drive = partial(client.resume, run, accept_changes=accept_changes, wait=workspace.settings.serve.waiting)
+    driven = workspace.driven.start(run, lambda on_event: drive(on_event=on_event))
     try:
         await driven.until_begun()
     except UsageError as error:  # another process drives it, or a part of its definition is missing
         raise conflict(str(error)) from None
-    return await _after(asked, row.run, body.wait)
 
 
 async def readable_run(asked: Asked, name: str) -> RunSummary:

@@ -8,6 +8,7 @@ login      identity providers and one-time links
 requests   what a person sees of a request for approval
 approvals  requests for approval, and their answers
 passkeys   passkeys of people, and what they sign
+runs       the list of runs, and one run: its timeline, and what a person may do with it
 routing    the routes of the pages
 """
 

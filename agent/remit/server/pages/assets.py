@@ -13,16 +13,22 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from remit.tracing.reports.html import SCRIPT, STYLE
+
 _FOLDER: Final = Path(__file__).parent
 _MEDIA: Final = {".css": "text/css", ".js": "text/javascript"}
 ASSETS: Final[Mapping[str, str]] = {
-    name: _MEDIA[Path(name).suffix] for name in ("style.css", "htmx.min.js", "console.js")
+    name: _MEDIA[Path(name).suffix] for name in ("style.css", "trace.css", "htmx.min.js", "console.js", "trace.js")
 }
 
 
 @cache
 def asset(name: str) -> bytes:
     """The content of one of `ASSETS`."""
+    if name == "trace.css":  # of the page of a run that is a file of its own
+        return STYLE.encode()
+    if name == "trace.js":
+        return SCRIPT.encode()
     return (_FOLDER / "static" / name).read_bytes()
 
 

@@ -22,7 +22,7 @@ from remit.server.pages.assets import ASSETS, asset, asset_path, string, strings
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-AREAS: Final = ("approvals", "passkeys")  # of the navigation
+AREAS: Final = ("approvals", "runs", "passkeys")  # of the navigation
 LARGEST_FORM: Final = 32 * 1024  # bytes
 _MOST_FIELDS: Final = 20
 _FOLDER: Final = Path(__file__).parent / "templates"
@@ -73,9 +73,11 @@ def page(template: str, status: int = 200, **values: Any) -> Response:
     return Response(fragment(template, **values), status, headers=HEADERS, media_type="text/html; charset=utf-8")
 
 
-def message(title: str, text: str = "", status: int = 200, session: BrowserSession | None = None) -> Response:
-    """A page that says one thing."""
-    return page("message", status, title=title, text=text, session=session)
+def message(
+    title: str, text: str = "", status: int = 200, session: BrowserSession | None = None, *, back: str = "/approvals"
+) -> Response:
+    """A page that says one thing; `back` is where it leads."""
+    return page("message", status, title=title, text=text, session=session, back=back)
 
 
 def data(value: Any) -> Response:

@@ -15,6 +15,7 @@ from remit.server.pages.html import redirect, served_asset
 from remit.server.pages.live import LivePages
 from remit.server.pages.login import HOME, Login
 from remit.server.pages.passkeys import PasskeyPages
+from remit.server.pages.runs import RunPages
 
 if TYPE_CHECKING:
     from remit.server.service import Service
@@ -26,6 +27,7 @@ def page_routes(service: Service, access: Access) -> list[Route]:
     """The routes of every page of the service."""
     live = LivePages(service, access)
     login, approvals, passkeys = Login(access), ApprovalPages(service, access, live), PasskeyPages(service, access)
+    runs = RunPages(service, access, live)
 
     async def home(_: Request) -> Response:
         return redirect(HOME)
@@ -47,6 +49,15 @@ def page_routes(service: Service, access: Access) -> list[Route]:
         ("POST", "/approvals/{id}/bound", approvals.bound),
         ("POST", "/approvals/{id}/revoke", approvals.revoke),
         ("POST", "/approvals/{id}/challenge", approvals.challenge),
+        ("GET", "/runs", runs.overview),
+        ("GET", "/runs/{run}", runs.show),
+        ("GET", "/runs/{run}/file", runs.file),
+        ("POST", "/runs/{run}/hold", runs.hold),
+        ("POST", "/runs/{run}/release", runs.release),
+        ("POST", "/runs/{run}/resume", runs.resume),
+        ("POST", "/runs/{run}/settle", runs.settle),
+        ("GET", "/live/runs", runs.follow),
+        ("GET", "/live/runs/{run}", runs.follow_one),
         ("GET", "/passkeys", passkeys.show),
         ("POST", "/passkeys/begin", passkeys.begin),
         ("POST", "/passkeys/enroll", passkeys.enroll),

@@ -1,13 +1,25 @@
 "use strict";
 // Every page works without this script. It shows what is recorded meanwhile, and counts down.
+{  // the script of the page of a run has names of its own
 const live = document.querySelector("[data-live]");
 if (live) {
   const source = new EventSource(live.dataset.live);
-  source.addEventListener("page", (event) => {
-    htmx.swap({ text: JSON.parse(event.data), target: live, swap: "innerMorph", sourceElement: live, select: null });
-    live.dataset.shown = event.lastEventId;
+  const named = () => new Map([...live.querySelectorAll("details")].map((one) => [one.querySelector("summary").textContent, one]));
+  let latest = null;
+  // What a person has opened stays open. While they write, the page waits until they leave the field.
+  const show = async () => {
+    const at = document.activeElement;
+    if (latest === null || (live.contains(at) && at.matches("input, textarea, select"))) return;
+    const opened = [...named()].filter(([, one]) => one.open).map(([name]) => name);
+    const text = latest;
+    latest = null;
+    await htmx.swap({ text, target: live, swap: "innerMorph", sourceElement: live, select: null });
+    const now = named();
+    for (const name of opened) { if (now.has(name)) now.get(name).open = true; }
     count();
-  });
+  };
+  source.addEventListener("page", (event) => { latest = JSON.parse(event.data); show(); });
+  live.addEventListener("focusout", () => setTimeout(show));
   const stale = () => { document.querySelector("#stale").hidden = false; source.close(); };
   source.addEventListener("end", stale);
   source.addEventListener("error", () => { if (source.readyState === EventSource.CLOSED) stale(); });
@@ -61,4 +73,5 @@ for (const [name, answer] of [["signed", signed], ["enrolled", enrolled]]) {
   for (const form of document.querySelectorAll(`form[data-${name}]`)) {
     form.addEventListener("submit", (event) => { event.preventDefault(); send(form, form.dataset[name], answer); });
   }
+}
 }

@@ -1,4 +1,4 @@
-from .document import escaped, html_document
-from .page import write_page
+from .document import STYLE, escaped, html_document
+from .page import SCRIPT, render_body, render_page, write_page
 
-__all__ = ["escaped", "html_document", "write_page"]
+__all__ = ["SCRIPT", "STYLE", "escaped", "html_document", "render_body", "render_page", "write_page"]

@@ -47,7 +47,13 @@ def render_page(report: IncidentReport) -> str:
     """The page as HTML."""
     timeline = report.timeline
     agent = timeline.started.subjects.agent if timeline.started else "run"
-    body = "\n".join(
+    return html_document(f"{agent}: {report.state}, run {timeline.run[:8]}", render_body(report), script=SCRIPT)
+
+
+def render_body(report: IncidentReport) -> str:
+    """The content of the page as HTML, for a page that has the style `STYLE` and the script `SCRIPT`."""
+    timeline = report.timeline
+    return "\n".join(
         [
             *_damage(report),
             *_head(report),
@@ -57,7 +63,6 @@ def render_page(report: IncidentReport) -> str:
             *_end(report),
         ]
     )
-    return html_document(f"{agent}: {report.state}, run {timeline.run[:8]}", body, script=SCRIPT)
 
 
 def _damage(report: IncidentReport) -> Iterator[str]:
