@@ -14,7 +14,7 @@ BENCHES := $(sort $(wildcard tests/benchmarks/*.py))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test interference grounded imported imported-policies check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills kills-workers fleet manifests threads requests mcp-conformance mcp-frameworks mcp-servers service-kills service-users hooks langgraphs deploys tiny-model eval handbook release full
+.PHONY: help setup run test interference grounded imported imported-policies check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills kills-workers fleet restores manifests threads requests mcp-conformance mcp-frameworks mcp-servers service-kills service-users hooks langgraphs deploys tiny-model eval handbook release full
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -138,6 +138,9 @@ fleet: setup  ## At full size: 10,000 runs that wait, 1,000 of one tenant, a hol
 
 manifests: setup  ## The Kubernetes manifests of container/ against the schemas of Kubernetes; needs the network once
 	@$(BIN)/uv tool run --from "kubernetes-validate>=1.37" kubernetes-validate --strict container/kubernetes/remit.yaml
+
+restores: setup  ## Put the database back to a backup that is ten minutes old, while two workers drive 2,000 runs
+	@REMIT_RESTORE_RUNS=2000 REMIT_RESTORE_AGE_S=600 $(BIN)/python -m pytest -q -s -n 0 tests/workers/test_restore.py $(ARGS)
 
 threads: setup  ## At full size: a thread of 1,000 messages over 30 simulated days, 200 users of one graph at once
 	@REMIT_THREAD_MESSAGES=1000 REMIT_THREAD_USERS=200 $(BIN)/python -m pytest -q -n 2 tests/langchain/test_conversations.py \

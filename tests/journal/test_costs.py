@@ -128,6 +128,7 @@ NUMBERS: Final = {
     "last",
     "more",
     "most",
+    "next",
     "now",
     "number",
     "of_share",

@@ -9,12 +9,17 @@ from pathlib import Path
 import pytest
 
 from remit.client import AsyncRemit
-from remit.core import Succeeded, UsageError
+from remit.core import Change, Succeeded, UsageError
+from remit.core.events import AttemptEnded
+from remit.core.parsing import digest_bytes
 from remit.journal import StoredRecord
+from remit.runtime.upkeep.folders import KeptFolder
+from remit.storage import open_store
 from remit.testing import read_run
-from remit.tracing import objects_of
+from remit.tracing import ObjectStore, objects_of
 from remit.workers import DroveRun, Worker
 from remit.workspace import open_session
+from support.events import call, started
 from support.principals import principal
 from support.runs import TASK
 
@@ -113,15 +118,42 @@ async def test_a_file_that_was_changed_in_the_storage_is_not_given_to_a_run(mach
 async def test_a_definition_that_was_changed_in_the_storage_is_refused(machines: tuple[Path, Path]) -> None:
     first, second = (AsyncRemit(open_session(root)) for root in machines)
     run = await first.enqueue("triage", TASK)
-    started = StoredRecord(first.session.journal, run).state.started
+    began = StoredRecord(first.session.journal, run).state.started
     store = first.session.storage
     assert store is not None
-    assert started is not None
+    assert began is not None
     objects = objects_of(second.session)
-    assert objects.get_bundle(started.bundle)
+    assert objects.get_bundle(began.bundle)
     shutil.rmtree(second.session.traces / "objects")
-    store.put(f"objects/{started.bundle.removeprefix('sha256:')}", b"{}")
+    store.put(f"objects/{began.bundle.removeprefix('sha256:')}", b"{}")
     with pytest.raises(UsageError, match="was changed after it was stored"):
-        objects.get_bundle(started.bundle)
+        objects.get_bundle(began.bundle)
     await first.close()
     await second.close()
+
+
+def test_a_file_is_given_to_another_machine_only_as_it_was_stored(tmp_path: Path) -> None:
+    """On the folder itself: `test_a_file_that_was_changed_in_the_storage_is_not_given_to_a_run` has a whole run."""
+    for name in ("shared", "here", "there"):
+        (tmp_path / name).mkdir()
+    store, objects = open_store(str(tmp_path / "shared")), ObjectStore(tmp_path / "objects")
+    assert store is not None
+    here, there = (KeptFolder(store=store, run="r", folder=tmp_path / name) for name in ("here", "there"))
+    (tmp_path / "here" / "seed.md").write_text("seed")
+    began = started(files=here.begin(objects))
+    (tmp_path / "here" / "a.md").write_text("written")
+    change = Change(resource="file:a.md", digest=digest_bytes(b"written"), size=7)
+    assert here.keep(call(0, 0), (change,)) == (change,)
+    ended = AttemptEnded(step=0, index=0, attempt=1, code=None, changes=(change,))
+    (name,) = store.names("runs/r/files/")
+    store.put(name, b"another")
+    with pytest.raises(UsageError, match="was changed in the storage"):
+        there.bring_here((began, ended), objects)
+    assert list((tmp_path / "there").iterdir()) == []
+    store.put(name, b"written")
+    assert there.bring_here((began, ended), objects) == 2
+    assert {path.name: path.read_text() for path in (tmp_path / "there").iterdir()} == {
+        "a.md": "written",
+        "seed.md": "seed",
+    }
+    assert there.bring_here((began, ended), objects) == 0

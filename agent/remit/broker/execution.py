@@ -176,7 +176,8 @@ class Execution:
                 cached=cached.place if cached else "",
                 given=given,
             )
-            self.record.append(begun if answer is None else answer, durable=call.effect != "read")
+            await self.record.copy(begun)
+            self.record.append(answer or begun, durable=call.effect != "read")
             await self.record.commit()
             try:
                 overtaken = await effects.overtaken(self.record, call, self.ports.admit)

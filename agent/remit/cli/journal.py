@@ -1,4 +1,4 @@
-"""`remit journal`: checks the rows that lists and checks read against the events, and writes them again."""
+"""`remit journal`: checks the rows that lists and checks read against the events, writes them again, and restores lost events."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from remit.cli.output import echo, json_text, runs_read
 SHOWN = 20  # differences on a terminal
 
 
-@click.group("journal", short_help="check the journal's projections, and compute them again")
+@click.group("journal", short_help="check the journal, and restore what a backup lacks")
 def journal_command() -> None:
-    """Check the journal's projections, and compute them again.
+    """Check the journal's projections, compute them again, and restore what a backup lacks.
 
     A projection is what `remit trace list`, `remit approve list` and limits read instead of all events.
 
@@ -21,6 +21,7 @@ def journal_command() -> None:
     Examples:
       remit journal check
       remit journal rebuild
+      remit journal restore
     """
 
 
@@ -46,6 +47,30 @@ def check_command(as_json: bool) -> None:
             echo(f"… and {len(found) - SHOWN} more")
         echo(f"{len(found)} rows differ: `remit journal rebuild`" if found else "every row agrees with the events")
     sys.exit(1 if found else 0)
+
+
+@journal_command.command("restore")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def restore_command(as_json: bool) -> None:
+    """Bring back what shared storage has and the journal lacks, after its database was put back from a backup.
+
+    Runs are then where their last copy was made, and effects that may have happened since the backup are in doubt, not repeated. Workers do
+    the same when they start, and for each run before it goes on.
+
+    \b
+    Examples:
+      remit journal restore
+    """
+    from remit.core import UsageError
+    from remit.journal import bring_back
+    from remit.workspace import open_session
+
+    opened = open_session()
+    if opened.storage is None:
+        raise UsageError("there are no copies of the record: remit.toml names no [storage]")
+    found = bring_back(opened.journal)
+    told = {"ok": True, "runs": list(found.runs), "streams": list(found.streams), "events": found.events}
+    echo(json_text(told) if as_json else str(found) if found else "the journal has everything that was copied")
 
 
 @journal_command.command("rebuild")

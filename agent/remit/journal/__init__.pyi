@@ -1,5 +1,6 @@
 from .content_omission import OWN_DETAILS
 from .conversation import Conversation
+from .copies.bringing_back import BroughtBack, bring_back, bring_run_back
 from .hash_chain import Chain, ChainFault, ChainLink, link, link_of, verify_chain
 from .lease import RUN_LOCKED, Lease
 from .live_record import LiveRecord
@@ -82,6 +83,7 @@ __all__ = [
     "AlreadyRecorded",
     "ArmCounts",
     "ArmRun",
+    "BroughtBack",
     "Chain",
     "ChainFault",
     "ChainLink",
@@ -114,6 +116,8 @@ __all__ = [
     "apply_event",
     "approvals_in_state",
     "arm_counts",
+    "bring_back",
+    "bring_run_back",
     "check_projections",
     "conversation_of",
     "count_alerts",

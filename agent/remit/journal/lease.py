@@ -40,7 +40,7 @@ _LEASE: Final = Sql(sa.select(HEAD.c.holder, HEAD.c.beat, HEAD.c.fence).where(HE
 _TAKE: Final = Sql(
     HEAD.update()
     .where(HEAD.c.run == _of, HEAD.c.fence == _held)
-    .values(holder=sa.bindparam("new_holder"), beat=_now, fence=HEAD.c.fence + 1)
+    .values(holder=sa.bindparam("new_holder"), beat=_now, fence=sa.bindparam("next"))
 )
 _BEGIN: Final = Sql(lambda dialect: insert_or(HEAD, dialect).on_conflict_do_nothing())
 _BEAT: Final = Sql(HEAD.update().where(HEAD.c.run == _of, HEAD.c.fence == _held).values(beat=_now))
@@ -73,9 +73,13 @@ def take_lease(database: Database, run: str, now: int) -> Lease:
         ((earlier, beat, fence),) = transaction.execute(_LEASE, {"of": run})
         if is_alive(earlier, beat, now):
             raise UsageError(RUN_LOCKED.format(run))
-        if not transaction.changed(_TAKE, {"of": run, "held": fence, "new_holder": holder, "now": now}):
+        # A time again: a database that is put back to an earlier state must not give a number that a process still holds.
+        following = max(fence + 1, now)
+        if not transaction.changed(
+            _TAKE, {"of": run, "held": fence, "next": following, "new_holder": holder, "now": now}
+        ):
             raise UsageError(RUN_LOCKED.format(run))  # another process took it in between
-        return Lease(run=run, fence=fence + 1, before=earlier)
+        return Lease(run=run, fence=following, before=earlier)
 
 
 def keep_leases(database: Database, leases: Sequence[Lease], now: int) -> None:

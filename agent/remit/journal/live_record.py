@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from remit.core import Claim, Exhausted, RunEnded
-from remit.core.events import AnyEvent, Recorded
+from remit.core.events import AnyEvent, AttemptBegun, Recorded
 from remit.journal.hash_chain import ChainLink
 from remit.journal.lease import FRESH_S, RUN_LOCKED, Lease, renew_lease
 from remit.journal.projections import changed_rows, queue_topics
@@ -116,6 +116,12 @@ class LiveRecord(StoredRecord):
     def _renew(self) -> bool:
         with self._journal.failing("written"):
             return renew_lease(self._journal.database, self._lease, self._journal.clock())
+
+    async def copy(self, begun: AttemptBegun | None = None) -> None:
+        harmless = begun is not None and not begun.effect_digest
+        if (copies := self._journal.copies) is not None and not harmless:
+            await self.commit()
+            await asyncio.shield(asyncio.to_thread(copies.add, self._journal, self.run, begun))
 
     async def catch_up(self) -> None:
         version = self._journal.version(self._topics)

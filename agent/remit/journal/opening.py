@@ -11,10 +11,12 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from remit.core import RunEnded, UsageError
+from remit.journal.copies.chain_copies import ChainCopies
 from remit.journal.storage.core_tables import SCHEMA, VERSIONS
 from remit.journal.storage.database import Database, Sql
 from remit.journal.storage.sqlite import SqliteDatabase
 from remit.journal.store import FIX, Journal
+from remit.storage import Store
 
 POSTGRES: Final = ("postgresql://", "postgres://")
 _VERSION: Final = Sql(VERSIONS.select())
@@ -26,12 +28,13 @@ def open_journal(
     *,
     tenant: str = "default",
     group: str = "",
+    copies: Store | None = None,
     clock: Callable[[], int] = time.time_ns,
 ) -> Journal:
     """Open the journal, and create it if it does not exist.
 
     `location` is the path of a SQLite file, a `postgresql://` URL, or None: in memory, until it is closed.
-    `tenant` names the schema and the role in PostgreSQL. The accounts of the operating-system `group` share a file; "": its
+    `copies` is the shared storage to which its chains are copied, None: to none. `tenant` names the schema and the role in PostgreSQL. The accounts of the operating-system `group` share a file; "": its
     owner only.
 
     Raises:
@@ -54,7 +57,9 @@ def open_journal(
     except BaseException:
         database.close()
         raise
-    return Journal(database, name, clock=clock)
+    journal = Journal(database, name, clock=clock)
+    journal.copies = None if copies is None else ChainCopies(copies)
+    return journal
 
 
 def _database(location: Path | str | None, tenant: str, group: str) -> Database:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from remit.core import Claim
-from remit.core.events import AnyEvent, Recorded
+from remit.core.events import AnyEvent, AttemptBegun, Recorded
 from remit.journal.content_omission import omit_content
 from remit.journal.conversation import Conversation
 from remit.journal.hash_chain import Chain, ChainLink, link, seal
@@ -101,6 +101,14 @@ class Record:
         True if so much time has passed since the last append that what was decided must be checked again.
         """
         return False
+
+    async def copy(self, begun: AttemptBegun | None = None) -> None:
+        """Copy the events so far to where the database is not, with an attempt that begins now.
+
+        Nothing is copied without shared storage, or for an attempt that may be repeated without harm.
+
+        Raises RunEnded (`unrecorded`) if they cannot be copied: then the attempt must not begin.
+        """
 
     async def catch_up(self) -> None:
         """Apply the events that other processes have recorded since the last call."""

@@ -7,6 +7,7 @@ event is written: an event that cannot be written ends the run.
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import threading
 import time
@@ -24,25 +25,19 @@ from pydantic import ValidationError
 from remit.core import RemitError, RunEnded, UsageError, in_pool
 from remit.core.events import AnyEvent, HoldSet, KeyCreated, Recorded
 from remit.journal import limits
+from remit.journal.copies.chain_copies import ChainCopies
 from remit.journal.hash_chain import Chain, ChainFault, ChainLink, link
 from remit.journal.lease import BEAT_S, LOST, Lease, is_leased, keep_leases, release_lease, take_lease
 from remit.journal.projections import (
     CIRCUIT_COLUMNS,
     CIRCUIT_STREAM,
     EVALUATION_STREAM,
-    apply_rollout,
-    circuit_changes,
-    evaluation_changes,
-    next_circuit,
-    rollout_changes,
-    workspace_changes,
 )
-from remit.journal.run_state import ROLLOUT_STREAM, Circuit, RolloutState
+from remit.journal.run_state import Circuit, RolloutState
 from remit.journal.storage.arm_counts import counting, ended_arm
 from remit.journal.storage.changes import ChangeWatcher
 from remit.journal.storage.core_tables import (
     CIRCUIT,
-    EVALUATION,
     EVENT,
     HEAD,
     IS_LOOKED_UP,
@@ -53,7 +48,6 @@ from remit.journal.storage.core_tables import (
 from remit.journal.storage.database import (
     SHARED,
     Batch,
-    Change,
     Database,
     HeadMoved,
     Row,
@@ -64,10 +58,12 @@ from remit.journal.storage.database import (
 from remit.journal.storage.rows import COLUMNS, STORED, as_link
 from remit.journal.storage.sealed import unpack
 from remit.journal.storage.shared import Shared, circuit_of, read_shared, rollout_of
+from remit.journal.storage.streams import stream_changes
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
+_log: Final = logging.getLogger("remit.journal")
 PAUSES: Final = 2.0  # times as long as upkeep held the lock
 LONGEST_PAUSE_S: Final = 0.5
 FIX: Final = "free disk space or restore access to the journal, then resume the run: `remit run --resume`"
@@ -86,7 +82,6 @@ _FENCE_OF: Final = Sql(sa.select(HEAD.c.fence).where(HEAD.c.run == _of))
 SEALED_OBJECT: Final = Sql(sa.select(SEALED.c.last, SEALED.c.chain, SEALED.c.bodies).where(SEALED.c.run == _of))
 _CIRCUIT: Final = Sql(sa.select(*(CIRCUIT.c[name] for name in CIRCUIT_COLUMNS)).where(CIRCUIT.c.tool == _of))
 _ROLLOUT: Final = Sql(sa.select(ROLLOUT).where(ROLLOUT.c.rollout == _of))
-_EVALUATION: Final = Sql(sa.select(EVALUATION).where(EVALUATION.c.evaluation == _of))
 
 
 class AlreadyRecorded(RemitError):
@@ -100,7 +95,7 @@ class AlreadyRecorded(RemitError):
 class Journal:
     """The events of every run of a workspace. Threads share one; each process opens its own.
 
-    `clock` gives Unix nanoseconds. Every method that reads or writes raises RunEnded (`unrecorded`) if the database cannot.
+    `clock` gives Unix nanoseconds. `copies` are those of its chains in shared storage, None without. Every method that reads or writes raises RunEnded (`unrecorded`) if the database cannot.
     """
 
     def __init__(self, database: Database, name: str, *, clock: Callable[[], int] = time.time_ns) -> None:
@@ -113,6 +108,7 @@ class Journal:
         self._beating: threading.Thread | None = None
         self._ending = threading.Event()
         self.changes: Final = ChangeWatcher(database)
+        self.copies: ChainCopies | None = None
         self._shared: tuple[int, Shared] | None = None
         self._looked: asyncio.AbstractEventLoop | None = None  # the event loop that has looked in its present iteration
         # SQLite has one writer, so more threads would only wait for each other.
@@ -201,29 +197,29 @@ class Journal:
             seq, prev = self.head(stream) or (-1, "")
             with self.failing("written"):
                 sealed = link(stream, seq + 1, self.clock(), prev, event, secrets.token_hex(16))
-            recorded = sealed.of(event)
-            changes = self._changes(recorded)
-            batch = Batch(run=stream, before=seq, links=(sealed,), changes=changes, durable=durable, topics=(SHARED,))
             try:
-                self.write(batch)
+                recorded = self.append_sealed(sealed, event, durable=durable)
             except HeadMoved:
                 if (earlier := self.get(stream, event.key)) is not None:
                     raise AlreadyRecorded(earlier) from None
                 continue  # another process appended first
-            self._shared = None
+            if self.copies is not None and durable and not stream.startswith((CIRCUIT_STREAM, EVALUATION_STREAM)):
+                try:
+                    self.copies.add(self, stream)
+                except RunEnded as failure:  # it is recorded, and counts; the next copy has it too
+                    _log.warning("%s is recorded, and not copied: %s", event.key, failure)
             return recorded
 
-    def _changes(self, recorded: Recorded) -> Sequence[Change]:
-        if recorded.run.startswith(CIRCUIT_STREAM):
-            tool = recorded.run.removeprefix(CIRCUIT_STREAM)
-            return circuit_changes(tool, next_circuit(self.circuit(tool), recorded.event, recorded.at))
-        if recorded.run.startswith(ROLLOUT_STREAM):
-            return rollout_changes(apply_rollout(self.rollout(recorded.run.removeprefix(ROLLOUT_STREAM)), recorded))
-        if recorded.run.startswith(EVALUATION_STREAM):
-            rows = self.read(_EVALUATION, of=recorded.run.removeprefix(EVALUATION_STREAM))
-            names = [column.name for column in EVALUATION.columns]
-            return evaluation_changes(dict(zip(names, rows[0], strict=True)) if rows else {}, recorded)
-        return workspace_changes(recorded)
+    def append_sealed(self, sealed: ChainLink, event: AnyEvent, *, durable: bool = True) -> Recorded:
+        """Record one event of a stream at its place in the chain. Raises HeadMoved if that is not the next one."""
+        recorded = sealed.of(event)
+        changes = stream_changes(self, recorded)
+        before = sealed.seq - 1
+        self.write(
+            Batch(run=sealed.run, before=before, links=(sealed,), changes=changes, durable=durable, topics=(SHARED,))
+        )
+        self._shared = None
+        return recorded
 
     def announce(self, *topics: str) -> None:
         """Wake the processes that wait for one of these topics."""

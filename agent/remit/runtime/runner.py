@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -17,7 +18,7 @@ from remit.core import Model, Principal, RemitError, RunEnded, Scope, Subjects, 
 from remit.core.events import AcceptedChanges, ConversationRun, Recorded, RunFinished, RunResumed, RunStarted
 from remit.core.parsing import digest_bytes
 from remit.guardrails import RunSecrets, valid
-from remit.journal import note_adoption
+from remit.journal import bring_run_back, note_adoption
 from remit.policy import check_agreement, narrowed, read_case_tables
 from remit.rollout import Placement, give_up, keep_code, place
 from remit.runtime.assembly import (
@@ -120,6 +121,8 @@ async def start_run(
     await install_packages(session, agent.name, progress)
     async with session.journal.lease(run) as lease:
         evaluated = request.evaluation
+        if request.run is not None:  # the database may have lost a run of that id
+            await asyncio.to_thread(bring_run_back, session.journal, run)
         recording = await open_recording(session, lease, on_event, exported=evaluated is None)
         if not recording.record.is_empty:
             raise UsageError(f"the run {run} exists already; use another --run-id, or none")
@@ -168,7 +171,10 @@ async def _left_to_workers(recording: StoredRecording) -> RunResult:
 async def _driven(context: RunContext, sandbox: Sandbox, recording: StoredRecording) -> RunResult:
     """Drive the run; when it ends or waits, its live sandboxes end. A run that goes on gets new ones."""
     try:
-        return _result(await drive_run(context), recording)
+        driven = await drive_run(context)
+        with suppress(RunEnded):  # what it did is recorded; a copy of the rest only spares work after a restore
+            await recording.record.copy()
+        return _result(driven, recording)
     finally:
         sandbox.end_run(recording.record.run)
 
@@ -177,6 +183,8 @@ async def _begin(context: RunContext, request: RunRequest) -> None:
     """Record that the run starts, and that it is the first one under these rules and pins, if it is."""
     started = started_event(context, request)
     context.recording.record.append(started, durable=True)
+    if request.evaluation is None:
+        await context.recording.record.copy()
     if request.evaluation is not None or (context.arm is not None and context.arm.arm == "candidate"):
         return
     await context.session.journal.run_in_thread(
@@ -372,6 +380,7 @@ async def resume_run(
     check_tenant(session.workspace.settings, by)
     check_enabled(session.journal, by)
     async with session.journal.lease(run) as lease:
+        await asyncio.to_thread(bring_run_back, session.journal, run)
         recording = await open_recording(session, lease, on_event)
         started = resumable(recording.record, run, graph=goes_on.external_graph is not None)
         check_resumes(session, started, run, by, goes_on)

@@ -41,26 +41,28 @@ class Store(Protocol):
         ...
 
 
-def open_store(url: str, *, endpoint: str = "", region: str = "") -> Store | None:
+def open_store(url: str, *, part: str = "", endpoint: str = "", region: str = "") -> Store | None:
     """The storage that a URL names: `/folder`, or `s3://bucket/prefix` of the service at `endpoint`, "" for AWS; None for no URL.
+
+    `part` is the tenant whose names are kept apart from those of others, "" for all of it.
 
     Raises UsageError if the URL names neither, or a package is missing.
     """
-    return None if not url else _opened(url, endpoint, region, os.getpid())
+    return None if not url else _opened(url, part, endpoint, region, os.getpid())
 
 
 def forget_run(store: Store | None, run: str) -> None:
-    """Keep nothing of a run in shared storage any more."""
+    """Keep nothing of a run in shared storage any more: neither its files nor the copies of its chain."""
     if store is not None:
-        for name in store.names(f"runs/{run}/"):
+        for name in (*store.names(f"runs/{run}/"), *store.names(f"chains/{run}/")):
             store.remove(name)
 
 
 @cache
-def _opened(url: str, endpoint: str, region: str, _process: int) -> Store:
+def _opened(url: str, part: str, endpoint: str, region: str, _process: int) -> Store:
     """One store for all sessions of a process: it has connections."""
     if url.startswith("/"):
-        return FolderStore(Path(url))
+        return FolderStore(Path(url), part)
     parts = urlsplit(url)
     if parts.scheme != "s3" or not parts.netloc:
         raise UsageError(
@@ -70,17 +72,19 @@ def _opened(url: str, endpoint: str, region: str, _process: int) -> Store:
         raise UsageError('storage in a bucket needs obstore: pip install "remit[s3]"')
     from remit.storage.bucket import Bucket  # noqa: PLC0415 - the library is optional
 
-    return Bucket(parts.netloc, parts.path.strip("/"), endpoint=endpoint, region=region)
+    return Bucket(parts.netloc, f"{parts.path}/{part}".strip("/"), endpoint=endpoint, region=region)
 
 
 class FolderStore:
     """A folder that the machines share, as on NFS (folders 0700, files 0600)."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, share: Path, part: str) -> None:
+        self._share = share
+        self._folder = share / part
 
     def put(self, name: str, data: bytes) -> None:
         with self._failing("written"):
+            self._check()
             path = self._folder / name
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_atomically(path, data)
@@ -106,8 +110,8 @@ class FolderStore:
             (self._folder / name).unlink(missing_ok=True)
 
     def _check(self) -> None:
-        """Raise OSError if the folder itself is missing: a share that is not mounted must not look empty."""
-        self._folder.stat()
+        """Raise OSError if the share itself is missing: one that is not mounted must not look empty."""
+        self._share.stat()
 
     @contextmanager
     def _failing(self, verb: str) -> Generator[None]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from remit.core import Principal, RemitError, RunEnded
-from remit.journal import QUEUE, SHARED, Queued, look_into_queue
+from remit.journal import QUEUE, SHARED, Queued, bring_back, look_into_queue
 from remit.runtime import Continuation, LivePorts, RunResult, resume_run
 from remit.workers.rests import Rests
 from remit.workspace import WorkspaceSession
@@ -53,6 +53,7 @@ class _Source:
         self.found = Queued(runs=(), driven=0, again_in=None)
         self.seen = -1
         self._shared = -1
+        self._connected: int | None = None
         self._failing = False
 
     async def look(self) -> None:
@@ -70,6 +71,11 @@ class _Source:
             self._failing = True
 
     async def _look(self) -> None:
+        # A number that differs after the connection was lost: what is connected now may be a database that was put back.
+        on_server = self.journal.database.dialect == "postgresql"
+        if (connected := self.journal.version(()) if on_server else 0) != self._connected:
+            await asyncio.to_thread(bring_back, self.journal)
+            self._connected = connected
         self.seen = self.journal.version(TOPICS)
         if (shared := self.journal.version((SHARED,))) != self._shared:
             self._shared = shared

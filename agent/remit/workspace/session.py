@@ -132,13 +132,21 @@ def open_journal_of(root: Path, settings: Settings) -> Journal:
     """Open the journal of the workspace in the folder `root`."""
     (root / "traces").mkdir(mode=0o700, exist_ok=True)
     location = settings.journal or root / JOURNAL
-    return remit.journal.open_journal(location, tenant=settings.tenant, group=settings.journal_group)
+    group, copies = settings.journal_group, open_storage(settings)
+    journal = remit.journal.open_journal(location, tenant=settings.tenant, group=group, copies=copies)
+    if copies is not None:  # a hold or a revoked key must not be forgotten with a database that was put back
+        try:
+            remit.journal.bring_back(journal, runs=False)
+        except BaseException:
+            journal.close()
+            raise
+    return journal
 
 
 def open_storage(settings: Settings) -> Store | None:
     """The storage that remit.toml names; None without one. Raises UsageError if it needs a package that is missing."""
     table = settings.storage
-    return open_store(table.url, endpoint=table.endpoint, region=table.region)
+    return open_store(table.url, part=settings.tenant, endpoint=table.endpoint, region=table.region)
 
 
 def load_workspace_and_policy(root: Path) -> tuple[Workspace, Policy]:

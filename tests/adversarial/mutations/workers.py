@@ -8,12 +8,18 @@ from adversarial.mutations.row import Mutation, Remove, never, replaced
 from remit.broker import effects
 from remit.client import publishing
 from remit.journal import live_record
-from remit.runtime import live, resuming
+from remit.journal.copies import bringing_back
+from remit.runtime import live, resuming, runner
+from remit.runtime.upkeep import folders
+from remit.storage import store
 from remit.workers import enqueue
 from remit.workspace import session
 
 WORKERS: Final = "workers/test_workers.py::"
 CUT_OFF: Final = "workers/test_cut_off.py::"
+SHARED: Final = "workers/test_shared_storage.py::"
+COPIES: Final = "workers/test_copies.py::"
+STORES: Final = "storage/test_store.py::"
 PUBLISHED: Final = "policy/test_published_rules.py::"
 DRIVEN: Final = (WORKERS + "test_the_commands_start_a_run_and_drive_it",)
 
@@ -27,6 +33,36 @@ def driven(name: str, *remove: Remove, tests: tuple[str, ...]) -> Mutation:
 
 
 ROWS: Final = (
+    driven(
+        "an irreversible call is copied to the storage before it begins",
+        replaced(live_record.LiveRecord, "copy", _nothing),
+        tests=(COPIES + "test_a_run_that_ended_since_the_backup_has_ended_and_has_the_same_chain[folder]",),
+    ),
+    driven(
+        "a run is brought back before it goes on",
+        replaced(runner, "bring_run_back", lambda *_: 0),
+        tests=(COPIES + "test_a_run_whose_copy_was_changed_does_not_go_on[folder]",),
+    ),
+    driven(
+        "an attempt that may have begun is in doubt after a restore",
+        replaced(bringing_back, "_begin", lambda *_: 0),
+        tests=(COPIES + "test_an_effect_that_may_have_happened_since_the_backup_is_in_doubt_and_not_repeated[folder]",),
+    ),
+    driven(
+        "holds of a lost time are brought back when the journal is opened",
+        replaced(bringing_back, "_bring_stream_back", lambda *_: 0),
+        tests=(COPIES + "test_a_hold_that_was_set_since_the_backup_is_in_force_when_the_journal_is_opened[folder]",),
+    ),
+    driven(
+        "a file of another machine is compared with the digest of the record",
+        replaced(folders, "_differs", lambda *_: False),
+        tests=(SHARED + "test_a_file_is_given_to_another_machine_only_as_it_was_stored",),
+    ),
+    driven(
+        "storage that is away does not look empty",
+        never(store.FolderStore, "_check"),
+        tests=(STORES + "test_storage_that_does_not_exist_is_an_error_and_not_empty[folder]",),
+    ),
     driven(
         "a worker asks whether the principal may still run the agent",
         never(resuming, "check_resumes"),

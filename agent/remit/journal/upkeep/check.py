@@ -124,7 +124,7 @@ def _computed(journal: Journal, progress: Progress) -> dict[Place, Row]:
         events = journal.events(stream)
         for change in _run_puts(stream, events) if is_run(stream) else _shared_puts(stream, events):
             rows[_place(change.table, change.row)] = change.row
-        for (scope, start), amount in _spent(events).items():
+        for (scope, start), amount in spent(events).items():
             place = ("limit_bucket", (scope, start))
             rows[place] = {"scope": scope, "start": start, "amount": amount + rows.get(place, {"amount": 0})["amount"]}
     return rows | _arm_counts(rows)
@@ -189,7 +189,7 @@ def _shared_puts(stream: str, events: Iterable[Recorded]) -> list[Put]:
     return list(kept.values())
 
 
-def _spent(events: Iterable[Recorded]) -> dict[tuple[str, int], int]:
+def spent(events: Iterable[Recorded]) -> dict[tuple[str, int], int]:
     """What a run took from shared limits, by limit and part of its window."""
     spent: dict[tuple[str, int], int] = {}
     reserved: dict[tuple[int | None, int | None], BudgetSpent] = {}

@@ -93,8 +93,13 @@ class KeptFolder:
             UsageError: the content of one is missing in shared storage, or was changed there.
             RunEnded: `unrecorded`: shared storage cannot be read, or the folder cannot be written.
         """
-        began, digests = _contents(events, objects)
+        shared, began, digests = _contents(events, objects)
         if not self.folder.exists():
+            if not shared:
+                raise UsageError(
+                    f"the run began before its working folder was shared, and {self.folder.name} is not on this machine: "
+                    "continue it where it was driven"
+                )
             self.folder.mkdir(parents=True)
         root = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -119,7 +124,7 @@ class KeptFolder:
 
     def _get(self, digest: str) -> bytes:
         data = self.store.get(self._name(digest))
-        if data is None or digest_bytes(data) != digest:
+        if data is None or _differs(data, digest):
             state = "is missing in" if data is None else "was changed in"
             raise UsageError(
                 f"a file that the run wrote {state} the storage, {digest!r}: continue the run where it was driven"
@@ -147,20 +152,25 @@ def kept_folder(session: WorkspaceSession, run: str, folder: Path) -> KeptFolder
     return None if store is None or run not in folder.as_posix() else KeptFolder(store=store, run=run, folder=folder)
 
 
-def _contents(events: Iterable[AnyEvent], objects: Objects) -> tuple[Mapping[str, bytes], dict[str, str]]:
-    """What the run began with, and the digest of each file now; "" for a removed one."""
+def _contents(events: Iterable[AnyEvent], objects: Objects) -> tuple[bool, Mapping[str, bytes], dict[str, str]]:
+    """If the folder was shared from the beginning, what the run began with, and the digest of each file now; "" for a removed one."""
+    shared = False
     began: Mapping[str, bytes] = {}
     digests: dict[str, str] = {}
     for event in events:
         match event:
             case RunStarted() if event.files:
-                began = objects.get_bundle(event.files)
+                shared, began = True, objects.get_bundle(event.files)
                 digests = {path: digest_bytes(data) for path, data in began.items()}
             case AttemptEnded():
                 digests |= {_path_of(change): change.digest for change in event.changes}
             case _:
                 pass
-    return began, digests
+    return shared, began, digests
+
+
+def _differs(data: bytes, digest: str) -> bool:
+    return digest_bytes(data) != digest
 
 
 def _path_of(change: Change) -> str:

@@ -1,0 +1,5 @@
+"""Copies of the chains in shared storage, for the day on which the database is put back to an earlier state.
+
+chain_copies  what is copied, and when
+bringing_back what the copies have and the journal lacks
+"""
