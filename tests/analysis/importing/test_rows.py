@@ -109,6 +109,19 @@ def test_a_wildcard_of_a_glob_hides_names_with_a_leading_dot() -> None:
     assert not allows(imported, "user:ann", "app.read", "document:home/.env")
 
 
+def test_a_wildcard_beside_text_is_narrowed_to_a_segment_where_a_row_allows() -> None:
+    rows = "p, role:dev, applications, sync, team-*/*, allow\np, role:dev, applications, sync, */*-prod/x, deny\ng, ann, role:dev"
+    imported = import_casbin(ARGO_CD, rows)
+    assert statuses(imported)[:2] == ["narrowed", "narrowed"]  # the denial is for every application
+    assert not allows(imported, "user:ann", "applications.sync", "store:team-a/shop")
+    imported = import_casbin(ARGO_CD, rows.replace("*-prod/x", "prod"))
+    assert (statuses(imported)[0], imported.rows[0].why) == ("narrowed", "a wildcard beside text matches no / here")
+    asked = ("team-a/shop", "team-a/b/shop", "team-a/prod", "other/shop", "team-a")
+    assert [allows(imported, "user:ann", "applications.sync", f"store:{name}") for name in asked] == [
+        True, True, False, False, False,
+    ]  # fmt: skip
+
+
 def test_the_first_row_decides_or_less_is_allowed() -> None:
     text = model(THREE, f"{THREE}, eft", "r.sub == p.sub && r.obj == p.obj && r.act == p.act", FIRST)
     imported = import_casbin(

@@ -200,6 +200,8 @@ class Shape:
         self._subjects, self._linked = values, linked
 
     def _read(self, dimension: Dimension, reading: Reading) -> None:
+        if dimension == "resource" and not self.denies:
+            reading = texts.within_segments(reading)
         if self._readings.setdefault(dimension, reading) != reading:
             raise Unreadable(f"the {dimension} is compared twice")
         try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Final, Literal, TypeAlias
 
@@ -219,6 +219,30 @@ def _joined(parts: list[Part]) -> Parts:
 def plain(parts: Parts) -> str | None:
     """The text, if the parts have no wildcard."""
     return None if any(part.wildcard for part in parts) else "".join(part.text for part in parts)
+
+
+def within_segments(reading: Reading) -> Reading:
+    """A reading that matches less, if no pattern here matches the same: wildcards beside text match no / then."""
+    alternatives = tuple(map(_within_segments, reading.alternatives))
+    if alternatives == reading.alternatives:
+        return reading
+    return replace(
+        reading, alternatives=alternatives, loose=reading.loose or "a wildcard beside text matches no / here"
+    )
+
+
+def _within_segments(parts: Parts) -> Parts:
+    try:
+        path_patterns(parts)
+    except Unreadable:
+        return tuple(SEGMENT if _is_beside_text(parts, at) else part for at, part in enumerate(parts))
+    return parts
+
+
+def _is_beside_text(parts: Parts, at: int) -> bool:
+    """True for a wildcard for any text, if a text before or after it is in the same segment. A last one may be beside text."""
+    before, after = parts[at - 1].text if at else "/", parts[at + 1].text if at + 1 < len(parts) else ""
+    return parts[at] == ANY and bool(after) and not (before.endswith("/") and after.startswith("/"))
 
 
 def path_patterns(parts: Parts) -> tuple[list[str], list[str]]:
