@@ -23,8 +23,9 @@ from remit.tracing.reports import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from remit.core.events import AttemptEnded
     from remit.tracing.reports import CallTimeline, FailedRequest, IncidentReport, RunDiff, Timeline, TimelineTurn
 
 COLOURS = {"allow": "green", "ask": "yellow", "deny": "red", "imported": "cyan"}
@@ -268,8 +269,6 @@ def _is_allowable(call: CallTimeline) -> bool:
 
 def detail_lines(call: CallTimeline, *, running: bool | None) -> list[str]:
     """A call's repairs, rules, approvals and attempts, one line each."""
-    from remit.workspace.manifest import network_line
-
     lines = [] if call.enforced else ["not enforced: the call is carried out whatever is decided"]
     lines += [f"repaired: {repair.text}" for repair in call.repairs]
     if call.left_out:
@@ -286,19 +285,24 @@ def detail_lines(call: CallTimeline, *, running: bool | None) -> list[str]:
         if ended is None:
             lines.append(f"attempt {attempt.number}: {unended_text(running=running)}")
             continue
-        message = f": {short(ended.message, 80)}" if ended.message else ""
-        end = f"{ended.error or ended.code}{message}" if ended.code else "ok"
-        retry = f", retry after {ended.retry_in_s:g} s" if ended.retry_in_s is not None else ""
         took = f"cached from call {attempt.cached}" if attempt.cached else f"{ended.spent.wall_s * 1000:.0f} ms"
-        lines.append(f"attempt {attempt.number}: {end}, {took}{retry}")
-        lines += [f"  wrote {change.resource} ({change.size} bytes)" for change in ended.changes]
-        lines += [
-            f"  refused {item.access} {with_visible_characters(item.what)}; to allow it, in tool.toml: {item.allow}"
-            for item in ended.denied_accesses
-        ]
-        lines += [
-            f"  refused {with_visible_characters(str(item))}; to allow it, in [always] of tool.toml: {line}"
-            for item in ended.connections
-            if (line := network_line(item))
-        ]
+        lines += _ended_lines(attempt.number, ended, took)
     return lines
+
+
+def _ended_lines(number: int, ended: AttemptEnded, took: str) -> Iterator[str]:
+    """The end of an attempt, what it wrote, and what it was refused, with the line of tool.toml that would allow that."""
+    from remit.workspace.manifest import network_line
+
+    message = f": {short(ended.message, 80)}" if ended.message else ""
+    end = f"{ended.error or ended.code}{message}" if ended.code else "ok"
+    retry = f", retry after {ended.retry_in_s:g} s" if ended.retry_in_s is not None else ""
+    yield f"attempt {number}: {end}, {took}{retry}"
+    for change in ended.changes:
+        yield f"  wrote {change.resource} ({change.size} bytes)"
+    for item in ended.denied_accesses:
+        yield f"  refused {item.access} {with_visible_characters(item.what)}; to allow it, in tool.toml: {item.allow}"
+    for request in ended.connections:
+        if line := network_line(request):
+            what = with_visible_characters(str(request))
+            yield f"  refused {what}; to allow it, in [always] of tool.toml: {line}"
