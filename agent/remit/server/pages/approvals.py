@@ -18,7 +18,16 @@ from remit.server.pages.forms import whole_number
 from remit.server.pages.html import BadForm, checked_form, fragment, message, origin_of, page, redirect
 from remit.server.pages.live import LivePages
 from remit.server.pages.passkeys import Signing
-from remit.server.pages.requests import REQUEST, ShownRequest, circumstances, found_request, shown_requests
+from remit.server.pages.requests import (
+    REQUEST,
+    OpenRequest,
+    Rights,
+    ShownRequest,
+    circumstances,
+    found_request,
+    open_requests,
+    shown_requests,
+)
 
 if TYPE_CHECKING:
     from remit.server.service import Service
@@ -54,6 +63,7 @@ class ApprovalPages:
         self._access = access
         self._live = live
         self._signing: Final = Signing(service, access)
+        self._rights: Final = Rights()
 
     async def overview(self, request: Request) -> Response:
         """The requests that the person may answer, and those of their own."""
@@ -64,7 +74,11 @@ class ApprovalPages:
 
     async def follow(self, request: Request) -> Response:
         """The list, each time that it changes."""
-        return self._live.stream(request, AREA, lambda by: fragment("approvals_list", **self._list(by)))
+
+        def shown(by: Principal, found: list[OpenRequest]) -> str:
+            return fragment("approvals_list", **self._values(by, found))
+
+        return self._live.stream(request, AREA, shown, self._open)
 
     async def show(self, request: Request) -> Response:
         """One request."""
@@ -162,10 +176,17 @@ class ApprovalPages:
         signs = bool(await asyncio.to_thread(active_passkeys, workspace.journal, given.by))
         return page("bound", session=given.session, area=AREA, item=given.shown, lines=lines, fields=sent, signs=signs)
 
-    def _list(self, by: Principal) -> dict[str, Any]:
-        workspace, client = self._service.client(by)
-        found = shown_requests(workspace.session, client.policy, by)
+    def _open(self, by: Principal) -> list[OpenRequest]:
+        workspace, _ = self._service.client(by)
+        return open_requests(workspace.session)
+
+    def _values(self, by: Principal, opened: list[OpenRequest]) -> dict[str, Any]:
+        _, client = self._service.client(by)
+        found = shown_requests(opened, client.policy, by, self._rights)
         return {"requests": found[:MOST], "more": len(found) > MOST}
+
+    def _list(self, by: Principal) -> dict[str, Any]:
+        return self._values(by, self._open(by))
 
     def _page(self, by: Principal, name: str) -> dict[str, Any] | None:
         if (found := self._found(by, name)) is None:

@@ -11,7 +11,8 @@ import json
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
 CHECK_S: Final = 1.0  # how often a page without news checks that its person is still logged in
 HEARTBEAT_S: Final = 15.0
 TOGETHER_S: Final = 0.05  # changes within so many seconds are shown together
-# Renders the part of a page that may change, for a person; "" once there is nothing more to show.
-Render = Callable[[Principal], str]
+_T = TypeVar("_T")
 
 
 class Pulse:
@@ -38,7 +38,7 @@ class Pulse:
         self._journal = journal
         self._pages: set[asyncio.Event] = set()
         self._task: asyncio.Task[None] | None = None
-        self._rendered: dict[object, asyncio.Future[str]] = {}
+        self._rendered: dict[object, asyncio.Future[Any]] = {}
         self._number = 0
 
     def __len__(self) -> int:
@@ -56,12 +56,12 @@ class Pulse:
         finally:
             self._pages.discard(changed)
 
-    async def rendered(self, key: object, render: Callable[[], str]) -> str:
-        """The text that `render` returns now, in another thread; it is called once for each key after each change."""
+    async def rendered(self, key: object, render: Callable[[], _T]) -> _T:
+        """What `render` returns now, in another thread; it is called once for each key after each change."""
         number, found = self._number, self._rendered.get(key)
         if found is None:
             found = self._rendered[key] = asyncio.ensure_future(asyncio.to_thread(render))
-        text = await asyncio.shield(found)
+        text: _T = await asyncio.shield(found)
         return text if number == self._number else await self.rendered(key, render)
 
     async def _watch(self) -> None:
@@ -88,8 +88,12 @@ class LivePages:
         self._access = access
         self._pulses: dict[str, Pulse] = {}
 
-    def stream(self, request: Request, what: str, render: Render) -> Response:
-        """The stream of a page. `what` names what it shows; `render` is called again after each change."""
+    def stream(
+        self, request: Request, what: str, render: Callable[[Principal, _T], str], read: Callable[[Principal], _T]
+    ) -> Response:
+        """The stream of a page. `what` names what it shows. After each change, `read` is called once for all pages of that name in the
+        tenant, and `render` for each person, with what was read.
+        """
         id = request.cookies.get(self._access.cookie, "")
         session = self._access.session(request)
         if session is None or not is_own_page(request):
@@ -98,12 +102,18 @@ class LivePages:
         pulse = self._pulses.setdefault(session.principal.tenant, Pulse(workspace.journal))
         if sum(map(len, self._pulses.values())) >= self._service.settings.listeners:
             return Response(status_code=429, headers={**HEADERS, "retry-after": "5"})
-        body = self._messages(pulse, id, session, what, render)
+        body = self._messages(pulse, id, session, what, render, read)
         headers = {**HEADERS, "x-accel-buffering": "no"}
         return StreamingResponse(body, media_type="text/event-stream", headers=headers)
 
     async def _messages(
-        self, pulse: Pulse, id: str, session: BrowserSession, what: str, render: Render
+        self,
+        pulse: Pulse,
+        id: str,
+        session: BrowserSession,
+        what: str,
+        render: Callable[[Principal, _T], str],
+        read: Callable[[Principal], _T],
     ) -> AsyncGenerator[bytes]:
         """What the page shows, each time that it differs from what was sent, until the person is no longer logged in."""
         by, sent, beat = session.principal, "", time.monotonic()
@@ -113,7 +123,8 @@ class LivePages:
             while not self._service.ending.is_set() and self._access.is_open(id):
                 changed.clear()
                 try:
-                    text = await pulse.rendered(key, lambda: render(by))
+                    found = await pulse.rendered(what, lambda: read(by))
+                    text = await pulse.rendered(key, partial(render, by, found))
                 except RemitError:
                     break
                 if text != sent:

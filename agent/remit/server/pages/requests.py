@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -16,8 +17,9 @@ from remit.core.parsing import canonical_json
 from remit.journal import StoredRecord
 from remit.policy import Policy
 from remit.tracing.reports import answer_lines, needs_text, utc
-from remit.workspace import WorkspaceSession, may, resource_of
+from remit.workspace import OwnAction, WorkspaceSession, may, resource_of
 
+MOST_KNOWN: Final = 20_000  # answers of the rules that are kept
 REQUEST: Final = re.compile(r"([0-9a-f]{32})\.([0-9]{1,9}\.[0-9]{1,9})", re.ASCII)
 
 
@@ -47,9 +49,40 @@ class ShownRequest:
     is_closed: bool = False
 
 
-def shown_requests(session: WorkspaceSession, policy: Policy, by: Principal) -> list[ShownRequest]:
-    """The open requests that the person may answer or read, the oldest first."""
-    views = (shown_request(session, policy, by, waiting) for waiting in waiting_approvals_of(session))
+@dataclass(frozen=True, kw_only=True)
+class OpenRequest:
+    """A request for approval with what everybody's view of it needs. `approval` is None once its call may begin or has ended."""
+
+    waiting: WaitingApproval
+    started: RunStarted
+    approval: ApprovalState | None
+
+
+class Rights:
+    """What people may do under the rules in force. These actions depend on no fact, so each question is asked once until the rules change."""
+
+    def __init__(self) -> None:
+        self._known: tuple[Policy | None, dict[object, bool]] = (None, {})
+
+    def may(self, policy: Policy, by: Principal, action: OwnAction, resource: str) -> bool:
+        of, known = self._known
+        if of is not policy or len(known) >= MOST_KNOWN:
+            self._known = _, known = policy, {}
+        key = (by.model_copy(update={"session": ""}), action, resource)
+        if key not in known:
+            known[key] = may(policy, by, action, resource)
+        return known[key]
+
+
+def open_requests(session: WorkspaceSession) -> list[OpenRequest]:
+    """The open requests of the workspace, the oldest first, for each person to see a part of."""
+    found = (_opened(session, waiting) for waiting in waiting_approvals_of(session))
+    return [item for item in found if item is not None]
+
+
+def shown_requests(found: Iterable[OpenRequest], policy: Policy, by: Principal, rights: Rights) -> list[ShownRequest]:
+    """Those that the person may answer or read."""
+    views = (shown_request(item, policy, by, rights) for item in found)
     return [view for view in views if view is not None]
 
 
@@ -64,24 +97,29 @@ def found_request(
         waiting = find_request(session, f"{matched[1]}/{matched[2]}")
     except UsageError:
         return None
-    shown = shown_request(session, policy, by, waiting)
+    opened = _opened(session, waiting)
+    shown = None if opened is None else shown_request(opened, policy, by, Rights())
     return None if shown is None else (waiting, shown)
 
 
-def shown_request(
-    session: WorkspaceSession, policy: Policy, by: Principal, waiting: WaitingApproval
-) -> ShownRequest | None:
-    """INVARIANT: who may not read the run sees the call only, and who may not answer it either sees nothing."""
-    record, request, now = StoredRecord(session.journal, waiting.run), waiting.request, time.time_ns()
+def _opened(session: WorkspaceSession, waiting: WaitingApproval) -> OpenRequest | None:
+    record, request = StoredRecord(session.journal, waiting.run), waiting.request
     started = record.get("run.started/-/-/-")
     if not isinstance(started, RunStarted):
         return None
     opened = record.state.open.get((request.step, request.index))
     approval = None if opened is None or opened.allowed else opened.approval
+    return OpenRequest(waiting=waiting, started=started, approval=approval)
+
+
+def shown_request(item: OpenRequest, policy: Policy, by: Principal, rights: Rights) -> ShownRequest | None:
+    """INVARIANT: who may not read the run sees the call only, and who may not answer it either sees nothing."""
+    waiting, started, approval = item.waiting, item.started, item.approval
+    request, now = waiting.request, time.time_ns()
     is_open = approval is not None and approval.requested.key == request.key and approval.waits(now)
     run, own = resource_of(started, by), started.is_requested_by(by)
-    reads = may(policy, by, "remit.read", run)
-    answers = approval is not None and by.is_person and not own and may(policy, by, "remit.approve", run)
+    reads = rights.may(policy, by, "remit.read", run)
+    answers = approval is not None and by.is_person and not own and rights.may(policy, by, "remit.approve", run)
     roles = _roles(approval, policy, by, now) if answers and approval is not None else ()
     if not _is_concerned(reads, roles):
         return None

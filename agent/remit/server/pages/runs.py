@@ -74,7 +74,11 @@ class RunPages:
         """The list, each time that it changes."""
         asked = _asked(request)
         what = f"{AREA} {urlencode(asked)}"
-        return self._live.stream(request, what, lambda by: fragment("runs_list", **self._list(by, asked)))
+
+        def shown(by: Principal, _: None) -> str:
+            return fragment("runs_list", **self._list(by, asked))
+
+        return self._live.stream(request, what, shown, _nothing_shared)
 
     async def show(self, request: Request) -> Response:
         """One run."""
@@ -94,13 +98,13 @@ class RunPages:
         # The forms of the page have the token of the session, so each session has its own rendering.
         what = f"run {run} {session.principal.session if session else ''}"
 
-        def rendered(_: Principal) -> str:
+        def rendered(_: Principal, __: None) -> str:
             found = None if session is None else self._report(session.principal, run)
             if session is None or found is None:
                 raise UsageError("the run is not for this person")
             return fragment("run_body", session=session, **self._values(session.principal, run, found))
 
-        return self._live.stream(request, what, rendered)
+        return self._live.stream(request, what, rendered, _nothing_shared)
 
     async def file(self, request: Request) -> Response:
         """The page as one file that needs nothing else."""
@@ -245,6 +249,10 @@ class RunPages:
 
 
 Act: TypeAlias = Callable[[ServedWorkspace, AsyncRemit, str, Mapping[str, str]], Awaitable[str]]
+
+
+def _nothing_shared(_: Principal) -> None:
+    """What differs from person to person is read for each of them."""
 
 
 def _asked(request: Request) -> dict[str, str]:
