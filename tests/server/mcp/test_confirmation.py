@@ -81,6 +81,7 @@ async def test_a_call_that_its_user_does_not_confirm_waits(service: McpService, 
     async with service.client(era=era, elicitation_callback=user) as client:
         waits = await called(client, *CLOSE)
     assert waits["error"]["code"] == "approval_required"
+    assert "they must confirm it" in waits["error"]["next_step"]
     assert waits["approval"]["missing"] == [{"role": CONFIRMATION, "count": 1}]
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final
 
 from remit.client import AsyncRemit
-from remit.core import Failed, Json, ProposedCall, Refusal, RemitError, Result
+from remit.core import CONFIRMATION, Failed, Json, ProposedCall, Refusal, RemitError, Result
 from remit.core.events import NANO, ApprovalRequested, CallAnswered, ConversationRun, Recorded
 from remit.core.parsing import digest
 from remit.journal import RunState, StoredRecord, find_run, last_of_conversation
@@ -220,11 +220,12 @@ def conversation_id(*parts: Json) -> str:
 def answer_of(run: str, result: Result | ApprovalRequested) -> CallAnswer:
     """The result of a call, as every entry point gives it."""
     if isinstance(result, ApprovalRequested):
-        view = approval_view(run, result)
+        view, roles = approval_view(run, result), [item.role for item in result.missing]
+        who = "they must confirm it" if roles == [CONFIRMATION] else "a person must approve it"
         error = ServiceError(
             code="approval_required",
-            message=f"waits for {', '.join(item.role for item in result.missing)}",
-            next_step="tell the user that a person must approve it; then make the same call again",
+            message=f"waits for {', '.join(roles)}",
+            next_step=f"tell the user that {who}; then make the same call again",
         )
         return CallAnswer(ok=False, run=run, error=error, approval=view)
     if isinstance(result, Failed):
