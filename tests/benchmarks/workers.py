@@ -1,7 +1,8 @@
 """Runs per second of several workers on one PostgreSQL, and how soon a dead worker is replaced: `make bench-workers`.
 
 1. One process that drives runs beside each other without a queue: what one loop can do.
-2. The same runs, from the queue, with 1 to 4 workers. The machine has to have a core for each of them for the rates to grow.
+2. The same runs, from the queue, with 1 to 4 workers. The machine has to have a core for each of them for the rates to grow. Beside it
+   the rate that `support/capacity.py` predicts from the processor seconds that a run takes of one worker and of PostgreSQL.
 3. The queue alone: runs that are taken, which need nothing, and jobs of Procrastinate that do nothing, on the same server.
 4. A worker is killed with -9 while it drives runs: how long until another one has resumed each of them.
 5. A run of one sandboxed call, driven by a worker that has the sandbox of the tool ready.
@@ -22,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median, quantiles
@@ -36,6 +37,7 @@ from remit.journal import Journal
 from remit.runtime import RunRequest, open_model_of, start_run
 from remit.workspace import open_session
 from support import ROOT
+from support.capacity import Costs, Fleet, Simulation
 from support.postgres import Server, journals_in, shared_server
 from support.principals import OPERATOR
 from support.workspaces.ledger import environment, ledger_workspace, use
@@ -111,20 +113,51 @@ def one_loop(folder: Path, runs: int) -> float:
     return asyncio.run(drive())
 
 
-def from_queue(folder: Path, runs: int, count: int) -> float:
-    """Runs per second of so many workers, from the end of a hold to the end of the last run."""
+@dataclass(frozen=True, kw_only=True)
+class Driven:
+    """Runs per second of some workers, and what one run took."""
+
+    rate: float
+    costs: Costs
+
+
+def processor_s(process: int) -> float:
+    """The processor seconds of a process, and of the children that it has waited for."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def server_s(server: Server) -> float:
+    """Those of all processes of PostgreSQL."""
+    found = [server.pid]
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if status.read_text().rpartition(") ")[2].split()[1] == str(server.pid):
+                found.append(int(status.parent.name))
+    with suppress(OSError):
+        return sum(processor_s(process) for process in found)
+    return server_s(server)  # one has ended meanwhile
+
+
+def from_queue(folder: Path, server: Server, runs: int, count: int) -> Driven:
+    """So many workers, from the end of a hold to the end of the last run."""
     use(folder)
-    with Remit.open(folder) as client, workers(folder, count, environment(folder)):
+    with Remit.open(folder) as client, workers(folder, count, environment(folder)) as started:
         time.sleep(3.0 + count)
         journal = client.session.journal
         for name in [client.enqueue("clerk", "pay") for _ in range(4 * SLOTS * count)]:
             until_ended(journal, name)  # what each worker loads once is loaded
         client.hold("all", reason="until every run is in the queue")
         names = [client.enqueue("clerk", "pay") for _ in range(runs)]
+        before = [sum(processor_s(one.pid) for one in started), server_s(server)]
         begun = time.time_ns()
         client.lift("all")
-        ends = [until_ended(journal, name) for name in names]
-    return runs / ((max(ends) - begun) / NANO)
+        ends = [until_ended(journal, names[-1]), *(until_ended(journal, name) for name in names)]
+        own, database = sum(processor_s(one.pid) for one in started) - before[0], server_s(server) - before[1]
+    return Driven(
+        rate=runs / ((max(ends) - begun) / NANO),
+        costs=Costs(worker=own / runs, database=database / runs, rounds=len(TURNS)),
+    )
 
 
 def until_ended(journal: Journal, run: str) -> int:
@@ -243,10 +276,22 @@ def measures(base: Path, server: Server, runs: int, kills: int) -> Iterator[Meas
         clerk = _ledger(base / "clerk")
         loop = one_loop(clerk, runs)
         yield Measure(name="one loop, no queue", value=loop, unit="runs/s")
+        costs = None
         for count in (1, 2, 3, 4):
-            rate = from_queue(clerk, runs, count)
+            driven = from_queue(clerk, server, runs, count)
             bar = 0.9 * 2 * loop if count == 2 else None
-            yield Measure(name=f"{count} workers", value=rate, unit="runs/s", bar=bar, least=True)
+            yield Measure(name=f"{count} workers", value=driven.rate, unit="runs/s", bar=bar, least=True)
+            if costs is not None:
+                fleet = Fleet(workers=count, cores=os.cpu_count() or 1, slots=SLOTS)
+                yield Measure(
+                    name=f"{count} workers, predicted",
+                    value=Simulation(costs, fleet, runs=2000).play().rate,
+                    unit="runs/s",
+                )
+                continue
+            costs = driven.costs
+            yield Measure(name="processor time of a run, worker", value=1000 * costs.worker, unit="ms")
+            yield Measure(name="processor time of a run, PostgreSQL", value=1000 * costs.database, unit="ms")
         yield Measure(name="taken from the queue, not driven", value=taken_alone(clerk, 200), unit="runs/s")
         with server.database() as url:
             rate = procrastinate_jobs(url, 1000)
