@@ -13,9 +13,9 @@ from remit.sandbox.egress.permissions import Network, UrlPermission
 from support.http_servers import LOOPBACK, NetworkHarness, Server
 
 
-@pytest.fixture(scope="module")
-def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NetworkHarness]:
-    confined = NetworkHarness(tmp_path_factory.mktemp("sessions"))
+@pytest.fixture(scope="module", params=["full", "landlock"])
+def harness(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NetworkHarness]:
+    confined = NetworkHarness(tmp_path_factory.mktemp("sessions"), request.param)
     yield confined
     asyncio.run(confined.sandbox.close())
 
@@ -65,8 +65,9 @@ async def test_the_stolen_token_of_a_running_call_opens_nothing(
         thief = await harness.run(THEFT.format(url=url, proxy=proxies), asking("other.test", server.port))
         tunnel = f"""
 import socket, base64
+port = int(os.environ["HTTP_PROXY"].rpartition(":")[2])
 def answer(*lines):
-    with socket.create_connection(("127.0.0.1", 3128)) as line:
+    with socket.create_connection(("127.0.0.1", port)) as line:
         line.sendall("\\r\\n".join((*lines, "", "")).encode())
         return line.recv(100).split(b" ")[1].decode()
 basic = "Proxy-Authorization: Basic " + base64.b64encode(b"call:{sessions[0].token}").decode()
@@ -107,10 +108,10 @@ async def test_two_calls_at_once_each_use_their_own_session(
 async def test_a_tool_can_connect_to_the_proxy_only(harness: NetworkHarness, how: str) -> None:
     """It cannot choose another address or port, and not the address that its connections come from."""
     code = {
-        "another address": 'one.connect(("127.0.0.2", 3128))',
-        "another port": 'one.connect(("127.0.0.1", 3129))',
-        "before its call": 'one.bind(("127.1.0.9", 0)); one.connect(("127.0.0.1", 3128))',
+        "another address": 'one.connect(("127.0.0.2", port))',
+        "another port": 'one.connect(("127.0.0.1", port + 1))',
+        "before its call": 'one.bind(("127.1.0.9", 0)); one.connect(("127.0.0.1", port))',
         "a listener of its own": 'one.bind(("127.0.0.1", 0)); one.listen()',
     }[how]
-    program = f"import socket\none = socket.socket()\ntry:\n    {code}\n    result = 'reached'\nexcept OSError:\n    result = 'held'"
+    program = f"import socket\nport = int(os.environ['HTTP_PROXY'].rpartition(':')[2])\none = socket.socket()\ntry:\n    {code}\n    result = 'reached'\nexcept OSError:\n    result = 'held'"
     assert (await harness.run(program, asking("api.test", 80))).value == "held"
