@@ -176,15 +176,20 @@ def taken_apart(text: str) -> _Token:
     if len(text) > LONGEST or (parts := _COMPACT.fullmatch(text)) is None:
         raise AccessDenied("malformed")
     try:
-        header, claims = (parse_json(_decoded(part).decode()) for part in parts.group(2, 3))
+        header, claims = (_object(_decoded(part).decode()) for part in parts.group(2, 3))
         signature = _decoded(parts[4])
     except (NotBase64, ValueError, Refusal):
         raise AccessDenied("malformed") from None
-    if not isinstance(header, dict) or not isinstance(claims, dict):
-        raise AccessDenied("malformed")
     if header.get("typ") not in _TYPES or "crit" in header:
         raise AccessDenied("malformed")
     return _Token(header=header, claims=claims, signed=parts[1].encode(), signature=signature)
+
+
+def _object(text: str) -> dict[str, Json]:
+    value = parse_json(text)
+    if not isinstance(value, dict):
+        raise AccessDenied("malformed")
+    return cast("dict[str, Json]", value)
 
 
 def _decoded(part: str) -> bytes:
