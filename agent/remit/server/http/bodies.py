@@ -16,6 +16,7 @@ from remit.core.parsing import parse_arguments
 from remit.server.http.answers import HttpCode, HttpRefusal
 
 MOST_PROBLEMS: Final = 5  # named in one answer
+MOST_DROPPED: Final = 8 << 20  # bytes of a body that is too large
 REQUEST_ID: Final = "x-request-id"
 _REQUEST_ID: Final = re.compile(r"[\x20-\x7e]{1,255}")
 _JSON: Final = ("application/json", "application/json; charset=utf-8", "application/json;charset=utf-8")
@@ -30,17 +31,24 @@ def request_id(request: Request) -> str:
 
 
 async def read_body(request: Request, most: int) -> bytes:
-    """The body. Raises HttpRefusal `too_large` once it has more than `most` bytes, without reading the rest."""
+    """The body. Raises HttpRefusal `too_large` if it has more than `most` bytes.
+
+    A connection that is closed with unread bytes is reset, and many clients then lose the answer: so up to `MOST_DROPPED` bytes of a
+    body that is too large are read and dropped.
+    """
     declared = request.headers.get("content-length", "0")
-    if not declared.isdecimal() or len(declared) > 12 or int(declared) > most:
-        raise _too_large(most)
+    size = int(declared) if declared.isdecimal() and len(declared) <= 12 else MOST_DROPPED + 1
     parts: list[bytes] = []
     read = 0
-    async for part in request.stream():
-        read += len(part)
-        if read > most:
-            raise _too_large(most)
-        parts.append(part)
+    if size <= MOST_DROPPED:
+        async for part in request.stream():
+            read += len(part)
+            if read > MOST_DROPPED:
+                break
+            if max(size, read) <= most:
+                parts.append(part)
+    if max(size, read) > most:
+        raise _too_large(most)
     return b"".join(parts)
 
 
