@@ -14,7 +14,6 @@ from remit.workspace.manifest.sections import server
 REMOTE: Final = "sandbox/test_remote_servers.py::"
 RULES: Final = "workspace/test_mcp_manifests.py::"
 STILL: Final = (REMOTE + "test_a_run_begins_once_and_lists_the_tools_again_before_each_call",)
-ONE: Final = RemoteServer()
 
 
 def remote(name: str, *remove: Remove, tests: tuple[str, ...], still: tuple[str, ...] = STILL) -> Mutation:
@@ -24,7 +23,7 @@ def remote(name: str, *remove: Remove, tests: tuple[str, ...], still: tuple[str,
 ROWS: Final = (
     remote(
         "no two runs share a session of a server that runs elsewhere",
-        replaced(RemoteServers, "server", lambda *_: ONE),
+        replaced(RemoteServers, "server", lambda self, _: self._of.setdefault(("", "", ""), RemoteServer())),
         tests=(REMOTE + "test_no_two_runs_share_a_session_and_one_that_has_ended_leaves_none",),
     ),
     remote(

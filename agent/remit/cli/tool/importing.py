@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from remit.cli.output import echo, json_text
 from remit.cli.tool.making import relative
+
+if TYPE_CHECKING:
+    from remit.tools import ImportedServer
 
 
 @click.group("import")
@@ -61,26 +65,38 @@ def import_mcp_command(
 
     root = find_workspace(Path.cwd())
     name = tool_name or name_of_server(command)
+    env = _env(variables)
+    at_url = command[0].startswith(("https://", "http://"))
+    _check_options(at_url, started=bool(command[1:] or program or variables), reached=bool(secret or ranges))
+
+    async def made() -> ImportedServer:
+        async with Sandbox(accept=("full",)) as sandbox:
+            if at_url:
+                return await import_remote(root, name, command[0], sandbox, secret=secret, ranges=ranges)
+            return await import_server(root, name, command, sandbox, programs=program, env=env)
+
+    found = asyncio.run(made())
+    files = [str(relative(root / "tools" / name / file)) for file in found.texts]
+    _show(name, files, found.actions, found.undecided, as_json=as_json)
+
+
+def _env(variables: tuple[str, ...]) -> dict[str, str]:
     env = dict(variable.split("=", 1) for variable in variables if "=" in variable)
     if len(env) < len(variables):
         raise click.UsageError("write each --env as NAME=VALUE, with a name of its own")
-    at_url = command[0].startswith(("https://", "http://"))
-    if at_url and (len(command) > 1 or program or variables):
-        raise click.UsageError(
-            "a server at a URL has no arguments, no --program and no --env: nothing is started for it"
-        )
-    if not at_url and (secret or ranges):
+    return env
+
+
+def _check_options(at_url: bool, *, started: bool, reached: bool) -> None:
+    """Refuse options of the other kind of server: of one that is started here, or of one that is reached at a URL."""
+    if at_url and started:
+        what = "a server at a URL has no arguments, no --program and no --env: nothing is started for it"
+        raise click.UsageError(what)
+    if not at_url and reached:
         raise click.UsageError("--secret and --range are for a server at a URL")
 
-    async def made() -> tuple[list[str], int, int]:
-        async with Sandbox(accept=("full",)) as sandbox:
-            if at_url:
-                found = await import_remote(root, name, command[0], sandbox, secret=secret, ranges=ranges)
-            else:
-                found = await import_server(root, name, command, sandbox, programs=program, env=env)
-            return [str(relative(root / "tools" / name / file)) for file in found.texts], found.actions, found.undecided
 
-    files, actions, undecided = asyncio.run(made())
+def _show(name: str, files: list[str], actions: int, undecided: int, *, as_json: bool) -> None:
     if as_json:
         echo(json_text({"ok": True, "name": name, "files": files, "actions": actions, "undecided": undecided}))
         return
