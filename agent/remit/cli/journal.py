@@ -69,8 +69,8 @@ def restore_command(as_json: bool) -> None:
     if opened.storage is None:
         raise UsageError("there are no copies of the record: remit.toml names no [storage]")
     found = bring_back(opened.journal)
-    told = {"ok": True, "runs": list(found.runs), "streams": list(found.streams), "events": found.events}
-    echo(json_text(told) if as_json else str(found) if found else "the journal has everything that was copied")
+    shown = {"ok": True, "runs": list(found.runs), "streams": list(found.streams), "events": found.events}
+    echo(json_text(shown) if as_json else str(found) if found else "the journal has everything that was copied")
 
 
 @journal_command.command("rebuild")
