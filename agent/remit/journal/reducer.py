@@ -210,13 +210,9 @@ def _decided(state: RunState, event: CallDecided, recorded: Recorded) -> RunStat
         rule=_rule_of(event.decision),
         enforced=event.enforced,
     )
-    return replace(
-        state,
-        open={**state.open, place: call},
-        let_through=state.let_through + event.let_through,
-        attempted=state.attempted + 1,
-        retried=state.retried + (1 if key in state.tries else 0),
-    )
+    opened, retried = {**state.open, place: call}, state.retried + (1 if key in state.tries else 0)
+    through = state.let_through + event.let_through
+    return replace(state, open=opened, let_through=through, attempted=state.attempted + 1, retried=retried)
 
 
 def _used(state: RunState, bundle: str) -> tuple[str, ...]:
@@ -402,10 +398,8 @@ def _learned(state: RunState, event: CallAnswered, result: Succeeded, call: Open
     secret = [label for label in result.labels if label != UNTRUSTED] if event.step > state.internal else []
     if secret:
         traceable = traceable_values(result.value)
-        changes["values"] = {
-            **state.values,
-            **{label: traceable | state.values.get(label, frozenset()) for label in secret},
-        }
+        more = {label: traceable | state.values.get(label, frozenset()) for label in secret}
+        changes["values"] = {**state.values, **more}
     return changes
 
 
