@@ -92,11 +92,18 @@ class Http:
     """`remit serve`: `/v1/runs` and `/v1/calls`."""
 
     def run(self, folder: Path, calls: Sequence[tuple[str, Arguments]]) -> None:
-        asyncio.run(self._post(folder, "/v1/runs", {"agent": "clerk", "task": TASK, "wait": 60}))
+        asyncio.run(self._run(folder))
 
     def call(self, folder: Path, action: str, arguments: Arguments) -> dict[str, Any]:
         asked = {"agent": "clerk", "action": action, "arguments": dict(arguments)}
         return _without_run(asyncio.run(self._post(folder, "/v1/calls", asked)))
+
+    async def _run(self, folder: Path) -> None:
+        """Start a run and wait until it ends or waits for people, who do not answer here."""
+        async with serving(folder) as caller:
+            run = (await caller.post("/v1/runs", {"agent": "clerk", "task": TASK})).value["run"]
+            while (await caller.get(f"/v1/runs/{run}")).value["state"] in ("running", "ready"):
+                await asyncio.sleep(0.05)
 
     async def _post(self, folder: Path, path: str, body: dict[str, Any]) -> dict[str, Any]:
         async with serving(folder) as caller:
