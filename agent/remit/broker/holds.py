@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from remit.core import Principal, Refusal, UsageError, is_principal
+from remit.core import Principal, Refusal, UsageError, is_principal, one_of
 from remit.core.events import CODE, HoldLifted, HoldSet, RunStarted
 from remit.journal import WORKSPACE_RUN, AlreadyRecorded, Journal
 
@@ -58,8 +58,8 @@ def lift_hold(journal: Journal, scope: str, *, by: Principal) -> None:
     """
     if scope.startswith(CODE):
         raise UsageError("a revocation lasts: review other code of the tool, and pin it with `remit tool pin`")
-    if scope not in journal.holds():
-        raise UsageError(f"{scope} is not on hold: `remit stop --list` lists the holds")
+    if scope not in (held := journal.holds()):
+        raise UsageError(f"{scope} is not on hold: {one_of(scope, held) if held else 'nothing is'}")
     while True:
         try:
             journal.append_shared(WORKSPACE_RUN, HoldLifted(number=_number(journal), scope=scope, by=by))

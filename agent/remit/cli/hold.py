@@ -26,7 +26,9 @@ def _scope(run: str | None, agent: str | None, tool: str | None, everything: boo
 def _check_exists(name: str | None, known: Mapping[str, object], what: str) -> None:
     """Raise UsageError for a name that does not exist: a hold on a misspelled name would hold nothing, silently."""
     if name is not None and name not in known:
-        raise click.UsageError(f"there is no {what} {name!r} here; there are: {', '.join(sorted(known)) or 'none'}")
+        from remit.core import one_of, spelled
+
+        raise click.UsageError(f"there is no {what} {spelled(name)} here: {one_of(name, known)}")
 
 
 @click.command("stop", short_help="hold a run, an agent, a tool, or everything")

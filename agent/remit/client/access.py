@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from remit.broker import lift_hold, requesters, set_hold
-from remit.core import NAME_OF_SUBJECT, NOBODY, KeyScope, Principal, UsageError, is_principal
+from remit.core import NAME_OF_SUBJECT, NOBODY, KeyScope, Principal, UsageError, is_principal, one_of, spelled
 from remit.core.events import NANO, ApprovalRejected, ApprovalRequested, HoldSet, KeyCreated, KeyRevoked
 from remit.journal import WORKSPACE_RUN, AlreadyRecorded, Journal, StoredRecord, approvals_in_state
 from remit.workspace import WorkspaceSession, authorize, authorize_hold
@@ -72,10 +72,10 @@ def _check_scope(session: WorkspaceSession, subject: str, scope: KeyScope) -> No
         raise UsageError("a key without actions or without agents could do nothing: name both, or an enforcement point")
     for action in scope.actions:
         if action not in KEY_ACTIONS:
-            raise UsageError(f"a key cannot be for {action!r}: write {', '.join(KEY_ACTIONS)}")
+            raise UsageError(f"a key cannot be for {spelled(action)}: {one_of(action, KEY_ACTIONS)}")
     for agent in scope.agents:
         if agent not in (known := session.workspace.agents):
-            raise UsageError(f"there is no agent {agent!r} here; there are: {', '.join(sorted(known)) or 'none'}")
+            raise UsageError(f"there is no agent {spelled(agent)} here: {one_of(agent, known)}")
     for point in scope.points:
         listed = session.workspace.settings.enforcement_points.get(point)
         if listed is None or listed.account != subject:
@@ -101,7 +101,8 @@ def revoke_key(session: WorkspaceSession, id: str, *, by: Principal) -> KeyCreat
     """
     found = session.journal.keys().get(id)
     if found is None:
-        raise UsageError(f"no key has the id {id!r}, or it is revoked: `remit key list` shows the keys")
+        known = one_of(id, session.journal.keys())
+        raise UsageError(f"no key has the id {spelled(id)}, or it is revoked: {known} `remit key list` shows the keys")
     authorize(session.policy, by, "remit.keys", found.subject, f"revoke key {id}", journal=session.journal)
     session.journal.append_shared(WORKSPACE_RUN, KeyRevoked(id=id, subject=found.subject, by=by))
     return found

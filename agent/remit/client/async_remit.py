@@ -26,7 +26,7 @@ from remit.client.requests import (
 )
 from remit.client.results import CallResult, Explanation, call_result
 from remit.client.streams import AsyncRunStream
-from remit.core import Call, Decision, Failed, Json, Model, Principal, Refusal, Scope, UsageError
+from remit.core import Call, Decision, Failed, Json, Model, Principal, Refusal, Scope, UsageError, one_of, spelled
 from remit.core.events import CallDecided, HoldSet, Recorded, RunStarted
 from remit.journal import RolloutState, RunSummary, find_run, list_rollouts, list_runs, resolve_run
 from remit.policy import Policy, token_roles
@@ -364,7 +364,7 @@ class AsyncRemit:
             return f"run:{self._run(name)}"
         known = {"agent": self.session.workspace.agents, "tool": self.session.workspace.tools}.get(kind)
         if known is not None and name not in known:
-            raise UsageError(f"there is no {kind} {name!r} here; there are: {', '.join(sorted(known)) or 'none'}")
+            raise UsageError(f"there is no {kind} {spelled(name)} here: {one_of(name, known)}")
         if known is None and scope != "all":
             raise UsageError(f"{scope!r} cannot be held: write run:RUN, agent:NAME, tool:NAME or all")
         return scope

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Final, Literal
 
 import sqlalchemy as sa
 
-from remit.core import UsageError
+from remit.core import UsageError, near_names, spelled
 from remit.core.events import AlertRaised, RolloutOpened, RunPruned
 from remit.journal.lease import holder_text, status_now
 from remit.journal.projections import WORKSPACE_RUN, summary
@@ -44,6 +45,7 @@ _WITH_LEASE: Final = sa.select(RUN, HEAD.c.holder, HEAD.c.beat).select_from(
     RUN.outerjoin(HEAD, RUN.c.run == HEAD.c.run)
 )
 _ONE: Final = Sql(_WITH_LEASE.where(RUN.c.run == _of))
+MOST_COMPARED: Final = 100  # newest runs that the id of none is compared with
 _NAMED: Final = Sql(
     sa.select(RUN.c.run)
     .where(RUN.c.run >= sa.bindparam("prefix"), RUN.c.run < sa.bindparam("end"))
@@ -201,14 +203,21 @@ def resolve_run(journal: Journal, prefix: str) -> str:
     if prefix in found:
         return prefix
     if not found:
+        near = _near(journal, named)
         raise UsageError(
             (named and _pruned(journal, named))
-            or f"the journal has no run {prefix!r}: `remit trace list` shows all runs"
+            or f"the journal has no run {spelled(prefix)}: {near}`remit trace list` shows all runs"
         )
     if len(found) > 1:
         shown = ", ".join(run[: len(prefix) + 8] for run in found[:5])
         raise UsageError(f"more than one run begins with {prefix!r} ({shown}): write more of its id")
     return found[0]
+
+
+def _near(journal: Journal, prefix: str) -> str:
+    """The newest run whose id begins much like that, as a question; "" without one."""
+    newest = [row.run[: len(prefix)] for row in islice(list_runs(journal, RunQuery()), MOST_COMPARED)]
+    return "".join(f"did you mean {run}? " for run in near_names(prefix, newest, cutoff=0.7)) if prefix else ""
 
 
 def runs_named(journal: Journal, prefix: str) -> list[str]:

@@ -11,7 +11,7 @@ import secrets
 from contextlib import suppress
 from typing import Final
 
-from remit.core import Principal, UsageError
+from remit.core import Principal, UsageError, one_of, spelled
 from remit.core.events import (
     AlertRaised,
     AnyEvent,
@@ -77,7 +77,10 @@ def find_rollout(journal: Journal, rollout: str) -> RolloutState:
     """The rollout of that id. Raises UsageError without one."""
     found = journal.rollout(rollout)
     if found is None:
-        raise UsageError(f"there is no rollout {rollout!r}: `remit rollout show` lists them")
+        known = [one.id for one in journal.rollouts()]
+        raise UsageError(
+            f"there is no rollout {spelled(rollout)}: {one_of(rollout, known) if known else 'none is open'}"
+        )
     return found
 
 

@@ -83,7 +83,21 @@ class RunFilter:
                 chosen.append(row)
             if len(chosen) == limit:
                 break
+        if not chosen:
+            self._check_names(session)
         return chosen
+
+    def _check_names(self, session: WorkspaceSession) -> None:
+        """Raise UsageError for an agent or an action that no run found here could have: a misspelled name would list nothing, silently."""
+        from remit.core import UsageError, one_of, spelled
+
+        workspace = session.workspace
+        if self.agent and (name := self.agent.removeprefix("agent:")) not in workspace.agents:
+            raise UsageError(
+                f"no run is of agent {spelled(name)}, and no such agent is here: {one_of(name, workspace.agents)}"
+            )
+        if self.action and not any(mark in self.action for mark in "*?["):
+            workspace.action(self.action)
 
     def _has_call(self, session: WorkspaceSession, run: str) -> bool:
         return not (self.action or self.code) or any(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from remit.core import Principal, UsageError
+from remit.core import Principal, UsageError, one_of, spelled
 from remit.core.events import AlertClosed, AlertRaised
 from remit.evals.monitoring.drift import Drift
 from remit.evals.monitoring.targets import TargetResult
@@ -45,8 +45,9 @@ def close_alert(journal: Journal, name: str, by: Principal | None = None) -> Ale
     Raises:
         UsageError: no alert of that name is in force.
     """
-    if all(alert.alert != name for alert in alerts_in_force(journal)):
-        raise UsageError(f"no alert {name!r} is in force: `remit alert list` shows all")
+    known = [alert.alert for alert in alerts_in_force(journal)]
+    if name not in known:
+        raise UsageError(f"no alert {spelled(name)} is in force: {one_of(name, known)}")
     while True:
         number = (journal.head(WORKSPACE_RUN) or (-1, ""))[0] + 1
         closed = AlertClosed(number=number, alert=name, by=by)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from remit.core import NO_SETTINGS, Model, UsageError
+from remit.core import NO_SETTINGS, Model, UsageError, near_names
 from remit.core.events import ModelSettings
 from remit.runtime.models.langchain import PROVIDERS, LangChainModel
 from remit.runtime.models.scripted import ScriptedModel
@@ -28,7 +28,8 @@ def open_model(spec: str, *, folder: Path, base_url: str | None = None, settings
 
         return ChatCompletionsModel(model, name=spec, base_url=base_url, settings=settings)
     if provider not in PROVIDERS:
-        raise UsageError(f"{spec!r}: unknown model provider {provider!r}: write {_forms()}")
+        near = "".join(f"; did you mean {name}?" for name in near_names(provider, ("script", "openai", *PROVIDERS)))
+        raise UsageError(f"{spec!r}: unknown model provider {provider!r}: write {_forms()}{near}")
     return LangChainModel(PROVIDERS[provider], model, name=spec, base_url=base_url, settings=settings)
 
 
