@@ -28,7 +28,10 @@ def engine() -> Engine:
     named = os.environ.get("container", "")  # noqa: SIM112 - its name is in lower case: https://systemd.io/CONTAINER_INTERFACE
     if named:
         return "docker" if named == "docker" else "podman"
-    return next((engine for path, engine in _MARKS.items() if os.path.exists(path)), "")
+    for path, marked in _MARKS.items():
+        if os.path.exists(path):
+            return marked
+    return ""
 
 
 def container_fix() -> str:
