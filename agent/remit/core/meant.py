@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, cast
 
 MOST_COMPARED: Final = 2_000  # known names that a wrong one is compared with
 LONGEST_COMPARED: Final = 128  # characters of a name
@@ -48,7 +48,7 @@ def expected(details: Mapping[str, Any]) -> str:
     meant = details.get("expected")
     if meant is None:
         return ""
-    names = [str(name) for name in meant] if isinstance(meant, list) else [str(meant)]
+    names = list(map(str, cast("list[object]", meant) if isinstance(meant, list) else [meant]))
     what = "known arguments" if details.get("problem") == "unknown_property" else "expected"
     return f"{what}: {listed(names) or 'none'}"
 

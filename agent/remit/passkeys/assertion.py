@@ -87,7 +87,7 @@ def _authenticator_data(data: bytes) -> AuthenticatorData:
 
 
 def _key(data: bytes) -> CoseKey:
-    found: Any = cbor.decode(data)
+    found: Any = cbor.decode(data)  # pyright: ignore[reportUnknownMemberType] - the library leaves its types out
     key = CoseKey.parse(found)
     if key.ALGORITHM not in ALGORITHMS:
         raise invalid("its algorithm is not accepted")

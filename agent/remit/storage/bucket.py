@@ -55,7 +55,7 @@ class Bucket:
 
     def names(self, prefix: str) -> Sequence[str]:
         with self._failing("read"):
-            pages = obstore.list(self._store, prefix=prefix)
+            pages = obstore.list(self._store, prefix=prefix)  # pyright: ignore[reportUnknownMemberType] - Arrow's types
             return sorted(item["path"] for page in pages for item in page)
 
     def remove(self, name: str) -> None:

@@ -194,6 +194,7 @@ ALLOWED = {
     "remit/cli/hook/stub_model.py": "a model of this machine, which `remit doctor --hooks` plays to a coding agent",
     "remit/server/pages/assets.py": "files of the package",
     "remit/server/hooks/naming.py": "arguments that the same module has written",
+    "remit/cli/demo/": "files that `remit demo` has just written",
     "remit/core/parsing/": "the reader itself, and texts that it wrote",
     "remit/sandbox/cgroups.py": "files of the kernel",
     "remit/sandbox/selfcheck/container.py": "files of the kernel",

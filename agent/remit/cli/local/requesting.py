@@ -21,7 +21,7 @@ class NotAnswered(Exception):
 
 
 def posted(root: Path, path: str, body: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-    """The status and the JSON object that the service answers. The kernel tells it which account asks.
+    """The status and the JSON object that the service answers. The kernel shows it which account asks.
 
     Raises:
         NotAnswered: there is no service, or no complete answer.

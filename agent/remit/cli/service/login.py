@@ -12,7 +12,7 @@ from remit.cli.output import echo, json_text
 def login_command(as_json: bool) -> None:
     """Print a link that logs you in at the pages of the service that runs in this workspace, once within 10 minutes.
 
-    The kernel tells the service which account asks: you are its user of [identity] in remit.toml. Open the link in your own browser, and give
+    The kernel shows the service which account asks: you are its user of [identity] in remit.toml. Open the link in your own browser, and give
     it to nobody.
 
     \b

@@ -33,7 +33,11 @@ class KeptStream(Protocol):
     `watched` is False if nothing is read from it between two calls, so that what it lists is asked again before each.
     """
 
-    greeted: object
+    @property
+    def greeted(self) -> object: ...
+    @greeted.setter
+    def greeted(self, value: object) -> None: ...
+
     watched: bool
 
     async def send(self, line: bytes, fields: Mapping[str, str] | None = None) -> None:

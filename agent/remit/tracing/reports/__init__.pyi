@@ -8,6 +8,7 @@ from .run_diff import BundleFiles, RunCost, RunDiff, RunDifference, diff_runs, l
 from .statistics import ActionStatistics, percentile, tool_statistics
 from .timeline import (
     UNRECORDED_EFFECTS,
+    AttemptTimeline,
     CallTimeline,
     FailedRequest,
     Timeline,
@@ -25,6 +26,7 @@ __all__ = [
     "SELECTOR_FORMS",
     "UNRECORDED_EFFECTS",
     "ActionStatistics",
+    "AttemptTimeline",
     "BundleFiles",
     "CallTimeline",
     "FailedRequest",
