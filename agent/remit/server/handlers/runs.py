@@ -74,7 +74,8 @@ class RunsQuery(FrozenModel):
     state: RunStatus | None = None
     failed: bool = False
     limit: Annotated[int, Field(ge=1, le=200)] = 50
-    cursor: Annotated[str, Field(pattern=r"^[0-9]{1,20}\.[0-9a-f]{0,32}$")] | None = None
+    # At most 18 digits after the first: a number that a database holds.
+    cursor: Annotated[str, Field(pattern=r"^[0-8]?[0-9]{1,18}\.[0-9a-f]{0,32}$")] | None = None
 
 
 class RunList(FrozenModel):

@@ -41,7 +41,7 @@ STATES: Final[tuple[str, ...]] = get_args(RunStatus)
 _ATTENTION: Final = ("lost", "waiting", "waiting: hold", "waiting: model", "ready")
 _RUN: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _NAME: Final = re.compile(r"[A-Za-z0-9:][A-Za-z0-9:._@+-]{0,140}", re.ASCII)
-_CURSOR: Final = re.compile(r"([0-9]{1,20})\.([0-9a-f]{0,32})", re.ASCII)
+_CURSOR: Final = re.compile(r"([0-8]?[0-9]{1,18})\.([0-9a-f]{0,32})", re.ASCII)
 VIEWS: Final = (
     ("all", ""),
     ("waiting", "?state=waiting"),
