@@ -138,14 +138,14 @@ def html_of(entity: str) -> str:
 
 
 async def test_a_run_that_a_person_may_not_read_is_as_if_it_did_not_exist(session: Path) -> None:
-    async with console(session) as site, logged_in(site, principal("none")) as stranger:
+    async with console(session) as site, logged_in(site, principal("none")) as outsider:
         run = await waiting_run(site)
         for path in ("", "/file"):
-            answers = [await stranger.get(f"/runs/{id}{path}") for id in (run, "0" * 32)]
+            answers = [await outsider.get(f"/runs/{id}{path}") for id in (run, "0" * 32)]
             assert [answer.status_code for answer in answers] == [404, 404]
             assert answers[0].text == answers[1].text
-        assert run[:8] not in (await stranger.get("/runs")).text
-        live = await stranger.get(f"/live/runs/{run}")
+        assert run[:8] not in (await outsider.get("/runs")).text
+        live = await outsider.get(f"/live/runs/{run}")
         assert "event: page" not in live.text
 
 
