@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator, Mapping
-from typing import Final, cast
+from typing import Final
 
 from remit.broker.mcp.messages import members
 from remit.core import Json
@@ -76,7 +76,7 @@ def _positions(
     if deep > _MOST_DEEP:
         raise WrongField("its schema is nested too deeply")
     if isinstance(schema, list):
-        for item in cast("list[Json]", schema):
+        for item in schema:  # pyright: ignore[reportUnknownVariableType]
             yield from _positions(item, None, deep + 1)
     if not isinstance(schema, dict):
         return
