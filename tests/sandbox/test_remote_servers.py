@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from remit.broker.mcp.speaker import McpCall
 from remit.sandbox.egress import Permit
+from remit.sandbox.remote.sent_events import EventTooLong, SentEvents
 from support.http_servers import ReceivedRequest, Response, network
 from support.mcp_library import library_server
 from support.mcp_remote import (
@@ -318,3 +320,27 @@ async def test_a_newer_server_gets_the_fields_that_repeat_the_body(tmp_path: Pat
         assert headers["mcp-param-words"] == "=?base64?Z3LDvMOfZQ==?="
         assert headers["mcp-param-deep"] == "true"
         assert "mcp-session-id" not in headers
+
+
+def test_an_event_of_many_empty_lines_is_too_long_as_one_of_much_text_is() -> None:
+    assert [one.data for one in SentEvents(1_000).feed(b"data:\n" * 900 + b"\n")] == [b"\n" * 899]
+    for text_ in (b"data:\n" * 1_001, b"data: " + b"a" * 1_001, b"data: " + b"a" * 1_001 + b"\n\n"):
+        with pytest.raises(EventTooLong):
+            list(SentEvents(1_000).feed(text_))
+
+
+def test_reading_an_event_in_many_parts_takes_time_in_proportion_to_its_size() -> None:
+    def seconds(parts: int) -> float:
+        begun = time.thread_time()
+        events = SentEvents(1 << 30)
+        for _ in range(parts):
+            list(events.feed(b"data:a\n"))
+        return time.thread_time() - begun
+
+    assert min(seconds(16_000) for _ in range(3)) < 10 * min(seconds(4_000) for _ in range(3))
+
+
+def test_an_id_that_no_header_can_hold_is_not_sent_back() -> None:
+    events = SentEvents(1_000)
+    list(events.feed(b"id: 7\n\n" + "id: \u00e9\n\n".encode() + b"id: a\0b\n\n"))
+    assert events.last_id == b"7"

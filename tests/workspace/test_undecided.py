@@ -45,6 +45,10 @@ PLACES = {
     "at the end of the file": (WHOLE + EFFECT, {"write"}),
     "directly above an action": (WHOLE.replace("[actions.write]", EFFECT + "[actions.write]"), {"read", "write"}),
     "in a table of an action that comes later": (WHOLE + "\n[actions.read.target]\n" + EFFECT, {"read"}),
+    "behind a comment with characters that end a line elsewhere": (
+        "# a" + "\u2028\u2029\x85" * 9 + "b\n" + WHOLE.replace("[actions.read]\n", "[actions.read]\n" + EFFECT),
+        {"read"},
+    ),
     "in another table": (WHOLE.replace("[limits]\n", "[limits]\n" + EFFECT), {"read", "write"}),
     "in a table behind the actions": (WHOLE + "\n[circuit]\n" + EFFECT, {"read", "write"}),
     "above everything": ("  " + EFFECT + WHOLE, {"read", "write"}),

@@ -8,6 +8,7 @@ from adversarial.mutations.row import Mutation, Remove, replaced
 from remit.broker import context
 from remit.broker.mcp import speaker
 from remit.sandbox.remote.http_lines import HttpLines
+from remit.sandbox.remote.sent_events import SentEvents
 from remit.sandbox.remote.sessions import RemoteServer, RemoteServers
 from remit.workspace.manifest.sections import server
 
@@ -23,8 +24,13 @@ def remote(name: str, *remove: Remove, tests: tuple[str, ...], still: tuple[str,
 ROWS: Final = (
     remote(
         "no two runs share a session of a server that runs elsewhere",
-        replaced(RemoteServers, "server", lambda self, _: self._of.setdefault(("", "", ""), RemoteServer())),
+        replaced(RemoteServers, "server", lambda self, _: self._of.setdefault(("", "", "", ""), RemoteServer())),
         tests=(REMOTE + "test_no_two_runs_share_a_session_and_one_that_has_ended_leaves_none",),
+    ),
+    remote(
+        "what one event of a server elsewhere keeps is bounded",
+        replaced(SentEvents, "_check_length", lambda self: None),
+        tests=(REMOTE + "test_an_event_of_many_empty_lines_is_too_long_as_one_of_much_text_is",),
     ),
     remote(
         "a server elsewhere lists its tools before each call",

@@ -32,7 +32,7 @@ def read_accepted(text: str, *, file: str, actions: Collection[str]) -> tuple[Ac
     found: list[Acceptance] = []
     problems: list[Problem] = []
     why = ""
-    for number, row in enumerate(text.splitlines(), start=1):
+    for number, row in enumerate(text.split("\n"), start=1):
         line = row.strip()
         if not line or line.startswith("#"):
             why = line.lstrip("#").strip()

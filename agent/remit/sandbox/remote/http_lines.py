@@ -161,7 +161,7 @@ class HttpLines:
 
     async def _sent(self, method: str, line: bytes, last: bytes | None = None) -> Response:
         session = {SESSION: self._server.session} if self._server.session else {}
-        resumed = {} if last is None else {"Last-Event-ID": last.decode("latin-1")}
+        resumed = {} if last is None else {"Last-Event-ID": last.decode("ascii")}
         headers = {**_HEADERS, **self._fields, **session, **resumed}
         try:
             request = self._client.build_request(method, self._url, content=line or None, headers=headers)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
-_LONGEST_ID: Final = 1_024
+_ID: Final = re.compile(rb"[ -~]{0,1024}")  # it is sent back in a header
 _LONGEST_PAUSE_MS: Final = 600_000
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
@@ -36,8 +36,9 @@ class SentEvents:
         self.pause_s: float | None = None
         self._longest = longest
         self._parts: list[bytes] = []  # of a line that has not ended
-        self._size = 0  # of what is kept
+        self._size = 0  # bytes of that line
         self._data: list[bytes] = []
+        self._kept = 0  # bytes of these, and one for each
         self._name = ""
         self._after_return = False
         self._first = True
@@ -53,10 +54,13 @@ class SentEvents:
         self._size += len(part)
         if b"\n" in part or b"\r" in part:
             *lines, rest = _LINE_END.split(b"".join(self._parts))
-            self._parts, self._size = [rest], len(rest) + sum(map(len, self._data))
+            self._parts, self._size = [rest], len(rest)
             for line in lines:
                 yield from self._line(line)
-        if self._size > self._longest:
+        self._check_length()
+
+    def _check_length(self) -> None:
+        if self._size + self._kept > self._longest:
             raise EventTooLong
 
     def _line(self, line: bytes) -> Iterator[SentEvent]:
@@ -64,7 +68,7 @@ class SentEvents:
             self._first, line = False, line.removeprefix(_BYTE_ORDER_MARK)
         if not line:
             data, name = b"\n".join(self._data), self._name
-            self._data, self._name = [], ""
+            self._data, self._name, self._kept = [], "", 0
             if data:
                 yield SentEvent(name=name or "message", data=data)
             return
@@ -72,10 +76,11 @@ class SentEvents:
         value = value.removeprefix(b" ")
         if field == b"data":
             self._data.append(value)
-            self._size += len(value)
+            self._kept += len(value) + 1
+            self._check_length()
         elif field == b"event":
             self._name = value[:64].decode("utf-8", "replace")
-        elif field == b"id" and b"\0" not in value and len(value) <= _LONGEST_ID:
+        elif field == b"id" and _ID.fullmatch(value):
             self.last_id = value
         elif field == b"retry" and value.isdigit() and len(value) <= 9:
             self.pause_s = min(int(value), _LONGEST_PAUSE_MS) / 1000

@@ -22,14 +22,14 @@ class RemoteServer:
 
 @dataclass(kw_only=True)
 class RemoteServers:
-    """What is known, by run, user and URL."""
+    """What is known, by run, user, tool and URL: two tools may have different secrets for one server."""
 
-    _of: dict[tuple[str, str, str], RemoteServer] = field(default_factory=dict[tuple[str, str, str], RemoteServer])
+    _of: dict[tuple[str, ...], RemoteServer] = field(default_factory=dict[tuple[str, ...], RemoteServer])
 
     def server(self, profile: Profile) -> RemoteServer:
         if len(self._of) >= _MOST:  # of runs that another process ended
             self._of.pop(next(iter(self._of)))
-        return self._of.setdefault((profile.run, profile.user, profile.url), RemoteServer())
+        return self._of.setdefault((profile.run, profile.user, profile.tool, profile.url), RemoteServer())
 
     def end_run(self, run: str) -> None:
         for key in [key for key in self._of if key[0] == run]:

@@ -259,4 +259,6 @@ def _quoted(text: str) -> str:
     """A basic string of TOML. https://toml.io/en/v1.0.0#string"""
     if any(ord(character) < 32 for character in text):
         raise UsageError(f"{text!r} has a control character")
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    # What a reader does not see is written by its number, also in a comment.
+    return '"' + "".join(one if one.isprintable() else f"\\U{ord(one):08x}" for one in escaped) + '"'

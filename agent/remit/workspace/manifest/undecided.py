@@ -39,7 +39,7 @@ def open_lines(text: str) -> Iterator[OpenLine]:
     A line of a text in triple quotes that looks like one counts, too: nothing that a reader takes for an open question loads. A line
     directly above the table of another action belongs to both.
     """
-    lines = text.splitlines()
+    lines = text.split("\n")  # as TOML counts them: `splitlines` also ends a line at U+2028, which a comment may hold
     for number, line in enumerate(lines, 1):
         if line.lstrip().startswith(MARK):
             below = next((at for at in range(number, len(lines)) if not lines[at].lstrip().startswith("#")), None)
