@@ -267,7 +267,10 @@ def test_a_result_that_fails_its_schema_after_an_effect_says_that_the_effect_has
     failed = run.call(0).error
     assert failed is not None
     assert failed.code == "outcome_unknown"
-    assert failed.message == f"the result of the tool does not match its schema: the value: wrong_type; {sentence}"
+    assert (
+        failed.message
+        == f"the result of the tool does not match its schema: the value: wrong_type, expected string, got integer; {sentence}"
+    )
     read = (
         capture_run(clerk([]), "clerk", "x", model=[LOOK, DONE], executor=FakeExecutor({"ledger.look": 5}))
         .call(0)

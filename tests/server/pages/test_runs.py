@@ -54,7 +54,7 @@ async def test_what_needs_a_person_is_listed_first_and_the_list_follows_the_jour
             page.go(f"{site.base}/runs")
             before = text_of(page)
             waiting = asyncio.run_coroutine_threadsafe(waiting_run(site), loop).result(60)
-            after = until_shown(page, waiting[:8])
+            after = until_shown(page, "waiting · agent:triage")
             page.go(f"{site.base}/runs?state=finished")
             filtered = text_of(page)
             wrong = problems(page, f"{site.base}/runs") + problems(page, f"{site.base}/runs?state=lost")

@@ -372,7 +372,7 @@ MANIFEST: Final[FieldTable] = {
     "source": _any_change("now runs as"),
     "host": _any_change("now runs the functions of"),
     "client": _any_change("now is carried out by"),
-    "command": _any_change("now starts its server by"),
+    **dict.fromkeys(("command", "server_url"), _any_change("now reaches its server by")),
     "server_env": _any_change("now starts its server with the variables"),
     "trust": _trust,
     "life": _life,

@@ -36,10 +36,12 @@ def show_recorded(recorded: Recorded | None) -> None:
 
 
 def show_attempt_as_json(call: Call, done: AttemptOutcome, recorded: Recorded | None) -> None:
-    nouns = ("refused", "changes", "connections")
-    body = {key: value for key, value in asdict(done).items() if key not in (*nouns, "spent", "limit")}
+    nouns = ("refused", "changes", "connections", "frames", "objects")
+    body = {key: value for key, value in asdict(done).items() if key not in (*nouns, "spent", "limit", "mismatch")}
     body |= {name: [item.model_dump(mode="json") for item in getattr(done, name)] for name in nouns}
-    body["limit"] = None if done.limit is None else done.limit.model_dump(mode="json")
+    for name in ("limit", "mismatch"):
+        value = getattr(done, name)
+        body[name] = None if value is None else value.model_dump(mode="json")
     body["touches"] = [touch.model_dump(mode="json") for touch in call.touches]
     if recorded is not None:
         body["recorded"] = asdict(recorded)
