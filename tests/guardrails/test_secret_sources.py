@@ -8,7 +8,9 @@ import os
 import re
 import stat
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import pytest
 from remit.core import UsageError, WorkspaceError
 from remit.core.events import AttemptEnded, CallAnswered
 from remit.core.parsing import load_toml, read_table
-from remit.guardrails import RunSecrets, Secrets, SecretSource, printed_secret
+from remit.guardrails import RunSecrets, Secrets, SecretSource, printed_secret, secret_sources
 from remit.guardrails.printed_secret import printed_by
 from remit.guardrails.redaction import Redactor
 from remit.guardrails.secret_sources import Fetched
@@ -120,6 +122,57 @@ def test_a_value_whose_time_has_passed_is_never_used_again(tmp_path: Path) -> No
         secrets.get("token")
 
 
+def test_a_failure_is_kept_for_some_seconds_and_the_command_runs_again_after_them(tmp_path: Path) -> None:
+    now = [0.0]
+    path = tmp_path / "vault"
+    command = script(path, "sys.exit(3)")
+    secrets = Secrets(tmp_path, {"token": SecretSource(command=(command,))}, Fetched(lambda: now[0]))
+    with pytest.raises(UsageError) as first:
+        secrets.get("token")
+    script(path, f"print({VALUE!r})")
+    now[0] = secret_sources.FAILURE_SECONDS - 0.1
+    with pytest.raises(UsageError) as second:
+        secrets.get("token")
+    assert str(second.value) == str(first.value), "the same refusal, and the command did not run"
+    now[0] = secret_sources.FAILURE_SECONDS
+    assert secrets.get("token").value == VALUE
+
+
+def test_a_secret_whose_command_still_runs_delays_no_other_one(tmp_path: Path) -> None:
+    """The slow command ends only after the other one has given its value."""
+    go = tmp_path / "go"
+    wait = f"while not pathlib.Path({str(go)!r}).exists(): time.sleep(0.01)"
+    slow = script(tmp_path / "slow", f"pathlib.Path('began').touch()\n{wait}\nprint({VALUE!r})")
+    fast = script(tmp_path / "fast", f"print({VALUE + '2'!r})")
+    sources = {"slow": SecretSource(command=(slow,)), "fast": SecretSource(command=(fast,))}
+    secrets = Secrets(tmp_path, sources, Fetched())
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(secrets.get, "slow")
+        while not (tmp_path / "began").exists() and not waiting.done():
+            time.sleep(0.01)
+        assert (secrets.get("fast").value, waiting.done()) == (VALUE + "2", False)
+        go.touch()
+        assert waiting.result().value == VALUE
+
+
+def test_a_slow_command_takes_no_thread_that_the_rest_of_the_service_uses(tmp_path: Path) -> None:
+    """With every shared thread of the event loop taken, a call still gets its secret."""
+    source = SecretSource(command=(counting(tmp_path),), ttl=0.0)
+    secrets = RunSecrets.opened(Secrets(tmp_path, {"token": source}, Fetched()), ["token"])
+
+    async def got() -> dict[str, str]:
+        loop, free = asyncio.get_running_loop(), threading.Event()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        taken = loop.run_in_executor(None, free.wait)
+        try:
+            return await asyncio.wait_for(secrets.current(["token"]), 30)
+        finally:
+            free.set()
+            await taken
+
+    assert asyncio.run(got()) == {"token": VALUE + "2"}
+
+
 FAILURES = {
     "it is not installed": (None, "is not installed"),
     "it fails": (f"print({VALUE!r}); sys.exit(1)", "ended with status 1"),
@@ -184,7 +237,7 @@ def test_each_value_of_a_command_is_in_no_record_and_each_call_gets_the_present_
 
 
 def test_a_call_whose_secret_cannot_be_fetched_is_refused_with_a_code_and_the_run_goes_on(
-    session: Path, tmp_path: Path, remit: Remit
+    session: Path, tmp_path: Path, remit: Remit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "vault"
     vaulted(session, f'command = ["{script(path, f"print({VALUE!r}); sys.exit(4)")}"]\nttl = "1ms"')
@@ -195,6 +248,7 @@ def test_a_call_whose_secret_cannot_be_fetched_is_refused_with_a_code_and_the_ru
     assert VALUE not in everything(session)
     assert remit("replay", run).code == 0
     script(path, f"print({VALUE!r})")
+    monkeypatch.setattr(secret_sources, "FAILURE_SECONDS", 0.0)
     assert [result["ok"] for result in play(session)[1]] == [True, True]
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
 from remit.client import AsyncRemit
-from remit.core import Change, Succeeded, UsageError
+from remit.core import Change, ResourceAccess, RunEnded, Succeeded, UsageError
 from remit.core.events import AttemptEnded
 from remit.core.parsing import digest_bytes
 from remit.journal import StoredRecord
+from remit.runtime.upkeep import folders
 from remit.runtime.upkeep.folders import KeptFolder
+from remit.sandbox import SCRATCH_BYTES, read_beneath
 from remit.storage import open_store
 from remit.testing import read_run
 from remit.tracing import ObjectStore, objects_of
@@ -157,3 +160,56 @@ def test_a_file_is_given_to_another_machine_only_as_it_was_stored(tmp_path: Path
         "seed.md": "seed",
     }
     assert there.bring_here((began, ended), objects) == 0
+
+
+WRITES = call(0, 0).model_copy(update={"touches": (ResourceAccess(access="write", resource="store:notes"),)})
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> KeptFolder:
+    """A working folder with the store `notes` of two files."""
+    notes = tmp_path / "work/stores/notes"
+    notes.mkdir(parents=True)
+    for name in ("a.db", "b.db"):
+        (notes / name).write_text(name)
+    (tmp_path / "shared").mkdir()
+    store = open_store(str(tmp_path / "shared"))
+    assert store is not None
+    return KeptFolder(store=store, run="r", folder=tmp_path / "work")
+
+
+def test_the_files_of_a_store_are_kept_after_a_call_that_writes_it(kept: KeptFolder) -> None:
+    changes = kept.keep(WRITES, ())
+    assert [change.resource for change in changes] == ["file:stores/notes/a.db", "file:stores/notes/b.db"]
+    assert len(kept.store.names("runs/r/files/")) == 2
+
+
+@pytest.mark.parametrize("name", ["a.db", "."])
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+def test_a_store_that_cannot_be_read_ends_the_run_with_a_code_and_what_to_do(kept: KeptFolder, name: str) -> None:
+    path = kept.folder / "stores/notes" / name
+    path.chmod(0)
+    with pytest.raises(RunEnded) as ended:
+        kept.keep(WRITES, ())
+    path.chmod(0o700)
+    assert (ended.value.code, "Permission denied" in str(ended.value)) == ("unrecorded", True)
+
+
+def test_a_file_of_a_store_that_is_removed_meanwhile_is_left_out(
+    kept: KeptFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(root: int, path: str) -> bytes | None:
+        (kept.folder / "stores/notes/a.db").unlink(missing_ok=True)
+        return read_beneath(root, path)
+
+    monkeypatch.setattr(folders, "read_beneath", read)
+    assert [change.resource for change in kept.keep(WRITES, ())] == ["file:stores/notes/b.db"]
+
+
+def test_a_file_of_a_store_that_is_too_large_to_share_ends_the_run_with_its_name(kept: KeptFolder) -> None:
+    path = kept.folder / "stores/notes/a.db"
+    os.truncate(path, SCRATCH_BYTES + 1)
+    with pytest.raises(RunEnded, match=r"stores/notes/a.db is larger than 64 MiB"):
+        kept.keep(WRITES, ())
+    os.truncate(path, SCRATCH_BYTES)
+    assert len(kept.keep(WRITES, ())) == 2

@@ -7,12 +7,20 @@ what it writes to standard error.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
+from typing import Final, TypeVar
 
-from remit.core import FrozenModel
+from remit.core import FrozenModel, UsageError
+
+FAILURE_SECONDS: Final = (
+    5.0  # for which a failure is kept: the calls that wait for a slow vault fail with the first one
+)
+_Read = TypeVar("_Read")
 
 
 class SecretSource(FrozenModel):
@@ -27,27 +35,52 @@ class SecretSource(FrozenModel):
 
 
 class Fetched:
-    """The values of commands that this process has run, each until its time to live has passed. Calls at once run a command once."""
+    """The values of commands that this process has run, each until its time to live has passed. Calls at once run a command once.
+
+    A command that fails does not run again for `FAILURE_SECONDS`: until then each call gets the same refusal at once.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
+        self._locks: dict[tuple[str, tuple[str, ...]], threading.Lock] = {}
         self._values: dict[tuple[str, tuple[str, ...]], tuple[float, str]] = {}
+        self._failures: dict[tuple[str, tuple[str, ...]], tuple[float, str]] = {}  # when, and why
 
     def value(self, source: SecretSource, folder: str) -> str:
         """The value that the command of that folder prints. Raises UsageError if it fails."""
         key = folder, source.command
-        with self._lock:
+        # A lock for each command: a slow one delays no other.
+        with self._locks.setdefault(key, threading.Lock()):
             until, kept = self._values.get(key, (0.0, ""))
             if self._clock() < until:
                 return kept
             # INVARIANT: a value is used for its time to live and no longer, also if the next one fails.
             self._values.pop(key, None)
-            # Imported only now: most commands of Remit start no program.
-            value: str = import_module("remit.guardrails.printed_secret").printed_by(source.command, folder)
+            failed = self._failures.pop(key, None)
+            if failed is not None and self._clock() - failed[0] < FAILURE_SECONDS:
+                self._failures[key] = failed
+                raise UsageError(failed[1])
+            try:
+                # Imported only now: most commands of Remit start no program.
+                value: str = import_module("remit.guardrails.printed_secret").printed_by(source.command, folder)
+            except UsageError as failure:
+                self._failures[key] = self._clock(), str(failure)
+                raise
             self._values[key] = self._clock() + source.ttl, value
             return value
 
     def present(self, source: SecretSource, folder: str) -> str:
         """The value as it was printed last; "" if the command has not run. It does not run now."""
         return self._values.get((folder, source.command), (0.0, ""))[1]
+
+
+async def in_own_thread(read: Callable[[], _Read]) -> _Read:
+    """What `read` returns, which may wait for commands of secrets: in a thread that ends with it.
+
+    The shared threads of the event loop also serve console pages and copies of the record, which no slow vault may delay.
+    """
+    thread = ThreadPoolExecutor(1, "remit-secret")
+    try:
+        return await asyncio.get_running_loop().run_in_executor(thread, read)
+    finally:
+        thread.shutdown(wait=False)

@@ -10,7 +10,6 @@ A stored secret belongs to one workspace, so another workspace cannot read it by
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import json
 import os
@@ -18,6 +17,7 @@ import stat
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -26,7 +26,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from remit.core import UsageError
 from remit.guardrails.encodings import SHORTEST_SECRET
-from remit.guardrails.secret_sources import Fetched, SecretSource
+from remit.guardrails.secret_sources import Fetched, SecretSource, in_own_thread
 
 Source: TypeAlias = Literal["environment", "file", "command", "store", "keyring", "missing"]
 
@@ -249,7 +249,7 @@ class RunSecrets:
 
     async def current(self, names: Sequence[str]) -> dict[str, str]:
         """As `read`, without blocking the event loop."""
-        return self.read(names) if self._changing.isdisjoint(names) else await asyncio.to_thread(self.read, names)
+        return self.read(names) if self._changing.isdisjoint(names) else await in_own_thread(partial(self.read, names))
 
     def _current(self, name: str) -> str:
         if name not in self._changing:

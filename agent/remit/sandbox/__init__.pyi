@@ -5,7 +5,7 @@ from .guest.serving import gathered, message_of, retry_after, snake_case
 from .live.speaker import KeptStream, Reply, SessionLost, Speaker
 from .network_handover import CallContext
 from .outcome import Output, exhausted, not_decoded, refused_by_validator
-from .profile import OWN_FOLDER, PACKAGES_FOLDER, SERVER_FILES, Profile, Tier, argv
+from .profile import OWN_FOLDER, PACKAGES_FOLDER, SCRATCH_BYTES, SERVER_FILES, Profile, Tier, argv
 from .protocol import DECODE_SECONDS
 from .read_digest import digest_of_reads
 from .sandbox import OpenedCall, Sandbox, close_shared
@@ -18,6 +18,7 @@ __all__ = [
     "DECODE_SECONDS",
     "OWN_FOLDER",
     "PACKAGES_FOLDER",
+    "SCRATCH_BYTES",
     "SERVER_FILES",
     "Action",
     "CallContext",

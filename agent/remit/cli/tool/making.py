@@ -70,6 +70,8 @@ def new_command(new_name: str, form: str, source: str, only: tuple[str, ...], ur
         echo(f"no action: {line}", err=True)
     lock = f"remit tool env {new_name}; " if form == "package" else ""
     pin = f"remit tool test {new_name}; remit tool pin {new_name}"
+    if form == "command":
+        echo(f'a program that only reads: set effect = "read" and its touches in tools/{new_name}/tool.toml')
     echo(f"next:  {lock}{pin}; then an agent: remit agent new AGENT --tools {new_name} --write")
 
 

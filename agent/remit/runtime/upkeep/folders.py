@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from remit.core import Call, Change, RunEnded, UsageError
 from remit.core.events import AnyEvent, AttemptEnded, RunStarted
 from remit.core.parsing import digest_bytes
-from remit.sandbox import Scratch, read_beneath
+from remit.sandbox import SCRATCH_BYTES, Scratch, read_beneath
 from remit.storage import Store
 from remit.tracing import Objects
 from remit.workspace import WorkspaceSession
@@ -52,28 +53,53 @@ class KeptFolder:
     def keep(self, call: Call, changes: Sequence[Change]) -> tuple[Change, ...]:
         """Keep what a call wrote, before its result is recorded; returns all of it, with the files of its stores.
 
-        Raises RunEnded (`unrecorded`) if it cannot be stored.
+        Raises RunEnded (`unrecorded`) if it cannot be read or stored.
         """
+        with self._reading() as root:
+            return self._keep(root, call, changes)
+
+    def _keep(self, root: int, call: Call, changes: Sequence[Change]) -> tuple[Change, ...]:
         stores = (touch.resource for touch in call.touches if touch.kind == "store" and touch.access == "write")
-        changes = (*changes, *(change for name in sorted(stores) for change in self._in_store(name.partition(":")[2])))
-        root = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            for change in changes:
-                data = read_beneath(root, _path_of(change)) if change.digest else None
-                # A later call may have written the file again: then it keeps what is there now.
-                if data is not None and digest_bytes(data) == change.digest:
-                    self.store.put(self._name(change.digest), data)
-        finally:
-            os.close(root)
+        changes = (
+            *changes,
+            *(change for name in sorted(stores) for change in self._in_store(root, name.partition(":")[2])),
+        )
+        for change in changes:
+            data = read_beneath(root, _path_of(change)) if change.digest else None
+            # A later call may have written the file again: then it keeps what is there now.
+            if data is not None and digest_bytes(data) == change.digest:
+                self.store.put(self._name(change.digest), data)
         return changes
 
-    def _in_store(self, name: str) -> Iterator[Change]:
+    def _in_store(self, root: int, name: str) -> Iterator[Change]:
         """The files of a store as they are now. Not those of SQLite's shared memory, which it makes again."""
-        for path in sorted((self.folder / "stores" / name).rglob("*")):
-            if path.is_file() and not path.is_symlink() and not path.name.endswith("-shm"):
-                data = path.read_bytes()
+        for path in _files_below(self.folder / "stores" / name):
+            if path.name.endswith("-shm") or path.is_symlink() or not path.is_file():
+                continue
+            data = read_beneath(root, path.relative_to(self.folder).as_posix())
+            if data is not None:
                 resource = f"file:{path.relative_to(self.folder).as_posix()}"
                 yield Change(resource=resource, digest=digest_bytes(data), size=len(data))
+            elif path.is_file():  # a file that is gone meanwhile, as SQLite removes its own, is not part of the store
+                what = (
+                    f"{path.relative_to(self.folder)} is larger than {SCRATCH_BYTES >> 20} MiB, the most that is shared"
+                )
+                raise RunEnded("unrecorded", what, fix="make the store smaller, then `remit run --resume`")
+
+    @contextmanager
+    def _reading(self) -> Generator[int]:
+        """The working folder, opened; raises RunEnded (`unrecorded`) if something in it cannot be read."""
+        try:
+            root = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                yield root
+            finally:
+                os.close(root)
+        except OSError as failure:
+            named = f" ({failure.filename})" if failure.filename else ""
+            what = f"a file of the working folder cannot be read{named}: {failure.strerror}"
+            fix = "restore read permission to it, then `remit run --resume`"
+            raise RunEnded("unrecorded", what, fix=fix) from failure
 
     def bring_here(self, events: Iterable[AnyEvent], objects: Objects) -> int:
         """Make the files of the folder those that the record names, if another machine drove the run last.
@@ -167,6 +193,16 @@ def _contents(events: Iterable[AnyEvent], objects: Objects) -> tuple[bool, Mappi
             case _:
                 pass
     return shared, began, digests
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """What lies there, sorted; none if there is no such folder. Raises OSError for a folder that cannot be read."""
+
+    def unreadable(failure: OSError) -> None:
+        if not isinstance(failure, FileNotFoundError):
+            raise failure
+
+    return sorted(Path(found, name) for found, _, names in os.walk(folder, onerror=unreadable) for name in names)
 
 
 def _differs(data: bytes, digest: str) -> bool:
