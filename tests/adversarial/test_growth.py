@@ -512,7 +512,6 @@ INSIDE: Mapping[str, str] = {
     "guardrails.sanitizer:Sanitizer.learn": "takes secrets, of bounded length",
     "guardrails.secret_sources:Fetched.present": "takes what an operator writes, and what a command prints within its bounds",
     "guardrails.secret_sources:Fetched.value": "takes what an operator writes, and what a command prints within its bounds",
-    "guardrails.secret_sources:in_own_thread": "takes a function",
     "guardrails.secrets:RunSecrets.current": "takes names of secrets",
     "guardrails.secrets:RunSecrets.has": "takes names of secrets",
     "guardrails.secrets:RunSecrets.opened": "takes names of secrets",

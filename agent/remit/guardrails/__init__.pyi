@@ -16,7 +16,7 @@ from .provenance import (
 )
 from .redaction import Redactor, is_secret_name, secrets_of_environment
 from .sanitizer import AlreadySanitized, Sanitizer, valid, with_visible_characters
-from .secret_sources import SecretSource, in_own_thread
+from .secret_sources import SecretSource
 from .secrets import RunSecrets, Secrets
 
 __all__ = [
@@ -35,7 +35,6 @@ __all__ = [
     "check_content",
     "contained_kinds",
     "directory_entries",
-    "in_own_thread",
     "is_secret_name",
     "kind_of",
     "quotes_all",

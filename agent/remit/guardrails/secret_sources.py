@@ -7,20 +7,17 @@ what it writes to standard error.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from typing import Final, TypeVar
+from typing import Final
 
 from remit.core import FrozenModel, UsageError
 
 FAILURE_SECONDS: Final = (
     5.0  # for which a failure is kept: the calls that wait for a slow vault fail with the first one
 )
-_Read = TypeVar("_Read")
 
 
 class SecretSource(FrozenModel):
@@ -72,15 +69,3 @@ class Fetched:
     def present(self, source: SecretSource, folder: str) -> str:
         """The value as it was printed last; "" if the command has not run. It does not run now."""
         return self._values.get((folder, source.command), (0.0, ""))[1]
-
-
-async def in_own_thread(read: Callable[[], _Read]) -> _Read:
-    """What `read` returns, which may wait for commands of secrets: in a thread that ends with it.
-
-    The shared threads of the event loop also serve console pages and copies of the record, which no slow vault may delay.
-    """
-    thread = ThreadPoolExecutor(1, "remit-secret")
-    try:
-        return await asyncio.get_running_loop().run_in_executor(thread, read)
-    finally:
-        thread.shutdown(wait=False)

@@ -17,16 +17,15 @@ import stat
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
 
-from remit.core import UsageError
+from remit.core import UsageError, in_own_thread
 from remit.guardrails.encodings import SHORTEST_SECRET
-from remit.guardrails.secret_sources import Fetched, SecretSource, in_own_thread
+from remit.guardrails.secret_sources import Fetched, SecretSource
 
 Source: TypeAlias = Literal["environment", "file", "command", "store", "keyring", "missing"]
 
@@ -249,7 +248,7 @@ class RunSecrets:
 
     async def current(self, names: Sequence[str]) -> dict[str, str]:
         """As `read`, without blocking the event loop."""
-        return self.read(names) if self._changing.isdisjoint(names) else await in_own_thread(partial(self.read, names))
+        return self.read(names) if self._changing.isdisjoint(names) else await in_own_thread(self.read, names)
 
     def _current(self, name: str) -> str:
         if name not in self._changing:

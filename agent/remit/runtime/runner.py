@@ -9,16 +9,15 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 from remit import __version__
 from remit.broker import LiveExecutor, ToolExecutor
-from remit.core import Model, Principal, RemitError, RunEnded, Scope, Subjects, UsageError
+from remit.core import Model, Principal, RemitError, RunEnded, Scope, Subjects, UsageError, in_own_thread
 from remit.core.events import AcceptedChanges, ConversationRun, Recorded, RunFinished, RunResumed, RunStarted
 from remit.core.parsing import digest_bytes
-from remit.guardrails import RunSecrets, in_own_thread, valid
+from remit.guardrails import RunSecrets, valid
 from remit.journal import bring_run_back, note_adoption
 from remit.policy import check_agreement, narrowed, read_case_tables
 from remit.rollout import Placement, give_up, keep_code, place
@@ -131,7 +130,7 @@ async def start_run(
         sandbox = Sandbox.shared(session.workspace.settings.accept)
         confinement, unavailable = confinement_of(session.workspace, agent, sandbox)
         # In a thread: a command of [secrets] may take seconds.
-        secrets = RunSecrets({}) if evaluated else await in_own_thread(partial(secrets_of, session, agent))
+        secrets = RunSecrets({}) if evaluated else await in_own_thread(secrets_of, session, agent)
         kept = kept_folder(session, run, folder)
         executor = _live_executor(session, sandbox, folder, secrets, request.subject, external_graph, kept)
         if isinstance(request.model, OneCall) and request.model.action in agent.actions and unavailable is None:
@@ -391,7 +390,7 @@ async def resume_run(
         _check_rules(session)
         await install_packages(session, agent.name, progress)
         sandbox = Sandbox.shared(session.workspace.settings.accept)
-        folder, secrets = session.root / started.folder, await in_own_thread(partial(secrets_of, session, agent))
+        folder, secrets = session.root / started.folder, await in_own_thread(secrets_of, session, agent)
         if (kept := kept_folder(session, run, folder)) is not None:  # another machine may have driven the run
             await asyncio.to_thread(kept.bring_here, recording.record.every(), recording.objects)
         model, fallbacks = models_of(session, started, goes_on)
