@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,8 +60,8 @@ def rapid_before(session: WorkspaceSession, waiting: WaitingApproval, by: Princi
     return tuple(approved_within_a_minute(session.journal, record, waiting.request, by=by, now=time.time_ns()))
 
 
-def review_of(session: WorkspaceSession, waiting: WaitingApproval) -> RequestReview:
-    """The circumstances of a request, for a person who may read the run."""
+def review_of(session: WorkspaceSession, waiting: WaitingApproval, may_read: Callable[[str], bool]) -> RequestReview:
+    """The circumstances of a request, for a person who may read the run. `may_read` says which other runs the person may read."""
     journal, request, now = session.journal, waiting.request, time.time_ns()
     record = StoredRecord(journal, waiting.run)
     decided = record.get(f"call.decided/{request.step}/{request.index}/0")
@@ -82,7 +83,7 @@ def review_of(session: WorkspaceSession, waiting: WaitingApproval) -> RequestRev
         earlier=tuple(map(_earlier, before[-READS:])),
         earlier_count=len(before),
         like=like_approvals(journal, record, request, now),
-        similar=() if call is None else similar_approvals(journal, call, now, sanitizer),
+        similar=() if call is None else similar_approvals(journal, call, now, sanitizer, may_read),
     )
 
 

@@ -6,7 +6,9 @@ import asyncio
 from pathlib import Path
 from typing import Any, Final
 
+from remit.client import find_request, review_of
 from remit.core.events import ApprovalGranted, ApprovalRejected, ApprovalRevoked
+from remit.workspace import open_session
 from support.browser import Browser
 from support.console import Console, console, page_of, press, problems, text_of, until_shown
 from support.principals import principal
@@ -114,3 +116,14 @@ async def test_each_answer_of_a_person_is_recorded_and_a_person_can_take_an_appr
     assert "The approval of user:dana is revoked." in shown["revoked"]
     assert "2 more" in shown["bounds"]
     assert "Approved as user:dana" in shown["bounded"]
+
+
+async def test_of_a_run_that_a_person_may_not_read_no_last_approval_is_shown(session: Path) -> None:
+    async with console(session) as site:
+        earlier, later = await ask(site), await ask(site, reason="the pool was full")
+        first = earlier.rpartition("/")[2].partition(".")[0]
+        await site.client(DANA).approve(f"{first}/0.0")
+        opened = open_session(session)
+        waiting = find_request(opened, later.rpartition("/")[2].replace(".", "/", 1))
+        assert [one.run for one in review_of(opened, waiting, lambda run: run == first).similar] == [first]
+        assert review_of(opened, waiting, lambda run: run != first).similar == ()

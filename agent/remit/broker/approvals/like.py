@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -52,12 +52,19 @@ def like_approvals(journal: Journal, record: Record, requested: ApprovalRequeste
     return len({place for place, _, _, call in _approved(journal, now) if this and like(call) == this})
 
 
-def similar_approvals(journal: Journal, call: Call, now: int, sanitizer: Sanitizer) -> tuple[SimilarApproval, ...]:
-    """The last approvals of other calls of the same agent with the same action, the latest first, each with what differs."""
+def similar_approvals(
+    journal: Journal, call: Call, now: int, sanitizer: Sanitizer, may_read: Callable[[str], bool]
+) -> tuple[SimilarApproval, ...]:
+    """The last approvals of other calls of the same agent with the same action, the latest first, each with what differs.
+
+    INVARIANT: of a run for which `may_read` is False, nothing is in the result.
+    """
     found: dict[tuple[str, int, int], SimilarApproval] = {}
     for place, at, granted, earlier in reversed(list(_approved(journal, now))):
         same = earlier is not None and (earlier.subjects.agent, earlier.action) == (call.subjects.agent, call.action)
         if earlier is None or not same or place in found or place == (call.run, call.step, call.index):
+            continue
+        if not may_read(place[0]):
             continue
         found[place] = SimilarApproval(
             run=place[0],

@@ -191,9 +191,9 @@ class ApprovalPages:
     def _page(self, by: Principal, name: str) -> dict[str, Any] | None:
         if (found := self._found(by, name)) is None:
             return None
-        workspace, _ = self._service.client(by)
+        workspace, client = self._service.client(by)
         signs = bool(found[1].roles or found[1].emergency) and bool(active_passkeys(workspace.journal, by))
-        return {"item": found[1], "signs": signs, **circumstances(workspace.session, by, *found)}
+        return {"item": found[1], "signs": signs, **circumstances(workspace.session, client.policy, by, *found)}
 
     def _found(self, by: Principal, name: str) -> tuple[WaitingApproval, ShownRequest] | None:
         workspace, client = self._service.client(by)

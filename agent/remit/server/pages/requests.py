@@ -147,12 +147,17 @@ def shown_request(item: OpenRequest, policy: Policy, by: Principal, rights: Righ
 
 
 def circumstances(
-    session: WorkspaceSession, by: Principal, waiting: WaitingApproval, shown: ShownRequest
+    session: WorkspaceSession, policy: Policy, by: Principal, waiting: WaitingApproval, shown: ShownRequest
 ) -> dict[str, Any]:
     """What else the page shows: whether the person answers fast, and for who may read the run what came before."""
+
+    def may_read(run: str) -> bool:
+        started = StoredRecord(session.journal, run).get("run.started/-/-/-")
+        return isinstance(started, RunStarted) and may(policy, by, "remit.read", resource_of(started, by))
+
     return {
         "rapid": rapid_before(session, waiting, by) if shown.roles else (),
-        "review": _texts(review_of(session, waiting)) if shown.reads else None,
+        "review": _texts(review_of(session, waiting, may_read)) if shown.reads else None,
     }
 
 
