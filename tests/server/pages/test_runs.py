@@ -13,6 +13,7 @@ import pytest
 
 from remit.core.events import ContentRead, HoldLifted, HoldSet, RunResumed
 from remit.journal import WORKSPACE_RUN
+from remit.workspace import open_session
 from support.browser import Browser
 from support.console import (
     HOSTILE,
@@ -147,6 +148,16 @@ async def test_a_run_that_a_person_may_not_read_is_as_if_it_did_not_exist(sessio
         assert run[:8] not in (await outsider.get("/runs")).text
         live = await outsider.get(f"/live/runs/{run}")
         assert "event: page" not in live.text
+
+
+async def test_a_person_who_follows_a_run_without_its_page_is_recorded_as_a_reader(session: Path) -> None:
+    async with console(session) as site, logged_in(site, OPERATOR) as person:
+        run = await waiting_run(site)
+        async with person.stream("GET", f"/live/runs/{run}") as live:
+            assert live.status_code == 200
+        opened = open_session(session)
+        reads = [item.event for item in opened.journal.events(WORKSPACE_RUN) if isinstance(item.event, ContentRead)]
+        assert [(event.run, event.by.subject) for event in reads] == [(run, "user:operator")]
 
 
 async def test_the_file_of_a_run_is_the_page_of_the_command_line(session: Path, tmp_path: Path, remit: Any) -> None:

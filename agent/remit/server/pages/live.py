@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 CHECK_S: Final = 1.0  # how often a page without news checks that its person is still logged in
 HEARTBEAT_S: Final = 15.0
+MOST_TRIES: Final = 3
 TOGETHER_S: Final = 0.05  # changes within so many seconds are shown together
 _T = TypeVar("_T")
 
@@ -57,12 +58,18 @@ class Pulse:
             self._pages.discard(changed)
 
     async def rendered(self, key: object, render: Callable[[], _T]) -> _T:
-        """What `render` returns now, in another thread; it is called once for each key after each change."""
-        number, found = self._number, self._rendered.get(key)
-        if found is None:
-            found = self._rendered[key] = asyncio.ensure_future(asyncio.to_thread(render))
-        text: _T = await asyncio.shield(found)
-        return text if number == self._number else await self.rendered(key, render)
+        """What `render` returns now, in another thread; it is called once for each key after each change.
+
+        While the journal changes faster than it is rendered, what comes back is a few changes old; the next change follows.
+        """
+        for _ in range(MOST_TRIES):
+            number, found = self._number, self._rendered.get(key)
+            if found is None:
+                found = self._rendered[key] = asyncio.ensure_future(asyncio.to_thread(render))
+            text: _T = await asyncio.shield(found)
+            if number == self._number:
+                break
+        return text
 
     async def _watch(self) -> None:
         with self._journal.changes.following() as changed:

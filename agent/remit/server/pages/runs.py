@@ -104,6 +104,8 @@ class RunPages:
                 raise UsageError("the run is not for this person")
             return fragment("run_body", session=session, **self._values(session.principal, run, found))
 
+        if session is not None:
+            await asyncio.to_thread(self._noted, session.principal, run, "page")
         return self._live.stream(request, what, rendered, _nothing_shared)
 
     async def file(self, request: Request) -> Response:
@@ -218,12 +220,18 @@ class RunPages:
     def _opened(self, session: BrowserSession, run: str, how: Any) -> tuple[IncidentReport, dict[str, Any]] | None:
         """The report of the run and the values of its page. INVARIANT: what is not recorded is not read."""
         by = session.principal
-        if self._readable(by, run) is None:
+        if not self._noted(by, run, how):
             return None
-        workspace, _ = self._service.client(by)
-        note_act(workspace.journal, lambda number: ContentRead(number=number, run=run, how=how, by=by))
         report = self._report(by, run)
         return None if report is None else (report, self._values(by, run, report))
+
+    def _noted(self, by: Principal, run: str, how: Any) -> bool:
+        """Record that the person reads the run; False if they may not."""
+        if self._readable(by, run) is None:
+            return False
+        workspace, _ = self._service.client(by)
+        note_act(workspace.journal, lambda number: ContentRead(number=number, run=run, how=how, by=by))
+        return True
 
     def _values(self, by: Principal, run: str, report: IncidentReport) -> dict[str, Any]:
         return {"run": run, "body": render_body(report), "acts": self._acts(by, run, report)}
