@@ -18,6 +18,7 @@ from .passkeys import (
     check_signature,
     confirm_passkey,
     enroll_passkey,
+    must_sign,
     passkeys_seen_by,
     revoke_passkey,
 )
@@ -81,6 +82,7 @@ __all__ = [
     "find_request",
     "import_traces",
     "list_keys",
+    "must_sign",
     "open_trace_of",
     "page_of_runs",
     "passkeys_seen_by",

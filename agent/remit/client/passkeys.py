@@ -87,6 +87,14 @@ def revoke_passkey(session: WorkspaceSession, policy: Policy, id: str, *, by: Pr
     return _found(session.journal, id)
 
 
+def must_sign(journal: Journal, by: Principal) -> bool:
+    """True if the person has, or has had, a passkey that a second person confirmed.
+
+    INVARIANT: a revoked one counts, too: a stolen session cannot revoke its way to approvals without a signature.
+    """
+    return any(item.subject == by.subject and item.confirmed is not None for item in list_passkeys(journal))
+
+
 def active_passkeys(journal: Journal, by: Principal) -> list[Passkey]:
     """The passkeys with which that person signs approvals."""
     return [item for item in list_passkeys(journal) if item.is_active and item.subject == by.subject]

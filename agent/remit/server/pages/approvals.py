@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from remit.client import Bound, Consent, WaitingApproval, active_passkeys, approve, bound_lines, reject, revoke
+from remit.client import Bound, Consent, WaitingApproval, approve, bound_lines, must_sign, reject, revoke
 from remit.core import BREAK_GLASS, Principal, Refusal, UsageError
 from remit.server.authentication import Access, BrowserSession
 from remit.server.pages.assets import string
@@ -173,7 +173,7 @@ class ApprovalPages:
         whole_number(given.fields.get("minutes", ""), 1, 1440)
         lines = await asyncio.to_thread(bound_lines, workspace.session, given.waiting, bound)
         sent = {name: given.fields.get(name, "") for name in ("role", "more", "minutes", "resources", "condition")}
-        signs = bool(await asyncio.to_thread(active_passkeys, workspace.journal, given.by))
+        signs = await asyncio.to_thread(must_sign, workspace.journal, given.by)
         return page("bound", session=given.session, area=AREA, item=given.shown, lines=lines, fields=sent, signs=signs)
 
     def _open(self, by: Principal) -> list[OpenRequest]:
@@ -192,7 +192,7 @@ class ApprovalPages:
         if (found := self._found(by, name)) is None:
             return None
         workspace, client = self._service.client(by)
-        signs = bool(found[1].roles or found[1].emergency) and bool(active_passkeys(workspace.journal, by))
+        signs = bool(found[1].roles or found[1].emergency) and must_sign(workspace.journal, by)
         return {"item": found[1], "signs": signs, **circumstances(workspace.session, client.policy, by, *found)}
 
     def _found(self, by: Principal, name: str) -> tuple[WaitingApproval, ShownRequest] | None:

@@ -23,6 +23,7 @@ from remit.client import (
     confirm_passkey,
     end_of,
     enroll_passkey,
+    must_sign,
     passkeys_seen_by,
     revoke_passkey,
     statement_to_sign,
@@ -87,7 +88,7 @@ class Signing:
     def signed(self, session: BrowserSession, consent: Consent, fields: Mapping[str, str]) -> Consent:
         """The approval with the signature that the form has brought along.
 
-        INVARIANT: who has a passkey that is confirmed approves nothing here without it, and no challenge counts twice.
+        INVARIANT: who has ever had a passkey that was confirmed approves nothing here without one, and no challenge counts twice.
 
         Raises:
             Refusal: `approval_invalid`.
@@ -96,7 +97,7 @@ class Signing:
         passkeys = {item.id: item for item in active_passkeys(workspace.journal, session.principal)}
         nonce = fields.get("nonce", "")
         if not nonce:
-            if passkeys:
+            if must_sign(workspace.journal, session.principal):
                 raise Refusal("approval_invalid", string("approval", "unsigned"))
             return consent
         asked = self._asked.take(nonce)
@@ -234,7 +235,7 @@ def _shown(item: Passkey) -> dict[str, Any]:
 
 def _number(item: Passkey) -> str:
     """The number by which two people make sure that they mean the same passkey: of its public key."""
-    return hashlib.sha256(item.enrolled.public_key.encode()).hexdigest()[:12]
+    return hashlib.sha256(item.enrolled.public_key.encode()).hexdigest()[:24]
 
 
 def _text(value: bytes) -> str:
