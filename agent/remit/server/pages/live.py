@@ -62,14 +62,15 @@ class Pulse:
 
         While the journal changes faster than it is rendered, what comes back is a few changes old; the next change follows.
         """
-        for _ in range(MOST_TRIES):
+        tries = 0
+        while True:
             number, found = self._number, self._rendered.get(key)
             if found is None:
                 found = self._rendered[key] = asyncio.ensure_future(asyncio.to_thread(render))
             text: _T = await asyncio.shield(found)
-            if number == self._number:
-                break
-        return text
+            tries += 1
+            if number == self._number or tries == MOST_TRIES:
+                return text
 
     async def _watch(self) -> None:
         with self._journal.changes.following() as changed:
