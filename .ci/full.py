@@ -121,12 +121,13 @@ def table(state: Mapping[str, Mapping[str, Any]]) -> str:
         "|---|---|---|---|---|",
     ]
     rows = []
+    now = files()
     for name in targets():
         one = state.get(name)
         if one is None:
             rows.append(f"| `make {name}` | not run | | | |")
             continue
-        stale = "" if one["files"] == files() else ", on other files"
+        stale = "" if one["files"] == now else ", on other files"
         last = one["last"].replace("|", "\\|")
         rows.append(
             f"| `make {name}` | {'passed' if one['code'] == 0 else 'failed'}{stale} | {one['seconds']} | {one['at']} | {last} |"

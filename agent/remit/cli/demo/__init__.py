@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from remit.cli.demo.editing import edit
 from remit.cli.output import echo, json_text, style
 
 if TYPE_CHECKING:
@@ -91,17 +92,11 @@ def _make_incident(name: str, folder: Path, as_json: bool) -> None:
 
 def _prepare(folder: Path) -> None:
     """Make the person at the terminal the on-call lead, the demonstration a service, and take the scripted approval away."""
-    _change(folder / "remit.toml", _EVERY_ACCOUNT, f'"*" = "{LEAD}"')
-    _change(folder / "remit.toml", 'users = ["user:dana"', f'users = ["user:dana", "user:operator", "{SERVICE}"')
-    _change(folder / "policies/rules.csv", _OPERATORS, _OPERATORS + _RULES)
+    edit(folder / "remit.toml", _EVERY_ACCOUNT, f'"*" = "{LEAD}"')
+    edit(folder / "remit.toml", 'users = ["user:dana"', f'users = ["user:dana", "user:operator", "{SERVICE}"')
+    edit(folder / "policies/rules.csv", _OPERATORS, _OPERATORS + _RULES)
     script = folder / "agent/triage/script.yaml"
     script.write_text(script.read_text(encoding="utf-8").partition(_SCRIPTED_APPROVALS)[0] + "\n", encoding="utf-8")
-
-
-def _change(path: Path, old: str, new: str) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert old in text, f"{path} does not hold {old!r}"
-    path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
 def _play(folder: Path, as_json: bool) -> RunResult:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from remit.cli.demo.editing import edit
 from remit.cli.output import json_text
 from remit.core import UsageError
 from remit.runtime import RunRequest, open_model_of, start_run
@@ -83,12 +84,6 @@ def _pin(folder: Path, tool: str) -> None:
     asyncio.run(pin_tools(workspace, (tool,), Sandbox.shared(workspace.settings.accept)))
 
 
-def _edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert old in text, f"{path} does not hold {old!r}"
-    path.write_text(text.replace(old, new, 1), encoding="utf-8")
-
-
 def _add(path: Path, text: str) -> None:
     with path.open("a", encoding="utf-8") as file:
         file.write(text)
@@ -106,9 +101,9 @@ def _tool_update(folder: Path) -> None:
     """The pinned tool files 1.1.0 rejects a log with long lines as not being text."""
     _play(folder, _LOG, _DONE)
     tool = folder / "tools/files"
-    _edit(tool / "tool.toml", 'version = "1.0.0"', 'version = "1.1.0"')
+    edit(tool / "tool.toml", 'version = "1.0.0"', 'version = "1.1.0"')
     strict = "    if any(len(line) > 100 for line in every):\n        raise NotText(f'{path!r} has lines of over 100 characters')\n"
-    _edit(tool / "main.py", "    page = every[", f"{strict}    page = every[")
+    edit(tool / "main.py", "    page = every[", f"{strict}    page = every[")
     _pin(folder, "files")
     _play(folder, _LOG, {"say": "The log cannot be read, and I stop here."})
 
@@ -119,7 +114,7 @@ def _slow_upstream(folder: Path) -> None:
     tool.mkdir()
     (tool / "tool.toml").write_text(STOCK_TOML, encoding="utf-8")
     (tool / "main.py").write_text(STOCK.format(seconds=0), encoding="utf-8")
-    _edit(folder / "agent" / AGENT / "agent.toml", 'tools = ["files"', 'tools = ["stock", "files"')
+    edit(folder / "agent" / AGENT / "agent.toml", 'tools = ["files"', 'tools = ["stock", "files"')
     allowed = "".join(
         f"p, {who}, stock.level, file:data/**, True, allow\n" for who in ("agent:triage", "role:operator")
     )
@@ -142,7 +137,7 @@ def _injected_document(folder: Path) -> None:
 def _looping_model(folder: Path) -> None:
     """The model reads the same lines repeatedly, until its budget is used up."""
     _play(folder, _LOG, _DONE)
-    _edit(folder / "agent" / AGENT / "agent.toml", "steps = 30", "steps = 8")
+    edit(folder / "agent" / AGENT / "agent.toml", "steps = 30", "steps = 8")
     _play(folder, *[_LOG] * 9, outcome="exhausted")
 
 

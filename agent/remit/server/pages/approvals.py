@@ -14,7 +14,7 @@ from remit.client import Bound, Consent, WaitingApproval, approve, bound_lines, 
 from remit.core import BREAK_GLASS, Principal, Refusal, UsageError
 from remit.server.authentication import Access, BrowserSession
 from remit.server.pages.assets import string
-from remit.server.pages.forms import whole_number
+from remit.server.pages.forms import refusal_text, whole_number
 from remit.server.pages.html import BadForm, checked_form, fragment, message, origin_of, page, redirect
 from remit.server.pages.live import LivePages
 from remit.server.pages.passkeys import Signing
@@ -129,9 +129,7 @@ class ApprovalPages:
         try:
             return await act(Given(session, *found, fields, origin_of(request, self._access)))
         except (Refusal, UsageError) as refused:
-            # What the rules deny is said without the rule; why an approval does not count is said to who gave it.
-            is_silent = isinstance(refused, Refusal) and refused.code == "policy_denied"
-            return message(string("approval", "counts_not"), "" if is_silent else _text(refused), 403, session)
+            return message(string("approval", "counts_not"), refusal_text(refused), 403, session)
 
     async def _grant(self, given: Given) -> Response:
         workspace, client = self._service.client(given.by)
@@ -240,7 +238,3 @@ def _recorded(text: str, session: BrowserSession) -> Response:
 
 def _nothing(session: BrowserSession) -> Response:
     return message(string("approval", "no_such"), string("approval", "no_such_text"), 404, session)
-
-
-def _text(refused: Refusal | UsageError) -> str:
-    return refused.message if isinstance(refused, Refusal) else str(refused)

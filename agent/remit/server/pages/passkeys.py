@@ -33,6 +33,7 @@ from remit.core.events import PasskeyProof
 from remit.journal import Passkey
 from remit.server.authentication import Access, BrowserSession, Expiring
 from remit.server.pages.assets import string
+from remit.server.pages.forms import refusal_text
 from remit.server.pages.html import BadForm, checked_form, data, message, origin_of, page, redirect
 from remit.tracing.reports import utc
 
@@ -153,9 +154,7 @@ class PasskeyPages:
         except BadForm:
             return message(string("message", "refused"), status=403, session=session)
         except (Refusal, UsageError) as refused:
-            is_silent = isinstance(refused, Refusal) and refused.code == "policy_denied"
-            text = "" if is_silent else refused.message if isinstance(refused, Refusal) else str(refused)
-            return message(string("passkeys", "failed"), text, 403, session)
+            return message(string("passkeys", "failed"), refusal_text(refused), 403, session)
 
     def _begin(self, session: BrowserSession, fields: Mapping[str, str], origin: str) -> Response:
         by = session.principal

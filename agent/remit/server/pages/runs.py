@@ -15,13 +15,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from remit.client import AsyncRemit, page_of_runs, settle, who_continues
-from remit.core import Principal, Refusal, RemitError, UsageError
+from remit.core import Principal, Refusal, UsageError
 from remit.core.events import ContentRead
 from remit.journal import RunQuery, RunStatus, RunSummary, StoredRecord, find_run, note_act
 from remit.server.authentication import Access, BrowserSession
 from remit.server.handlers.runs import resume_here
 from remit.server.http.answers import HttpRefusal
 from remit.server.pages.assets import string
+from remit.server.pages.forms import refusal_text
 from remit.server.pages.html import HEADERS, BadForm, checked_form, fragment, message, page, redirect
 from remit.server.pages.live import LivePages
 from remit.server.workspaces import ServedWorkspace
@@ -179,7 +180,7 @@ class RunPages:
         except BadForm:
             return message(string("message", "refused"), status=403, session=session)
         except (Refusal, UsageError, HttpRefusal) as refused:
-            return message(string("run", "failed"), _text(refused), 403, session)
+            return message(string("run", "failed"), refusal_text(refused), 403, session)
         return message(string("run", "done"), text, session=session, back=f"/runs/{run}")
 
     def _list(self, by: Principal, asked: Mapping[str, str]) -> dict[str, Any]:
@@ -334,11 +335,3 @@ def _reason(fields: Mapping[str, str]) -> str:
 
 def _nothing(session: BrowserSession) -> Response:
     return message(string("runs", "no_such"), string("runs", "no_such_text"), 404, session)
-
-
-def _text(refused: RemitError | HttpRefusal) -> str:
-    if isinstance(refused, HttpRefusal):
-        return refused.error.message
-    if isinstance(refused, Refusal):
-        return "" if refused.code == "policy_denied" else refused.message
-    return str(refused)
