@@ -1,8 +1,9 @@
-from .assertion import check_assertion
+from .assertion import ALGORITHMS, check_assertion
 from .registration import NewPasskey, registered
 from .statement import ApprovalStatement, challenge_of, statement_of
 
 __all__ = [
+    "ALGORITHMS",
     "ApprovalStatement",
     "NewPasskey",
     "challenge_of",

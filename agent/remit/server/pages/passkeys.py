@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 AREA: Final = "passkeys"
 SIGN_S: Final = 5 * 60.0  # how long a challenge may be signed
 _PROOF: Final = ("id", "client_data", "authenticator_data", "signature")
-_ALGORITHMS: Final = (-7, -8, -257)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +170,7 @@ class PasskeyPages:
                 "user": _text(hashlib.sha256(f"{by.tenant} {by.subject}".encode()).digest()),
                 "name": by.subject,
                 "ids": own,
-                "algorithms": list(_ALGORITHMS),
+                "algorithms": list(remit.passkeys.ALGORITHMS),
                 "timeout": int(SIGN_S * 1000),
             }
         )
