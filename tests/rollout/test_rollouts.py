@@ -120,7 +120,7 @@ def test_an_agent_has_one_open_rollout(folder: Path) -> None:
 def test_no_data_is_never_a_reason_to_go_on(folder: Path) -> None:
     opened = allowed(folder)
     candidate = candidate_of(folder, rules=stricter)
-    state = open_for(opened, "clerk", candidate, RolloutPlan(bars=["failed"], shares=(0.999,)), by=OPERATOR)
+    state = open_for(opened, "clerk", candidate, RolloutPlan(bars=["failed"], shares=(0.999999,)), by=OPERATOR)
     assert [stage.name for stage in state.opened.stages] == ["backtest", "shadow", "canary", "full"]
     with pytest.raises(UsageError, match="cannot leave stage 'backtest': nothing is known of any run"):
         widen(opened, state, by=OPERATOR, least=1)
@@ -170,7 +170,7 @@ def test_a_change_can_be_named_without_a_folder(folder: Path) -> None:
     (folder / "brief.md").write_text("Be brief.\n")
     changes = Changes(prompt=folder / "brief.md")
     state = open_for(
-        opened, "clerk", changes, RolloutPlan(bars=["failed"], skip=["counterfactual"], shares=(0.999,)), by=OPERATOR
+        opened, "clerk", changes, RolloutPlan(bars=["failed"], skip=["counterfactual"], shares=(0.999999,)), by=OPERATOR
     )
     assert state.opened.changes == ("agent/clerk/prompt.md",)
     assert started(ran(opened)).prompt == "Be brief.\n"
@@ -379,7 +379,7 @@ def test_a_program_lists_rollouts_and_takes_a_candidate_back_which_raises_no_ale
 def test_a_program_opens_and_widens_a_rollout_with_the_right_to_do_so(folder: Path) -> None:
     opened = allowed(folder)
     candidate = candidate_of(folder, prompt=lambda text: text + "Be brief.\n")
-    plan = RolloutPlan(bars=["failed"], skip=["counterfactual"], shares=(0.999,))
+    plan = RolloutPlan(bars=["failed"], skip=["counterfactual"], shares=(0.999999,))
     client = Remit(opened, principal("bob"))
     with pytest.raises(Refusal, match="user:bob may not change what agent 'clerk' is"):
         client.open_rollout("clerk", candidate, plan=plan)

@@ -186,13 +186,12 @@ class RunPages:
     def _list(self, by: Principal, asked: Mapping[str, str]) -> dict[str, Any]:
         workspace, client = self._service.client(by)
         session, policy = workspace.session, client.policy
-        query, attention = _query(asked), list[RunSummary]()
-        if not asked:
-            rows = page_of_runs(session, policy, by, RunQuery(unfinished=True), limit=SHOWN).runs
-            doubts = page_of_runs(session, policy, by, RunQuery(in_doubt=True), limit=SHOWN).runs
-            first = {row.run: row for row in (*rows, *doubts) if row.state in _ATTENTION or row.in_doubt}
-            attention = sorted(first.values(), key=_urgency)
-        found = page_of_runs(session, policy, by, query, limit=SHOWN, before=_before(asked))
+        needs = () if asked else (RunQuery(unfinished=True), RunQuery(in_doubt=True))
+        earlier = [row for one in needs for row in page_of_runs(session, policy, by, one, limit=SHOWN).runs]
+        found = page_of_runs(session, policy, by, _query(asked), limit=SHOWN, before=_before(asked))
+        # A run may change between two readings: the last one counts, so that both lists show the same state.
+        last = {row.run: row for row in (*earlier, *found.runs)}.values() if needs else ()
+        attention = sorted((row for row in last if row.state in _ATTENTION or row.in_doubt), key=_urgency)
         more = {**asked, "before": f"{found.next[0]}.{found.next[1]}"} if found.next else {}
         return {
             "attention": [_line(row) for row in attention],
