@@ -146,8 +146,10 @@ threads: setup  ## At full size: a thread of 1,000 messages over 30 simulated da
 	@REMIT_THREAD_MESSAGES=1000 REMIT_THREAD_USERS=200 $(BIN)/python -m pytest -q -n 2 tests/langchain/test_conversations.py \
 	    -k "message_1000 or at_once" $(ARGS)
 
-requests: setup  ## At full size: 50,000 requests from the OpenAPI document and 20,000 messages of changed bytes to the service, 10,000 from MCP clients; none gets a server error
-	@REMIT_REQUESTS=50000 REMIT_MESSAGES=20000 REMIT_MCP_MESSAGES=10000 $(BIN)/python -m pytest -v -n 2 tests/server/test_any_request.py tests/server/mcp/test_messages.py $(ARGS)
+requests: setup  ## At full size: 50,000 requests from the OpenAPI document, 20,000 messages of changed bytes, 10,000 of MCP clients; none gets a server error; goes on where it stopped
+	@mkdir -p .cache
+	@REMIT_REQUESTS=50000 REMIT_MESSAGES=20000 REMIT_MCP_MESSAGES=10000 REMIT_REQUESTS_LOG=.cache/requests.jsonl $(BIN)/python -m pytest -v -n 2 tests/server/test_any_request.py tests/server/mcp/test_messages.py $(ARGS)
+	@PYTHONPATH=tests $(BIN)/python -m support.request_log .cache/requests.jsonl
 
 mcp-conformance: setup  ## The conformance suite of MCP and the Inspector against `remit serve`; needs npm and the network
 	@$(BIN)/python -m pytest -q -s -n 0 tests/server/mcp/conformance.py $(ARGS)

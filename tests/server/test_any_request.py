@@ -8,8 +8,8 @@ import os
 import random
 import socket
 import sys
-import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -29,14 +29,17 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from remit.server import ROUTES
+from remit.server.http.openapi import openapi
 from support import CORPORA
 from support.http_servers import mutate
+from support.request_log import note, skip_if_sent
 from support.service_process import ServiceProcess, service_process
 from support.workspaces.ledger import environment, ledger_workspace, use
 
 REQUESTS: Final = int(os.environ.get("REMIT_REQUESTS", "600"))  # `make requests` has 50,000
 MESSAGES: Final = int(os.environ.get("REMIT_MESSAGES", "300"))  # of bytes; `make requests` has 20,000
-PARTS: Final = 4  # two at a time: a client and a service use one processor each, in turn
+SLICE: Final = 2000  # messages of one test
 CHECKS: Final = [
     not_a_server_error,
     status_code_conformance,
@@ -68,50 +71,81 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess
             yield running
 
 
-def document(service: ServiceProcess) -> dict[str, Any]:
-    found: dict[str, Any] = httpx.get(f"{service.url}/openapi.json", timeout=30).json()
-    return found
-
-
-def known(case: schemathesis.Case, dice: random.Random) -> schemathesis.Case:
-    """The case with some values that exist."""
+def known(case: schemathesis.Case, dice: random.Random, exist: Mapping[str, str]) -> schemathesis.Case:
+    """The case with some values that exist; `exist` are those of paths."""
+    for name, value in exist.items():
+        if name in (case.path_parameters or {}) and dice.random() < 0.5:
+            case.path_parameters[name] = value
     body = case.body
-    if isinstance(body, dict) and dice.random() < 0.7:
+    if isinstance(body, dict) and dice.random() < 0.8:
         for name, values in KNOWN.items():
-            if name in body and dice.random() < 0.8:
+            if name in body and dice.random() < 0.9:
                 body[name] = dice.choice(values)
     if isinstance(body, dict) and isinstance(wait := body.get("wait"), int | float) and 1 < wait <= LONGEST_WAIT:
         body["wait"] = 0.2  # nobody approves: the answer would take as long as the service lets it
     return case
 
 
-@pytest.mark.parametrize("part", range(PARTS))
-def test_every_answer_is_one_that_the_openapi_document_describes(service: ServiceProcess, part: int) -> None:
+def ways() -> list[tuple[str, schemathesis.GenerationMode]]:
+    """Each operation with right requests, and with wrong ones if something can be wrong about them."""
+    right, wrong = schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
+    found = []
+    for item in OPERATIONS.values():
+        found.append((item.label, right))
+        # Nothing is wrong about a request for metadata, whatever its path is.
+        if item.body or (item.path_parameters and "/.well-known/" not in item.path):
+            found.append((item.label, wrong))
+    return found
+
+
+OPERATIONS: Final[dict[str, Any]] = {
+    found.ok().label: found.ok() for found in schemathesis.openapi.from_dict(openapi(ROUTES)).get_all_operations()
+}
+WAYS: Final = ways()
+COUNT: Final = -(-REQUESTS // len(WAYS))  # requests of one way
+
+
+@pytest.mark.parametrize(
+    ("operation", "mode"), [pytest.param(label, mode, id=f"{label} {mode.value}") for label, mode in WAYS]
+)
+def test_every_answer_is_one_that_the_openapi_document_describes(
+    operation: str, mode: schemathesis.GenerationMode, request: pytest.FixtureRequest
+) -> None:
     """Requests are generated from the document, right ones and wrong ones, by schemathesis."""
-    api = schemathesis.openapi.from_dict(document(service))
-    operations = [found.ok() for found in api.get_all_operations()]
-    finite = [item for item in operations if "events" not in item.path]  # a stream does not end
-    modes = [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE]
-    # Nothing is wrong about a request for metadata, whatever its path is.
-    wrong = [item for item in finite if item.body or (item.path_parameters and "/.well-known/" not in item.path)]
-    ways = [(item, mode) for item in finite for mode in modes if mode.is_positive or item in wrong]
-    assert len(ways) > 10
-    seen: dict[int, int] = {}
-    count, size = -(-REQUESTS // len(ways)), -(-len(ways) // PARTS)
-    tried = ways[part * size : (part + 1) * size]
-    with requests.Session() as session:
-        for operation, mode in tried:
-            begun = time.monotonic()
-            send(service, session, operation.as_strategy(generation_mode=mode), count, seen)
-            took = time.monotonic() - begun
-            print(f"{operation.label} {mode.value}: {count} in {took:.0f} s, {sum(seen.values())} in all", flush=True)
-    assert sum(seen.values()) >= count * len(tried)
-    assert {2, 4} <= {status // 100 for status in seen}
+    skip_if_sent(f"{operation} {mode.value}", COUNT)
+    service: ServiceProcess = request.getfixturevalue("service")
+    seen = send(service, request.getfixturevalue("exist"), operation, mode, COUNT)
+    assert sum(seen.values()) >= COUNT
     assert service.lives
+    note(f"{operation} {mode.value}", COUNT, seen)
 
 
-def send(service: ServiceProcess, session: requests.Session, cases: Any, count: int, seen: dict[int, int]) -> None:
-    """Send so many generated requests, and check each answer; `seen` counts status codes."""
+def test_requests_are_generated_for_every_route_of_the_table() -> None:
+    assert {label for label, _ in WAYS} == {f"{row.method} {row.path}" for row in ROUTES}
+
+
+@pytest.mark.parametrize(
+    ("operation", "status"),
+    [
+        ("POST /v1/calls", 200),
+        ("POST /v1/runs", 202),
+        ("GET /v1/runs/{run}", 200),
+        ("POST /v1/approvals/{run}/{call}/grant", 403),
+    ],
+)
+def test_some_requests_get_further_than_the_first_check(
+    service: ServiceProcess, exist: Mapping[str, str], operation: str, status: int
+) -> None:
+    seen = send(service, exist, operation, schemathesis.GenerationMode.POSITIVE, 60)
+    assert status in seen
+
+
+def send(
+    service: ServiceProcess, exist: Mapping[str, str], operation: str, mode: schemathesis.GenerationMode, count: int
+) -> Counter[int]:
+    """Send so many generated requests, and check each answer. Returns how often each status came back."""
+    cases, seen = OPERATIONS[operation].as_strategy(generation_mode=mode), Counter[int]()
+    session = requests.Session()
 
     @seed(20261130)
     # Without shrinking: smaller forms of a request of megabytes would be looked for without an end.
@@ -124,11 +158,32 @@ def send(service: ServiceProcess, session: requests.Session, cases: Any, count: 
     )
     @given(cases, st.integers(0, 2**32))
     def sent(case: schemathesis.Case, number: int) -> None:
-        answer = known(case, random.Random(number)).call(base_url=service.url, session=session, headers=OWN, timeout=60)
-        seen[answer.status_code] = seen.get(answer.status_code, 0) + 1
+        request = known(case, random.Random(number), exist)
+        answer = request.call(base_url=service.url, session=session, headers=OWN, timeout=60)
+        seen[answer.status_code] += 1
         case.validate_response(answer, checks=CHECKS)
 
-    sent()
+    with session:
+        sent()
+    lift_holds(service)
+    return seen
+
+
+def lift_holds(service: ServiceProcess) -> None:
+    """Requests have held everything: other calls would wait for that."""
+    with httpx.Client(base_url=service.url, headers=OWN, timeout=60) as client:
+        for item in client.get("/v1/holds").json()["value"]["holds"]:
+            assert client.delete(f"/v1/holds/{item['scope']}").status_code == 200
+
+
+@pytest.fixture(scope="module")
+def exist(service: ServiceProcess) -> dict[str, str]:
+    """A run that waits for an approval, its call, its agent, and a scope: what paths name."""
+    body = {"agent": "clerk", "action": "ledger.pay", "arguments": {"name": "ann", "amount": 500}}
+    asked = httpx.post(f"{service.url}/v1/calls", json=body, headers=OWN, timeout=60)
+    assert asked.status_code == 202, asked.text
+    run, _, call = asked.json()["approval"]["id"].partition("/")
+    return {"run": run, "call": call, "agent": "clerk", "scope": f"run:{run}"}
 
 
 def lines(name: str) -> list[bytes]:
@@ -160,15 +215,19 @@ def answers(data: bytes) -> list[int]:
     return [int(part[:3]) for part in data.split(b"HTTP/1.1 ")[1:] if part[:3].isdigit()]
 
 
-def test_no_bytes_end_the_service_or_get_a_server_error(service: ServiceProcess) -> None:
+@pytest.mark.parametrize("part", range(-(-MESSAGES // SLICE)))
+def test_no_bytes_end_the_service_or_get_a_server_error(part: int, request: pytest.FixtureRequest) -> None:
     """Request lines, fields, chunks and bodies with small changes, and bodies of other people's tests."""
-    dice = random.Random(20261130)
+    count = min(SLICE, MESSAGES - part * SLICE)
+    skip_if_sent(f"bytes {part}", count)
+    service: ServiceProcess = request.getfixturevalue("service")
+    dice = random.Random(20261130 + part)
     body = b'{"agent":"clerk","action":"ledger.look","arguments":{"name":"ann"}}'
     head = b"POST /v1/decisions HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer operator\r\nContent-Type: application/json\r\nConnection: close\r\n"
     whole = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
     chunked = head + b"Transfer-Encoding: chunked\r\n\r\n" + b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n"
     assert [answers(exchanged(service.port, data, 30)) for data in (whole, chunked)] == [[200], [200]]
-    sent = [mutate(dice.choice((whole, chunked)), dice) for _ in range(MESSAGES)]
+    sent = [mutate(dice.choice((whole, chunked)), dice) for _ in range(count)]
     sent += [
         head + b"Content-Length: %d\r\n\r\n" % len(found) + found
         for name in ("jsontestsuite.jsonl", "blns.json")
@@ -187,11 +246,7 @@ def test_no_bytes_end_the_service_or_get_a_server_error(service: ServiceProcess)
         b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
     ]
     with ThreadPoolExecutor(16) as pool:
-        received = []
-        for got in pool.map(partial(exchanged, service.port), sent):
-            received.append(got)
-            if len(received) % 1000 == 0:
-                print(f"{len(received)} of {len(sent)} messages", flush=True)
+        received = [*pool.map(partial(exchanged, service.port), sent)]
     pairs = zip(sent, received, strict=True)
     bad = [(data[:300], got[:300]) for data, got in pairs if any(code >= 500 for code in answers(got))]
     assert bad == []
@@ -199,6 +254,8 @@ def test_no_bytes_end_the_service_or_get_a_server_error(service: ServiceProcess)
     assert "Traceback" not in service.log.read_text()
     assert service.lives
     assert answers(exchanged(service.port, whole, 30)) == [200]
+    # A message without an answer is counted as 0.
+    note(f"bytes {part}", count, Counter(next(iter(answers(got)), 0) for got in received))
 
 
 def test_a_client_that_sends_too_much_reads_why(service: ServiceProcess) -> None:

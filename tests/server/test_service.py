@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -21,8 +22,10 @@ from remit.core import RunEnded
 from remit.core.events import AnyEvent, RunStarted
 from remit.journal import list_runs
 from remit.journal.upkeep.erasure import erase
+from remit.server import Service
+from remit.workspace import open_session
 from support.events import append, ask, started, turn
-from support.served import ISSUER, Caller, serving
+from support.served import ISSUER, PEOPLE, Caller, answering, serving
 
 READ: Any = {"agent": "triage", "action": "files.read", "arguments": {"path": "runbooks/payments-pool.md", "lines": 1}}
 SECRET: Any = {"agent": "triage", "action": "files.read", "arguments": {"path": "secrets/payments.env"}}
@@ -211,6 +214,14 @@ def test_the_command_listens_on_loopback_and_ends_without_an_error(session: Path
         os.kill(process.pid, signal.SIGTERM)
         _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (0, "")
+
+
+async def test_the_body_of_an_answer_does_not_wait_until_the_client_has_acknowledged_its_head(session: Path) -> None:
+    """The sockets that accept connections pass the option on to each of them; asyncio sets it on none of these."""
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        async with answering(Service([open_session(session)], PEOPLE), bound) as caller:
+            assert (await caller.post("/v1/decisions", READ)).status == 200
+            assert bound.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_service_without_issuers_loads_nothing_for_tokens_for_providers_and_for_pages(session: Path) -> None:

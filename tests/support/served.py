@@ -161,10 +161,10 @@ async def listening(*folders: Path, authenticator: Any = PEOPLE) -> AsyncIterato
 
 
 @asynccontextmanager
-async def answering(service: Service) -> AsyncIterator[Caller]:
+async def answering(service: Service, bound: socket.socket | None = None) -> AsyncIterator[Caller]:
     """The service on a socket of this machine, which ends as by a signal."""
     url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    bound = socket.create_server(("127.0.0.1", 0))
+    bound = bound or socket.create_server(("127.0.0.1", 0))
     task = asyncio.create_task(serve(service, sockets=[bound], listening=url.set_result))
     task.add_done_callback(lambda _: url.done() or url.cancel())
     address = await url

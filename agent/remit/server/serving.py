@@ -68,6 +68,8 @@ async def serve(
     """
     config = _config(service)
     bound = [_bound(service)] if sockets is None else sockets
+    for item in bound:
+        _answer_at_once(item)
 
     def started() -> None:
         service.address = _address(bound, service)
@@ -93,6 +95,16 @@ async def serve(
             loop.remove_signal_handler(number)
         for item in bound:
             item.close()
+
+
+def _answer_at_once(item: socket.socket) -> None:
+    """Let accepted connections, which get the option of their listener, send the body of an answer right after its head (RFC 1122, 4.2.3.4).
+
+    asyncio sets it on sockets only that were made with the number of TCP. Without it, a body waits until the client has acknowledged the head:
+    40 ms on Linux.
+    """
+    if item.family != socket.AF_UNIX:
+        item.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _url(item: socket.socket, service: Service) -> str:

@@ -10,7 +10,7 @@ from remit.cli import run_argument
 from remit.core.parsing import strict_json
 from remit.journal import live_record
 from remit.runtime import resuming, runner
-from remit.server import definition
+from remit.server import definition, serving
 from remit.server.driven import DrivenRuns
 from remit.server.handlers import approvals, calls, events, holds, runs
 from remit.server.http import application, bodies, idempotency
@@ -59,6 +59,11 @@ ROWS: Final = (
         tests=(
             "server/test_changed_files.py::test_settings_of_the_open_journal_start_no_run_and_those_of_the_start_are_named",
         ),
+    ),
+    served(
+        "the body of an answer follows its head at once",
+        replaced(serving, "_answer_at_once", lambda _: None),
+        tests=(SERVICE + "test_the_body_of_an_answer_does_not_wait_until_the_client_has_acknowledged_its_head",),
     ),
     served(
         "a service answers only requests that name it",

@@ -14,6 +14,7 @@ import httpx
 
 from support.http_servers import mutate
 from support.mcp_clients import McpService, mcp_service
+from support.request_log import note, skip_if_sent
 
 MESSAGES: Final = int(os.environ.get("REMIT_MCP_MESSAGES", "300"))  # `make requests` has 10,000
 AT_ONCE: Final = 4
@@ -78,6 +79,7 @@ def changed(dice: random.Random) -> tuple[bytes, dict[str, str]]:
 
 
 async def test_whatever_bytes_a_client_sends_the_service_answers_and_goes_on(session: Path) -> None:
+    skip_if_sent("messages of MCP clients", MESSAGES)
     dice, seen = random.Random(20261130), Counter[int]()
     async with mcp_service(session) as service, httpx.AsyncClient(base_url=service.url, timeout=60) as client:
         token = service.token("operator")
@@ -99,6 +101,7 @@ async def test_whatever_bytes_a_client_sends_the_service_answers_and_goes_on(ses
         assert await lists(service), "the service goes on"
     assert sum(seen.values()) >= MESSAGES
     assert {200, 400} <= set(seen)
+    note("messages of MCP clients", MESSAGES, seen)
 
 
 async def lists(service: McpService) -> bool:
