@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 from shutil import get_terminal_size
@@ -370,6 +369,10 @@ def _confirm(as_json: bool, line: str, run: str, then: str) -> None:
 
 def _obstacles(opened: WorkspaceSession, runs: Sequence[str]) -> dict[str, str]:
     """What keeps runs from going on once they are approved, by run: a part of their definition is missing, or was revoked."""
+    if not runs:  # most lists are empty, and what follows loads half of what drives a run
+        return {}
+    import asyncio
+
     from remit.journal import StoredRecord
     from remit.runtime import resume_obstacle
 

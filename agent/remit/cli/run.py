@@ -198,30 +198,34 @@ def print_progress(line: str) -> None:
 
 
 def _show_result(opened: WorkspaceSession, called: CallResult, as_json: bool) -> None:
-    from remit.cli.policy.allow import allowing, show_allowing
-    from remit.core import expected
-
-    body = called.result.model_dump(mode="json")
-    allow = None if body["ok"] else allowing(opened, called.run, 0, 0, body["error"]["code"])
-    if as_json:
-        echo(
-            json_text(
-                {**body, "run": called.run, "trace": str(called.trace), **({} if allow is None else {"allow": allow})}
-            )
-        )
-    elif body["ok"]:
+    body = {**called.result.model_dump(mode="json"), "run": called.run, "trace": str(called.trace)}
+    if not body["ok"]:
+        _show_refusal(opened, body, as_json)
+    elif as_json:
+        echo(json_text(body))
+    else:
         value = body["value"]
         line = value if isinstance(value, str) else json_text(value)
         echo(line if len(line) <= LINE or isinstance(value, str) else json_text(value, indent=2))
-    else:
-        error = body["error"]
-        echo(f"{style(error['code'], fg='red')}: {error['message']}")
-        for line in filter(None, (expected(error["details"]), error.get("next_step"))):
-            echo(f"  {line}")
-        echo(f"  trace: remit trace show {called.run[:8]}")
-        if allow is not None:
-            show_allowing(allow)
     sys.exit(0 if body["ok"] else 1)
+
+
+def _show_refusal(opened: WorkspaceSession, body: dict[str, Any], as_json: bool) -> None:
+    """Print why a call failed, and the change that would allow it. What finds that change is loaded here only."""
+    from remit.cli.policy.allow import allowing, show_allowing
+    from remit.core import expected
+
+    error = body["error"]
+    allow = allowing(opened, body["run"], 0, 0, error["code"])
+    if as_json:
+        echo(json_text(body if allow is None else {**body, "allow": allow}))
+        return
+    echo(f"{style(error['code'], fg='red')}: {error['message']}")
+    for line in filter(None, (expected(error["details"]), error.get("next_step"))):
+        echo(f"  {line}")
+    echo(f"  trace: remit trace show {body['run'][:8]}")
+    if allow is not None:
+        show_allowing(allow)
 
 
 def _show_decision(decided: Any, as_json: bool) -> None:

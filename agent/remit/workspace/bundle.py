@@ -8,13 +8,14 @@ from typing import Final, cast
 
 from pydantic import TypeAdapter
 
-from remit.core import Effect, Json, Problem, ToolSpec, WorkspaceError, tool_name
-from remit.core.parsing import SCHEMES, canonical_json, load_json
+from remit.core import Effect, Json, Problem, RemitError, ToolSpec, WorkspaceError, tool_name
+from remit.core.parsing import SCHEMES, canonical_json, load_json, load_toml, read_table
 from remit.policy import Policy, load_policy
 from remit.policy.language import DeclaredNames, Vocabulary
 from remit.workspace.access.issuers import OidcIssuer
-from remit.workspace.definitions import Agent, Workspace
-from remit.workspace.loader import load_files
+from remit.workspace.definitions import Agent, Budget, Workspace
+from remit.workspace.file_schema import AgentTable
+from remit.workspace.loader import budget_of, load_files
 from remit.workspace.manifest.manifest import Action, ActionSchema, action_name
 from remit.workspace.manifest.touches import SPELLED as SPELLED_KINDS
 from remit.workspace.own_actions import OWN_ACTIONS, OWN_KINDS, own_effects
@@ -49,6 +50,20 @@ def read_digests(files: Mapping[str, bytes]) -> dict[str, str]:
             fix="export the trace of the run again",
         )
         raise WorkspaceError([problem]) from failure
+
+
+def recorded_budget(files: Mapping[str, bytes], agent: str) -> Budget | None:
+    """The budget of an agent in a recorded bundle; None if its agent.toml is missing, or is none of this version of Remit.
+
+    Only that file is read: a report on a run needs nothing else of the workspace as it was.
+    """
+    file = f"agent/{agent}/agent.toml"
+    try:
+        text = files[file].decode()
+        table, _ = read_table(AgentTable, load_toml(text, file=file), file=file, text=text)
+        return None if table is None else budget_of(table)
+    except (RemitError, KeyError, ValueError):
+        return None
 
 
 def open_bundle(files: Mapping[str, bytes]) -> Bundle:

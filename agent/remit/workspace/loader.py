@@ -219,7 +219,7 @@ class _Loading:
             model_settings=ModelSettings.model_validate(
                 {**table.model_settings.model_dump(), "stop": tuple(table.model_settings.stop)}
             ),
-            budget=_budget(table),
+            budget=budget_of(table),
             answer=answer,
             context=_context(table.context),
             target=target_of(table.target),
@@ -440,7 +440,8 @@ def _context(table: ContextTable) -> ContextLimits:
     return ContextLimits(limit=None if table.limit is None else size(table.limit), result=size(table.result))
 
 
-def _budget(table: AgentTable) -> Budget:
+def budget_of(table: AgentTable) -> Budget:
+    """The budget that agent.toml gives."""
     given = table.budget
     output = None if given.output is None else size(given.output)
     times = {"wall": duration(given.wall), "model_wait": duration(given.model_wait)}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from remit.broker import hold_reason
-from remit.core import RemitError, UsageError
+from remit.core import UsageError
 from remit.core.events import RunStarted
 from remit.journal import RunSummary, find_run
 from remit.tracing import Trace, open_trace
@@ -16,7 +16,7 @@ from remit.tracing.reports.failures import find_failures
 from remit.tracing.reports.root_cause import RootCause, find_root_cause
 from remit.tracing.reports.run_diff import BundleFiles, RunDiff, diff_runs, last_good_run
 from remit.tracing.reports.timeline import Timeline, build_timeline
-from remit.workspace import CODE_DIGESTS, Budget, WorkspaceSession, load_files, read_digests
+from remit.workspace import Budget, WorkspaceSession, recorded_budget
 
 COMMANDS: Final = 3
 # Why a run in that state is resumed.
@@ -143,13 +143,7 @@ def _budget(trace: Trace, timeline: Timeline) -> Budget | None:
     files = first_bundle(trace)
     if files is None or timeline.started is None:
         return None
-    try:
-        code = read_digests(files)
-        settings = {path: data for path, data in files.items() if path != CODE_DIGESTS}
-        workspace = load_files(settings, root=None, code=code)
-        return workspace.agents[timeline.started.subjects.agent.partition(":")[2]].budget
-    except (RemitError, KeyError, ValueError):
-        return None  # a policy bundle of another version of Remit: the report is shown without the budget
+    return recorded_budget(files, timeline.started.subjects.agent.partition(":")[2])
 
 
 def _commands(report: IncidentReport, trace: Trace) -> Sequence[tuple[str, str]]:
