@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from support.http_servers import Response, Server
+from remit.cli.secret import secret_command
+from support.http_servers import ReceivedRequest, Response, Server
 from support.lifecycle import replayed
 from support.mcp_remote import ECHO, ScriptedServer, as_events, as_json, result
-from support.runs import Command, CommandResult, turn
+from support.runs import Command, CommandResult, Played, turn
 from support.workspaces.ledger import pin
-from support.workspaces.mcp import again, made, text_of
+from support.workspaces.mcp import KIT, again, made, text_of
 
 SEND = {**ECHO, "name": "send", "description": "Sends the text"}
 
@@ -98,6 +100,95 @@ def test_a_token_is_sent_by_the_proxy_and_stands_in_no_record(
     assert "canary" not in text_of(run, 0)
     assert server.requests[-1].headers["authorization"] == "Bearer canary-of-this-test"
     assert not any(b"canary-of-this-test" in path.read_bytes() for path in workspace.rglob("*") if path.is_file())
+
+
+ALL_USERS = "user:operator", "user:dana", "user:eve"
+
+
+def with_users(folder: Path) -> None:
+    """Let three users use the agent, of whom two have a token."""
+    settings, rules = folder / "remit.toml", folder / "policies/rules.csv"
+    settings.write_text(f"users = {list(ALL_USERS)}\n{settings.read_text()}".replace("'", '"'))
+    rules.write_text(
+        f"{rules.read_text()}# All of them\np, user:dana, *, **, True, allow\np, user:eve, *, **, True, allow\n"
+    )
+    for user in ALL_USERS[:2]:
+        done = set_secret("tickets", "--user", user, value=f"token-of-{user[5:]}")
+        assert done == (0, f"stored tickets@{user} for this workspace in the store\n")
+
+
+def set_secret(*words: str, value: str) -> tuple[int, str]:
+    done = CliRunner().invoke(secret_command, ["set", *words], input=value)
+    return done.exit_code, done.output if done.exception is None else str(done.exception)
+
+
+def check_refused_without_a_token(run: Played) -> None:
+    assert run.error(0)["code"] == "policy_denied"
+    assert run.error(0)["details"]["reason"] == "no_secret"
+    assert "not set for user:eve: run `remit secret set tickets --user user:eve`" in run.error(0)["message"]
+    assert not replayed(run).divergences
+
+
+@pytest.mark.usefixtures("trusting")
+def test_each_user_has_a_token_of_their_own_and_no_call_uses_that_of_another(
+    workspace: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = ScriptedServer()
+    with Server(server, name="localhost") as listening:
+        monkeypatch.setenv("REMIT_SECRET_TICKETS", "token-of-the-reviewer")
+        done = imported(command, workspace, listening.port, "--secret", "tickets", "--per-user", scheme="https")
+        assert done.code == 0, done.out
+        pin(workspace)
+        monkeypatch.chdir(workspace)
+        with_users(workspace)
+        for user in (*ALL_USERS[:2], ALL_USERS[0]):
+            assert text_of(again(workspace, [turn(kit__echo={"text": "a"})], user=user), 0) == "a"
+            assert server.requests[-1].headers["authorization"] == f"Bearer token-of-{user[5:]}"
+        before = len(server.requests)
+        check_refused_without_a_token(again(workspace, [turn(kit__echo={"text": "a"})], user="user:eve"))
+        assert len(server.requests) == before
+    assert set_secret("tickets", value="token-of-everyone")[0] != 0
+    assert set_secret("tickets", "--user", "eve", value="token-of-eve")[0] != 0
+
+
+@pytest.mark.usefixtures("trusting")
+def test_a_server_in_a_sandbox_reaches_its_service_as_the_user_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    got: list[str] = []
+
+    def service(request: ReceivedRequest) -> Response:
+        got.append(request.headers.get("authorization", ""))
+        return Response(body=b"hello")
+
+    with Server(service, name="localhost") as listening:
+        host = f"localhost:{listening.port}"
+        always = f"""
+[always]
+hosts = ["GET {host}/me"]
+ranges = ["127.0.0.0/8"]
+
+[[always.secrets]]
+name = "tickets"
+host = "{host}"
+header = "Authorization"
+value = "Bearer {{tickets}}"
+per_user = true
+
+[limits]
+"""
+        pin(made(tmp_path, kit=KIT.replace("[limits]\n", always)))
+        monkeypatch.chdir(tmp_path)
+        with_users(tmp_path)
+        ask = turn(kit__do={"text": f"get https://{host}/me"})
+        for user in ALL_USERS[:2]:
+            assert text_of(again(tmp_path, [ask], user=user), 0) == "hello"
+        assert got == ["Bearer token-of-operator", "Bearer token-of-dana"]
+        check_refused_without_a_token(again(tmp_path, [ask], user="user:eve"))
+        # A call finds the token that its user has set by then.
+        assert set_secret("tickets", "--user", "user:eve", value="token-of-eve")[0] == 0
+        assert text_of(again(tmp_path, [ask], user="user:eve"), 0) == "hello"
+        assert got[2:] == ["Bearer token-of-eve"]
 
 
 @pytest.mark.parametrize("url", ["ftp://x/mcp", "https://u@x.example/mcp", "http://1.2.3.4/m", "http://x.example/mcp"])

@@ -165,7 +165,10 @@ def test_a_slow_command_takes_no_thread_that_the_rest_of_the_service_uses(tmp_pa
         loop.set_default_executor(ThreadPoolExecutor(1))
         taken = loop.run_in_executor(None, free.wait)
         try:
-            return await asyncio.wait_for(secrets.current(["token"]), 30)
+            reading = asyncio.ensure_future(secrets.current(["token"]))
+            done, _ = await asyncio.wait({reading}, timeout=30)
+            assert done, "it waits for a thread that another task holds"
+            return reading.result()
         finally:
             free.set()
             await taken

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,9 +32,10 @@ def secret_command() -> None:
 
 @secret_command.command("set")
 @click.argument("name")
+@click.option("--user", default="", metavar="USER", help="Whose it is, of a secret with per_user: user:ana.")
 @click.option("--keyring", is_flag=True, help="Store it in the desktop's keyring (pip install 'remit[keyring]').")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def set_command(name: str, keyring: bool, as_json: bool) -> None:
+def set_command(name: str, user: str, keyring: bool, as_json: bool) -> None:
     """Store the secret NAME for this workspace. On a terminal you are asked for it; otherwise it is read from standard input.
 
     \b
@@ -41,6 +43,7 @@ def set_command(name: str, keyring: bool, as_json: bool) -> None:
       remit secret set jira
       remit secret set jira < token.txt
       remit secret set jira --keyring
+      remit secret set jira --user user:ana
     """
     from remit.core import UsageError, one_of, spelled
     from remit.core.events import SecretSet
@@ -59,6 +62,7 @@ def set_command(name: str, keyring: bool, as_json: bool) -> None:
         raise UsageError(
             f"the value of {name!r} comes from [secrets.{name}] in remit.toml: remove that table to set it here"
         )
+    name = _stored_name(workspace, name, user)
     if sys.stdin.isatty():
         value = click.prompt(f"value of {name}", hide_input=True, err=True)
     else:
@@ -93,21 +97,53 @@ def secret_list_command(reading: bool, as_json: bool) -> None:
 
     root = find_workspace(Path.cwd())
     workspace = load_workspace(root)
-    used = _used(workspace)
-    secrets = Secrets(root, workspace.settings.secrets)
-    sources = {name: secrets.get(name).source if reading else secrets.source(name) for name in sorted(used)}
+    used, own = _used(workspace), _own(workspace)
+    secrets = Secrets(root, workspace.settings.secrets, own=own)
+    users = {name: secrets.users(name) if name in own else () for name in sorted(used)}
+    sources = {
+        name: "per user" if name in own else secrets.get(name).source if reading else secrets.source(name)
+        for name in users
+    }
     if as_json:
-        echo(json_text([{"name": name, "source": source, "goes_to": used[name]} for name, source in sources.items()]))
+        rows = [
+            {"name": name, "source": source, "goes_to": used[name], "users": users[name]}
+            for name, source in sources.items()
+        ]
+        echo(json_text(rows))
     else:
         for name, source in sources.items():
             state = style(f"{source:<12}", fg="red" if source == "missing" else "green")
-            echo(f"{name:<16} {state} {', '.join(used[name])}")
+            whose = f"; set for {', '.join(users[name])}" if users[name] else ""
+            echo(f"{name:<16} {state} {', '.join(used[name])}{whose}")
         if not sources:
             echo("no tool and no channel here uses a secret")
         for name, source in sources.items():
             if source == "missing":
                 echo(f"    fix: remit secret set {name}", err=True)
     sys.exit(1 if "missing" in sources.values() else 0)
+
+
+def _stored_name(workspace: Workspace, name: str, user: str) -> str:
+    """The name under which the store has it. Raises UsageError if a user is named for a secret of all, or none for one of each."""
+    from remit.core import NAME_OF_SUBJECT, UsageError, spelled
+    from remit.guardrails import of_user
+
+    if user and name not in _own(workspace):
+        raise UsageError(
+            f"all users share the secret {name!r}: leave --user out, or write per_user = true in tool.toml"
+        )
+    if not user and name in _own(workspace):
+        variable = f"REMIT_SECRET_{name.upper()}"
+        what = f"each user has their own secret {name!r}: add --user user:NAME"
+        raise UsageError(f"{what}. The import, the pin and `remit tool try` use the one in {variable}")
+    if user and re.fullmatch(f"(?:user|service):{NAME_OF_SUBJECT}", user, re.ASCII) is None:
+        raise UsageError(f"{spelled(user)} is no user: write user:NAME")
+    return of_user(name, user) if user else name
+
+
+def _own(workspace: Workspace) -> frozenset[str]:
+    """The secrets of which each user has one of their own."""
+    return frozenset(name for tool in workspace.tools.values() for name in tool.manifest.own_secrets)
 
 
 def _used(workspace: Workspace) -> Mapping[str, list[str]]:

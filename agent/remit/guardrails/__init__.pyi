@@ -17,7 +17,7 @@ from .provenance import (
 from .redaction import Redactor, is_secret_name, secrets_of_environment
 from .sanitizer import AlreadySanitized, Sanitizer, valid, with_visible_characters
 from .secret_sources import SecretSource
-from .secrets import RunSecrets, Secrets
+from .secrets import RunSecrets, Secrets, of_user
 
 __all__ = [
     "CASES",
@@ -37,6 +37,7 @@ __all__ = [
     "directory_entries",
     "is_secret_name",
     "kind_of",
+    "of_user",
     "quotes_all",
     "read_content",
     "repeated_names",

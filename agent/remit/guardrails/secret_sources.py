@@ -15,6 +15,7 @@ from typing import Final
 
 from remit.core import FrozenModel, UsageError
 
+USER: Final = "{user}"
 FAILURE_SECONDS: Final = (
     5.0  # for which a failure is kept: the calls that wait for a slow vault fail with the first one
 )
@@ -23,12 +24,26 @@ FAILURE_SECONDS: Final = (
 class SecretSource(FrozenModel):
     """Where the value of a secret comes from: `command` prints it, or `file` contains it; the other is empty.
 
-    `ttl` is how many seconds the value of a command is used before it runs again. A file is read for each call.
+    `ttl` is how many seconds the value of a command is used before it runs again. A file is read for each call. Of a secret that each
+    user has of their own, `{user}` stands for the user.
     """
 
     command: tuple[str, ...] = ()
     file: str = ""
     ttl: float = 300.0
+
+    def of_user(self, user: str) -> SecretSource:
+        """The source of the secret of that user. Raises UsageError if it does not depend on the user."""
+        filled = SecretSource(
+            command=tuple(part.replace(USER, user) for part in self.command),
+            file=self.file.replace(USER, user),
+            ttl=self.ttl,
+        )
+        if filled == self:
+            raise UsageError(
+                f"its table in remit.toml gives one value to all users: write {USER} where the user belongs"
+            )
+        return filled
 
 
 class Fetched:

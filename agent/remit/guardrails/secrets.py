@@ -54,14 +54,26 @@ _FETCHED: Final = Fetched()  # of this process: each run of a service uses what 
 
 
 class Secrets:
-    """The secrets of one workspace. Each read returns the current value. `sources` are the tables `[secrets.NAME]` of remit.toml."""
+    """The secrets of one workspace. Each read returns the current value. `sources` are the tables `[secrets.NAME]` of remit.toml.
+
+    Of the secrets in `own`, each user has one of their own, and these are those of `user`, "" for nobody's. A variable of the
+    environment has no user, so it is not one of them.
+    """
 
     def __init__(
-        self, root: Path, sources: Mapping[str, SecretSource] | None = None, fetched: Fetched = _FETCHED
+        self,
+        root: Path,
+        sources: Mapping[str, SecretSource] | None = None,
+        fetched: Fetched = _FETCHED,
+        *,
+        own: Collection[str] = (),
+        user: str = "",
     ) -> None:
         self._root = str(root.resolve())
         self._sources = sources or {}
         self._fetched = fetched
+        self._own = frozenset(own)
+        self._user = user
         base = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
         self._store = Path(base) / "remit" / "secrets.json"
 
@@ -78,7 +90,7 @@ class Secrets:
                 return Secret(name=name, source="file", value=check_value(name, self._of_file(path, name)))
             case "command", _:
                 try:
-                    value = self._fetched.value(self._sources[name], self._root)
+                    value = self._fetched.value(self._source(name), self._root)
                 except UsageError as failure:
                     raise UsageError(f"secret {name!r} has no value: {failure}") from failure
                 return Secret(name=name, source="command", value=check_value(name, value))
@@ -88,14 +100,24 @@ class Secrets:
     def _place(self, name: str) -> tuple[Source, str]:
         """Where the value is looked for: the environment with the value, a file with its path, a command, or the store."""
         variable = f"REMIT_SECRET_{name.upper()}"
-        if (value := os.environ.get(variable)) is not None:
-            return "environment", value
-        if (path := os.environ.get(f"{variable}_FILE")) is not None:
-            return "file", path
-        source = self._sources.get(name)
-        if source is None:
+        if name not in self._own:
+            if (value := os.environ.get(variable)) is not None:
+                return "environment", value
+            if (path := os.environ.get(f"{variable}_FILE")) is not None:
+                return "file", path
+        if name not in self._sources:
             return "store", ""
+        source = self._source(name)
         return ("file", source.file) if source.file else ("command", "")
+
+    def _source(self, name: str) -> SecretSource:
+        """The table of the secret; INVARIANT: of a secret that each user has of their own, that of this user only."""
+        if name not in self._own:
+            return self._sources[name]
+        try:
+            return self._sources[name].of_user(self._user)
+        except UsageError as failure:
+            raise UsageError(f"secret {name!r} belongs to each user: {failure}") from None
 
     def _of_file(self, path: str, name: str) -> str:
         # Resolved first: a mounted secret is a link, which its system moves to each new version.
@@ -108,11 +130,12 @@ class Secrets:
             raise UsageError(f"file {path}{where} does not exist: correct the path{fix}") from None
 
     def _kept(self, name: str) -> Secret:
-        kept = self._stored().get(name)
+        stored = of_user(name, self._user) if name in self._own else name
+        kept = self._stored().get(stored)
         if kept is None:
             return Secret(name=name, source="missing")
         if not isinstance(kept, str):
-            value = _keyring().get_password(self._service, name)
+            value = _keyring().get_password(self._service, stored)
             if value is None:
                 return Secret(name=name, source="missing")
             return Secret(name=name, source="keyring", value=check_value(name, value))
@@ -124,8 +147,13 @@ class Secrets:
         return self._kept(name).source if found == "store" else found
 
     def changes(self, name: str) -> bool:
-        """True if the value may change while Remit runs: another system keeps it."""
-        return self._place(name)[0] in ("file", "command")
+        """True if the value may change while Remit runs: another system keeps it, or each user sets their own."""
+        return name in self._own or self._place(name)[0] in ("file", "command")
+
+    def users(self, name: str) -> tuple[str, ...]:
+        """The users of whom the store has such a secret."""
+        prefix = of_user(name, "")
+        return tuple(sorted(stored.removeprefix(prefix) for stored in self._stored() if stored.startswith(prefix)))
 
     def values(self, names: Iterable[str]) -> dict[str, str]:
         """The values of these secrets.
@@ -136,15 +164,23 @@ class Secrets:
         secrets = [self.get(name) for name in names]
         for secret in secrets:
             if secret.source == "missing":
-                raise UsageError(f"secret {secret.name!r} is not set: run `remit secret set {secret.name}`")
+                raise UsageError(self.missing(secret.name))
         return {secret.name: secret.value for secret in secrets}
+
+    def missing(self, name: str) -> str:
+        """That the secret has no value, and what to do."""
+        if name not in self._own:
+            return f"secret {name!r} is not set: run `remit secret set {name}`"
+        if not self._user:
+            return f"secret {name!r} belongs to each user, and nobody is the user here: name one"
+        return f"secret {name!r} is not set for {self._user}: run `remit secret set {name} --user {self._user}`"
 
     def present(self, names: Iterable[str]) -> dict[str, str]:
         """The values of those of these secrets that are set. No command runs: it counts only if it has run already."""
         every: dict[str, str] = {}
         for name in names:
             if self._place(name)[0] == "command":
-                every[name] = self._fetched.present(self._sources[name], self._root)
+                every[name] = self._fetched.present(self._source(name), self._root)
             else:
                 every[name] = self.get(name).value
         return {name: value for name, value in every.items() if value}
@@ -200,6 +236,11 @@ class Secrets:
             file.flush()
             os.fsync(descriptor)
         temporary.replace(self._store)
+
+
+def of_user(name: str, user: str) -> str:
+    """The name under which the store has the secret of that user; no other secret has such a name."""
+    return f"{name}@{user}"
 
 
 class RunSecrets:

@@ -316,7 +316,8 @@ class RunRegistry:
             _check_owner(record.state.started, by, user, call.thread)
             if record.state.started is None or record.state.started.content != "complete":
                 return _unknown_turn(item.run)
-            sanitizer = sanitizer_of(self._session.workspace, item.run, secrets_of(self._session, self._agent).values)
+            secrets = secrets_of(self._session, self._agent, user)
+            sanitizer = sanitizer_of(self._session.workspace, item.run, secrets.values)
             key = turn_key(call.turn, sanitizer)
             for event in record.every():
                 if (

@@ -43,14 +43,20 @@ def secret_names(session: WorkspaceSession, agent: Agent) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for tool in tools for name in tool.manifest.secrets))
 
 
-def secrets_of(session: WorkspaceSession, agent: Agent) -> RunSecrets:
-    """The secrets of the agent's tools. Raises UsageError for one that is missing, so that no run starts."""
-    return RunSecrets.opened(secrets_in(session), secret_names(session, agent))
+def secrets_of(session: WorkspaceSession, agent: Agent, user: str) -> RunSecrets:
+    """The secrets of the agent's tools for a run of that user.
+
+    Raises:
+        UsageError: one that all users share is missing, so no run starts. One of the user's own is missed by the calls that need it.
+    """
+    return RunSecrets.opened(secrets_in(session, user), secret_names(session, agent))
 
 
-def secrets_in(session: WorkspaceSession) -> Secrets:
-    """The secrets of the workspace."""
-    return Secrets(session.root, session.workspace.settings.secrets)
+def secrets_in(session: WorkspaceSession, user: str) -> Secrets:
+    """The secrets of the workspace; INVARIANT: of those that each user has of their own, those of this user only."""
+    workspace = session.workspace
+    own = {name for tool in workspace.tools.values() for name in tool.manifest.own_secrets}
+    return Secrets(session.root, workspace.settings.secrets, own=own, user=user)
 
 
 def agent_of(session: WorkspaceSession, name: str) -> Agent:

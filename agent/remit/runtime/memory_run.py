@@ -62,7 +62,7 @@ async def run_in_memory(
                 executor=executor,
                 confinement=confinement,
                 folder=session.root / request.folder if request.folder else folder_of(session, agent, run),
-                secrets=RunSecrets(secrets_in(session).present(secret_names(session, agent))),
+                secrets=RunSecrets(secrets_in(session, request.subject).present(secret_names(session, agent))),
                 wait=wait,
             )
             record.append(started_event(context, request))

@@ -291,7 +291,7 @@ def _unrecorded(session: WorkspaceSession, name: str, subject: str) -> Broker:
         executor=LiveExecutor(session.workspace, sandbox, session.root),
         ports=EvaluationPorts(session),
         sanitizer=sanitizer_of(
-            session.workspace, run, secrets_in(session).present(secret_names(session, agent)).values()
+            session.workspace, run, secrets_in(session, subject).present(secret_names(session, agent)).values()
         ),
         confinement=confinement,
     )

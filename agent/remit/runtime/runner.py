@@ -130,7 +130,7 @@ async def start_run(
         sandbox = Sandbox.shared(session.workspace.settings.accept)
         confinement, unavailable = confinement_of(session.workspace, agent, sandbox)
         # In a thread: a command of [secrets] may take seconds.
-        secrets = RunSecrets({}) if evaluated else await in_own_thread(secrets_of, session, agent)
+        secrets = RunSecrets({}) if evaluated else await in_own_thread(secrets_of, session, agent, request.subject)
         kept = kept_folder(session, run, folder)
         executor = _live_executor(session, sandbox, folder, secrets, request.subject, external_graph, kept)
         if isinstance(request.model, OneCall) and request.model.action in agent.actions and unavailable is None:
@@ -390,7 +390,8 @@ async def resume_run(
         _check_rules(session)
         await install_packages(session, agent.name, progress)
         sandbox = Sandbox.shared(session.workspace.settings.accept)
-        folder, secrets = session.root / started.folder, await in_own_thread(secrets_of, session, agent)
+        folder, user = session.root / started.folder, started.subjects.user
+        secrets = await in_own_thread(secrets_of, session, agent, user)
         if (kept := kept_folder(session, run, folder)) is not None:  # another machine may have driven the run
             await asyncio.to_thread(kept.bring_here, recording.record.every(), recording.objects)
         model, fallbacks = models_of(session, started, goes_on)
@@ -399,9 +400,7 @@ async def resume_run(
             agent=agent,
             model=model,
             fallbacks=fallbacks,
-            executor=_live_executor(
-                session, sandbox, folder, secrets, started.subjects.user, goes_on.external_graph, kept
-            ),
+            executor=_live_executor(session, sandbox, folder, secrets, user, goes_on.external_graph, kept),
             confinement=same_confinement(session, agent, sandbox, started),
             folder=folder,
             secrets=secrets,

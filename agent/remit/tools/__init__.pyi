@@ -2,7 +2,7 @@ from .card import permission_card
 from .cases import check_tool_cases, read_tool_cases
 from .grants_check import check_grants, check_packages
 from .graph_pins import pinnable
-from .mcp import ImportedServer, import_remote, import_server, name_of_server
+from .mcp import Elsewhere, ImportedServer, import_remote, import_server, name_of_server
 from .offered import model_view, spec_lines
 from .recording import Recorded, record_case
 from .source_check import check_source, failed_at
@@ -22,6 +22,7 @@ from .workbench import (
 )
 
 __all__ = [
+    "Elsewhere",
     "ImportedServer",
     "Recorded",
     "ToolCaseResult",

@@ -37,7 +37,10 @@ def permission_card(tool: Tool, packages: Environment | None = None) -> list[str
         ("dials ranges", manifest.ranges, kernel),
         (
             "secrets by proxy",
-            tuple(f"{item.secret} at {item.name}:{item.port}" for item in manifest.credentials),
+            tuple(
+                f"{item.secret}{' of the user' if item.secret in manifest.own_secrets else ''} at {item.name}:{item.port}"
+                for item in manifest.credentials
+            ),
             "the broker",
         ),
         (

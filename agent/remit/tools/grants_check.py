@@ -82,7 +82,9 @@ def _unset(workspace: Workspace, manifest: Manifest) -> list[str]:
     assert workspace.root is not None
     try:
         kept = Secrets(workspace.root, workspace.settings.secrets)
-        return [name for name in manifest.secrets if kept.source(name) == "missing"]
+        return [
+            name for name in manifest.secrets if name not in manifest.own_secrets and kept.source(name) == "missing"
+        ]
     except UsageError:  # a store that cannot be read is reported by the commands that need it
         return []
 

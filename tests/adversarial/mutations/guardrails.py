@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import os
 import re
+import threading
+import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from adversarial.mutations.row import Remove, brokered, never, replaced
@@ -24,6 +28,7 @@ from remit.guardrails import (
 from remit.guardrails.content_rules import Content
 from remit.guardrails.encodings import Found, KnownSecret, Reading
 
+FETCHED: Final = secret_sources.Fetched.__init__
 SECRETS: Final = "adversarial/test_own_budget.py::test_no_text_makes_the_search_for_secrets_slow"
 
 
@@ -66,6 +71,20 @@ def kept_for_ever(self: secret_sources.Fetched, source: secret_sources.SecretSou
     return self._values[key][1]
 
 
+class OneLock(dict[Any, threading.Lock]):
+    """One lock, whatever it is for."""
+
+    lock: Final = threading.Lock()
+
+    def setdefault(self, *_: object) -> threading.Lock:  # type: ignore[override]  # what it is asked with is not looked at
+        return self.lock
+
+
+def with_one_lock(self: secret_sources.Fetched, clock: Callable[[], float] = time.monotonic) -> None:
+    FETCHED(self, clock)
+    self._locks = OneLock()
+
+
 ROWS: Final = (
     brokered(
         "hidden characters in results are escaped",
@@ -104,6 +123,16 @@ ROWS: Final = (
             "guardrails/test_secret_sources.py::test_a_value_of_a_command_is_used_for_its_time_to_live_and_then_printed_again",
             "guardrails/test_secret_sources.py::test_a_value_whose_time_has_passed_is_never_used_again",
         ),
+    ),
+    brokered(
+        "a secret whose command runs delays no other one",
+        replaced(secret_sources.Fetched, "__init__", with_one_lock),
+        tests=("guardrails/test_secret_sources.py::test_a_secret_whose_command_still_runs_delays_no_other_one",),
+    ),
+    brokered(
+        "a command of a secret runs in no thread that the rest of a service uses",
+        replaced(secrets, "in_own_thread", asyncio.to_thread),
+        tests=("guardrails/test_secret_sources.py::test_a_slow_command_takes_no_thread_that_the_rest_of_the_service_uses",),
     ),
     brokered(
         "a command of a secret is ended with all of its processes",

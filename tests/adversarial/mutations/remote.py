@@ -7,6 +7,7 @@ from typing import Final
 from adversarial.mutations.row import Mutation, Remove, replaced
 from remit.broker import context
 from remit.broker.mcp import speaker
+from remit.guardrails import secrets
 from remit.sandbox.remote.http_lines import HttpLines
 from remit.sandbox.remote.sent_events import SentEvents
 from remit.sandbox.remote.sessions import RemoteServer, RemoteServers
@@ -26,6 +27,14 @@ ROWS: Final = (
         "no two runs share a session of a server that runs elsewhere",
         replaced(RemoteServers, "server", lambda self, _: self._of.setdefault(("", "", "", ""), RemoteServer())),
         tests=(REMOTE + "test_no_two_runs_share_a_session_and_one_that_has_ended_leaves_none",),
+    ),
+    remote(
+        "a call uses the secrets of the user of its run",
+        replaced(secrets, "of_user", lambda name, _: f"{name}@user:operator"),
+        tests=(
+            "end_to_end/test_remote_mcp.py::test_each_user_has_a_token_of_their_own_and_no_call_uses_that_of_another",
+            "end_to_end/test_remote_mcp.py::test_a_server_in_a_sandbox_reaches_its_service_as_the_user_of_the_run",
+        ),
     ),
     remote(
         "what one event of a server elsewhere keeps is bounded",

@@ -122,12 +122,14 @@ def played(
     return again(folder, turns, task=task)
 
 
-def again(folder: Path, turns: Sequence[Mapping[str, object]], *, task: str = "Do it") -> Played:
+def again(
+    folder: Path, turns: Sequence[Mapping[str, object]], *, task: str = "Do it", user: str = "user:operator"
+) -> Played:
     """Run the turns in a workspace that is there."""
     (folder / "agent/helper/script.yaml").write_text(json.dumps({"turns": [*turns, DONE]}), encoding="utf-8")
     opened = open_session(folder)
     model = runner.open_model_of(opened, "helper")
-    start = runner.RunRequest(agent="helper", task=task, subject="user:operator", by=OPERATOR, model=model)
+    start = runner.RunRequest(agent="helper", task=task, subject=user, by=OPERATOR, model=model)
     return Played(folder=folder, opened=opened, ended=asyncio.run(runner.start_run(opened, start)))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from remit.guardrails import SecretSource
 from remit.policy.authzen import EnforcementPoint
+from remit.sandbox.egress import Exposed
 from remit.workspace import ApplicationIssuer, Channel, OidcIssuer
 
 
@@ -64,3 +65,13 @@ def new_secret_sources(_: str, before: Mapping[str, SecretSource], after: Mappin
             yield f"the file {source.file} is now the secret {name!r}"
         if was is not None and source.ttl > was.ttl:
             yield f"the secret {name!r} is now used for {source.ttl:g} s (was {was.ttl:g})"
+
+
+def exposed_secrets(owner: str, before: Iterable[Exposed], after: Iterable[Exposed]) -> Iterator[str]:
+    for item in [item for item in after if item not in set(before)]:
+        yield f"{owner} now receives the secret {item.secret} itself, in the environment variable {item.env}"
+
+
+def shared_secrets(owner: str, before: Iterable[str], after: Iterable[str]) -> Iterator[str]:
+    for name in sorted(set(before) - set(after)):
+        yield f"{owner} now uses one secret {name} for all users (was one of each user)"

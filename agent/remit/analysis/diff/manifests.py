@@ -10,11 +10,11 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
-from remit.analysis.diff.access import new_channels, new_enforcement_points, new_issuers, new_secret_sources
+from remit.analysis.diff import access
 from remit.core import Effect, FrozenModel, Json
 from remit.core.events import Observation
 from remit.guardrails import CONTENT, Content
-from remit.sandbox.egress import Credential, Exposed, Host, parse_host
+from remit.sandbox.egress import Credential, Host, parse_host
 from remit.workspace import LIMITS as SHARED
 from remit.workspace import (
     PRICES,
@@ -201,11 +201,6 @@ def _authorities(owner: str, _: object, after: Iterable[Authority]) -> Iterator[
         yield f"{owner} is now connected to {item.name}:{item.port} if the authorities in {item.file} sign for it, and no others"
 
 
-def _exposed_secrets(owner: str, before: Iterable[Exposed], after: Iterable[Exposed]) -> Iterator[str]:
-    for item in [item for item in after if item not in set(before)]:
-        yield f"{owner} now receives the secret {item.secret} itself, in the environment variable {item.env}"
-
-
 def _removed_labels(owner: str, before: Iterable[str], after: Iterable[str]) -> Iterator[str]:
     for label in sorted(set(before) - set(after)):
         yield f"results of {owner} no longer get the label {label!r}, which conditions may read"
@@ -356,11 +351,11 @@ SETTINGS: Final[FieldTable] = {
     "journal_group": _any_change("the journal is now shared with the accounts of the group"),
     # Names that rules may use are neutral: what rules allow is compared as requests.
     **dict.fromkeys(("keep", "keep_rules", "seal", "envs", "kinds", "users", "fail_on"), "neutral"),
-    "secrets": new_secret_sources,
+    "secrets": access.new_secret_sources,
     "casbin": _casbin_mode,
-    "issuers": new_issuers,
-    "notify": new_channels,
-    "enforcement_points": new_enforcement_points,
+    "issuers": access.new_issuers,
+    "notify": access.new_channels,
+    "enforcement_points": access.new_enforcement_points,
     "serve": _any_change("the service now listens, and is limited, by"),
     "worker": _any_change("workers are now limited by"),
     "storage": _any_change("what machines share is now in"),
@@ -382,7 +377,8 @@ MANIFEST: Final[FieldTable] = {
     "ranges": _added_items("connect to the addresses"),
     "credentials": _credentials,
     "authorities": _authorities,
-    "exposed": _exposed_secrets,
+    "exposed": access.exposed_secrets,
+    "own_secrets": access.shared_secrets,
     "env": _added_items("read the environment variables"),
     "programs": _added_items("start the programs"),
     "breaker": _breaker,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
@@ -25,25 +25,29 @@ def import_group() -> None:
     """
 
 
+class _Given(TypedDict):
+    """The options of the command, as they are given."""
+
+    tool_name: str
+    program: tuple[str, ...]
+    secret: str
+    per_user: bool
+    ranges: tuple[str, ...]
+    variables: tuple[str, ...]
+
+
 @import_group.command("mcp", context_settings={"ignore_unknown_options": True})
 @click.option("--name", "tool_name", default="", help="The name of the tool. Default: from the package.")
 @click.option("--program", multiple=True, metavar="NAME", help="A program that the server starts, such as git.")
 @click.option(
     "--secret", default="", metavar="NAME", help="The token of a server at a URL; its value is in REMIT_SECRET_NAME."
 )
+@click.option("--per-user", is_flag=True, help="Each user has a token of their own; --secret names it.")
 @click.option("--range", "ranges", multiple=True, metavar="RANGE", help="The private range of its address.")
 @click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of its environment.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def import_mcp_command(
-    tool_name: str,
-    program: tuple[str, ...],
-    secret: str,
-    ranges: tuple[str, ...],
-    variables: tuple[str, ...],
-    command: tuple[str, ...],
-    as_json: bool,
-) -> None:
+def import_mcp_command(command: tuple[str, ...], as_json: bool, **given: Unpack[_Given]) -> None:
     """Write a tool for an MCP server, from the COMMAND that starts it, or from the URL of one that runs elsewhere.
 
     Its packages are locked and installed. It is started confined, without network and files, and lists its tools. What a
@@ -60,20 +64,24 @@ def import_mcp_command(
       remit tool import mcp --secret tickets https://mcp.example.com/mcp
     """
     from remit.sandbox import Sandbox
-    from remit.tools import import_remote, import_server, name_of_server
+    from remit.tools import Elsewhere, import_remote, import_server, name_of_server
     from remit.workspace import find_workspace
 
     root = find_workspace(Path.cwd())
-    name = tool_name or name_of_server(command)
-    env = _env(variables)
+    name = given["tool_name"] or name_of_server(command)
+    env = _env(given["variables"])
+    secret, per_user, ranges, programs = given["secret"], given["per_user"], given["ranges"], given["program"]
     at_url = command[0].startswith(("https://", "http://"))
-    _check_options(at_url, started=bool(command[1:] or program or variables), reached=bool(secret or ranges))
+    _check_options(at_url, started=bool(command[1:] or programs or env), reached=bool(secret or ranges or per_user))
+    if per_user and not secret:
+        raise click.UsageError("--per-user needs --secret NAME, the name of the token")
+    place = Elsewhere(url=command[0], secret=secret, per_user=per_user, ranges=ranges)
 
     async def made() -> ImportedServer:
         async with Sandbox(accept=("full",)) as sandbox:
             if at_url:
-                return await import_remote(root, name, command[0], sandbox, secret=secret, ranges=ranges)
-            return await import_server(root, name, command, sandbox, programs=program, env=env)
+                return await import_remote(root, name, place, sandbox)
+            return await import_server(root, name, command, sandbox, programs=programs, env=env)
 
     found = asyncio.run(made())
     files = [str(relative(root / "tools" / name / file)) for file in found.texts]
@@ -93,7 +101,7 @@ def _check_options(at_url: bool, *, started: bool, reached: bool) -> None:
         what = "a server at a URL has no arguments, no --program and no --env: nothing is started for it"
         raise click.UsageError(what)
     if not at_url and reached:
-        raise click.UsageError("--secret and --range are for a server at a URL")
+        raise click.UsageError("--secret, --per-user and --range are for a server at a URL")
 
 
 def _show(name: str, files: list[str], actions: int, undecided: int, *, as_json: bool) -> None:

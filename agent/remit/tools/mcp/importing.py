@@ -70,17 +70,14 @@ async def import_server(
     return _written(root, name, manifest_of(name, start, server), start.texts, server)
 
 
-async def import_remote(
-    root: Path, name: str, url: str, sandbox: Sandbox, *, secret: str = "", ranges: Sequence[str] = ()
-) -> ImportedServer:
-    """Write the tool NAME for the server at that URL. `secret` is the name of its token, "" without one; `ranges` has its address if that is private.
+async def import_remote(root: Path, name: str, place: Elsewhere, sandbox: Sandbox) -> ImportedServer:
+    """Write the tool NAME for the server at that place.
 
     Raises:
         UsageError: the name is taken or not valid, or the value of the secret is not set.
         WorkspaceError: the URL is no plain one, or there is no MCP server.
     """
     check_name(root, name)
-    place = Elsewhere(url=url, secret=secret, ranges=tuple(ranges))
     alone = parse_manifest(
         f'{_head(name, place)}[actions.none_yet]\nsummary = "none"\ntouches = ["use mcp:{place.host}"]\n',
         file=f"tools/{name}/tool.toml",
@@ -99,10 +96,14 @@ def _written(root: Path, name: str, text: str, texts: Mapping[str, str], server:
 
 @dataclass(frozen=True, kw_only=True)
 class Elsewhere:
-    """A server that runs already. `secret` is the name of its token, "" without one."""
+    """A server that runs already. `secret` is the name of its token, "" without one; with `per_user`, each user has one of their own.
+
+    `ranges` has its address if that is private.
+    """
 
     url: str
     secret: str = ""
+    per_user: bool = False
     ranges: tuple[str, ...] = ()
 
     @property
@@ -132,9 +133,10 @@ def _remote_head(place: Elsewhere) -> str:
     except (KeyError, ValueError):
         raise UsageError(f"{place.url!r} is no URL: write https://mcp.example.com/mcp") from None
     ranges = f"ranges = [{', '.join(map(_quoted, place.ranges))}]\n" if place.ranges else ""
+    own = "per_user = true\n" if place.per_user else ""
     secret = (
         f'\n[[always.secrets]]\nname = {_quoted(place.secret)}\nhost = "{host}"\nheader = "Authorization"\n'
-        f'value = "Bearer {{{place.secret}}}"\n'
+        f'value = "Bearer {{{place.secret}}}"\n{own}'
     )
     return (
         f"url = {_quoted(place.url)}\n\n[always]\nhosts = [{_quoted(f'GET,POST {host}{parts.path}')}]\n{ranges}"

@@ -126,10 +126,10 @@ class Action(FrozenModel):
 class Manifest(FrozenModel):
     """A tool as its author declares it.
 
-    `hosts`, `ranges`, `credentials`, `authorities`, `exposed`, `env` and `programs` are available to every call. `read` and `write` (patterns of
-    files), `stores` and `url_hosts` are the most that the resources of one call may be. With `life` "run", the calls of a run share
-    one live sandbox. `command` and `server_env` start an MCP server, and one that runs
-    elsewhere is at `server_url`; with `proc`, a sandbox has a /proc of its own. The source
+    `hosts`, `ranges`, `credentials`, `authorities`, `exposed`, `env` and `programs` are available to every call; of the secrets in
+    `own_secrets`, each user has one of their own. `read` and `write` (patterns of files), `stores` and `url_hosts` are the most that the
+    resources of one call may be. With `life` "run", the calls of a run share one live sandbox. `command` and `server_env` start an MCP
+    server, and one that runs elsewhere is at `server_url`; with `proc`, a sandbox has a /proc of its own. The source
     "built-in" is Remit itself. The calls of a "hook" are carried out by the coding agent `client`: its `read` and `write` are empty,
     and rules alone limit it. `undecided` are the actions that do not load, each with the line that a person has to decide. `digest` covers the parsed file without
     its targets, so comments, layout and targets do not change it.
@@ -153,6 +153,7 @@ class Manifest(FrozenModel):
     credentials: tuple[Credential, ...] = ()
     authorities: tuple[Authority, ...] = ()
     exposed: tuple[Exposed, ...] = ()
+    own_secrets: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
     read: tuple[str, ...] = ()
@@ -332,6 +333,7 @@ def parse_manifest(text: str, *, file: str) -> Manifest:
         credentials=tuple(_credential(secret) for secret in always.secrets if not secret.exposed),
         authorities=parse_authorities(always.ca),
         exposed=tuple(Exposed(secret=item.name, env=item.env or "") for item in always.secrets if item.exposed),
+        own_secrets=tuple(item.name for item in always.secrets if item.per_user),
         env=tuple(always.env),
         programs=tuple(always.programs),
         read=tuple(at_most.read),

@@ -70,6 +70,10 @@ class SecretTable(TomlTable):
     exposed: bool = Field(
         default=False, description="The tool itself gets the secret: for protocols that the proxy does not support"
     )
+    per_user: bool = Field(
+        default=False,
+        description="Each user has one of their own (`remit secret set NAME --user`), and no run uses that of another",
+    )
 
 
 class _Always(Protocol):
