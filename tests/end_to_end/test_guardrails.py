@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,10 +15,15 @@ import pytest
 from remit.core.events import Recorded
 from remit.journal import CIRCUIT_STREAM, WORKSPACE_RUN, list_runs
 from remit.workspace import open_session
-from support.entry_points import ENTRY_POINTS, Arguments
+from support.entry_points import ENTRY_POINTS, Arguments, CodingAgent, Python, native_call
 from support.workspaces.ledger import HOST, TOOL, ledger_workspace, pin, use
+from support.workspaces.native import native_workspace
 
 REFERENCE: Final = "Python"
+CODING_AGENTS: Final = (
+    "claude-code",
+    "codex",
+)  # their column has a workspace of its own: their calls are those of their own tools
 RATE: Final = """
 [[limit]]
 of = "calls"
@@ -92,13 +97,15 @@ FILES: Final = {
 class Guardrail:
     """One guardrail: the calls after which it holds, and the code of the last one ("ok" for a success).
 
-    `alone` is False if it needs the calls of one run. `workspace` are options of the ledger workspace.
+    `alone` is False if it needs the calls of one run. `workspace` are options of the ledger workspace. `not_of_hooks` says why hooks have
+    none of it.
     """
 
     calls: Sequence[tuple[str, Arguments]]
     code: str
     alone: bool = True
     workspace: dict[str, Any] = field(default_factory=dict[str, Any])
+    not_of_hooks: str = ""
 
 
 def look(name: str = "ann", text: str = "") -> tuple[str, Arguments]:
@@ -109,14 +116,21 @@ def pay(name: str = "ann", amount: int = 5) -> tuple[str, Arguments]:
     return ("ledger.pay", {"name": name, "amount": amount})
 
 
+BY_CLIENT: Final = "the coding agent carries the call out: Remit"
 GUARDRAILS: Final = {
     "blocked phrase": Guardrail(
         calls=[look(text="about project  FALCON")], code="content_blocked", workspace={"content": CONTENT}
     ),
     "rate limit": Guardrail(calls=[look(), look("ben")], code="rate_limited", workspace={"limits": RATE}),
-    "retry cap": Guardrail(calls=[look("stuck")], code="tool_failed"),
+    "retry cap": Guardrail(
+        calls=[look("stuck")], code="tool_failed", not_of_hooks=f"{BY_CLIENT} makes no second attempt"
+    ),
     "tries of a run": Guardrail(
-        calls=[look("stuck"), look("stuck")], code="budget_exhausted", alone=False, workspace={"budget": "tries = 3"}
+        calls=[look("stuck"), look("stuck")],
+        code="budget_exhausted",
+        alone=False,
+        workspace={"budget": "tries = 3"},
+        not_of_hooks=f"{BY_CLIENT} counts its refusals (denial loop), and no failures",
     ),
     "denial loop": Guardrail(
         calls=[pay("vault", amount) for amount in range(1, 5)],
@@ -125,8 +139,16 @@ GUARDRAILS: Final = {
         workspace={"budget": "tries = 3"},
     ),
     "budget": Guardrail(calls=[look()], code="budget_exhausted", workspace={"calls": 0}),
-    "output schema": Guardrail(calls=[("odd.count", {"name": "ann"})], code="invalid_output"),
-    "circuit": Guardrail(calls=[*[look("crash", str(n)) for n in range(5)], look()], code="circuit_open"),
+    "output schema": Guardrail(
+        calls=[("odd.count", {"name": "ann"})],
+        code="invalid_output",
+        not_of_hooks=f"{BY_CLIENT} knows no type of its result",
+    ),
+    "circuit": Guardrail(
+        calls=[*[look("crash", str(n)) for n in range(5)], look()],
+        code="circuit_open",
+        not_of_hooks=f"{BY_CLIENT} does not ask a service that may be down",
+    ),
     "escalation": Guardrail(calls=[pay("ben", 500)], code="approval_required"),
     "redaction": Guardrail(
         calls=[look(text="ann@shop.test 4111 1111 1111 1111")], code="ok", workspace={"content": CONTENT}
@@ -136,11 +158,8 @@ GUARDRAILS: Final = {
 
 def written(folder: Path, guardrail: Guardrail) -> Path:
     """The workspace of the guardrail, whose script makes its calls."""
-    turns = [
-        {"say": "next", "calls": [{action.replace(".", "__"): arguments}]} for action, arguments in guardrail.calls
-    ]
     use(folder)
-    ledger_workspace(folder, [*turns, {"say": "done"}], **guardrail.workspace)
+    ledger_workspace(folder, script(guardrail.calls), **guardrail.workspace)
     for name, text in FILES.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
@@ -155,6 +174,12 @@ def written(folder: Path, guardrail: Guardrail) -> Path:
     (folder / "policies" / "tools.lock").write_text(_pins[0])
     sys.modules.pop("ledger_host", None)
     return folder
+
+
+def script(calls: Sequence[tuple[str, Arguments]]) -> list[dict[str, Any]]:
+    """The turns of a model that makes the calls, one in a turn."""
+    turns = [{"say": "next", "calls": [{action.replace(".", "__"): arguments}]} for action, arguments in calls]
+    return [*turns, {"say": "done"}]
 
 
 _pins: list[str] = []  # the tool is the same in every workspace, so its pin is computed once
@@ -246,6 +271,9 @@ def code_of(result: dict[str, Any]) -> str:
     return "ok" if result["ok"] else result["error"]["code"]
 
 
+OF_HOOKS: Final = [name for name, guardrail in GUARDRAILS.items() if not guardrail.not_of_hooks]
+
+
 @pytest.mark.parametrize("name", GUARDRAILS)
 @pytest.mark.parametrize("entry", ENTRY_POINTS)
 def test_a_run_leaves_the_same_record_at_every_entry_point(tmp_path: Path, entry: str, name: str) -> None:
@@ -276,3 +304,79 @@ def test_a_call_has_the_same_error_and_the_same_record_at_every_entry_point(
     else:
         assert without(made[-1]) == result
     assert record(folder) == recorded
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """A workspace of that coding agent, and its twin that `REFERENCE` drives; `calls` of the guardrail are the same in both."""
+
+    client: str
+    guardrail: Guardrail
+    hooked: Path
+    twin: Path
+
+    @property
+    def reference(self) -> Python:
+        return Python(agent=self.client)
+
+    def records(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """What was recorded of the calls in both, without the digests of manifests, which say who carries the calls out."""
+        found = record(self.hooked), record(self.twin)
+        for event in (*found[0], *found[1]):
+            if event.get("call"):
+                del event["call"]["manifest"]
+        return found
+
+
+def compared(tmp_path: Path, client: str, name: str) -> Compared:
+    guardrail = GUARDRAILS[name]
+    guardrail = replace(guardrail, calls=[native_call(client, *call) for call in guardrail.calls])
+    hooked, twin = (
+        native_workspace(
+            tmp_path / name, script(guardrail.calls), client, hooked=name == "hooked", **guardrail.workspace
+        )
+        for name in ("hooked", "twin")
+    )
+    return Compared(client=client, guardrail=guardrail, hooked=hooked, twin=twin)
+
+
+@pytest.mark.parametrize("name", OF_HOOKS)
+@pytest.mark.parametrize("client", CODING_AGENTS)
+def test_a_session_of_a_coding_agent_leaves_the_same_record_as_a_run(tmp_path: Path, client: str, name: str) -> None:
+    both = compared(tmp_path, client, name)
+    both.reference.run(both.twin, both.guardrail.calls)
+    CodingAgent(client=client).run(both.hooked, GUARDRAILS[name].calls)
+    by_hooks, by_twin = both.records()
+    assert by_hooks == by_twin
+
+
+@pytest.mark.parametrize("name", [name for name in OF_HOOKS if GUARDRAILS[name].alone])
+@pytest.mark.parametrize("client", CODING_AGENTS)
+def test_a_call_of_a_coding_agent_has_the_same_error_and_the_same_record(
+    tmp_path: Path, client: str, name: str
+) -> None:
+    both = compared(tmp_path, client, name)
+    expected = [both.reference.call(both.twin, *call) for call in both.guardrail.calls][-1]
+    read = [CodingAgent(client=client).call(both.hooked, *call) for call in GUARDRAILS[name].calls][-1]
+    assert code_of(expected) == both.guardrail.code
+    if expected["ok"]:
+        assert read is None, "the call runs, and its result is that of the coding agent"
+    else:
+        assert read is not None
+        assert without(read) == without(expected)
+    by_hooks, by_twin = both.records()
+    assert by_hooks == by_twin
+
+
+def test_each_guardrail_without_a_cell_for_hooks_is_one_of_carrying_a_call_out() -> None:
+    missing = {name: guardrail.not_of_hooks for name, guardrail in GUARDRAILS.items() if guardrail.not_of_hooks}
+    assert set(missing) == {"retry cap", "tries of a run", "output schema", "circuit"}
+    assert all(reason.startswith(BY_CLIENT) for reason in missing.values())
+
+
+def test_a_native_tool_that_fails_is_recorded_once_and_its_next_call_is_decided(tmp_path: Path) -> None:
+    """What hooks have in place of the cells that are missing: no second attempt, no check of the result, no open circuit."""
+    hooked = native_workspace(tmp_path, [], "claude-code", hooked=True)
+    CodingAgent(fails=True).run(hooked, [look(str(number)) for number in range(6)])
+    types = [event["type"] for event in record(hooked)]
+    assert types == ["call.decided", "attempt.begun", "attempt.ended", "call.answered"] * 6

@@ -7,6 +7,7 @@ import importlib
 import json
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -17,10 +18,12 @@ from langgraph.checkpoint.memory import InMemorySaver
 from remit import Remit
 from remit.langchain import RemitMiddleware
 from support import cli_server
+from support.hooked import Hooks, decision, refusal_of
 from support.principals import principal
 from support.served import serving
 from support.workspaces.langchain import Scripted, says
 from support.workspaces.ledger import environment
+from support.workspaces.native import RETURNED, tool_of
 
 Arguments = Mapping[str, Any]
 TASK: Final = "keep the ledger"
@@ -53,16 +56,19 @@ class CommandLine:
         return _without_run(cli_server.command(folder, "call", *given, env=environment(folder)).json)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Python:
     """`from remit import Remit`."""
 
+    agent: str = "clerk"
+
     def run(self, folder: Path, calls: Sequence[tuple[str, Arguments]]) -> None:
         with Remit.open(folder, principal=BY) as client:
-            client.run("clerk", TASK)
+            client.run(self.agent, TASK)
 
     def call(self, folder: Path, action: str, arguments: Arguments) -> dict[str, Any]:
         with Remit.open(folder, principal=BY) as client:
-            made = client.call(action, arguments, agent="clerk").result.model_dump(mode="json")
+            made = client.call(action, arguments, agent=self.agent).result.model_dump(mode="json")
             return _without_run(made)
 
 
@@ -133,6 +139,54 @@ class Mcp:
                 answer = await caller.send("POST", path, body, headers={**headers, **accept})
                 made.append(answer.body["result"]["structuredContent"])
         return made
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodingAgent:
+    """The hooks of a coding agent, whose model makes the calls by its tool Bash: `look ann 'a text'`. It carries them out itself.
+
+    With `fails` each of its commands fails.
+    """
+
+    client: str = "claude-code"
+    fails: bool = False
+
+    def run(self, folder: Path, calls: Sequence[tuple[str, Arguments]]) -> None:
+        asyncio.run(self._session(folder, calls, TASK))
+
+    def call(self, folder: Path, action: str, arguments: Arguments) -> dict[str, Any] | None:
+        """Make the call as the first one of a session, before any prompt. None: it runs, and its result is not Remit's."""
+        return asyncio.run(self._session(folder, [(action, arguments)]))
+
+    async def _session(self, folder: Path, calls: Sequence[tuple[str, Arguments]], prompt: str = "") -> Any:
+        """What the model reads of the last call; None if that runs."""
+        refused = None
+        async with serving(folder) as caller:
+            hooks = Hooks(caller, folder, session=secrets.token_hex(8), client=self.client)
+            if prompt:
+                await hooks.prompt(prompt)
+            for action, arguments in calls:
+                answer = await hooks.before("Bash", command=command_of(action, arguments))
+                refused = None if decision(answer) in RUNS else _without_run(refusal_of(answer))
+                if refused is None:
+                    await (hooks.failed("Bash", "exit 1") if self.fails else hooks.after("Bash", RETURNED))
+            await hooks.stop("done")
+        return refused
+
+
+RUNS: Final = ("allow", "unchanged")  # Codex reads an empty answer as: go on
+
+
+def command_of(action: str, arguments: Arguments) -> str:
+    """The call as a command of a shell."""
+    name, *rest = (str(value) for value in arguments.values())
+    return " ".join([action.partition(".")[2], name, *(f"'{text}'" for text in rest if text)])
+
+
+def native_call(client: str, action: str, arguments: Arguments) -> tuple[str, Arguments]:
+    """The call as the action that the hooks of the coding agent make of that command."""
+    named = {"program": action.partition(".")[2], "verb": str(arguments["name"]), "paths": [], "outside": []}
+    return f"{tool_of(client)}.program", {**named, "input": {"command": command_of(action, arguments)}}
 
 
 _REVISION: Final = "2026-07-28"

@@ -60,6 +60,9 @@ class Hooks:
     async def after(self, tool: str, response: Any) -> Answer:
         return await self.event("PostToolUse", tool_name=tool, tool_use_id=f"t{self._number}", tool_response=response)
 
+    async def failed(self, tool: str, error: str) -> Answer:
+        return await self.event("PostToolUseFailure", tool_name=tool, tool_use_id=f"t{self._number}", error=error)
+
     async def use(self, tool: str, /, response: Any = "ok", **given: Any) -> str:
         """Make a call: "allow", or the code of its refusal."""
         answered = decision(await self.before(tool, **given))
@@ -78,5 +81,10 @@ def decision(answer: Answer) -> str:
 
 
 def error_of(answer: Answer) -> Any:
+    return refusal_of(answer)["error"]
+
+
+def refusal_of(answer: Answer) -> Any:
+    """What the model reads of a refused call: Remit's `error`, and the `approval` for which the call waits."""
     reason: str = answer.body["hookSpecificOutput"]["permissionDecisionReason"]
-    return json.loads(reason[reason.index("{") :])["error"]
+    return json.loads(reason[reason.index("{") :])

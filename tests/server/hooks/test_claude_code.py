@@ -13,7 +13,7 @@ from remit.client import AsyncRemit
 from remit.core import Succeeded
 from remit.core.events import CallAnswered, CallDecided
 from remit.journal import StoredRecord, list_runs
-from support.hooked import Hooks, decision, error_of, with_pack
+from support.hooked import Hooks, decision, error_of, refusal_of, with_pack
 from support.served import person, serving
 
 
@@ -120,8 +120,7 @@ async def test_a_link_out_of_the_project_counts_as_outside(hooks: Hooks) -> None
 
 async def test_an_approved_call_runs_and_only_the_approval_of_another_person_counts(hooks: Hooks) -> None:
     await hooks.prompt("Push it")
-    asked = error_of(await hooks.before("Bash", command="git push"))
-    name = asked["details"]["approval"]
+    name = refusal_of(await hooks.before("Bash", command="git push"))["approval"]["id"]
     with pytest.raises(Exception, match="did not start the run"):
         await client_of(hooks).approve(name)
     await client_of(hooks, "dana").approve(name)
@@ -132,9 +131,9 @@ async def test_an_approved_call_runs_and_only_the_approval_of_another_person_cou
 
 async def test_a_call_that_was_approved_runs_when_it_is_made_again(hooks: Hooks) -> None:
     await hooks.prompt("Push it")
-    asked = error_of(await hooks.before("Bash", command="git push"))
+    asked = refusal_of(await hooks.before("Bash", command="git push"))
     await hooks.stop("It waits for approval.")
-    await client_of(hooks, "dana").approve(asked["details"]["approval"])
+    await client_of(hooks, "dana").approve(asked["approval"]["id"])
     await hooks.prompt("Dana has approved it, go on")
     assert await hooks.use("Bash", command="git push") == "allow"
     assert await hooks.use("Bash", command="git push") == "approval_required", "an approval is for one call"

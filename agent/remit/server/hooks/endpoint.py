@@ -109,28 +109,28 @@ def _decision(decision: str, reason: str) -> Json:
 def _text_of(verdict: Verdict, run: str) -> str:
     """The refusal as the coding agent's model reads it: Remit's error, and where a person answers."""
     assert verdict.result is not None
-    error = verdict.result.error
-    if (asked := verdict.asked) is not None:
-        name, roles = f"{run}/{asked.step}.{asked.index}", " and ".join(item.role for item in asked.missing)
-        error = error.model_copy(
-            update={
-                "message": f"the call waits for an approval by {roles}; the user of this session cannot give it",
-                "details": {**error.details, "approval": name},
-                "next_step": f"tell the user: `remit approve show {name}`; after the approval, make exactly this call again",
-            }
-        )
-    return f"Remit: {_shown(error)}"
+    error, asked = verdict.result.error, verdict.asked
+    if asked is None:
+        return _shown(error)
+    name, roles = f"{run}/{asked.step}.{asked.index}", ", ".join(item.role for item in asked.missing)
+    step = (
+        f"the user of this session cannot approve it: tell them `remit approve show {name}`, for another person; "
+        "after the approval, make exactly this call again"
+    )
+    told = error.model_copy(update={"message": f"waits for {roles}", "next_step": step})
+    return _shown(told, approval={"id": name})
 
 
-def _shown(error: Error) -> str:
-    return canonical_json({"ok": False, "error": error.model_dump(mode="json")}).decode()
+def _shown(error: Error, **beside: Json) -> str:
+    body = {"ok": False, "error": error.model_dump(mode="json"), **beside}
+    return f"Remit: {canonical_json(body).decode()}"
 
 
 def _after(name: str, result: Result | None) -> Json:
     """The answer to a reported result. A result that a content rule blocks is still read: the model reads that it must not use it."""
     if not isinstance(result, Failed) or result.error.code != "content_blocked":
         return {}
-    return {"decision": "block", "reason": f"Remit: {_shown(result.error)}"}
+    return {"decision": "block", "reason": _shown(result.error)}
 
 
 def _id_of(event: HookEvent) -> str:
