@@ -33,7 +33,17 @@ from .formatting import format_rules
 from .lint import lint_rules
 from .missing_cases import NewCase, new_cases, with_new_cases
 from .mutation import OPERATORS, Mutant, MutationScore, score_mutants
-from .queries import Holder, Permission, RequiredApprovers, find_holders, list_permissions
+from .queries import (
+    Holder,
+    Permission,
+    RequiredApprovers,
+    ability_text,
+    find_holders,
+    list_permissions,
+    people_text,
+    rules_text,
+    standing_text,
+)
 from .suggestion import Evidence, suggest_rules
 
 __all__ = [
@@ -63,6 +73,7 @@ __all__ = [
     "RecordedDecision",
     "RequiredApprovers",
     "SuggestedRules",
+    "ability_text",
     "added",
     "adopt_tools",
     "backtest_rules",
@@ -81,12 +92,15 @@ __all__ = [
     "list_permissions",
     "new_cases",
     "observed_work",
+    "people_text",
     "recorded_call",
     "recorded_decisions",
     "rule_from_approval",
+    "rules_text",
     "run_cases",
     "run_tables",
     "score_mutants",
+    "standing_text",
     "suggest_rules",
     "with_enforced",
     "with_new_cases",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from remit.core import Context, Request, Rule, action_matches
 from remit.policy import Policy
@@ -19,6 +19,8 @@ Standing: TypeAlias = Literal[
     "asks",  # only after approval
     "never",
 ]
+
+_MOST_RULES: Final = 10  # that a text names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,3 +155,56 @@ def _approvers(policy: Policy, subject: str, rows: Iterable[RuleRow]) -> tuple[R
 
 def _rules(rows: Iterable[RuleRow]) -> tuple[Rule, ...]:
     return tuple(row.rule for row in rows)
+
+
+def standing_text(holder: Holder) -> str:
+    """What the subject may do, under which conditions or with whose approval."""
+    conditions = [text for text in holder.only_if if not _only_asks(text, holder.asks)]
+    only_if = f" if {' or '.join(conditions)}" if conditions else ""
+    unless = f" unless {' or '.join(holder.unless)}" if holder.unless else ""
+    words = {
+        "allowed": "allowed",
+        "conditional": "allowed",
+        "asks": f"with approval of {_asks(holder.asks)}",
+        "never": "never",
+    }
+    return f"{words[holder.standing]}{only_if}{unless}"
+
+
+def ability_text(permission: Permission) -> str:
+    """What the rule lets the subject do; "never" with the rule that denies it."""
+    condition = (
+        f" if {permission.condition}"
+        if permission.condition and not _only_asks(permission.condition, permission.asks)
+        else ""
+    )
+    if permission.denied_by is not None:
+        return f"never: denied by {rules_text((permission.denied_by,))}"
+    if permission.rule.effect == "deny":
+        return f"never{condition}"
+    return (
+        f"with approval of {_asks(permission.asks)}{condition}"
+        if permission.standing == "asks"
+        else f"allowed{condition}"
+    )
+
+
+def _only_asks(condition: str, asks: Iterable[RequiredApprovers]) -> bool:
+    """True if the condition only asks for approval."""
+    return condition in {f"approved('{one.role}')" for one in asks}
+
+
+def _asks(asks: Iterable[RequiredApprovers]) -> str:
+    return ", ".join(f"{one.role} ({people_text(one.people)})" for one in asks)
+
+
+def people_text(people: Sequence[str]) -> str:
+    """The names of people who could approve."""
+    return ", ".join(people) or "no other user has this role"
+
+
+def rules_text(rules: Iterable[Rule]) -> str:
+    """The places of rules below policies/; of many, the first ones."""
+    every = [f"{rule.file.removeprefix('policies/')}:{rule.line}" for rule in rules]
+    more = f" and {len(every) - _MOST_RULES} more" if len(every) > _MOST_RULES else ""
+    return " ".join(every[:_MOST_RULES]) + more

@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from remit.client import AsyncRemit
 from remit.core import Json, Principal, UsageError
+from remit.server.apart import Apart
 from remit.server.authentication import Access, Authenticator
 from remit.server.http.answers import HttpRefusal
 from remit.server.mcp.clients import McpClients
@@ -30,6 +31,7 @@ class Service:
         self.document: Json = {}  # OpenAPI, of the routes of the application
         self.address = ""  # by which browsers reach it, once it listens
         self.mcp: Final = McpClients()
+        self.apart: Final = Apart()
         self._authenticator = authenticator
         # Who logs in with a browser; None: the service has no pages.
         self.access: Final = authenticator if isinstance(authenticator, Access) else None
@@ -54,6 +56,7 @@ class Service:
         """Answer no new request, end the streams of events, let runs pause, and close the journals."""
         self.ending.set()
         await self.mcp.end()
+        await self.apart.end()
         await asyncio.gather(*(workspace.end() for workspace in self.workspaces.values()))
 
     @property

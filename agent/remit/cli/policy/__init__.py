@@ -19,8 +19,8 @@ from remit.cli.policy.publishing import policy_publish_command
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from remit.analysis import Holder, Permission, RequiredApprovers
-    from remit.core import Confinement, Context, Decision, Request, Rule
+    from remit.analysis import Holder, Permission
+    from remit.core import Confinement, Context, Decision, Request
     from remit.policy import Evaluated, Policy
     from remit.policy.language import Vocabulary
 
@@ -219,13 +219,14 @@ def _show_weighed(weighed: Iterable[Evaluated], show_all: bool) -> None:
 
 def _show_advice(rules: Policy, request: Request, decision: Decision) -> None:
     """Show who could approve, what would be allowed instead, and what the model reads about a denial."""
+    from remit.analysis import people_text
     from remit.core import BREAK_GLASS
 
     for item in decision.missing:
-        people = _people(sorted(rules.approvers(item.role, asking=request.subjects)))
+        people = people_text(sorted(rules.approvers(item.role, asking=request.subjects)))
         echo(f"needs {item.count} {'approval' if item.count == 1 else 'approvals'} of {item.role}: {people}")
     if decision.break_glass:
-        people = _people(sorted(rules.approvers(BREAK_GLASS, asking=request.subjects)))
+        people = people_text(sorted(rules.approvers(BREAK_GLASS, asking=request.subjects)))
         echo(f"or, in an emergency, one approval of {BREAK_GLASS}: {people}")
     if decision.next_step:
         echo(f"next step: {decision.next_step}")
@@ -250,7 +251,7 @@ def policy_who_command(action: str, resource: str, include_never: bool, as_json:
       remit policy who tickets.close ticket:INC-7
       remit policy who files.read 'file:secrets/**' --all
     """
-    from remit.analysis import find_holders
+    from remit.analysis import find_holders, rules_text, standing_text
     from remit.core import UsageError
     from remit.policy.language import GlobError
     from remit.workspace import find_workspace, load_workspace_and_policy
@@ -265,7 +266,10 @@ def policy_who_command(action: str, resource: str, include_never: bool, as_json:
     if as_json:
         echo(_as_json(found if include_never else able))
         sys.exit(0 if able else 1)
-    rows = [(holder.subject, _standing(holder), _where(holder.rules)) for holder in (found if include_never else able)]
+    rows = [
+        (holder.subject, standing_text(holder), rules_text(holder.rules))
+        for holder in (found if include_never else able)
+    ]
     if rows:
         _print_table(("subject", "may", "rules"), rows, show_all=include_never)
     else:
@@ -285,7 +289,7 @@ def policy_can_command(subject: str, show_all: bool, as_json: bool) -> None:
       remit policy can agent:triage
       remit policy can user:dana
     """
-    from remit.analysis import list_permissions
+    from remit.analysis import ability_text, list_permissions, rules_text
     from remit.core import UsageError, one_of, spelled
     from remit.workspace import find_workspace, load_workspace_and_policy
 
@@ -301,9 +305,9 @@ def policy_can_command(subject: str, show_all: bool, as_json: bool) -> None:
         (
             one.action,
             one.resource,
-            _ability(one),
+            ability_text(one),
             "" if one.named == subject else f"as {one.named}",
-            _where((one.rule,)),
+            rules_text((one.rule,)),
             one.rule.note,
         )
         for one in found
@@ -315,7 +319,6 @@ def policy_can_command(subject: str, show_all: bool, as_json: bool) -> None:
 # How the text output words what a rule says; the JSON output has the words of the policy.
 _RESULTS: Final[dict[str, str]] = {"near": "close, other resource"}
 _MOST_ROWS: Final = 180  # of a table without --all
-_MOST_RULES: Final = 10  # that a row of `who` names
 _COLOURS: Final = {"allow": "green", "ask": "yellow", "deny": "red"}
 
 
@@ -348,55 +351,6 @@ def _counted(text: str) -> tuple[str, int]:
 def _as_json(found: Iterable[Holder | Permission]) -> str:
     """Write as JSON. Rules are models, which `asdict` does not convert."""
     return json_text([asdict(one) for one in found], default=lambda rule: rule.model_dump(mode="json"))
-
-
-def _standing(holder: Holder) -> str:
-    conditions = [text for text in holder.only_if if not _only_asks(text, holder.asks)]
-    only_if = f" if {' or '.join(conditions)}" if conditions else ""
-    unless = f" unless {' or '.join(holder.unless)}" if holder.unless else ""
-    words = {
-        "allowed": "allowed",
-        "conditional": "allowed",
-        "asks": f"with approval of {_asks(holder.asks)}",
-        "never": "never",
-    }
-    return f"{words[holder.standing]}{only_if}{unless}"
-
-
-def _ability(permission: Permission) -> str:
-    condition = (
-        f" if {permission.condition}"
-        if permission.condition and not _only_asks(permission.condition, permission.asks)
-        else ""
-    )
-    if permission.denied_by is not None:
-        return f"never: denied by {_where((permission.denied_by,))}"
-    if permission.rule.effect == "deny":
-        return f"never{condition}"
-    return (
-        f"with approval of {_asks(permission.asks)}{condition}"
-        if permission.standing == "asks"
-        else f"allowed{condition}"
-    )
-
-
-def _only_asks(condition: str, asks: Iterable[RequiredApprovers]) -> bool:
-    """True if the condition only asks for approval."""
-    return condition in {f"approved('{one.role}')" for one in asks}
-
-
-def _asks(asks: Iterable[RequiredApprovers]) -> str:
-    return ", ".join(f"{one.role} ({_people(one.people)})" for one in asks)
-
-
-def _people(people: Sequence[str]) -> str:
-    return ", ".join(people) or "no other user has this role"
-
-
-def _where(rules: Iterable[Rule]) -> str:
-    every = [f"{rule.file.removeprefix('policies/')}:{rule.line}" for rule in rules]
-    more = f" and {len(every) - _MOST_RULES} more" if len(every) > _MOST_RULES else ""
-    return " ".join(every[:_MOST_RULES]) + more
 
 
 def _print_table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, show_all: bool = False) -> None:

@@ -10,14 +10,28 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from remit.client import Bound, Consent, WaitingApproval, approve, bound_lines, must_sign, reject, revoke
+from remit.analysis import FileChange
+from remit.client import (
+    Bound,
+    Consent,
+    WaitingApproval,
+    approve,
+    bound_lines,
+    must_sign,
+    reject,
+    review_of,
+    revoke,
+)
 from remit.core import BREAK_GLASS, Principal, Refusal, UsageError
 from remit.server.authentication import Access, BrowserSession
+from remit.server.http.answers import HttpRefusal
+from remit.server.http.route import EVERY_RUN
 from remit.server.pages.assets import string
 from remit.server.pages.forms import refusal_text, whole_number
 from remit.server.pages.html import BadForm, checked_form, fragment, message, origin_of, page, redirect
 from remit.server.pages.live import LivePages
 from remit.server.pages.passkeys import Signing
+from remit.server.pages.policy import Drafts, draft_of_rule
 from remit.server.pages.requests import (
     REQUEST,
     OpenRequest,
@@ -38,6 +52,7 @@ AREA: Final = "approvals"
 LONGEST_REASON: Final = 500
 LONGEST_ANSWER: Final = 2000
 MOST: Final = 100  # requests on the list
+LIKE_CALLS: Final = 3  # approvals of like calls, from which on a rule is offered
 
 
 @dataclass(frozen=True)
@@ -58,10 +73,11 @@ class Given:
 class ApprovalPages:
     """The pages about approvals of a service."""
 
-    def __init__(self, service: Service, access: Access, live: LivePages) -> None:
+    def __init__(self, service: Service, access: Access, live: LivePages, drafts: Drafts) -> None:
         self._service = service
         self._access = access
         self._live = live
+        self._drafts = drafts
         self._signing: Final = Signing(service, access)
         self._rights: Final = Rights()
 
@@ -112,6 +128,10 @@ class ApprovalPages:
         """Show which further calls an approval with bounds would cover: the person approves them on that page."""
         return await self._answer(request, self._bounds)
 
+    async def rule(self, request: Request) -> Response:
+        """Draft the rule that would have allowed the call, or the last like it, without asking. Nothing changes what is in force."""
+        return await self._answer(request, self._rule)
+
     async def _answer(self, request: Request, act: Answer) -> Response:
         """Carry out what a form of the page of a request asks for. Nothing counts that the person has not seen."""
         if (session := self._access.session(request)) is None:
@@ -128,7 +148,7 @@ class ApprovalPages:
             return message(string("approval", "changed"), string("approval", "changed_text"), 409, session)
         try:
             return await act(Given(session, *found, fields, origin_of(request, self._access)))
-        except (Refusal, UsageError) as refused:
+        except (Refusal, UsageError, HttpRefusal) as refused:
             return message(string("approval", "counts_not"), refusal_text(refused), 403, session)
 
     async def _grant(self, given: Given) -> Response:
@@ -138,7 +158,9 @@ class ApprovalPages:
         text = string("approval", "approved", approver=approved.approver, role=approved.role)
         if approved.rapid:
             text += " " + string("approval", "was_rapid", actions=", ".join(approved.rapid))
-        return _recorded(text, given.session)
+        if approved.like < LIKE_CALLS or not given.shown.reads:
+            return _recorded(text, given.session)
+        return page("approved", session=given.session, area=AREA, text=text, item=given.shown, count=approved.like)
 
     async def _challenge(self, given: Given) -> Response:
         return await asyncio.to_thread(self._signing.begin, given.session, _consent(given), given.waiting, given.origin)
@@ -173,6 +195,30 @@ class ApprovalPages:
         sent = {name: given.fields.get(name, "") for name in ("role", "more", "minutes", "resources", "condition")}
         signs = await asyncio.to_thread(must_sign, workspace.journal, given.by)
         return page("bound", session=given.session, area=AREA, item=given.shown, lines=lines, fields=sent, signs=signs)
+
+    async def _rule(self, given: Given) -> Response:
+        workspace, client = self._service.client(given.by)
+        if not given.shown.reads or not client.may("remit.read", EVERY_RUN):
+            raise UsageError(string("policy", "not_allowed"))
+        changes = await asyncio.to_thread(self._drafted, given)
+        draft = self._drafts.begin(workspace.session, client.policy, given.by, changes)
+        return redirect(f"/policy/drafts/{draft.id}")
+
+    def _drafted(self, given: Given) -> tuple[FileChange, ...]:
+        """The rule of this call if it was approved, otherwise of the last approved call like it."""
+        workspace, _ = self._service.client(given.by)
+        session, request = workspace.session, given.waiting.request
+        similar = review_of(session, given.waiting, lambda _: True).similar
+        places = [(given.waiting.run, request.step, request.index)] + [
+            (one.run, one.step, one.index) for one in similar
+        ]
+        refused = UsageError(string("approval", "no_rule"))
+        for run, step, index in places:
+            try:
+                return draft_of_rule(session, run, (step, index))
+            except UsageError as why:
+                refused = why
+        raise refused
 
     def _open(self, by: Principal) -> list[OpenRequest]:
         workspace, _ = self._service.client(by)

@@ -22,7 +22,7 @@ from remit.server.pages.assets import ASSETS, asset, asset_path, string, strings
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-AREAS: Final = ("approvals", "runs", "passkeys")  # of the navigation
+AREAS: Final = ("approvals", "runs", "policy", "passkeys")  # of the navigation
 LARGEST_FORM: Final = 32 * 1024  # bytes
 _MOST_FIELDS: Final = 20
 _FOLDER: Final = Path(__file__).parent / "templates"
@@ -104,8 +104,8 @@ def set_cookie(response: Response, access: Access, name: str, value: str, *, sec
     response.set_cookie(name, value, max_age=seconds, path="/", secure=access.secure, httponly=True, samesite="lax")
 
 
-async def form(request: Request, access: Access) -> Mapping[str, str]:
-    """The fields of a form. Raises BadForm if another site sends it, or if it is too large."""
+async def form(request: Request, access: Access, largest: int = LARGEST_FORM) -> Mapping[str, str]:
+    """The fields of a form. Raises BadForm if another site sends it, or if it has more than `largest` bytes."""
     if not is_from_here(request, access):
         raise BadForm
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
@@ -113,7 +113,7 @@ async def form(request: Request, access: Access) -> Mapping[str, str]:
     body = b""
     async for part in request.stream():
         body += part
-        if len(body) > LARGEST_FORM:
+        if len(body) > largest:
             raise BadForm
     try:
         pairs = parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=True, max_num_fields=_MOST_FIELDS)
@@ -124,10 +124,12 @@ async def form(request: Request, access: Access) -> Mapping[str, str]:
     return dict(pairs)
 
 
-async def checked_form(request: Request, access: Access, session: BrowserSession) -> Mapping[str, str]:
+async def checked_form(
+    request: Request, access: Access, session: BrowserSession, *, largest: int = LARGEST_FORM
+) -> Mapping[str, str]:
     """The fields of a form that a page of this session has sent. Raises BadForm otherwise, once that is recorded."""
     try:
-        fields = await form(request, access)
+        fields = await form(request, access, largest)
         if not session.accepts(fields.get("form_token", "")):
             raise BadForm
     except BadForm:

@@ -15,6 +15,7 @@ from remit.server.pages.html import redirect, served_asset
 from remit.server.pages.live import LivePages
 from remit.server.pages.login import HOME, Login
 from remit.server.pages.passkeys import PasskeyPages
+from remit.server.pages.policy import Drafts, EditorPages, QuestionPages
 from remit.server.pages.runs import RunPages
 
 if TYPE_CHECKING:
@@ -25,9 +26,14 @@ PageHandler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 def page_routes(service: Service, access: Access) -> list[Route]:
     """The routes of every page of the service."""
-    live = LivePages(service, access)
-    login, approvals, passkeys = Login(access), ApprovalPages(service, access, live), PasskeyPages(service, access)
+    live, drafts = LivePages(service, access), Drafts(service.apart)
+    login, approvals, passkeys = (
+        Login(access),
+        ApprovalPages(service, access, live, drafts),
+        PasskeyPages(service, access),
+    )
     runs = RunPages(service, access, live)
+    questions, editor = QuestionPages(service, access), EditorPages(service, access, drafts)
 
     async def home(_: Request) -> Response:
         return redirect(HOME)
@@ -49,6 +55,7 @@ def page_routes(service: Service, access: Access) -> list[Route]:
         ("POST", "/approvals/{id}/bound", approvals.bound),
         ("POST", "/approvals/{id}/revoke", approvals.revoke),
         ("POST", "/approvals/{id}/challenge", approvals.challenge),
+        ("POST", "/approvals/{id}/rule", approvals.rule),
         ("GET", "/runs", runs.overview),
         ("GET", "/runs/{run}", runs.show),
         ("GET", "/runs/{run}/file", runs.file),
@@ -58,6 +65,12 @@ def page_routes(service: Service, access: Access) -> list[Route]:
         ("POST", "/runs/{run}/settle", runs.settle),
         ("GET", "/live/runs", runs.follow),
         ("GET", "/live/runs/{run}", runs.follow_one),
+        ("GET", "/policy", questions.ask),
+        ("POST", "/policy/explain", questions.explain),
+        ("GET", "/policy/edit", editor.edit),
+        ("POST", "/policy/drafts", editor.save),
+        ("GET", "/policy/drafts/{id}", editor.show),
+        ("GET", "/policy/drafts/{id}/patch", editor.patch),
         ("GET", "/passkeys", passkeys.show),
         ("POST", "/passkeys/begin", passkeys.begin),
         ("POST", "/passkeys/enroll", passkeys.enroll),
