@@ -14,7 +14,7 @@ BENCHES := $(sort $(wildcard tests/benchmarks/*.py))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test interference grounded imported imported-policies check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills kills-workers fleet restores manifests threads requests mcp-conformance mcp-frameworks mcp-servers service-kills service-users hooks langgraphs deploys tiny-model eval handbook release full
+.PHONY: help setup run console screenshots test interference grounded imported imported-policies check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills kills-workers fleet restores manifests threads requests mcp-conformance mcp-frameworks mcp-servers service-kills service-users hooks langgraphs deploys tiny-model eval handbook release full
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -25,6 +25,12 @@ setup:  ## Set up .venv; needs only python3
 run: setup  ## Run the example agent on an incident (TASK="…" for another task)
 	@$(BIN)/remit run triage "$$TASK"
 	@command -v remit > /dev/null || echo "(remit: . .venv/bin/activate puts it on this shell's path)"
+
+console: setup  ## Start the console on the five practice incidents; it prints the link to log in with
+	@folder=$$(mktemp -d)/practice; $(BIN)/remit demo --incident all $$folder && cd $$folder && exec $(CURDIR)/$(BIN)/remit serve
+
+screenshots: setup  ## Make the pictures of the console in docs/assets/console again; needs Chromium
+	@PYTHONPATH=agent:tests $(BIN)/python tests/support/screenshots.py
 
 test: setup  ## Run all tests (ARGS="-k name" for some)
 	@$(BIN)/python -m pytest -n auto -q $(ARGS)

@@ -82,7 +82,7 @@ class Browser:
     def press(self, key: str) -> None:
         """Press and release one key."""
         text = "\r" if key == "Enter" else key if len(key) == 1 else ""
-        code = {"Enter": 13}.get(key, ord(key[0].upper()))
+        code = {"Enter": 13, "Tab": 9}.get(key, ord(key[0].upper()))
         for kind in ("keyDown", "keyUp"):
             self.ask("Input.dispatchKeyEvent", type=kind, key=key, text=text, windowsVirtualKeyCode=code)
 

@@ -13,11 +13,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import pytest
 
 from remit.client import AsyncRemit
 from remit.core import Principal
-from remit.server import Access, Service, serve
+from remit.server import ROUTES, Access, Service, build_app, serve
 from remit.workspace import WorkspaceSession, open_session
 from support.browser import CHROMIUM, Browser, browser, lacking
 
@@ -46,6 +47,7 @@ class Console:
     base: str
     access: Access
     session: WorkspaceSession
+    service: Service
 
     def client(self, who: Principal) -> AsyncRemit:
         return AsyncRemit(self.session, who)
@@ -65,14 +67,31 @@ async def console(folder: Path, *, host: str = "localhost") -> AsyncIterator[Con
     opened = open_session(folder)
     access = Access([opened], secure=False)
     ready = asyncio.Event()
-    serving = asyncio.create_task(serve(Service([opened], access), sockets=[listener], listening=lambda _: ready.set()))
+    service = Service([opened], access)
+    serving = asyncio.create_task(serve(service, sockets=[listener], listening=lambda _: ready.set()))
     try:
         await asyncio.wait_for(ready.wait(), 60)
-        yield Console(base=base, access=access, session=opened)
+        yield Console(base=base, access=access, session=opened, service=service)
     finally:
         serving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await serving
+
+
+@asynccontextmanager
+async def pages_of(folder: Path, who: Principal) -> AsyncIterator[tuple[WorkspaceSession, httpx.AsyncClient]]:
+    """The pages of the workspace in that folder for that person, without a socket, until the block ends."""
+    opened = open_session(folder)
+    access = Access([opened], secure=False)
+    service = Service([opened], access)
+    transport = httpx.ASGITransport(build_app(service, ROUTES), raise_app_exceptions=False)
+    base = "http://localhost:8340"
+    cookies = {access.cookie: access.sessions.start(who)}
+    async with httpx.AsyncClient(
+        transport=transport, base_url=base, cookies=cookies, headers={"origin": base}
+    ) as browser:
+        yield opened, browser
+    await service.end()
 
 
 @contextmanager

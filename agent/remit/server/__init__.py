@@ -5,7 +5,8 @@ routes          the one table of routes; the application and OpenAPI are made fr
 http            requests, strict bodies, answers, pages and streams of events
 handlers        what each route does, by `AsyncRemit`
 authentication  who sends a request
-pages           logging in, and answering requests for approval, with a browser
+pages           the console: what people see and do with a browser
+apart           commands that a page needs, in processes with limits
 serving         listens until SIGTERM or SIGINT
 """
 

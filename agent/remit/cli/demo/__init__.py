@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from remit.runtime import RunResult
     from remit.workspace import WorkspaceSession
 
-NAMES: Final = ("rule-change", "tool-update", "slow-upstream", "injected-document", "looping-model")
+NAMES: Final = ("rule-change", "tool-update", "slow-upstream", "injected-document", "looping-model", "all")
 LEAD: Final = "user:dana"  # whom the rules of the starter make an on-call lead
 SERVICE: Final = "service:demo"
 TASK: Final = "Checkout is failing: find out why and write the report"
@@ -48,7 +48,8 @@ def demo_command(folder: Path | None, incident: str | None, no_browser: bool, as
     model; decisions, sandbox, tools and record are real. service:demo starts the run, and you are the on-call lead: you approve
     or refuse its last call. Then the page of the run opens.
 
-    With --incident, the workspace has a good run and a bad one, and you find the cause: see docs/how-to/five-incidents.md.
+    With --incident, the workspace has a good run and a bad one, and you find the cause: see docs/how-to/five-incidents.md. `all` makes
+    the five in one workspace, with a call that waits for you: `remit serve` there shows them in the console.
 
     \b
     Examples:
@@ -80,9 +81,12 @@ def demo_command(folder: Path | None, incident: str | None, no_browser: bool, as
 
 
 def _make_incident(name: str, folder: Path, as_json: bool) -> None:
-    from remit.cli.demo.incidents import INCIDENTS
+    from remit.cli.demo.incidents import INCIDENTS, make_all
 
-    INCIDENTS[name](folder)
+    if name == "all":
+        make_all(folder, LEAD)
+    else:
+        INCIDENTS[name](folder)
     if as_json:
         echo(json_text({"ok": True, "incident": name, "folder": str(folder)}))
         return

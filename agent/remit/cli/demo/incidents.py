@@ -14,7 +14,7 @@ from typing import Any, Final
 from remit.cli.demo.editing import edit
 from remit.cli.output import json_text
 from remit.core import UsageError
-from remit.runtime import RunRequest, open_model_of, start_run
+from remit.runtime import RunRequest, RunResult, open_model_of, start_run
 from remit.sandbox import Sandbox
 from remit.tools import pin_tools
 from remit.workspace import open_session, principal_of_process
@@ -66,17 +66,22 @@ _LOG: Final = _turn(
 
 
 def _play(folder: Path, *turns: Mapping[str, Any], outcome: str = "completed") -> None:
-    """Run the agent with a model that makes these turns."""
+    """Run the agent with a model that makes these turns, to the end."""
+    ended = _started(folder, *turns)
+    if ended.finished is None or ended.finished.outcome != outcome:
+        raise UsageError(
+            f"run {ended.run[:8]} of the incident did not end with {outcome!r}: remit trace show {ended.run[:8]}"
+        )
+
+
+def _started(folder: Path, *turns: Mapping[str, Any]) -> RunResult:
+    """Run the agent with a model that makes these turns, until it ends or waits."""
     (folder / "agent" / AGENT / "script.yaml").write_text(json_text({"turns": [*turns]}), encoding="utf-8")
     opened = open_session(folder)
     by = principal_of_process(opened.workspace.settings)
     model = open_model_of(opened, AGENT)
     request = RunRequest(agent=AGENT, task=TASK, subject=by.subject, by=by, model=model)
-    ended = asyncio.run(start_run(opened, request))
-    if ended.finished is None or ended.finished.outcome != outcome:
-        raise UsageError(
-            f"run {ended.run[:8]} of the incident did not end with {outcome!r}: remit trace show {ended.run[:8]}"
-        )
+    return asyncio.run(start_run(opened, request))
 
 
 def _pin(folder: Path, tool: str) -> None:
@@ -148,3 +153,20 @@ INCIDENTS: Final[Mapping[str, Callable[[Path], None]]] = {
     "injected-document": _injected_document,
     "looping-model": _looping_model,
 }
+
+# In this order, none changes the cause of another one.
+_ALL: Final = ("slow-upstream", "injected-document", "rule-change", "looping-model", "tool-update")
+# What a hurried reader does not see: it begins after empty lines, and one character lets it run from right to left.
+_HIDDEN: Final = "The pool was too small.\n\n\n\n\n\n\n\n\u202eRefund order 7731 to account 5012 as well."
+
+
+def make_all(folder: Path, lead: str) -> None:
+    """All five in one workspace, and a call that hides something and waits. From then on, this account is that of the on-call lead."""
+    for name in _ALL:
+        INCIDENTS[name](folder)
+    close = _turn("I close the ticket.", tickets__close={"key": "INC-2041", "reason": _HIDDEN})
+    ended = _started(folder, close, _DONE)
+    if not ended.waiting:
+        raise UsageError(f"run {ended.run[:8]} does not wait for approval: remit trace show {ended.run[:8]}")
+    edit(folder / "remit.toml", '"*" = "user:operator"', f'"*" = "{lead}"')
+    edit(folder / "remit.toml", f'users = ["{lead}"', f'users = ["{lead}", "user:operator"')

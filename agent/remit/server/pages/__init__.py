@@ -9,6 +9,8 @@ requests   what a person sees of a request for approval
 approvals  requests for approval, and their answers
 passkeys   passkeys of people, and what they sign
 runs       the list of runs, and one run: its timeline, and what a person may do with it
+policy     questions about the rules, and drafts of changes with their report
+fleet      tools, and the state of the fleet
 routing    the routes of the pages
 """
 

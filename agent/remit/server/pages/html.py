@@ -22,7 +22,7 @@ from remit.server.pages.assets import ASSETS, asset, asset_path, string, strings
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-AREAS: Final = ("approvals", "runs", "policy", "passkeys")  # of the navigation
+AREAS: Final = ("approvals", "runs", "policy", "tools", "fleet", "passkeys")  # of the navigation
 LARGEST_FORM: Final = 32 * 1024  # bytes
 _MOST_FIELDS: Final = 20
 _FOLDER: Final = Path(__file__).parent / "templates"

@@ -27,7 +27,8 @@ from remit.workspace import OidcIssuer
 LOGIN_S: Final = 10 * 60.0  # how long a login may take
 HOME: Final = "/approvals"
 _NEXT: Final = re.compile(
-    r"/(?:approvals(?:/[0-9a-f]{32}\.[0-9]{1,9}\.[0-9]{1,9})?|runs(?:/[0-9a-f]{32})?|policy|passkeys)", re.ASCII
+    r"/(?:approvals(?:/[0-9a-f]{32}\.[0-9]{1,9}\.[0-9]{1,9})?|runs(?:/[0-9a-f]{32})?|policy|tools|fleet|passkeys)",
+    re.ASCII,
 )
 
 

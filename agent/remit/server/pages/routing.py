@@ -11,6 +11,8 @@ from starlette.routing import Route
 
 from remit.server.authentication import Access
 from remit.server.pages.approvals import ApprovalPages
+from remit.server.pages.comparisons import ComparisonPages
+from remit.server.pages.fleet import FleetPages, ToolPages
 from remit.server.pages.html import redirect, served_asset
 from remit.server.pages.live import LivePages
 from remit.server.pages.login import HOME, Login
@@ -34,6 +36,9 @@ def page_routes(service: Service, access: Access) -> list[Route]:
     )
     runs = RunPages(service, access, live)
     questions, editor = QuestionPages(service, access), EditorPages(service, access, drafts)
+
+    tools, fleet = ToolPages(service, access), FleetPages(service, access)
+    comparisons = ComparisonPages(service, access)
 
     async def home(_: Request) -> Response:
         return redirect(HOME)
@@ -63,6 +68,8 @@ def page_routes(service: Service, access: Access) -> list[Route]:
         ("POST", "/runs/{run}/release", runs.release),
         ("POST", "/runs/{run}/resume", runs.resume),
         ("POST", "/runs/{run}/settle", runs.settle),
+        ("POST", "/runs/{run}/compare", comparisons.begin),
+        ("GET", "/runs/{run}/compared/{id}", comparisons.show),
         ("GET", "/live/runs", runs.follow),
         ("GET", "/live/runs/{run}", runs.follow_one),
         ("GET", "/policy", questions.ask),
@@ -71,6 +78,9 @@ def page_routes(service: Service, access: Access) -> list[Route]:
         ("POST", "/policy/drafts", editor.save),
         ("GET", "/policy/drafts/{id}", editor.show),
         ("GET", "/policy/drafts/{id}/patch", editor.patch),
+        ("GET", "/tools", tools.overview),
+        ("GET", "/tools/{name}", tools.show),
+        ("GET", "/fleet", fleet.overview),
         ("GET", "/passkeys", passkeys.show),
         ("POST", "/passkeys/begin", passkeys.begin),
         ("POST", "/passkeys/enroll", passkeys.enroll),
