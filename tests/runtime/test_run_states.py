@@ -143,6 +143,7 @@ def test_a_run_that_could_not_be_recorded_any_more_is_lost(
 
     with monkeypatch.context() as patched:
         patched.setattr(opened.journal.database, "append", full)
+        patched.setattr(opened.journal.database, "append_now", lambda _: False)
         with pytest.raises(RunEnded, match="No space left"):
             asyncio.run(run.start_run(opened, start))
     assert state(opened.journal) == "lost"

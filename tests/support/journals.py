@@ -172,6 +172,15 @@ class Writes:
             write(batch)
 
         monkeypatch.setattr(journal, "write", noted)
+        write_now = journal.write_now
+
+        def noted_now(batch: Batch) -> bool:
+            written = self._open.is_set() and write_now(batch)
+            if written:
+                self.batches.append(batch)
+            return written
+
+        monkeypatch.setattr(journal, "write_now", noted_now)
 
     @contextmanager
     def paused(self) -> Iterator[None]:

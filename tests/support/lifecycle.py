@@ -47,34 +47,39 @@ def die_at(journal: Journal, kind: str, die: Callable[[], None] = _die) -> None:
 
     By default, an exception that nothing catches stands for the end.
     """
-    write = journal.write
+    write, write_now = journal.write, journal.write_now
 
     def write_and_die(batch: Batch) -> None:
         for number, link in enumerate(batch.links, 1):
             if kind in (link.type, link.key):
-                journal.write = write  # type: ignore[method-assign]
+                journal.write, journal.write_now = write, write_now  # type: ignore[method-assign]
                 write(replace(batch, links=batch.links[:number]))
                 die()
         write(batch)
 
-    journal.write = write_and_die  # type: ignore[method-assign]
+    _write_only_by(journal, write_and_die)
+
+
+def _write_only_by(journal: Journal, write: Callable[[Batch], None]) -> None:
+    journal.write = write  # type: ignore[method-assign]
+    journal.write_now = lambda _: False  # type: ignore[method-assign]
 
 
 @contextmanager
 def dying(journal: Journal, kind: str) -> Iterator[None]:
     """End the process after what it writes together with the first event of that type: a kill never parts what is written at once."""
-    write = journal.write
+    write, write_now = journal.write, journal.write_now
 
     def write_and_die(batch: Batch) -> None:
         write(batch)
         if any(link.type == kind for link in batch.links):
             raise Killed
 
-    journal.write = write_and_die  # type: ignore[method-assign]
+    _write_only_by(journal, write_and_die)
     try:
         yield
     finally:
-        journal.write = write  # type: ignore[method-assign]
+        journal.write, journal.write_now = write, write_now  # type: ignore[method-assign]
 
 
 def clock_of(monkeypatch: pytest.MonkeyPatch) -> list[int]:

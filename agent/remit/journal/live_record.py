@@ -220,7 +220,8 @@ class LiveRecord(StoredRecord):
             beat=self._journal.clock(),
         )
         renewed = _now()
-        await self._journal.run_in_thread(self._journal.write, batch)
+        if not self._journal.write_now(batch):
+            await self._journal.run_in_thread(self._journal.write, batch)
         self._renewed = renewed
         self._rows = rows
 

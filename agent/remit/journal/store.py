@@ -129,10 +129,7 @@ class Journal:
         self.close()
 
     async def run_in_thread(self, function: Callable[_P, _T], *given: _P.args, **named: _P.kwargs) -> _T:
-        """Call a function of the journal in one of its threads, so that no commit blocks the event loop.
-
-        It is carried out to its end also if the caller is cancelled.
-        """
+        """Call a function of the journal in one of its threads; it is carried out to its end also if the caller is cancelled."""
         self._check_open()
         try:
             work = in_pool(self._executor, partial(function, *given, **named))
@@ -164,6 +161,13 @@ class Journal:
                     transaction.notify(batch.topics)
             except self.database.conflicts as conflict:
                 raise HeadMoved(str(conflict)) from conflict
+
+    def write_now(self, batch: Batch) -> bool:
+        """Append a batch if that takes less than a change of threads and back. False: nothing was recorded."""
+        if batch.claims or ended_arm(batch) is not None:
+            return False
+        with self.failing("written"):
+            return self.database.append_now(batch)
 
     @contextmanager
     def writing(self, *, durable: bool = True) -> Generator[Transaction]:
@@ -420,10 +424,7 @@ class Journal:
 
     @contextmanager
     def failing(self, verb: str) -> Generator[None]:
-        """Raise RunEnded for every error of the database, of the disk and of an event that cannot be written.
-
-        `verb` is `read`, `written` or `opened`.
-        """
+        """Raise RunEnded for errors of the database, the disk and an event; `verb` is `read`, `written` or `opened`."""
         self._check_open()
         try:
             yield

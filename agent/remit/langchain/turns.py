@@ -74,20 +74,15 @@ def _problem_of(session: WorkspaceSession, hosted: Mapping[str, str], tool: Any)
     described = describe_tool(tool)
     if "problem" in described:
         return f"{action}: {described['problem']}"
-    same = schema_of(tool) == pinned_schema(owner.pin.schemas[found.name])
+    same = schema_of(tool) == owner.pin.schemas[found.name].shown
     return "" if same else f"{action} differs from the reviewed tool: review it, then {pin}"
 
 
 @kept_for_tool
 def schema_of(tool: HostTool) -> str:
-    """What is reviewed of a tool of a graph, as canonical JSON."""
+    """What is reviewed of a tool of a graph, as `ActionSchema.shown` has it of the pin."""
     described = describe_tool(tool)
     return canonical_json({name: described.get(name) for name in ("description", "input")}).decode()
-
-
-def pinned_schema(pinned: ActionSchema) -> str:
-    """The same of the pin."""
-    return canonical_json(pinned.model_dump(mode="json", include={"description", "input"})).decode()
 
 
 class ReadTurns:
@@ -163,7 +158,7 @@ def _objects_of(record: Record, step: int, index: int) -> tuple[ContentObject, .
 def check_reviewed(graph_tool: GraphTool, pinned: ActionSchema, action: str) -> None:
     if not graph_tool.schema:
         raise not_reviewed(f"the graph has no tool for {action}")
-    if graph_tool.schema != pinned_schema(pinned):
+    if graph_tool.schema != pinned.shown:
         raise not_reviewed(f"the graph's tool for {action} differs from the reviewed one")
 
 

@@ -165,6 +165,10 @@ class Database(Protocol):
         """Append a batch that has no claims, in as few round trips as possible. Raises HeadMoved."""
         ...
 
+    def append_now(self, batch: Batch) -> bool:
+        """As `append`, if the batch need not be on disk and the commit waits for nothing. False: nothing was recorded."""
+        ...
+
     def version(self, topics: Sequence[str]) -> int:
         """A number that differs after a process, also this one, has changed something of these topics."""
         ...

@@ -39,6 +39,9 @@ _UNWRITABLE: Final = frozenset(
     {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
 )
 _UNWRITABLE_ERRNO: Final = frozenset({errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EACCES})
+CHECKPOINT: Final = (
+    100  # commits, some 4 MiB of the write-ahead log, after which it is copied into the file and both are synced
+)
 LOOK_S: Final = 0.05  # how often a waiting thread looks at the counter of changes, which takes 20 microseconds
 
 
@@ -59,6 +62,7 @@ class SqliteDatabase:
         self._writing = threading.Lock()
         self._reading = self._writing if path is None else threading.Lock()
         self._commits = 0
+        self._since = 0  # commits since the last checkpoint
         self._noted = 0  # commits of this process that concern all runs
         self._shared = 0  # the number of changes of what all runs share; those below are what it was computed from
         self._seen = -1
@@ -108,6 +112,9 @@ class SqliteDatabase:
     def _prepare(self) -> None:
         self._writer.execute("PRAGMA auto_vacuum=INCREMENTAL")  # counts only before the first page is written
         self._writer.execute("PRAGMA journal_mode=WAL")  # readers do not wait for a writer
+        self._writer.execute(
+            "PRAGMA wal_autocheckpoint=0"
+        )  # a checkpoint syncs, and `append_now` must not wait for a disk
         self._writer.execute("PRAGMA secure_delete=ON")  # an erased body is overwritten, not only unlinked
 
     def read(self, statement: Sql | sa.ClauseElement, params: Params | None = None) -> list[Row]:
@@ -129,33 +136,66 @@ class SqliteDatabase:
         if self._unwritable:
             raise sqlite3.OperationalError(self._unwritable)
         with self._writing:
-            # FULL syncs the write-ahead log to disk at each commit; NORMAL leaves that to checkpoints, which is safe against
-            # kill -9 but not against a power failure. SQLite does not change it inside a transaction.
-            if durable != self._durable:
-                self._writer.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-                self._durable = durable
-            # IMMEDIATE takes the write lock before the head is read: otherwise two processes could read one head and seal
-            # two events to it.
-            self._writer.execute("BEGIN IMMEDIATE")
-            try:
-                transaction = SqliteTransaction(self._writer)
+            self._set_level(durable)
+            with self._begun() as transaction:
                 yield transaction
-                self._writer.execute("COMMIT")
-                self._commits += 1
-                self._noted += SHARED in transaction.topics
-            except BaseException:
-                with suppress(sqlite3.Error):  # SQLite itself rolls back when the disk is full
-                    self._writer.execute("ROLLBACK")
-                raise
+            if self._since >= CHECKPOINT:
+                self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                self._since = 0
+
+    def _set_level(self, durable: bool) -> None:
+        # FULL syncs the write-ahead log to disk at each commit; NORMAL leaves that to checkpoints, which is safe against
+        # kill -9 but not against a power failure. SQLite does not change it inside a transaction.
+        if durable != self._durable:
+            self._writer.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            self._durable = durable
+
+    @contextmanager
+    def _begun(self) -> Generator[SqliteTransaction]:
+        """One write transaction, for who has the lock `_writing`."""
+        # IMMEDIATE takes the write lock before the head is read: otherwise two processes could read one head and seal
+        # two events to it.
+        self._writer.execute("BEGIN IMMEDIATE")
+        try:
+            transaction = SqliteTransaction(self._writer)
+            yield transaction
+            self._writer.execute("COMMIT")
+            self._commits += 1
+            self._since += 1
+            self._noted += SHARED in transaction.topics
+        except BaseException:
+            with suppress(sqlite3.Error):  # SQLite itself rolls back when the disk is full
+                self._writer.execute("ROLLBACK")
+            raise
 
     def append(self, batch: Batch) -> None:
         with self.transaction(durable=batch.durable) as transaction:
-            try:
-                append_events(transaction, batch)
-                transaction.notify(batch.topics)
-            except self.conflicts as conflict:
-                # The unique key is the fence between two processes that append without a lease.
-                raise HeadMoved(str(conflict)) from conflict
+            self._append(transaction, batch)
+
+    def append_now(self, batch: Batch) -> bool:
+        if batch.durable or self._unwritable or self._since >= CHECKPOINT or not self._writing.acquire(blocking=False):
+            return False
+        try:
+            self._set_level(durable=False)
+            self._writer.execute("PRAGMA busy_timeout=0")
+            with self._begun() as transaction:
+                self._append(transaction, batch)
+            return True
+        except sqlite3.OperationalError as failure:
+            if failure.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+            return False  # another process writes
+        finally:
+            self._writer.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000:.0f}")
+            self._writing.release()
+
+    def _append(self, transaction: SqliteTransaction, batch: Batch) -> None:
+        try:
+            append_events(transaction, batch)
+            transaction.notify(batch.topics)
+        except self.conflicts as conflict:
+            # The unique key is the fence between two processes that append without a lease.
+            raise HeadMoved(str(conflict)) from conflict
 
     def version(self, topics: Sequence[str]) -> int:
         with self._reading:

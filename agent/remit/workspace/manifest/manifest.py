@@ -6,12 +6,13 @@ An absent scope is an empty one, and an empty scope allows nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Literal, cast
 
 from pydantic import Field
 
 from remit.core import Effect, FrozenModel, Json, Listing, ResourceAccess, WorkspaceError
-from remit.core.parsing import digest, digest_bytes, duration, load_toml, read_table, size
+from remit.core.parsing import canonical_json, digest, digest_bytes, duration, load_toml, read_table, size
 from remit.guardrails import UNTRUSTED
 from remit.sandbox.egress import Credential, Exposed, Network, parse_credential, parse_host, url_permissions
 from remit.workspace.manifest.schema import (
@@ -224,6 +225,11 @@ class ActionSchema(FrozenModel):
     description: str = ""
     input: dict[str, Json]
     output: dict[str, Json]
+
+    @cached_property
+    def shown(self) -> str:
+        """What the model reads of the action, as canonical JSON: each call of a tool of a graph is compared with it."""
+        return canonical_json({"description": self.description, "input": self.input}).decode()
 
 
 class ServerPin(FrozenModel):
