@@ -1,14 +1,17 @@
 """Runs per second of several workers on one PostgreSQL, and how soon a dead worker is replaced: `make bench-workers`.
 
-1. One process that drives runs beside each other without a queue: what one loop can do.
-2. The same runs, from the queue, with 1 to 4 workers. The machine has to have a core for each of them for the rates to grow. Beside it
-   the rate that `support/capacity.py` predicts from the processor seconds that a run takes of one worker and of PostgreSQL.
+1. One process that drives runs beside each other without a queue: what one loop can do; then two such processes at once: what
+   the cores can do.
+2. The same runs, from the queue, with 1 to 4 workers; of each, the processor seconds that a run takes of a worker and of PostgreSQL, what
+   the cores allow with these, and what other processes took of them. Beside it the rate that `support/capacity.py` predicts from
+   what one worker measured.
 3. The queue alone: runs that are taken, which need nothing, and jobs of Procrastinate that do nothing, on the same server.
 4. A worker is killed with -9 while it drives runs: how long until another one has resumed each of them.
 5. A run of one sandboxed call, driven by a worker that has the sandbox of the tool ready.
 
-Bars: 2 workers drive at least 0.9 times 2 times the runs of one loop; 95 of 100 runs are resumed within 5 s; a run of one
-sandboxed call takes at most 60 ms (median).
+Bars: 2 workers drive at least 0.9 times 2 times the runs of one loop, and 0.9 times those of two loops at once; a prediction differs by at most 20 %;
+95 of 100 runs are resumed within 5 s; a run of one sandboxed call takes at most 60 ms (median). PostgreSQL needs about a seventh of the
+time: where it has no core of its own, two workers cannot reach twice one loop, and "at most" says what they can.
 """
 
 from __future__ import annotations
@@ -23,8 +26,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, Final
@@ -33,11 +37,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from remit.client import Remit
 from remit.core.events import NANO, Recorded, RunFinished, RunResumed
-from remit.journal import Journal
+from remit.journal import Journal, count_queued, look_into_queue
 from remit.runtime import RunRequest, open_model_of, start_run
 from remit.workspace import open_session
 from support import ROOT
 from support.capacity import Costs, Fleet, Simulation
+from support.fleet import until
+from support.meter import CORES, Driven, Meter
 from support.postgres import Server, journals_in, shared_server
 from support.principals import OPERATOR
 from support.workspaces.ledger import environment, ledger_workspace, use
@@ -45,7 +51,10 @@ from support.workspaces.ledger import environment, ledger_workspace, use
 SLOTS: Final = 8
 CALLS: Final = [{"ledger__wire": {"name": "ann", "amount": 1}}, {"ledger__look": {"name": "ann"}}]
 TURNS: Final = [{"say": "first", "calls": CALLS}, {"say": "second", "calls": CALLS}, {"say": "done"}]
+LONG: Final = [*[{"say": "next", "calls": CALLS}] * 10, {"say": "done"}]  # it still goes on when its worker is killed
 WAIT_S: Final = 300.0
+COMPLETED: Final = '"completed"'
+TAKEN: Final = "another process executes run"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,104 +80,111 @@ class Measure:
         return f"{self.name:<66}{self.value:>10.2f} {self.unit}{bar}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """A worker, and the file that it writes what it drove to."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def count(self, text: str) -> int:
+        """How many of its lines have this text."""
+        return sum(text in line for line in self.log.read_text().splitlines())
+
+
 @contextmanager
-def workers(folder: Path, count: int, env: dict[str, str]) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """So many workers, which have opened the workspace and wait."""
-    line = [sys.executable, "-m", "remit", "worker", "--slots", str(SLOTS), "--json"]
-    with (folder / "workers.log").open("a") as log:
-        started = [
-            subprocess.Popen(line, cwd=folder, env={**os.environ, **env}, stdout=log, stderr=log) for _ in range(count)
-        ]
+def workers(folder: Path, count: int, env: dict[str, str], *, slots: int = SLOTS) -> Iterator[list[Started]]:
+    """So many workers. They end with the block."""
+    line = [sys.executable, "-m", "remit", "worker", "--slots", str(slots), "--json"]
+    with ExitStack() as stack:
+        started: list[Started] = []
         try:
+            for _ in range(count):
+                log = stack.enter_context(tempfile.NamedTemporaryFile(dir=folder, prefix="worker-", delete=False))
+                process = subprocess.Popen(line, cwd=folder, env={**os.environ, **env}, stdout=log, stderr=log)
+                started.append(Started(process=process, log=Path(log.name)))
             yield started
         finally:
             for one in started:
-                one.send_signal(signal.SIGTERM)
+                one.process.send_signal(signal.SIGTERM)
             for one in started:
-                one.wait(60)
+                one.process.wait(60)
 
 
-def one_loop(folder: Path, runs: int) -> float:
-    """Runs per second of this process without a queue."""
+def warm_up(client: Remit, agent: str, started: Sequence[Started], runs: int) -> None:
+    """Return when each worker has driven so many runs: what is loaded once is loaded."""
+    while not all(one.count(COMPLETED) >= runs for one in started):
+        client.enqueue(agent, "warm up")
+        until(lambda: count_queued(client.session.journal) < SLOTS * len(started), WAIT_S)
+    until(lambda: count_queued(client.session.journal) == 0, WAIT_S)
+
+
+def loops(folder: Path, server: Server, runs: int, count: int) -> Driven:
+    """So many processes that drive runs beside each other, without a queue."""
+    line = [sys.executable, __file__, "--loop", str(folder), "--runs", str(runs // count)]
+    started = [
+        subprocess.Popen(line, env={**os.environ, **environment(folder)}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for _ in range(count)
+    ]
+    try:
+        for one in started:
+            assert one.stdout is not None
+            assert one.stdout.readline() == b"ready\n"
+        meter = Meter([one.pid for one in started], server, rounds=len(TURNS))
+        for one in started:
+            assert one.stdin is not None
+            one.stdin.write(b"go\n")
+            one.stdin.flush()
+        ends = [end for one in started for end in json.loads(one.stdout.readline() if one.stdout else b"")]
+        meter.stop()
+        return meter.driven(ends)
+    finally:
+        for one in started:
+            one.communicate(b"end\n")
+
+
+def drive_loop(folder: Path, runs: int) -> None:
+    """What a process of `loops` does: it prints when each of its runs ended."""
     use(folder)
 
-    async def drive() -> float:
+    async def drive() -> list[float]:
         session = open_session(folder)
         gate = asyncio.Semaphore(SLOTS)
 
-        async def one() -> None:
+        async def one() -> float:
             async with gate:
                 model = open_model_of(session, "clerk")
-                await start_run(
-                    session, RunRequest(agent="clerk", task="pay", subject="user:operator", by=OPERATOR, model=model)
-                )
+                request = RunRequest(agent="clerk", task="pay", subject="user:operator", by=OPERATOR, model=model)
+                await start_run(session, request)
+                return time.time()
 
-        await one()  # what is loaded once is loaded
-        begun = time.perf_counter()
-        await asyncio.gather(*(one() for _ in range(runs)))
-        took = time.perf_counter() - begun
+        for _ in range(4 * SLOTS):
+            await one()  # what is loaded once is loaded
+        print("ready", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+        ends = await asyncio.gather(*(one() for _ in range(runs)))
         session.journal.close()
-        return runs / took
+        return ends
 
-    return asyncio.run(drive())
-
-
-@dataclass(frozen=True, kw_only=True)
-class Driven:
-    """Runs per second of some workers, what one run took, and the share of the cores that other work left to them."""
-
-    rate: float
-    costs: Costs
-    share: float
-
-
-def processor_s(process: int) -> float:
-    """The processor seconds of a process, and of the children that it has waited for."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].split()
-    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-
-
-def busy_s() -> float:
-    """The seconds in which the cores of this machine did something, since it was started."""
-    fields = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
-    return (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")  # without idle, and waiting for disks
-
-
-def server_s(server: Server) -> float:
-    """Those of all processes of PostgreSQL."""
-    found = [server.pid]
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            if status.read_text().rpartition(") ")[2].split()[1] == str(server.pid):
-                found.append(int(status.parent.name))
-    with suppress(OSError):
-        return sum(processor_s(process) for process in found)
-    return server_s(server)  # one has ended meanwhile
+    print(json.dumps(asyncio.run(drive())), flush=True)
+    sys.stdin.readline()  # its processor time is read meanwhile
 
 
 def from_queue(folder: Path, server: Server, runs: int, count: int) -> Driven:
-    """So many workers, from the end of a hold to the end of the last run."""
+    """So many workers, from the end of a hold on."""
     use(folder)
     with Remit.open(folder) as client, workers(folder, count, environment(folder)) as started:
-        time.sleep(3.0 + count)
         journal = client.session.journal
-        for name in [client.enqueue("clerk", "pay") for _ in range(4 * SLOTS * count)]:
-            until_ended(journal, name)  # what each worker loads once is loaded
+        warm_up(client, "clerk", started, SLOTS)
         client.hold("all", reason="until every run is in the queue")
         names = [client.enqueue("clerk", "pay") for _ in range(runs)]
-        before = [sum(processor_s(one.pid) for one in started), server_s(server), busy_s()]
-        begun = time.time_ns()
+        lost = sum(one.count(TAKEN) for one in started)
+        meter = Meter([one.process.pid for one in started], server, rounds=len(TURNS))
         client.lift("all")
-        ends = [until_ended(journal, names[-1]), *(until_ended(journal, name) for name in names)]
-        own, database = sum(processor_s(one.pid) for one in started) - before[0], server_s(server) - before[1]
-        others = busy_s() - before[2] - own - database
-    took = (max(ends) - begun) / NANO
-    cores = (os.cpu_count() or 1) * took
-    return Driven(
-        rate=runs / took,
-        share=max(0.01, 1 - others / cores),
-        costs=Costs(worker=own / runs, database=database / runs, rounds=len(TURNS)),
-    )
+        until(lambda: count_queued(journal) == 0, WAIT_S)
+        meter.stop()
+        ends = [until_ended(journal, name) / NANO for name in names]
+        return meter.driven(ends, sum(one.count(TAKEN) for one in started) - lost)
 
 
 def until_ended(journal: Journal, run: str) -> int:
@@ -185,26 +201,27 @@ def recovery(folder: Path, kills: int) -> list[float]:
     found: list[float] = []
     env = {**environment(folder), "LEDGER_SLOW": "0.4"}
     with Remit.open(folder) as client:
+        journal = client.session.journal
         for _ in range(kills):
-            names = [client.enqueue("clerk", "pay") for _ in range(SLOTS)]
-            with workers(folder, 1, env) as (dying,):
-                until_begun(client.session.journal, names)
-                with workers(folder, 1, env):
-                    time.sleep(4.0)
-                    driven = [name for name in names if client.session.journal.is_driven(name)]
-                    killed = time.time_ns()
-                    dying.kill()
-                    for name in names:
-                        until_ended(client.session.journal, name)
-            found += [at for name in driven for at in resumed_after(client.session.journal.events(name), killed)]
+            with workers(folder, 1, env) as (dying,), workers(folder, 1, env) as (other,):
+                warm_up(client, "clerk", [dying, other], 1)
+                other.process.send_signal(signal.SIGSTOP)  # it has nothing to do, and takes nothing
+                client.hold("all", reason="until every run is in the queue")
+                names = [client.enqueue("clerk", "pay") for _ in range(SLOTS)]
+                client.lift("all")
+                until(partial(any_driven, journal, names), WAIT_S)
+                other.process.send_signal(signal.SIGCONT)
+                time.sleep(1.0)
+                driven, killed = [name for name in names if journal.is_driven(name)], time.time_ns()
+                dying.process.kill()
+                for name in names:
+                    until_ended(journal, name)
+            found += [at for name in driven for at in resumed_after(journal.events(name), killed)]
     return found
 
 
-def until_begun(journal: Journal, runs: Sequence[str]) -> None:
-    until = time.monotonic() + WAIT_S
-    while not any(journal.is_driven(run) for run in runs):
-        assert time.monotonic() < until, "no worker takes a run"
-        time.sleep(0.02)
+def any_driven(journal: Journal, runs: Sequence[str]) -> bool:
+    return any(journal.is_driven(run) for run in runs)
 
 
 def resumed_after(events: Sequence[Recorded], killed: int) -> list[float]:
@@ -216,14 +233,14 @@ def resumed_after(events: Sequence[Recorded], killed: int) -> list[float]:
 def sandboxed(folder: Path, runs: int) -> list[float]:
     """Milliseconds of runs of one sandboxed call, from when a worker has taken them to their end."""
     found: list[float] = []
-    with Remit.open(folder) as client, workers(folder, 1, {}):
-        for number in range(runs + 3):
+    with Remit.open(folder) as client, workers(folder, 1, {}) as started:
+        warm_up(client, "triage", started, 3)
+        for _ in range(runs):
             name = client.enqueue("triage", "read")
             until_ended(client.session.journal, name)
             events = client.session.journal.events(name)
             times = {type(item.event): item.at for item in events}
-            if number >= 3:
-                found.append((times[RunFinished] - times[RunResumed]) / 1e6)
+            found.append((times[RunFinished] - times[RunResumed]) / 1e6)
     return found
 
 
@@ -237,8 +254,6 @@ def write_one_call(folder: Path) -> None:
 
 def taken_alone(folder: Path, runs: int) -> float:
     """Runs per second that one process finds in the queue, takes and gives back, without driving them."""
-    from remit.journal import look_into_queue
-
     use(folder)
     with Remit.open(folder) as client:
         for _ in range(runs):
@@ -276,38 +291,63 @@ def procrastinate_jobs(url: str, jobs: int) -> float | None:
     return asyncio.run(work())
 
 
-def _ledger(folder: Path) -> Path:
+def predicted(count: int, driven: Driven, costs: Costs) -> Iterator[Measure]:
+    """What the simulation says of so many workers, from what one worker measured, and how far from the truth that is."""
+    left = 1 - driven.others
+    slower = replace(costs, worker=costs.worker / left, database=costs.database / left)
+    fleet = Fleet(workers=count, cores=CORES, slots=SLOTS)
+    rate = Simulation(slower, fleet, runs=2000).play().rate
+    yield Measure(name=f"{count} workers, predicted", value=rate, unit="runs/s")
+    yield Measure(name="    differs by", value=abs(100 * (rate / driven.rate - 1)), unit="%", bar=20.0)
+
+
+def _ledger(folder: Path, turns: Sequence[dict[str, Any]] = TURNS) -> Path:
     use(folder)
-    return ledger_workspace(folder, TURNS)
+    return ledger_workspace(folder, list(turns))
+
+
+def rates(clerk: Path, server: Server, runs: int) -> Iterator[Measure]:
+    """Loops without a queue, then 1 to 4 workers, each with what its runs took."""
+    alone, both = (loops(clerk, server, runs, count) for count in (1, 2))
+    yield from _shown("one loop, no queue", alone)
+    yield from _shown("two loops at once, no queue", both)
+    costs = None
+    for count in (1, 2, 3, 4):
+        driven = from_queue(clerk, server, runs, count)
+        yield from _shown(f"{count} workers", driven, bar=0.9 * 2 * alone.rate if count == 2 else None)
+        if count == 2:
+            share = driven.rate / both.rate
+            yield Measure(name="2 workers, of two loops at once", value=100 * share, unit="%", bar=90.0, least=True)
+        if costs is None:
+            costs = driven.costs
+            continue
+        yield from predicted(count, driven, costs)
+
+
+def _shown(name: str, driven: Driven, bar: float | None = None) -> Iterator[Measure]:
+    costs = driven.costs
+    yield Measure(name=name, value=driven.rate, unit="runs/s", bar=bar, least=True)
+    yield Measure(name="    processor time of a run, of its process", value=1000 * costs.worker, unit="ms")
+    yield Measure(name="    processor time of a run, of PostgreSQL", value=1000 * costs.database, unit="ms")
+    yield Measure(name=f"    at most, on {CORES} cores", value=CORES / (costs.worker + costs.database), unit="runs/s")
+    yield Measure(name="    of the cores: other processes", value=100 * driven.others, unit="%")
+    yield Measure(name="    of the cores: idle", value=100 * driven.idle, unit="%")
+    yield Measure(name="    tries of a run that another worker has, for each run", value=driven.lost, unit="")
 
 
 def measures(base: Path, server: Server, runs: int, kills: int) -> Iterator[Measure]:
     with ExitStack() as stack:
         stack.enter_context(journals_in(server))
         clerk = _ledger(base / "clerk")
-        loop = one_loop(clerk, runs)
-        yield Measure(name="one loop, no queue", value=loop, unit="runs/s")
-        costs = None
-        for count in (1, 2, 3, 4):
-            driven = from_queue(clerk, server, runs, count)
-            bar = 0.9 * 2 * loop if count == 2 else None
-            yield Measure(name=f"{count} workers", value=driven.rate, unit="runs/s", bar=bar, least=True)
-            if costs is not None:
-                fleet = Fleet(workers=count, cores=os.cpu_count() or 1, slots=SLOTS)
-                slower = replace(costs, worker=costs.worker / driven.share, database=costs.database / driven.share)
-                rate = Simulation(slower, fleet, runs=2000).play().rate
-                name = f"{count} workers, predicted for the {driven.share:.0%} of the cores that were left"
-                yield Measure(name=name, value=rate, unit="runs/s")
-                continue
-            costs = driven.costs
-            yield Measure(name="processor time of a run, worker", value=1000 * costs.worker, unit="ms")
-            yield Measure(name="processor time of a run, PostgreSQL", value=1000 * costs.database, unit="ms")
+        yield from rates(clerk, server, runs)
+        if not kills:
+            return
         yield Measure(name="taken from the queue, not driven", value=taken_alone(clerk, 200), unit="runs/s")
         with server.database() as url:
             rate = procrastinate_jobs(url, 1000)
         if rate is not None:
             yield Measure(name="jobs of Procrastinate that do nothing", value=rate, unit="jobs/s")
-        times = recovery(_ledger(base / "slow"), kills)
+        times = recovery(_ledger(base / "slow", LONG), kills)
         yield Measure(name=f"recovery of {len(times)} runs, p95", value=quantiles(times, n=20)[-1], unit="s", bar=5.0)
         write_one_call(base / "starter")
         took = sandboxed(base / "starter", 30)
@@ -321,11 +361,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=200, help="runs of each measure")
     parser.add_argument("--kills", type=int, default=5, help="workers that are killed, of 8 runs each")
+    parser.add_argument("--loop", type=Path, help=argparse.SUPPRESS)  # what `loops` starts
+    parser.add_argument("--rates", action="store_true", help="only the runs per second")
     parser.add_argument("--output", type=Path, default=ROOT / ".bench" / "workers.json")
     chosen = parser.parse_args()
+    if chosen.loop:
+        drive_loop(chosen.loop, chosen.runs)
+        return 0
     found: list[Measure] = []
     with tempfile.TemporaryDirectory(prefix="remit-bench-") as name, shared_server(Path(name)) as server:
-        for measure in measures(Path(name), server, chosen.runs, chosen.kills):
+        for measure in measures(Path(name), server, chosen.runs, 0 if chosen.rates else chosen.kills):
             print(measure, flush=True)
             found.append(measure)
     print(f"{os.cpu_count()} processors; load {os.getloadavg()[0]:.1f}")

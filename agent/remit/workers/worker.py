@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -148,14 +149,25 @@ class Worker:
         return [run for run in source.found.runs if run not in self._running and not source.rests.has(run)]
 
     def _take(self) -> None:
-        """Begin as many runs as there are free slots, one after another of the tenant that has the fewest."""
+        """Begin as many runs as there are free slots, one after another of the tenant that has the fewest.
+
+        While other workers drive runs, it is chance which run of the highest priority it takes: all of them see the same list, and
+        would try the same run.
+        """
         waiting = {source: list(self._takable(source)) for source in self._sources}
         driven = {source: source.found.driven for source in self._sources}
+        alone = {source: driven[source] <= self._own(source) for source in self._sources}
         while len(self._running) < self._slots and (ready := [source for source, runs in waiting.items() if runs]):
             source = min(ready, key=lambda item: driven[item])
-            run = waiting[source].pop(0)
+            alike = set(source.found.runs[: source.found.alike])
+            choice = 1 if alone[source] else sum(run in alike for run in waiting[source])
+            run = waiting[source].pop(random.randrange(max(1, choice)))  # noqa: S311 - no secret
             driven[source] += 1
             self._running[run] = source, asyncio.create_task(self._drive(source, run))
+
+    def _own(self, source: _Source) -> int:
+        """How many runs of that workspace this worker drives."""
+        return sum(of is source for of, _ in self._running.values())
 
     async def _until_changed(self) -> None:
         """Wait for a change of a queue, if there is a free slot, for the end of a run, or for the end of the work."""

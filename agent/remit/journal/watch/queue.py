@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final
 
 import sqlalchemy as sa
@@ -43,13 +44,15 @@ _COUNT: Final = Sql(sa.select(sa.func.count()).select_from(RUN).where(IS_QUEUED,
 class Queued:
     """What a worker finds in the queue of one workspace.
 
-    `runs` can go on now, the first ones first, without those on hold; there may be more. `driven` counts those that processes drive.
+    `runs` can go on now, the first ones first, without those on hold; there may be more. The first `alike` of them have the same
+    priority: workers that look at one time take different ones of these. `driven` counts those that processes drive.
     `again_in` is in how many seconds to look again although nothing is recorded until then; None: only after a change.
     """
 
     runs: tuple[str, ...]
     driven: int
     again_in: float | None
+    alike: int = 0
 
 
 def look_into_queue(journal: Journal) -> Queued:
@@ -67,10 +70,12 @@ def look_into_queue(journal: Journal) -> Queued:
     (following,) = journal.read(_NEXT, now=now)[0]
     times = [LOOK_AGAIN_S] if driven else []
     times += [] if following is None else [(following - now) / NANO]
+    able = [row for row in found if held.isdisjoint(("all", f"run:{row[0]}", row[1], row[2]))]
     return Queued(
-        runs=tuple(row[0] for row in found if held.isdisjoint(("all", f"run:{row[0]}", row[1], row[2]))),
+        runs=tuple(row[0] for row in able),
         driven=driven,
         again_in=min(times, default=None),
+        alike=len(list(takewhile(lambda row: row[3] == able[0][3], able))),
     )
 
 
