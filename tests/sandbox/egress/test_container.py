@@ -8,8 +8,10 @@ from __future__ import annotations
 import ctypes.util
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -149,38 +151,103 @@ asyncio.run(main())
         assert not any(found[f"{trust} reached"])
 
 
-def test_a_python_tool_uses_the_web_there_and_a_tool_that_starts_programs_names_the_field_that_lets_it(
-    tmp_path: Path,
-) -> None:
-    found = in_container(
-        tmp_path,
-        """
+KINDS = """
+import shutil
+from remit.client import AsyncRemit
+from remit.workspace import open_session
+from support.http_servers import names, trust
+from support.mcp_kept import KeptServer
+from support.mcp_remote import ScriptedServer, scripted
+from support.workspaces.ledger import use
+
+TIERS = ("full", "landlock")
+
+async def host() -> object:
+    use(base / "clerk")
+    async with AsyncRemit(open_session(base / "clerk")) as client:
+        return type((await client.call("ledger.look", {"name": "ann"}, agent="clerk")).result).__name__
+
+async def served() -> object:
+    kit = KeptServer(base=base / "kit")
+    kit.sandbox = Sandbox(accept=TIERS)
+    try:
+        return (await kit.call("echo", {"text": "here"})).code
+    finally:
+        await kit.sandbox.close()
+
+async def elsewhere() -> object:
+    with scripted(ScriptedServer(), base) as kit:
+        return (await kit.echo()).code
+
 async def main():
-    harness = NetworkHarness(base, "landlock")
-    found = {}
+    harness = NetworkHarness(base, "full")
+    harness.sandbox = Sandbox(accept=TIERS, egress=harness.egress)
+    (base / "work/a.md").write_text("text")
+    found = {"tier": harness.sandbox.confinement}
     with Server(name="api.test") as server:
         harness.names.answers = {"api.test": [["127.0.0.1"]]}
-        code = f"result = httpx.get('https://api.test:{server.port}/a').status_code"
-        for trust in ("pinned", "none"):
-            output = await harness.run(code, network(f"GET api.test:{server.port}"), trust=trust)
-            found[trust] = output.value or [output.code, output.message, output.stderr]
-    for source, argv in (("command", ("cat", "x")), ("mcp", ("node", "server.js"))):
-        try:
-            await harness.run("", None, source=source, argv=argv)
-        except RunEnded as ended:
-            found[source] = [ended.code, ended.message, ended.fix]
+        web = f"result = httpx.get('https://api.test:{server.port}/a').status_code"
+        hosts = network(f"GET api.test:{server.port}")
+        bare = dict(code=base / "bare")
+        started = "import subprocess\\nresult = subprocess.run(['cat', 'a.md'], capture_output=True, text=True).stdout"
+        command = dict(source="command", reads=("a.md",))
+        kinds = {
+            "python": lambda: harness.run("result = 1", None, **bare),
+            "python, not trusted": lambda: harness.run("result = 1", None, trust="none", **bare),
+            "http": lambda: harness.run(web, hosts),
+            "http, not trusted": lambda: harness.run(web, hosts, trust="none"),
+            "python that starts programs": lambda: harness.run(started, None, programs=("cat",), reads=("a.md",), **bare),
+            "command": lambda: harness.run("", None, argv=("cat", "a.md"), **command),
+            "command, per run": lambda: harness.run("", None, argv=("cat", "a.md"), programs=("cat",), life="run", run="run", **command),
+            "node": lambda: harness.run("", None, argv=("node", "--version"), memory=1 << 30, **command),
+            "mcp": served,
+            "mcp, elsewhere": elsewhere,
+            "host": host,
+        }
+        for kind, call in kinds.items():
+            try:
+                ended = await call()
+                found[kind] = ended if not hasattr(ended, "code") else ended.code
+            except RunEnded as refused:
+                found[kind] = [refused.code, refused.message, refused.fix]
     await harness.sandbox.close()
     print(json.dumps(found))
+
 asyncio.run(main())
-""",
-    )
-    assert (found["pinned"], found["none"]) == (200, 200), found
-    for source in ("command", "mcp"):
-        code, message, fix = found[source]
-        assert code == "sandbox_unavailable"
+"""
+STARTS_NOTHING = ("python", "python, not trusted", "http", "http, not trusted", "mcp, elsewhere")
+STARTS_PROGRAMS = ("python that starts programs", "command", "command, per run", "node", "mcp")
+
+
+@pytest.fixture
+def desk(tmp_path: Path, clerk: Callable[..., Path]) -> Path:
+    """A folder with what `KINDS` uses."""
+    if shutil.which("node") is None:
+        lacking("node", "apt-get install nodejs")
+    (tmp_path / "kit").mkdir()
+    clerk([])
+    return tmp_path
+
+
+def test_each_kind_of_tool_works_there_or_names_the_field_that_lets_it(desk: Path) -> None:
+    """What starts programs is refused: without namespaces, nothing ends every process of a call for certain."""
+    found = in_container(desk, KINDS)
+    assert found.pop("tier") == "landlock"
+    assert {kind: found.pop(kind) for kind in STARTS_NOTHING} == dict.fromkeys(STARTS_NOTHING)
+    assert found.pop("host") == "Succeeded"
+    assert set(found) == set(STARTS_PROGRAMS)
+    for kind, (code, message, fix) in found.items():
+        assert (kind, code) == (kind, "sandbox_unavailable")
         assert "starts programs" in message
         assert "securityContext.seccompProfile" in fix
-        assert "localhostProfile: remit.json" in fix
+        assert fix.endswith("or remove the tool from the agent")  # the weaker tier, which it is in, would not help
+
+
+def test_with_that_field_each_kind_of_tool_works_there(desk: Path) -> None:
+    found = in_container(desk, KINDS, profile=PROFILE)
+    assert found.pop("tier") == "full"
+    assert found.pop("host") == "Succeeded"
+    assert found == dict.fromkeys((*STARTS_NOTHING, *STARTS_PROGRAMS))
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,14 @@ def engine() -> Engine:
     return ""
 
 
-def container_fix() -> str:
-    """What to set so that the full tier works in this container; "" if none of its settings is in the way."""
+ACCEPT: Final = (
+    'accept the weaker tier with `accept = ["full", "landlock"]` under [sandbox] in remit.toml, which runs Python tools, also with '
+    "network, and no programs"
+)
+
+
+def container_fix(*, otherwise: str = ACCEPT) -> str:
+    """What to set so that the full tier works in this container, or `otherwise` to do; "" if none of its settings is in the way."""
     if not (found := engine()):
         return ""
     given: Engine = "kubernetes" if found == "kubernetes" else "docker"  # podman has the options of docker
@@ -44,10 +50,7 @@ def container_fix() -> str:
         settings.append(_APPARMOR[given])
     if not settings:  # then it is the machine that forbids namespaces, and not the container
         return ""
-    return (
-        f"this is a container ({found}): set {', and '.join(settings)}; or accept the weaker tier with "
-        '`accept = ["full", "landlock"]` under [sandbox] in remit.toml, which runs Python tools, also with network, and no programs'
-    )
+    return f"this is a container ({found}): set {', and '.join(settings)}; or {otherwise}"
 
 
 def _status(name: str) -> str:

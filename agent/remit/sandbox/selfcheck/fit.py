@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from remit.core import RunEnded
 from remit.sandbox.profile import Profile, Tier
 from remit.sandbox.selfcheck.container import container_fix
+
+REMOVE: Final = "remove the tool from the agent"
 
 
 def check_fit(profile: Profile, tier: Tier, *, observed: bool) -> None:
@@ -20,5 +24,5 @@ def check_fit(profile: Profile, tier: Tier, *, observed: bool) -> None:
     raise RunEnded(
         "sandbox_unavailable",
         f"tool {profile.tool!r} {uses}, which the landlock tier cannot confine",
-        fix=container_fix() or "make bubblewrap work here (see `remit doctor`), or remove the tool from the agent",
+        fix=container_fix(otherwise=REMOVE) or f"make bubblewrap work here (see `remit doctor`), or {REMOVE}",
     )
