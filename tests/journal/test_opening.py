@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from remit.core import RunEnded, UsageError
 from remit.journal import Journal, list_runs, open_journal, opening
 from remit.journal.opening import _check_schema
-from remit.journal.storage.core_tables import SCHEMA
+from remit.journal.storage.core_tables import SCHEMA, TABLES
 from support.events import RUN, append, started
 from support.journals import WAITING_FOR_LOCK, Script, query, script, until
 from support.postgres import Server
@@ -181,6 +181,40 @@ def test_each_tenant_has_a_role_and_tables_that_another_tenant_cannot_read(
             two.read(sa.text(f"SELECT * FROM remit_{tenant}.event"))
         owners = one.read(sa.text(f"SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'remit_{tenant}'"))
         assert owners == [(f"remit_{tenant}",)]
+    for name in (tenant, f"{tenant}b"):
+        drop(postgres_server, postgres, name)
+    with postgres_server.admin() as admin:
+        admin.execute(f"DROP ROLE remit_{tenant}b")
+
+
+STATEMENTS = (
+    "SELECT * FROM {}",
+    "SELECT count(*) FROM {}",
+    "INSERT INTO {} DEFAULT VALUES",
+    "DELETE FROM {}",
+    "TRUNCATE {}",
+    "ALTER TABLE {} RENAME TO taken",
+    "DROP TABLE {}",
+    "GRANT ALL ON {} TO PUBLIC",
+    "COPY {} TO STDOUT",
+    "LOCK TABLE {}",
+)
+
+
+def test_every_statement_of_one_tenant_on_a_table_of_another_is_refused_by_the_database(
+    postgres_server: Server, postgres: str, tenant: str
+) -> None:
+    with open_journal(postgres, tenant=tenant) as one, open_journal(postgres, tenant=f"{tenant}b") as two:
+        append(one, RUN, started())
+        before = one.chain(RUN)
+        for statement in STATEMENTS:
+            for table in TABLES:
+                for reader, owner in ((two, tenant), (one, f"{tenant}b")):
+                    asked = statement.format(f'remit_{owner}."{table}"')
+                    with pytest.raises(RunEnded, match="permission denied for schema"), reader.writing() as transaction:
+                        transaction.execute(sa.text(asked))
+        assert one.chain(RUN) == before
+        assert one.read(sa.text("SELECT count(*) FROM event")) == [(1,)]  # its own, by the same names
     for name in (tenant, f"{tenant}b"):
         drop(postgres_server, postgres, name)
     with postgres_server.admin() as admin:
