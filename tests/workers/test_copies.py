@@ -156,6 +156,37 @@ async def test_a_run_whose_copy_was_changed_does_not_go_on(desk: Desk) -> None:
 
 
 @FOLDER
+async def test_a_damaged_copy_of_one_run_stops_no_other_run_and_the_command_names_it(
+    desk: Desk, command: Command
+) -> None:
+    damaged, whole = await desk.waiting(), await desk.waiting()
+    await desk.kept()
+    await desk.approved(damaged)
+    await desk.approved(whole)
+    desk.store.put(desk.store.names(f"chains/{damaged}/")[-1], b"no copy")
+    await desk.put_back()
+    await desk.work()
+    assert (desk.outcome(damaged), desk.outcome(whole)) == (None, "completed")
+    assert len(effects(desk.root)) == 2
+    await desk.client.close()
+    done = command(desk.root, "journal", "restore", env=environment(desk.root))
+    assert done.code == 2
+    assert damaged[:8] in done.err
+    assert whole[:8] not in done.err
+
+
+@FOLDER
+async def test_a_damaged_copy_of_a_hold_stops_every_run(desk: Desk) -> None:
+    await desk.waiting()
+    await desk.kept()
+    await desk.client.hold("agent:clerk", reason="a drill")
+    (name,) = desk.store.names("streams/")
+    desk.store.put(name, b"no copy")
+    with pytest.raises(RunEnded, match="of the record is damaged"):
+        await desk.put_back()
+
+
+@FOLDER
 async def test_a_run_does_not_begin_an_irreversible_call_that_cannot_be_copied(desk: Desk, tmp_path: Path) -> None:
     run = await desk.waiting()
     await desk.client.acting_as(LEA).approve(run)

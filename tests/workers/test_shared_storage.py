@@ -13,7 +13,7 @@ from remit.client import AsyncRemit
 from remit.core import Change, ResourceAccess, RunEnded, Succeeded, UsageError
 from remit.core.events import AttemptEnded
 from remit.core.parsing import digest_bytes
-from remit.journal import StoredRecord
+from remit.journal import StoredRecord, seal_run
 from remit.runtime.upkeep import folders
 from remit.runtime.upkeep.folders import KeptFolder
 from remit.sandbox import SCRATCH_BYTES, read_beneath
@@ -24,7 +24,7 @@ from remit.workers import DroveRun, Worker
 from remit.workspace import open_session
 from support.events import call, started
 from support.principals import principal
-from support.runs import TASK
+from support.runs import TASK, Command
 
 LEAD = principal("dana")
 COMMENT = {"key": "INC-2041", "text": "the pool was too small"}
@@ -94,6 +94,27 @@ async def test_a_run_that_began_on_one_machine_goes_on_on_another_with_its_files
 
 
 ONE = pytest.mark.parametrize("storage", ["folder"], indirect=True)
+
+
+@ONE
+async def test_a_run_of_one_machine_is_read_exported_and_replayed_on_another_also_once_it_is_sealed(
+    machines: tuple[Path, Path], command: Command, tmp_path: Path
+) -> None:
+    first = AsyncRemit(open_session(machines[0]))
+    run = await first.enqueue("triage", TASK)
+    await driven(first)
+    await first.acting_as(LEAD).approve(run)
+    await driven(first)
+    assert seal_run(first.session.journal, run)
+    await first.close()
+    assert not (machines[1] / "traces" / f"{run}.jsonl").exists()
+    exported = tmp_path / "exported.jsonl"
+    for line in (("trace", "show", run), ("trace", "verify", run), ("trace", "export", run, "-o", str(exported))):
+        done = command(machines[1], *line)
+        assert (line[1], done.code) == (line[1], 0), done.err
+    assert COMMENT["text"] in exported.read_text()
+    assert command(machines[1], "trace", "verify", str(exported)).code == 0
+    assert command(machines[1], "replay", run).code == 0
 
 
 @ONE

@@ -69,8 +69,12 @@ def restore_command(as_json: bool) -> None:
     if opened.storage is None:
         raise UsageError("there are no copies of the record: remit.toml names no [storage]")
     found = bring_back(opened.journal)
-    shown = {"ok": True, "runs": list(found.runs), "streams": list(found.streams), "events": found.events}
+    shown = {"ok": not found.damaged, "runs": list(found.runs), "streams": list(found.streams), "events": found.events}
+    shown["damaged"] = list(found.damaged)
     echo(json_text(shown) if as_json else str(found) if found else "the journal has everything that was copied")
+    if found.damaged:
+        names = ", ".join(run[:8] for run in found.damaged)
+        raise UsageError(f"a copy of these runs is damaged, and they do not go on: {names}; the log names each copy")
 
 
 @journal_command.command("rebuild")

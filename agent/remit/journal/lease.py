@@ -50,6 +50,13 @@ _RELEASE: Final = Sql(
 _FORGET: Final = Sql(HEAD.delete().where(HEAD.c.run == _of, HEAD.c.fence == _held, HEAD.c.seq == -1))
 
 
+class RunDriven(UsageError):
+    """Another process has the lease of the run."""
+
+    def __init__(self, run: str) -> None:
+        super().__init__(RUN_LOCKED.format(run))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lease:
     """The right to extend the chain of one run, until it is released or lost.
@@ -63,7 +70,7 @@ class Lease:
 
 
 def take_lease(database: Database, run: str, now: int) -> Lease:
-    """Take the lease of the run; `now` is in Unix nanoseconds. Raises UsageError while another holder lives."""
+    """Take the lease of the run; `now` is in Unix nanoseconds. Raises RunDriven while another holder lives."""
     holder = f"{this_process()} {secrets.token_hex(4)}"
     with database.transaction(durable=False) as transaction:
         # The first number is a time: the row of a run that never began is removed, and a later row must not repeat its numbers.
@@ -72,13 +79,13 @@ def take_lease(database: Database, run: str, now: int) -> Lease:
             return Lease(run=run, fence=now)
         ((earlier, beat, fence),) = transaction.execute(_LEASE, {"of": run})
         if is_alive(earlier, beat, now):
-            raise UsageError(RUN_LOCKED.format(run))
+            raise RunDriven(run)
         # A time again: a database that is put back to an earlier state must not give a number that a process still holds.
         following = max(fence + 1, now)
         if not transaction.changed(
             _TAKE, {"of": run, "held": fence, "next": following, "new_holder": holder, "now": now}
         ):
-            raise UsageError(RUN_LOCKED.format(run))  # another process took it in between
+            raise RunDriven(run)  # another process took it in between
         return Lease(run=run, fence=following, before=earlier)
 
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from remit.core import RunEnded, UsageError
 from remit.journal.copies.chain_copies import ChainCopies
+from remit.journal.copies.sealed_bodies import SealedBodies
 from remit.journal.storage.core_tables import SCHEMA, VERSIONS
 from remit.journal.storage.database import Database, Sql
 from remit.journal.storage.sqlite import SqliteDatabase
@@ -34,7 +35,7 @@ def open_journal(
     """Open the journal, and create it if it does not exist.
 
     `location` is the path of a SQLite file, a `postgresql://` URL, or None: in memory, until it is closed.
-    `copies` is the shared storage to which its chains are copied, None: to none. `tenant` names the schema and the role in PostgreSQL. The accounts of the operating-system `group` share a file; "": its
+    `copies` is the shared storage to which its chains are copied and the bodies of sealed runs go, None: to none. `tenant` names the schema and the role in PostgreSQL. The accounts of the operating-system `group` share a file; "": its
     owner only.
 
     Raises:
@@ -59,6 +60,7 @@ def open_journal(
         raise
     journal = Journal(database, name, clock=clock)
     journal.copies = None if copies is None else ChainCopies(copies)
+    journal.bodies = SealedBodies(copies)
     return journal
 
 

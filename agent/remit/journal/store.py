@@ -26,6 +26,7 @@ from remit.core import RemitError, RunEnded, UsageError, in_pool
 from remit.core.events import AnyEvent, HoldSet, KeyCreated, Recorded
 from remit.journal import limits
 from remit.journal.copies.chain_copies import ChainCopies
+from remit.journal.copies.sealed_bodies import SealedBodies
 from remit.journal.hash_chain import Chain, ChainFault, ChainLink, link
 from remit.journal.lease import BEAT_S, LOST, Lease, is_leased, keep_leases, release_lease, take_lease
 from remit.journal.projections import (
@@ -95,7 +96,7 @@ class AlreadyRecorded(RemitError):
 class Journal:
     """The events of every run of a workspace. Threads share one; each process opens its own.
 
-    `clock` gives Unix nanoseconds. `copies` are those of its chains in shared storage, None without. Every method that reads or writes raises RunEnded (`unrecorded`) if the database cannot.
+    `clock` gives Unix nanoseconds. `copies` are those of its chains in shared storage, None without; `bodies` those of sealed runs. Every method that reads or writes raises RunEnded (`unrecorded`) if the database cannot.
     """
 
     def __init__(self, database: Database, name: str, *, clock: Callable[[], int] = time.time_ns) -> None:
@@ -109,6 +110,7 @@ class Journal:
         self._ending = threading.Event()
         self.changes: Final = ChangeWatcher(database)
         self.copies: ChainCopies | None = None
+        self.bodies = SealedBodies(None)
         self._shared: tuple[int, Shared] | None = None
         self._looked: asyncio.AbstractEventLoop | None = None  # the event loop that has looked in its present iteration
         # SQLite has one writer, so more threads would only wait for each other.
@@ -256,7 +258,9 @@ class Journal:
 
     def _sealed_links(self, run: str, rows: Sequence[Row], after: int) -> list[ChainLink]:
         with self.failing("read"):
-            return [link for row in rows for link in unpack(run, row[1], row[2]) if link.seq > after]
+            return [
+                link for row in rows for link in unpack(run, row[1], self.bodies.get(run, row[2])) if link.seq > after
+            ]
 
     def events(self, run: str, after: int = -1) -> list[Recorded]:
         """The events of a run in order, beginning with the one after number `after`."""

@@ -15,7 +15,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from remit.storage.store import check_size, unusable
+from remit.storage.bounds import check_size, unusable
 
 TIMEOUT: Final = timedelta(seconds=20)  # of one request
 PATIENCE: Final = timedelta(seconds=30)  # for a request and its retries

@@ -8,10 +8,10 @@ from adversarial.mutations.row import Mutation, Remove, never, replaced
 from remit.broker import effects
 from remit.client import publishing
 from remit.journal import live_record
-from remit.journal.copies import bringing_back
+from remit.journal.copies import bringing_back, sealed_bodies
 from remit.runtime import live, resuming, runner
 from remit.runtime.upkeep import folders
-from remit.storage import store
+from remit.storage import folder
 from remit.workers import enqueue
 from remit.workspace import session
 
@@ -20,6 +20,7 @@ CUT_OFF: Final = "workers/test_cut_off.py::"
 SHARED: Final = "workers/test_shared_storage.py::"
 COPIES: Final = "workers/test_copies.py::"
 STORES: Final = "storage/test_store.py::"
+SEALED: Final = "storage/test_sealed_runs.py::"
 PUBLISHED: Final = "policy/test_published_rules.py::"
 DRIVEN: Final = (WORKERS + "test_the_commands_start_a_run_and_drive_it",)
 
@@ -54,13 +55,31 @@ ROWS: Final = (
         tests=(COPIES + "test_a_hold_that_was_set_since_the_backup_is_in_force_when_the_journal_is_opened[folder]",),
     ),
     driven(
+        "a damaged copy of one run stops no other one",
+        replaced(bringing_back, "DamagedCopy", ZeroDivisionError),
+        tests=(COPIES + "test_a_damaged_copy_of_one_run_stops_no_other_run_and_the_command_names_it[folder]",),
+    ),
+    driven(
+        "the bodies of a sealed run are compared with the digest that the database has",
+        replaced(sealed_bodies, "_differs", lambda *_: False),
+        tests=(SEALED + "test_bodies_that_were_changed_in_the_storage_are_not_read[folder]",),
+    ),
+    driven(
+        "what is erased of a sealed run is removed from the storage",
+        never(sealed_bodies.SealedBodies, "forget"),
+        tests=(
+            SEALED + "test_what_is_erased_of_a_sealed_run_is_in_the_storage_no_more[folder]",
+            SEALED + "test_a_deleted_run_leaves_nothing_in_the_storage[folder]",
+        ),
+    ),
+    driven(
         "a file of another machine is compared with the digest of the record",
         replaced(folders, "_differs", lambda *_: False),
         tests=(SHARED + "test_a_file_is_given_to_another_machine_only_as_it_was_stored",),
     ),
     driven(
         "storage that is away does not look empty",
-        never(store.FolderStore, "_check"),
+        never(folder.FolderStore, "_check"),
         tests=(STORES + "test_storage_that_does_not_exist_is_an_error_and_not_empty[folder]",),
     ),
     driven(

@@ -2,4 +2,5 @@
 
 chain_copies  what is copied, and when
 bringing_back what the copies have and the journal lacks
+sealed_bodies the bodies of sealed runs
 """

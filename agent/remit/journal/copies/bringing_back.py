@@ -14,10 +14,10 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from remit.core import UsageError
 from remit.core.events import AnyEvent
-from remit.journal.copies.chain_copies import ChainCopies, CopyName
+from remit.journal.copies.chain_copies import ChainCopies, CopyName, DamagedCopy
 from remit.journal.hash_chain import ChainLink
+from remit.journal.lease import RunDriven
 from remit.journal.limits import add
 from remit.journal.projections import changed_rows, is_run, queue_topics, run_rows
 from remit.journal.reducer import apply_event
@@ -33,11 +33,15 @@ _HEADS: Final = Sql(sa.select(HEAD.c.run, HEAD.c.seq))
 
 @dataclass(frozen=True, kw_only=True)
 class BroughtBack:
-    """What the journal lacked: the runs and the streams of the workspace, and how many events of them."""
+    """What the journal lacked: the runs and the streams of the workspace, and how many events of them.
+
+    `damaged` are the runs with a copy that cannot be read. They do not go on until it is restored or removed.
+    """
 
     runs: tuple[str, ...] = ()
     streams: tuple[str, ...] = ()
     events: int = 0
+    damaged: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return self.events > 0
@@ -51,23 +55,31 @@ def bring_back(journal: Journal, *, runs: bool = True) -> BroughtBack:
 
     A run that a process drives is left to it: its next append fails, and who continues the run brings it back.
 
-    Raises RunEnded (`unrecorded`) if the storage cannot be read, a copy is damaged, or the journal cannot be written.
+    A damaged copy of one run stops that run, and no other one. One of a hold or a key stops all of them: what it forbids is not known.
+
+    Raises RunEnded (`unrecorded`) if the storage cannot be read, a copy of a stream is damaged, or the journal cannot be written.
     """
     if journal.copies is None:
         return BroughtBack()
     heads = {str(run): int(seq) for run, seq in journal.read(_HEADS)}
     behind = [stream for stream, last in journal.copies.last(runs=runs).items() if heads.get(stream, -1) < last]
     added: dict[str, int] = {}
+    damaged: list[str] = []
     for stream in sorted(behind, key=lambda stream: (is_run(stream), stream)):  # holds and keys first
         if not is_run(stream):
             added[stream] = _bring_stream_back(journal, journal.copies, stream)
             continue
-        with suppress(UsageError), journal.brief_lease(stream):
-            added[stream] = bring_run_back(journal, stream)
+        try:
+            with suppress(RunDriven), journal.brief_lease(stream):
+                added[stream] = bring_run_back(journal, stream)
+        except DamagedCopy as failure:
+            damaged.append(stream)
+            _log.error("run %s does not go on: %s", stream, failure)
     found = BroughtBack(
         runs=tuple(stream for stream, count in added.items() if count and is_run(stream)),
         streams=tuple(stream for stream, count in added.items() if count and not is_run(stream)),
         events=sum(added.values()),
+        damaged=tuple(damaged),
     )
     if found:
         _log.warning("the journal %s was put back to an earlier state: %s", journal.name, found)

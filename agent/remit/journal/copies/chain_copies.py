@@ -47,6 +47,14 @@ class ChainCopy:
     begun: AttemptBegun | None
 
 
+class DamagedCopy(RunEnded):
+    """A copy is missing, cut off or changed: what its chain did is not known."""
+
+    def __init__(self, name: str, failure: ValueError) -> None:
+        fix = "restore it in the storage, or remove it and settle what it was about"
+        super().__init__("unrecorded", f"the copy {name} of the record is damaged: {failure}", fix=fix)
+
+
 class ChainCopies:
     """The copies of one journal. Threads share it; every method raises RunEnded (`unrecorded`) if the storage cannot be used."""
 
@@ -82,16 +90,19 @@ class ChainCopies:
                     last[stream] = max(item.seq, last.get(stream, -1))
         return last
 
+    def forget(self, run: str) -> None:
+        """Keep no copy of the chain of a run any more."""
+        for name in self._store.names(folder_of(run)):
+            self._store.remove(name)
+        self._copied.pop(run, None)
+
     def read(self, stream: str, item: CopyName) -> ChainCopy:
-        """One copy. Raises RunEnded (`unrecorded`) if it is missing or was changed."""
+        """One copy. Raises DamagedCopy if it is missing or was changed."""
         data = self._store.get(item.name)
         try:
             return _unpacked(stream, b"" if data is None else data)
         except ValueError as failure:
-            what = f"the copy {item.name} of the record is damaged: {failure}"
-            raise RunEnded(
-                "unrecorded", what, fix="restore it in the storage, or remove it and settle what it was about"
-            ) from failure
+            raise DamagedCopy(item.name, failure) from failure
 
 
 def folder_of(stream: str) -> str:

@@ -31,13 +31,16 @@ _REST: Final = tuple(Sql(table.delete().where(table.c.run == _of)) for table in 
 
 
 def delete_run(journal: Journal, run: str) -> None:
-    """Delete every event of a run. Raises UsageError if it has not ended. An interrupted call is completed by the next one."""
+    """Delete every event of a run, and the copies of them. Raises UsageError if it has not ended. An interrupted call is completed by the next one."""
     more = True
     while more:
         with journal.writing(durable=False) as transaction:
             check_ended(transaction, run)
             counts = [transaction.changed(statement, {"of": run, "most": DELETED_AT_ONCE}) for statement in _PART]
         more = max(counts) >= DELETED_AT_ONCE
+    if journal.copies is not None:
+        journal.copies.forget(run)
+    journal.bodies.forget(run)
     with journal.writing() as transaction, counting(transaction, run, arm_of(transaction, run)):
         for statement in _REST:  # INVARIANT: last. While the list has the run, a later call deletes the rest.
             transaction.execute(statement, {"of": run})

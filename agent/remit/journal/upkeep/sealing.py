@@ -63,7 +63,8 @@ def _replace(journal: Journal, run: str, links: Sequence[ChainLink]) -> bool:
         check_ended(transaction, run)
         if transaction.execute(_BODIES, {"of": run, "last": last}) != [(sum(link.body is not None for link in links),)]:
             return False
-        transaction.execute(_SEAL, {"run": run, "last": last, "chain": chain, "bodies": bodies})
+        kept = journal.bodies.put(run, bodies)  # INVARIANT: under the lock, so that nothing of it was erased meanwhile
+        transaction.execute(_SEAL, {"run": run, "last": last, "chain": chain, "bodies": kept})
         for statement in _DELETE:
             transaction.execute(statement, {"of": run, "last": last})
     return True

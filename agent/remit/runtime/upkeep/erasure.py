@@ -21,8 +21,8 @@ from remit.journal import (
     list_runs,
     release_space,
 )
+from remit.runtime.upkeep.folders import forget_folder
 from remit.runtime.upkeep.retention import golden_runs
-from remit.storage import forget_run
 from remit.tracing import TraceFile
 from remit.workspace import WorkspaceSession, authorize_runs
 
@@ -73,7 +73,7 @@ def erase_runs(
         if file.path.exists():
             file.rebuild(replace(link, salt=None, body=None) for link in journal.links(run))
             file.close()
-        forget_run(session.storage, run)
+        forget_folder(session.storage, run)
         erase(
             journal, run
         )  # INVARIANT: last. While the list has the user, the next call finds the run and erases the rest.

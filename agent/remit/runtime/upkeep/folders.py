@@ -160,7 +160,7 @@ class KeptFolder:
     @property
     def _driver(self) -> str:
         """The name under which the machine is kept that drove the run last."""
-        return f"runs/{self.run}/driver"
+        return f"{_place_of(self.run)}driver"
 
     @property
     def _here(self) -> bytes:
@@ -169,7 +169,19 @@ class KeptFolder:
         return f"{platform.node()}:{self.folder}:{place and place.st_ino}".encode()
 
     def _name(self, digest: str) -> str:
-        return f"runs/{self.run}/files/{digest.removeprefix('sha256:')}"
+        return f"{_place_of(self.run)}files/{digest.removeprefix('sha256:')}"
+
+
+def forget_folder(store: Store | None, run: str) -> None:
+    """Keep nothing of the working folder of a run in shared storage any more."""
+    if store is not None:
+        for name in store.names(_place_of(run)):
+            store.remove(name)
+
+
+def _place_of(run: str) -> str:
+    """The beginning of the names of what shared storage has of the working folder of a run."""
+    return f"runs/{run}/"
 
 
 def kept_folder(session: WorkspaceSession, run: str, folder: Path) -> KeptFolder | None:

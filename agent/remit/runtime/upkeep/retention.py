@@ -32,9 +32,9 @@ from remit.journal import (
     used_bundles,
 )
 from remit.rollout import remove_unused_definitions
+from remit.runtime.upkeep.folders import forget_folder
 from remit.sandbox.packages import LOCK as PACKAGES
 from remit.sandbox.packages import locked_wheels
-from remit.storage import forget_run
 from remit.tracing import ObjectStore, objects_of, read_index, read_trace, trace_path
 from remit.workspace import CODE_DIGESTS, KeepRule, Settings, WorkspaceSession, authorize_runs, read_digests
 
@@ -142,7 +142,7 @@ def _delete(session: WorkspaceSession, run: str, by: Principal) -> int:
     path = trace_path(session.traces, run)
     freed = path.stat().st_size if path.exists() else 0
     path.unlink(missing_ok=True)
-    forget_run(session.storage, run)
+    forget_folder(session.storage, run)
     # INVARIANT: last. While the journal has the run, the next call finds it and deletes the rest.
     delete_run(session.journal, run)
     release_space(session.journal)
