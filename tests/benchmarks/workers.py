@@ -53,6 +53,7 @@ CALLS: Final = [{"ledger__wire": {"name": "ann", "amount": 1}}, {"ledger__look":
 TURNS: Final = [{"say": "first", "calls": CALLS}, {"say": "second", "calls": CALLS}, {"say": "done"}]
 LONG: Final = [*[{"say": "next", "calls": CALLS}] * 10, {"say": "done"}]  # it still goes on when its worker is killed
 WAIT_S: Final = 300.0
+LOOK_S: Final = 0.2  # to look more often would take time from the workers
 COMPLETED: Final = '"completed"'
 TAKEN: Final = "another process executes run"
 
@@ -181,7 +182,8 @@ def from_queue(folder: Path, server: Server, runs: int, count: int) -> Driven:
         lost = sum(one.count(TAKEN) for one in started)
         meter = Meter([one.process.pid for one in started], server, rounds=len(TURNS))
         client.lift("all")
-        until(lambda: count_queued(journal) == 0, WAIT_S)
+        while count_queued(journal):
+            time.sleep(LOOK_S)
         meter.stop()
         ends = [until_ended(journal, name) / NANO for name in names]
         return meter.driven(ends, sum(one.count(TAKEN) for one in started) - lost)
