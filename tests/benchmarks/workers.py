@@ -51,7 +51,10 @@ from support.workspaces.ledger import environment, ledger_workspace, use
 SLOTS: Final = 8
 CALLS: Final = [{"ledger__wire": {"name": "ann", "amount": 1}}, {"ledger__look": {"name": "ann"}}]
 TURNS: Final = [{"say": "first", "calls": CALLS}, {"say": "second", "calls": CALLS}, {"say": "done"}]
-LONG: Final = [*[{"say": "next", "calls": CALLS}] * 10, {"say": "done"}]  # it still goes on when its worker is killed
+LONG: Final[list[dict[str, Any]]] = [
+    *[{"say": "next", "calls": CALLS}] * 10,
+    {"say": "done"},
+]  # it still goes on when its worker is killed
 WAIT_S: Final = 300.0
 LOOK_S: Final = 0.2  # to look more often would take time from the workers
 COMPLETED: Final = '"completed"'
