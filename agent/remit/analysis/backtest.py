@@ -15,7 +15,7 @@ from typing import Final
 
 from remit.analysis.solver.conditions import atoms_of
 from remit.analysis.solver.ruleset import RuleSet
-from remit.broker import Moment, policy_context
+from remit.broker import COSTLY, Moment, policy_context
 from remit.core import Context, Request, Verdict, action_matches
 from remit.core.events import CallAnswered, CallDecided, Recorded, RunFinished, RunStarted
 from remit.journal import RunState, apply_event
@@ -39,6 +39,8 @@ RELEVANT_EVENTS: Final = frozenset(
         "effect.settled",
     }
 )
+
+EVERYTHING: Final = COSTLY | {"args", "confinement"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +105,13 @@ class Backtest:
     lost_sources: tuple[LostSource, ...] = ()
 
 
-def recorded_decisions(records: Sequence[Recorded], rule_set: RuleSet) -> tuple[list[RecordedDecision], Counter[str]]:
-    """List every decision of one run as a request, and count the others by the reason why they are left out."""
+def recorded_decisions(
+    records: Sequence[Recorded], rule_set: RuleSet, facts_read: FactsRead | None = None
+) -> tuple[list[RecordedDecision], Counter[str]]:
+    """List every decision of one run as a request, and count the others by the reason why they are left out.
+
+    With `facts_read`, a request has of the costly facts only those that the rules read of its action.
+    """
     found: list[RecordedDecision] = []
     missing: Counter[str] = Counter()
     facts, started = RunState(), None
@@ -140,6 +147,7 @@ def recorded_decisions(records: Sequence[Recorded], rule_set: RuleSet) -> tuple[
                     ),
                     means=() if rule_set.vocabulary is None else rule_set.vocabulary.means.get(event.call.action, ()),
                     quoted=event.quoted_by_user,
+                    read=COSTLY if facts_read is None else facts_read.of(event.call.action),
                 )
                 found.append(
                     RecordedDecision(
@@ -169,7 +177,7 @@ def _request(event: CallDecided, known: Context, *, scoped: bool) -> Request:
 
 def backtest_rules(runs: Iterable[Sequence[Recorded]], rule_set: RuleSet) -> Backtest:
     """Decide every recorded decision of those runs again, under the rules of `rule_set`."""
-    facts_read = _FactsRead(rule_set)
+    facts_read = FactsRead(rule_set)
     flips: list[Flip] = []
     missing: Counter[str] = Counter()
     asked: Counter[str] = Counter()
@@ -177,7 +185,7 @@ def backtest_rules(runs: Iterable[Sequence[Recorded]], rule_set: RuleSet) -> Bac
     count = calls = decided = covered = grounded = 0
     lost_sources: list[LostSource] = []
     for records in runs:
-        found, uncounted = recorded_decisions(records, rule_set)
+        found, uncounted = recorded_decisions(records, rule_set, facts_read)
         count += 1
         missing += uncounted
         calls += sum(one.round == 0 for one in found) + sum(uncounted.values())
@@ -238,8 +246,8 @@ def backtest_rules(runs: Iterable[Sequence[Recorded]], rule_set: RuleSet) -> Bac
 
 def _grounded_end(records: Sequence[Recorded]) -> RunFinished | None:
     """The end of a run whose answer has sources."""
-    ended = next((item.event for item in reversed(records) if isinstance(item.event, RunFinished)), None)
-    return ended if ended is not None and ended.sources else None
+    ended = next((item.event for item in reversed(records) if item.type == "run.finished"), None)
+    return ended if isinstance(ended, RunFinished) and ended.sources else None
 
 
 def _lost_sources(ended: RunFinished, found: Sequence[RecordedDecision], policy: Policy) -> Iterator[LostSource]:
@@ -282,16 +290,16 @@ def _allowed(policy: Policy, request: Request) -> bool:
         return False
 
 
-class _FactsRead:
+class FactsRead:
     """Which facts the rules read for an action; computed once for each action."""
 
     def __init__(self, rule_set: RuleSet) -> None:
         self._side = rule_set
-        self._facts_of = lru_cache(maxsize=None)(self._read)
+        self.of = lru_cache(maxsize=None)(self._read)
 
     def uncovered(self, one: RecordedDecision) -> str:
         """Say why the recording lacks what the rules read of this call; "" if it has all of it."""
-        read = self._facts_of(one.request.action)
+        read = self.of(one.request.action)
         if one.redacted and "args" in read:
             return "the rules read arguments that are redacted"
         if one.imported and "confinement" in read:
@@ -300,8 +308,11 @@ class _FactsRead:
 
     def _read(self, action: str) -> frozenset[str]:
         texts = {row.condition.text for row in self._side.rows if action_matches(action, row.action)}
-        found = {fact[0] for text in texts for atom in atoms_of(text) for fact in atom.facts}
-        return frozenset(found | {atom.searched_set for text in texts for atom in atoms_of(text)})
+        atoms = [atom for text in texts for atom in atoms_of(text)]
+        if any(not atom.facts and not atom.searched_set for atom in atoms):  # whatever it reads, it must find it
+            return EVERYTHING
+        found = {fact[0] for atom in atoms for fact in atom.facts}
+        return frozenset(found | {atom.searched_set for atom in atoms})
 
 
 def allowed_pairs(found: Iterable[RecordedDecision]) -> Mapping[tuple[str, str, str], list[RecordedDecision]]:

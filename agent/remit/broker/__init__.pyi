@@ -2,7 +2,7 @@ from .attempts import DecodedCall, LiveExecutor, Ready, ToolExecutor, receives_k
 from .broker import ApprovalPending, Broker
 from .budgets import CALLS_PER_TURN, check_counted, check_turn, too_many_calls, wall_end
 from .circuit_breaker import check_circuit, count_attempt
-from .context import Moment, policy_context
+from .context import COSTLY, Moment, policy_context
 from .decisions import Everything, narrow
 from .effects import settle_effect
 from .execution import QuestionPending
@@ -30,6 +30,7 @@ from .receipt import landed_of, receipt_of, retrieved_by
 
 __all__ = [
     "CALLS_PER_TURN",
+    "COSTLY",
     "IS_ERROR",
     "ApprovalPending",
     "AttemptOutcome",

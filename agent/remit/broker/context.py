@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Final
 
-from remit.core import CONFIRMATION, IN_CONVERSATION, Call, Confinement, Context, Json, roles_held
+from remit.core import CONFIRMATION, IN_CONVERSATION, Call, Confinement, Context, Json, ResourceAccess, roles_held
 from remit.core.events import NANO, ApprovalGranted, AttemptBegun, RunStarted
 from remit.core.parsing import SERVER_KIND, URL_KINDS
 from remit.guardrails import argument_texts, contained_kinds, kind_of, quotes_all, requests_action, unnamed_resources
 from remit.journal import Record, RunState
 from remit.policy.language import Entities
+
+# Facts that are searched for in texts or looked up, so that finding them takes most of the time of a backtest.
+NAMES: Final = frozenset({"named_by_user", "identified", "unidentified"})
+TEXTS: Final = frozenset({"contains", "quoted_by_user"})
+PROPERTIES: Final = frozenset({"subject", "resource"})
+COSTLY: Final = NAMES | TEXTS | PROPERTIES
 
 
 def leaves_system(call: Call) -> bool:
@@ -44,32 +51,26 @@ def policy_context(
     means: Iterable[str] = (),
     shown: Mapping[str, Json] | None = None,
     quoted: bool | None = None,
+    read: Collection[str] = COSTLY,
 ) -> Context:
     """The facts that a condition can read when `call` is decided.
 
     `means` are the request words of the action. `shown` are its arguments as recorded. `quoted` is the recorded value of
-    `quoted_by_user` if the arguments were redacted, because it cannot be computed from redacted arguments.
+    `quoted_by_user` if the arguments were redacted, because it cannot be computed from redacted arguments. Costly facts that are
+    not in `read` keep their defaults. INVARIANT: `read` has every one of them that a rule of the action reads; a backtest knows that.
     """
     place = (call.step, call.index)
-    words = state.words
     chosen = [touch for touch in call.touches if not touch.fixed]
-    unnamed = unnamed_resources(words, chosen, state.directory)
-    unknown = frozenset(kind_of(resource) for resource in unnamed if resource not in state.directory)
-    contains = frozenset[str]()
-    if leaves_system(call):
-        names = {touch.name for touch in chosen} | {touch.resource for touch in chosen}
-        texts = argument_texts(call.arguments if shown is None else shown, names)
-        contains = contained_kinds(texts, words, state.directory, state.values)
-        if quoted is None:
-            quoted = quotes_all(words, argument_texts(call.arguments, names))
+    facts: dict[str, Any] = {}
+    if not NAMES.isdisjoint(read):
+        facts |= _named(state, chosen)
+    if not TEXTS.isdisjoint(read):
+        facts |= _found_in_texts(state, call, chosen, shown, quoted)
+    if not PROPERTIES.isdisjoint(read):
+        facts |= moment.entities.facts(call.subjects.all, [touch.resource for touch in call.touches])
     return Context(
         args=call.arguments,
         labels=state.labels | given_labels(state, call),
-        named_by_user=bool(chosen) and not unnamed,
-        identified=not unknown,
-        unidentified=unknown,
-        contains=contains,
-        quoted_by_user=bool(quoted),
         requested_by_user=requests_action(state.task, means),
         effect=call.effect,
         calls=_calls(state, place),
@@ -77,8 +78,29 @@ def policy_context(
         env=moment.env,
         confinement=moment.confinement,
         time=_time_of_day(moment.at),
-        **moment.entities.facts(call.subjects.all, [touch.resource for touch in call.touches]),
+        **facts,
     )
+
+
+def _named(state: RunState, chosen: Sequence[ResourceAccess]) -> dict[str, Any]:
+    """Which of the resources that the model chose the user or the directory names."""
+    unnamed = unnamed_resources(state.words, chosen, state.directory)
+    unknown = frozenset(kind_of(resource) for resource in unnamed if resource not in state.directory)
+    return {"named_by_user": bool(chosen) and not unnamed, "identified": not unknown, "unidentified": unknown}
+
+
+def _found_in_texts(
+    state: RunState, call: Call, chosen: Sequence[ResourceAccess], shown: Mapping[str, Json] | None, quoted: bool | None
+) -> dict[str, Any]:
+    """What the other texts of the arguments contain, if they may leave the system."""
+    if not leaves_system(call):
+        return {"quoted_by_user": bool(quoted)}
+    names = {touch.name for touch in chosen} | {touch.resource for touch in chosen}
+    texts = argument_texts(call.arguments if shown is None else shown, names)
+    if quoted is None:
+        quoted = quotes_all(state.words, argument_texts(call.arguments, names))
+    contains = contained_kinds(texts, state.words, state.directory, state.values)
+    return {"contains": contains, "quoted_by_user": quoted}
 
 
 def given_labels(state: RunState, call: Call) -> frozenset[str]:
@@ -108,7 +130,9 @@ def as_decided(state: RunState, call: Call) -> RunState:
 def _calls(state: RunState, place: tuple[int, int]) -> dict[str, int]:
     """How many calls of each action the run has made, and how many its conversation, by "ACTION in conversation"."""
     counts = state.calls(but=place)
-    earlier = state.conversation.calls if state.conversation else {}
+    if state.conversation is None:
+        return counts | {f"{name}{IN_CONVERSATION}": count for name, count in counts.items()}
+    earlier = state.conversation.calls
     every = {f"{name}{IN_CONVERSATION}": counts.get(name, 0) + earlier.get(name, 0) for name in {*counts, *earlier}}
     return counts | every
 

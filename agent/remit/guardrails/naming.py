@@ -102,6 +102,8 @@ def names_thing(words: str, kind: str, name: str, directory: Collection[str] = (
     The directory adds evidence in both directions. A name that it lists for this kind is accepted. A name that it lists only
     for another kind needs a word for this kind next to it.
     """
+    if not _occurs(words, name):
+        return False
     listed = f"{kind}:{name}" in directory
     elsewhere = _listed_as_another_kind(kind, name, directory)
     for place in _occurrences(words, kind, name):
@@ -139,10 +141,14 @@ def refers_by_alias(words: str, kind: str, alias: str, directory: Collection[str
     )
 
 
+def _occurs(words: str, name: str) -> bool:
+    """Most names do not occur at all, and each name is a pattern of its own: building it costs fifty times as much as this."""
+    return name.casefold() in words.casefold()
+
+
 def _occurrences(words: str, kind: str, name: str) -> Iterator[_Place]:
     """The occurrences of the whole name: as it is or capitalized by the user, and a phrase in any case."""
-    # Most names do not occur at all, and each name is a pattern of its own: building it costs fifty times as much as this.
-    if name.casefold() not in words.casefold():
+    if not _occurs(words, name):
         return
     # The lookarounds exclude parts of longer names, paths, addresses and numbers with units.
     matches = re.finditer(

@@ -145,15 +145,20 @@ def unnamed_resources(
     A first and a last name side by side name a person that is stored as two resources of one kind.
     """
     chosen = [touch for touch in touches if not touch.fixed]
-    people: dict[str, list[str]] = {}
-    for touch in chosen:
-        people.setdefault(touch.kind, []).append(touch.name)
-    whole = {kind for kind, parts in people.items() if names_person(words, kind, parts)}
+    whole = _named_people(words, chosen) if len(chosen) > 1 else ()
     return tuple(
         touch.resource
         for touch in chosen
         if touch.kind not in whole and not names_resource(words, touch.resource, directory)
     )
+
+
+def _named_people(words: str, chosen: Iterable[ResourceAccess]) -> Collection[str]:
+    """The kinds of which the words name one person by two resources."""
+    parts_of: dict[str, list[str]] = {}
+    for touch in chosen:
+        parts_of.setdefault(touch.kind, []).append(touch.name)
+    return {kind for kind, parts in parts_of.items() if names_person(words, kind, parts)}
 
 
 def requests_action(words: str, means: Iterable[str]) -> bool:
@@ -356,9 +361,11 @@ def _contains_word(words: str, name: str) -> bool:
 
 
 def _contains_account(words: str, name: str) -> bool:
+    if not (accounts := find_mentions(words).accounts):
+        return False
     # Letters of other scripts would be dropped like punctuation.
     numbered = name.isascii() and sum(map(str.isdigit, name)) >= SHORTEST_NUMBER
-    return numbered and _alphanumeric(name) in find_mentions(words).accounts
+    return numbered and _alphanumeric(name) in accounts
 
 
 def _normalized(text: str) -> str:

@@ -358,6 +358,8 @@ class RunState:
         for call in self.open.values():  # in one pass: it is asked after each event of a call
             if call.attempting:
                 return "running"
+            if call.approval is None and call.question is None:  # as nearly all: nobody was asked
+                continue
             waiting = waiting or call.waiting
             answered = answered or (call.needs_approval and call.approval is not None and not call.allowed)
         return "waiting" if waiting else "ready" if answered else "running"

@@ -10,6 +10,7 @@ from adversarial.mutations.row import DECIDES, Mutation, brokered, replaced
 from remit.analysis.attacks import trying
 from remit.analysis.attacks.accepted import Acceptance
 from remit.analysis.attacks.values import Calls, Material, calls_of
+from remit.analysis.backtest import FactsRead
 from remit.analysis.drafting import call as drafting
 from remit.analysis.solver import paths
 from remit.broker.decisions import Decider
@@ -143,6 +144,14 @@ ROWS: Final = (
         name="a drafted rule for what cannot be undone asks a person who exists",
         remove=(lambda patch: patch.setattr(drafting, "chosen_approver", lambda *_: ""),),
         tests=("analysis/test_allow.py::test_a_drafted_rule_for_what_cannot_be_undone_asks",),
+        still=DECIDES,
+    ),
+    Mutation(
+        name="a backtest computes each fact that a rule reads",
+        remove=(lambda patch: patch.setattr(FactsRead, "_read", lambda *_: frozenset()),),
+        tests=(
+            "analysis/test_backtest_facts.py::test_a_decision_with_the_facts_that_the_rules_read_is_the_one_with_all_facts",
+        ),
         still=DECIDES,
     ),
     Mutation(

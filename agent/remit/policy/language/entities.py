@@ -105,11 +105,13 @@ class Entities:
         """
         unclear = set(stated.unlisted)
         subject = _merged("subject", self._of(_asking(subjects)), stated.subject, unclear)
-        whole = any(name.endswith(("/**", ":**")) for name in resources)
-        if whole:  # somewhere in the set may be a resource with any property
-            unclear.add(f"resource.{EVERY}")
-        known = _NOTHING if whole else _common([self._of(name) for name in dict.fromkeys(resources)], unclear)
-        resource = _NOTHING if whole else _merged("resource", known, stated.resource, unclear)
+        every: list[Properties] = []
+        for name in dict.fromkeys(resources):
+            if name.endswith(("/**", ":**")):  # somewhere in the set may be a resource with any property
+                unclear.add(f"resource.{EVERY}")
+                return {"subject": subject, "resource": _NOTHING, "unclear": frozenset(unclear)}
+            every.append(self._of(name))
+        resource = _merged("resource", _common(every, unclear), stated.resource, unclear)
         return {"subject": subject, "resource": resource, "unclear": frozenset(unclear)}
 
     def of(self, request: Request, stated: Stated = NOTHING_STATED) -> Request:
@@ -121,7 +123,7 @@ class Entities:
         plain = name.partition(":")[2]
         if not plain or name == NOBODY:
             return _NOTHING
-        own = plain if not plain.startswith("//") else name
+        own = name if plain[:2] == "//" else plain
         known = self._properties.get(name)
         return {"id": own} if known is None else {**known, "id": own}
 
