@@ -10,11 +10,12 @@ from support.runs import Remit
 
 
 def completed(remit: Remit, *words: str, cwd: Path | None = None) -> list[str]:
-    """What bash offers after these words, of which the last one is not complete."""
+    """What bash offers after these words, of which the last one is not complete. It splits words at a colon, and writes behind it."""
+    split = " ".join(("remit", *words)).replace(":", " : ").split(" ")
     line = {
         "_REMIT_COMPLETE": "bash_complete",
-        "COMP_WORDS": " ".join(("remit", *words)),
-        "COMP_CWORD": str(len(words)),
+        "COMP_WORDS": " ".join(split),
+        "COMP_CWORD": str(len(split) - 1),
     }
     done = remit(env=line, cwd=cwd)
     assert done.err == ""
@@ -36,6 +37,11 @@ def completed(remit: Remit, *words: str, cwd: Path | None = None) -> list[str]:
         (("tool", "try", "python.r"), ["python.run"]),
         (("policy", "explain", "tickets.c"), ["tickets.close", "tickets.comment", "tickets.create"]),
         (("report", "su"), ["support"]),
+        (("stop", "--tool", "s"), ["search", "sql"]),
+        (("policy", "who", "tickets.c"), ["tickets.close", "tickets.comment", "tickets.create"]),
+        (("policy", "can", "agent:t"), ["triage"]),
+        (("principal", "disable", "user:m"), ["mara"]),
+        (("call", "files.read", "--user", "user:d"), ["dana"]),
         (("pol",), ["policy"]),
         (("tool", "show", "nothing"), []),
         (("call", "../"), []),

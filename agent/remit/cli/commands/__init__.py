@@ -78,6 +78,10 @@ def run_command(args: list[str] | None = None) -> None:
     atexit.register(gc.freeze)  # Python looks for garbage once more when it ends: a sixth of a short command
     # Pydantic would read the metadata of every installed package for plugins, and one could change what a model accepts.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    if "_REMIT_COMPLETE" in os.environ:
+        import_module(
+            "remit.cli.completion"
+        )  # what a shell speaks must be known before the words of the command are read
     try:
         remit.main(args=args, prog_name="remit", standalone_mode=False, color=colour())
     except click.exceptions.Exit as done:

@@ -1,4 +1,4 @@
-"""Completion of names in a shell: agents, tools, actions and runs, besides the commands and options that click completes itself.
+"""Completion of names in a shell: agents, tools, actions, runs, users and subjects, besides the commands and options that click completes itself.
 
 Nothing of this is loaded but while a shell completes. It reads the names of folders, the manifests of one tool, and the newest runs,
 never a whole workspace: a broken file must not keep the others from being completed.
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from click.shell_completion import CompletionItem
+from click.shell_completion import BashComplete, CompletionItem, add_completion_class
 
 from remit.cli.run_argument import open_for_person
 
@@ -42,6 +42,10 @@ def _kind(parameter: click.Parameter, group: str) -> Callable[[Path, str], Itera
             return _tools
         case "name" | "names" if group == "tool":
             return _tools
+        case "subject":
+            return _subjects
+        case "user":
+            return _users
         case "run" | "other" | "place" | "effect" | "request":
             return _runs
         case _:
@@ -70,10 +74,47 @@ class _Names(click.ParamType[str]):
             return []
 
 
+class _Bash(BashComplete):
+    """The completion of click for bash, which splits the word `agent:triage` at its colon and completes what follows it."""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """The words before the one that is completed, and that word, with names put together again."""
+        args, last = super().get_completion_args()
+        words: list[str] = []
+        for word in (*args, last):
+            if words and (word == ":" or words[-1].endswith(":")):
+                words[-1] += word
+            else:
+                words.append(word)
+        return words[:-1], words[-1]
+
+    def format_completion(self, item: CompletionItem) -> str:
+        """The kind of the offer, and the part of it that bash writes: what follows the last colon."""
+        return f"{item.type},{item.value.rpartition(':')[2]}"
+
+
+add_completion_class(_Bash)
+
+
 def _root(start: Path) -> Path | None:
     from remit.workspace import MARKER
 
     return next((folder for folder in (start, *start.parents) if (folder / MARKER).is_file()), None)
+
+
+def _users(root: Path, _: str) -> Iterator[str]:
+    """The users and services that remit.toml names."""
+    from remit.core.parsing import load_toml, read_text
+    from remit.workspace import MARKER
+
+    settings = load_toml(read_text(root / MARKER, file=MARKER), file=MARKER)
+    named = [*settings.get("identity", {}).values(), *settings.get("users", [])]
+    yield from sorted({str(name) for name in named})
+
+
+def _subjects(root: Path, incomplete: str) -> Iterator[str]:
+    yield from (f"agent:{name}" for name in _agents(root, incomplete))
+    yield from _users(root, incomplete)
 
 
 def _folders(root: Path, area: str, marker: str) -> Iterator[str]:
