@@ -158,6 +158,39 @@ async def test_the_rules_are_explained_to_who_may_read_every_run(caller: Caller)
     assert (await caller.post("/v1/policy/can", {"subject": "agent:nobody"})).status == 404
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "near"),
+    [
+        ("/v1/calls", {**READ, "agent": "trige"}, "triage"),
+        ("/v1/decisions", {**READ, "agent": "trige"}, "triage"),
+        ("/v1/runs", {**TASK, "agent": "trige"}, "triage"),
+        ("/v1/policy/explain", {**READ, "agent": "trige"}, "triage"),
+        ("/v1/policy/who", {"action": "files.raed", "resource": "file:a"}, "files.read"),
+        ("/v1/policy/can", {"subject": "agent:trige"}, "agent:triage"),
+    ],
+)
+async def test_a_misspelled_name_is_answered_with_the_near_one(caller: Caller, path: str, body: Any, near: str) -> None:
+    refused = await caller.post(path, body)
+    assert (refused.status, refused.body["error"]["next_step"]) == (404, f"did you mean {near}?")
+
+
+async def test_who_may_not_start_an_agent_does_not_learn_that_it_exists(session: Path) -> None:
+    """The answers for a forbidden agent and for one that is not there are the same, and name those alone that may be started."""
+    rules = session / "policies/remit.csv"
+    every = "p, role:runner, remit.run, agent:*, True, allow"
+    assert every in rules.read_text()
+    rules.write_text(rules.read_text().replace(every, every.replace("agent:*", "agent:support")))
+    async with serving(session) as caller:
+        for path, asked in (("/v1/calls", READ), ("/v1/runs", TASK)):
+            errors = {
+                name: (await caller.post(path, {**asked, "agent": name})).body["error"]
+                for name in ("triage", "trige", "supprt")
+            }
+            assert (errors["triage"]["code"], errors["triage"]) == ("forbidden", errors["trige"])
+            assert "triage" not in str(list(errors.values()))
+            assert errors["supprt"]["next_step"] == "did you mean support?"
+
+
 async def test_metrics_are_those_of_the_workspace_and_for_who_may_read_every_run(caller: Caller) -> None:
     await caller.post("/v1/calls", CLOSE)
     shown = await caller.get("/metrics")

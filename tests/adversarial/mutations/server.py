@@ -13,6 +13,7 @@ from remit.server.authentication.access import Access
 from remit.server.authentication.sessions import BrowserSession, Expiring, Sessions
 from remit.server.authentication.tokens import TokenVerifier, Trusted
 from remit.server.handlers import operation
+from remit.server.http import route
 from remit.server.pages import html, login, requests
 from remit.server.pages.passkeys import Signing
 
@@ -40,11 +41,20 @@ def known_here(journal: Any, issuer: str, number: str, **_: Any) -> bool:
 _used: dict[int, set[tuple[str, str]]] = {}
 
 
+def any_agent(*_: Any) -> str:
+    return "did you mean triage?"
+
+
 def first_trust(trusted: Trusted, _: Any) -> Any:
     return next(iter(trusted))
 
 
 ROWS: Final = (
+    answered(
+        "the near name of a refused agent is one that the asker may start",
+        replaced(route, "did_you_mean", any_agent),
+        tests=("server/test_people.py::test_who_may_not_start_an_agent_does_not_learn_that_it_exists",),
+    ),
     answered(
         "tokens are signed by the issuer",
         replaced(tokens, "_is_signed", lambda *_: True),

@@ -113,7 +113,7 @@ async def who(asked: Asked) -> Response:
     asked.authorize("remit.read", EVERY_RUN)
     policy = asked.client.policy
     if policy.vocabulary is not None and body.action not in policy.vocabulary.actions:
-        raise not_found("action")
+        raise not_found("action", body.action, policy.vocabulary.actions)
     try:
         found = await asked.workspace.read(lambda _: find_holders(policy, body.action, body.resource))
     except GlobError as error:
@@ -126,7 +126,7 @@ async def can(asked: Asked) -> Response:
     asked.authorize("remit.read", EVERY_RUN)
     policy = asked.client.policy
     if body.subject not in policy.subjects:
-        raise not_found("subject")
+        raise not_found("subject", body.subject, policy.subjects)
     found = await asked.workspace.read(lambda _: list_permissions(policy, body.subject))
     return answered(PermissionList(permissions=tuple(PermissionView.model_validate(_fields(item)) for item in found)))
 

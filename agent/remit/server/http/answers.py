@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from remit.core import NEXT_STEPS, Code, Error, FrozenModel, Json, Refusal, RunEnded
+from remit.core import NEXT_STEPS, Code, Error, FrozenModel, Json, Refusal, RunEnded, near_names
 
 # The codes of HTTP alone: what is wrong with a request before anything is decided.
 HttpCode: TypeAlias = Literal[
@@ -118,9 +118,17 @@ class HttpRefusal(Exception):
         super().__init__(f"{code}: {message}")
 
 
-def not_found(what: str) -> HttpRefusal:
-    """The answer for what does not exist, and for what the principal may not read: nobody can tell them apart."""
-    return HttpRefusal("not_found", f"there is no such {what}")
+def not_found(what: str, name: str = "", known: Iterable[str] = ()) -> HttpRefusal:
+    """The answer for what does not exist, and for what the principal may not read: nobody can tell them apart.
+
+    `known` are names that the principal may read, of which the answer names the nearest one to `name`.
+    """
+    return HttpRefusal("not_found", f"there is no such {what}", next_step=did_you_mean(name, known))
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """The nearest known name, as the next step of an answer; None if none is near."""
+    return next((f"did you mean {near}?" for near in near_names(name, known)), None)
 
 
 def conflict(message: str, next_step: str | None = None) -> HttpRefusal:

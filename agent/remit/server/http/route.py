@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from remit.core import Code, Principal
-from remit.server.http.answers import HttpCode, HttpRefusal, not_found
+from remit.server.http.answers import HttpCode, HttpRefusal, did_you_mean
 from remit.workspace import OwnAction
 
 if TYPE_CHECKING:  # the table is read without a service, for the documents
@@ -58,10 +58,19 @@ class Asked:
             raise HttpRefusal("forbidden", "the rules do not allow it")
 
     def authorize_agent(self, agent: str) -> None:
-        """Raise HttpRefusal if the principal may not start runs of that agent, or if there is no such agent."""
-        self.authorize("remit.run", f"agent:{agent}")
-        if agent not in self.workspace.session.workspace.agents:
-            raise not_found("agent")
+        """Raise HttpRefusal if the principal may not start runs of that agent, or if there is no such agent.
+
+        INVARIANT: the near name in the answer is one whose runs the principal may start, and both refusals have the same one: no answer
+        says which other agents there are.
+        """
+        agents = self.workspace.session.workspace.agents
+        permitted = self.client.may("remit.run", f"agent:{agent}")
+        if permitted and agent in agents:
+            return
+        near = did_you_mean(agent, (one for one in agents if self.client.may("remit.run", f"agent:{one}")))
+        if not permitted:
+            raise HttpRefusal("forbidden", "the rules do not allow it", next_step=near)
+        raise HttpRefusal("not_found", "there is no such agent", next_step=near)
 
 
 Handler: TypeAlias = Callable[[Asked], Awaitable[Response]]
