@@ -92,6 +92,9 @@ SHOWN: Final[dict[str, tuple[str, ...]]] = {
         "langchain/test_progress.py::test_what_a_generator_yields_is_its_result_and_is_seen_while_it_runs",
         "tools/test_author_mistakes.py::test_a_mistake_is_found_before_anything_runs",
     ),
+    "a file that is not there says how a run gets its files": (
+        f"{HERE}test_a_file_that_is_not_there_says_how_a_run_gets_its_files",
+    ),
     "a module may run a loop while it is imported, and lies beside remit.toml": (
         f"{HERE}test_a_module_that_runs_a_loop_while_it_is_imported_is_loaded_in_a_loop_too",
         f"{HERE}test_a_module_that_is_not_there_says_where_to_write_it",
@@ -192,6 +195,24 @@ def test_the_line_for_a_request_that_is_refused_has_its_method_and_path(remit: R
         refused = remit("tool", "try", "forge.get", f"url=http://{address}")
         assert f'to allow it, in tool.toml: add "GET {address}" to hosts in [always]' in refused.err
         assert remit("tool", "try", "forge.get", f"url=http://{address}/7").code == 0
+
+
+def test_a_file_that_is_not_there_says_how_a_run_gets_its_files(remit: Remit, session: Path) -> None:
+    """The first call of a new agent: its folder is empty, and nothing of the call is wrong."""
+    for words in (
+        ("tool", "new", "words"),
+        ("tool", "pin", "words"),
+        ("agent", "new", "clerk", "--tools", "words", "--write"),
+    ):
+        assert remit(*words).code == 0
+    call = ("call", "words.count", '{"path": "notes/a.md"}', "--agent", "clerk")
+    line = "each run of clerk begins with an empty folder: name a folder of yours as seed in agent/clerk/agent.toml"
+    failed = remit(*call)
+    assert (failed.code, line in failed.out) == (1, True), failed.out
+    write_workspace(session, {"mine/notes/a.md": "one two"})
+    manifest = session / "agent/clerk/agent.toml"
+    manifest.write_text(manifest.read_text().replace('# seed = "data"', 'seed = "mine"'))
+    assert remit(*call).code == 0
 
 
 # -- modules with tools of a program -----------------------------------------------------------------------------------

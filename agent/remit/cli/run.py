@@ -189,7 +189,7 @@ def call_command(
         model=OneCall(action, arguments),
     )
     ran = asyncio.run(start_run(opened, request, wait=wait, progress=print_progress))
-    _show_result(opened, call_result(ran), as_json)
+    _show_result(opened, call_result(ran), agent, as_json)
 
 
 def print_progress(line: str) -> None:
@@ -197,10 +197,10 @@ def print_progress(line: str) -> None:
     echo(style(line, dim=True), err=True)
 
 
-def _show_result(opened: WorkspaceSession, called: CallResult, as_json: bool) -> None:
+def _show_result(opened: WorkspaceSession, called: CallResult, agent: str, as_json: bool) -> None:
     body = {**called.result.model_dump(mode="json"), "run": called.run, "trace": str(called.trace)}
     if not body["ok"]:
-        _show_refusal(opened, body, as_json)
+        _show_refusal(opened, body, agent, as_json)
     elif as_json:
         echo(json_text(body))
     else:
@@ -210,7 +210,7 @@ def _show_result(opened: WorkspaceSession, called: CallResult, as_json: bool) ->
     sys.exit(0 if body["ok"] else 1)
 
 
-def _show_refusal(opened: WorkspaceSession, body: dict[str, Any], as_json: bool) -> None:
+def _show_refusal(opened: WorkspaceSession, body: dict[str, Any], agent: str, as_json: bool) -> None:
     """Print why a call failed, and the change that would allow it. What finds that change is loaded here only."""
     from remit.cli.policy.allow import allowing, show_allowing
     from remit.core import expected
@@ -223,6 +223,11 @@ def _show_refusal(opened: WorkspaceSession, body: dict[str, Any], as_json: bool)
     echo(f"{style(error['code'], fg='red')}: {error['message']}")
     for line in filter(None, (expected(error["details"]), error.get("next_step"))):
         echo(f"  {line}")
+    known = opened.workspace.agent(agent)
+    if error["message"].startswith("FileNotFoundError") and known.seed is None and "{run}" in known.folder:
+        echo(
+            f"  each run of {agent} begins with an empty folder: name a folder of yours as seed in agent/{agent}/agent.toml"
+        )
     echo(f"  trace: remit trace show {body['run'][:8]}")
     if allow is not None:
         show_allowing(allow)
