@@ -249,7 +249,7 @@ def test_a_pattern_within_a_bound_matches_nothing_outside_of_it(text: str, bound
     ("team", "expected"),
     [
         (TEAM.replace("agent:billing", "agent:biling"), "3: no file declares the agent 'agent:biling'; did you mean agent:billing?"),
-        (TEAM.replace('"agent:billing"', '"billing"'), "3: 'agents.0' is 'billing', which is not an agent; write \"agent:billing\""),
+        (TEAM.replace('"agent:billing"', '"billing"'), "3: 'agents.0' is 'billing', which is not an agent; write the kind before it, as \"agent:billing\""),
         (TEAM.replace('"pay"', '"pya"'), "6: no tool has the action 'pya.*'; did you mean pay.*?"),
         (TEAM.replace("files.read", "files.raed"), "6: no tool has the action 'files.raed'; did you mean files.read?"),
         (TEAM.replace("file:billing/**", "file:*/x"), "7: 'file:*/x' is no bound of resources; end it with /**"),

@@ -75,7 +75,7 @@ def run_command(args: list[str] | None = None) -> None:
         if isinstance(stream, TextIOWrapper):  # show the number of a character that the terminal cannot print
             stream.reconfigure(errors="backslashreplace")
     gc.set_threshold(OBJECTS, 20, 20)
-    atexit.register(gc.freeze)  # Python looks for garbage once more when it ends: a sixth of a short command
+    atexit.register(gc.freeze)  # Python looks for garbage again when it ends: a sixth of a short command
     # Pydantic would read the metadata of every installed package for plugins, and one could change what a model accepts.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     if "_REMIT_COMPLETE" in os.environ:

@@ -22,8 +22,8 @@ _FILE: Final = re.compile(rf"policies/([a-z][a-z0-9_-]{{0,30}})/{re.escape(TEAM_
 _OF_TEAM: Final = re.compile(r"policies/([^/]+)/[^/]+")
 _NAME: Final = "[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}"
 
-AgentName = Annotated[str, Matching(rf"agent:{_NAME}", "an agent", 'write "agent:billing"')]
-RoleName = Annotated[str, Matching(rf"role:{_NAME}", "a role", 'write "role:billing-lead"')]
+AgentName = Annotated[str, Matching(rf"agent:{_NAME}", "an agent", 'write the kind before it, as "agent:billing"')]
+RoleName = Annotated[str, Matching(rf"role:{_NAME}", "a role", 'write the kind before it, as "role:billing-lead"')]
 ToolName = Annotated[
     str,
     Matching(r"[a-z][a-z0-9_]{0,30}(?:\.[a-z][a-z0-9_]{0,30})?", "a tool or an action", 'write "sql" or "sql.query"'),
