@@ -368,7 +368,7 @@ def test_a_call_of_a_coding_agent_has_the_same_error_and_the_same_record(
     assert by_hooks == by_twin
 
 
-def test_each_guardrail_without_a_cell_for_hooks_is_one_of_carrying_a_call_out() -> None:
+def test_each_guardrail_without_a_cell_for_hooks_belongs_to_the_execution_of_a_call() -> None:
     missing = {name: guardrail.not_of_hooks for name, guardrail in GUARDRAILS.items() if guardrail.not_of_hooks}
     assert set(missing) == {"retry cap", "tries of a run", "output schema", "circuit"}
     assert all(reason.startswith(BY_CLIENT) for reason in missing.values())

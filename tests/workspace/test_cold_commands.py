@@ -86,8 +86,8 @@ def test_a_list_of_waiting_requests_loads_neither_sandbox_nor_models(tmp_path: P
 
 def test_python_does_not_look_for_garbage_when_a_command_has_ended(session: Path) -> None:
     """That takes a sixth of a short command. The count is read after everything that the command registered for its end."""
-    told = "import atexit, gc; atexit.register(lambda: print('frozen', gc.get_freeze_count()))"
-    command = [sys.executable, "-c", f"{told}\nfrom remit.cli import main\nmain()", "approve", "list"]
+    at_exit = "import atexit, gc; atexit.register(lambda: print('frozen', gc.get_freeze_count()))"
+    command = [sys.executable, "-c", f"{at_exit}\nfrom remit.cli import main\nmain()", "approve", "list"]
     done = subprocess.run(command, cwd=session, capture_output=True, text=True, check=True)
     word, _, count = done.stdout.splitlines()[-1].partition(" ")
     assert word == "frozen"

@@ -117,8 +117,8 @@ def _text_of(verdict: Verdict, run: str) -> str:
         f"the user of this session cannot approve it: tell them `remit approve show {name}`, for another person; "
         "after the approval, make exactly this call again"
     )
-    told = error.model_copy(update={"message": f"waits for {roles}", "next_step": step})
-    return _shown(told, approval={"id": name})
+    waiting = error.model_copy(update={"message": f"waits for {roles}", "next_step": step})
+    return _shown(waiting, approval={"id": name})
 
 
 def _shown(error: Error, **beside: Json) -> str:
