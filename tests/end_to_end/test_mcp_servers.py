@@ -11,6 +11,7 @@ import pytest
 from remit import workspace
 from remit.core.events import AttemptEnded
 from remit.core.parsing import digest_bytes
+from remit.journal import alerts_in_force
 from remit.workspace.manifest import LOCK, ServerPin, write_lock
 from remit.workspace.manifest import pin as make_pin
 from remit.workspace.manifest.pins import read_lock
@@ -74,6 +75,9 @@ def test_a_tool_that_its_server_has_changed_does_not_run_until_it_is_pinned_and_
     assert expected in error["message"]
     assert "remit tool pin kit" in error["next_step"]
     assert run.result(2)["ok"]
+    (alert,) = alerts_in_force(run.opened.journal)
+    assert (alert.kind, alert.subject, alert.run) == ("server", "kit", run.ended.run)
+    assert any(line.startswith("'echo': ") and expected in line for line in alert.changes)
     assert not replayed(run).divergences
 
 

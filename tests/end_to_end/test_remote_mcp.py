@@ -78,6 +78,38 @@ def test_a_changed_tool_does_not_run_until_it_is_pinned_and_the_others_go_on(wor
     assert not replayed(run).divergences
 
 
+def test_how_a_server_differs_from_its_pin_is_noted_once_shown_and_closed_once_it_is_as_pinned(
+    workspace: Path, command: Command
+) -> None:
+    server = ScriptedServer(tools=[ECHO, SEND])
+    now = [
+        {**ECHO, "inputSchema": {"type": "object", "properties": {"text": {"type": "string"}, "to": {}}}},
+        {**SEND, "description": "Sends the text to everyone", "annotations": {"readOnlyHint": True}},
+        {**ECHO, "name": "new"},
+    ]
+    with Server(server) as listening:
+        assert imported(command, workspace, listening.port).code == 0
+        pin(workspace)
+        assert command(workspace, "alert", "list", "--json").json == []
+        server.tools = now
+        for _ in range(2):
+            run = again(workspace, [turn(kit__echo={"text": "a"}), turn(kit__send={"text": "a"})])
+            assert [run.error(step)["code"] for step in (0, 1)] == ["policy_denied"] * 2
+        assert "tools/call" not in server.methods
+        (alert,) = command(workspace, "alert", "list", "--json").json
+        assert (alert["kind"], alert["subject"]) == ("server", "kit")
+        differing = [line.split(" was ")[0] for line in alert["changes"]]
+        assert differing == ["'echo': 'inputSchema'", "'new': it", "'send': 'annotations'", "'send': 'description'"]
+        assert "'new': it was not there when the server was pinned" in alert["changes"]
+        assert command(workspace, "tool", "list", "--json").json[0]["changed"] == alert["changes"]
+        assert "changed" in command(workspace, "tool", "list").out
+        assert "CHANGED since it was pinned, and does not run: 'new'" in command(workspace, "tool", "show", "kit").out
+        pin(workspace)
+        assert text_of(again(workspace, [turn(kit__echo={"text": "a"})]), 0) == "a"
+        assert command(workspace, "alert", "list", "--json").json == []
+        assert command(workspace, "tool", "list", "--json").json[0]["changed"] == []
+
+
 @pytest.mark.usefixtures("trusting")
 def test_a_token_is_sent_by_the_proxy_and_stands_in_no_record(
     workspace: Path, command: Command, monkeypatch: pytest.MonkeyPatch

@@ -204,7 +204,7 @@ def test_no_query_reads_every_event_of_a_database(
 RARE: Final = {
     "of an agent": RunQuery(agent="agent:rare"),
     "of a user": RunQuery(user="user:rare"),
-    "in a state": RunQuery(state="ready"),
+    "in a state": RunQuery(state="waiting"),
     "that failed": RunQuery(failed=True),
     "that were refused": RunQuery(denied=True),
     "in doubt": RunQuery(in_doubt=True),

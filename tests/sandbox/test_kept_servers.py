@@ -177,7 +177,7 @@ async def test_between_two_calls_nothing_of_the_server_runs(kept: KeptServer) ->
         (
             'raw {"jsonrpc":"2.0","id":NUMBER,"result":{"resultType":"input_required","requestState":"x"}}',
             {},
-            "tool_crashed",
+            "invalid_output",
         ),
         ("long 300000", {"output": 100_000}, "resource_exhausted"),
         ("print 3000000", {"output": 100_000}, "resource_exhausted"),

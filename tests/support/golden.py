@@ -37,6 +37,7 @@ from remit.broker import effects as effect
 from remit.broker import holds as hold
 from remit.broker.approvals import emergencies, review
 from remit.broker.approvals import requests as approval
+from remit.client import answer, open_questions
 from remit.core.calls import BREAK_GLASS
 from remit.core.errors import Refusal
 from remit.core.events import AnyEvent, ApprovalRequested, Recorded
@@ -55,7 +56,7 @@ from support.outages import Unsteady, busy
 from support.principals import OPERATOR, principal
 from support.rollouts import candidate_of, opened_at
 from support.runs import DONE, turn
-from support.workspaces import handbook
+from support.workspaces import handbook, mcp
 from support.workspaces.langchain import ASKING, langchain_workspace, says
 from support.workspaces.ledger import ledger_workspace, pin, use
 
@@ -410,6 +411,28 @@ def question_answered(folder: Path) -> Stage:
     return stage
 
 
+class Kit(Stage):
+    """One run of an agent with the tools of an MCP server."""
+
+    agent = "helper"
+
+    def _written(self, folder: Path, turns: Sequence[dict[str, Any]], **options: Any) -> Path:
+        made = mcp.made(folder)
+        (folder / "agent/helper/script.yaml").write_text(json.dumps({"turns": [*turns]}))
+        pin(folder)
+        return made
+
+
+def server_asked(folder: Path) -> Stage:
+    """An MCP server asks a person before it answers, and the person answers."""
+    stage = Kit(folder, [turn(kit__do={"text": "elicit How large?"}), DONE])
+    stage.start()
+    (asked,) = open_questions(stage.session)
+    answer(stage.session, stage.session.policy, asked, {"size": 3}, OPERATOR)
+    stage.resume()
+    return stage
+
+
 def shadow_decided(folder: Path) -> Stage:
     """The rules of a candidate are tried beside those in force, and refuse a payment."""
     stage = Stage(folder, [turn(ledger__pay={"name": "ann", "amount": 5}), DONE])
@@ -436,6 +459,7 @@ SCENES: Final = (
     context_reduced,
     progress_reported,
     question_answered,
+    server_asked,
     shadow_decided,
 )
 

@@ -156,8 +156,15 @@ def do(what: str, number: Any) -> dict[str, Any]:
     if verb == "ask":
         return text(json.dumps(asked(rest, {})))
     if verb == "elicit":
-        answer = asked("elicitation/create", {"message": rest, "requestedSchema": {"type": "object", "properties": {}}})
+        answer = asked("elicitation/create", question(rest))
         return text(json.dumps(answer.get("result")))
+    if verb == "elicit-other":  # another question each time
+        KEPT.append(1)
+        answer = asked("elicitation/create", question(f"{rest} {time.time_ns()}"))
+        return text(json.dumps(answer.get("result")))
+    if verb == "elicit-url":
+        answer = asked("elicitation/create", {"mode": "url", "message": rest, "url": "https://x.example/"})
+        return text(json.dumps(answer))
     if verb == "change":
         BEHAVIOUR["list"] = json.loads(rest)
         write({"method": "notifications/tools/list_changed"})
@@ -165,9 +172,23 @@ def do(what: str, number: Any) -> dict[str, Any]:
     return text(f"cannot {verb}", isError=True)
 
 
+def question(message: str) -> dict[str, Any]:
+    size = {"type": "integer", "minimum": 1, "description": "How large"}
+    schema = {"type": "object", "properties": {"size": size, "colour": {"type": "string"}}, "required": ["size"]}
+    return {"message": message, "requestedSchema": schema}
+
+
 def called(params: dict[str, Any], number: Any) -> dict[str, Any]:
     arguments = params["arguments"]
     name = params["name"]
+    verb, _, rest = arguments.get("text", "").partition(" ")
+    if BEHAVIOUR.get("modern") and verb == "elicit":  # a question is a result, and the call is made again
+        if "inputResponses" not in params:
+            asks = {"how": {"method": "elicitation/create", "params": question(rest)}}
+            return {"resultType": "input_required", "inputRequests": asks, "requestState": f"state {number}"}
+        if params.get("requestState") != f"state {number - 1}":
+            return text("another state", isError=True)
+        return text(json.dumps(params["inputResponses"]["how"]))
     if name == "echo":
         return text(arguments["text"])
     if name == "read-file":
@@ -197,6 +218,13 @@ def answer(message: dict[str, Any]) -> dict[str, Any] | None:
         return {"result": {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": info}}
     if method == "tools/list":
         return {"result": {"tools": tools()}}
+    if method == "resources/read":
+        uri = message["params"]["uri"]
+        if uri.endswith("missing"):
+            return {"error": {"code": -32002, "message": "Resource not found"}}
+        text_or_bytes = {"blob": base64.b64encode(b"\x89PNG").decode()} if "image" in uri else {"text": f"at {uri}"}
+        kind = "image/png" if "image" in uri else "text/plain"
+        return {"result": {"contents": [{"uri": uri, "mimeType": kind, **text_or_bytes}], "resultType": "complete"}}
     if method == "tools/call":
         if BEHAVIOUR.get("modern") and "io.modelcontextprotocol/protocolVersion" not in message["params"].get(
             "_meta", {}

@@ -133,3 +133,12 @@ def test_an_address_that_the_manifest_does_not_allow_is_a_problem(url: str, what
     with pytest.raises(WorkspaceError) as error:
         parse(REMOTE.replace("https://mcp.example.com/mcp", url, 1))
     assert any(what in f"{problem.what}" for problem in error.value.problems), error.value.problems
+
+
+def test_the_arguments_of_the_address_of_a_resource_are_resources_of_the_decision() -> None:
+    """A name without `://` is that of a tool."""
+    memo = '[actions.memo]\ntool = "memo://notes/{name}"\nsummary = "Read a note"\ntouches = ["use memo:{name}"]\n\n'
+    assert parse(KIT.replace("[actions.echo]", f"{memo}[actions.echo]")).actions["memo"].tool == "memo://notes/{name}"
+    with pytest.raises(WorkspaceError) as error:
+        parse(KIT.replace("[actions.echo]", f"{memo.replace('use memo:{name}', 'use memo:all')}[actions.echo]"))
+    assert "no line of 'touches' names {name} of the address" in error.value.problems[0].what

@@ -4,8 +4,7 @@ from .budgets import CALLS_PER_TURN, check_counted, check_turn, too_many_calls, 
 from .circuit_breaker import check_circuit, count_attempt
 from .context import COSTLY, Moment, policy_context
 from .decisions import Everything, narrow
-from .effects import settle_effect
-from .execution import QuestionPending
+from .effects import QuestionPending, settle_effect
 from .holds import check_revoked, hold_reason, lift_hold, requesters, set_hold
 from .host import (
     Explained,

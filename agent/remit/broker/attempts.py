@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from remit.broker.host import block_value, decode_for_host, load_host, refuse_outside_of_hooks, run_function
 from remit.broker.mcp import speaker_of, with_server
-from remit.broker.ports import AttemptOutcome, During, ProbeOutcome, landed, mismatch_of, result_refusal
+from remit.broker.ports import AttemptOutcome, During, ProbeOutcome, Question, landed, mismatch_of, result_refusal
 from remit.broker.refusals import no_secret
 from remit.core import (
     Access,
@@ -185,6 +185,7 @@ class LiveExecutor:
         self._hosted: dict[str, Mapping[str, Callable[..., Json]]] = {}
         self._environments: dict[str, Environment | None] = {}  # by the digest of the code that needs it
         self._exchanges: Answers | ExchangeLog | None = None
+        self.on_server: Callable[[str, Sequence[str]], Awaitable[None]] | None = None  # see `McpCall.compared`
         self._written: Callable[[Call, Sequence[Change]], tuple[Change, ...]] | None = None
 
     def keep_files(self, written: Callable[[Call, Sequence[Change]], tuple[Change, ...]]) -> None:
@@ -282,7 +283,7 @@ class LiveExecutor:
             secrets = await self._secrets.current(tool.manifest.secrets)
         except UsageError as failure:
             raise no_secret(tool.manifest.name, str(failure)) from failure
-        declared, speaker = action.errors, speaker_of(tool, action, arguments)
+        declared, speaker = action.errors, speaker_of(tool, action, arguments, self.on_server)
         async with self._sandbox.open(profile, arguments, named=named, declared=declared, speaker=speaker) as opened:
 
             async def attempt(during: During) -> AttemptOutcome:
@@ -292,6 +293,7 @@ class LiveExecutor:
                     variables={item.env: secrets[item.secret] for item in tool.manifest.exposed},
                     # What is printed in pieces can hold a part of a secret, which no redaction finds.
                     on_print=None if tool.manifest.exposed else during.on_print,
+                    answered=during.answered,
                 )
                 output = await opened.run(context)
                 outcome = await self._settle(tool, action, call, output)
@@ -306,6 +308,8 @@ class LiveExecutor:
         changes: tuple[Change, ...] = ()
         mismatch: SchemaMismatch | None = None
         try:
+            if output.question is not None:
+                raise Question(output.question, "", output.connections)
             if code is None:
                 assert tool.pin is not None
                 try:

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Literal
 
-from remit.broker.ports import AttemptOutcome
-from remit.core import Call, Principal, Refusal, UsageError
-from remit.core.events import AttemptEnded, EffectSettled, InDoubtEffect, QuestionAsked
+from remit.broker.ports import AttemptOutcome, Question
+from remit.core import Call, Json, Principal, Refusal, UsageError
+from remit.core.events import AttemptEnded, EffectSettled, InDoubtEffect, QuestionAnswered, QuestionAsked
 from remit.core.parsing import digest
+from remit.guardrails import Sanitizer
 from remit.journal import Record, RunState, effect_digest
 
 LOST: Final = "the process that ran this attempt exited before it recorded the outcome"
@@ -113,10 +114,57 @@ def earlier_attempts(record: Record, call: Call) -> tuple[int, AttemptEnded | No
     return number, ended
 
 
+class QuestionPending(Exception):
+    """The call waits until a person answers what its tool has asked."""
+
+    def __init__(self, asked: QuestionAsked) -> None:
+        self.asked = asked
+        super().__init__("a tool asks a person")
+
+
 def open_question(record: Record, call: Call) -> QuestionAsked | None:
     """What the tool of the call has asked a person, who has not answered yet."""
     opened = record.state.open.get((call.step, call.index))
     return None if opened is None else opened.question
+
+
+async def ask(record: Record, call: Call, number: int, question: Question, sanitizer: Sanitizer) -> QuestionPending:
+    """Record the question of the tool. The attempt stays open until a person has answered it."""
+    asked = QuestionAsked(
+        step=call.step,
+        index=call.index,
+        attempt=number,
+        number=record.count(f"question.asked/{call.step}/{call.index}") + 1,
+        question=sanitizer.json(question.value, action=call.action),
+        via=question.via,
+        connections=question.connections,
+    )
+    record.append(asked, durable=True)
+    await record.commit()
+    return QuestionPending(asked)
+
+
+def answers(record: Record, call: Call, sanitizer: Sanitizer, *, content: bool) -> Callable[[Json], Json] | None:
+    """What people have answered to the server of the call, by question; None in a run in which nobody can answer.
+
+    That is a run of an evaluation, and one whose record keeps no `content`: an answer could not reach it.
+    INVARIANT: an answer counts once in an attempt, and only for the question that the person has read.
+    """
+    started = record.state.started
+    if started is None or started.evaluation or not content:
+        return None
+    given: list[tuple[Json, Json]] = []
+    place = f"{call.step}/{call.index}"
+    while isinstance(answered := record.get(f"question.answered/{place}/{len(given) + 1}"), QuestionAnswered):
+        asked = record.get(f"question.asked/{place}/{len(given) + 1}")
+        given.append((asked.question if isinstance(asked, QuestionAsked) else None, answered.answer))
+
+    def answer(question: Json) -> Json:
+        text = sanitizer.json(question, action=call.action)
+        at = next((at for at, (asked, _) in enumerate(given) if asked == text), None)
+        return None if at is None else given.pop(at)[1]
+
+    return answer
 
 
 def lost_attempt(call: Call, number: int) -> AttemptEnded:

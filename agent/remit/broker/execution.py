@@ -39,7 +39,7 @@ from remit.core import (
     in_thread_uninterrupted,
     request_digest,
 )
-from remit.core.events import NANO, AttemptBegun, AttemptEnded, EffectSettled, QuestionAnswered, QuestionAsked
+from remit.core.events import NANO, AttemptBegun, AttemptEnded, EffectSettled, QuestionAnswered
 from remit.guardrails import Sanitizer
 from remit.journal import Record, effect_digest
 from remit.workspace import Agent, Workspace, labels_in, labels_of
@@ -55,14 +55,6 @@ _RETRY: Final = "call it again with the same arguments, or continue without it"
 WRITTEN_BY_TOOL: Final[frozenset[Code]] = frozenset(
     {"tool_failed", "tool_crashed", "sandbox_violation", "invalid_output"}
 )
-
-
-class QuestionPending(Exception):
-    """The call waits until a person answers what its tool has asked."""
-
-    def __init__(self, asked: QuestionAsked) -> None:
-        self.asked = asked
-        super().__init__("a tool asks a person")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +175,8 @@ class Execution:
                 overtaken = await effects.overtaken(self.record, call, self.ports.admit)
                 attempted = overtaken or await self._bounded(call, number, decoded)
             except Question as question:
-                raise await self._ask(call, number, question) from None
+                question.connections = tuple(map(self._sanitized, question.connections))
+                raise await effects.ask(self.record, call, number, question, self.sanitizer) from None
         attempted = replace(attempted, read_digest=read if attempted.read_digest == read else "")
         ended = await self._ended(call, action, number, attempted)
         self.record.append(ended, durable=call.effect != "read")
@@ -204,22 +197,8 @@ class Execution:
         if (asked := effects.open_question(self.record, call)) is None:
             return None
         if (answer := self.ports.answer(call, asked.number)) is None:
-            raise QuestionPending(asked)
+            raise effects.QuestionPending(asked)
         return answer.model_copy(update={"answer": self.sanitizer.json(answer.answer)})
-
-    async def _ask(self, call: Call, number: int, question: Question) -> QuestionPending:
-        """Record the question of the tool. The attempt stays open until a person has answered it."""
-        asked = QuestionAsked(
-            step=call.step,
-            index=call.index,
-            attempt=number,
-            number=self.record.count(f"question.asked/{call.step}/{call.index}") + 1,
-            question=self.sanitizer.json(question.value, action=call.action),
-            via=question.via,
-        )
-        self.record.append(asked, durable=True)
-        await self.record.commit()
-        return QuestionPending(asked)
 
     async def _cached(
         self, executor: ToolExecutor, call: Call, number: int, profile: str
@@ -250,7 +229,11 @@ class Execution:
         """Run one attempt; its processes are killed when the run's time ends or an operator puts the call on hold."""
         until = budgets.wall_end(self.record.state, self.agent.budget) + (0 if self.enforced else UNBOUNDED_NS)
         progress = Progress(record=self.record, sanitizer=self.sanitizer, call=call, attempt=number)
-        during = During(decide=lambda url: self.allows_redirect(call, url), on_print=progress.see)
+        during = During(
+            decide=lambda url: self.allows_redirect(call, url),
+            on_print=progress.see,
+            answered=effects.answers(self.record, call, self.sanitizer, content=self.workspace.settings.content),
+        )
         work = asyncio.ensure_future(decoded.attempt(during))
         stop: asyncio.Future[tuple[Code, str]] | None = None
         try:

@@ -158,22 +158,26 @@ class During:
     """What a running attempt asks, and what it reports.
 
     `decide` returns True if the call may follow a redirect to that URL; None allows no redirect. `on_print` gets what the tool prints,
-    in the event loop of the broker.
+    in the event loop of the broker. `answered` returns what a person has answered to a question of the tool, None if nobody has; without
+    it, nobody can be asked.
     """
 
     decide: Callable[[str], bool] | None = None
     on_print: Callable[[bytes], None] | None = None
+    answered: Callable[[Json], Json] | None = None
 
 
 class Question(Exception):
     """A function of a tool asks a person, and returns without a result. It is called again, from its beginning, with the answer.
 
-    `via` says where an external graph waits for the answer: which answers to earlier questions it repeats follows from it.
+    `via` says where an external graph waits for the answer: which answers to earlier questions it repeats follows from it. `connections`
+    are the network requests until then.
     """
 
-    def __init__(self, value: Json, via: str) -> None:
+    def __init__(self, value: Json, via: str, connections: tuple[Connection, ...] = ()) -> None:
         self.value = value
         self.via = via
+        self.connections = connections
         super().__init__("a tool asks a person")
 
 

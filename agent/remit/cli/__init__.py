@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "start": ("hold", "lift a hold"),
     "principal": ("access.principal", "disable people and services, and enable them again"),
     "key": ("access.key", "create, list and revoke API keys of services"),
+    "answer": ("access.answer", "answer what an MCP server asks in the middle of a call"),
     "settle": ("settle", "record the outcome of a call whose outcome is unknown"),
     "tool": ("tool", "write, try, test and pin tools"),
     "agent": ("agent", "write a new agent"),

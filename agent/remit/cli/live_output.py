@@ -135,6 +135,8 @@ class LiveOutput:
                 echo(f"  waits {model_wait_text(result.model_wait)}")
             for item in result.waiting:
                 echo(f"  waits for approval: remit approve show {result.run[:8]}/{item.step}.{item.index}")
+            if not (result.held or result.model_wait or result.waiting):
+                echo("  a server asks something: remit answer")
             first = "remit start, then " if result.held else ""
             echo(f"  to continue it:     {first}remit run --resume {result.run[:8]}")
         elif finished.outcome == "completed":

@@ -23,6 +23,7 @@ from .passkeys import (
     revoke_passkey,
 )
 from .publishing import Publishable, publish_rules, publishable_rules, retract_rules
+from .questions import OpenQuestion, answer, find_question, open_questions
 from .remit import Remit
 from .replays import open_trace_of, replay_trace, reviewed_graphs
 from .requests import (
@@ -60,6 +61,7 @@ __all__ = [
     "Explanation",
     "Imported",
     "NewKey",
+    "OpenQuestion",
     "Publishable",
     "Remit",
     "RequestReview",
@@ -67,6 +69,7 @@ __all__ = [
     "RunStream",
     "WaitingApproval",
     "active_passkeys",
+    "answer",
     "approve",
     "bound_lines",
     "call_result",
@@ -79,10 +82,12 @@ __all__ = [
     "enable_principal",
     "end_of",
     "enroll_passkey",
+    "find_question",
     "find_request",
     "import_traces",
     "list_keys",
     "must_sign",
+    "open_questions",
     "open_trace_of",
     "page_of_runs",
     "passkeys_seen_by",

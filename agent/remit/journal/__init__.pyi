@@ -58,7 +58,7 @@ from .upkeep.erasure import erase, forget_deleted
 from .upkeep.sealing import seal_run, unsealed_runs
 from .watch.audit_cursor import UnsentChain, count_unsent, mark_sent, unsent_chains
 from .watch.figures import AGES, WorkspaceFigures, workspace_figures
-from .watch.notes import note_act, note_adoption
+from .watch.notes import changed_servers, note_act, note_adoption, note_server
 from .watch.pages import EVENTS, page_of_events
 from .watch.passkeys import Passkey, enrolled_passkey, find_passkey, list_passkeys
 from .watch.queue import Queued, count_queued, look_into_queue
@@ -118,6 +118,7 @@ __all__ = [
     "arm_counts",
     "bring_back",
     "bring_run_back",
+    "changed_servers",
     "check_projections",
     "conversation_of",
     "count_alerts",
@@ -145,6 +146,7 @@ __all__ = [
     "mark_sent",
     "note_act",
     "note_adoption",
+    "note_server",
     "open_journal",
     "page_of_events",
     "raise_alert",

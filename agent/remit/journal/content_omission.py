@@ -12,6 +12,7 @@ from typing import Final
 from remit.core import UNDECODED, Failed, Json, ProposedCall, Result, Succeeded
 from remit.core.events import (
     AcceptedChanges,
+    AnswerGiven,
     AnswerRejected,
     AnyEvent,
     ApprovalRejected,
@@ -59,7 +60,7 @@ def omit_content(event: AnyEvent) -> AnyEvent:
             return event.model_copy(update={"text": ""})
         case QuestionAsked():
             return event.model_copy(update={"question": None})
-        case QuestionAnswered():
+        case QuestionAnswered() | AnswerGiven():
             return event.model_copy(update={"answer": None})
         case AttemptEnded():
             return event.model_copy(update={"value": None, "objects": (), "message": "", "stderr": ""})

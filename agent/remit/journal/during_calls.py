@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from remit.core import Principal
-from remit.core.events import AnyEvent, QuestionAnswered, QuestionAsked, RunStarted
+from remit.core.events import AnswerGiven, AnyEvent, QuestionAnswered, QuestionAsked, RunStarted
 from remit.journal.run_state import OpenCall, RunState
 
 
@@ -15,12 +15,16 @@ def questioned(state: RunState, event: AnyEvent) -> RunState:
 
     An answer of the user counts like words of the task; that of another person does not.
     """
+    if isinstance(event, AnswerGiven) and (call := state.open.get((event.step, event.index))) is not None:
+        return replace(state, open={**state.open, (event.step, event.index): replace(call, replied=True)})
     if not isinstance(event, QuestionAsked | QuestionAnswered):
         return state
     place = (event.step, event.index)
     asked = event if isinstance(event, QuestionAsked) else None
     if (call := state.open.get(place)) is not None:
-        state = replace(state, open={**state.open, place: replace(call, attempting=asked is None, question=asked)})
+        state = replace(
+            state, open={**state.open, place: replace(call, attempting=asked is None, question=asked, replied=False)}
+        )
     if isinstance(event, QuestionAsked) or not isinstance(event.answer, str) or state.started is None:
         return state
     return (

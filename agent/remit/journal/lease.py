@@ -130,7 +130,7 @@ def status_now(
 ) -> RunStatus:
     """What a run does now.
 
-    `recorded` is its status by its events, `until` when it goes on without an answer (0: it does not wait). `lease` is the holder of
+    `recorded` is its status by its events, `until` when a waiting run goes on without an answer (0: never). `lease` is the holder of
     its lease and when that last said that it lives. `held` is True for a run on hold, `graph` for one of an external graph.
     Times are Unix nanoseconds.
     """
@@ -141,7 +141,7 @@ def status_now(
         return "lost"
     if not alive and held:
         return "waiting: hold"
-    if recorded.startswith("waiting") and (alive or now < until):
+    if recorded.startswith("waiting") and (alive or not until or now < until):
         return recorded
     if alive:
         return "running"

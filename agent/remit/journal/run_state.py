@@ -206,6 +206,7 @@ class OpenCall:
     rule: str = ""
     attempting: bool = False
     question: QuestionAsked | None = None
+    replied: bool = False  # a person has answered it, and the call has not gone on yet
     doubtful: bool = False
     settled: EffectSettled | None = None
     enforced: bool = True
@@ -219,9 +220,8 @@ class OpenCall:
     @property
     def waiting(self) -> bool:
         """True if people have still to approve or reject the call, or to answer its tool."""
-        if self.question is not None:
-            return True
-        return not self.allowed and self.approval is not None and self.approval.waits()
+        asked = not self.allowed and self.approval is not None and self.approval.waits()
+        return asked if self.question is None else not self.replied
 
     @property
     def pending(self) -> bool:
@@ -360,15 +360,15 @@ class RunState:
                 return "running"
             if call.approval is None and call.question is None:  # as nearly all: nobody was asked
                 continue
-            waiting = waiting or call.waiting
-            answered = answered or (call.needs_approval and call.approval is not None and not call.allowed)
+            approved = call.needs_approval and call.approval is not None and not call.allowed
+            waiting, answered = waiting or call.waiting, answered or call.replied or approved
         return "waiting" if waiting else "ready" if answered else "running"
 
     @property
     def waits_until(self) -> int:
         """When a waiting run goes on without an answer, in Unix nanoseconds: it asks its model again, or a request expires.
 
-        0: it does not wait.
+        0: it does not wait, or it waits for the answer to a question.
         """
         match self.status:
             case "waiting: model":

@@ -128,7 +128,7 @@ class RecordedExecutor:
     async def _attempt(self, call: Call, number: int) -> AttemptOutcome:
         following = self._log.next_of(call.step, call.index)
         if following is not None and isinstance(following.event, QuestionAsked):
-            raise Question(following.event.question, following.event.via)
+            raise Question(following.event.question, following.event.via, following.event.connections)
         ended = self._log.event(f"attempt.ended/{call.step}/{call.index}/{number}")
         if not isinstance(ended, AttemptEnded):
             raise RecordEnds

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from remit.core import Call, Claim, Error, Failed
 from remit.core.events import (
+    AnswerGiven,
     AnyEvent,
     ApprovalRefused,
     ApprovalRequested,
@@ -141,7 +142,7 @@ def events_before(records: Sequence[Recorded], step: int) -> list[Recorded]:
 
 
 def is_by_person(event: AnyEvent) -> bool:
-    """True for an act of a person outside the steps of the run: a refused or reviewed approval, or a settled effect."""
-    return isinstance(event, ApprovalRefused | BreakGlassReviewed) or (
+    """True for an act of a person outside the steps of the run: a refused or reviewed approval, a given answer, or a settled effect."""
+    return isinstance(event, ApprovalRefused | BreakGlassReviewed | AnswerGiven) or (
         isinstance(event, EffectSettled) and event.by_person
     )

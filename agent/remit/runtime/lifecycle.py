@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from remit import runtime
-from remit.broker import Broker, ToolExecutor, receipt_of
+from remit.broker import Broker, LiveExecutor, ToolExecutor, receipt_of
 from remit.core import (
     ENDED,
     NEXT_STEPS,
@@ -40,8 +41,8 @@ from remit.core.events import (
     RunFinished,
     RunStarted,
 )
-from remit.guardrails import RunSecrets
-from remit.journal import RUN_LOCKED, AlreadyRecorded, Record
+from remit.guardrails import RunSecrets, Sanitizer
+from remit.journal import RUN_LOCKED, AlreadyRecorded, Record, note_server
 from remit.rollout import CandidateRules, check_bars
 from remit.runtime.approvals_wait import ApprovalWaiter
 from remit.runtime.assembly import Recording, sanitizer_of
@@ -269,6 +270,8 @@ def _build(context: RunContext) -> tuple[AgentGraph, ApprovalWaiter]:
     ports = (EvaluationPorts if started.evaluation else LivePorts)(session, context.recording, context.candidate)
     sanitizer = sanitizer_of(session.workspace, record.run, context.secrets.values)
     context.secrets.watch(sanitizer.learn)
+    if isinstance(context.executor, LiveExecutor):
+        context.executor.on_server = partial(_compared, context, sanitizer)
     broker = Broker(
         workspace=session.workspace,
         agent=context.agent,
@@ -288,6 +291,13 @@ def _build(context: RunContext) -> tuple[AgentGraph, ApprovalWaiter]:
         custom=custom_graph(session.workspace, started),
     )
     return agent_graph, ApprovalWaiter(ports, record, broker, context.model, context.wait, context.approvals)
+
+
+async def _compared(context: RunContext, sanitizer: Sanitizer, tool: str, changes: Sequence[str]) -> None:
+    """Note how the server of a tool differs from its pin."""
+    journal, agent, run = context.session.journal, context.agent.name, context.recording.record.run
+    texts = [sanitizer.text(line) for line in changes]
+    await journal.run_in_thread(note_server, journal, tool=tool, agent=agent, run=run, changes=texts)
 
 
 def custom_graph(workspace: Workspace, started: RunStarted) -> CustomGraph | None:

@@ -19,7 +19,16 @@ from remit.broker import (
     requesters,
 )
 from remit.core import Call, Claim, Code, Exhausted, Failed, Refusal, Request, RunEnded, UsageError, WorkspaceError
-from remit.core.events import CODE, NANO, BoundedApproval, BudgetSpent, PolicyChanged, QuestionAnswered, Usage
+from remit.core.events import (
+    CODE,
+    NANO,
+    AnswerGiven,
+    BoundedApproval,
+    BudgetSpent,
+    PolicyChanged,
+    QuestionAnswered,
+    Usage,
+)
 from remit.journal import SHARED, Record, RunState, StoredRecord, conversation_of
 from remit.policy import Policy, PolicyWatcher, SecondOpinion, is_rules
 from remit.rollout import CandidateRules
@@ -255,7 +264,13 @@ class LivePorts:
         return None
 
     def answer(self, call: Call, number: int) -> QuestionAnswered | None:
-        return None if self.answer_to is None else self.answer_to(call.step, call.index, number)
+        if self.answer_to is not None:
+            return self.answer_to(call.step, call.index, number)
+        record = None if self._recording is None else self._recording.record
+        given = None if record is None else record.get(f"answer.given/{call.step}/{call.index}/{number}")
+        if not isinstance(given, AnswerGiven):
+            return None
+        return QuestionAnswered(step=call.step, index=call.index, number=number, by=given.by, answer=given.answer)
 
     async def sleep(self, call: Call, seconds: float) -> None:
         await self.wait_until_stopped(call, time.time_ns() + int(seconds * NANO))

@@ -29,12 +29,14 @@ _MOST_REFUSED: Final = 20
 class CallContext:
     """What a call gets once its attempt is recorded: its permit at the proxy, and environment variables for it alone.
 
-    `on_print` gets what its function prints; None: what the sandbox has for all calls gets it.
+    `on_print` gets what its function prints; None: what the sandbox has for all calls gets it. `answered` returns what a person has
+    answered to a question of its server; None: nobody can be asked.
     """
 
     permit: Permit = field(default_factory=Permit)
     variables: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     on_print: Callable[[bytes], None] | None = None
+    answered: Callable[[Json], Json] | None = None
 
 
 class Handover:

@@ -92,6 +92,7 @@ class Output:
 
     `code` None: it succeeded, and `value` is not yet checked against the tool's schema.
 
+    `question` is what the tool asks a person before it can answer; None: nothing.
     `error` is the name of the declared error, with code `tool_failed`. `scratch` holds the written files until it is
     committed or discarded; None if the call failed or may not write. `entered` is False if the function was never called,
     so that the call had no effect.
@@ -111,6 +112,7 @@ class Output:
     frames: tuple[CodeLine, ...] = ()
     connections: tuple[Connection, ...] = ()
     objects: tuple[ContentObject, ...] = ()
+    question: Json = None
     scratch: Scratch | None = None
 
 

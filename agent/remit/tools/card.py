@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from remit.core.parsing import URL_KINDS
 from remit.sandbox.packages import Environment
 from remit.workspace import Tool
 from remit.workspace.manifest import Action, Manifest, action_name
 
 
-def permission_card(tool: Tool, packages: Environment | None = None) -> list[str]:
-    """The permission card, as lines: the most that the tool may use, who enforces it, and what each action does."""
+def permission_card(tool: Tool, packages: Environment | None = None, changed: Sequence[str] = ()) -> list[str]:
+    """The permission card, as lines: the most that the tool may use, who enforces it, and what each action does.
+
+    `changed` says how its server differs from the pin, as runs have seen it.
+    """
     manifest = tool.manifest
     pinned = "pinned" if tool.pinned else "NOT pinned: review it, then run `remit tool pin`; it does not run before"
     lines = [
@@ -26,6 +31,7 @@ def permission_card(tool: Tool, packages: Environment | None = None) -> list[str
         lines.append(
             "  one sandbox for a run: each call knows what earlier ones were given; without mounts it does not run"
         )
+    lines += [f"  CHANGED since it was pinned, and does not run: {line}" for line in changed]
     kernel = "nobody" if manifest.hosted else "the kernel"
     scopes = (
         ("reads at most", manifest.read, kernel),

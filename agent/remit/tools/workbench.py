@@ -413,13 +413,19 @@ def known_tool(workspace: Workspace, name: str) -> Tool:
 
 def parse_pairs(pairs: tuple[str, ...], schema: ActionSchema) -> dict[str, Json]:
     """Turn `key=value` words into arguments: text if the schema has a string there, else JSON."""
+    return parse_fields(pairs, schema.input)
+
+
+def parse_fields(pairs: tuple[str, ...], schema: Mapping[str, Json]) -> dict[str, Json]:
+    """As `parse_pairs`, for any object of which `schema` is the JSON Schema."""
     arguments: dict[str, Json] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
             raise UsageError(f"{pair!r} is not an argument: write it as key=value")
-        properties: dict[str, Json] = schema.input.get("properties", {})
-        if properties.get(key, {}).get("type") == "string":
+        properties: dict[str, Json] = schema.get("properties", {})
+        described = properties.get(key)
+        if isinstance(described, dict) and described.get("type") == "string":
             arguments[key] = value
         else:
             try:

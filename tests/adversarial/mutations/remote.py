@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from adversarial.mutations.row import Mutation, Remove, replaced
-from remit.broker import context
+from remit.broker import context, effects
 from remit.broker.mcp import speaker
-from remit.guardrails import secrets
+from remit.runtime import assembly
+from remit.sandbox import Reply
 from remit.sandbox.remote.http_lines import HttpLines
 from remit.sandbox.remote.sent_events import SentEvents
 from remit.sandbox.remote.sessions import RemoteServer, RemoteServers
@@ -15,7 +16,15 @@ from remit.workspace.manifest.sections import server
 
 REMOTE: Final = "sandbox/test_remote_servers.py::"
 RULES: Final = "workspace/test_mcp_manifests.py::"
+SECRETS_IN: Final = assembly.secrets_in
+ASKS: Final = "end_to_end/test_mcp_questions.py::"
 STILL: Final = (REMOTE + "test_a_run_begins_once_and_lists_the_tools_again_before_each_call",)
+
+
+def any_answer(record: Any, call: Any, _: object) -> Any:
+    """The last answer of a call, for any question."""
+    given = [event.answer for event in record.every() if event.type == "question.answered"]
+    return lambda _: given.pop() if given else None
 
 
 def remote(name: str, *remove: Remove, tests: tuple[str, ...], still: tuple[str, ...] = STILL) -> Mutation:
@@ -30,10 +39,39 @@ ROWS: Final = (
     ),
     remote(
         "a call uses the secrets of the user of its run",
-        replaced(secrets, "of_user", lambda name, _: f"{name}@user:operator"),
+        replaced(assembly, "secrets_in", lambda session, _: SECRETS_IN(session, "user:operator")),
         tests=(
             "end_to_end/test_remote_mcp.py::test_each_user_has_a_token_of_their_own_and_no_call_uses_that_of_another",
             "end_to_end/test_remote_mcp.py::test_a_server_in_a_sandbox_reaches_its_service_as_the_user_of_the_run",
+        ),
+    ),
+    remote(
+        "an argument in the address of a resource is named by the decision",
+        replaced(server, "resource_arguments", lambda tool: () if "://" in tool else None),
+        tests=(RULES + "test_the_arguments_of_the_address_of_a_resource_are_resources_of_the_decision",),
+    ),
+    remote(
+        "an answer is given only to the question that a person has read",
+        replaced(effects, "answers", any_answer),
+        tests=(ASKS + "test_an_answer_is_given_only_to_the_question_that_the_person_has_read",),
+    ),
+    remote(
+        "a call that may have had an effect is not made again after a question",
+        replaced(
+            speaker.McpCall,
+            "_asking",
+            lambda self, asked, *, possible: Reply(code="tool_crashed", question=asked.question),
+        ),
+        tests=(
+            ASKS
+            + "test_an_older_server_that_asks_in_the_middle_of_an_irreversible_call_gets_no_answer_and_no_second_call",
+        ),
+    ),
+    remote(
+        "what differs of a server is noted",
+        replaced(speaker, "all_differences", lambda *_: ()),
+        tests=(
+            "end_to_end/test_remote_mcp.py::test_how_a_server_differs_from_its_pin_is_noted_once_shown_and_closed_once_it_is_as_pinned",
         ),
     ),
     remote(

@@ -4,6 +4,7 @@ messages   one JSON-RPC message, read strictly
 fields     the header fields of a request over HTTP
 session    begin with a server, list its tools, have it run one
 listing    what is pinned of a server, and how it differs from what the server says now
+questions  what it asks a person, and the answer
 content    the value that a result is for Remit
 arguments  the names of files, as a server gets them
 speaker    one call, for the sandbox

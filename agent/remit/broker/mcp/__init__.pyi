@@ -2,12 +2,11 @@ from .arguments import server_arguments, with_server
 from .content import output_schema
 from .listing import Listing, differences
 from .messages import Message, NotMcp, ServerError, read_message
-from .session import Elicited, Session
+from .session import Session
 from .speaker import IS_ERROR, McpCall, McpListing, speaker_of
 
 __all__ = [
     "IS_ERROR",
-    "Elicited",
     "Listing",
     "McpCall",
     "McpListing",

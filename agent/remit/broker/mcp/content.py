@@ -43,6 +43,14 @@ def value_of(result: Mapping[str, Json]) -> tuple[dict[str, Json], tuple[Content
     return value, tuple(found.values())
 
 
+def resource_of(result: Mapping[str, Json]) -> tuple[dict[str, Json], tuple[ContentObject, ...]]:
+    """The value of a result of `resources/read`, as that of a tool that embeds these resources. Raises as `value_of`."""
+    contents = result.get("contents")
+    if not isinstance(contents, list):
+        raise NotMcp("a resource without 'contents'")
+    return value_of({"content": [{"type": "resource", "resource": item} for item in cast("Sequence[Json]", contents)]})
+
+
 def text_of(value: Mapping[str, Json]) -> str:
     """The texts of a value, for a message."""
     blocks = cast("list[dict[str, Json]]", value["content"])

@@ -15,6 +15,7 @@ from remit.core.parsing import canonical_json
 
 MOST_TOOLS: Final = 1_000
 _SHOWN: Final = 200  # characters of a text in a difference
+_MOST_SHOWN: Final = 20  # differences of a listing
 
 Listing = Mapping[str, Mapping[str, Json]]  # the tools of a server, by name, each as the server lists it
 
@@ -51,6 +52,17 @@ def differences(pinned: Mapping[str, Json] | None, now: Mapping[str, Json] | Non
             before, after = pinned.get(key), now.get(key)
             if canonical_json(before) != canonical_json(after):
                 yield f"{key!r} was {_short(before)} and is {_short(after)}"
+
+
+def all_differences(pinned: Listing, now: Listing) -> tuple[str, ...]:
+    """How the tools of a server differ from what was pinned, a line each; empty if all are the same."""
+    lines = [
+        f"{name[:_SHOWN]!r}: {what}"
+        for name in sorted({*pinned, *now})
+        for what in differences(pinned.get(name), now.get(name))
+    ]
+    more = len(lines) - _MOST_SHOWN
+    return (*lines[:_MOST_SHOWN], *([f"and {more} more"] if more > 0 else []))
 
 
 def _short(value: Json) -> str:

@@ -14,6 +14,7 @@ from remit.core import Json, Refusal
 from remit.core.parsing import parse_json
 
 METHOD_NOT_FOUND: Final = -32601
+UNSUPPORTED_VERSION: Final = -32022
 _LONGEST_TEXT: Final = 2_000
 
 
@@ -22,10 +23,11 @@ class NotMcp(Exception):
 
 
 class ServerError(Exception):
-    """The server answered a request with an error. `code` is that of JSON-RPC."""
+    """The server answered a request with an error. `code` is that of JSON-RPC, and `data` what else it says."""
 
-    def __init__(self, code: int, message: str) -> None:
+    def __init__(self, code: int, message: str, data: Mapping[str, Json] | None = None) -> None:
         self.code = code
+        self.data = data or {}
         super().__init__(message[:_LONGEST_TEXT])
 
 
@@ -108,4 +110,5 @@ def _is_id(value: Json) -> bool:
 def _error(value: Json) -> ServerError:
     fields = cast("dict[str, Json]", value) if isinstance(value, dict) else {}
     code, message = fields.get("code"), fields.get("message")
-    return ServerError(code if isinstance(code, int) else 0, message if isinstance(message, str) else "")
+    words = message if isinstance(message, str) else ""
+    return ServerError(code if isinstance(code, int) else 0, words, members(fields.get("data")))

@@ -15,6 +15,7 @@ from typing import Final
 from remit.broker.mcp.fields import MODERN, WrongField, header_fields
 from remit.broker.mcp.listing import add_tools
 from remit.broker.mcp.messages import (
+    UNSUPPORTED_VERSION,
     Message,
     NotMcp,
     ServerError,
@@ -25,6 +26,7 @@ from remit.broker.mcp.messages import (
     request,
     response,
 )
+from remit.broker.mcp.questions import ELICIT, Answered, Elicited, answer_to
 from remit.core import Json
 from remit.core.parsing import canonical_json
 from remit.sandbox import KeptStream
@@ -38,21 +40,17 @@ _LONGEST_REPORT: Final = 500  # characters of one line of progress
 _MOST_MESSAGES: Final = 10_000  # that are no answer, while one answer is awaited
 
 
-class Elicited(Exception):
-    """The server asks a person something before it answers. `params` are those of its `elicitation/create`."""
-
-    def __init__(self, params: Mapping[str, Json]) -> None:
-        self.params = params
-        super().__init__("the server asks a person")
-
-
 @dataclass(kw_only=True)
 class Session:
-    """What is known of one server. `version` is that of the protocol; `listing` its tools by name; `changed`: they are to be asked again."""
+    """What is known of one server. `version` is that of the protocol; `listing` its tools by name; `changed`: they are to be asked again.
+
+    `compared` is True once they were compared with the pin.
+    """
 
     version: str = ""
     listing: dict[str, Mapping[str, Json]] = field(default_factory=dict[str, Mapping[str, Json]])
     changed: bool = False
+    compared: bool = False
     _number: int = 0
 
     async def begin(self, stream: KeptStream) -> None:
@@ -62,15 +60,20 @@ class Session:
             NotMcp: the server does not speak MCP, or no version that Remit speaks.
         """
         self.version = MODERN
-        try:
-            found = await self.ask(stream, "server/discover", {})
-            supported = found.get("supportedVersions")
-            older = not isinstance(supported, list) or MODERN not in supported
-        except ServerError:
-            older = True
-        if older:
+        if not await self._is_modern(stream):
             await self._initialize(stream)
         await self.list_tools(stream)
+
+    async def _is_modern(self, stream: KeptStream) -> bool:
+        """True if the server speaks 2026-07-28. One that refuses that version, and then names it as supported, is asked again."""
+        for last in (False, True):
+            try:
+                found = await self.ask(stream, "server/discover", {})
+                return _names(found.get("supportedVersions"), MODERN)
+            except ServerError as failure:
+                if last or failure.code != UNSUPPORTED_VERSION or not _names(failure.data.get("supported"), MODERN):
+                    return False
+        return False
 
     async def _initialize(self, stream: KeptStream) -> None:
         self.version = ""
@@ -102,6 +105,7 @@ class Session:
             add_tools(listing, page)
             cursor = page.get("nextCursor")
             if cursor is None:
+                self.compared = self.compared and listing == self.listing
                 self.listing = listing
                 return
             params = {"cursor": cursor}
@@ -119,31 +123,31 @@ class Session:
             await self.list_tools(stream)
 
     async def ask(
-        self, stream: KeptStream, method: str, params: Mapping[str, Json], answer: Mapping[str, Json] | None = None
+        self, stream: KeptStream, method: str, params: Mapping[str, Json], answered: Answered | None = None
     ) -> Mapping[str, Json]:
-        """The result of one request. `answer` is given to the first question of the server to a person.
+        """The result of one request. `answered` has the answers of people to what the server asks meanwhile.
 
         Raises:
             ServerError: the server answered with an error.
             NotMcp: it wrote something that is no answer.
-            Elicited: it asks a person, and there is no answer yet.
+            Elicited: it asks a person, and there is no answer yet: the request is cancelled.
         """
         self._number += 1
         number = self._number
         given = self._stamped(params, progress=number if method == "tools/call" else None)
         await stream.send(request(number, method, given), self._fields(method, params))
         try:
-            return await self._result(stream, number, answer)
+            return await self._result(stream, number, answered)
         except asyncio.CancelledError:
             if self.version not in ("", MODERN):  # from 2026-07-28 on, the end of the connection says it
                 await stream.cancel(_cancelled(number, "its time is up"))
             raise
 
-    async def _result(self, stream: KeptStream, number: int, answer: Mapping[str, Json] | None) -> Mapping[str, Json]:
+    async def _result(self, stream: KeptStream, number: int, answered: Answered | None) -> Mapping[str, Json]:
         for _ in range(_MOST_MESSAGES):
             message = read_message(await stream.receive())
             if message.method:
-                answer = await self._other(stream, message, number, answer)
+                await self._other(stream, message, number, answered)
             elif message.id != number:
                 raise NotMcp("an answer to a request that was not made")
             elif message.error is not None:
@@ -169,10 +173,8 @@ class Session:
         except WrongField as failure:
             raise NotMcp(f"a tool of which {failure}") from failure
 
-    async def _other(
-        self, stream: KeptStream, message: Message, number: int, answer: Mapping[str, Json] | None
-    ) -> Mapping[str, Json] | None:
-        """Handle a message that is no answer. Returns the answer of a person that is still to give.
+    async def _other(self, stream: KeptStream, message: Message, number: int, answered: Answered | None) -> None:
+        """Handle a message that is no answer.
 
         Sampling and roots are refused: a server gets no model of the run, and its files are those of the call.
         """
@@ -182,16 +184,21 @@ class Session:
                 stream.tell(text)
         elif message.method == "ping":
             await stream.send(response(message.id, {}))
-        elif message.method == "elicitation/create" and answer is None:
-            await stream.send(response(message.id, {"action": "cancel"}))
-            await stream.send(_cancelled(number, "a person is asked"))
-            raise Elicited(message.params)
-        elif message.method == "elicitation/create" and answer is not None:
+        elif message.method == ELICIT:
+            try:
+                answer = answer_to(message.params, answered)
+            except Elicited as asked:
+                asked.midway = True
+                await stream.send(response(message.id, {"action": "cancel"}))
+                await stream.send(_cancelled(number, "a person is asked"))
+                raise
             await stream.send(response(message.id, answer))
-            return None
         else:
             await stream.send(refusal(message.id, "not offered by Remit"))
-        return answer
+
+
+def _names(versions: Json, version: str) -> bool:
+    return isinstance(versions, list) and version in versions
 
 
 def _cancelled(number: int, reason: str) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from codecs import getincrementaldecoder
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -55,19 +55,29 @@ def tool_list_command(as_json: bool) -> None:
       remit tool list
     """
     workspace = _workspace()
+    changed = _changed_servers(workspace)
     if as_json:
-        echo(
-            json_text(
-                [
-                    {"name": name, "version": item.manifest.version, "pinned": item.pinned}
-                    for name, item in workspace.tools.items()
-                ]
-            )
-        )
+        rows = [
+            {"name": name, "version": item.manifest.version, "pinned": item.pinned, "changed": changed.get(name, ())}
+            for name, item in workspace.tools.items()
+        ]
+        echo(json_text(rows))
         return
     for name, item in workspace.tools.items():
         state = style("pinned", fg="green") if item.pinned else style("not pinned", fg="red")
+        state = style("changed", fg="red") if name in changed else state
         echo(f"{name:<16} {item.manifest.version:<9} {state}  {item.manifest.summary}")
+
+
+def _changed_servers(workspace: Workspace) -> Mapping[str, Sequence[str]]:
+    """How servers of tools differ from their pins, by tool, as runs have seen it; no journal is opened without a tool with a server."""
+    if workspace.root is None or all(tool.manifest.source != "mcp" for tool in workspace.tools.values()):
+        return {}
+    from remit.journal import changed_servers
+    from remit.workspace import open_journal_of
+
+    with open_journal_of(workspace.root, workspace.settings) as journal:
+        return changed_servers(journal)
 
 
 @tool_command.command("show")
@@ -96,7 +106,7 @@ def tool_show_command(name: str, as_json: bool) -> None:
         }
         echo(json_text(body))
         return
-    for line in permission_card(found, own):
+    for line in permission_card(found, own, _changed_servers(workspace).get(name, ())):
         echo(line)
     for agent in workspace.agents.values():
         if agent.observe is not None and found.manifest.hosted and name in workspace.tools_of(agent.name):

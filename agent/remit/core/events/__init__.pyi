@@ -12,6 +12,7 @@ from .approvals import (
     GrantScope,
 )
 from .calls import (
+    AnswerGiven,
     AttemptBegun,
     AttemptEnded,
     AttemptProgressed,
@@ -108,6 +109,7 @@ __all__ = [
     "ActUsed",
     "AlertClosed",
     "AlertRaised",
+    "AnswerGiven",
     "AnswerRejected",
     "AnyEvent",
     "ApprovalAnswer",

@@ -90,10 +90,11 @@ class AttemptBegun(Event):
 
 
 class QuestionAsked(Event):
-    """Records that the function of a tool stops until a person has answered `question`. `number` counts from 1 for each call.
+    """Records that the function of a tool, or an MCP server, stops until a person has answered `question`. `number` counts from 1 for each call.
 
-    The time until the answer does not count for the limits of the tool. Then the function is called again, from its beginning. `via`
-    identifies the interrupt of an external graph that asks.
+    The time until the answer does not count for the limits of the tool. Then it is called again, from its beginning. `via`
+    identifies the interrupt of an external graph that asks; "" for an MCP server, whose question has a `message` and the JSON Schema of
+    its answer. `connections` are the network requests until then.
     """
 
     type: Literal["question.asked"] = "question.asked"
@@ -103,10 +104,26 @@ class QuestionAsked(Event):
     number: int
     question: Json
     via: str = ""
+    connections: tuple[Connection, ...] = ()
 
     @property
     def key(self) -> str:
         return f"question.asked/{self.step}/{self.index}/{self.number}"
+
+
+class AnswerGiven(Event):
+    """Records that a person answers a question of a tool; `QuestionAnswered` follows when the call goes on with it."""
+
+    type: Literal["answer.given"] = "answer.given"
+    step: int
+    index: int
+    number: int
+    by: Principal
+    answer: Json
+
+    @property
+    def key(self) -> str:
+        return f"answer.given/{self.step}/{self.index}/{self.number}"
 
 
 class QuestionAnswered(Event):

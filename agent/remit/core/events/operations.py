@@ -45,14 +45,15 @@ class HoldLifted(Event):
 
 
 class AlertRaised(Event):
-    """Records that runs of an agent have drifted, that a target is passed, or that a candidate was taken back without a person.
+    """Records that runs of an agent have drifted, that a target is passed, that a candidate was taken back without a person, or that an
+    MCP server lists other tools than were pinned.
 
-    It is in force until `AlertClosed`. `subject` is what has drifted or passed, such as "refusals" or "p95 of files.read", or the id of
-    a rollout. `run` is the run at which it was seen, "" if it was seen at none, and `text` says it in one line. `changes` are the changes of the workspace that fit best; `before` and `after` are runs to compare.
+    It is in force until `AlertClosed`. `subject` is what has drifted or passed, such as "refusals" or "p95 of files.read", the id of
+    a rollout, or the tool of the server. `run` is the run at which it was seen, "" if it was seen at none, and `text` says it in one line. `changes` are the changes of the workspace that fit best, or how the server differs; `before` and `after` are runs to compare.
     """
 
     type: Literal["alert.raised"] = "alert.raised"
-    kind: Literal["drift", "target", "rollout"]
+    kind: Literal["drift", "target", "rollout", "server"]
     agent: str
     subject: str
     run: str
@@ -72,7 +73,7 @@ class AlertRaised(Event):
 
 
 class AlertClosed(Event):
-    """Records that an alert is no longer in force. `by` is the person who closed it, None if the target is met again.
+    """Records that an alert is no longer in force. `by` is the person who closed it, None if the target is met again, or the server is as it was pinned.
 
     `number` counts the events of the workspace.
     """

@@ -19,6 +19,7 @@ from remit.core.events.approvals import (
     BreakGlassReviewed,
 )
 from remit.core.events.calls import (
+    AnswerGiven,
     AttemptBegun,
     AttemptEnded,
     AttemptProgressed,
@@ -88,6 +89,7 @@ AnyEvent: TypeAlias = Annotated[
     | AttemptBegun
     | AttemptProgressed
     | QuestionAsked
+    | AnswerGiven
     | QuestionAnswered
     | AttemptEnded
     | EffectSettled

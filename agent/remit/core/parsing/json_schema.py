@@ -22,6 +22,7 @@ ANNOTATIONS: Final = frozenset(
     {
         "$comment",
         "$schema",
+        "x-mcp-header",  # of MCP: a header that repeats the argument
         "contentEncoding",
         "contentMediaType",
         "contentSchema",

@@ -5,14 +5,15 @@ A person who edits rules in an editor or with git records nothing, so the first 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import sqlalchemy as sa
 
 from remit.core import Principal
-from remit.core.events import AnyEvent, PolicyAdopted
+from remit.core.events import AlertClosed, AlertRaised, AnyEvent, PolicyAdopted
 from remit.journal.projections import WORKSPACE_RUN
+from remit.journal.run_list import alerts_in_force, raise_alert
 from remit.journal.storage.core_tables import EVENT, IS_LOOKED_UP
 from remit.journal.storage.database import Sql
 from remit.journal.store import AlreadyRecorded, Journal
@@ -54,6 +55,22 @@ def note_act(journal: Journal, make: Callable[[int], AnyEvent], *, durable: bool
             return
         except AlreadyRecorded:  # another process recorded one first
             number += 1
+
+
+def note_server(journal: Journal, *, tool: str, agent: str, run: str, changes: Sequence[str]) -> None:
+    """Raise the alert that the server of a tool differs from its pin, if there are `changes`, and close it if there are none."""
+    text = f"the server of {tool} lists other tools than were pinned; what differs does not run: remit tool pin {tool}"
+    alert = AlertRaised(kind="server", agent=agent, subject=tool, run=run, text=text, changes=tuple(changes))
+    if changes:
+        raise_alert(journal, alert)
+    elif any(other.alert == alert.alert for other in alerts_in_force(journal)):
+        note_act(journal, lambda number: AlertClosed(number=number, alert=alert.alert), durable=True)
+
+
+def changed_servers(journal: Journal) -> dict[str, tuple[str, ...]]:
+    """How the servers of tools differ from their pins, by tool, as runs have seen it."""
+    alerts = (alert for alert in alerts_in_force(journal) if alert.kind == "server")
+    return {alert.subject: alert.changes for alert in alerts}
 
 
 def _latest(journal: Journal) -> PolicyAdopted | None:

@@ -20,13 +20,14 @@ from remit.core import Json, Refusal
 from remit.sandbox.account import account_for
 from remit.sandbox.egress import PORT, proxy_variables
 from remit.sandbox.file_grants import GrantedFiles
+from remit.sandbox.live.answering import answer_of, ending_of, with_reply, within
 from remit.sandbox.live.lines import Flood, LineTooLong, ServerEnded, ServerLines
 from remit.sandbox.live.pool import LivePool, Place
 from remit.sandbox.live.speaker import Reply, Speaker
 from remit.sandbox.live.started import LiveSandbox
 from remit.sandbox.network_handover import CallContext, NetworkAccess, with_network_result
 from remit.sandbox.one_shot import close_files, settle
-from remit.sandbox.outcome import Ending, GuestAnswer, Output, Stop, classify_ending
+from remit.sandbox.outcome import Output
 from remit.sandbox.process import DRAIN_SECONDS, START_SECONDS, DidNotStart
 from remit.sandbox.profile import Profile
 from remit.sandbox.protocol import ToolCall
@@ -76,13 +77,22 @@ class ServedCall:
                     reply, stop = Reply(code="tool_crashed", message=f"its files are not there: {failed}"), None
                 else:
                     received.entered = True
-                    reply, stop = await self._speak()
+                    reply, stop = await within(profile.wall, self._speaker.call(lines, context.answered))
                 if stop is None and not failed:
                     await self._collect(received)
             lines.read_prints()
-            ending = self._ending(started, stop, received.frame, used)
-            output = settle(profile, ending, self._answer(reply, ending, received), self._granted, received)
-            output = replace(with_network_result(output, access), objects=reply.objects)
+            frame = received.frame
+            ending = ending_of(lines, started, stop, max(0.0, float(frame.get("cpu", used)) - used))
+            answer = answer_of(
+                profile,
+                ending,
+                reply,
+                files=cast("list[str]", frame.get("files", [])),
+                removed=cast("list[str]", frame.get("removed", [])),
+                note=str(frame.get("note", "")),
+            )
+            output = settle(profile, ending, answer, self._granted, received)
+            output = with_reply(with_network_result(output, access), reply)
         finally:
             close_files(received)
         # INVARIANT: a server whose call did not end as its tool meant gets no other one. The output decides: an answer that the protocol
@@ -109,19 +119,6 @@ class ServedCall:
         failed = int(frame.get("failed", 1))
         return float(frame.get("cpu", 0.0)), os.strerror(failed) if failed else ""
 
-    async def _speak(self) -> tuple[Reply, Stop | None]:
-        try:
-            async with asyncio.timeout(self._profile.wall):
-                return await self._speaker.call(self._lines), None
-        except TimeoutError:
-            return Reply(), "wall"
-        except Flood:
-            return Reply(), "flood"
-        except LineTooLong:
-            return Reply(), "output"
-        except ServerEnded:
-            return Reply(code="tool_crashed", message="the server of the tool ended before it answered"), None
-
     async def _collect(self, received: _Collected) -> None:
         """Have the server stopped, and receive what it wrote."""
         assert self._channel is not None
@@ -131,37 +128,6 @@ class ServedCall:
         layout: dict[str, Json] = {"writes": written, "links": links, "stores": tree["stores"]}
         self._sandbox.order({"collect": layout}, [])
         received.frame, received.files = await _frame(self._channel, len(written))
-
-    def _ending(self, started: float, stop: Stop | None, frame: Mapping[str, Json], used: float) -> Ending:
-        lines = self._lines
-        return Ending(
-            answer=b"",
-            extra=False,
-            status=None,
-            stop=stop,
-            stderr=bytes(lines.stderr),
-            printed=lines.printed,
-            wall_s=time.monotonic() - started,
-            cpu_s=max(0.0, float(frame.get("cpu", used)) - used),
-            memory_bytes=0,
-        )
-
-    def _answer(self, reply: Reply, ending: Ending, received: _Collected) -> GuestAnswer:
-        if ending.stop is not None:
-            return classify_ending(self._profile, ending, declared={})
-        size = len(json.dumps(reply.value, ensure_ascii=False, separators=(",", ":")).encode())
-        if reply.code is None and size > self._profile.output:
-            return classify_ending(self._profile, replace(ending, stop="output"), declared={})
-        frame = received.frame
-        return GuestAnswer(
-            value=reply.value,
-            code=reply.code,
-            error=reply.error,
-            message=reply.message,
-            files=tuple(cast("list[str]", frame.get("files", []))),
-            removed=tuple(cast("list[str]", frame.get("removed", []))),
-            note=str(frame.get("note", "")),
-        )
 
     def close(self) -> None:
         """Take the files of the call out. A server that has not ended the call ends with its sandbox."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from remit.core import Code, ContentObject, Json
 class Reply:
     """What a server answered to one call: a value, or the code, the declared error and the message of a failure.
 
-    `objects` are the bytes that the value names by their digests.
+    `objects` are the bytes that the value names by their digests. `question` is what it asks a person before it answers; None: nothing.
     """
 
     value: Json = None
@@ -21,6 +21,7 @@ class Reply:
     code: Code | None = None
     error: str | None = None
     message: str = ""
+    question: Json = None
 
 
 class SessionLost(Exception):
@@ -73,6 +74,9 @@ class Speaker(Protocol):
         """
         ...
 
-    async def call(self, stream: KeptStream) -> Reply:
-        """Have the server run the call."""
+    async def call(self, stream: KeptStream, answered: Callable[[Json], Json] | None) -> Reply:
+        """Have the server run the call. `answered` returns what a person has answered to a question, None if nobody has.
+
+        Without `answered`, no person can be asked.
+        """
         ...

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import secrets
 import socket
 import ssl
@@ -16,11 +14,11 @@ from typing import Final
 from remit.core import Json, Refusal
 from remit.outgoing import AsyncClient, Bounds, open_client
 from remit.sandbox.egress import Egress
-from remit.sandbox.live.lines import Flood, LineTooLong, ServerEnded
-from remit.sandbox.live.speaker import Reply, SessionLost, Speaker
+from remit.sandbox.live.answering import answer_of, ending_of, with_reply, within
+from remit.sandbox.live.speaker import Reply, Speaker
 from remit.sandbox.network_handover import CallContext, NetworkAccess, with_network_result
 from remit.sandbox.one_shot import settle
-from remit.sandbox.outcome import Ending, GuestAnswer, Output, Stop, classify_ending, refused
+from remit.sandbox.outcome import Output, refused
 from remit.sandbox.profile import Profile
 from remit.sandbox.protocol import ToolCall
 from remit.sandbox.remote.http_lines import HttpLines
@@ -52,7 +50,7 @@ class RemoteCall:
                     client, self._profile.url, self._server, keeps=self._profile.output, on_print=context.on_print
                 )
                 try:
-                    output = await self._output(lines, started)
+                    output = await self._output(lines, started, context)
                 finally:
                     await lines.close()
         return with_network_result(output, access)  # what it connected to is complete once its session has ended
@@ -80,44 +78,19 @@ class RemoteCall:
         finally:
             proxy.close()
 
-    async def _output(self, lines: HttpLines, started: float) -> Output:
+    async def _output(self, lines: HttpLines, started: float, context: CallContext) -> Output:
         try:
-            reply, stop = await self._speak(lines)
+            reply, stop = await within(self._profile.wall, self._speak(lines, context))
         except Refusal as refusal:
             return replace(refused(refusal), entered=False)
-        size = len(json.dumps(reply.value, ensure_ascii=False, separators=(",", ":")).encode())
-        if stop is None and reply.code is None and size > self._profile.output:
-            stop = "output"
-        ending = Ending(
-            answer=b"",
-            extra=False,
-            status=None,
-            stop=stop,
-            stderr=bytes(lines.stderr),
-            printed=lines.printed,
-            wall_s=time.monotonic() - started,
-            cpu_s=0.0,
-            memory_bytes=0,
-        )
-        answer = GuestAnswer(value=reply.value, code=reply.code, error=reply.error, message=reply.message)
-        if stop is not None:
-            answer = classify_ending(self._profile, ending, declared={})
-        return replace(settle(self._profile, ending, answer, None, self), objects=reply.objects)
+        ending = ending_of(lines, started, stop)
+        answer = answer_of(self._profile, ending, reply)
+        return with_reply(settle(self._profile, ending, answer, None, self), reply)
 
-    async def _speak(self, lines: HttpLines) -> tuple[Reply, Stop | None]:
-        try:
-            async with asyncio.timeout(self._profile.wall):
-                await self._speaker.greet(lines)
-                self.entered = True  # from here on, its effect may happen
-                return await self._speaker.call(lines), None
-        except TimeoutError:
-            return Reply(), "wall"
-        except Flood:
-            return Reply(), "flood"
-        except LineTooLong:
-            return Reply(), "output"
-        except (ServerEnded, SessionLost) as failure:
-            return Reply(code="tool_crashed", message=str(failure)), None
+    async def _speak(self, lines: HttpLines, context: CallContext) -> Reply:
+        await self._speaker.greet(lines)
+        self.entered = True  # from here on, its effect may happen
+        return await self._speaker.call(lines, context.answered)
 
 
 @asynccontextmanager

@@ -78,6 +78,8 @@ async def import_remote(root: Path, name: str, place: Elsewhere, sandbox: Sandbo
         WorkspaceError: the URL is no plain one, or there is no MCP server.
     """
     check_name(root, name)
+    if not urlsplit(place.url).path:
+        place = replace(place, url=f"{place.url}/")
     alone = parse_manifest(
         f'{_head(name, place)}[actions.none_yet]\nsummary = "none"\ntouches = ["use mcp:{place.host}"]\n',
         file=f"tools/{name}/tool.toml",

@@ -14,7 +14,15 @@ from remit.sandbox import CallContext, Profile, Sandbox, Tier
 from remit.sandbox.egress import Network, Permit
 from remit.sandbox.packages import check_environment, make_environment
 from remit.workspace import read_code
-from remit.workspace.manifest import ActionSchema, Manifest, ServerPin, code_digest, with_authorities
+from remit.workspace.manifest import (
+    ActionSchema,
+    Manifest,
+    ServerPin,
+    code_digest,
+    resource_arguments,
+    resource_input,
+    with_authorities,
+)
 
 
 async def listed_server(
@@ -87,11 +95,13 @@ def _elsewhere(code: Path, manifest: Manifest, run: str) -> Profile:
 
 def server_schemas(manifest: Manifest, server: ServerPin) -> dict[str, ActionSchema]:
     """The schemas of the actions, from the list of the server; without those whose tool it does not list."""
-    return {
-        name: action_schema(server.tools[action.tool])
-        for name, action in manifest.actions.items()
-        if action.tool in server.tools
-    }
+    found: dict[str, ActionSchema] = {}
+    for name, action in manifest.actions.items():
+        if (arguments := resource_arguments(action.tool)) is not None:
+            found[name] = ActionSchema(input=resource_input(arguments), output=output_schema({}))
+        elif action.tool in server.tools:
+            found[name] = action_schema(server.tools[action.tool])
+    return found
 
 
 def action_schema(tool: Mapping[str, Json]) -> ActionSchema:

@@ -17,6 +17,7 @@ from remit.core.events import (
     ActApproved,
     ActRequested,
     ActUsed,
+    AnswerGiven,
     ApprovalGranted,
     ApprovalRefused,
     ApprovalRejected,
@@ -296,9 +297,10 @@ def _settled(event: EffectSettled, chain: Chain) -> Act:
     return _entity(_UPDATE, "effect", place, message, event.by, detail=event.reason, severity=2)
 
 
-def _answered(event: QuestionAnswered, chain: Chain) -> Act:
+def _answered(event: AnswerGiven | QuestionAnswered, chain: Chain) -> Act:
     place = f"{chain.name}/{event.step}.{event.index}"
-    return _entity((99, "Other"), "question", place, f"{event.by.subject} answered the tool of {place}", event.by)
+    words = "answers" if isinstance(event, AnswerGiven) else "answered, and it goes on:"
+    return _entity((99, "Other"), "question", place, f"{event.by.subject} {words} the tool of {place}", event.by)
 
 
 def _policy(event: PolicyChanged | PolicyAdopted | PolicyPublished, chain: Chain) -> Act:
@@ -380,7 +382,7 @@ _ACTS: Final[Mapping[str, Callable[[Any, Chain], Act | None]]] = {
     "hold.set": _hold,
     "hold.lifted": _hold,
     "effect.settled": _settled,
-    "question.answered": _answered,
+    **dict.fromkeys(("answer.given", "question.answered"), _answered),
     "run.resumed": _resumed,
     "policy.changed": _policy,
     "policy.adopted": _policy,

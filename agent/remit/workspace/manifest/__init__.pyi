@@ -19,7 +19,14 @@ from .pins import LOCK, check_schemas, write_lock
 from .repairs import read_arguments, repaired_name
 from .resolution import check_output, command_schema, fill_argv, resolve
 from .schema import ManifestTable, rules
-from .sections import Authority, with_authorities, wrong_authorities
+from .sections import (
+    Authority,
+    resource_address,
+    resource_arguments,
+    resource_input,
+    with_authorities,
+    wrong_authorities,
+)
 from .targets import Target
 from .touches import Template
 from .undecided import MARK, open_lines
@@ -61,6 +68,9 @@ __all__ = [
     "read_arguments",
     "repaired_name",
     "resolve",
+    "resource_address",
+    "resource_arguments",
+    "resource_input",
     "rules",
     "values_at",
     "with_authorities",

@@ -174,7 +174,7 @@ class ActionTable(TomlTable):
     target: TargetTable = TargetTable()
     tool: ServerTool | None = Field(
         default=None,
-        description='With source = "mcp": the tool of the server; absent: the one with the name of the action',
+        description='With source = "mcp": the tool of the server (absent: the name of the action), or a resource: "memo://{name}"',
     )
     run: list[str | list[str]] = Field(
         default=[],

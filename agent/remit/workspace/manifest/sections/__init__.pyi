@@ -22,7 +22,18 @@ from .network import (
     authority_rules,
     network_rules,
 )
-from .server import PYTHON, ServerTable, ServerTool, at_url, filled, server_action_rules, server_rules
+from .server import (
+    PYTHON,
+    ServerTable,
+    ServerTool,
+    at_url,
+    filled,
+    resource_address,
+    resource_arguments,
+    resource_input,
+    server_action_rules,
+    server_rules,
+)
 
 __all__ = [
     "PYTHON",
@@ -51,6 +62,9 @@ __all__ = [
     "network_rules",
     "parse_authorities",
     "placeholders",
+    "resource_address",
+    "resource_arguments",
+    "resource_input",
     "server_action_rules",
     "server_rules",
     "with_authorities",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Final, Protocol, TypeAlias, cast
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, Field
 
@@ -18,12 +18,37 @@ from remit.workspace.manifest.touches import Template
 PYTHON: Final = "python"  # in a command: the interpreter that runs tools
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _KNOWN: Final = ("files", "packages")
+_RESOURCE: Final = re.compile(r"[a-z][a-z0-9+.-]{0,30}://[^{}]*(?:\{[a-z][a-z0-9_]*\}[^{}]*)*")
+_LONGEST_PART: Final = 1_000  # characters of an argument in the address of a resource
 _Report: TypeAlias = Callable[[tuple[str, ...], str, str], Problem]
 
 ServerTool = Annotated[
     str,
     Matching(r"[!-~]{1,128}", "a tool of a server", "write the name that the server lists, at most 128 characters"),
 ]
+
+
+def resource_arguments(tool: str) -> tuple[str, ...] | None:
+    """The arguments of the address of a resource; None if `tool` is the name of a tool, which contains no `://`."""
+    return tuple(dict.fromkeys(_PLACEHOLDER.findall(tool))) if _RESOURCE.fullmatch(tool) else None
+
+
+def resource_input(names: Sequence[str]) -> dict[str, Json]:
+    """The JSON Schema of these arguments: texts that are part of an address."""
+    text: Json = {"type": "string", "minLength": 1, "maxLength": _LONGEST_PART}
+    return {
+        "type": "object",
+        "properties": dict.fromkeys(names, text),
+        "required": list(names),
+        "additionalProperties": False,
+    }
+
+
+def resource_address(tool: str, arguments: Mapping[str, Json]) -> str:
+    """The address with its arguments. Each of them stays within its place: whatever has a meaning in an address is encoded."""
+    return _PLACEHOLDER.sub(lambda match: quote(str(arguments[match[1]]), safe=""), tool)
+
+
 Part = Annotated[
     str, Matching(r"[^\x00-\x1f]{1,1000}", "a part of a command", "write one argument, without line breaks")
 ]
@@ -189,6 +214,11 @@ def server_action_rules(
         if action.tool is not None:
             yield report((*at, "tool"), "'tool' is only for source = 'mcp'", "remove it")
         return
+    # INVARIANT: a resource is read only if what was decided names each part of its address that a model chooses.
+    for name in resource_arguments(action.tool or "") or ():
+        if all(template.argument != name or template.path for template in templates):
+            fix = f'write touches = ["use memo:{{{name}}}"], with a kind by which rules can name it'
+            yield report((*at, "tool"), f"no line of 'touches' names {{{name}}} of the address of the resource", fix)
     # INVARIANT: rules see that the arguments of the call leave this machine (`leaves_system`).
     if elsewhere and not any(template.kind == SERVER_KIND for template in templates):
         fix = 'write touches = ["use mcp:NAME"], with a name of the server by which rules can name it'
