@@ -157,8 +157,8 @@ requests: setup  ## At full size: 50,000 requests from the OpenAPI document, 20,
 	@REMIT_REQUESTS=50000 REMIT_MESSAGES=20000 REMIT_MCP_MESSAGES=10000 REMIT_REQUESTS_LOG=.cache/requests.jsonl $(BIN)/python -m pytest -v -n 2 tests/server/test_any_request.py tests/server/mcp/test_messages.py $(ARGS)
 	@PYTHONPATH=tests $(BIN)/python -m support.request_log .cache/requests.jsonl
 
-mcp-conformance: setup  ## The conformance suite of MCP and the Inspector against `remit serve`; needs npm and the network
-	@$(BIN)/python -m pytest -q -s -n 0 tests/server/mcp/conformance.py $(ARGS)
+mcp-conformance: setup  ## The conformance suite of MCP against `remit serve` and against Remit as a client, and the Inspector; needs npm and the network
+	@$(BIN)/python -m pytest -q -s -n 0 tests/server/mcp/conformance.py tests/end_to_end/mcp_client_conformance.py $(ARGS)
 
 mcp-frameworks: setup  ## Agents of LangChain and of the OpenAI Agents SDK with the tools of `remit serve`; needs uv and the network
 	@$(BIN)/python -m pytest -q -s -n 0 tests/server/mcp/frameworks.py $(ARGS)
