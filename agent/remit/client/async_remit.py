@@ -74,6 +74,7 @@ class _Shared:
 
 
 OnEvent: TypeAlias = Callable[[Recorded], None] | None
+_json_text: Final = json.JSONEncoder(ensure_ascii=False).encode  # `json.dumps` makes an encoder for each text
 
 
 class AsyncRemit:
@@ -403,6 +404,6 @@ def _arguments(arguments: Mapping[str, Json] | str) -> str:
     if isinstance(arguments, str):
         return arguments
     try:
-        return json.dumps(arguments, ensure_ascii=False)
+        return _json_text(arguments)
     except (TypeError, ValueError, RecursionError) as failure:
         raise UsageError(f"the arguments are not JSON data: {failure}") from failure

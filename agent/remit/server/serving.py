@@ -15,6 +15,7 @@ import uvicorn
 
 from remit.core import UsageError
 from remit.server.http.application import build_app
+from remit.server.http.connections import Protocol
 from remit.server.http.local import LocalProtocol, LocalSocket
 from remit.server.routes import ROUTES
 from remit.server.service import Service
@@ -138,7 +139,7 @@ def _config(service: Service) -> uvicorn.Config:
     settings = service.settings
     config = uvicorn.Config(
         build_app(service, ROUTES),
-        http="httptools",
+        http=Protocol,
         ws="none",
         lifespan="on",
         log_config=None,

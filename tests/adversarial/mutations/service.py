@@ -13,7 +13,7 @@ from remit.runtime import resuming, runner
 from remit.server import definition, serving
 from remit.server.driven import DrivenRuns
 from remit.server.handlers import approvals, calls, events, holds, runs
-from remit.server.http import application, bodies, idempotency
+from remit.server.http import application, bodies, idempotency, in_time
 from remit.server.http.answers import ServiceError
 from remit.server.http.route import Asked
 from remit.workspace import open_session
@@ -30,6 +30,11 @@ def served(name: str, *remove: Remove, tests: tuple[str, ...]) -> Mutation:
 
 async def _raised(_: object, error: Exception) -> Any:
     raise error
+
+
+async def _any_time(work: Any, waits_for: object, _: object) -> Any:
+    """The result of the work, however long it takes."""
+    return await in_time._resumed(work, waits_for)
 
 
 async def _any_run(asked: Asked, name: str) -> Any:
@@ -64,6 +69,13 @@ ROWS: Final = (
         "the body of an answer follows its head at once",
         replaced(serving, "_answer_at_once", lambda _: None),
         tests=(SERVICE + "test_the_body_of_an_answer_does_not_wait_until_the_client_has_acknowledged_its_head",),
+    ),
+    served(
+        "a request that waits too long ends",
+        replaced(in_time, "_timed", _any_time),
+        tests=(
+            "server/test_connections.py::test_a_request_that_waits_too_long_gets_its_code_and_the_next_one_is_answered",
+        ),
     ),
     served(
         "a service answers only requests that name it",

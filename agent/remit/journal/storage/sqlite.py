@@ -75,6 +75,9 @@ class SqliteDatabase:
             if path is None or not _is_unwritable(failure) or not path.is_file() or not path.stat().st_size:
                 raise
             self._open_to_read(path, group, failure)
+        self._look = (
+            self._reader.cursor()
+        )  # of `version`, which every request asks: a new cursor takes as long as the answer
 
     def _open(self, path: Path | None, group: int | None) -> None:
         if path is not None:
@@ -201,7 +204,7 @@ class SqliteDatabase:
         with self._reading:
             if self._path is None:
                 return self._commits
-            count = _data_version(self._reader)
+            count = _data_version(self._look)
             return count if tuple(topics) != (SHARED,) else self._shared_version(count)
 
     def _shared_version(self, count: int) -> int:
@@ -292,9 +295,9 @@ class SqliteTransaction:
         return self._connection.execute(*text_and_params(statement, params, "sqlite"))
 
 
-def _data_version(connection: sqlite3.Connection) -> int:
+def _data_version(reader: sqlite3.Connection | sqlite3.Cursor) -> int:
     """A number that differs after another connection, also of this process, has committed."""
-    return int(connection.execute("PRAGMA data_version").fetchone()[0])
+    return int(reader.execute("PRAGMA data_version").fetchall()[0][0])
 
 
 def _connect(name: str, *, uri: bool = False) -> sqlite3.Connection:

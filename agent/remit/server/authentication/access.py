@@ -19,6 +19,7 @@ from remit.server.authentication.providers import Providers
 from remit.server.authentication.refusals import AccessDenied, RefusalLog
 from remit.server.authentication.sessions import BrowserSession, Sessions
 from remit.server.authentication.tokens import TokenVerifier, Trusted
+from remit.server.http.bodies import headers
 from remit.server.http.local import LocalPeer, local_peer
 from remit.workspace import OidcIssuer, WorkspaceSession, subject_of
 
@@ -112,7 +113,7 @@ class Access:
         return await journal.run_in_thread(use_token, journal, issuer, number, until=int(until * NANO))
 
     async def _principal(self, request: Request) -> Principal:
-        given = request.headers.getlist("authorization")
+        given = headers(request, "authorization")
         if not given and (peer := local_peer(request.scope)) is not None:
             return self._of_account(peer)
         if not given:

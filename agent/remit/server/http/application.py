@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -22,6 +21,7 @@ from remit.policy import SCOPE_FILE
 from remit.server.authentication import NotAuthenticated
 from remit.server.http.answers import HttpCode, HttpRefusal, ServiceError, error_of, error_of_run, failed
 from remit.server.http.bodies import REQUEST_ID, parsed_body, parsed_query, request_id
+from remit.server.http.in_time import in_time
 from remit.server.http.local import local_peer
 from remit.server.http.openapi import openapi
 from remit.server.http.route import Asked, Route
@@ -114,8 +114,8 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         try:
-            async with asyncio.timeout(None if self._route.streams else self._service.settings.timeout):
-                response = await self._answer(request)
+            longest = None if self._route.streams else self._service.settings.timeout
+            response = await in_time(self._answer(request), longest)
         except TimeoutError:
             response = failed(ServiceError(code="timeout", message="the request took too long", retryable=True))
         except HttpRefusal as refusal:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from remit.server.http.connections import Protocol
 
 _LOCAL: Final = "account of "  # how the address of such a client begins; no address of a network does
 
@@ -34,7 +35,7 @@ class LocalPeer:
     tenant: str
 
 
-class LocalProtocol(HttpToolsProtocol):
+class LocalProtocol(Protocol):
     """The protocol of one connection, whose client is an account."""
 
     def __init__(self, local: LocalSocket, **given: Any) -> None:
