@@ -44,7 +44,7 @@ from .requests import (
 )
 from .results import CallResult, Explanation, call_result
 from .review import EarlierCall, RequestReview, rapid_before, review_of
-from .run_pages import RunPage, page_of_runs
+from .run_pages import RunPage, SharedLists, page_of_runs, readable_page
 from .streams import AsyncRunStream, RunStream
 
 __all__ = [
@@ -67,6 +67,7 @@ __all__ = [
     "RequestReview",
     "RunPage",
     "RunStream",
+    "SharedLists",
     "WaitingApproval",
     "active_passkeys",
     "answer",
@@ -94,6 +95,7 @@ __all__ = [
     "publish_rules",
     "publishable_rules",
     "rapid_before",
+    "readable_page",
     "reject",
     "replay_trace",
     "retract_rules",

@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Final, Literal, TypeAlias
 
@@ -79,7 +80,12 @@ class ChainLink:
 
     def recorded(self) -> Recorded:
         """The event, read from its body. Raises ValidationError if this version does not know such an event."""
-        return self.of(None if self.body is None else EVENT.validate_json(self.body))
+        return self.of(self.event)
+
+    @cached_property
+    def event(self) -> AnyEvent | None:
+        """What the body says; read once, because a report shows it and its verification compares it."""
+        return None if self.body is None else EVENT.validate_json(self.body)
 
     def of(self, event: AnyEvent | None) -> Recorded:
         """The given event, with this place in the chain."""
@@ -100,7 +106,7 @@ class ChainLink:
     @property
     def header(self) -> dict[str, str | int]:
         """Everything except salt and body, by name."""
-        return {name: value for name, value in vars(self).items() if name not in ("salt", "body")}
+        return {name: value for name, value in vars(self).items() if name not in ("salt", "body", "event")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +215,8 @@ def _gaps(links: Iterable[ChainLink]) -> Iterable[ChainFault]:
 
 def _faults_of(item: ChainLink, expected: int, place: Mapping[str, int]) -> Iterable[ChainFault]:
     """The faults of one event that show without its neighbours."""
-    if item.sealed != item.hash:
+    is_sealed = item.sealed == item.hash
+    if not is_sealed:
         at = place.get(item.hash, item.seq)
         if at != item.seq and replace(item, seq=at).sealed == item.hash:
             yield ChainFault(seq=item.seq, kind="reordered", what=f"event {item.seq} was recorded as event {at}")
@@ -223,7 +230,7 @@ def _faults_of(item: ChainLink, expected: int, place: Mapping[str, int]) -> Iter
         yield ChainFault(seq=item.seq, kind="erased", what=f"the body of {item.key!r} was erased")
     elif payload_digest(item.salt or "", item.body) != item.payload_digest:
         yield ChainFault(seq=item.seq, kind="edited", what=f"the body of {item.key!r} differs from what was sealed")
-    elif item.sealed == item.hash and not _is_its_own(item):
+    elif is_sealed and not _is_its_own(item):
         yield ChainFault(
             seq=item.seq,
             kind="forged",
@@ -254,7 +261,7 @@ def _walk(links: Iterable[ChainLink]) -> dict[str, int]:
 def _is_its_own(item: ChainLink) -> bool:
     """True if type and key in the header are those of the body."""
     try:
-        event = item.recorded().event
+        event = item.event
     except ValidationError:
         return True  # written by a later version with more fields; the hash still covers it
     return event is not None and (event.type, event.key) == (item.type, item.key)

@@ -16,6 +16,8 @@ from remit.server.handlers import approvals, calls, events, holds, runs
 from remit.server.http import application, bodies, idempotency, in_time
 from remit.server.http.answers import ServiceError
 from remit.server.http.route import Asked
+from remit.server.pages import live
+from remit.server.pages.runs import RunPages
 from remit.workspace import open_session
 
 SERVED: Final = ("server/test_service.py::test_a_decision_is_that_of_the_client_and_nothing_is_recorded",)
@@ -69,6 +71,16 @@ ROWS: Final = (
         "the body of an answer follows its head at once",
         replaced(serving, "_answer_at_once", lambda _: None),
         tests=(SERVICE + "test_the_body_of_an_answer_does_not_wait_until_the_client_has_acknowledged_its_head",),
+    ),
+    served(
+        "who may no longer read a run follows it no longer",
+        replaced(RunPages, "_may_read", lambda *_: True),
+        tests=("server/pages/test_live.py::test_the_page_of_a_run_ends_once_its_reader_may_not_read_it",),
+    ),
+    served(
+        "only those who see the same of a page share its rendering",
+        replaced(live, "_seen", lambda page, by, found: (page.seen(by, found), "")),
+        tests=("server/pages/test_live.py::test_people_who_see_the_same_share_a_rendering_and_others_do_not",),
     ),
     served(
         "a request that waits too long ends",

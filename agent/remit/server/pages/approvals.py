@@ -28,8 +28,8 @@ from remit.server.http.answers import HttpRefusal
 from remit.server.http.route import EVERY_RUN
 from remit.server.pages.assets import string
 from remit.server.pages.forms import refusal_text, whole_number
-from remit.server.pages.html import BadForm, checked_form, fragment, message, origin_of, page, redirect
-from remit.server.pages.live import LivePages
+from remit.server.pages.html import HEADERS, BadForm, checked_form, fragment, message, origin_of, page, redirect
+from remit.server.pages.live import Following, LivePages
 from remit.server.pages.passkeys import Signing
 from remit.server.pages.policy import Drafts, draft_of_rule
 from remit.server.pages.requests import (
@@ -90,11 +90,16 @@ class ApprovalPages:
 
     async def follow(self, request: Request) -> Response:
         """The list, each time that it changes."""
-
-        def shown(by: Principal, found: list[OpenRequest]) -> str:
-            return fragment("approvals_list", **self._values(by, found))
-
-        return self._live.stream(request, AREA, shown, self._open)
+        if (session := self._access.session(request)) is None:
+            return Response(status_code=403, headers=HEADERS)
+        workspace, _ = self._service.client(session.principal)
+        listed: Following[list[OpenRequest]] = Following(
+            what=AREA,
+            read=lambda: open_requests(workspace.session),
+            seen=self._values,
+            render=lambda values, _, __: fragment("approvals_list", **values),
+        )
+        return self._live.stream(request, listed)
 
     async def show(self, request: Request) -> Response:
         """One request."""
@@ -220,17 +225,14 @@ class ApprovalPages:
                 refused = why
         raise refused
 
-    def _open(self, by: Principal) -> list[OpenRequest]:
-        workspace, _ = self._service.client(by)
-        return open_requests(workspace.session)
-
     def _values(self, by: Principal, opened: list[OpenRequest]) -> dict[str, Any]:
         _, client = self._service.client(by)
         found = shown_requests(opened, client.policy, by, self._rights)
-        return {"requests": found[:MOST], "more": len(found) > MOST}
+        return {"requests": [_line_of(item) for item in found[:MOST]], "more": len(found) > MOST}
 
     def _list(self, by: Principal) -> dict[str, Any]:
-        return self._values(by, self._open(by))
+        workspace, _ = self._service.client(by)
+        return self._values(by, open_requests(workspace.session))
 
     def _page(self, by: Principal, name: str) -> dict[str, Any] | None:
         if (found := self._found(by, name)) is None:
@@ -245,6 +247,12 @@ class ApprovalPages:
 
 
 Answer: TypeAlias = Callable[[Given], Coroutine[Any, Any, Response]]
+
+
+def _line_of(item: ShownRequest) -> dict[str, Any]:
+    """A request on the list."""
+    title = item.summary.splitlines()[0]
+    return {"id": item.id, "title": title, "needs": item.needs, "minutes": item.minutes, "is_own": item.is_own}
 
 
 def _consent(given: Given) -> Consent:

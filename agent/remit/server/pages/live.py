@@ -1,6 +1,7 @@
 """Pages that follow the journal: what has changed of a page is sent to it, rendered, as server-sent events.
 
-One task of a workspace waits for the journal, however many pages are open. Pages that show the same person the same are rendered once.
+One task of a workspace waits for the journal, however many pages are open. What pages show is read once, what people see of it is found for
+each of them, and those who see the same share one rendering: only the token of the forms differs.
 """
 
 from __future__ import annotations
@@ -8,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -29,7 +32,32 @@ CHECK_S: Final = 1.0  # how often a page without news checks that its person is 
 HEARTBEAT_S: Final = 15.0
 MOST_TRIES: Final = 3
 TOGETHER_S: Final = 0.05  # changes within so many seconds are shown together
+# Stands for the token of the forms in a rendering that several sessions share. No text of a run can name it.
+TOKEN: Final = secrets.token_urlsafe(32)
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Following(Generic[_T]):
+    """What a page shows that follows the journal. Called after each change, in threads.
+
+    `what` names it: for pages of one name `read` is called once. `seen` is what one person sees of it, as JSON data; a RemitError ends the
+    page. Those who see the same get one rendering by `render`, whose forms have the token that it is given.
+
+    INVARIANT: `read` asks nobody's rights and `render` knows no person, so what a person sees follows from `seen` alone.
+    """
+
+    what: str
+    read: Callable[[], _T]
+    seen: Callable[[Principal, _T], dict[str, Any]]
+    render: Callable[[dict[str, Any], _T, str], str]
+
+
+@dataclass(frozen=True, eq=False)
+class _Read(Generic[_T]):
+    """What was read after one change; two readings are never the same."""
+
+    found: _T
 
 
 class Pulse:
@@ -96,12 +124,8 @@ class LivePages:
         self._access = access
         self._pulses: dict[str, Pulse] = {}
 
-    def stream(
-        self, request: Request, what: str, render: Callable[[Principal, _T], str], read: Callable[[Principal], _T]
-    ) -> Response:
-        """The stream of a page. `what` names what it shows. After each change, `read` is called once for all pages of that name in the
-        tenant, and `render` for each person, with what was read.
-        """
+    def stream(self, request: Request, page: Following[_T]) -> Response:
+        """The stream of a page."""
         id = request.cookies.get(self._access.cookie, "")
         session = self._access.session(request)
         if session is None or not is_own_page(request):
@@ -110,34 +134,27 @@ class LivePages:
         pulse = self._pulses.setdefault(session.principal.tenant, Pulse(workspace.journal))
         if sum(map(len, self._pulses.values())) >= self._service.settings.listeners:
             return Response(status_code=429, headers={**HEADERS, "retry-after": "5"})
-        body = self._messages(pulse, id, session, what, render, read)
+        body = self._messages(pulse, id, session, page)
         headers = {**HEADERS, "x-accel-buffering": "no"}
         return StreamingResponse(body, media_type="text/event-stream", headers=headers)
 
     async def _messages(
-        self,
-        pulse: Pulse,
-        id: str,
-        session: BrowserSession,
-        what: str,
-        render: Callable[[Principal, _T], str],
-        read: Callable[[Principal], _T],
+        self, pulse: Pulse, id: str, session: BrowserSession, page: Following[_T]
     ) -> AsyncGenerator[bytes]:
         """What the page shows, each time that it differs from what was sent, until the person is no longer logged in."""
-        by, sent, beat = session.principal, "", time.monotonic()
-        key = (what, by.model_copy(update={"session": ""}))
+        by, sent, beat = session.principal.model_copy(update={"session": ""}), b"", time.monotonic()
+        token = session.form_token.encode()
         with pulse.following() as changed:
             yield b": follows the journal\n\n"
             while not self._service.ending.is_set() and self._access.is_open(id):
                 changed.clear()
                 try:
-                    found = await pulse.rendered(what, lambda: read(by))
-                    text = await pulse.rendered(key, partial(render, by, found))
+                    text = await shown_to(pulse, page, by)
                 except RemitError:
                     break
                 if text != sent:
                     sent, beat = text, time.monotonic()
-                    yield _message(text)
+                    yield text.replace(TOKEN.encode(), token)
                 elif time.monotonic() - beat >= HEARTBEAT_S:
                     beat = time.monotonic()
                     yield b":\n\n"
@@ -147,6 +164,19 @@ class LivePages:
                 except TimeoutError:
                     continue
         yield b"event: end\ndata: 0\n\n"
+
+
+async def shown_to(pulse: Pulse, page: Following[_T], by: Principal) -> bytes:
+    """The page as that person sees it now, as a message of the stream, with `TOKEN` in its forms."""
+    read = await pulse.rendered(page.what, lambda: _Read(page.read()))
+    seen, key = await pulse.rendered((read, by), partial(_seen, page, by, read.found))
+    return await pulse.rendered((read, key), lambda: _message(page.render(seen, read.found, TOKEN)))
+
+
+def _seen(page: Following[_T], by: Principal, found: _T) -> tuple[dict[str, Any], str]:
+    """What the person sees, and the text by which those who see the same are found."""
+    seen = page.seen(by, found)
+    return seen, json.dumps(seen, sort_keys=True)
 
 
 def _message(text: str) -> bytes:

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import Response
 
-from remit.client import AsyncRemit, page_of_runs, settle, who_continues
+from remit.client import AsyncRemit, SharedLists, readable_page, settle, who_continues
 from remit.core import Principal, Refusal, UsageError
 from remit.core.events import ContentRead
 from remit.journal import RunQuery, RunStatus, RunSummary, StoredRecord, find_run, note_act
@@ -24,11 +24,12 @@ from remit.server.http.answers import HttpRefusal
 from remit.server.pages.assets import string
 from remit.server.pages.forms import refusal_text
 from remit.server.pages.html import HEADERS, BadForm, checked_form, fragment, message, page, redirect
-from remit.server.pages.live import LivePages
+from remit.server.pages.live import Following, LivePages
 from remit.server.workspaces import ServedWorkspace
 from remit.tracing import open_trace
 from remit.tracing.reports import IncidentReport, incident_report, utc
 from remit.tracing.reports.html import render_body, render_page
+from remit.workspace import resource_of
 
 if TYPE_CHECKING:
     from remit.server.service import Service
@@ -74,12 +75,16 @@ class RunPages:
     async def follow(self, request: Request) -> Response:
         """The list, each time that it changes."""
         asked = _asked(request)
-        what = f"{AREA} {urlencode(asked)}"
-
-        def shown(by: Principal, _: None) -> str:
-            return fragment("runs_list", **self._list(by, asked))
-
-        return self._live.stream(request, what, shown, _nothing_shared)
+        if (session := self._access.session(request)) is None:
+            return Response(status_code=403, headers=HEADERS)
+        workspace, _ = self._service.client(session.principal)
+        listed: Following[SharedLists] = Following(
+            what=f"{AREA} {urlencode(asked)}",
+            read=lambda: SharedLists(workspace.journal),
+            seen=lambda by, lists: self._list(by, asked, lists),
+            render=lambda values, _, __: fragment("runs_list", **values),
+        )
+        return self._live.stream(request, listed)
 
     async def show(self, request: Request) -> Response:
         """One run."""
@@ -96,18 +101,23 @@ class RunPages:
     async def follow_one(self, request: Request) -> Response:
         """The run, each time that something of it is recorded."""
         run, session = request.path_params["run"], self._access.session(request)
-        # The forms of the page have the token of the session, so each session has its own rendering.
-        what = f"run {run} {session.principal.session if session else ''}"
+        if session is None or not await asyncio.to_thread(self._noted, session.principal, run, "page"):
+            return Response(status_code=403, headers=HEADERS)
+        workspace, _ = self._service.client(session.principal)
 
-        def rendered(_: Principal, __: None) -> str:
-            found = None if session is None else self._report(session.principal, run)
-            if session is None or found is None:
+        def read() -> tuple[IncidentReport, str]:
+            report = _report_of(workspace, run)
+            return report, render_body(report)
+
+        def seen(by: Principal, found: tuple[IncidentReport, str]) -> dict[str, Any]:
+            if not self._may_read(by, found[0]):
                 raise UsageError("the run is not for this person")
-            return fragment("run_body", session=session, **self._values(session.principal, run, found))
+            return self._acts(by, run, found[0])
 
-        if session is not None:
-            await asyncio.to_thread(self._noted, session.principal, run, "page")
-        return self._live.stream(request, what, rendered, _nothing_shared)
+        def rendered(acts: dict[str, Any], found: tuple[IncidentReport, str], token: str) -> str:
+            return fragment("run_body", session={"form_token": token}, run=run, body=found[1], acts=acts)
+
+        return self._live.stream(request, Following(what=f"run {run}", read=read, seen=seen, render=rendered))
 
     async def file(self, request: Request) -> Response:
         """The page as one file that needs nothing else."""
@@ -183,12 +193,13 @@ class RunPages:
             return message(string("run", "failed"), refusal_text(refused), 403, session)
         return message(string("run", "done"), text, session=session, back=f"/runs/{run}")
 
-    def _list(self, by: Principal, asked: Mapping[str, str]) -> dict[str, Any]:
+    def _list(self, by: Principal, asked: Mapping[str, str], lists: SharedLists | None = None) -> dict[str, Any]:
         workspace, client = self._service.client(by)
         session, policy = workspace.session, client.policy
+        lists = lists or SharedLists(workspace.journal)
         needs = () if asked else (RunQuery(unfinished=True), RunQuery(in_doubt=True))
-        earlier = [row for one in needs for row in page_of_runs(session, policy, by, one, limit=SHOWN).runs]
-        found = page_of_runs(session, policy, by, _query(asked), limit=SHOWN, before=_before(asked))
+        earlier = [row for one in needs for row in readable_page(policy, by, lists.runs(one), SHOWN).runs]
+        found = readable_page(policy, by, lists.runs(_query(asked), _before(asked)), SHOWN)
         # A run may change between two readings: the last one counts, so that both lists show the same state.
         last = {row.run: row for row in (*earlier, *found.runs)}.values() if needs else ()
         attention = sorted((row for row in last if row.state in _ATTENTION or row.in_doubt), key=_urgency)
@@ -210,12 +221,15 @@ class RunPages:
         row = find_run(workspace.journal, run) if _RUN.fullmatch(run) else None
         return row if row is not None and client.may("remit.read", client.run_resource(run)) else None
 
+    def _may_read(self, by: Principal, report: IncidentReport) -> bool:
+        """True while the rules let the person read the run, which they follow."""
+        _, client = self._service.client(by)
+        return client.may("remit.read", resource_of(report.timeline.started, by))
+
     def _report(self, by: Principal, run: str) -> IncidentReport | None:
         if self._readable(by, run) is None:
             return None
-        workspace, _ = self._service.client(by)
-        session = workspace.session
-        return incident_report(open_trace(session.traces, session.journal, run, damaged=True), session)
+        return _report_of(self._service.client(by)[0], run)
 
     def _opened(self, session: BrowserSession, run: str, how: Any) -> tuple[IncidentReport, dict[str, Any]] | None:
         """The report of the run and the values of its page. INVARIANT: what is not recorded is not read."""
@@ -239,7 +253,7 @@ class RunPages:
     def _acts(self, by: Principal, run: str, report: IncidentReport) -> dict[str, Any]:
         """What the person may do with the run now."""
         workspace, client = self._service.client(by)
-        row, resource = report.row, client.run_resource(run)
+        row, resource = report.row, resource_of(report.timeline.started, by)
         if row is None:
             return {"any": False}
         goes_on = row.state in ("lost", "ready", "waiting: model") and not row.driver and not row.priority
@@ -259,8 +273,9 @@ class RunPages:
 Act: TypeAlias = Callable[[ServedWorkspace, AsyncRemit, str, Mapping[str, str]], Awaitable[str]]
 
 
-def _nothing_shared(_: Principal) -> None:
-    """What differs from person to person is read for each of them."""
+def _report_of(workspace: ServedWorkspace, run: str) -> IncidentReport:
+    session = workspace.session
+    return incident_report(open_trace(session.traces, session.journal, run, damaged=True), session)
 
 
 def _asked(request: Request) -> dict[str, str]:
