@@ -339,7 +339,7 @@ def test_a_secret_is_found_however_json_escapes_it(play: Play) -> None:
     assert "IOSFODNN7EXAMPLE" not in played.ended.trace.read_text()
 
 
-def test_the_person_who_started_a_run_for_somebody_else_cannot_approve_its_calls(play: Play) -> None:
+def test_the_person_who_started_a_run_for_another_user_cannot_approve_its_calls(play: Play) -> None:
     """`--user` changes the subject of the run, not the person who started it."""
     played = play(LARGE, account="lea")
     with pytest.raises(Refusal, match="approval_invalid"):

@@ -98,7 +98,7 @@ def test_a_value_of_a_command_is_used_for_its_time_to_live_and_then_printed_agai
     fetched = Fetched(lambda: now[0])
     source = SecretSource(command=(counting(tmp_path),), ttl=60)
     secrets = Secrets(tmp_path, {"token": source}, fetched)
-    assert secrets.present(["token"]) == {}, "no command runs only because somebody looks"
+    assert secrets.present(["token"]) == {}, "no command runs only because a person looks"
     assert [secrets.get("token").value for _ in range(3)] == [VALUE + "1"] * 3
     now[0] = 59.9
     assert (secrets.get("token").value, secrets.get("token").source) == (VALUE + "1", "command")

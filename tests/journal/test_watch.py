@@ -115,7 +115,7 @@ def test_the_cursor_names_each_chain_with_events_behind_it_and_never_goes_back(j
         assert unsent() == {RUN: 0}
 
 
-def test_code_that_is_revoked_is_no_hold_that_somebody_has_to_lift(journal: Journal) -> None:
+def test_code_that_is_revoked_is_no_hold_that_a_person_has_to_lift(journal: Journal) -> None:
     by = principal("ann")
     for scope in ("tool:files", f"{CODE}sha256:ab"):
         note_act(journal, lambda number, scope=scope: HoldSet(number=number, scope=scope, reason="r", by=by))

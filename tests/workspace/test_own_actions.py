@@ -60,10 +60,10 @@ OTHERWISE: Final = {
     "remit.revoke": "tool:files",
     "remit.alert": "agent:triage",
     "remit.rollout": "agent:triage",
-    "remit.impersonate": "user:somebody",
-    "remit.disable": "user:somebody",
+    "remit.impersonate": "user:another",
+    "remit.disable": "user:another",
     "remit.keys": "service:ci",
-    "remit.passkeys": "user:somebody",
+    "remit.passkeys": "user:another",
     "remit.policy": "policy:rules",
 }
 

@@ -13,6 +13,7 @@ from adversarial.mutations import (
     authzen,
     broker,
     cli,
+    console,
     core,
     counterfactual,
     egress,
@@ -67,6 +68,7 @@ MUTATIONS: Final[tuple[Mutation, ...]] = (
     *inspect_ai.ROWS,
     *notifications.ROWS,
     *server.ROWS,
+    *console.ROWS,
     *mcp_clients.ROWS,
     *cli.ROWS,
 )

@@ -60,7 +60,7 @@ ROWS: Final = (
         threats="D5",
         tests=(
             "broker/test_broker.py::test_a_call_is_approved_only_by_another_person_with_the_role",
-            "broker/test_broker.py::test_the_person_who_started_a_run_for_somebody_else_cannot_approve_its_calls",
+            "broker/test_broker.py::test_the_person_who_started_a_run_for_another_user_cannot_approve_its_calls",
         ),
     ),
     Mutation(

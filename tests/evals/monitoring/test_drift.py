@@ -219,7 +219,7 @@ def test_an_agent_that_does_not_exist_is_an_error(remit: Remit) -> None:
     assert "there is no agent 'nobody' here" in remit("drift", "nobody").err
 
 
-def test_a_drift_raises_one_alert_until_somebody_closes_it(drifted: Path, remit: Remit) -> None:
+def test_a_drift_raises_one_alert_until_a_person_closes_it(drifted: Path, remit: Remit) -> None:
     name = "drift:triage:refusals"
     assert remit("drift", "--alert", "--json").json["alerts"] == [name]
     assert remit("drift", "--alert", "--json").json["alerts"] == []

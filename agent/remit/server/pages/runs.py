@@ -328,6 +328,7 @@ def _line(row: RunSummary) -> dict[str, Any]:
         "denied": row.denied,
         "steps": row.steps,
         "doubts": len(row.in_doubt),
+        "failed": row.first_failed or "",
     }
 
 

@@ -34,6 +34,8 @@ function count() {
 }
 if (document.querySelector("time[data-until]")) { count(); }
 setInterval(count, 1000);
+// The service waits for a while before it answers with what is still computed.
+if (document.querySelector("[data-computes]")) { setTimeout(() => location.reload(), 1000); }
 const bytes = (text) => Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), (one) => one.charCodeAt(0));
 const text = (buffer) => btoa(String.fromCharCode(...new Uint8Array(buffer))).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
 const keys = (ids) => ids.map((id) => ({ type: "public-key", id: bytes(id) }));
