@@ -26,8 +26,8 @@ Model = TypeVar("Model", bound=BaseModel)
 
 def headers(request: Request, name: str) -> list[str]:
     """The values of the headers of that name, which is written small. Starlette's own look-up takes several times as long."""
-    wanted = name.encode()
-    return [value.decode("latin-1") for given, value in request.scope["headers"] if given == wanted]
+    searched = name.encode()
+    return [value.decode("latin-1") for given, value in request.scope["headers"] if given == searched]
 
 
 def header(request: Request, name: str) -> str:
