@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from remit.workspace.template import write_starter
 from support import ROOT, TESTS
 from support.page_files import body, files_of, with_files
-from support.pages import EXAMPLES, GIT, Reader, blocks_of, examples_of, pages, pattern_of, workspace_of
+from support.pages import EXAMPLES, Reader, begin, blocks_of, examples_of, pages, pattern_of
 from support.runs import Command
 
 ELSEWHERE = ("tested by", "not run")
@@ -24,18 +23,6 @@ def name_of(page: Path) -> str:
 def followed() -> list[Path]:
     """The pages with at least one block to carry out."""
     return [page for page in pages() if any(block.mark[0] not in ELSEWHERE for block in blocks_of(page))]
-
-
-def begin(page: Path, folder: Path) -> Path:
-    """The folder in which a reader of this page begins."""
-    folder.mkdir()
-    start = workspace_of(page)
-    if start != "none":
-        write_starter(folder)
-    if start == "committed":
-        for words in (("init", "-q", "-b", "main"), ("add", "."), ("commit", "-qm", "Start")):
-            subprocess.run(["git", *words], cwd=folder, env={"PATH": "/usr/bin:/bin", **GIT}, check=True)
-    return folder
 
 
 @pytest.mark.usefixtures("trusting")

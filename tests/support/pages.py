@@ -29,6 +29,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
+from remit.workspace.template import write_starter
 from support import ROOT, cli_server
 from support.runs import Command, CommandResult
 
@@ -106,6 +107,18 @@ def workspace_of(page: Path) -> str:
     """Where a page begins: `starter`, `committed` or `none`."""
     found = WORKSPACE.search(page.read_text(encoding="utf-8"))
     return found[1] if found else "starter"
+
+
+def begin(page: Path, folder: Path) -> Path:
+    """The folder in which a reader of this page begins."""
+    folder.mkdir()
+    start = workspace_of(page)
+    if start != "none":
+        write_starter(folder)
+    if start == "committed":
+        for words in (("init", "-q", "-b", "main"), ("add", "."), ("commit", "-qm", "Start")):
+            subprocess.run(["git", *words], cwd=folder, env={"PATH": "/usr/bin:/bin", **GIT}, check=True)
+    return folder
 
 
 def pattern_of(shown: str) -> re.Pattern[str]:

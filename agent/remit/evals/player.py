@@ -172,7 +172,9 @@ async def play(
         opened = open_model or partial(open_scenario_model, agent=found.agent)
         player = _Player(session, found, by=by, on_grade=on_grade, open_model=opened)
         try:
-            await player.play(parallel or len(os.sched_getaffinity(0)))
+            await player.play(
+                parallel or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+            )
         finally:
             await asyncio.to_thread(shutil.rmtree, player.folder, ignore_errors=True)
         return read_evaluation(session.journal, evaluation)

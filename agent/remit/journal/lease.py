@@ -161,9 +161,16 @@ def this_process() -> str:
 
 @cache
 def _machine() -> str:
-    """This machine since its last start, and this PID namespace: only there the number of a process means the same."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{socket.gethostname().replace(' ', '_').replace('/', '_')}:{boot}:{os.stat('/proc/self/ns/pid').st_ino}"
+    """This machine since its last start, and this PID namespace: only there the number of a process means the same.
+
+    Without Linux, this process alone: a run of a process that has ended is free after `EXPIRES_S`, as if it ran elsewhere.
+    """
+    host = socket.gethostname().replace(" ", "_").replace("/", "_")
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{host}:{boot}:{os.stat('/proc/self/ns/pid').st_ino}"
+    except FileNotFoundError:
+        return f"{host}:{secrets.token_hex(8)}"
 
 
 def _lives(process: str) -> bool:

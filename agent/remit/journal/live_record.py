@@ -27,6 +27,8 @@ from remit.journal.store import AlreadyRecorded, Journal
 
 GATHER_S: Final = 0.05  # how long events wait for the ones that follow, if nobody waits for them
 TRIES: Final = 5  # to get an answer of the database in time
+# The clock that goes on while the machine is suspended. macOS has it under the other name (its clock_gettime(3)).
+_SUSPENDED_TOO: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class LiveRecord(StoredRecord):
@@ -276,4 +278,4 @@ class LiveRecord(StoredRecord):
 
 def _now() -> float:
     """Seconds, also of the time in which this machine was suspended."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.clock_gettime(_SUSPENDED_TOO)

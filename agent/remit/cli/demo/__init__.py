@@ -71,13 +71,14 @@ def demo_command(folder: Path | None, incident: str | None, no_browser: bool, as
         )
     ended = _play(chosen, as_json)
     page = _write_page(chosen, ended.run)
+    completed = ended.finished is not None and ended.finished.outcome == "completed"
     if as_json:
-        body = {"ok": ended.finished is not None, "run": ended.run, "folder": str(chosen), "page": str(page)}
+        body = {"ok": completed, "run": ended.run, "folder": str(chosen), "page": str(page)}
         echo(json_text({**body, "waiting": [f"{item.step}.{item.index}" for item in ended.waiting]}))
     else:
         _show_page(page, opens=not no_browser and sys.stdout.isatty())
         echo(f"files  cd {chosen}; there, remit trace show {ended.run[:8]} and all other commands work")
-    sys.exit(0 if ended.finished is not None and ended.finished.outcome == "completed" else 1)
+    sys.exit(0 if completed else 1)
 
 
 def _make_incident(name: str, folder: Path, as_json: bool) -> None:

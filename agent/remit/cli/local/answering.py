@@ -39,11 +39,16 @@ _MODE: Final = 0o750
 def local_commands(root: Path, *, group: str = "") -> Generator[Path]:
     """Carry out commands of local accounts in this workspace, in a process of its own, until the context is left.
 
-    `group` is the group whose accounts may ask; "": only this account and root.
+    `group` is the group whose accounts may ask; "": only this account and root. Without Linux there are no sockets that keep packets
+    apart: then only the folder is made, and each command does its own work.
 
     Raises:
         UsageError: the folder of the socket cannot be made, belongs to another account, or another service listens there.
     """
+    if sys.platform != "linux":
+        os.close(_made(root, _group_id(group)))
+        yield root / FOLDER / SOCKET
+        return
     with _listening(root, _group_id(group)) as listener:
         command = [
             sys.executable,

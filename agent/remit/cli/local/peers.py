@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import socket
 import stat
 import struct
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final
@@ -22,7 +25,15 @@ class NotTrusted(Exception):
 
 
 def peer_uid(connected: socket.socket) -> int:
-    """The account of the process that connected, or that listens (SO_PEERCRED of unix(7))."""
+    """The account of the process that connected, or that listens (SO_PEERCRED of unix(7)).
+
+    macOS answers LOCAL_PEERCRED of SOL_LOCAL with a `struct xucred` (its unix(4) and <sys/ucred.h>): version 0, then the account.
+    """
+    if sys.platform == "darwin":
+        version, own = struct.unpack_from("=II", connected.getsockopt(0, 1, 76))
+        if version:
+            raise OSError(errno.EPROTO, os.strerror(errno.EPROTO))
+        return int(own)
     _, uid, _ = struct.unpack("3i", connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
     return int(uid)
 
@@ -71,7 +82,12 @@ def _is_socket_of(found: os.stat_result, owner: int) -> bool:
 
 
 def place_in(folder: int, name: str = SOCKET) -> str:
-    """The path of the socket in an open folder: short enough for a socket, and of that very folder."""
+    """The path of the socket in an open folder: short enough for a socket, and of that very folder.
+
+    macOS has no path of a descriptor. There it is the folder's present path, which its account and root alone can change.
+    """
+    if sys.platform == "darwin":
+        return f"{os.fsdecode(fcntl.fcntl(folder, fcntl.F_GETPATH, bytes(1024)).rstrip(bytes(1)))}/{name}"
     return f"/proc/self/fd/{folder}/{name}"
 
 

@@ -14,10 +14,11 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_libc.syscall.restype = ctypes.c_long
 _MACHINE = os.uname().machine if hasattr(os, "uname") else ""
 _X86 = _MACHINE == "x86_64"
 _SUPPORTED = sys.platform == "linux" and _MACHINE in ("x86_64", "aarch64")
+if _SUPPORTED:
+    _libc.syscall.restype = ctypes.c_long
 
 # name: (x86_64, aarch64)
 _NUMBERS: Final[dict[str, tuple[int, int]]] = {
@@ -43,8 +44,10 @@ def syscall(name: str, *arguments: int | ctypes.c_void_p | bytes | None) -> int:
     """Make one system call; return its result.
 
     Raises:
-        OSError: the kernel returned an error.
+        OSError: the kernel returned an error; ENOSYS on a system or machine whose numbers are not known here.
     """
+    if not _SUPPORTED:  # elsewhere the same number is another call, with another effect
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), name)
     ctypes.set_errno(0)
     # ctypes passes a plain int as 32 bits, which would cut flags and addresses.
     wide = [ctypes.c_long(item) if isinstance(item, int) else item for item in arguments]

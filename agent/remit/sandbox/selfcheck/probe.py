@@ -36,7 +36,7 @@ from remit.sandbox.warm.zygote_handle import Cold
 
 _BREAKOUT: Final = Path(__file__).resolve().parent / "breakout"
 _ELSEWHERE: Final[Mapping[str, str]] = {
-    "darwin": "run Remit in a Linux virtual machine (Lima, OrbStack, Docker Desktop)",
+    "darwin": "run Remit in its container (docs/platforms.md), or in a Linux virtual machine (Lima, OrbStack)",
     "win32": "run Remit in WSL 2",
     "cygwin": "run Remit in WSL 2",
 }
