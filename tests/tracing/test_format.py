@@ -146,4 +146,4 @@ def test_a_file_of_a_later_format_says_which_and_what_to_do(tmp_path: Path, comm
     for asked in (["trace", "show"], ["trace", "verify"], ["replay"]):
         done = command(tmp_path, *asked, str(later))
         assert (done.code, done.out) == (2, "")
-        assert "has format 9, but this version of Remit reads formats up to 1: use a newer version of Remit" in done.err
+        assert "has format 9, and Remit 0.1.0 reads formats up to 1: use a newer version of Remit" in done.err

@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "init": ("workspace", "write a starter workspace: tools, policies, an example agent"),
     "doctor": ("workspace", "test the sandbox on this machine with real escape attempts, or a model"),
     "check": ("check", "check the whole workspace: manifests, code, agents, policies, pins, cases"),
+    "upgrade": ("check.upgrade", "say what this version would refuse of a workspace: files, journal, traces"),
     "run": ("run", "run an agent on a task"),
     "call": ("run", "make one tool call as an agent, with policy and sandbox"),
     "stop": ("hold", "hold a run, an agent, a tool, or everything"),

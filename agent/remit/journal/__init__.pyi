@@ -4,7 +4,7 @@ from .copies.bringing_back import BroughtBack, bring_back, bring_run_back
 from .hash_chain import Chain, ChainFault, ChainLink, link, link_of, verify_chain
 from .lease import RUN_LOCKED, Lease
 from .live_record import LiveRecord
-from .opening import open_journal
+from .opening import JournalFormat, journal_format, open_journal
 from .projections import CIRCUIT_STREAM, EVALUATION_STREAM, QUEUE, WORKSPACE_RUN
 from .reducer import apply_event
 from .run_list import (
@@ -49,6 +49,7 @@ from .run_state import (
     retry_key,
 )
 from .storage.arm_counts import OF_COMPLETED, ArmCounts, ArmRun, count_arms
+from .storage.core_tables import SCHEMA
 from .storage.database import SHARED
 from .storage.used_tokens import use_token
 from .store import AlreadyRecorded, Journal
@@ -78,6 +79,7 @@ __all__ = [
     "REFUSED",
     "ROLLOUT_STREAM",
     "RUN_LOCKED",
+    "SCHEMA",
     "SHARED",
     "WORKSPACE_RUN",
     "AlreadyRecorded",
@@ -94,6 +96,7 @@ __all__ = [
     "EvaluationSummary",
     "InDoubt",
     "Journal",
+    "JournalFormat",
     "Lease",
     "LiveRecord",
     "Log",
@@ -134,6 +137,7 @@ __all__ = [
     "find_passkey",
     "find_run",
     "forget_deleted",
+    "journal_format",
     "last_completed",
     "last_of_conversation",
     "link",

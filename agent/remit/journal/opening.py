@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import grp
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+import sqlalchemy as sa
+
+from remit import __version__
 from remit.core import RunEnded, UsageError
+from remit.core.events import event_types
 from remit.journal.copies.chain_copies import ChainCopies
 from remit.journal.copies.sealed_bodies import SealedBodies
-from remit.journal.storage.core_tables import SCHEMA, VERSIONS
+from remit.journal.storage.core_tables import EVENT, SCHEMA, VERSIONS
 from remit.journal.storage.database import Database, Sql
 from remit.journal.storage.sqlite import SqliteDatabase
 from remit.journal.store import FIX, Journal
@@ -22,6 +27,7 @@ from remit.storage import Store
 POSTGRES: Final = ("postgresql://", "postgres://")
 _VERSION: Final = Sql(VERSIONS.select())
 _NEW_VERSION: Final = Sql(VERSIONS.insert())
+_TYPES: Final = Sql(sa.select(EVENT.c.type, sa.func.count()).group_by(EVENT.c.type))
 
 
 def open_journal(
@@ -42,19 +48,12 @@ def open_journal(
         UsageError: the URL, the group or the version of the tables does not fit; nothing was changed.
         RunEnded: `unrecorded`: the database cannot be opened.
     """
-    name = _name(location)
-    try:
-        database = _database(location, tenant, group)
-    except UsageError:
-        raise
-    except Exception as failure:
-        cause = getattr(failure, "strerror", None) or str(failure).strip() or type(failure).__name__
-        raise RunEnded("unrecorded", f"the journal {name} cannot be opened: {cause}", fix=FIX) from failure
+    name, database = _name(location), _opened(location, tenant, group)
     try:
         _check_schema(database, name)
     except database.failures as failure:
         database.close()
-        raise RunEnded("unrecorded", f"the journal {name} cannot be opened: {failure}", fix=FIX) from failure
+        raise _cannot_open(name, failure) from failure
     except BaseException:
         database.close()
         raise
@@ -62,6 +61,20 @@ def open_journal(
     journal.copies = None if copies is None else ChainCopies(copies)
     journal.bodies = SealedBodies(copies)
     return journal
+
+
+def _opened(location: Path | str | None, tenant: str, group: str) -> Database:
+    try:
+        return _database(location, tenant, group)
+    except UsageError:
+        raise
+    except Exception as failure:
+        raise _cannot_open(_name(location), failure) from failure
+
+
+def _cannot_open(name: str, failure: Exception) -> RunEnded:
+    cause = getattr(failure, "strerror", None) or str(failure).strip() or type(failure).__name__
+    return RunEnded("unrecorded", f"the journal {name} cannot be opened: {cause}", fix=FIX)
 
 
 def _database(location: Path | str | None, tenant: str, group: str) -> Database:
@@ -107,8 +120,40 @@ def _check_schema(database: Database, name: str) -> None:
         raise _is_older(name)
     if version > SCHEMA:
         raise UsageError(
-            f"the journal {name} has tables of version {version}, and this version of Remit reads {SCHEMA}: install a newer one"
+            f"the journal {name} has tables of version {version}, and Remit {__version__} reads {SCHEMA}: install a newer one"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class JournalFormat:
+    """What a journal holds: the version of its tables ("": from before versions), and how many events of each type."""
+
+    version: str
+    events: Mapping[str, int]
+
+    @property
+    def unknown(self) -> Mapping[str, int]:
+        """The events that this version of Remit does not know."""
+        return {name: count for name, count in self.events.items() if name not in event_types()}
+
+
+def journal_format(location: Path | str, *, tenant: str = "default", group: str = "") -> JournalFormat | None:
+    """The format of a journal, which is neither created nor changed; None if there is none yet. Reads the type of every event.
+
+    Raises as `open_journal`, but for no version of the tables.
+    """
+    if isinstance(location, Path) and not location.exists():
+        return None
+    database = _opened(location, tenant, group)
+    try:
+        if not database.has_table("event"):
+            return None
+        rows = database.read(_VERSION) if database.has_table(VERSIONS.name) else []
+        return JournalFormat(version=str(rows[0][0]) if rows else "", events=dict(database.read(_TYPES)))
+    except database.failures as failure:
+        raise _cannot_open(_name(location), failure) from failure
+    finally:
+        database.close()
 
 
 def _is_older(name: str) -> UsageError:

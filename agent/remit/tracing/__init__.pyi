@@ -9,11 +9,12 @@ from .metrics import INVALID, Measurement
 from .object_store import MemoryObjects, Objects, ObjectStore, objects_of, read_index
 from .portable import write_portable
 from .prometheus import prometheus_text, serve_metrics
-from .reader import Trace, is_trace_file, open_trace, read_trace
+from .reader import VERSION, Trace, is_trace_file, newer_format, open_trace, read_trace, trace_format
 from .trace_file import TraceFile, trace_path
 
 __all__ = [
     "INVALID",
+    "VERSION",
     "AuditFile",
     "AuditStream",
     "Converter",
@@ -33,6 +34,7 @@ __all__ = [
     "group_spans",
     "is_trace_file",
     "log_sink_from_environment",
+    "newer_format",
     "objects_of",
     "open_trace",
     "prometheus_text",
@@ -40,6 +42,7 @@ __all__ = [
     "read_spans",
     "read_trace",
     "serve_metrics",
+    "trace_format",
     "trace_path",
     "write_portable",
 ]

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from pydantic import ValidationError
 
+from remit import __version__
 from remit.core import Problem, UsageError, WorkspaceError
 from remit.core.events import PolicyChanged, Recorded, RunResumed, RunStarted
 from remit.core.parsing import LARGEST_LINE, count_of, digest_bytes
@@ -101,6 +102,25 @@ def is_trace_file(run: str) -> bool:
     return run.endswith(".jsonl") or Path(run).is_file()
 
 
+def trace_format(path: Path) -> str:
+    """The format of a trace file, by its first span; "" if it has none that can be read. Raises UsageError if the file cannot be read."""
+    try:
+        with path.open("rb") as file:
+            spans = list(decode(file.readline(LARGEST_LINE)))
+    except OSError as failure:
+        raise UsageError(f"the trace file {str(path)!r} cannot be read: {failure.strerror}") from failure
+    except ValueError:
+        spans = []
+    return spans[0].version if spans else ""
+
+
+def newer_format(version: str) -> str:
+    """What a file of that format is to this version of Remit, if it is newer; else ""."""
+    if version.isdecimal() and int(version) > int(VERSION):
+        return f"has format {version}, and Remit {__version__} reads formats up to {VERSION}"
+    return ""
+
+
 class RecordSource(Protocol):
     """Where events are kept; the journal is one."""
 
@@ -181,8 +201,7 @@ class _TraceReader:
             self._problem(number, f"the line is not a complete span of a run: {_short(failure)}")
 
     def _check_format(self, version: str) -> None:
-        if version.isdecimal() and int(version) > int(VERSION):
-            what = f"has format {version}, but this version of Remit reads formats up to {VERSION}"
+        if what := newer_format(version):
             raise UsageError(f"the trace file {str(self._path)!r} {what}: use a newer version of Remit")
 
     def trace(self, *, damaged: bool) -> Trace:

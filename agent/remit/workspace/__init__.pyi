@@ -51,6 +51,7 @@ from .own_actions import (
 from .price_sync import SyncedPrices, sync_prices
 from .prices import PRICES, ModelPrice, Prices, millionths
 from .session import (
+    JOURNAL,
     WorkspaceSession,
     keep_sessions,
     load_workspace_and_policy,
@@ -66,6 +67,7 @@ from .template import write_starter
 
 __all__ = [
     "CODE_DIGESTS",
+    "JOURNAL",
     "LABELS",
     "LIMITS",
     "LOCK",

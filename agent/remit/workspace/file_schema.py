@@ -79,6 +79,7 @@ GraphEntry = Annotated[
     ),
 ]
 GraphCallName = Annotated[str, Matching(r"[a-zA-Z0-9_-]{1,64}", "the name of a function", 'write "ask_stock"')]
+Version = Annotated[str, Matching(r"\d{1,9}(\.\d{1,9}){0,3}", "a version of Remit", 'write "0.2"')]
 AgentName = Annotated[
     str, Matching(_NAME, "a name", "write at most 31 lower-case letters, digits, _ and -, a letter first")
 ]
@@ -352,6 +353,10 @@ class TracesTable(TomlTable):
 class SettingsTable(TomlTable):
     """The settings of the whole workspace."""
 
+    remit_version: Version | None = Field(
+        default=None,
+        description="The oldest version of Remit that reads this workspace; absent: any, as far as it understands it",
+    )
     journal: DatabaseUrl | None = Field(
         default=None, description="Where runs are recorded: postgresql://HOST/DATABASE; absent: traces/journal.db"
     )

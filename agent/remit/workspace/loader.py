@@ -50,6 +50,7 @@ from remit.workspace.manifest.targets import target_of
 from remit.workspace.prices import PRICES, Prices, read_prices
 from remit.workspace.settings.notify import channel_problems
 from remit.workspace.settings.reading import settings_of
+from remit.workspace.settings.version import check_version
 
 _T = TypeVar("_T", bound=TomlTable)
 
@@ -76,6 +77,7 @@ def load_files(files: Mapping[str, bytes], *, root: Path | None, code: Mapping[s
     Raises:
         WorkspaceError: with every problem of every file.
     """
+    check_version(files)
     return _Loading(files, root, code or {}).workspace()
 
 

@@ -225,4 +225,12 @@ ROWS: Final = (
             "workspace/test_resolution.py::test_names_may_stand_inside_of_an_argument_and_are_spelled_canonically_there",
         ),
     ),
+    brokered(
+        "an older version refuses a workspace that asks for a newer one",
+        replaced(loader, "check_version", lambda files: None),
+        tests=(
+            "workspace/test_upgrade.py::"
+            "test_an_older_program_refuses_a_newer_journal_and_workspace_with_both_versions",
+        ),
+    ),
 )  # fmt: skip

@@ -53,7 +53,7 @@ from .operations import (
     ToolTrialStarted,
 )
 from .passkeys import PasskeyConfirmed, PasskeyEnrolled, PasskeyProof, PasskeyRevoked
-from .recorded import EVENT, AnyEvent, Recorded
+from .recorded import EVENT, AnyEvent, Recorded, event_types
 from .rollouts import (
     ArmName,
     Bar,
@@ -200,5 +200,6 @@ __all__ = [
     "ToolTrialStarted",
     "Usage",
     "Variant",
+    "event_types",
     "next_approval",
 ]

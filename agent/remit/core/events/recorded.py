@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -133,6 +133,13 @@ AnyEvent: TypeAlias = Annotated[
     | EvaluationFinished,
     Field(discriminator="type"),
 ]
+
+
+def event_types() -> frozenset[str]:
+    """The type of every event that this version knows."""
+    union, _ = get_args(AnyEvent)
+    return frozenset(get_args(event.model_fields["type"].annotation)[0] for event in get_args(union))
+
 
 EVENT: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent, config=ConfigDict(defer_build=True))
 
