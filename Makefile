@@ -14,7 +14,7 @@ BENCHES := $(sort $(wildcard tests/benchmarks/*.py))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run console screenshots test interference grounded imported imported-policies check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills kills-workers fleet restores manifests threads requests mcp-conformance mcp-frameworks mcp-servers service-kills service-users hooks langgraphs deploys tiny-model eval handbook release full
+.PHONY: help setup run console screenshots test interference grounded imported imported-policies check check-mypy check-pyright check-source check-workspace docs bench bench-attacks ablate abuse soak faithful counterfactual simulations exact golden kills kills-workers fleet restores manifests threads requests mcp-conformance mcp-frameworks mcp-servers service-kills service-users hooks langgraphs deploys tiny-model eval handbook release demo-root full
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -117,6 +117,10 @@ eval: setup  ## Evaluate the example agents: 12 scenarios of each, 8 times each,
 release:  ## Rehearse a release: two equal builds, an installation of the wheel, SBOM and licences in .cache/release; publishes nothing
 	@$(SETUP) --group release
 	@$(BIN)/python .ci/release.py $(ARGS)
+
+demo-root:  ## `remit demo` from the wheel in a fresh root of Debian, without git, compiler and network; needs root and the network once, to make it
+	@$(SETUP) --group release
+	@$(BIN)/python .ci/demo_root.py $(ARGS)
 
 full: setup  ## Every long target and every benchmark, in hours; it goes on where it stopped (ARGS="--write", ARGS="soak kills")
 	@$(BIN)/python .ci/full.py $(ARGS)

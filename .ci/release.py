@@ -74,7 +74,7 @@ def rehearse(root: Path | None) -> None:
     version = checked_version()
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
-    wheel, sdist = built_twice()
+    wheel, sdist = built_twice(OUT)
     print(f"version {version}: two builds from different places are equal, byte for byte")
     with tempfile.TemporaryDirectory(prefix="remit-release-") as made:
         python = installed(wheel, Path(made))
@@ -102,8 +102,8 @@ def checked_version() -> str:
     return version
 
 
-def built_twice() -> tuple[Path, Path]:
-    """The wheel and the sdist of the commit that is checked out, in `OUT`. What is not committed is not part of them."""
+def built_twice(out: Path) -> tuple[Path, Path]:
+    """The wheel and the sdist of the commit that is checked out, in the folder `out`. What is not committed is not part of them."""
     source = run(["git", "archive", "HEAD"], ROOT).stdout
     builds: list[Mapping[str, bytes]] = []
     with tempfile.TemporaryDirectory(prefix="remit-build-") as made:
@@ -122,8 +122,8 @@ def built_twice() -> tuple[Path, Path]:
     if different := sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name)):
         raise Stop(f"two builds differ in {', '.join(different)}")
     for name, content in one.items():
-        (OUT / name).write_bytes(content)
-    (wheel,), (sdist,) = OUT.glob("*.whl"), OUT.glob("*.tar.gz")
+        (out / name).write_bytes(content)
+    (wheel,), (sdist,) = out.glob("*.whl"), out.glob("*.tar.gz")
     return wheel, sdist
 
 

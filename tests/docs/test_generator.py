@@ -52,3 +52,27 @@ def test_a_list_that_mkdocs_would_show_as_text_is_found() -> None:
 def test_a_theme_that_has_changed_is_an_error() -> None:
     with pytest.raises(ValueError, match="the theme's search has changed"):
         corrected("<html></html>")
+
+
+def test_the_picture_of_the_readme_is_the_same_for_every_run_of_the_demonstration() -> None:
+    """What differs is replaced: numbers of runs, times, and the order of calls that ran side by side."""
+    pytest.importorskip("rich")
+    from generator import picture
+
+    def drawn(run: str, seconds: str, *calls: str) -> str:
+        lines = [
+            f"run {run}  agent:triage",
+            *calls,
+            f"waited {seconds} s",
+            f"ok  tickets.close {picture.LAST}",
+            "never shown",
+        ]
+        return picture.picture(picture.first_part(picture.same_each_time("\n".join(lines))))
+
+    one = drawn("0" * 32, "1.25", "ok    a.b", "failed  c.d")
+    assert one == drawn("f" * 32, "0.3", "failed  c.d", "ok    a.b")
+    assert one != drawn("f" * 32, "0.3", "failed  c.d", "refused  a.b")
+    assert "never shown".replace(" ", "&#160;") not in one
+    shown = picture.PICTURE.read_text()
+    assert "policy_denied" in shown
+    assert "http" not in shown.replace('xmlns="http://www.w3.org/2000/svg"', "")  # it loads nothing from elsewhere

@@ -34,11 +34,8 @@ def full() -> ModuleType:
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no commit to build")
-def test_two_builds_from_different_places_are_equal_byte_for_byte(
-    release: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(release, "OUT", tmp_path)
-    wheel, sdist = release.built_twice()
+def test_two_builds_from_different_places_are_equal_byte_for_byte(release: ModuleType, tmp_path: Path) -> None:
+    wheel, sdist = release.built_twice(tmp_path)
     version = release.checked_version()
     assert (wheel.name, sdist.name) == (f"remit-{version}-py3-none-any.whl", f"remit-{version}.tar.gz")
 
@@ -56,9 +53,8 @@ def test_a_build_that_depends_on_its_place_stops_the_release(
         return (folder / "dist/remit.whl").write_text(str(folder))
 
     monkeypatch.setattr(release, "run", placed)
-    monkeypatch.setattr(release, "OUT", tmp_path)
     with pytest.raises(release.Stop, match=r"two builds differ in remit\.whl"):
-        release.built_twice()
+        release.built_twice(tmp_path)
 
 
 def test_every_installed_package_of_a_debian_root_is_listed_and_removed_ones_are_not(
