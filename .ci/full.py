@@ -73,8 +73,10 @@ def run(name: str) -> dict[str, Any]:
     """Run one target; its output goes into its log. Ctrl-C ends it, and the targets before it stay done."""
     begun, before = time.monotonic(), files()
     print(f"{name}: …", flush=True)
+    # `make full ARGS=…` hands its variables down by MAKEFLAGS: they are for this program, not for the targets.
+    own = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS", "ARGS"))}
     with (OUT / f"{name}.log").open("wb") as log:
-        done = subprocess.run(["make", name], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, check=False)
+        done = subprocess.run(["make", name], cwd=ROOT, env=own, stdout=log, stderr=subprocess.STDOUT, check=False)
     seconds = time.monotonic() - begun
     print(f"{name}: {'passed' if done.returncode == 0 else 'FAILED'} after {seconds:.0f} s", flush=True)
     at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

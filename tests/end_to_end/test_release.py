@@ -107,7 +107,7 @@ def test_make_full_goes_on_after_the_targets_that_passed_and_says_what_failed(
     full: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "tests/benchmarks").mkdir(parents=True)
-    rows = "one:  ## Passes\n\t@echo done >> ran\n\ntwo:  ## Fails\n\t@test -e repaired\n\nhelp:  ## Shows\n\t@true\n"
+    rows = "one:  ## Passes\n\t@test -z '$(ARGS)' && echo done >> ran\n\ntwo:  ## Fails\n\t@test -e repaired\n\nhelp:  ## Shows\n\t@true\n"
     (tmp_path / "Makefile").write_text(rows)
     for line in (
         ["init", "-q"],
@@ -115,6 +115,8 @@ def test_make_full_goes_on_after_the_targets_that_passed_and_says_what_failed(
         ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "x"],
     ):
         subprocess.run(["git", *line], cwd=tmp_path, check=True)
+    monkeypatch.setenv("MAKEFLAGS", " -- ARGS=--write")  # as `make full ARGS=--write` sets it
+    monkeypatch.setenv("ARGS", "--write")
     monkeypatch.setattr(full, "ROOT", tmp_path)
     monkeypatch.setattr(full, "OUT", tmp_path / "out")
     monkeypatch.setattr(sys, "argv", ["full.py"])
