@@ -54,7 +54,7 @@ def test_todays_tables_have_a_golden_journal() -> None:
 
 
 def test_a_workspace_that_this_version_reads_has_nothing_to_change(remit: Remit) -> None:
-    assert remit("call", "files.read", "path=logs/checkout.log").code == 0
+    assert remit("call", "files.read", '{"path": "logs/checkout.log"}', "--agent", "triage").code == 0
     looked = remit("upgrade", "--check", "--json")
     assert looked.code == 0, looked
     found = json.loads(looked.out)
@@ -66,7 +66,7 @@ def test_a_workspace_that_this_version_reads_has_nothing_to_change(remit: Remit)
 def test_each_thing_of_a_newer_version_is_named_with_both_versions_and_nothing_is_written(
     remit: Remit, session: Path
 ) -> None:
-    assert remit("call", "files.read", "path=logs/checkout.log").code == 0
+    assert remit("call", "files.read", '{"path": "logs/checkout.log"}', "--agent", "triage").code == 0
     journal, trace = session / "traces" / "journal.db", session / "traces" / "of-tomorrow.jsonl"
     query(
         journal,

@@ -15,7 +15,7 @@ from remit.core.parsing import count_of, load_json
 from remit.tracing.attributes import Attribute
 from remit.tracing.spans import Span
 
-SCOPE: Final = {"name": "remit.trace", "version": "1"}  # the version of this format
+SCOPE: Final[dict[str, str]] = {"name": "remit.trace", "version": "1"}  # the version of this format
 RESOURCE: Final[Mapping[str, Attribute]] = {"service.name": "remit"}
 ERROR_STATUS: Final = 2
 _json: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
