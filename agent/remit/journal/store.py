@@ -63,7 +63,6 @@ from remit.journal.storage.streams import stream_changes
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-
 _log: Final = logging.getLogger("remit.journal")
 PAUSES: Final = 2.0  # times as long as upkeep held the lock
 LONGEST_PAUSE_S: Final = 0.5
