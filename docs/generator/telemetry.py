@@ -362,6 +362,8 @@ VARIABLES: Final[Mapping[str, str]] = {
     "REMIT_UV": "The uv program, which installs the packages of tools.",
     "REMIT_NPM": "The npm program, which installs the Node packages of tools.",
     "UV_OFFLINE": "If set, no wheels of packages are fetched to be kept for runs that go on. uv reads it too.",
+    "REMIT_SERVICE": "The address of the service that `remit remote` asks: https://HOST[:PORT].",
+    "REMIT_TOKEN": "With which token `remit remote` asks: one of an issuer of the service, or an API key.",
     "REMIT_DEBUG": "If set, an internal error shows its traceback.",
     "CLAUDE_PROJECT_DIR": "The folder of the project, which Claude Code names for its hooks (`remit hook run`).",
     "NO_COLOR": "If set, the output has no colours.",

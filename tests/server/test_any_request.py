@@ -47,6 +47,19 @@ CHECKS: Final = [
     response_headers_conformance,
     response_schema_conformance,
 ]
+# What AuthZEN asks, in the same place: only an enforcement point may.
+POINT: Final = """
+[enforcement_points.bot]
+account = "service:bot"
+actions = ["read"]
+resource_types = ["record"]
+resource_properties = ["owner"]
+"""
+ASKED: Final[dict[str, list[Any]]] = {
+    "subject": [{"type": "user", "id": "operator"}],
+    "action": [{"name": "read"}, {"name": "read", "properties": {"x": 1}}],
+    "resource": [{"type": "record", "id": "one"}, {"type": "record", "id": "two", "properties": {"owner": "operator"}}],
+}
 OWN: Final = {"authorization": "Bearer operator"}
 LONGEST_WAIT: Final = 3600  # seconds; more is an error of the request
 # In place of some generated values: names that exist, so that requests get further than the first check.
@@ -54,6 +67,8 @@ KNOWN: Final[dict[str, list[Any]]] = {
     "agent": ["clerk"],
     "action": ["ledger.look", "ledger.pay"],
     "arguments": [{"name": "ann"}, {"name": "ben", "amount": 500}, '{"name": "ann"}'],
+    "subject": ["agent:clerk", "user:operator"],
+    "resource": ["account:ann", "account:**"],
     "wait": [0, 0.2],
     "user": [None, "user:operator"],
 }
@@ -67,8 +82,14 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess
         patch.setenv("LEDGER", "")
         use(folder)
         ledger_workspace(folder, [{"say": "done"}])
+        settings = folder / "remit.toml"
+        settings.write_text(settings.read_text() + POINT)
         with service_process(folder, env=environment(folder), log=folder.with_name("log")) as running:
             yield running
+
+
+def is_of_authzen(path: str) -> bool:
+    return path.startswith("/access/")
 
 
 def known(case: schemathesis.Case, dice: random.Random, exist: Mapping[str, str]) -> schemathesis.Case:
@@ -78,7 +99,7 @@ def known(case: schemathesis.Case, dice: random.Random, exist: Mapping[str, str]
             case.path_parameters[name] = value
     body = case.body
     if isinstance(body, dict) and dice.random() < 0.8:
-        for name, values in KNOWN.items():
+        for name, values in (ASKED if is_of_authzen(case.path) else KNOWN).items():
             if name in body and dice.random() < 0.9:
                 body[name] = dice.choice(values)
     if isinstance(body, dict) and isinstance(wait := body.get("wait"), int | float) and 1 < wait <= LONGEST_WAIT:
@@ -131,6 +152,8 @@ def test_requests_are_generated_for_every_route_of_the_table() -> None:
         ("POST /v1/runs", 202),
         ("GET /v1/runs/{run}", 200),
         ("POST /v1/approvals/{run}/{call}/grant", 403),
+        ("POST /access/v1/evaluation", 200),
+        ("POST /access/v1/search/subject", 200),
     ],
 )
 def test_some_requests_get_further_than_the_first_check(
@@ -146,6 +169,7 @@ def send(
     """Send so many generated requests, and check each answer. Returns how often each status came back."""
     cases, seen = OPERATIONS[operation].as_strategy(generation_mode=mode), Counter[int]()
     session = requests.Session()
+    headers = {"authorization": "Bearer bot"} if is_of_authzen(OPERATIONS[operation].path) else OWN
 
     @seed(20261130)
     # Without shrinking: smaller forms of a request of megabytes would be looked for without an end.
@@ -159,7 +183,7 @@ def send(
     @given(cases, st.integers(0, 2**32))
     def sent(case: schemathesis.Case, number: int) -> None:
         request = known(case, random.Random(number), exist)
-        answer = request.call(base_url=service.url, session=session, headers=OWN, timeout=60)
+        answer = request.call(base_url=service.url, session=session, headers=headers, timeout=60)
         seen[answer.status_code] += 1
         case.validate_response(answer, checks=CHECKS)
 

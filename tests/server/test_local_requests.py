@@ -16,7 +16,8 @@ from click.testing import CliRunner
 
 from remit.cli import remit as whole_command
 from remit.core import UsageError
-from remit.core.events import ApprovalGranted
+from remit.core.events import AccessRefused, ApprovalGranted
+from remit.journal import WORKSPACE_RUN
 from remit.workspace import open_session
 from remit.workspace.identity import account_of
 from support.accounts import ONLY_ROOT, OTHER, gid_of, identity, passable_starter, posted_by
@@ -109,6 +110,10 @@ def test_an_account_that_the_settings_do_not_name_or_that_is_not_in_the_group_ge
         status, why = posted_by(OTHER, OTHER, folder, path, body)
         assert (status, "no service answers" in why) == (0, True), "the folder is for the group"
         assert posted(folder, OTHER, path, body)[0] in (200, 202)
+    with open_session(folder).journal as journal:
+        events = [item.event for item in journal.events(WORKSPACE_RUN)]
+    refused = [event.why for event in events if isinstance(event, AccessRefused)]
+    assert refused == ["unknown_account"], "of each reason, one is recorded within a minute"
 
 
 def test_the_command_says_what_to_do_without_a_service(session: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import schemathesis
 
 from remit.core.events import ApprovalGranted, ContentRead, HoldSet
 from remit.journal import WORKSPACE_RUN
+from remit.server.handlers.calls import ApprovalView
 from support.served import Caller, listening, serving
 
 READ: Final[Any] = {
@@ -110,6 +111,24 @@ async def test_runs_are_listed_in_pages_that_have_each_once_and_only_what_one_ma
         assert (await caller.get(f"/v1/runs?cursor={cursor}")).code == "invalid_request"
 
 
+async def test_an_approver_who_may_not_read_a_run_gets_the_call_and_none_of_its_content(session: Path) -> None:
+    rules = session / "policies" / "remit.csv"
+    rules.write_text(rules.read_text() + "\n# Dana reads nothing\np, user:dana, remit.read, **, True, deny\n")
+    async with serving(session) as caller:
+        asked = (await caller.post("/v1/calls", CLOSE)).body
+        run, name, dana = asked["run"], asked["approval"]["id"], caller.as_("dana")
+        missing = await dana.get(f"/v1/runs/{'0' * 32}")
+        for path in (f"/v1/runs/{run}", f"/v1/runs/{run}/events", f"/v1/runs/{run[:8]}"):
+            hidden = await dana.get(path)
+            assert (hidden.status, hidden.body) == (404, missing.body), path
+        assert (await dana.get("/v1/runs")).value["runs"] == []
+        shown = (await dana.get(f"/v1/approvals/{name}")).value
+        assert (await dana.get("/v1/approvals")).value["approvals"] == [shown]
+        assert "INC-2041" in shown["summary"]
+        assert set(shown) == set(ApprovalView.model_fields), "the call, and nothing else of its run"
+        assert (await dana.post(f"/v1/approvals/{name}/grant", {})).status == 200
+
+
 async def test_pages_of_events_continue_where_the_last_one_ended_and_reading_is_recorded(caller: Caller) -> None:
     run = (await caller.post("/v1/calls", READ)).body["run"]
     journal = caller.service.workspaces["default"].journal
@@ -120,7 +139,15 @@ async def test_pages_of_events_continue_where_the_last_one_ended_and_reading_is_
     assert rest["events"] == page["events"][3:]
     assert (await caller.get(f"/v1/runs/{run}/events?after={page['next']}")).value == {"events": [], "next": None}
     reads = [item.event for item in journal.events(WORKSPACE_RUN) if isinstance(item.event, ContentRead)]
-    assert [(item.by.subject, item.run) for item in reads] == [("user:dana", run)]
+    assert [(item.by.subject, item.run) for item in reads] == [("user:dana", run), ("user:operator", run)]
+
+
+async def test_who_begins_in_the_middle_of_a_run_is_recorded_as_its_reader_once(caller: Caller) -> None:
+    run = (await caller.post("/v1/calls", READ)).body["run"]
+    for after in (0, 1, 2):
+        assert (await caller.as_("dana").get(f"/v1/runs/{run}/events?after={after}")).status == 200
+    events = [item.event for item in caller.service.workspaces["default"].journal.events(WORKSPACE_RUN)]
+    assert [event.by.subject for event in events if isinstance(event, ContentRead)] == ["user:dana"]
 
 
 async def test_a_hold_stops_new_calls_until_it_is_lifted_and_names_who_set_it(caller: Caller) -> None:
@@ -276,6 +303,21 @@ async def test_who_loses_the_right_to_read_receives_nothing_more(session: Path) 
             text = reading.result()
         assert b"approval.requested" in text
         assert b"run.finished" not in text
+
+
+async def test_a_stream_that_is_refused_is_no_reading(session: Path) -> None:
+    settings = session / "remit.toml"
+    settings.write_text(settings.read_text() + "\n[serve]\nlisteners = 1\n")
+    async with listening(session) as caller:
+        run = (await caller.post("/v1/calls", CLOSE)).body["run"]
+        dana = caller.as_("dana")
+        async with caller.stream(f"/v1/runs/{run}/events") as first:
+            texts = first.aiter_text()  # kept: without a reference, it closes the stream
+            await anext(texts)
+            async with dana.stream(f"/v1/runs/{run}/events") as second:
+                assert second.status_code == 429
+        events = [item.event for item in caller.service.workspaces["default"].journal.events(WORKSPACE_RUN)]
+        assert [event.by.subject for event in events if isinstance(event, ContentRead)] == ["user:operator"]
 
 
 @pytest.mark.parametrize("given", ["x", "-1", "1" * 20])

@@ -18,11 +18,11 @@ import pytest
 import pytest_asyncio
 
 from remit.client import AsyncRemit
-from remit.core import RunEnded
+from remit.core import RemitError, RunEnded
 from remit.core.events import AnyEvent, RunStarted
 from remit.journal import list_runs
 from remit.journal.upkeep.erasure import erase
-from remit.server import Service
+from remit.server import Service, serve
 from remit.workspace import open_session
 from support.events import append, ask, started, turn
 from support.served import ISSUER, PEOPLE, Caller, answering, serving
@@ -154,7 +154,7 @@ async def test_a_run_starts_in_the_background_and_its_state_is_read_by_its_id(ca
     assert waited.value["run"] == run
 
 
-@pytest.mark.parametrize("path", ["/v1/runs/" + "0" * 32, "/v1/runs/..", "/v1/nothing", "/"])
+@pytest.mark.parametrize("path", ["/v1/runs/" + "0" * 32, "/v1/runs/..", "/v1/nothing", "/v1/runs/", "/"])
 async def test_what_does_not_exist_is_not_found(caller: Caller, path: str) -> None:
     assert (await caller.get(path)).status == 404
 
@@ -222,6 +222,23 @@ async def test_the_body_of_an_answer_does_not_wait_until_the_client_has_acknowle
         async with answering(Service([open_session(session)], PEOPLE), bound) as caller:
             assert (await caller.post("/v1/decisions", READ)).status == 200
             assert bound.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def test_a_service_that_is_cancelled_ends_in_order(session: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As by a signal: its journal is closed, nothing of it goes on, and no log has an error."""
+    before, ready = asyncio.all_tasks(), asyncio.Event()
+    service = Service([open_session(session)], PEOPLE)
+    bound = socket.create_server(("127.0.0.1", 0))
+    task = asyncio.create_task(serve(service, sockets=[bound], listening=lambda _: ready.set()))
+    await asyncio.wait_for(ready.wait(), 30)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert asyncio.all_tasks() == before
+    assert bound.fileno() == -1
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+    with pytest.raises(RemitError, match="closed"):
+        await AsyncRemit(service.workspaces["default"].session).call("files.read", READ["arguments"], agent="triage")
 
 
 def test_a_service_without_issuers_loads_nothing_for_tokens_for_providers_and_for_pages(session: Path) -> None:

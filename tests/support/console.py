@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
-import pytest
 
 from remit.client import AsyncRemit
 from remit.core import Principal
@@ -73,9 +72,8 @@ async def console(folder: Path, *, host: str = "localhost") -> AsyncIterator[Con
         await asyncio.wait_for(ready.wait(), 60)
         yield Console(base=base, access=access, session=opened, service=service)
     finally:
-        serving.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await serving
+        service.ending.set()
+        await asyncio.wait_for(serving, 30)
 
 
 @asynccontextmanager

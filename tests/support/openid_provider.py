@@ -23,6 +23,22 @@ CACHE: Final = Path.home() / ".cache" / "remit-tests"
 FILES: Final = ("package.json", "package-lock.json", "provider.mjs")
 AUDIENCE: Final = "https://remit.example.com/api"
 INSTALL_S: Final = 180
+RULES: Final = """
+g, user:ann, role:operator
+g, user:dana, role:operator
+g, user:ann, role:oncall-lead
+"""
+SETTINGS: Final = """
+[issuers.corp]
+kind = "oidc"
+issuer = "{issuer}"
+audience = "{audience}"
+roles.groups = {{ leads = "role:oncall-lead" }}
+
+[issuers.corp.login]
+client_id = "remit-browser"
+redirect = "{redirect}"
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +81,14 @@ class OpenIdProvider:
         answer = httpx.post(f"{self.issuer}/token", data=form, trust_env=False)
         token: str = answer.json()["access_token"]
         return token
+
+
+def let_in(folder: Path, provider: OpenIdProvider) -> None:
+    """Let the people of the provider use the workspace: ann and dana start runs, ann is an on-call lead, and so is the group `leads`."""
+    rules, settings = folder / "policies" / "remit.csv", folder / "remit.toml"
+    rules.write_text(rules.read_text() + RULES)
+    made = SETTINGS.format(issuer=provider.issuer, audience=AUDIENCE, redirect=provider.redirect)
+    settings.write_text(settings.read_text().replace("users = [", 'users = ["user:ann", ') + made)
 
 
 @contextmanager

@@ -45,6 +45,7 @@ COMMANDS: Final = {
     "alert": ("monitoring.alert", "list and close alerts of drift and of targets"),
     "report": ("monitoring.report", "what an observed agent did, and which rules it lacks"),
     "serve": ("service.serve", "answer requests of programs and people over HTTP"),
+    "remote": ("service.remote", "make calls and answer requests at a service on another machine"),
     "worker": ("service.worker", "drive the runs that wait in the queue"),
     "enqueue": ("service.enqueue", "start a run that a worker drives"),
     "hook": ("hook", "put the tools of a coding agent under Remit"),

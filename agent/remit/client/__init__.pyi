@@ -27,6 +27,7 @@ from .questions import OpenQuestion, answer, find_question, open_questions
 from .remit import Remit
 from .replays import open_trace_of, replay_trace, reviewed_graphs
 from .requests import (
+    ApprovalPage,
     Approved,
     Bound,
     Consent,
@@ -35,6 +36,7 @@ from .requests import (
     bound_lines,
     end_of,
     find_request,
+    page_of_approvals,
     reject,
     revoke,
     settle,
@@ -50,6 +52,7 @@ from .streams import AsyncRunStream, RunStream
 __all__ = [
     "KEY_ACTIONS",
     "KEY_PREFIX",
+    "ApprovalPage",
     "Approved",
     "AsyncRemit",
     "AsyncRunStream",
@@ -90,6 +93,7 @@ __all__ = [
     "must_sign",
     "open_questions",
     "open_trace_of",
+    "page_of_approvals",
     "page_of_runs",
     "passkeys_seen_by",
     "publish_rules",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from remit.broker import hold_reason, requesters, settle_effect
 from remit.broker.approvals import (
@@ -26,10 +27,24 @@ from remit.broker.approvals import (
 from remit.client.passkeys import check_signature
 from remit.core import BREAK_GLASS, Call, Principal, Refusal, UsageError, roles_held
 from remit.core.events import NANO, ApprovalRequested, CallDecided, GrantScope, PasskeyProof
-from remit.journal import InDoubt, Record, StoredRecord, approvals_in_state, find_run, resolve_run
+from remit.journal import (
+    FIRST,
+    InDoubt,
+    Place,
+    Record,
+    StoredRecord,
+    approvals_after,
+    approvals_in_state,
+    find_run,
+    resolve_run,
+)
 from remit.passkeys import ApprovalStatement
 from remit.policy import Policy
 from remit.workspace import WorkspaceSession, authorize_run, check_enabled
+
+MOST_READ: Final = (
+    2000  # rows of one page, also of requests that its reader may not see: a page costs no more than that
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +126,44 @@ def waiting_approvals_of(session: WorkspaceSession) -> tuple[WaitingApproval, ..
     found = sorted([*approvals_in_state(journal, "waiting"), *ended], key=lambda item: item[1])
     requests = ((run, ApprovalRequested.model_validate_json(body)) for run, _, body in found)
     return tuple(WaitingApproval(run=run, request=request) for run, request in requests)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApprovalPage:
+    """Some open requests, the oldest first. `next` is where the next page begins, None at the end of the list.
+
+    A page can have fewer requests than were asked for, or none, and a next page.
+    """
+
+    requests: tuple[WaitingApproval, ...]
+    next: Place | None
+
+
+def page_of_approvals(
+    session: WorkspaceSession, may_see: Callable[[str], bool], *, limit: int = 50, after: Place = FIRST
+) -> ApprovalPage:
+    """At most `limit` open requests of runs for which `may_see` is True; `after` is the `next` of the page before."""
+    now, journal = time.time_ns(), session.journal
+    waiting = approvals_after(journal, "waiting", after, MOST_READ)
+    answered = approvals_after(journal, "answered", after, MOST_READ)
+    rows = sorted([*waiting, *(row for row in answered if 0 < row[1] <= now)], key=lambda row: row[0])
+    # Behind the end of a list that was not read to its end, a row of the other one could come too early.
+    ends = [found[-1][0] for found in (waiting, answered) if len(found) == MOST_READ]
+    found: list[tuple[Place, WaitingApproval]] = []
+    for place, _, body in rows:
+        if len(found) > limit or (ends and place > min(ends)):
+            break
+        if body is not None and may_see(place[1]):
+            request = ApprovalRequested.model_validate_json(body)
+            found.append((place, WaitingApproval(run=place[1], request=request)))
+    shown = tuple(item for _, item in found[:limit])
+    if len(found) > limit:
+        return ApprovalPage(requests=shown, next=found[limit - 1][0])
+    if not ends:
+        return ApprovalPage(requests=shown, next=None)
+    # A place in the list names no run that the principal may not see: its time is enough.
+    last = found[-1][0] if found else FIRST
+    return ApprovalPage(requests=shown, next=max(last, (min(ends)[0], "", -1)))
 
 
 def find_request(session: WorkspaceSession, name: str) -> WaitingApproval:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 import sqlalchemy as sa
 
@@ -79,6 +79,19 @@ _IN_STATE: Final = Sql(
     .select_from(APPROVAL.outerjoin(PAYLOAD, (APPROVAL.c.run == PAYLOAD.c.run) & (APPROVAL.c.seq == PAYLOAD.c.seq)))
     .where(APPROVAL.c.state == sa.bindparam("state"))
     .order_by(APPROVAL.c.requested)
+)
+Place: TypeAlias = tuple[int, str, int]  # in a list of requests: time in Unix nanoseconds, run, number of the event
+FIRST: Final[Place] = (-1, "", -1)  # before every request
+_AFTER: Final = Sql(
+    sa.select(APPROVAL.c.run, APPROVAL.c.seq, APPROVAL.c.requested, PAYLOAD.c.body, APPROVAL.c.expires)
+    .select_from(APPROVAL.outerjoin(PAYLOAD, (APPROVAL.c.run == PAYLOAD.c.run) & (APPROVAL.c.seq == PAYLOAD.c.seq)))
+    .where(
+        APPROVAL.c.state == sa.bindparam("state"),
+        sa.tuple_(APPROVAL.c.requested, APPROVAL.c.run, APPROVAL.c.seq)
+        > sa.tuple_(sa.bindparam("since"), sa.bindparam("of"), sa.bindparam("number")),
+    )
+    .order_by(APPROVAL.c.requested, APPROVAL.c.run, APPROVAL.c.seq)
+    .limit(sa.bindparam("most"))
 )
 _OF_CONVERSATION = sa.select(RUN.c.run, RUN.c.number, RUN.c.message, RUN.c.ended).where(
     HAS_CONVERSATION, RUN.c.conversation == _of
@@ -238,6 +251,19 @@ def approvals_in_state(journal: Journal, state: str, *, ended: int | None = None
         if body is not None:
             found.append((run, at, body))
     return found
+
+
+def approvals_after(journal: Journal, state: str, after: Place, most: int) -> list[tuple[Place, int, str | None]]:
+    """The approvals in that state after that place, the oldest first, at most so many.
+
+    Place, end in Unix nanoseconds (0: none), and the body of the event, None once it was erased.
+    """
+    since, run, number = after
+    rows = journal.read(_AFTER, state=state, since=since, of=run, number=number, most=most)
+    return [
+        ((at, run, seq), expires, stored if stored is not None else _sealed_body(journal, run, seq))
+        for run, seq, at, stored, expires in rows
+    ]
 
 
 def _sealed_body(journal: Journal, run: str, seq: int) -> str | None:

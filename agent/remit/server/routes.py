@@ -213,8 +213,9 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         method="GET",
         path="/v1/approvals",
-        summary="The open requests for approval that you may answer or read, the oldest first.",
+        summary="The open requests for approval that you may answer or read, the oldest first, in pages.",
         handler=approvals.listed,
+        query=approvals.ApprovalsQuery,
         answer=approvals.ApprovalList,
     ),
     Route(
@@ -251,8 +252,9 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         method="GET",
         path="/v1/holds",
-        summary="The holds in force.",
+        summary="The holds in force, in pages.",
         handler=holds.listed,
+        query=holds.HoldsQuery,
         answer=holds.HoldList,
     ),
     Route(
@@ -296,7 +298,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         answer=policy.HolderList,
         act="remit.read",
         resource=EVERY_RUN,
-        codes=("not_found",),
+        codes=("not_found", "conflict"),
     ),
     Route(
         method="POST",
@@ -307,7 +309,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         answer=policy.PermissionList,
         act="remit.read",
         resource=EVERY_RUN,
-        codes=("not_found",),
+        codes=("not_found", "conflict"),
     ),
     *(
         route

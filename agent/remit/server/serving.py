@@ -59,7 +59,7 @@ async def serve(
     listening: Callable[[str], None] = lambda _: None,
     local: Sequence[LocalSocket] = (),
 ) -> None:
-    """Answer requests until SIGTERM or SIGINT, or until `service.ending` is set; then let runs pause, and close the journals.
+    """Answer requests until SIGTERM or SIGINT, until `service.ending` is set, or until it is cancelled; then let runs pause, and close the journals.
 
     `sockets` are bound already, for programs that choose them; None: the address of the settings. `listening` gets the URL of each
     socket once requests are answered. On the `local` ones, accounts of this machine ask without credentials.
@@ -88,14 +88,16 @@ async def serve(
     ending = asyncio.create_task(service.ending.wait())
     try:
         await asyncio.wait({serving, ending}, return_when=asyncio.FIRST_COMPLETED)
+    finally:  # also if this is cancelled: what was begun ends in order
+        service.ending.set()
         server.should_exit = True
-        await serving
-    finally:
-        ending.cancel()
-        for number in _ENDS:
-            loop.remove_signal_handler(number)
-        for item in bound:
-            item.close()
+        try:
+            await asyncio.gather(serving, ending)
+        finally:
+            for number in _ENDS:
+                loop.remove_signal_handler(number)
+            for item in bound:
+                item.close()
 
 
 def _answer_at_once(item: socket.socket) -> None:

@@ -39,6 +39,7 @@ class ServedWorkspace:
         self.given: Final = GivenDecisions(session.journal)
         self.hooks: Final = HookConversations(session)
         self.feed: Final = Feed(session.journal)
+        self.readers: Final[set[tuple[str, Principal]]] = set()  # who has read which run, as recorded by this process
         self._notifying: asyncio.Task[None] | None = None
         self._second: tuple[Policy, SecondOpinion] | None = None
 

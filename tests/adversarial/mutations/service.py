@@ -7,6 +7,7 @@ from typing import Any, Final
 from adversarial.mutations.row import Mutation, Remove, never, replaced
 from remit.broker import decisions
 from remit.cli import run_argument
+from remit.cli.service import remote
 from remit.core.parsing import strict_json
 from remit.journal import live_record
 from remit.runtime import resuming, runner
@@ -17,6 +18,7 @@ from remit.server.http import application, bodies, idempotency, in_time
 from remit.server.http.answers import ServiceError
 from remit.server.http.route import Asked
 from remit.server.pages import live
+from remit.server.pages.live import LivePages
 from remit.server.pages.runs import RunPages
 from remit.workspace import open_session
 
@@ -37,6 +39,10 @@ async def _raised(_: object, error: Exception) -> Any:
 async def _any_time(work: Any, waits_for: object, _: object) -> Any:
     """The result of the work, however long it takes."""
     return await in_time._resumed(work, waits_for)
+
+
+async def _nothing(*_: object) -> None:
+    return None
 
 
 async def _any_run(asked: Asked, name: str) -> Any:
@@ -66,6 +72,24 @@ ROWS: Final = (
         tests=(
             "server/test_changed_files.py::test_settings_of_the_open_journal_start_no_run_and_those_of_the_start_are_named",
         ),
+    ),
+    served(
+        "a token of a person is sent over TLS only, or to this machine",
+        replaced(remote, "_is_safe", lambda _: True),
+        tests=(
+            "server/test_remote_commands.py::test_a_token_is_sent_over_tls_only_or_to_this_machine"
+            "[http://remit.example.com-t]",
+        ),
+    ),
+    served(
+        "who begins to read in the middle of a run is recorded",
+        replaced(events, "_noted", _nothing),
+        tests=(PEOPLE + "test_who_begins_in_the_middle_of_a_run_is_recorded_as_its_reader_once",),
+    ),
+    served(
+        "who follows a run in the console is recorded before anything is shown",
+        replaced(LivePages, "_begun", lambda _, __, ___, messages: messages),
+        tests=("server/pages/test_runs.py::test_a_person_who_follows_a_run_without_its_page_is_recorded_as_a_reader",),
     ),
     served(
         "the body of an answer follows its head at once",
@@ -120,7 +144,10 @@ ROWS: Final = (
     served(
         "a request for approval is shown to who may answer it",
         replaced(approvals, "_may_see", lambda *_: True),
-        tests=(PEOPLE + "test_one_person_asks_another_approves_and_the_call_goes_on_by_itself",),
+        tests=(
+            PEOPLE + "test_one_person_asks_another_approves_and_the_call_goes_on_by_itself",
+            "server/test_pages_of_lists.py::test_a_page_of_requests_costs_no_more_than_its_bound_and_the_next_one_goes_on",
+        ),
     ),
     served(
         "a key belongs to its principal",

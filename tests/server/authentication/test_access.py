@@ -25,7 +25,7 @@ from remit.server.authentication.refusals import EVERY_S, RefusalLog
 from remit.workspace import WorkspaceSession, open_session
 from support.principals import principal
 from support.served import Caller
-from support.tokens import AUDIENCE, ISSUER, SHOP, Provider, Shop
+from support.tokens import AUDIENCE, ISSUER, SHOP, Provider, Shop, unsigned
 
 READ: Final[Any] = {
     "agent": "triage",
@@ -152,6 +152,7 @@ KEYS: Final[dict[str, tuple[str, Callable[[Served], str]]]] = {
     "a foreign tenant": ("wrong_audience", lambda it: it.provider.token(aud="remit-of-others")),
     "another issuer": ("unknown_issuer", lambda it: it.provider.token(iss="https://evil.example.com")),
     "an expired token": ("expired", lambda it: it.provider.token(exp=1)),
+    "alg=none": ("algorithm", lambda it: unsigned(it.provider.claims(), {"alg": "none"})),
     "a forged kid": ("unknown_signer", lambda it: it.provider.token(header={"kid": "forged"})),
 }
 

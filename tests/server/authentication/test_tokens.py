@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from remit.server.authentication import AccessDenied
 from remit.server.authentication.providers import PAUSE_S, Providers
 from remit.server.authentication.tokens import CACHED, TokenVerifier, Trusted
 from remit.workspace import ApplicationIssuer, OidcIssuer
-from support.tokens import AUDIENCE, HOUR, ISSUER, SHOP, Provider, Shop, hmac_signed
+from support.tokens import AUDIENCE, HOUR, ISSUER, SHOP, Provider, Shop, hmac_signed, unsigned
 
 OTHER: Final = RSAKey.generate_key(2048, {"kid": "one", "use": "sig"})
 ROLES: Final = {"groups": {"leads": "role:oncall-lead"}}
@@ -50,11 +49,6 @@ def verifier(provider: Provider, clock: Callable[[], float] = time.time, **chang
 @pytest.fixture
 def provider() -> Provider:
     return Provider()
-
-
-def unsigned(claims: dict[str, Any], header: dict[str, Any], signature: str = "") -> str:
-    parts = (urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in (header, claims))
-    return ".".join([*parts, signature])
 
 
 async def test_the_token_of_a_provider_names_its_user_in_the_workspace_of_its_audience(provider: Provider) -> None:

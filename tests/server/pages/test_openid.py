@@ -17,25 +17,9 @@ from remit.core.events import ApprovalGranted, CallAnswered, RunStarted
 from remit.server import ROUTES, Service, build_app
 from remit.server.authentication import Access
 from remit.workspace import WorkspaceSession, open_session
-from support.openid_provider import AUDIENCE, OpenIdProvider, openid_provider
+from support.openid_provider import OpenIdProvider, let_in, openid_provider
 
 CLOSE: Final[Any] = {"agent": "triage", "action": "tickets.close", "arguments": {"key": "INC-2041", "reason": "fixed"}}
-RULES: Final = """
-g, user:ann, role:operator
-g, user:dana, role:operator
-g, user:ann, role:oncall-lead
-"""
-SETTINGS: Final = """
-[issuers.corp]
-kind = "oidc"
-issuer = "{issuer}"
-audience = "{audience}"
-roles.groups = {{ leads = "role:oncall-lead" }}
-
-[issuers.corp.login]
-client_id = "remit-browser"
-redirect = "{redirect}"
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +64,11 @@ class Site:
 
 @pytest_asyncio.fixture
 async def site(session: Path) -> AsyncIterator[Site]:
-    (session / "policies" / "remit.csv").write_text((session / "policies" / "remit.csv").read_text() + RULES)
     with socket.create_server(("127.0.0.1", 0)) as held:
         base = f"http://127.0.0.1:{held.getsockname()[1]}"
         redirect = f"{base}/login/callback"
         with openid_provider(redirect) as provider:
-            settings = session / "remit.toml"
-            text = settings.read_text().replace("users = [", 'users = ["user:ann", ')
-            made = SETTINGS.format(issuer=provider.issuer, audience=AUDIENCE, redirect=redirect)
-            settings.write_text(text + made)
+            let_in(session, provider)
             opened = open_session(session)
             access = Access([opened], secure=False)
             service = Service([opened], access)

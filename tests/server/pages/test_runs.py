@@ -155,9 +155,30 @@ async def test_a_person_who_follows_a_run_without_its_page_is_recorded_as_a_read
         run = await waiting_run(site)
         async with person.stream("GET", f"/live/runs/{run}") as live:
             assert live.status_code == 200
-        opened = open_session(session)
-        reads = [item.event for item in opened.journal.events(WORKSPACE_RUN) if isinstance(item.event, ContentRead)]
-        assert [(event.run, event.by.subject) for event in reads] == [(run, "user:operator")]
+            await anext(live.aiter_text())
+        assert reads(session) == [(run, "user:operator")]
+
+
+async def test_a_stream_that_is_refused_is_no_reading(session: Path) -> None:
+    settings = session / "remit.toml"
+    settings.write_text(settings.read_text() + "\n[serve]\nlisteners = 1\n")
+    async with console(session) as site, logged_in(site, OPERATOR) as person:
+        run = await waiting_run(site)
+        foreign = await person.get(f"/live/runs/{run}", headers={"sec-fetch-site": "cross-site"})
+        async with person.stream("GET", "/live/approvals") as live:
+            texts = live.aiter_text()  # kept: without a reference, it closes the stream
+            await anext(texts)
+            async with person.stream("GET", f"/live/runs/{run}") as full:
+                pass
+        assert (foreign.status_code, full.status_code) == (403, 429)
+        assert reads(session) == []
+
+
+def reads(session: Path) -> list[tuple[str, str]]:
+    """Who has read which run, as recorded."""
+    opened = open_session(session)
+    events = [item.event for item in opened.journal.events(WORKSPACE_RUN)]
+    return [(event.run, event.by.subject) for event in events if isinstance(event, ContentRead)]
 
 
 async def test_the_file_of_a_run_is_the_page_of_the_command_line(session: Path, tmp_path: Path, remit: Any) -> None:

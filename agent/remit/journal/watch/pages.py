@@ -17,13 +17,13 @@ EVENTS: Final = 200  # of one page
 _PAGE: Final = Sql(
     STORED.where(EVENT.c.run == sa.bindparam("of"), EVENT.c.seq > sa.bindparam("after"))
     .order_by(EVENT.c.seq)
-    .limit(EVENTS)
+    .limit(sa.bindparam("most"))
 )
 
 
-def page_of_events(journal: Journal, run: str, after: int) -> list[ChainLink]:
-    """The events of the run after number `after`, at most `EVENTS`, in order. A run that is sealed is unpacked for each page."""
-    links = [as_link(row) for row in journal.read(_PAGE, of=run, after=after)]
+def page_of_events(journal: Journal, run: str, after: int, most: int = EVENTS) -> list[ChainLink]:
+    """The events of the run after number `after`, at most `most`, in order. A run that is sealed is unpacked for each page."""
+    links = [as_link(row) for row in journal.read(_PAGE, of=run, after=after, most=most)]
     if links and links[0].seq == after + 1:
         return links
-    return journal.links(run, after)[:EVENTS]
+    return journal.links(run, after)[:most]

@@ -2,26 +2,49 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from pydantic import Field
 from starlette.responses import Response
 
-from remit.client import Approved, Bound, WaitingApproval
+from remit.client import ApprovalPage, Approved, Bound, WaitingApproval, page_of_approvals
 from remit.core import FrozenModel, UsageError
+from remit.journal import FIRST, Journal, Place
 from remit.server.handlers.calls import ApprovalView, approval_view
 from remit.server.http.answers import answered, not_found
-from remit.server.http.route import Asked
+from remit.server.http.paging import NEXT, Limit
+from remit.server.http.route import Asked, apart
 
 Reason = Annotated[
     str, Field(min_length=1, max_length=2000, description="Why; the record keeps it, and a model may read it")
 ]
 
 
+class ApprovalsQuery(FrozenModel):
+    """Which open requests, the oldest first."""
+
+    limit: Limit = 50
+    # At most 18 digits after the first of each number: numbers that a database holds.
+    cursor: Annotated[
+        str | None,
+        Field(pattern=r"^[0-8]?[0-9]{1,18}\.[0-9a-f]{0,32}\.(-1|[0-8]?[0-9]{1,18})$", description=NEXT),
+    ] = None
+
+    @property
+    def after(self) -> Place:
+        """The place in the list after which the page begins."""
+        if self.cursor is None:
+            return FIRST
+        at, run, number = self.cursor.split(".")
+        return int(at), run, int(number)
+
+
 class ApprovalList(FrozenModel):
-    """The open requests that the principal may answer or read, the oldest first."""
+    """Some of the open requests that the principal may answer or read. A page can have fewer than `limit`, and a `next` page."""
 
     approvals: tuple[ApprovalView, ...]
+    next: str | None
 
 
 class MoreCalls(FrozenModel):
@@ -70,9 +93,16 @@ class RejectionView(FrozenModel):
 
 
 async def listed(asked: Asked) -> Response:
-    waiting = await asked.apart(asked.client.approvals())
-    shown = await asked.workspace.read(lambda _: [item for item in waiting if _may_see(asked, item.run)])
-    return answered(ApprovalList(approvals=tuple(approval_view(item.run, item.request) for item in shown)))
+    query: ApprovalsQuery = asked.query
+
+    def read(_: Journal) -> ApprovalPage:
+        session = asked.client.session
+        return page_of_approvals(session, partial(_may_see, asked), limit=query.limit, after=query.after)
+
+    page = await asked.workspace.read(read)
+    shown = tuple(approval_view(item.run, item.request) for item in page.requests)
+    place = None if page.next is None else ".".join(map(str, page.next))
+    return answered(ApprovalList(approvals=shown, next=place))
 
 
 async def show(asked: Asked) -> Response:
@@ -85,7 +115,7 @@ async def grant(asked: Asked) -> Response:
     found = await _found(asked)
     bound = None if body.bound is None else body.bound.bound
     approving = asked.client.approve(found, role=body.role, reason=body.reason, minutes=body.minutes, bound=bound)
-    approved: Approved = await asked.apart(approving)
+    approved: Approved = await apart(approving)
     return answered(
         GrantView(
             id=f"{found.run}/{found.request.step}.{found.request.index}",
@@ -101,7 +131,7 @@ async def grant(asked: Asked) -> Response:
 async def reject(asked: Asked) -> Response:
     body: Rejection = asked.body
     found = await _found(asked)
-    await asked.apart(asked.client.reject(found, reason=body.reason))
+    await apart(asked.client.reject(found, reason=body.reason))
     return answered(RejectionView(id=f"{found.run}/{found.request.step}.{found.request.index}", run=found.run))
 
 
@@ -109,7 +139,7 @@ async def _found(asked: Asked) -> WaitingApproval:
     """The request of the path. INVARIANT: one that the principal may not see looks like one that does not exist."""
     run, place = asked.path["run"], asked.path["call"]
     try:
-        found = await asked.apart(asked.client.find_approval(f"{run}/{place}"))
+        found = await apart(asked.client.find_approval(f"{run}/{place}"))
     except UsageError:
         raise not_found("request for approval") from None
     if not await asked.workspace.read(lambda _: _may_see(asked, found.run)):

@@ -17,22 +17,25 @@ from remit.journal import Journal, note_act, page_of_events
 from remit.server.feed import Feed, Listener, encoded_event, event_json
 from remit.server.handlers.runs import readable_run
 from remit.server.http.answers import HttpRefusal, answered_text
+from remit.server.http.paging import MOST, Limit
 from remit.server.http.route import Asked
 
 STREAM: Final = "text/event-stream"
 CHECK_S: Final = 1.0  # how often a stream checks that its principal may still read the run
 HEARTBEAT_S: Final = 15.0
+MOST_READERS: Final = 10_000  # whose next pages need no record: one who is forgotten is recorded again
 _END: Final = "run.finished"
 _ENDED: Final = b"\nevent: run.finished\n"
 _LAST_ID: Final = "last-event-id"
 
 
 class EventsQuery(FrozenModel):
-    """Which events: those after the number `after`."""
+    """Which events: those after the number `after`, which is the cursor of this list. A stream has all of them, whatever `limit` is."""
 
     after: Annotated[
         int, Field(ge=-1, lt=2**53, description="The number of the last event that is known; -1: none")
     ] = -1
+    limit: Limit = MOST
 
 
 class EventView(FrozenModel):
@@ -57,17 +60,25 @@ async def events(asked: Asked) -> Response:
     query: EventsQuery = asked.query
     streamed = STREAM in asked.request.headers.get("accept", "")
     after = _last_id(asked.request.headers.getlist(_LAST_ID), query.after) if streamed else query.after
-    if after == -1:
-        await asked.workspace.read(partial(_note_read, asked, row.run))
     if streamed:
         return await _stream(asked, row.run, after)
-    links = await asked.workspace.read(page_of_events, row.run, after)
+    await _noted(asked, row.run, after)
+    links = await asked.workspace.read(page_of_events, row.run, after, query.limit)
     page = f'{{"events":[{",".join(map(event_json, links))}],"next":{links[-1].seq if links else "null"}}}'
     return answered_text(page)
 
 
+async def _noted(asked: Asked, run: str, after: int) -> None:
+    """Record who begins to read the run. INVARIANT: what is not recorded is not read, wherever a reader begins."""
+    known, reader = asked.workspace.readers, (run, asked.principal)
+    if after == -1 or reader not in known:
+        await asked.workspace.read(partial(_note_read, asked, run))
+        if len(known) >= MOST_READERS:
+            known.clear()
+        known.add(reader)
+
+
 def _note_read(asked: Asked, run: str, journal: Journal) -> None:
-    """Record who begins to read the run. INVARIANT: what is not recorded is not read."""
     by = asked.principal
     note_act(journal, lambda number: ContentRead(number=number, run=run, how="show", by=by))
 
@@ -86,6 +97,11 @@ async def _stream(asked: Asked, run: str, after: int) -> Response:
     if len(feed) >= asked.service.settings.listeners:
         raise HttpRefusal("too_many", "the service has as many listeners as it may", retry_after_s=5.0)
     listener = feed.join(run)
+    try:
+        await _noted(asked, run, after)
+    except BaseException:
+        feed.leave(listener)
+        raise
     resource = asked.client.run_resource(run)
 
     async def may_read() -> bool:

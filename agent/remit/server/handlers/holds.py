@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from itertools import islice
+from typing import Annotated, Final
 
 from pydantic import Field
 from starlette.responses import Response
@@ -11,13 +12,16 @@ from remit.core import FrozenModel, UsageError
 from remit.core.events import HoldSet
 from remit.server.handlers.approvals import Reason
 from remit.server.http.answers import answered, not_found
-from remit.server.http.route import Asked
+from remit.server.http.paging import NEXT, Limit
+from remit.server.http.route import Asked, apart
+
+_SCOPE: Final = r"^((run|agent|tool):[A-Za-z0-9_-]{1,64}|all)$"
 
 
 class NewHold(FrozenModel):
     """What is held, and why. `scope` is "run:RUN", "agent:NAME", "tool:NAME" or "all"."""
 
-    scope: Annotated[str, Field(pattern=r"^((run|agent|tool):[A-Za-z0-9_-]{1,64}|all)$")]
+    scope: Annotated[str, Field(pattern=_SCOPE)]
     reason: Reason
 
 
@@ -29,10 +33,18 @@ class HoldView(FrozenModel):
     by: str
 
 
+class HoldsQuery(FrozenModel):
+    """Which holds, in the order of their scopes."""
+
+    limit: Limit = 50
+    cursor: Annotated[str | None, Field(pattern=_SCOPE, description=NEXT)] = None
+
+
 class HoldList(FrozenModel):
-    """The holds in force, without those on runs that the principal may neither hold nor read."""
+    """Some of the holds in force, without those on runs that the principal may neither hold nor read."""
 
     holds: tuple[HoldView, ...]
+    next: str | None
 
 
 class LiftedHold(FrozenModel):
@@ -42,22 +54,25 @@ class LiftedHold(FrozenModel):
 
 
 async def listed(asked: Asked) -> Response:
+    query: HoldsQuery = asked.query
     holds = await asked.client.holds()
-    shown = await asked.workspace.read(lambda _: [item for item in holds.values() if _may_see(asked, item.scope)])
-    return answered(HoldList(holds=tuple(map(_view, shown))))
+    rest = (item for scope, item in sorted(holds.items()) if scope > (query.cursor or "") and _may_see(asked, scope))
+    found = await asked.workspace.read(lambda _: list(islice(rest, query.limit + 1)))
+    shown = found[: query.limit]
+    return answered(HoldList(holds=tuple(map(_view, shown)), next=shown[-1].scope if len(found) > len(shown) else None))
 
 
 async def hold(asked: Asked) -> Response:
     body: NewHold = asked.body
     await _check(asked, body.scope)
-    return answered(_view(await asked.apart(asked.client.hold(body.scope, reason=body.reason))))
+    return answered(_view(await apart(asked.client.hold(body.scope, reason=body.reason))))
 
 
 async def lift(asked: Asked) -> Response:
     scope = asked.path["scope"]
     await _check(asked, scope)
     try:
-        await asked.apart(asked.client.lift(scope))
+        await apart(asked.client.lift(scope))
     except UsageError:
         raise not_found("hold") from None
     return answered(LiftedHold(scope=scope))

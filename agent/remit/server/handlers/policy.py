@@ -13,6 +13,7 @@ from remit.core import Decision, FrozenModel, Json, Rule
 from remit.policy.language import GlobError
 from remit.server.handlers.decisions import ActionName, AskedCall
 from remit.server.http.answers import HttpRefusal, answered, not_found
+from remit.server.http.paging import RulesPage, page_of_rules
 from remit.server.http.route import EVERY_RUN, Asked
 
 
@@ -36,7 +37,7 @@ class ExplanationView(FrozenModel):
     rules: tuple[EvaluatedRule, ...]
 
 
-class AskedHolders(FrozenModel):
+class AskedHolders(RulesPage):
     """Which call: `resource` may be a set, as "file:docs/**"."""
 
     action: ActionName
@@ -62,12 +63,13 @@ class HolderView(FrozenModel):
 
 
 class HolderList(FrozenModel):
-    """Every subject of the rules, for one call. A call needs the permission of the agent and of its user."""
+    """Subjects of the rules, for one call. A call needs the permission of the agent and of its user."""
 
     holders: tuple[HolderView, ...]
+    next: str | None
 
 
-class AskedSubject(FrozenModel):
+class AskedSubject(RulesPage):
     """Whose permissions."""
 
     subject: Annotated[str, Field(min_length=1, max_length=200)]
@@ -90,6 +92,7 @@ class PermissionList(FrozenModel):
     """What the subject may do and may not do, with the rules of its roles."""
 
     permissions: tuple[PermissionView, ...]
+    next: str | None
 
 
 async def explain(asked: Asked) -> Response:
@@ -118,7 +121,8 @@ async def who(asked: Asked) -> Response:
         found = await asked.workspace.read(lambda _: find_holders(policy, body.action, body.resource))
     except GlobError as error:
         raise HttpRefusal("invalid_request", str(error)) from None
-    return answered(HolderList(holders=tuple(HolderView.model_validate(_fields(item)) for item in found)))
+    shown, place = page_of_rules(found, body, policy.digest)
+    return answered(HolderList(holders=tuple(HolderView.model_validate(_fields(item)) for item in shown), next=place))
 
 
 async def can(asked: Asked) -> Response:
@@ -128,7 +132,9 @@ async def can(asked: Asked) -> Response:
     if body.subject not in policy.subjects:
         raise not_found("subject", body.subject, policy.subjects)
     found = await asked.workspace.read(lambda _: list_permissions(policy, body.subject))
-    return answered(PermissionList(permissions=tuple(PermissionView.model_validate(_fields(item)) for item in found)))
+    shown, place = page_of_rules(found, body, policy.digest)
+    views = tuple(PermissionView.model_validate(_fields(item)) for item in shown)
+    return answered(PermissionList(permissions=views, next=place))
 
 
 def _fields(item: Any, *without: str) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from remit.runtime import RunResult
 from remit.server.handlers.decisions import AgentName, UserName
 from remit.server.http.answers import HttpRefusal, answered, conflict, not_found
 from remit.server.http.idempotency import new_run
-from remit.server.http.route import Asked
+from remit.server.http.paging import NEXT, Limit
+from remit.server.http.route import Asked, apart
 from remit.server.http.times import rfc3339
 from remit.server.workspaces import ServedWorkspace
 from remit.workers import QueueFull
@@ -67,15 +68,15 @@ class RunView(FrozenModel):
 
 
 class RunsQuery(FrozenModel):
-    """Which runs, the latest first. `cursor` is the `next` of the page before."""
+    """Which runs, the latest first."""
 
     agent: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,30}$")] | None = None
     user: Annotated[str, Field(pattern=r"^(user:)?[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$")] | None = None
     state: RunStatus | None = None
     failed: bool = False
-    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    limit: Limit = 50
     # At most 18 digits after the first: a number that a database holds.
-    cursor: Annotated[str, Field(pattern=r"^[0-8]?[0-9]{1,18}\.[0-9a-f]{0,32}$")] | None = None
+    cursor: Annotated[str | None, Field(pattern=r"^[0-8]?[0-9]{1,18}\.[0-9a-f]{0,32}$", description=NEXT)] = None
 
 
 class RunList(FrozenModel):
@@ -194,7 +195,7 @@ async def resume_here(
 async def readable_run(asked: Asked, name: str) -> RunSummary:
     """The run. INVARIANT: one that the principal may not read looks like one that does not exist."""
     try:
-        return await asked.apart(asked.client.find_run(name))
+        return await apart(asked.client.find_run(name))
     except (UsageError, Refusal):
         raise not_found("run") from None
 

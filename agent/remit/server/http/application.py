@@ -52,6 +52,7 @@ def build_app(service: Service, routes: Sequence[Route]) -> ASGIApp:
         exception_handlers={HTTPException: _unrouted, ClientDisconnect: _gone, Exception: _defect},
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # a path with a slash more is none of the table
     fixed = {place: endpoint for place, endpoint in endpoints.items() if "{" not in place[1]}
     return HostChecked(Direct(app, fixed), service)
 

@@ -48,10 +48,6 @@ class Asked:
         found: dict[str, str] = self.request.path_params
         return found
 
-    async def apart(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Carry out what waits for the journal only in another thread: no commit stops the other requests."""
-        return await asyncio.to_thread(asyncio.run, work)
-
     def authorize(self, action: OwnAction, resource: str) -> None:
         """Raise HttpRefusal `forbidden` if the rules do not let the principal do it."""
         if not self.client.may(action, resource):
@@ -71,6 +67,11 @@ class Asked:
         if not permitted:
             raise HttpRefusal("forbidden", "the rules do not allow it", next_step=near)
         raise HttpRefusal("not_found", "there is no such agent", next_step=near)
+
+
+async def apart(work: Coroutine[Any, Any, _T]) -> _T:
+    """Carry out what waits for the journal only in another thread: no commit stops the other requests."""
+    return await asyncio.to_thread(asyncio.run, work)
 
 
 Handler: TypeAlias = Callable[[Asked], Awaitable[Response]]

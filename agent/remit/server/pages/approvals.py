@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,9 +25,9 @@ from remit.client import (
 from remit.core import BREAK_GLASS, Principal, Refusal, UsageError
 from remit.server.authentication import Access, BrowserSession
 from remit.server.http.answers import HttpRefusal
-from remit.server.http.route import EVERY_RUN
+from remit.server.http.route import EVERY_RUN, apart
 from remit.server.pages.assets import string
-from remit.server.pages.forms import refusal_text, whole_number
+from remit.server.pages.forms import one_line, refusal_text, whole_number
 from remit.server.pages.html import HEADERS, BadForm, checked_form, fragment, message, origin_of, page, redirect
 from remit.server.pages.live import Following, LivePages
 from remit.server.pages.passkeys import Signing
@@ -46,10 +46,7 @@ from remit.server.pages.requests import (
 if TYPE_CHECKING:
     from remit.server.service import Service
 
-_T = TypeVar("_T")
-
 AREA: Final = "approvals"
-LONGEST_REASON: Final = 500
 LONGEST_ANSWER: Final = 2000
 MOST: Final = 100  # requests on the list
 LIKE_CALLS: Final = 3  # approvals of like calls, from which on a rule is offered
@@ -172,12 +169,12 @@ class ApprovalPages:
 
     async def _reject(self, given: Given) -> Response:
         _, client = self._service.client(given.by)
-        await _apart(client.reject(given.waiting, reason=_line(given.fields, "reason")))
+        await apart(client.reject(given.waiting, reason=one_line(given.fields, "reason")))
         return _recorded(string("approval", "rejected", by=given.by.subject), given.session)
 
     async def _instead(self, given: Given) -> Response:
         workspace, client = self._service.client(given.by)
-        response, by = _line(given.fields, "answer", LONGEST_ANSWER), given.by
+        response, by = one_line(given.fields, "answer", LONGEST_ANSWER), given.by
         what = string("approval", "answer")
         await asyncio.to_thread(
             reject, workspace.session, client.policy, given.waiting, by=by, reason=what, response=response
@@ -186,7 +183,7 @@ class ApprovalPages:
 
     async def _revoke(self, given: Given) -> Response:
         workspace, _ = self._service.client(given.by)
-        by, reason = given.by, _line(given.fields, "reason")
+        by, reason = given.by, one_line(given.fields, "reason")
         await asyncio.to_thread(revoke, workspace.session, given.waiting, by=by, reason=reason)
         return _recorded(string("approval", "revoked", by=by.subject), given.session)
 
@@ -259,13 +256,8 @@ def _consent(given: Given) -> Consent:
     """The approval that a form asks for. Raises UsageError."""
     fields, role = given.fields, given.fields.get("role") or None
     minutes = whole_number(fields["minutes"], 1, 1440) if "minutes" in fields else 15
-    reason = _line(fields, "reason") if role == BREAK_GLASS else ""
+    reason = one_line(fields, "reason") if role == BREAK_GLASS else ""
     return Consent(by=given.by, role=role, reason=reason, minutes=minutes, bound=_bound(fields))
-
-
-async def _apart(work: Coroutine[Any, Any, _T]) -> _T:
-    """Carry out what waits for the journal only in another thread: no commit stops the other requests."""
-    return await asyncio.to_thread(asyncio.run, work)
 
 
 def _bound(fields: Mapping[str, str]) -> Bound | None:
@@ -276,14 +268,6 @@ def _bound(fields: Mapping[str, str]) -> Bound | None:
     return Bound(
         more=whole_number(fields["more"], 1, 100), resources=resources, condition=fields.get("condition", "").strip()
     )
-
-
-def _line(fields: Mapping[str, str], name: str, longest: int = LONGEST_REASON) -> str:
-    """A text that the person wrote, in one line. Raises UsageError if it is empty or too long."""
-    text = fields.get(name, "").strip()
-    if not text or len(text) > longest:
-        raise UsageError(f"write the {name}, in at most {longest} characters")
-    return " ".join(text.split())
 
 
 def _recorded(text: str, session: BrowserSession) -> Response:

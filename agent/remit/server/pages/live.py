@@ -12,7 +12,7 @@ import json
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -34,6 +34,7 @@ MOST_TRIES: Final = 3
 TOGETHER_S: Final = 0.05  # changes within so many seconds are shown together
 # Stands for the token of the forms in a rendering that several sessions share. No text of a run can name it.
 TOKEN: Final = secrets.token_urlsafe(32)
+_END: Final = b"event: end\ndata: 0\n\n"
 _T = TypeVar("_T")
 
 
@@ -124,8 +125,10 @@ class LivePages:
         self._access = access
         self._pulses: dict[str, Pulse] = {}
 
-    def stream(self, request: Request, page: Following[_T]) -> Response:
-        """The stream of a page."""
+    def stream(
+        self, request: Request, page: Following[_T], begin: Callable[[Principal], object] = lambda _: None
+    ) -> Response:
+        """The stream of a page. `begin` is called before the person reads anything, and not if the stream is refused."""
         id = request.cookies.get(self._access.cookie, "")
         session = self._access.session(request)
         if session is None or not is_own_page(request):
@@ -134,9 +137,22 @@ class LivePages:
         pulse = self._pulses.setdefault(session.principal.tenant, Pulse(workspace.journal))
         if sum(map(len, self._pulses.values())) >= self._service.settings.listeners:
             return Response(status_code=429, headers={**HEADERS, "retry-after": "5"})
-        body = self._messages(pulse, id, session, page)
+        body = self._begun(session, begin, self._messages(pulse, id, session, page))
         headers = {**HEADERS, "x-accel-buffering": "no"}
         return StreamingResponse(body, media_type="text/event-stream", headers=headers)
+
+    async def _begun(
+        self, session: BrowserSession, begin: Callable[[Principal], object], messages: AsyncGenerator[bytes]
+    ) -> AsyncGenerator[bytes]:
+        """The messages, once `begin` has returned. INVARIANT: what it does not record is not read."""
+        try:
+            await asyncio.to_thread(begin, session.principal)
+        except RemitError:
+            yield _END
+            return
+        async with aclosing(messages):
+            async for item in messages:
+                yield item
 
     async def _messages(
         self, pulse: Pulse, id: str, session: BrowserSession, page: Following[_T]
@@ -163,7 +179,7 @@ class LivePages:
                         await changed.wait()
                 except TimeoutError:
                     continue
-        yield b"event: end\ndata: 0\n\n"
+        yield _END
 
 
 async def shown_to(pulse: Pulse, page: Following[_T], by: Principal) -> bytes:

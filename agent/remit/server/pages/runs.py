@@ -21,8 +21,9 @@ from remit.journal import RunQuery, RunStatus, RunSummary, StoredRecord, find_ru
 from remit.server.authentication import Access, BrowserSession
 from remit.server.handlers.runs import resume_here
 from remit.server.http.answers import HttpRefusal
+from remit.server.http.route import apart
 from remit.server.pages.assets import string
-from remit.server.pages.forms import refusal_text
+from remit.server.pages.forms import one_line, refusal_text
 from remit.server.pages.html import HEADERS, BadForm, checked_form, fragment, message, page, redirect
 from remit.server.pages.live import Following, LivePages
 from remit.server.workspaces import ServedWorkspace
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 AREA: Final = "runs"
 SHOWN: Final = 50  # runs of one page
 LONGEST_TASK: Final = 200  # characters of a task in the list
-LONGEST_REASON: Final = 500
 STATES: Final[tuple[str, ...]] = get_args(RunStatus)
 # What needs a person comes first, in this order.
 _ATTENTION: Final = ("lost", "waiting", "waiting: hold", "waiting: model", "ready")
@@ -101,7 +101,7 @@ class RunPages:
     async def follow_one(self, request: Request) -> Response:
         """The run, each time that something of it is recorded."""
         run, session = request.path_params["run"], self._access.session(request)
-        if session is None or not await asyncio.to_thread(self._noted, session.principal, run, "page"):
+        if session is None or await asyncio.to_thread(self._readable, session.principal, run) is None:
             return Response(status_code=403, headers=HEADERS)
         workspace, _ = self._service.client(session.principal)
 
@@ -117,7 +117,8 @@ class RunPages:
         def rendered(acts: dict[str, Any], found: tuple[IncidentReport, str], token: str) -> str:
             return fragment("run_body", session={"form_token": token}, run=run, body=found[1], acts=acts)
 
-        return self._live.stream(request, Following(what=f"run {run}", read=read, seen=seen, render=rendered))
+        following = Following(what=f"run {run}", read=read, seen=seen, render=rendered)
+        return self._live.stream(request, following, lambda by: self._noted(by, run, "page"))
 
     async def file(self, request: Request) -> Response:
         """The page as one file that needs nothing else."""
@@ -134,7 +135,7 @@ class RunPages:
         """Hold the run."""
 
         async def act(workspace: ServedWorkspace, client: AsyncRemit, run: str, fields: Mapping[str, str]) -> str:
-            await _apart(lambda: client.hold(f"run:{run}", reason=_reason(fields)))
+            await apart(client.hold(f"run:{run}", reason=one_line(fields, "reason")))
             return string("run", "held")
 
         return await self._act(request, act)
@@ -143,7 +144,7 @@ class RunPages:
         """Lift the hold on the run."""
 
         async def act(workspace: ServedWorkspace, client: AsyncRemit, run: str, fields: Mapping[str, str]) -> str:
-            await _apart(lambda: client.lift(f"run:{run}"))
+            await apart(client.lift(f"run:{run}"))
             return string("run", "released")
 
         return await self._act(request, act)
@@ -168,7 +169,7 @@ class RunPages:
             doubt = next((one for one in state.in_doubt if f"{one.step}.{one.index}" == fields.get("place")), None)
             if landed is None or doubt is None:
                 raise UsageError("the outcome of that effect is known")
-            by, reason = client.principal, _reason(fields)
+            by, reason = client.principal, one_line(fields, "reason")
             await asyncio.to_thread(
                 settle, workspace.session, client.policy, run, doubt, landed=landed, by=by, reason=reason
             )
@@ -334,18 +335,6 @@ def _line(row: RunSummary) -> dict[str, Any]:
 
 def _doubt(one: Any) -> dict[str, str]:
     return {"place": f"{one.step}.{one.index}", "id": f"{one.step}-{one.index}", "action": one.action}
-
-
-async def _apart(make: Callable[[], Any]) -> None:
-    """Carry out what waits for the journal only in another thread."""
-    await asyncio.to_thread(lambda: asyncio.run(make()))
-
-
-def _reason(fields: Mapping[str, str]) -> str:
-    reason = " ".join(fields.get("reason", "").split())
-    if not reason or len(reason) > LONGEST_REASON:
-        raise UsageError(f"write the reason, in at most {LONGEST_REASON} characters")
-    return reason
 
 
 def _nothing(session: BrowserSession) -> Response:
