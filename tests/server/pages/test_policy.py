@@ -215,8 +215,7 @@ async def test_the_page_explains_why_a_call_is_decided_as_it_is(site: Console) -
     assert forged.status_code == 403
 
 
-@pytest.mark.parametrize("text", HOSTILE)
-async def test_every_text_stays_text_on_the_pages_of_rules(site: Console, text: str) -> None:
+async def test_every_text_stays_text_on_the_pages_of_rules(site: Console) -> None:
     async def pages(written: str) -> list[str]:
         fields = await editor_fields(browser)
         given = {**fields, "rules": f"{fields['rules']}# {written}\n", "base": "another"}
@@ -231,6 +230,7 @@ async def test_every_text_stays_text_on_the_pages_of_rules(site: Console, text: 
         return [answer.text for answer in found]
 
     async with browser_of(site) as browser:
-        same = re.sub("[<>\"'&]", "_", text)
-        for hostile, harmless in zip(await pages(text), await pages(same), strict=True):
-            assert structure(hostile) == structure(harmless)
+        for text in HOSTILE:
+            same = re.sub("[<>\"'&]", "_", text)
+            for hostile, harmless in zip(await pages(text), await pages(same), strict=True):
+                assert structure(hostile) == structure(harmless), text
