@@ -1,4 +1,4 @@
-"""What processes that drive runs, PostgreSQL and the rest of the machine spend, and how many runs per second come of it."""
+"""What processes that drive runs, PostgreSQL and the rest of the machine spend, and how many runs end in a second."""
 
 from __future__ import annotations
 
