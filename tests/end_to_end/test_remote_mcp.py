@@ -96,7 +96,9 @@ def test_how_a_server_differs_from_its_pin_is_noted_once_shown_and_closed_once_i
             run = again(workspace, [turn(kit__echo={"text": "a"}), turn(kit__send={"text": "a"})])
             assert [run.error(step)["code"] for step in (0, 1)] == ["policy_denied"] * 2
         assert "tools/call" not in server.methods
-        (alert,) = command(workspace, "alert", "list", "--json").json
+        alerts = command(workspace, "alert", "list", "--json").json
+        assert len(alerts) == 1
+        alert = alerts[0]
         assert (alert["kind"], alert["subject"]) == ("server", "kit")
         differing = [line.split(" was ")[0] for line in alert["changes"]]
         assert differing == ["'echo': 'inputSchema'", "'new': it", "'send': 'annotations'", "'send': 'description'"]

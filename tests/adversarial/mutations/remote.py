@@ -21,7 +21,7 @@ ASKS: Final = "end_to_end/test_mcp_questions.py::"
 STILL: Final = (REMOTE + "test_a_run_begins_once_and_lists_the_tools_again_before_each_call",)
 
 
-def any_answer(record: Any, call: Any, _: object) -> Any:
+def any_answer(record: Any, call: Any, _: object, **__: object) -> Any:
     """The last answer of a call, for any question."""
     given = [event.answer for event in record.every() if event.type == "question.answered"]
     return lambda _: given.pop() if given else None
