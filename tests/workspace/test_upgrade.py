@@ -80,9 +80,9 @@ def test_each_thing_of_a_newer_version_is_named_with_both_versions_and_nothing_i
     looked = remit("upgrade", "--check", "--json")
     assert looked.code == 1, looked
     whats = {found["code"]: found["what"] for found in json.loads(looked.out)["findings"]}
-    assert set(whats) == {"workspace", "newer_journal", "unknown_event", "newer_trace"}
+    assert set(whats) == {"invalid", "newer_journal", "unknown_event", "newer_trace"}
     assert (
-        whats["workspace"] == "this workspace needs Remit 0.9 or newer, and this is Remit 0.1.0"
+        whats["invalid"] == "this workspace needs Remit 0.9 or newer, and this is Remit 0.1.0"
     )  # and nothing of `colour`
     assert whats["newer_journal"] == f"its tables have version {NEWER}, and Remit 0.1.0 reads {SCHEMA}"
     assert "'moon.landed' (1), which Remit 0.1.0 does not know" in whats["unknown_event"]

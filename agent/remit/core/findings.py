@@ -37,6 +37,12 @@ FINDINGS: Final[Mapping[str, str]] = {
     "wider": "a rule allows more than any manifest reaches",
     "beyond": "a rule names resources that no manifest reaches",
     "unmentioned": "no rule names an action",
+    "journal": "the journal cannot be opened",
+    "newer_journal": "the journal has tables of a newer version",
+    "older_journal": "the journal has tables of an older version",
+    "unknown_event": "the journal has events that this version does not know",
+    "trace": "a trace file cannot be read",
+    "newer_trace": "a trace file has a newer format",
     "unsettled": "the analysis cannot decide whether a rule has an effect",
 }
 
