@@ -9,6 +9,7 @@ import signal
 import textwrap
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -331,6 +332,21 @@ async def test_an_unused_warm_tool_is_ended(full: ToolHarness, monkeypatch: pyte
         assert (await own.run(profile, {}, declared={})).value == 1
         await until(lambda: sandboxed() == [])
         assert (await own.run(profile, {}, declared={})).value == 1
+
+
+async def test_runs_that_call_in_turns_each_find_an_idle_process(full: ToolHarness) -> None:
+    """A process is made for one working folder. None is ended unused because a run in another folder has called meanwhile."""
+    (full.profile().code / "main.py").write_text("import os\ndef act() -> int:\n    return os.getpid()\n")
+    profiles = []
+    for name in "abc":
+        (full.root / name).mkdir()
+        profiles.append(replace(full.profile(workspace=os.fspath(full.base)), root=full.root / name))
+    made: list[Any] = []  # the numbers of the processes, which count up in the sandbox
+    async with Sandbox(accept=("full",)) as own:
+        for profile in profiles * 6:
+            made.append((await own.run(profile, {}, declared={})).value)
+            await asyncio.sleep(0.05)
+    assert made[-1] - made[0] <= 2 * len(made), made
 
 
 async def test_the_number_of_idle_processes_is_limited(tmp_path: Path) -> None:

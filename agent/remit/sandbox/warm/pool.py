@@ -12,7 +12,7 @@ import os
 import selectors
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from typing import Final
@@ -67,8 +67,8 @@ class Pool:
                 raise Closed("the pool is closed")
             tool = self._tools.get(key)
             if tool is None:
-                tool = self._tools[key] = WarmTool(key=key, profile=profile, account=account, folder=folder)
-            tool.folder = folder
+                tool = self._tools[key] = WarmTool(key=key, profile=profile, account=account)
+            tool.use(folder, self.bounds.max_folders)
             tool.used = time.monotonic()
             if tool.cold_until > tool.used:
                 raise Cold(tool.cold)
@@ -95,9 +95,9 @@ class Pool:
         """Let idle children of the tool, if it is warm, be made for that working folder, before a call asks for one."""
         with self.lock:
             tool = self._tools.get(key)
-            if tool is None or tool.folder == folder:
+            if tool is None or tool.newest == folder:
                 return
-            tool.folder = folder
+            tool.use(folder, self.bounds.max_folders)
         self.schedule(lambda: self._serve(tool))
 
     def done(self, child: WarmChild, *, retire: bool) -> None:
@@ -215,32 +215,37 @@ class Pool:
             return
         self._give_children(tool)
         waits, bounds = bool(tool.waiting), self.bounds
-        if not waits or zygote.children >= bounds.max_children:
-            with self.lock:
-                folders = {tool.folder, *(waiter.folder for waiter in tool.waiting)}
-            zygote.drop_other_folders(folders)
-        while zygote.children < bounds.max_children and not zygote.used_up and self._lacks_child(tool, zygote, waits):
-            before = zygote.children
-            if not zygote.fork(self._next_folder(tool, zygote)):
+        with self.lock:
+            asked = {waiter.folder for waiter in tool.waiting}
+            recent = set(tool.folders)
+        if zygote.children >= bounds.max_children:  # the calls that wait need the places
+            zygote.drop_other_folders(asked or recent)
+        elif not waits:
+            zygote.drop_other_folders(recent)
+        while zygote.children < bounds.max_children and not zygote.used_up:
+            before, folder = zygote.children, self._lacking(tool, zygote, waits)
+            if folder is None:
+                break
+            if not zygote.fork(folder):
                 self._again.add(tool.key)
             if zygote.children == before:  # the fork failed; do not loop here, the keeper serves other tools, too
                 break
             self._give_children(tool)
 
-    def _lacks_child(self, tool: WarmTool, zygote: Zygote, waits: bool) -> bool:
-        """True if one more child is needed: for a call, if calls wait, or else to stand by.
+    def _lacking(self, tool: WarmTool, zygote: Zygote, waits: bool) -> Folder | None:
+        """The working folder for which one more child is needed, None for none: for a call, if calls wait, or else to stand by.
 
-        As many stand by as calls ran at once recently, within the bounds.
+        As many stand by as calls ran at once recently, within the bounds, and one at least for each recent working folder.
         """
-        if waits:
-            return bool(tool.waiting)
-        target = min(max(self.bounds.min_ready, tool.peak), self.bounds.max_ready)
-        return len(zygote.ready) < target and self._ready_total() < self.bounds.max_ready_total
-
-    def _next_folder(self, tool: WarmTool, zygote: Zygote) -> Folder:
-        """The working folder of the next child: one that a call waits for, else that of the last call."""
         with self.lock:
-            return next((item.folder for item in tool.waiting if zygote.ready_for(item.folder) is None), tool.folder)
+            ready = Counter(child.folder for child in zygote.ready)
+            if waits:
+                missing = (item.folder for item in tool.waiting if not ready[item.folder])
+                return next(missing, tool.newest) if tool.waiting else None
+            target = min(max(self.bounds.min_ready, tool.peak), self.bounds.max_ready)
+            each = -(-target // len(tool.folders))
+            lacking = next((folder for folder in reversed(tool.folders) if ready[folder] < each), None)
+        return lacking if self._ready_total() < self.bounds.max_ready_total else None
 
     def _give_children(self, tool: WarmTool) -> None:
         """Give idle children to waiting calls, in the order of the calls."""
@@ -387,7 +392,8 @@ class Pool:
                 continue
             tool.peak = max(tool.busy, tool.peak - 1)
             with self.lock:
-                spare = len(zygote.ready) - max(self.bounds.min_ready, tool.peak)
+                tool.forget(now - self.bounds.idle_s)
+                spare = len(zygote.ready) - max(self.bounds.min_ready, tool.peak, len(tool.folders))
                 surplus = [zygote.ready.pop() for _ in range(spare)]
             for child in surplus:
                 child.close()

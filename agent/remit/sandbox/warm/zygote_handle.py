@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
@@ -53,6 +53,7 @@ class Bounds:
     min_ready: int = 2  # idle children of each tool
     max_ready: int = 8  # idle children of each tool, under load
     max_ready_total: int = 32  # idle children of all tools
+    max_folders: int = 12  # working folders for each of which a child of a tool stands by
     max_children: int = 16  # children of one tool, idle or busy; further calls wait
     max_tools: int = 12
     max_calls: int = 2_000  # after so many calls, the zygote is replaced
@@ -141,14 +142,15 @@ class Waiter:
 class WarmTool:
     """One tool in the pool, and the demand for it.
 
-    `busy` children run calls now, and `peak` is the recent maximum of them. `cold` is why the tool is not kept warm
-    until `cold_until`.
+    `folders` are the working folders of its recent calls with the time of the last one, the newest last. Idle children are made for
+    them: runs that call in turns find a child each, and none is ended for another one. `busy` children run calls now, and `peak` is
+    the recent maximum of them. `cold` is why the tool is not kept warm until `cold_until`.
     """
 
     key: Hashable
     profile: Profile
     account: int | None
-    folder: Folder  # that of its last call; idle children are made for it
+    folders: dict[Folder, float] = field(default_factory=dict[Folder, float])
     waiting: deque[Waiter] = field(default_factory=deque[Waiter])
     zygote: Zygote | None = None
     busy: int = 0
@@ -157,6 +159,21 @@ class WarmTool:
     cold_until: float = 0.0
     cold: str = ""
     silent: int = 0  # starts in a row that ended without a message
+
+    @property
+    def newest(self) -> Folder:
+        return next(reversed(self.folders))
+
+    def use(self, folder: Folder, most: int) -> None:
+        """Note a call in that working folder; beyond `most` folders, the one that was used least lately is forgotten."""
+        self.folders.pop(folder, None)
+        self.folders[folder] = time.monotonic()
+        if len(self.folders) > most:
+            del self.folders[next(iter(self.folders))]
+
+    def forget(self, before: float) -> None:
+        """Forget the working folders without a call since then, but the newest."""
+        self.folders = {folder: at for folder, at in self.folders.items() if at >= before or folder == self.newest}
 
 
 class Zygote:
@@ -261,7 +278,7 @@ class Zygote:
         """An idle child for that working folder. The caller holds the lock."""
         return next((child for child in self.ready if child.folder == folder), None)
 
-    def drop_other_folders(self, folders: set[Folder]) -> None:
+    def drop_other_folders(self, folders: Collection[Folder]) -> None:
         """End the idle children of other working folders, so that they do not use up the bounds."""
         with self._lock:
             others = [child for child in self.ready if child.folder not in folders]
