@@ -174,10 +174,10 @@ service-users: setup  ## At full size: 200 users of one service at once, each of
 	@REMIT_SERVICE_USERS=200 $(BIN)/python -m pytest -q tests/server/test_many_users.py $(ARGS)
 
 HOOKS_CACHE ?= $${XDG_CACHE_HOME:-$$HOME/.cache}/remit/hooks
-hooks: setup  ## The real Claude Code under the hooks of `remit hook install`, and as an MCP client, offline with a scripted model; needs npm and the network once
-	@npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$(HOOKS_CACHE)" @anthropic-ai/claude-code@2.1.332
+hooks: setup  ## The real Claude Code and Codex under the hooks of `remit hook install`, Claude Code also as an MCP client, offline with a scripted model; needs npm and the network once
+	@npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$(HOOKS_CACHE)" @anthropic-ai/claude-code@2.1.332 @openai/codex@0.171.0
 	@node "$(HOOKS_CACHE)/node_modules/@anthropic-ai/claude-code/install.cjs" >/dev/null
-	@REMIT_CLAUDE="$(HOOKS_CACHE)/node_modules/.bin/claude" $(BIN)/python -m pytest -q -n 0 tests/server/hooks tests/server/mcp/test_real_claude_code.py $(ARGS)
+	@REMIT_CLAUDE="$(HOOKS_CACHE)/node_modules/.bin/claude" REMIT_CODEX="$(HOOKS_CACHE)/node_modules/.bin/codex" $(BIN)/python -m pytest -q -n 0 tests/server/hooks tests/server/mcp/test_real_claude_code.py $(ARGS)
 
 langgraphs: setup  ## The tests of external graphs with the oldest and the newest LangChain and LangGraph; needs the network once
 	@$(BIN)/python tests/support/langgraph_versions.py $(ARGS)

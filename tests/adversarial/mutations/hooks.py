@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from adversarial.mutations.row import Mutation, Remove, never, replaced
 from remit.broker.host import clients
+from remit.cli.hook import installing
 from remit.cli.local import hooking
 from remit.server.hooks import conversations, naming, places
 from remit.server.hooks.commands import PlainCommand
@@ -80,5 +81,10 @@ ROWS: Final = (
         "a hook without an answer exits with the code that blocks",
         replaced(hooking, "BLOCKS", 1),
         tests=(f"{COMMAND}test_without_a_service_nothing_runs",),
+    ),
+    hooked(
+        "a hook of Codex that fails without a word says one, without which Codex lets the call pass",
+        replaced(installing, "_BLOCKED", {"claude-code": "exit 2", "codex": "exit 2"}),
+        tests=("server/hooks/test_install.py::test_a_hook_whose_command_fails_without_a_word_blocks_with_one[codex]",),
     ),
 )

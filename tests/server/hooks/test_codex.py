@@ -1,4 +1,4 @@
-"""The hooks of Codex, with events as its documentation has them. The real Codex is not played."""
+"""The hooks of Codex, with events as its documentation has them. The real Codex is played in `test_real_codex.py`."""
 
 from __future__ import annotations
 

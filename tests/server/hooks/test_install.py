@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from remit.cli.hook.installing import EVENTS, with_hooks
+from remit.cli.hook.installing import EVENTS, command_of, with_hooks
+from remit.cli.local.hooking import CLIENTS
 from remit.core import UsageError
 
 OWN_HOOK = {"hooks": [{"type": "command", "command": "notify-send done"}]}
@@ -73,3 +75,12 @@ def test_the_status_says_why_hooks_would_not_hold(remit: Callable[..., Any], ses
     settings = session / ".claude" / "settings.local.json"
     settings.write_text(settings.read_text().replace(" || exit 2", ""))
     assert "PreToolUse in" in remit("hook", "status").out
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_hook_whose_command_fails_without_a_word_blocks_with_one(client: str) -> None:
+    """Codex lets a call pass after the exit code 2 if nothing was written to stderr."""
+    written = command_of(client, Path("/srv/agents"), blocks=True)
+    ended = subprocess.run(["sh", "-c", f"false{written[written.index(' || ') :]}"], capture_output=True, check=False)
+    assert ended.returncode == 2
+    assert client != "codex" or b"Remit did not decide" in ended.stderr

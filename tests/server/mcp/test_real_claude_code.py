@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import pytest
 
+from remit.cli.hook.model_apis import NativeCall
 from remit.cli.hook.playing import play
-from remit.cli.hook.stub_model import NativeCall
 from remit.client import AsyncRemit
 from remit.journal import list_runs
 from remit.workspace import open_session

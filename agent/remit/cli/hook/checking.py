@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from remit.cli.hook.installing import SETTINGS, statuses
-from remit.cli.hook.playing import OLDEST, play_denied, version_of
+from remit.cli.hook.playing import PLAYERS, Player, play_denied, version_of
 from remit.cli.local.hooking import MARKER
 from remit.core import RemitError
 from remit.core.parsing import read_text
 from remit.workspace import find_workspace
 
-PROGRAM: Final = "claude"
 _WORKSPACE: Final = " --workspace "
 
 
@@ -31,59 +30,64 @@ class HookCheck:
 
 
 def check_hooks(
-    project: Path | None = None, program: str = PROGRAM, variables: Mapping[str, str] | None = None
+    project: Path | None = None,
+    programs: Mapping[str, str] | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> list[HookCheck]:
-    """Play a denied call through Claude Code, with the hooks of the project, and once without a service. Nothing leaves this machine."""
+    """Play a denied call through each coding agent with the hooks of the project, and once without a service. Nothing leaves this machine.
+
+    `programs` names the program of a coding agent, if it is another one than usual.
+    """
     root = find_workspace(Path.cwd())
+    installed = [item for item in statuses(project) if item.installed]
+    if not installed:
+        return [HookCheck(name="hooks", ok=False, detail="none are installed: remit hook install claude-code --write")]
     checks = [
         HookCheck(
             name=f"{item.client}: its hooks are as Remit writes them", ok=item.ok, detail="; ".join(item.problems)
         )
-        for item in statuses(project)
-        if item.installed
+        for item in installed
     ]
-    if not checks:
-        return [HookCheck(name="hooks", ok=False, detail="none are installed: remit hook install claude-code --write")]
-    file = (project or root).absolute() / SETTINGS["claude-code"]
-    if not file.is_file():
-        return [
-            *checks,
-            HookCheck(name="codex: a denied call is blocked", ok=False, detail="only Claude Code can be played"),
-        ]
-    hooks = json.loads(read_text(file, file=str(file))).get("hooks", {})
-    return [*checks, *_played(root, hooks, program, variables)]
+    for item in installed:
+        file = (project or root).absolute() / SETTINGS[item.client]
+        hooks = json.loads(read_text(file, file=str(file))).get("hooks", {})
+        program = (programs or {}).get(item.client, PLAYERS[item.client].program)
+        checks += _played(root, item.client, hooks, program, variables)
+    return checks
 
 
 def _played(
-    root: Path, hooks: Mapping[str, Any], name: str, variables: Mapping[str, str] | None
+    root: Path, client: str, hooks: Mapping[str, Any], name: str, variables: Mapping[str, str] | None
 ) -> Iterator[HookCheck]:
-    program = shutil.which(name)
+    player, program = PLAYERS[client], shutil.which(name)
     if program is None:
         yield HookCheck(
-            name="claude-code: a denied call is blocked",
+            name=f"{client}: a denied call is blocked",
             ok=False,
-            detail=f"{name!r} is not installed here, so nothing was played: npm install -g @anthropic-ai/claude-code",
+            detail=f"{name!r} is not installed here, so nothing was played: npm install -g {player.package}",
         )
         return
     version = version_of(program)
-    oldest = ".".join(map(str, OLDEST))
+    oldest = ".".join(map(str, player.oldest))
     yield HookCheck(
-        name=f"claude-code {'.'.join(map(str, version))} blocks a call whose hook does not start",
-        ok=version >= OLDEST,
-        detail="" if version >= OLDEST else f"update it to {oldest} or newer",
+        name=f"{client} {'.'.join(map(str, version))} has hooks that can block each call",
+        ok=version >= player.oldest,
+        detail="" if version >= player.oldest else f"update it to {oldest} or newer",
     )
-    yield _check("claude-code: a denied call is blocked", program, hooks, variables)
+    yield _check(f"{client}: a denied call is blocked", player, program, hooks, variables)
     with tempfile.TemporaryDirectory(prefix="remit-hook-") as empty:
         (Path(empty) / MARKER).touch()  # a workspace without a service
         # Of the call alone: the prompt, which is blocked too, is let pass here.
         alone = {"PreToolUse": hooks.get("PreToolUse", [])}
         other = json.loads(json.dumps(alone).replace(f"{_WORKSPACE}{root}", f"{_WORKSPACE}{empty}"))
-        yield _check("claude-code: without a service, every call is blocked", program, other, variables)
+        yield _check(f"{client}: without a service, every call is blocked", player, program, other, variables)
 
 
-def _check(name: str, program: str, hooks: Mapping[str, Any], variables: Mapping[str, str] | None) -> HookCheck:
+def _check(
+    name: str, player: Player, program: str, hooks: Mapping[str, Any], variables: Mapping[str, str] | None
+) -> HookCheck:
     try:
-        let_through = play_denied(program, hooks, variables=variables)
+        let_through = play_denied(player, program, hooks, variables=variables)
     except (RemitError, OSError, ValueError) as failure:
         let_through = f"it could not be played: {failure}"
     return HookCheck(name=name, ok=not let_through, detail=let_through)

@@ -35,6 +35,11 @@ EVENTS: Final[Mapping[str, Mapping[str, bool]]] = {
     },
     "codex": {"SessionStart": False, "UserPromptSubmit": True, "PreToolUse": True, "PostToolUse": True, "Stop": False},
 }
+# What a shell does if Remit does not start, or is killed.
+_BLOCKED: Final = {
+    "claude-code": "exit 2",
+    "codex": "{ echo 'Remit did not decide, so the call does not run' >&2; exit 2; }",
+}
 _OWN: Final = " hook run "  # in the command of a hook of Remit
 _OF_TOOLS: Final = ("PreToolUse", "PostToolUse", "PostToolUseFailure")
 
@@ -129,11 +134,14 @@ def with_hooks(text: str, client: str, root: Path, file: Path) -> str:
 
 
 def command_of(client: str, root: Path, *, blocks: bool) -> str:
-    """The command of a hook. Only the exit code 2 blocks, so each other one becomes 2: without Remit, nothing passes."""
+    """The command of a hook. Only the exit code 2 blocks, so each other one becomes 2: without Remit, nothing passes.
+
+    INVARIANT: with 2 there is a text on stderr, without which Codex lets the call pass.
+    """
     remit = Path(sys.executable).parent / "remit"
     program = [str(remit)] if remit.is_file() else [sys.executable, "-m", "remit"]
     command = shlex.join([*program, "hook", "run", client, "--workspace", str(root)])
-    return f"{command} || exit 2" if blocks else command
+    return f"{command} || {_BLOCKED[client]}" if blocks else command
 
 
 def _hook(client: str, root: Path, *, blocks: bool) -> dict[str, Any]:
