@@ -11,9 +11,8 @@ from uuid import uuid4
 
 from langchain_core.messages import AIMessage
 
-from remit.broker import CALLS_PER_TURN, HostTool, action_of, describe_tool, kept_for_tool
+from remit.broker import CALLS_PER_TURN, HostTool, action_of, describe_tool, kept_for_tool, objects_of
 from remit.core import (
-    ContentObject,
     Failed,
     ModelTurn,
     ProposedCall,
@@ -23,7 +22,7 @@ from remit.core import (
     is_refused,
     tool_name,
 )
-from remit.core.events import AttemptEnded, CallDecided
+from remit.core.events import CallDecided
 from remit.core.parsing import canonical_json, digest
 from remit.guardrails import Sanitizer
 from remit.journal import Record
@@ -141,18 +140,9 @@ def performed_call(record: Record, place: tuple[int, int], result: Result, retur
     """A call with its recorded result. If it is only observed and no hold has stopped it, the graph's own tool answers it."""
     decided = record.get(f"call.decided/{place[0]}/{place[1]}/0")
     observed = isinstance(decided, CallDecided) and not decided.enforced and not is_refused(result, enforced=False)
-    objects = _objects_of(record, *place)
+    objects = objects_of(record.get, *place)
     returned = restored(objects) if returned is None else returned
     return Performed(result=result, returned=returned, objects=objects, enforced=not observed)
-
-
-def _objects_of(record: Record, step: int, index: int) -> tuple[ContentObject, ...]:
-    """The images and files that the result of the call names."""
-    objects: tuple[ContentObject, ...] = ()
-    number = 1
-    while isinstance(ended := record.get(f"attempt.ended/{step}/{index}/{number}"), AttemptEnded):
-        number, objects = number + 1, ended.objects
-    return objects
 
 
 def check_reviewed(graph_tool: GraphTool, pinned: ActionSchema, action: str) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from adversarial.mutations.row import Mutation, Remove, replaced
+from adversarial.mutations.row import Mutation, Remove, never, replaced
 from remit.broker.approvals import requests
-from remit.server.mcp import conversation, http, messages, tools
+from remit.server.mcp import calls, conversation, http, messages, tools
 from remit.server.mcp.client_run import ClientRun
 from remit.server.mcp.clients import McpClients
 from remit.server.mcp.conversation import Conversation
+from remit.server.mcp.waiting import recorded
 
 HTTP: Final = "server/mcp/test_http.py::"
 RUNS: Final = "server/mcp/test_conversation.py::"
@@ -27,6 +28,13 @@ def _one_conversation(self: McpClients, workspace: Any, by: Any, agent: str, nam
     return found.setdefault("one", Conversation(agent, "0" * 32, workspace.driven))
 
 
+def _of_any_conversation(journal: Any, _: str, request: str) -> Any:
+    run = request.partition("/")[0]
+    return RECORDED_CALL(journal, recorded._conversation_of(journal, run) or "", request)
+
+
+RECORDED_CALL: Final = recorded.recorded_call
+TASKS: Final = "server/mcp/test_tasks.py::"
 ASKED: Final = "server/mcp/test_confirmation.py::"
 CONFIRM: Final = ClientRun.confirm
 CONFIRMS: Final = (ASKED + "test_a_client_without_forms_lets_its_user_confirm_elsewhere_and_nobody_else_can",)
@@ -77,6 +85,21 @@ ROWS: Final = (
         "a request for approval is read again by its own conversation and call only",
         replaced(conversation, "is_same_call", lambda *_: True),
         tests=(RUNS + "test_a_request_of_another_conversation_or_of_another_call_is_refused",),
+    ),
+    served(
+        "a task is reached from the conversation that made it only",
+        replaced(conversation, "recorded_call", _of_any_conversation),
+        tests=(TASKS + "test_only_the_conversation_that_made_a_task_reaches_it",),
+    ),
+    served(
+        "a task is given to a client only that polls tasks",
+        replaced(calls, "takes_tasks", lambda _: True),
+        tests=(TASKS + "test_a_client_that_polls_no_tasks_gets_the_error_that_the_call_waits",),
+    ),
+    served(
+        "a cancelled task is never carried out",
+        never(ClientRun, "give_up"),
+        tests=(TASKS + "test_a_cancelled_task_is_not_carried_out_when_it_is_approved_later",),
     ),
     served(
         "the list of MCP tools has no tool that the rules never allow",

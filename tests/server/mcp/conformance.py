@@ -17,46 +17,11 @@ from typing import Final
 
 import pytest
 
+from support.mcp_features import NOT_OFFERED, REVISION, SUITE
 from support.service_process import ServiceProcess, service_process
 from support.workspaces.conformance import conformance_workspace
 
-SUITE: Final = "@modelcontextprotocol/conformance@0.2.0-alpha.12"
 INSPECTOR: Final = "@modelcontextprotocol/inspector@2.12.0"
-REVISION: Final = "2026-07-28"
-NOT_OFFERED: Final[dict[str, tuple[str, ...]]] = {
-    "prompts": (
-        "prompts-list",
-        "prompts-get-simple",
-        "prompts-get-with-args",
-        "prompts-get-embedded-resource",
-        "prompts-get-with-image",
-        "caching",  # its checks of tools pass; it also wants prompts and resources
-        "input-required-result-non-tool-request",  # of a prompt
-    ),
-    "completion of arguments of prompts": ("completion-complete",),
-    "resources: a result is data, and files are what tools read": (
-        "resources-list",
-        "resources-read-text",
-        "resources-read-binary",
-        "resources-templates-read",
-        "tools-call-embedded-resource",
-    ),
-    "images and sounds as results": ("tools-call-image", "tools-call-audio", "tools-call-mixed-content"),
-    "sampling and roots": (
-        "input-required-result-basic-sampling",
-        "input-required-result-basic-list-roots",
-        "input-required-result-capability-check",
-        "input-required-result-multiple-input-requests",
-        "server-stateless",  # two of its 28 checks want a tool that needs sampling
-    ),
-    "questions of tools: only a request for approval is one, with the tests of approvals": (
-        "input-required-result-basic-elicitation",
-        "input-required-result-request-state",
-        "input-required-result-multi-round",
-        "input-required-result-result-type",
-        "input-required-result-tampered-state",
-    ),
-}
 
 
 @pytest.fixture(scope="module")

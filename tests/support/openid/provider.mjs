@@ -26,7 +26,8 @@ server.listen(0, "127.0.0.1", () => {
         enabled: true,
         defaultResource: (_, client) => (client.clientId === "api" ? audience : undefined),
         useGrantedResource: () => true,
-        getResourceServerInfo: () => ({ scope: "openid", audience, accessTokenFormat: "jwt", accessTokenTTL: 3600 }),
+        // A token is for the resource that the client names (RFC 8707).
+        getResourceServerInfo: (_, resource) => ({ scope: "openid", audience: resource, accessTokenFormat: "jwt", accessTokenTTL: 3600 }),
       },
     },
     extraTokenClaims: (_, token) => people[token.accountId],
@@ -54,7 +55,7 @@ server.listen(0, "127.0.0.1", () => {
       const sub = details.session?.accountId ?? name;
       const grant = new provider.Grant({ accountId: sub, clientId: details.params.client_id });
       grant.addOIDCScope("openid");
-      if (details.params.client_id === "api") grant.addResourceScope(audience, "openid");
+      if (details.params.client_id === "api") grant.addResourceScope(details.params.resource ?? audience, "openid");
       await provider.interactionFinished(request, response, { login: { accountId: sub }, consent: { grantId: await grant.save() } }, { mergeWithLastSubmission: false });
     } catch (failure) {
       response.statusCode = 500;

@@ -18,9 +18,15 @@ ACTIONS: Final = {
     "simple_text": "Return a text",
     "error_handling": "Fail",
     "tool_with_progress": "Report progress",
+    "image_content": "Return an image",
+    "audio_content": "Return a sound",
+    "embedded_resource": "Return a file",
+    "multiple_content_types": "Return an image and a file",
 }
 CODE: Final = '''
+import base64
 import time
+from typing import Any
 
 
 def simple_text() -> str:
@@ -39,6 +45,33 @@ def tool_with_progress() -> str:
         print(f"{done} of 100", flush=True)
         time.sleep(0.05)
     return "done"
+
+
+PNG = b"\\x89PNG\\r\\n\\x1a\\n"
+
+
+def block(kind: str, mime_type: str, data: bytes) -> dict[str, Any]:
+    return {"type": kind, "mime_type": mime_type, "base64": base64.b64encode(data).decode()}
+
+
+def image_content() -> bytes:
+    """Return an image."""
+    return PNG
+
+
+def audio_content() -> list[dict[str, Any]]:
+    """Return a sound."""
+    return [block("audio", "audio/wav", b"RIFF0000WAVE")]
+
+
+def embedded_resource() -> list[dict[str, Any]]:
+    """Return a file."""
+    return [block("file", "text/plain", b"a file")]
+
+
+def multiple_content_types() -> list[dict[str, Any]]:
+    """Return an image and a file."""
+    return [block("image", "image/png", PNG), block("file", "application/json", b"{}")]
 '''
 RULES: Final = """
 # The suite calls its tools

@@ -1,6 +1,6 @@
 from .calls import decode_for_host, run_function
 from .clients import refuse_outside_of_hooks
-from .content import HostValue, block_value, content_value, with_objects
+from .content import HostValue, block_value, content_value, objects_of, with_objects
 from .results import ResultReader
 from .tools import (
     Explained,
@@ -36,6 +36,7 @@ __all__ = [
     "invoke_tool",
     "kept_for_tool",
     "load_host",
+    "objects_of",
     "refuse_outside_of_hooks",
     "run_function",
     "try_host",

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeGuard, cast
 
 from remit.core import ContentObject, Json
+from remit.core.events import AttemptEnded
 from remit.core.parsing import digest_bytes, load_json
 
 LARGEST_CONTENT: Final = 8 * 1024**2  # bytes of all images and files of one result
@@ -75,6 +76,15 @@ def with_objects(value: Json, objects: Iterable[ContentObject]) -> list[Json]:
     blocks = value if known and _is_list(value) else []
     given = [(block, _put_back(block, known)) for block in blocks if _is_block(block)]
     return [made for block, made in given if made != block]
+
+
+def objects_of(get: Callable[[str], object], step: int, index: int) -> tuple[ContentObject, ...]:
+    """The images and files that the result of a call names. `get` returns the event of a key of its run."""
+    objects: tuple[ContentObject, ...] = ()
+    number = 1
+    while isinstance(ended := get(f"attempt.ended/{step}/{index}/{number}"), AttemptEnded):
+        number, objects = number + 1, ended.objects
+    return objects
 
 
 def _is_list(value: object) -> TypeGuard[list[Any]]:

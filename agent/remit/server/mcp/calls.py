@@ -1,6 +1,6 @@
 """A call of a tool, as a client makes it: its result, its progress, and how people approve it.
 
-A client that can open a page for its user gets the page of the request for approval; the call waits meanwhile. One that can show a form
+A client that polls tasks gets the call as one. A client that can open a page for its user gets the page of the request for approval; the call waits meanwhile. One that can show a form
 asks its user to confirm a call whose rules want that. Every other client reads the error `approval_required`, and makes the same call again once a person has approved it.
 """
 
@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from mcp.server.context import ServerRequestContext
@@ -19,46 +18,31 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import (
     CallToolRequestParams,
     CallToolResult,
+    ContentBlock,
     InputRequiredResult,
     TextContent,
 )
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from remit.client import AsyncRemit
 from remit.core import Json, ProposedCall, Refusal, RemitError, RunEnded, UsageError, tool_name
-from remit.server.handlers.calls import ApprovalView, CallAnswer
+from remit.server.handlers.calls import ApprovalView
 from remit.server.http.answers import HttpRefusal, ServiceError, error_of, error_of_run
-from remit.server.mcp.conversation import ClientCall, Conversation
-from remit.server.mcp.questions import CONFIRM, OPEN, ask, is_agreed, is_confirmed, questions_about
+from remit.server.mcp.contents import contents
+from remit.server.mcp.conversation import ClientCall
+from remit.server.mcp.served import Served, program_of
 from remit.server.mcp.tools import action_called
+from remit.server.mcp.waiting.questions import CONFIRM, OPEN, ask, is_agreed, is_confirmed, questions_about
+from remit.server.mcp.waiting.recorded import ClientAnswer
+from remit.server.mcp.waiting.tasks import Task, created_task, takes_tasks
 
 REQUEST: Final = "io.remit/request"  # in `_meta`: the id of the request for approval that the call was answered with
 _FLUSH_S: Final = 1.0
-_PROGRAM: Final = re.compile(r"[^A-Za-z0-9._-]+")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Served:
-    """What one client is served: an agent, for one principal. `client` acts as that principal.
-
-    `page` returns the address of the page of a request for approval, "" without pages. `longest_wait` is how many seconds a call may
-    wait for people.
-    """
-
-    client: AsyncRemit
-    conversation: Conversation
-    page: Callable[[ApprovalView], str] = lambda _: ""
-    longest_wait: float = 50.0
-
-    @property
-    def agent(self) -> str:
-        return self.conversation.agent
 
 
 async def call_tool(
     served: Served, ctx: ServerRequestContext[Any, Any], params: CallToolRequestParams
-) -> CallToolResult | InputRequiredResult:
-    """The result of the call, or the question with which the client asks its user to approve it."""
+) -> CallToolResult | InputRequiredResult | Task:
+    """The result of the call; of one that waits for people a task, or the question with which the client asks its user to approve it."""
     progress = _Progress(ctx)
     asked = ClientCall(
         client=served.client,
@@ -76,7 +60,7 @@ async def call_tool(
         answer = await served.conversation.call(asked)
         if answer.approval is not None and not replies:
             return await _ask(served, ctx, asked, answer, answer.approval)
-        return _result(served, answer)
+        return await _finished(served, ctx, answer)
     except (HttpRefusal, RemitError) as error:
         return _failed(error)
     finally:
@@ -84,15 +68,16 @@ async def call_tool(
 
 
 async def _ask(
-    served: Served, ctx: ServerRequestContext[Any, Any], asked: ClientCall, answer: CallAnswer, view: ApprovalView
-) -> CallToolResult | InputRequiredResult:
+    served: Served, ctx: ServerRequestContext[Any, Any], asked: ClientCall, answer: ClientAnswer, view: ApprovalView
+) -> CallToolResult | InputRequiredResult | Task:
     """Ask the user of the client about a call that waits, as far as the client can."""
     unconfirmed = served.conversation.is_unconfirmed(asked.proposed)
-    questions = questions_about(view, ctx, served.page(view), unconfirmed=unconfirmed)
+    page = "" if takes_tasks(ctx) else served.page(view)
+    questions = questions_about(view, ctx, page, unconfirmed=unconfirmed)
     if questions and ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
         return InputRequiredResult(input_requests=dict(questions), request_state=f"{view.id} {view.decision_digest}")
-    if not ctx.session.can_send_request:
-        return _result(served, answer)
+    if not questions or not ctx.session.can_send_request:
+        return await _finished(served, ctx, answer)
     for name, question in questions.items():
         reply = await ask(ctx, question, view.id)
         if name == CONFIRM and is_confirmed(reply):
@@ -102,7 +87,15 @@ async def _ask(
             answer = await served.conversation.call(replace(asked, wait=served.longest_wait))
             with suppress(MCPError):
                 await ctx.session.send_elicit_complete(view.id, ctx.request_id)
-    return _result(served, answer)
+    return written_result(served, answer)
+
+
+async def _finished(served: Served, ctx: ServerRequestContext[Any, Any], answer: ClientAnswer) -> CallToolResult | Task:
+    """The result of a call about which nobody is asked any more; a task, if it waits for people and the client polls tasks."""
+    if (view := answer.approval) is None or not takes_tasks(ctx):
+        return written_result(served, answer)
+    known = await served.conversation.recorded(served.client, view.id)
+    return created_task(known, view, served.page(view))
 
 
 class _Progress:
@@ -139,13 +132,6 @@ class _Progress:
         self._task.cancel()
 
 
-def program_of(ctx: ServerRequestContext[Any, Any]) -> str:
-    """The name of the client program, as it says itself: nothing decides by it."""
-    given = ctx.session.client_params
-    name = "" if given is None else _PROGRAM.sub("-", given.client_info.name)[:40].strip("-")
-    return name or "client"
-
-
 def _proposed(served: Served, params: CallToolRequestParams) -> ProposedCall:
     actions = served.client.session.workspace.agents[served.agent].actions
     arguments = json.dumps(params.arguments or {}, ensure_ascii=False, separators=(",", ":"))
@@ -169,7 +155,8 @@ def _state(params: CallToolRequestParams) -> tuple[str, str]:
     return request, decision
 
 
-def _result(served: Served, answer: CallAnswer) -> CallToolResult:
+def written_result(served: Served, answer: ClientAnswer) -> CallToolResult:
+    """The result of a call, as its client reads it."""
     body: dict[str, Json] = {"ok": answer.ok, "run": answer.run}
     if answer.ok:
         body |= {"value": answer.value, "labels": list(answer.labels)}
@@ -177,7 +164,7 @@ def _result(served: Served, answer: CallAnswer) -> CallToolResult:
         body["error"] = answer.error.model_dump(mode="json")
     if answer.approval is not None:
         body["approval"] = {**answer.approval.model_dump(mode="json"), "page": served.page(answer.approval)}
-    return _written(body)
+    return _written(body, contents(answer.value, answer.objects))
 
 
 def _failed(error: HttpRefusal | RemitError) -> CallToolResult:
@@ -197,6 +184,6 @@ def _error(error: HttpRefusal | RemitError) -> ServiceError:
     return ServiceError(code="unavailable", message="the workspace is not valid", retryable=True)
 
 
-def _written(body: dict[str, Json]) -> CallToolResult:
+def _written(body: dict[str, Json], shown: Sequence[ContentBlock] = ()) -> CallToolResult:
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-    return CallToolResult(content=[TextContent(text=text)], structured_content=body, is_error=not body["ok"])
+    return CallToolResult(content=[TextContent(text=text), *shown], structured_content=body, is_error=not body["ok"])

@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeAlias, cast
 
-from remit.broker import ApprovalPending, Broker, QuestionPending, wall_end
+from remit.broker import ApprovalPending, Broker, QuestionPending, objects_of, wall_end
 from remit.broker.approvals import Approval, grant_approval
 from remit.core import (
     CONFIRMATION,
     ENDED,
     NEXT_STEPS,
     Call,
+    ContentObject,
     Json,
     ModelCode,
     ModelTurn,
@@ -30,6 +31,7 @@ from remit.journal import LiveRecord, RunState
 from remit.runtime import ApprovalWaiter, ExternalModel, LivePorts, OutsideRun
 from remit.server.driven import DrivenRun
 
+BY_CLIENT: Final = "by_client"  # in the error of a call: why it was cancelled
 Place: TypeAlias = tuple[int, int]  # step and index
 
 
@@ -159,6 +161,10 @@ class ClientRun(OutsideRun):
         except QuestionPending:
             return await self._broker.give_up(*place, _unanswerable())
 
+    def objects(self, place: Place) -> tuple[ContentObject, ...]:
+        """The images and files that the result of the call names."""
+        return objects_of(self._graph.record.get, *place)
+
     def confirm(self, place: Place, by: Principal, decision: str) -> None:
         """Record that the user agrees to a call that waits, as the client says. It is an approval of no role.
 
@@ -181,6 +187,20 @@ class ClientRun(OutsideRun):
             return False
         asks = any(item.role == CONFIRMATION for item in approval.requested.missing)
         return asks and all(grant.role != CONFIRMATION for grant in approval.counted(time.time_ns()))
+
+    def is_waiting(self, place: Place) -> bool:
+        """True if that call waits for people, or for its client since they have answered."""
+        opened = self.state.open.get(place)
+        return opened is not None and opened.pending
+
+    async def give_up(self, place: Place) -> None:
+        """End that call without carrying it out: its client has cancelled it. One that has its result keeps it."""
+        async with self._one:
+            if place in self.state.open:
+                with self._failing():
+                    reason = Refusal("cancelled", "its client has cancelled it", details={"problem": BY_CLIENT})
+                    await self._broker.give_up(*place, reason)
+                    await self._graph.record.commit()
 
     def stop(self, place: Place) -> None:
         """Stop the call if it runs: its client has cancelled it. One that waits for people goes on waiting."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,19 +11,18 @@ from functools import partial
 from typing import Final
 
 from remit.client import AsyncRemit
-from remit.core import CONFIRMATION, Failed, Json, ProposedCall, Refusal, RemitError, Result
-from remit.core.events import NANO, ApprovalRequested, CallAnswered, ConversationRun, Recorded
+from remit.core import Json, ProposedCall, RemitError, Result
+from remit.core.events import NANO, ApprovalRequested, ConversationRun, Recorded
 from remit.core.parsing import digest
 from remit.journal import RunState, StoredRecord, find_run, last_of_conversation
 from remit.runtime import Continuation, RunRequest, RunResult, next_run, resume_run, start_run
 from remit.server.driven import DrivenRuns
-from remit.server.handlers.calls import CallAnswer, approval_view
-from remit.server.http.answers import ServiceError
-from remit.server.mcp.client_run import ClientRun, is_same_call
+from remit.server.mcp.client_run import ClientRun, Place, is_same_call
+from remit.server.mcp.waiting.recorded import ClientAnswer, RecordedCall, answer_of, no_such_request, recorded_call
 
 IDLE_S: Final = 600.0  # how long a run stays open without a call
 KEPT_S: Final = 24 * 3600.0  # how long what an unnamed conversation has read counts, after its last run
-_REQUEST: Final = re.compile(r"([0-9a-f]{32})/([0-9]{1,6})\.([0-9]{1,6})", re.ASCII)
+POLLED_S: Final = 1.0  # how long the answer to a poll waits for a call that is carried out
 # Nothing of it counts as the words of a user: no client passes those on.
 TASK: Final = ""
 
@@ -61,21 +59,26 @@ class Conversation:
         self._before: RunState | None = None  # of the last run that ended here
         self._timer: asyncio.TimerHandle | None = None
         self._ending: set[asyncio.Task[None]] = set()
+        self._polled: dict[tuple[str, int, int], asyncio.Future[Result | ApprovalRequested]] = {}
 
     @property
     def is_open(self) -> bool:
         """True if a run of it is open in this process."""
         return self._run is not None
 
-    async def call(self, asked: ClientCall) -> CallAnswer:
+    async def call(self, asked: ClientCall) -> ClientAnswer:
         """Make the call, or go on with the same one that waits for people.
 
         Raises:
             RemitError: the call is not made, and nothing of it is recorded.
         """
         self.used = time.monotonic()
-        if asked.request and (known := await self._known(asked)) is not None:
-            return known
+        if asked.request:
+            known = await self.recorded(asked.client, asked.request)
+            if not is_same_call(known.proposed, asked.proposed):
+                raise no_such_request()
+            if known.answer is not None:
+                return known.answer
         run = await self._opened(asked)
         place = run.waiting_like(asked.proposed) or await run.decide(asked.proposed)
         performing = asyncio.ensure_future(run.perform(place, asked.wait, asked.progress))
@@ -87,7 +90,50 @@ class Conversation:
             raise
         finally:
             self._wind_up()
-        return answer_of(run.id, result)
+        return answer_of(run.id, result, run.objects(place))
+
+    async def recorded(self, client: AsyncRemit, request: str) -> RecordedCall:
+        """The call with that request for approval. Raises Refusal `approval_invalid` if there is none in this conversation."""
+        journal = client.session.journal
+        return await journal.run_in_thread(recorded_call, journal, self.id, request)
+
+    async def poll(self, client: AsyncRemit, program: str, request: str) -> RecordedCall:
+        """The call with that request for approval, which is carried out if people have approved it.
+
+        Raises:
+            RemitError: there is none in this conversation, or its run cannot go on.
+        """
+        self.used = time.monotonic()
+        known = await self.recorded(client, request)
+        if known.answer is not None:
+            return known
+        run = await self._opened(ClientCall(client=client, program=program, proposed=known.proposed))
+        if run.id == known.run and (work := self._carried_out(run, known.place)) is not None:
+            await asyncio.wait({work}, timeout=POLLED_S)
+        self._wind_up()
+        return await self.recorded(client, request)
+
+    async def cancel(self, client: AsyncRemit, program: str, request: str) -> None:
+        """End the call with that request for approval: it is not carried out, or stopped. One that has its result keeps it.
+
+        Raises:
+            RemitError: there is none in this conversation, or its run cannot go on.
+        """
+        known = await self.recorded(client, request)
+        run = await self._opened(ClientCall(client=client, program=program, proposed=known.proposed))
+        if run.id == known.run:
+            run.stop(known.place)
+            await run.give_up(known.place)
+        self._wind_up()
+
+    def _carried_out(self, run: ClientRun, place: Place) -> asyncio.Future[Result | ApprovalRequested] | None:
+        """The work on the call that waits at that place, which all polls share; None if it has its result."""
+        key = (run.id, *place)
+        if key not in self._polled and run.is_waiting(place):
+            work = self._polled[key] = asyncio.ensure_future(run.perform(place, 0.0))
+            work.add_done_callback(_seen)
+            work.add_done_callback(lambda _: self._polled.pop(key))
+        return self._polled.get(key)
 
     async def confirm(self, asked: ClientCall, decision: str) -> None:
         """Record that the user of the client agrees to the call that waits; `decision` is the digest of what the user was asked about.
@@ -97,7 +143,7 @@ class Conversation:
         run = await self._opened(asked)
         place = run.waiting_like(asked.proposed)
         if place is None:
-            raise _no_such_request()
+            raise no_such_request()
         run.confirm(place, asked.client.principal, decision)
 
     def is_unconfirmed(self, proposed: ProposedCall) -> bool:
@@ -171,29 +217,6 @@ class Conversation:
                 await run.end(leave=leave)
             self._before = run.state
 
-    async def _known(self, asked: ClientCall) -> CallAnswer | None:
-        """The recorded result of the call with that request; None if it has none yet.
-
-        Raises Refusal `approval_invalid` if the request is none of this conversation, or is about another call.
-        """
-        found = _REQUEST.fullmatch(asked.request)
-        journal = asked.client.session.journal
-        if found is None or not await journal.run_in_thread(self._is_own, asked, found[1]):
-            raise _no_such_request()
-        place = f"{found[2]}/{found[3]}"
-        decided = journal.get(found[1], f"call.decided/{place}/0")
-        proposed = getattr(None if decided is None else decided.event, "proposed", None)
-        if not isinstance(proposed, ProposedCall) or not is_same_call(proposed, asked.proposed):
-            raise _no_such_request()
-        answered = journal.get(found[1], f"call.answered/{place}/-")
-        event = None if answered is None else answered.event
-        return answer_of(found[1], event.result) if isinstance(event, CallAnswered) else None
-
-    def _is_own(self, asked: ClientCall, run: str) -> bool:
-        started = asked.client.session.journal.get(run, "run.started/-/-/-")
-        place = getattr(None if started is None else started.event, "conversation", None)
-        return isinstance(place, ConversationRun) and place.id == self.id
-
     def _wind_up(self) -> None:
         """Count the idle time of the run from now on."""
         if self._timer is not None:
@@ -215,27 +238,6 @@ class Conversation:
 def conversation_id(*parts: Json) -> str:
     """The id of the conversation that these name."""
     return digest(["remit mcp", *parts]).removeprefix("sha256:")[:32]
-
-
-def answer_of(run: str, result: Result | ApprovalRequested) -> CallAnswer:
-    """The result of a call, as every entry point gives it."""
-    if isinstance(result, ApprovalRequested):
-        view, roles = approval_view(run, result), [item.role for item in result.missing]
-        who = "they must confirm it" if roles == [CONFIRMATION] else "a person must approve it"
-        error = ServiceError(
-            code="approval_required",
-            message=f"waits for {', '.join(roles)}",
-            next_step=f"tell the user that {who}; then make the same call again",
-        )
-        return CallAnswer(ok=False, run=run, error=error, approval=view)
-    if isinstance(result, Failed):
-        return CallAnswer(ok=False, run=run, error=ServiceError.model_validate(result.error.model_dump()))
-    return CallAnswer(ok=True, run=run, value=result.value, labels=result.labels)
-
-
-def _no_such_request() -> Refusal:
-    message, fix = "there is no such request for approval of this call", "make the call without the id of a request"
-    return Refusal("approval_invalid", message, next_step=fix)
 
 
 def _seen(task: asyncio.Future[Result | ApprovalRequested]) -> None:

@@ -10,9 +10,9 @@ from mcp.server.auth.provider import AccessToken
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.types import Message, Receive, Scope, Send
 
-from remit.server.mcp.calls import Served
 from remit.server.mcp.changes import ToolChanges
 from remit.server.mcp.protocol import Context, build_server
+from remit.server.mcp.served import Served
 
 SERVED: Final = "remit.mcp"  # in the scope of a request: what it is served
 SESSIONS: Final = 1000  # of clients of the older protocol at one time

@@ -25,8 +25,8 @@ from remit.workspace import OidcIssuer
 
 if TYPE_CHECKING:  # the library is loaded at the first request of a client
     from remit.server.handlers.calls import ApprovalView
-    from remit.server.mcp.calls import Served
     from remit.server.mcp.endpoint import McpEndpoint
+    from remit.server.mcp.served import Served
     from remit.server.service import Service
 
 METADATA: Final = "/.well-known/oauth-protected-resource"
@@ -99,7 +99,7 @@ def _check_origin(asked: Asked) -> None:
 
 
 def _served(asked: Asked, conversation: Conversation) -> Served:
-    from remit.server.mcp.calls import Served  # noqa: PLC0415 - see above
+    from remit.server.mcp.served import Served  # noqa: PLC0415 - see above
 
     own, has_pages = base_url(asked.service, asked.request), asked.service.access is not None
 

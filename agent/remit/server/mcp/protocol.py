@@ -1,4 +1,4 @@
-"""The server of the MCP library, with the handlers of Remit: tools, and nothing else."""
+"""The server of the MCP library, with the handlers of Remit: tools and tasks, and nothing else."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ from mcp_types import (
 )
 
 from remit import __version__
-from remit.server.mcp.calls import Served, call_tool
+from remit.server.mcp.calls import call_tool, written_result
 from remit.server.mcp.conversation import Conversation
+from remit.server.mcp.served import Served
 from remit.server.mcp.tools import OfferedTools
+from remit.server.mcp.waiting.tasks import Task, add_tasks
 
 LISTED_MS: Final = 1000  # how long a client may keep the list of tools
 INSTRUCTIONS: Final = (
@@ -59,7 +61,7 @@ def build_server(
         tools = offered.setdefault(served.conversation, OfferedTools()).now(served.client, served.agent)
         return ListToolsResult(tools=tools, ttl_ms=LISTED_MS, cache_scope="private")
 
-    async def call(ctx: Context, params: CallToolRequestParams) -> CallToolResult | InputRequiredResult:
+    async def call(ctx: Context, params: CallToolRequestParams) -> CallToolResult | InputRequiredResult | Task:
         return await call_tool(served_of(ctx), ctx, params)
 
     def bound_to(ctx: Context) -> str:
@@ -72,9 +74,10 @@ def build_server(
         title="Remit",
         instructions=INSTRUCTIONS,
         on_list_tools=list_tools,
-        on_call_tool=call,
         on_subscriptions_listen=ListenHandler(bus),
     )
+    server.add_request_handler("tools/call", CallToolRequestParams, call)  # a task is a result that only this takes
+    add_tasks(server, served_of, written_result)
     security = RequestStateSecurity.ephemeral(ttl=3600.0)
     security.bind_principal = bound_to
     server.middleware[:] = [RequestStateBoundary(security, default_audience="remit")]

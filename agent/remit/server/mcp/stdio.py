@@ -23,11 +23,11 @@ from pydantic import ValidationError
 from remit.client import AsyncRemit
 from remit.runtime import new_run_id
 from remit.server.driven import DrivenRuns
-from remit.server.mcp.calls import Served
 from remit.server.mcp.changes import ToolChanges
 from remit.server.mcp.conversation import Conversation
 from remit.server.mcp.messages import INVALID_REQUEST, Refused, checked, refused
 from remit.server.mcp.protocol import build_server
+from remit.server.mcp.served import Served
 
 LONGEST: Final = 1024 * 1024  # bytes of one message
 _ENDS_S: Final = 10.0
