@@ -97,9 +97,9 @@ ROWS: Final = (
         tests=(TASKS + "test_a_client_that_polls_no_tasks_gets_the_error_that_the_call_waits",),
     ),
     served(
-        "a cancelled task is never carried out",
+        "a cancelled task never runs",
         never(ClientRun, "give_up"),
-        tests=(TASKS + "test_a_cancelled_task_is_not_carried_out_when_it_is_approved_later",),
+        tests=(TASKS + "test_a_cancelled_task_never_runs_even_if_it_is_approved_later",),
     ),
     served(
         "the list of MCP tools has no tool that the rules never allow",

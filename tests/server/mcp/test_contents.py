@@ -83,8 +83,8 @@ def test_bytes_that_the_record_does_not_keep_are_not_shown() -> None:
 @pytest.mark.parametrize("method", ["prompts/list", "resources/list", "resources/read"])
 async def test_features_that_are_not_offered_are_not_declared_and_not_found(suite: Path, method: str) -> None:
     async with serving(suite) as caller:
-        said = (await request(caller, "server/discover"))["result"]["capabilities"]
-        assert set(said) == {"tools", "extensions"}
+        declared = (await request(caller, "server/discover"))["result"]["capabilities"]
+        assert set(declared) == {"tools", "extensions"}
         assert (await request(caller, method, uri="a"))["error"]["code"] == -32601
 
 

@@ -134,10 +134,10 @@ async def test_a_client_polls_the_task_of_a_call_until_another_person_has_approv
     assert (read["ok"], closed["ok"], closed["run"]) == (True, True, read["run"])
     ((task),) = tasks.seen
     assert (task.task_id, "waits for role:oncall-lead" in task.status_message) == (request, True)
-    assert len(attempts(service)) == 2, "it was carried out once"
+    assert len(attempts(service)) == 2, "it ran once"
 
 
-async def test_polls_at_the_same_time_carry_the_call_out_once_and_its_result_stays(service: McpService) -> None:
+async def test_polls_at_the_same_time_run_the_call_once_and_its_result_stays(service: McpService) -> None:
     task = await created(service)
     waits = await sent(service, "tasks/get", {"taskId": task})
     assert (waits["result"]["status"], attempts(service)) == ("working", [])
@@ -165,7 +165,7 @@ async def test_a_task_goes_on_in_another_process_of_the_service(session: Path) -
         assert polled["result"]["structuredContent"]["ok"]
 
 
-async def test_a_cancelled_task_is_not_carried_out_when_it_is_approved_later(service: McpService) -> None:
+async def test_a_cancelled_task_never_runs_even_if_it_is_approved_later(service: McpService) -> None:
     task = await created(service)
     assert (await sent(service, "tasks/cancel", {"taskId": task}))["result"]["resultType"] == "complete"
     assert await acting(service, "dana").approvals() == ()
@@ -227,9 +227,9 @@ async def test_the_user_of_a_client_that_polls_tasks_confirms_in_a_form_first(se
 async def test_the_tasks_of_revision_2025_11_25_are_not_offered(service: McpService) -> None:
     """They were experimental: the revision after it moved them to the extension, and the library has none of them."""
     begun = await service.send(HELLO)
-    said = json.loads(begun.text.partition("data: ")[2].partition("\n")[0] or begun.text)["result"]
-    assert said["protocolVersion"] == "2025-11-25"
-    assert "tasks" not in said["capabilities"]
+    declared = json.loads(begun.text.partition("data: ")[2].partition("\n")[0] or begun.text)["result"]
+    assert declared["protocolVersion"] == "2025-11-25"
+    assert "tasks" not in declared["capabilities"]
     body = {"jsonrpc": "2.0", "id": 2, "method": "tasks/get", "params": {"taskId": UNKNOWN}}
     answer = await service.send(body, mcp_session_id=begun.headers["mcp-session-id"])
     assert '"code":-32' in answer.text.replace(" ", "")

@@ -194,11 +194,11 @@ class ClientRun(OutsideRun):
         return opened is not None and opened.pending
 
     async def give_up(self, place: Place) -> None:
-        """End that call without carrying it out: its client has cancelled it. One that has its result keeps it."""
+        """End that call, which never runs: its client has cancelled it. One that has its result keeps it."""
         async with self._one:
             if place in self.state.open:
                 with self._failing():
-                    reason = Refusal("cancelled", "its client has cancelled it", details={"problem": BY_CLIENT})
+                    reason = Refusal("cancelled", "the client has cancelled this call", details={"problem": BY_CLIENT})
                     await self._broker.give_up(*place, reason)
                     await self._graph.record.commit()
 

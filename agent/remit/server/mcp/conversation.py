@@ -108,7 +108,7 @@ class Conversation:
         if known.answer is not None:
             return known
         run = await self._opened(ClientCall(client=client, program=program, proposed=known.proposed))
-        if run.id == known.run and (work := self._carried_out(run, known.place)) is not None:
+        if run.id == known.run and (work := self._work_on(run, known.place)) is not None:
             await asyncio.wait({work}, timeout=POLLED_S)
         self._wind_up()
         return await self.recorded(client, request)
@@ -126,7 +126,7 @@ class Conversation:
             await run.give_up(known.place)
         self._wind_up()
 
-    def _carried_out(self, run: ClientRun, place: Place) -> asyncio.Future[Result | ApprovalRequested] | None:
+    def _work_on(self, run: ClientRun, place: Place) -> asyncio.Future[Result | ApprovalRequested] | None:
         """The work on the call that waits at that place, which all polls share; None if it has its result."""
         key = (run.id, *place)
         if key not in self._polled and run.is_waiting(place):
