@@ -234,7 +234,7 @@ async def test_no_link_of_any_page_is_dead(session: Path, monkeypatch: pytest.Mo
 
 
 async def test_a_call_is_read_and_approved_by_the_keyboard_alone(session: Path, tmp_path: Path) -> None:
-    seen: dict[str, Any] = {"unseen": []}
+    seen: dict[str, Any] = {"bare": []}
 
     def use(site: Console, address: str) -> None:
         with page_of(tmp_path / "profile") as page:
@@ -248,7 +248,7 @@ async def test_a_call_is_read_and_approved_by_the_keyboard_alone(session: Path, 
             for _ in range(60):
                 page.press("Tab")
                 ring = "getComputedStyle(document.activeElement).outlineStyle"
-                seen["unseen"] += [] if page.value(ring) != "none" else [page.value("document.activeElement.outerHTML")]
+                seen["bare"] += [] if page.value(ring) != "none" else [page.value("document.activeElement.outerHTML")]
                 if str(page.value("document.activeElement.textContent")).strip().startswith("Approve as"):
                     break
             page.events.clear()
@@ -262,6 +262,6 @@ async def test_a_call_is_read_and_approved_by_the_keyboard_alone(session: Path, 
         granted = [item.event for item in site.session.journal.events(str(asked.run))]
     assert seen["first"] == "skip"
     assert seen["skipped to"] == "main"
-    assert seen["unseen"] == [], "what has the focus is marked"
+    assert seen["bare"] == [], "what has the focus is marked"
     assert "Approved as user:dana" in seen["approved"]
     assert sum(isinstance(event, ApprovalGranted) for event in granted) == 1
