@@ -105,7 +105,7 @@ async def test_a_wrong_token_and_a_wrong_address_have_their_own_messages(site: S
 @pytest.mark.parametrize(
     ("service", "token"),
     [
-        ("http://remit.example.com", "t"),
+        pytest.param("http://remit.example.com", "t", id="no TLS"),
         ("http://127.0.0.1.example.com", "t"),
         ("https://ann@remit.example.com", "t"),
         ("https://remit.example.com/path", "t"),

@@ -76,10 +76,7 @@ ROWS: Final = (
     served(
         "a token of a person is sent over TLS only, or to this machine",
         replaced(remote, "_is_safe", lambda _: True),
-        tests=(
-            "server/test_remote_commands.py::test_a_token_is_sent_over_tls_only_or_to_this_machine"
-            "[http://remit.example.com-t]",
-        ),
+        tests=("server/test_remote_commands.py::test_a_token_is_sent_over_tls_only_or_to_this_machine[no TLS]",),
     ),
     served(
         "who begins to read in the middle of a run is recorded",
