@@ -16,6 +16,7 @@ from remit.tools.workbench import run_tool_cases
 from remit.workspace.loader import load_workspace
 from remit.workspace.manifest.manifest import parse_manifest
 from support.runs import Remit
+from support.workspaces.files import write_workspace
 
 
 def make(root: Path, form: str, source: str = "", name: str = "made") -> Path:
@@ -126,6 +127,25 @@ def test_the_words_of_a_command_line_stay_words_of_the_manifest(tmp_path: Path) 
     manifest = parse_manifest((folder / "tool.toml").read_text(), file="tools/made/tool.toml")
     assert manifest.actions["run"].run == ("grep", "-e", 'a "b" ]\n[always]', "--", "{path}")
     assert (manifest.programs, manifest.actions["run"].effect) == (("grep",), "once")
+
+
+def test_a_program_that_only_reads_needs_no_approval_and_another_one_does(remit: Remit, session: Path) -> None:
+    """One option of the command decides what the rules for a new agent ask."""
+    for name, options in (("counts", ["--reads"]), ("sends", [])):
+        assert remit("tool", "new", name, "--from", "command", "wc -l -- {path:file}", *options).code == 0
+        assert remit("tool", "pin", name).code == 0
+        assert remit("agent", "new", f"{name}er", "--tools", name, "--write").code == 0
+    write_workspace(session, {"data/counts/a.txt": "a\nb\n"})
+    for name in ("counts", "sends"):
+        manifest = session / f"agent/{name}er/agent.toml"
+        manifest.write_text(manifest.read_text().replace('# seed = "data"', 'seed = "data"'))
+    done = remit("call", "counts.run", '{"path": "counts/a.txt"}', "--agent", "countser")
+    assert (done.code, "2 counts/a.txt" in done.out) == (0, True), done.out
+    failed = remit("call", "counts.run", '{"path": "counts/none.txt"}', "--agent", "countser").out
+    assert "printed: wc: counts/none.txt: No such file or directory" in failed, "the program says what is wrong"
+    assert "approval_required" in remit("call", "sends.run", '{"path": "sends/a.txt"}', "--agent", "sendser").out
+    refused = remit("tool", "new", "more", "--reads")
+    assert (refused.code, "says that a program changes nothing" in refused.err) == (2, True)
 
 
 def test_types_and_groups_of_a_command_line_become_those_of_the_manifest(tmp_path: Path) -> None:

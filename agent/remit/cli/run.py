@@ -13,6 +13,7 @@ import click
 from remit.cli.output import echo, json_text, style
 
 LINE = 240  # characters; a longer value is printed on several lines
+PRINTED = 3  # lines of what a failed tool wrote
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -223,6 +224,8 @@ def _show_refusal(opened: WorkspaceSession, body: dict[str, Any], agent: str, as
     echo(f"{style(error['code'], fg='red')}: {error['message']}")
     for line in filter(None, (expected(error["details"]), error.get("next_step"))):
         echo(f"  {line}")
+    for line in _printed(opened, body["run"], error["message"]):
+        echo(f"  printed: {line}")
     known = opened.workspace.agent(agent)
     if error["message"].startswith("FileNotFoundError") and known.seed is None and "{run}" in known.folder:
         echo(
@@ -231,6 +234,15 @@ def _show_refusal(opened: WorkspaceSession, body: dict[str, Any], agent: str, as
     echo(f"  trace: remit trace show {body['run'][:8]}")
     if allow is not None:
         show_allowing(allow)
+
+
+def _printed(opened: WorkspaceSession, run: str, message: str) -> list[str]:
+    """The last lines that the tool wrote to its standard error; none if the message of the failure says them already."""
+    from remit.core.events import AttemptEnded
+
+    texts = [item.event.stderr for item in opened.journal.events(run) if isinstance(item.event, AttemptEnded)]
+    lines = [line.strip()[:LINE] for line in texts[-1].splitlines() if line.strip()][-PRINTED:] if texts else []
+    return [] if lines and lines[-1] in message else lines
 
 
 def _show_decision(decided: Any, as_json: bool) -> None:

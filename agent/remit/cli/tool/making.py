@@ -27,8 +27,13 @@ _FORMS = (
 @click.argument("source", required=False, default="")
 @click.option("--only", multiple=True, metavar="OPERATION", help="Of an OpenAPI document: take only this operation.")
 @click.option("--url", default="", help="With openapi: the address of the service, if the document names none.")
+@click.option(
+    "--reads", is_flag=True, help="With command: the program changes nothing, so no call of it asks a person."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def new_command(new_name: str, form: str, source: str, only: tuple[str, ...], url: str, as_json: bool) -> None:
+def new_command(
+    new_name: str, form: str, source: str, only: tuple[str, ...], url: str, reads: bool, as_json: bool
+) -> None:
     """Write a working tool named NAME into tools/, with cases that pass.
 
     \b
@@ -48,7 +53,7 @@ def new_command(new_name: str, form: str, source: str, only: tuple[str, ...], ur
       remit tool new versions --from package
       remit tool new issues --from http https://api.example.com/v1/issues
       remit tool new shop --from openapi openapi.json --only list_orders
-      remit tool new lines --from command "wc -l -- {path:file}"
+      remit tool new lines --from command "wc -l -- {path:file}" --reads
       remit tool new history --from command "git log --max-count={n:int} [--since={since}]"
       remit tool new desk --from langchain shop:TOOLS
     """
@@ -59,7 +64,7 @@ def new_command(new_name: str, form: str, source: str, only: tuple[str, ...], ur
         _adopt(source, new_name, agent="", strict=True, write=True, as_json=as_json)
         return
     root = find_workspace(Path.cwd())
-    made = new_tool(root, new_name, Origin(form=form, source=source, only=only, url=url))
+    made = new_tool(root, new_name, Origin(form=form, source=source, only=only, url=url, reads=reads))
     files = [str(relative(root / "tools" / new_name / file)) for file in made.texts]
     if as_json:
         echo(json_text({"ok": True, "files": files, "left_out": list(made.left_out)}))
@@ -70,8 +75,8 @@ def new_command(new_name: str, form: str, source: str, only: tuple[str, ...], ur
         echo(f"no action: {line}", err=True)
     lock = f"remit tool env {new_name}; " if form == "package" else ""
     pin = f"remit tool test {new_name}; remit tool pin {new_name}"
-    if form == "command":
-        echo(f'a program that only reads: set effect = "read" and its touches in tools/{new_name}/tool.toml')
+    if form == "command" and not reads:
+        echo(f'a program that only reads: set effect = "read" in tools/{new_name}/tool.toml, or make it with --reads')
     echo(f"next:  {lock}{pin}; then an agent: remit agent new AGENT --tools {new_name} --write")
 
 

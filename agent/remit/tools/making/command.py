@@ -9,12 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from remit.core import UsageError
+from remit.core import Effect, UsageError
 
 _PLACEHOLDER: Final = re.compile(r"(--[A-Za-z0-9][A-Za-z0-9-]*=)?\{([A-Za-z_][A-Za-z0-9_]*)(:file|:int|:number)?\}")
 _TYPES: Final = {":int": "integer", ":number": "number"}
 _PROGRAM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _ACTION: Final = "run"
+_EFFECTS: Final[Mapping[Effect, str]] = {
+    "once": 'effect = "once"                   # the strictest: write "read" if the program changes nothing\n',
+    "read": 'effect = "read"                   # the program changes nothing; "once" is the strictest\n',
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +31,8 @@ class _Line:
     required: tuple[str, ...]
 
 
-def command_files(name: str, line: str) -> dict[str, str]:
-    """The files of a tool that starts one program.
+def command_files(name: str, line: str, *, reads: bool = False) -> dict[str, str]:
+    """The files of a tool that starts one program. `reads`: its author says that the program changes nothing.
 
     An argument is `{name}`, `{name:int}`, `{name:number}` or, for a file, `{name:file}`, as a word of its own or behind `--option=`. Words in
     brackets, such as `[--since={since}]`, are left out if their argument is not given.
@@ -37,7 +41,7 @@ def command_files(name: str, line: str) -> dict[str, str]:
         UsageError: the line names no program, or has a placeholder within a text.
     """
     read = _read(line)
-    return {"tool.toml": _manifest(name, read), "cases.yaml": _cases(name, read)}
+    return {"tool.toml": _manifest(name, read, "read" if reads else "once"), "cases.yaml": _cases(name, read)}
 
 
 def _read(line: str) -> _Line:
@@ -83,7 +87,7 @@ def _element(word: str) -> tuple[str, str, str]:
     return word, "", ""
 
 
-def _manifest(name: str, line: _Line) -> str:
+def _manifest(name: str, line: _Line, effect: Effect) -> str:
     program = str(line.argv[0])
     touches = [f"read file:{{{argument}}}" for argument in line.files]
     ceiling = f'[at_most]\nread = ["{name}/**"]{_gap(name)}# the most that a call may open: name your folders\n\n'
@@ -100,7 +104,7 @@ def _manifest(name: str, line: _Line) -> str:
         f"{ceiling if line.files else ''}"
         f'[actions.{_ACTION}]\nsummary = "Run {program}"\n'
         + (f"touches = {json.dumps(touches)}\n" if touches else "")
-        + 'effect = "once"                   # the strictest: write "read" if the program changes nothing\n'
+        + _EFFECTS[effect]
         + comment
         + f"run = {json.dumps(line.argv, ensure_ascii=False)}\n"
         + "errors = []                       # exit status n is the error exit_n; one that is not listed is a crash\n"

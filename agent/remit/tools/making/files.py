@@ -37,13 +37,15 @@ class Origin:
     """What a new tool is made from.
 
     `source`: the URL of the items for "http", the file for "openapi", the command line for "command"; "": the example of the template.
-    For "openapi": `only` these operations, empty for all of them, and the `url` of the service, "" for that of the document.
+    For "openapi": `only` these operations, empty for all of them, and the `url` of the service, "" for that of the document. For
+    "command": `reads` if the program changes nothing.
     """
 
     form: str = "words"
     source: str = ""
     only: tuple[str, ...] = ()
     url: str = ""
+    reads: bool = False
 
 
 def new_tool(root: Path, name: str, origin: Origin) -> NewTool:
@@ -64,6 +66,8 @@ def tool_files(name: str, origin: Origin) -> NewTool:
     form, source = origin.form, origin.source
     if form not in FORMS:
         raise UsageError(f"there is no form {form!r} of a new tool: {one_of(form, FORMS)}")
+    if origin.reads and not (source and form == "command"):
+        raise UsageError('--reads says that a program changes nothing: remit tool new NAME --from command "…" --reads')
     if form == "openapi":
         if not source:
             raise UsageError("name the OpenAPI document: remit tool new NAME --from openapi FILE")
@@ -72,7 +76,7 @@ def tool_files(name: str, origin: Origin) -> NewTool:
     if origin.only or origin.url:
         raise UsageError(f"a tool from {form!r} has no OpenAPI document: remove {'--only' if origin.only else '--url'}")
     if source and form == "command":
-        return NewTool(texts=command_files(name, source))
+        return NewTool(texts=command_files(name, source, reads=origin.reads))
     texts = template_files(form, name)
     if source and form != "http":
         raise UsageError(f"a tool from {form!r} is made from nothing else: remove {source!r}")
