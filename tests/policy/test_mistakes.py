@@ -234,3 +234,18 @@ def test_a_misspelled_name_in_a_case_is_a_problem_of_the_case(line: dict[str, ob
     assert len(read_cases(policy, json.dumps([case, {**case, "note": "b", "agent": "agent:other"}]), "cases.yaml")) == 2
     with pytest.raises(WorkspaceError, match=r"did you mean (agent:triage|user:dana|role:oncall-lead)"):
         read_cases(policy, json.dumps([{**case, **line}]), "cases.yaml")
+
+
+@pytest.mark.parametrize("agent", ["agent:other", "agent:stage", "agent:ranger"])
+def test_another_name_in_a_case_is_no_misspelled_one_although_both_begin_with_their_kind(agent: str) -> None:
+    """A case may show that an agent that does not exist is denied; a new agent of an author must not make it a problem."""
+    case = {
+        "note": "a",
+        "agent": agent,
+        "user": "user:dana",
+        "action": "files.read",
+        "resources": ["file:x"],
+        "expect": "deny",
+    }
+    policy = load_policy(starter().files, vocabulary(starter()))
+    assert len(read_cases(policy, json.dumps([case]), "cases.yaml")) == 1

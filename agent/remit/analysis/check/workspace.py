@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -109,12 +110,16 @@ def edit_workspace(root: Path, files: Mapping[str, bytes], *, repin: Collection[
     """
     before = check_workspace(root, rules=False).errors
     kept = {file: read_file(root / file, file=file) if (root / file).exists() else None for file in files}
+    made = {folder for file in files for folder in (root / file).parents if not folder.exists()}
     _write(root, files)
     expected = {(LOCK, _review(tool)) for tool in repin}
     after = (item for item in check_workspace(root, rules=False).errors if item not in before)
     new = [item for item in after if (item.file, item.fix) not in expected]
     if new:
         _write(root, kept)
+        for folder in sorted(made, reverse=True):  # inner folders first
+            with suppress(OSError):  # something else has written into it meanwhile
+                folder.rmdir()
         raise WorkspaceError([item.problem for item in new])
 
 

@@ -106,8 +106,14 @@ def _misspelled_links(
     used |= {link.member for link in links if link.member.startswith("role:")}
     lacking = sorted(used - {*declared})
     for role in sorted({link.role for link in links} - used):
-        if lacking and (near := near_names(role, lacking, cutoff=0.8)):
-            yield role, near[0]
+        if near := _misspelled(role, lacking):
+            yield role, near
+
+
+def _misspelled(name: str, known: Iterable[str]) -> str:
+    """The known name that this one misspells; "" if there is none. Their kinds are not compared: with them, short names would be alike."""
+    plain = {one.partition(":")[2]: one for one in sorted(known)}
+    return next((plain[near] for near in near_names(name.partition(":")[2], plain, cutoff=0.8)), "")
 
 
 def _kind_use(row: RowNames, declared: DeclaredNames) -> Iterator[_NameUse]:
@@ -183,7 +189,7 @@ def undeclared_names(
         known = declared.agents if kind == "agent" else people
         if subject in known or (kind != "agent" and declared.users is None):
             continue
-        if strict or near_names(subject, known, cutoff=0.8):
+        if strict or _misspelled(subject, known):
             yield f"no file declares the {kind} {spelled(subject)}", one_of(subject, known)
     if env is not None and env not in declared.envs:
         yield f"no file declares the environment {spelled(env)}", one_of(env, declared.envs)
