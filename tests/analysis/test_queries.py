@@ -161,6 +161,12 @@ def test_the_command_line_answers_who_can_and_explain(remit: Remit) -> None:
     assert [line["says"] for line in result.json["weighed"]] == ["denies", "allows", "denies"]
 
 
+def test_a_question_without_a_user_says_that_it_is_asked_for_nobody(remit: Remit) -> None:
+    question = ("policy", "explain", "files.read", "file:logs/a", "--agent", "triage")
+    assert "without --user, the call is for nobody: name the user" in remit(*question).out
+    assert "without --user" not in remit(*question, "--user", "operator").out
+
+
 @pytest.mark.parametrize(
     ("question", "expected"),
     [

@@ -106,6 +106,8 @@ def policy_explain_command(**options: Any) -> None:
         echo(f"{style(decision.verdict, fg=_COLOURS[decision.verdict])}: {decision.message}")
         _show_weighed(weighed, options["show_all"])
         _show_advice(rules, request, decision)
+        if query.user == "none" and decision.verdict != "allow":
+            echo("without --user, the call is for nobody: name the user that the agent acts for")
     sys.exit(0 if decision.verdict == "allow" else 1)
 
 
