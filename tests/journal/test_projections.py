@@ -295,7 +295,7 @@ def test_whatever_happened_the_projections_are_what_the_events_say(
     journal: Journal, place: Path | str, data: st.DataObject
 ) -> None:
     empty(place)
-    journal.forget_shared()  # PostgreSQL tells of the changes that a journal makes, and this was none
+    journal.forget_shared()  # PostgreSQL reports the changes that a journal makes, and this was none
     history = History(journal, data.draw)
     for _ in range(data.draw(st.integers(1, 12))):
         history.act()

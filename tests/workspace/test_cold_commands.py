@@ -58,7 +58,7 @@ def loaded_by(folder: Path, *words: str) -> list[str]:
         (EXPLAIN, GRAPH | REST | {"casbin", "sqlalchemy"}, 340),
         (("approve", "list"), GRAPH | REST | {"casbin", "ruamel"}, 530),
         (("trace", "list"), GRAPH | REST | {"casbin", "ruamel"}, 515),
-        (CALL, GRAPH | REST | {"remit.cli.policy", "remit.cli.tool"}, 975),
+        (CALL, GRAPH | REST | {"remit.cli.policy", "remit.cli.tool"}, 985),
     ],
     ids=["policy explain", "approve list", "trace list", "call"],
 )
@@ -70,7 +70,8 @@ def test_a_command_imports_only_what_it_needs(
     modules = loaded_by(session, *words)
     assert without & {*modules, *(name.partition(".")[0] for name in modules)} == set()
     assert {"sqlalchemy.orm", "sqlalchemy.dialects.postgresql"} & set(modules) == set()
-    assert len(modules) <= most
+    # requests loads chardet where something else has installed it.
+    assert sum(not name.startswith(("chardet", "_codecs_")) for name in modules) <= most
 
 
 def test_a_list_of_waiting_requests_loads_neither_sandbox_nor_models(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from remit.broker import AttemptOutcome, Everything, LiveExecutor, describe_host, narrow, try_host
 from remit.core import Call, Json, Problem, Refusal, Subjects, UsageError, WorkspaceError, one_of, spelled
@@ -425,7 +425,7 @@ def parse_fields(pairs: tuple[str, ...], schema: Mapping[str, Json]) -> dict[str
             raise UsageError(f"{pair!r} is not an argument: write it as key=value")
         properties: dict[str, Json] = schema.get("properties", {})
         described = properties.get(key)
-        if isinstance(described, dict) and described.get("type") == "string":
+        if isinstance(described, dict) and cast("dict[str, Json]", described).get("type") == "string":
             arguments[key] = value
         else:
             try:

@@ -42,7 +42,7 @@ def _check_journal(root: Path, settings: Settings) -> tuple[list[Finding], int]:
         return [_refused("journal", name, str(failure), _fix(failure))], 0
     if found is None:
         return [], 0
-    findings = []
+    findings: list[Finding] = []
     if found.version > SCHEMA:
         what = f"its tables have version {found.version}, and Remit {__version__} reads {SCHEMA}"
         findings.append(_refused("newer_journal", name, what, INSTALL))

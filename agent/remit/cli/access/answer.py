@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -83,9 +83,11 @@ def _fields(schema: Mapping[str, Json]) -> Iterator[str]:
     """The fields of an answer, a line each. All of it is text of the server."""
     from remit.broker.approvals import plain
 
-    for field, described in schema.get("properties", {}).items():
-        known: Mapping[str, Json] = described if isinstance(described, dict) else {}
-        required = ", required" if field in schema.get("required", ()) else ""
-        choices = f", one of {', '.join(plain(str(one)) for one in known['enum'])}" if "enum" in known else ""
+    properties, named = schema.get("properties"), schema.get("required")
+    for field, described in cast("dict[str, Json]", properties if isinstance(properties, dict) else {}).items():
+        known = cast("dict[str, Json]", described if isinstance(described, dict) else {})
+        required = ", required" if isinstance(named, list) and field in named else ""
+        enum = cast("list[Json]", known["enum"] if isinstance(known.get("enum"), list) else [])
+        choices = f", one of {', '.join(plain(str(one)) for one in enum)}" if enum else ""
         about = plain(str(known.get("description", "")))
         yield f"{plain(field)}: {plain(str(known.get('type', 'any')))}{choices}{required}  {about}"

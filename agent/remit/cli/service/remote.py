@@ -6,7 +6,8 @@ import asyncio
 import os
 import re
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote, urlsplit
 
 import click
@@ -170,15 +171,15 @@ def _answer(method: str, path: str, body: Mapping[str, Any] | None, as_json: boo
 
     url, token = _service()
     status, data = asyncio.run(_asked(url, token, method, path, body))
-    try:
-        answer: Any = parse_json(data.decode(), longest=LARGEST)
-    except (Refusal, UnicodeDecodeError):
-        answer = None
-    if not isinstance(answer, dict) or not isinstance(answer.get("ok"), bool):
+    answer: dict[str, Any] = {}
+    with suppress(Refusal, UnicodeDecodeError):
+        read = parse_json(data.decode(), longest=LARGEST)
+        answer = cast("dict[str, Any]", read) if isinstance(read, dict) else {}
+    error = cast("dict[str, Any]", answer["error"] if isinstance(answer.get("error"), dict) else {})
+    if answer.get("ok") is not True and not (answer.get("ok") is False and {"code", "message"} <= error.keys()):
         raise UsageError(f"what answers at {url} with {status} is no service of Remit: check REMIT_SERVICE")
     if answer["ok"]:
         return answer
-    error: Any = answer["error"]
     if as_json:
         echo(json_text(answer))
     else:

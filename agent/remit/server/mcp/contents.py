@@ -18,7 +18,8 @@ _TYPES: Final = ("mime_type", "media_type", "mimeType")
 
 def contents(value: Json, objects: Iterable[ContentObject]) -> list[ContentBlock]:
     """A block for each of these objects that the value names: by its media type an image, a sound, or else a file."""
-    given = value.get("content") if isinstance(value, dict) else value  # of an MCP server, or of any other tool
+    # The result of an MCP server is an object with `content`, and that of any other tool may be a list.
+    given: Json = cast("dict[str, Json]", value).get("content") if isinstance(value, dict) else value
     blocks = cast("list[Mapping[str, Any]]", with_objects(given, objects))
     return [made for block in blocks if (made := _content(_text(block, _DATA), _text(block, _TYPES))) is not None]
 
