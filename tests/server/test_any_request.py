@@ -148,19 +148,19 @@ def test_requests_are_generated_for_every_route_of_the_table() -> None:
 @pytest.mark.parametrize(
     ("operation", "status"),
     [
-        ("POST /v1/calls", 200),
-        ("POST /v1/runs", 202),
-        ("GET /v1/runs/{run}", 200),
-        ("POST /v1/approvals/{run}/{call}/grant", 403),
-        ("POST /access/v1/evaluation", 200),
-        ("POST /access/v1/search/subject", 200),
+        ("POST /v1/calls", {200, 202}),  # a generated call may say that it does not wait
+        ("POST /v1/runs", {202}),
+        ("GET /v1/runs/{run}", {200}),
+        ("POST /v1/approvals/{run}/{call}/grant", {403}),
+        ("POST /access/v1/evaluation", {200}),
+        ("POST /access/v1/search/subject", {200}),
     ],
 )
 def test_some_requests_get_further_than_the_first_check(
-    service: ServiceProcess, exist: Mapping[str, str], operation: str, status: int
+    service: ServiceProcess, exist: Mapping[str, str], operation: str, status: set[int]
 ) -> None:
     seen = send(service, exist, operation, schemathesis.GenerationMode.POSITIVE, 60)
-    assert status in seen
+    assert status & seen.keys()
 
 
 def send(

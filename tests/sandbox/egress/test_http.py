@@ -202,7 +202,7 @@ def test_a_secret_is_set_from_standard_input_and_listed_without_its_value(sessio
     assert call("set", "api", stdin=value + "\n").returncode == 0
     listed = call("list", "--json")
     assert json.loads(listed.stdout) == [
-        {"name": "api", "source": "store", "goes_to": ["vault, to api.example.com:443"]}
+        {"name": "api", "source": "store", "goes_to": ["vault, to api.example.com:443"], "users": []}
     ]
     store = tmp_path / "config" / "remit" / "secrets.json"
     assert (store.stat().st_mode & 0o777, store.parent.stat().st_mode & 0o777) == (0o600, 0o700)
