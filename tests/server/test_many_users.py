@@ -123,7 +123,7 @@ async def all_at_once(folder: Path) -> None:
             assert [answer["value"] for answer in looked] == [{"name": name, "text": f"for {name}"} for name in NAMES]
             asked = [answer["approval"] for answer in waiting]
             assert all(f"{user.amount}" in request["summary"] for user, request in zip(users, asked, strict=True))
-            found = (await lead.send("GET", "/v1/approvals")).json()["value"]["approvals"]
+            found = (await lead.send("GET", "/v1/approvals?limit=200")).json()["value"]["approvals"]
             assert sorted(item["id"] for item in found) == sorted(request["id"] for request in asked)
             granted = await asyncio.gather(
                 *(lead.send("POST", f"/v1/approvals/{request['id']}/grant", {}) for request in asked)

@@ -71,7 +71,7 @@ async def until_killed(service: ServiceProcess, work: list[Any], after: int) -> 
 
 async def waiting(client: httpx.AsyncClient) -> dict[str, Any]:
     """Every request that waits, by its id."""
-    return {item["id"]: item for item in (await client.get("/v1/approvals")).json()["value"]["approvals"]}
+    return {item["id"]: item for item in (await client.get("/v1/approvals?limit=200")).json()["value"]["approvals"]}
 
 
 async def requested(ledger: Path, dice: random.Random) -> list[str]:
