@@ -44,9 +44,15 @@ def test_the_bytes_of_a_resource_are_an_object_that_the_result_names(tmp_path: P
 
 def test_an_argument_stays_within_its_place_of_the_address(tmp_path: Path) -> None:
     """What the decision names is what is read: nothing in a name leads elsewhere."""
-    run = played(tmp_path, [turn(kit__memo={"name": "a/b?c#d%2e e"})], kit=WITH_MEMO)
+    run = played(tmp_path, [turn(kit__memo={"name": "a/b?c#d ..e"})], kit=WITH_MEMO)
     result = run.result(0)
     if result["ok"]:
-        assert result["value"]["content"][0]["resource"]["uri"] == "memo://notes/a%2Fb%3Fc%23d%252e%20e"
+        assert result["value"]["content"][0]["resource"]["uri"] == "memo://notes/a%2Fb%3Fc%23d%20..e"
     else:
         assert run.error(0)["code"] == "invalid_arguments"
+
+
+@pytest.mark.parametrize("name", [".", "..", "a%2e", "a\\b"])
+def test_what_a_server_might_read_as_another_place_is_refused(tmp_path: Path, name: str) -> None:
+    run = played(tmp_path, [turn(kit__memo={"name": name})], kit=WITH_MEMO)
+    assert run.error(0)["code"] == "invalid_arguments"

@@ -54,10 +54,12 @@ class Apart:
         async with self._running:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
+                "-P",  # no module of the folder of the workspace
                 "-m",
                 "remit",
                 *words,
                 cwd=folder,
+                env={name: value for name, value in os.environ.items() if not name.startswith("REMIT_SECRET_")},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,

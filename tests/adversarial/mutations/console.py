@@ -80,6 +80,11 @@ ROWS: Final = (
         tests=(f"{POLICY}test_a_change_is_shown_with_what_it_permits_and_becomes_a_patch_that_applies",),
     ),
     shown(
+        "a draft follows no link",
+        replaced(drafts, "_write_changed", lambda _, folder, change: (folder / change.file).write_text(change.after)),
+        tests=(f"{POLICY}test_a_draft_of_rules_behind_a_link_changes_nothing_that_is_in_force",),
+    ),
+    shown(
         "the service computes only so much at once",
         replaced(Apart, "begin", begun),
         tests=(f"{POLICY}test_only_so_many_analyses_are_computed_at_once",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+import os
 import re
 import subprocess
 from collections.abc import AsyncIterator
@@ -187,6 +188,41 @@ async def test_a_form_changes_no_other_file(site: Console, session: Path) -> Non
             answer = await browser.post("/policy/drafts", data={**fields, "file": file})
             assert answer.status_code == 404, file
         assert (await browser.get("/policy/edit", params={"file": "remit.toml"})).status_code == 404
+
+
+async def test_a_draft_of_rules_behind_a_link_changes_nothing_that_is_in_force(
+    site: Console, session: Path, tmp_path: Path
+) -> None:
+    rules, elsewhere = session / "policies" / "rules.csv", tmp_path / "elsewhere.csv"
+    rules.rename(elsewhere)
+    rules.symlink_to(elsewhere)
+    before = elsewhere.read_text()
+    async with browser_of(site) as browser:
+        draft = await saved(browser, "# more\n")
+        await report_of(browser, draft)
+    assert rules.is_symlink()
+    assert elsewhere.read_text() == before
+
+
+async def test_no_module_and_no_secret_of_the_workspace_reaches_an_analysis(
+    session: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (session / "click.py").write_text("import os\nprint('LOADED')\n")
+    monkeypatch.setenv("REMIT_SECRET_API", "a-value-of-some-length")
+    work = apart.Apart()
+    answered = await work.command("--version", folder=session)
+    assert (answered.code, "LOADED" in answered.text) == (0, False)
+    exec_of = asyncio.create_subprocess_exec
+    given: list[dict[str, str]] = []
+
+    async def noted(*words: str, env: dict[str, str], **options: Any) -> Any:
+        given.append(env)
+        return await exec_of(*words, env=env, **options)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", noted)
+    assert (await work.command("--version", folder=session)).code == 0
+    assert not [name for name in given[0] if name.startswith("REMIT_SECRET_")]
+    assert given[0]["PATH"] == os.environ["PATH"]
 
 
 async def test_the_page_answers_who_may_and_what_a_subject_may(site: Console) -> None:

@@ -139,7 +139,7 @@ def command_of(client: str, root: Path, *, blocks: bool) -> str:
     INVARIANT: with 2 there is a text on stderr, without which Codex lets the call pass.
     """
     remit = Path(sys.executable).parent / "remit"
-    program = [str(remit)] if remit.is_file() else [sys.executable, "-m", "remit"]
+    program = [str(remit)] if remit.is_file() else [sys.executable, "-P", "-m", "remit"]
     command = shlex.join([*program, "hook", "run", client, "--workspace", str(root)])
     return f"{command} || {_BLOCKED[client]}" if blocks else command
 

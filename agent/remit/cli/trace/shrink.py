@@ -35,7 +35,7 @@ FAILURE = {failing!r}
 
 
 def test_{name}_does_not_come_back() -> None:
-    command = [sys.executable, "-m", "remit", "replay", GOLDEN, {change}, "--fixed", FAILURE]
+    command = [sys.executable, "-P", "-m", "remit", "replay", GOLDEN, {change}, "--fixed", FAILURE]
     done = subprocess.run(command, cwd=WORKSPACE, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 '''

@@ -185,7 +185,7 @@ class SqliteDatabase:
                 self._append(transaction, batch)
             return True
         except sqlite3.OperationalError as failure:
-            if failure.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+            if failure.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
             return False  # another process writes
         finally:

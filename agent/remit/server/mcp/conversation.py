@@ -14,7 +14,7 @@ from remit.client import AsyncRemit
 from remit.core import Json, ProposedCall, RemitError, Result
 from remit.core.events import NANO, ApprovalRequested, ConversationRun, Recorded
 from remit.core.parsing import digest
-from remit.journal import RunState, StoredRecord, find_run, last_of_conversation
+from remit.journal import RunState, RunSummary, StoredRecord, find_run, last_of_conversation
 from remit.runtime import Continuation, RunRequest, RunResult, next_run, resume_run, start_run
 from remit.server.driven import DrivenRuns
 from remit.server.mcp.client_run import ClientRun, Place, is_same_call
@@ -94,8 +94,21 @@ class Conversation:
 
     async def recorded(self, client: AsyncRemit, request: str) -> RecordedCall:
         """The call with that request for approval. Raises Refusal `approval_invalid` if there is none in this conversation."""
+        return await client.session.journal.run_in_thread(self._recorded, client, request)
+
+    def _recorded(self, client: AsyncRemit, request: str) -> RecordedCall:
         journal = client.session.journal
-        return await journal.run_in_thread(recorded_call, journal, self.id, request)
+        known = recorded_call(journal, self.id, request)
+        # INVARIANT: a result comes back only while the conversation has its labels; see `_next`.
+        if known.answer is not None and self._has_forgotten(find_run(journal, known.run)):
+            raise no_such_request()
+        return known
+
+    def _has_forgotten(self, row: RunSummary | None) -> bool:
+        """True if so much time has passed since the run that the next one begins without its labels."""
+        if row is None or self._named or row.ended_at is None:
+            return False
+        return time.time_ns() - row.ended_at > KEPT_S * NANO
 
     async def poll(self, client: AsyncRemit, program: str, request: str) -> RecordedCall:
         """The call with that request for approval, which is carried out if people have approved it.
@@ -107,8 +120,9 @@ class Conversation:
         known = await self.recorded(client, request)
         if known.answer is not None:
             return known
-        run = await self._opened(ClientCall(client=client, program=program, proposed=known.proposed))
-        if run.id == known.run and (work := self._work_on(run, known.place)) is not None:
+        if (run := await self._reopened(client, program, known)) is None:
+            return known
+        if (work := self._work_on(run, known.place)) is not None:
             await asyncio.wait({work}, timeout=POLLED_S)
         self._wind_up()
         return await self.recorded(client, request)
@@ -120,11 +134,20 @@ class Conversation:
             RemitError: there is none in this conversation, or its run cannot go on.
         """
         known = await self.recorded(client, request)
-        run = await self._opened(ClientCall(client=client, program=program, proposed=known.proposed))
-        if run.id == known.run:
-            run.stop(known.place)
-            await run.give_up(known.place)
+        if known.answer is not None or (run := await self._reopened(client, program, known)) is None:
+            return
+        run.stop(known.place)
+        await run.give_up(known.place)
         self._wind_up()
+
+    async def _reopened(self, client: AsyncRemit, program: str, known: RecordedCall) -> ClientRun | None:
+        """The run of the call, opened; None if it has ended: no run begins because a program asks about an earlier one."""
+        journal = client.session.journal
+        last = await journal.run_in_thread(last_of_conversation, journal, self.id)
+        if last is None or last.run != known.run or last.has_ended:
+            return None
+        run = await self._opened(ClientCall(client=client, program=program, proposed=known.proposed))
+        return run if run.id == known.run else None
 
     def _work_on(self, run: ClientRun, place: Place) -> asyncio.Future[Result | ApprovalRequested] | None:
         """The work on the call that waits at that place, which all polls share; None if it has its result."""
@@ -202,8 +225,7 @@ class Conversation:
         if last is not None and before is None:
             before = StoredRecord(journal, last.run).state
         name, place = next_run(journal, self.id, "", last, before)
-        row = None if last is None or self._named else find_run(journal, last.run)
-        if row is not None and row.ended_at is not None and time.time_ns() - row.ended_at > KEPT_S * NANO:
+        if last is not None and self._has_forgotten(find_run(journal, last.run)):
             place = place.model_copy(update={"labels": (), "words": "", "directory": (), "values": {}})
         folder = "" if before is None or before.started is None else before.started.folder
         return name, place, folder if folder and (client.root / folder).is_dir() else ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import os
 import secrets
 import shutil
 import tempfile
@@ -14,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from remit.analysis import CASES, RULES, FileChange, added, rule_from_approval
@@ -28,6 +29,7 @@ from remit.tracing import write_portable
 from remit.workspace import MARKER, WorkspaceSession
 
 MOST: Final = 50  # drafts that a service keeps; then the oldest goes
+MOST_OF_ONE: Final = 5  # drafts of one person; then the oldest of that person goes
 BACKTESTED: Final = 100  # runs, the latest that the person may read
 AREAS: Final = ("policies", "tools", "agent")
 # What is asked of the draft, in its folder, or in that of the workspace for a comparison. Each exits with 0 if nothing needs a look.
@@ -78,6 +80,12 @@ class Drafts:
 
     def begin(self, session: WorkspaceSession, policy: Policy, by: Principal, changes: Iterable[FileChange]) -> Draft:
         """Keep a draft, and begin to compute its report. Raises HttpRefusal `too_many` if the service computes too much."""
+        own = [one for one in self._kept.values() if _is_of(one, by)]
+        for older in own:  # one person computes one report at a time
+            if older.task is not None:
+                older.task.cancel()
+        for oldest in own[: max(0, len(own) + 1 - MOST_OF_ONE)]:
+            del self._kept[oldest.id]
         draft = Draft(id=secrets.token_hex(16), by=by, changes=tuple(changes))
         draft.task = self._apart.begin(self._compute(session, policy, draft))
         self._kept[draft.id] = draft
@@ -90,7 +98,7 @@ class Drafts:
     def find(self, id: str, by: Principal) -> Draft | None:
         """The draft of that person with that id."""
         draft = self._kept.get(id)
-        return draft if draft is not None and (draft.by.tenant, draft.by.subject) == (by.tenant, by.subject) else None
+        return draft if draft is not None and _is_of(draft, by) else None
 
     async def _compute(self, session: WorkspaceSession, policy: Policy, draft: Draft) -> None:
         with tempfile.TemporaryDirectory(prefix="remit-draft-") as name:
@@ -107,6 +115,10 @@ class Drafts:
                 found = await self._apart.command(*given, folder=session.root if compares else folder / "draft")
                 # The place of the copy says nothing to the person who reads the report.
                 draft.parts[part] = CommandAnswer(text=found.text.replace(f"{folder}/draft", "draft"), code=found.code)
+
+
+def _is_of(draft: Draft, by: Principal) -> bool:
+    return (draft.by.tenant, draft.by.subject) == (by.tenant, by.subject)
 
 
 def editable(root: Path) -> dict[str, str]:
@@ -139,7 +151,22 @@ def _write_candidate(root: Path, folder: Path, changes: Iterable[FileChange]) ->
         if (root / area).is_dir():
             shutil.copytree(root / area, folder / area, symlinks=True)
     for change in changes:
-        (folder / change.file).write_text(change.after, encoding="utf-8")
+        _write_changed(root, folder, change)
+
+
+def _write_changed(root: Path, folder: Path, change: FileChange) -> None:
+    """Write a changed file into the copy. INVARIANT: no link is followed, since it may lead to the files that are in force."""
+    *parts, name = PurePosixPath(change.file).parts
+    path = folder
+    for part in parts:
+        path /= part
+        if path.is_symlink():
+            path.unlink()
+            shutil.copytree((root / path.relative_to(folder)).resolve(), path, symlinks=True)
+    (path / name).unlink(missing_ok=True)
+    descriptor = os.open(path / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(change.after)
 
 
 def _write_traces(session: WorkspaceSession, policy: Policy, by: Principal, folder: Path) -> list[str]:

@@ -19,6 +19,8 @@ PYTHON: Final = "python"  # in a command: the interpreter that runs tools
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _KNOWN: Final = ("files", "packages")
 _RESOURCE: Final = re.compile(r"[a-z][a-z0-9+.-]{0,30}://[^{}]*(?:\{[a-z][a-z0-9_]*\}[^{}]*)*")
+# Neither `.` nor `..`, which a server may resolve, and nothing that a server may decode twice or take for `/`.
+_WITHIN_ITS_PLACE: Final = r"^(\.{0,2}[^.\\%][^\\%]*|\.{3}[^\\%]*)$"
 _LONGEST_PART: Final = 1_000  # characters of an argument in the address of a resource
 _Report: TypeAlias = Callable[[tuple[str, ...], str, str], Problem]
 
@@ -35,7 +37,7 @@ def resource_arguments(tool: str) -> tuple[str, ...] | None:
 
 def resource_input(names: Sequence[str]) -> dict[str, Json]:
     """The JSON Schema of these arguments: texts that are part of an address."""
-    text: Json = {"type": "string", "minLength": 1, "maxLength": _LONGEST_PART}
+    text: Json = {"type": "string", "minLength": 1, "maxLength": _LONGEST_PART, "pattern": _WITHIN_ITS_PLACE}
     return {
         "type": "object",
         "properties": dict.fromkeys(names, text),
