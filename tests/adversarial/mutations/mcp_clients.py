@@ -92,6 +92,11 @@ ROWS: Final = (
         tests=(TASKS + "test_only_the_conversation_that_made_a_task_reaches_it",),
     ),
     served(
+        "a result whose labels are forgotten does not come back",
+        replaced(conversation.Conversation, "_has_forgotten", lambda *_: False),
+        tests=(RUNS + "test_a_result_comes_back_only_while_the_conversation_has_its_labels",),
+    ),
+    served(
         "a task is given to a client only that polls tasks",
         replaced(calls, "takes_tasks", lambda _: True),
         tests=(TASKS + "test_a_client_that_polls_no_tasks_gets_the_error_that_the_call_waits",),

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from remit.client import AsyncRemit
-from remit.core import ProposedCall
+from remit.core import ProposedCall, Refusal
 from remit.journal import RunSummary, list_runs
 from remit.server.driven import DrivenRuns
 from remit.server.handlers.calls import CallAnswer
@@ -83,6 +83,28 @@ async def test_what_an_unnamed_conversation_has_read_is_forgotten_after_a_day_an
         await program.conversation.end()
         assert program.runs()[-1].labels == labels
         await program.client.close()
+
+
+async def test_a_result_comes_back_only_while_the_conversation_has_its_labels(
+    session: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversations, "KEPT_S", 0.0)
+    for named in (True, False):
+        program = Program(session, named=named)
+        waits = await program.call("tickets__close", CLOSE)
+        assert waits.approval is not None
+        conversation, client, request = program.conversation, program.client, waits.approval.id
+        await conversation.cancel(client, "program", request)
+        assert (await conversation.poll(client, "program", request)).answer is not None
+        await conversation.end()
+        runs = len(program.runs())
+        if named:
+            assert (await conversation.poll(client, "program", request)).answer is not None
+        else:
+            with pytest.raises(Refusal, match="there is no such request"):
+                await conversation.poll(client, "program", request)
+        assert len(program.runs()) == runs, "to ask begins no run"
+        await client.close()
 
 
 async def test_a_run_that_waits_for_people_stays_open_and_another_process_goes_on_with_it(session: Path) -> None:
